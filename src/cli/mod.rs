@@ -1,0 +1,154 @@
+//! In: the command line. Out: one library call per command, tables or JSON on stdout, progress and
+//! warnings on stderr, and an exit status. Nothing else in the crate uses this module.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use indicatif::ProgressBar;
+
+pub mod exit_status;
+mod forensics;
+mod generate;
+mod import;
+mod import_log;
+mod judge;
+mod list;
+mod progress;
+mod run;
+mod score;
+mod shared_args;
+mod show;
+mod validate;
+
+use exit_status::ExitStatus;
+
+/// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
+/// question to a judge, and scores the answers.
+#[derive(Debug, Parser)]
+#[command(name = "dpg-bench", version, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Generate, judge and score in one go
+    Run(run::Args),
+    /// Generate the images of a run
+    Generate(generate::Args),
+    /// Bring images made elsewhere into a run
+    Import(import::Args),
+    /// Put every question to a judge
+    Judge(judge::Args),
+    /// Score a run's answers, without judging again
+    Score(score::Args),
+    /// Recover the answers from the reference script's `_detail.txt`
+    ImportLog(import_log::Args),
+    /// Tell whether a published category table can come from a complete run
+    Forensics(forensics::Args),
+    /// Check a question file and describe it
+    Validate(validate::Args),
+    /// Print an item's prompt and question graph
+    Show(show::Args),
+    /// List the models and judges with the files that each needs
+    List(list::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // clap's own code for usage errors is 2 as well; help and version are no errors.
+            let status = if error.use_stderr() { ExitStatus::CouldNot } else { ExitStatus::Done };
+            return status.into();
+        }
+    };
+    match dispatch(&cli.command) {
+        Ok(status) => status.into(),
+        Err(error) if is_broken_pipe(&error) => ExitStatus::Done.into(),
+        Err(error) => {
+            report_error(&error);
+            ExitStatus::CouldNot.into()
+        }
+    }
+}
+
+fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Judge(args) => judge::run(args),
+        Command::Score(args) => score::run(args),
+        Command::ImportLog(args) => import_log::run(args),
+        Command::Forensics(args) => forensics::run(args),
+        Command::Validate(args) => validate::run(args),
+        Command::Show(args) => show::run(args),
+        Command::List(args) => list::run(args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "dpg-bench", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&String::from_utf8_lossy(&page))
+        }
+    }
+}
+
+/// Writes a command's result to stdout.
+///
+/// # Errors
+/// Stdout is closed.
+fn print(text: &str) -> anyhow::Result<ExitStatus> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()?;
+    Ok(ExitStatus::Done)
+}
+
+/// Prints one JSON document to stdout.
+///
+/// # Errors
+/// Stdout is closed.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitStatus> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// A line on stderr that does not tear a progress bar.
+fn warn(bar: &ProgressBar, message: &str) {
+    bar.suspend(|| say(&format!("warning: {message}")));
+}
+
+/// A line on stderr. A closed stderr is no reason to stop.
+fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+fn report_error(error: &anyhow::Error) {
+    // One sentence: the causes follow after colons.
+    say(&format!("error: {error:#}"));
+}
+
+/// `dpg-bench show x | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,68 @@
+//! In: the events of a running stage. Out: a progress bar with rate and remaining time on a
+//! terminal, and only the failures where stderr is no terminal.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::stage_observer::StageObserver;
+
+/// Failures shown one by one; the rest are only counted (all of them stand in the journal).
+const SHOWN_FAILURES: u64 = 5;
+
+/// Shows one stage on stderr.
+pub struct StageProgress {
+    bar: ProgressBar,
+    verb: &'static str,
+    failures: Mutex<u64>,
+}
+
+impl StageProgress {
+    /// A bar named by what the stage does, e.g. `generating`.
+    pub fn new(verb: &'static str) -> Self {
+        let bar = ProgressBar::hidden();
+        if std::io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
+        }
+        Self { bar, verb, failures: Mutex::new(0) }
+    }
+}
+
+impl StageObserver for StageProgress {
+    fn started(&self, total: u64, already_done: u64) {
+        let template = "{prefix} {wide_bar} {pos}/{len} images, {per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_prefix(self.verb);
+        self.bar.set_length(total);
+        self.bar.set_position(already_done);
+        // The rate must not count what an earlier sitting did.
+        self.bar.reset_eta();
+        self.bar.reset_elapsed();
+    }
+
+    fn image_done(&self, _: &str, _: u32) {
+        self.bar.inc(1);
+    }
+
+    fn image_failed(&self, item: &str, image: u32, reason: &str) {
+        self.bar.inc(1);
+        let count = {
+            let mut failures = self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            *failures += 1;
+            *failures
+        };
+        if count <= SHOWN_FAILURES {
+            super::warn(&self.bar, &format!("{item}, image {image}: {reason}"));
+        }
+        if count == SHOWN_FAILURES {
+            super::warn(&self.bar, "further failures are recorded in the journal and not shown here");
+        }
+    }
+
+    fn finished(&self) {
+        self.bar.finish_and_clear();
+    }
+}

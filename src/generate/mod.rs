@@ -1,0 +1,32 @@
+//! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
+
+use image::RgbImage;
+
+use crate::results::Settings;
+
+/// One generated picture with what the record of it needs.
+#[derive(Debug, Clone)]
+pub struct GeneratedImage {
+    /// The picture.
+    pub pixels: RgbImage,
+    /// Seed of its initial noise.
+    pub seed: u64,
+    /// Tokens of the whole prompt, start and end included, before truncation.
+    pub prompt_tokens: u32,
+    /// Whether the text encoder saw only the beginning of the prompt.
+    pub truncated: bool,
+}
+
+/// A text-to-image model with fixed settings.
+pub trait ImageGenerator {
+    /// Every setting that can change a pixel, for the manifest: model, weights digest, size, steps,
+    /// scheduler, guidance and so on.
+    fn settings(&self) -> Settings;
+
+    /// One image per seed, in order. An image depends on the prompt, its seed and the settings, and
+    /// on nothing else: not on the other seeds, the batch or the device count.
+    ///
+    /// # Errors
+    /// The model failed on this prompt; the run records that and goes on.
+    fn generate(&mut self, prompt: &str, seeds: &[u64]) -> anyhow::Result<Vec<GeneratedImage>>;
+}

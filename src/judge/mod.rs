@@ -1,0 +1,68 @@
+//! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
+
+use std::path::PathBuf;
+
+use image::RgbImage;
+
+use crate::benchmark::{Item, Question};
+use crate::results::Settings;
+
+/// What a judge said to one question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The answer that is scored: `yes`, `no`, or whatever else was said.
+    pub text: String,
+    /// The judge's own words where `text` is only a reading of them (`Yes, there is.` -> `yes`).
+    pub raw: Option<String>,
+    /// Probability of `yes`, where the judge states one, in 0..=1.
+    pub yes_probability: Option<f64>,
+}
+
+/// One image with the questions to put to it.
+pub struct JudgeRequest<'a> {
+    /// The item that the image was made for.
+    pub item: &'a Item,
+    /// Index of the image among the item's images, from 0.
+    pub image_index: u32,
+    /// The picture.
+    pub image: &'a JudgedImage,
+    /// The questions, in file order; all of the item's, or those still without an answer.
+    pub questions: &'a [&'a Question],
+}
+
+/// A stored picture, decoded only by the judges that need pixels.
+#[derive(Debug, Clone)]
+pub struct JudgedImage {
+    /// Where the file is.
+    pub path: PathBuf,
+    /// The bytes of the PNG file.
+    pub png: Vec<u8>,
+}
+
+impl JudgedImage {
+    /// Decodes the picture to 8-bit RGB.
+    ///
+    /// # Errors
+    /// The file is no readable PNG.
+    pub fn decode(&self) -> anyhow::Result<RgbImage> {
+        use anyhow::Context;
+        Ok(image::load_from_memory_with_format(&self.png, image::ImageFormat::Png)
+            .with_context(|| format!("{} is no readable PNG", self.path.display()))?
+            .to_rgb8())
+    }
+}
+
+/// A visual question answering model.
+pub trait Judge: Send + Sync {
+    /// Every setting that can change an answer, for the manifest. No secrets.
+    fn settings(&self) -> Settings;
+
+    /// How many images it is worth to have in hand at once; answers are written in order all the same.
+    fn images_in_flight(&self) -> usize {
+        1
+    }
+
+    /// Answers `request.questions` about one image, one result per question in the same order. A
+    /// failed question is recorded with its reason and asked again when the run is resumed.
+    fn answer(&self, request: &JudgeRequest<'_>) -> Vec<Result<Answer, String>>;
+}

@@ -1,0 +1,13 @@
+//! Evaluation harness for text-to-image models on DPG-Bench (ELLA, arXiv 2403.05135).
+//!
+//! The folders are the data flow: `benchmark` -> `generate` -> `judge` -> `score` -> `aggregate` ->
+//! `reports`. Stages never import each other; they meet in `results`, as typed records on disk.
+//! `docs/architecture.md` has the picture and the table of what may depend on what.
+
+pub mod benchmark;
+pub mod cli;
+pub mod generate;
+pub mod judge;
+pub mod models;
+pub mod results;
+pub mod stage_observer;

@@ -1,0 +1,80 @@
+//! In: pictures. Out: PNG files with the settings that made them, and digests of their pixels.
+
+use std::io;
+use std::path::Path;
+
+use image::RgbImage;
+use sha2::{Digest, Sha256};
+
+use super::atomic_write::{atomic_write, name_path};
+
+/// SHA-256 of the 8-bit RGB pixels, row by row, as lower-case hex. The size is hashed first, so that
+/// two shapes of the same bytes differ.
+pub fn pixels_sha256(image: &RgbImage) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(image.width().to_le_bytes());
+    hasher.update(image.height().to_le_bytes());
+    hasher.update(image.as_raw());
+    hex(&hasher.finalize())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes an 8-bit RGB PNG with one international text chunk per `(keyword, text)`, all or nothing.
+/// The same input gives the same bytes.
+///
+/// # Errors
+/// Any I/O error, with the path; a keyword outside PNG's rules (1 to 79 Latin-1 characters).
+pub fn write_png(path: &Path, image: &RgbImage, texts: &[(&str, String)]) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    encode_png(&mut bytes, image, texts)
+        .map_err(|error| name_path(io::Error::other(error), "encode", path))?;
+    atomic_write(path, &bytes)
+}
+
+fn encode_png(
+    bytes: &mut Vec<u8>,
+    image: &RgbImage,
+    texts: &[(&str, String)],
+) -> Result<(), png::EncodingError> {
+    let mut encoder = png::Encoder::new(bytes, image.width(), image.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    for (keyword, text) in texts {
+        encoder.add_itxt_chunk((*keyword).to_owned(), text.clone())?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(image.as_raw())?;
+    writer.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_png_gives_back_its_pixels_and_texts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("item/0.png");
+        let image = RgbImage::from_fn(5, 3, |x, y| image::Rgb([x as u8, y as u8, 200]));
+        write_png(&path, &image, &[("prompt", "ünïcode, \"quotes\"".into())]).unwrap();
+        assert_eq!(image::open(&path).unwrap().to_rgb8(), image);
+        let decoder = png::Decoder::new(io::BufReader::new(std::fs::File::open(&path).unwrap()));
+        let reader = decoder.read_info().unwrap();
+        let chunk = &reader.info().utf8_text[0];
+        assert_eq!((chunk.keyword.as_str(), chunk.get_text().unwrap()), ("prompt", "ünïcode, \"quotes\"".into()));
+    }
+
+    #[test]
+    fn the_pixel_digest_sees_shape_and_content() {
+        let wide = RgbImage::new(4, 2);
+        let tall = RgbImage::new(2, 4);
+        assert_ne!(pixels_sha256(&wide), pixels_sha256(&tall));
+        let mut other = wide.clone();
+        other.put_pixel(0, 0, image::Rgb([0, 0, 1]));
+        assert_ne!(pixels_sha256(&wide), pixels_sha256(&other));
+    }
+}

@@ -1,0 +1,236 @@
+//! In: records, one at a time. Out: an append-only JSON Lines file that survives a kill at any byte.
+//! What the records mean is left to those who write them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::atomic_write::{name_path, sync_folder};
+use super::{FORMAT_VERSION, FormatVersion};
+
+/// A record that has a journal of its own.
+pub trait JournalRecord: Serialize + DeserializeOwned {
+    /// Stands in the journal's first line, so that one journal is not taken for another.
+    const KIND: &'static str;
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The disk said no; the message names the path.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A line that is neither whole nor the last.
+    #[error(
+        "{path}, line {line}: {reason}; the journal was edited or damaged, restore it or delete that line"
+    )]
+    BadLine {
+        /// The journal.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The first line is not the header of such a journal.
+    #[error("{path} is no `{kind}` journal: {reason}")]
+    BadHeader {
+        /// The journal.
+        path: PathBuf,
+        /// What was looked for.
+        kind: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Written by a newer program.
+    #[error("{path} has format version {found}, this program reads {FORMAT_VERSION}; update dpg-bench")]
+    NewerFormat {
+        /// The journal.
+        path: PathBuf,
+        /// Its version.
+        found: FormatVersion,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format_version: FormatVersion,
+    kind: String,
+}
+
+/// An append-only file of records. Line 1 is a header, each further line one record in JSON. A last
+/// line without its newline is what a kill leaves: it is dropped when the journal is opened.
+#[derive(Debug)]
+pub struct Journal<R> {
+    path: PathBuf,
+    file: File,
+    record: PhantomData<R>,
+}
+
+impl<R: JournalRecord> Journal<R> {
+    /// Opens the journal for appending, making it when it is not there, and returns the records that
+    /// it holds. A torn last line is cut off.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn open(path: &Path) -> Result<(Self, Vec<R>), JournalError> {
+        let name = |error| name_path(error, "open", path);
+        let is_new = !path.exists();
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(name)?;
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(name)?;
+        let bytes = std::fs::read(path).map_err(name)?;
+        let (records, whole) = parse::<R>(path, &bytes)?;
+        file.set_len(whole as u64).map_err(name)?;
+        file.seek(SeekFrom::Start(whole as u64)).map_err(name)?;
+        let mut journal = Self { path: path.to_owned(), file, record: PhantomData };
+        if whole == 0 {
+            let header = Header { format_version: FORMAT_VERSION, kind: R::KIND.to_owned() };
+            journal.write_line(&header)?;
+        }
+        if is_new && let Some(parent) = path.parent() {
+            sync_folder(parent).map_err(name)?;
+        }
+        Ok((journal, records))
+    }
+
+    /// Reads the records without touching the file. A journal that is not there holds none.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn read(path: &Path) -> Result<Vec<R>, JournalError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(name_path(error, "read", path).into()),
+        };
+        Ok(parse::<R>(path, &bytes)?.0)
+    }
+
+    /// Appends one record and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// The disk said no. What was appended before stands.
+    pub fn append(&mut self, record: &R) -> Result<(), JournalError> {
+        self.write_line(record)
+    }
+
+    fn write_line(&mut self, value: &impl Serialize) -> Result<(), JournalError> {
+        let name = |error: std::io::Error| name_path(error, "append to", &self.path);
+        let mut line = serde_json::to_vec(value).map_err(|error| name(error.into()))?;
+        line.push(b'\n');
+        // One write call for the whole line: a kill leaves it whole, absent or torn at the end.
+        let start = self.file.stream_position().map_err(name)?;
+        if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+            // A full disk may have taken a part: take it back so that the file stays clean.
+            let _ = self.file.set_len(start);
+            let _ = self.file.seek(SeekFrom::Start(start));
+            return Err(name(error).into());
+        }
+        Ok(())
+    }
+}
+
+/// The records, and the length in bytes of the whole lines.
+fn parse<R: JournalRecord>(path: &Path, bytes: &[u8]) -> Result<(Vec<R>, usize), JournalError> {
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    if whole == 0 {
+        return Ok((Vec::new(), 0));
+    }
+    let mut lines = bytes[..whole - 1].split(|&byte| byte == b'\n').enumerate();
+    let bad_header = |reason: String| JournalError::BadHeader {
+        path: path.to_owned(),
+        kind: R::KIND,
+        reason,
+    };
+    let first = lines.next().map(|(_, line)| line).unwrap_or_default();
+    let header: Header = serde_json::from_slice(first)
+        .map_err(|error| bad_header(format!("its first line is no header ({error})")))?;
+    if !FORMAT_VERSION.can_read(header.format_version) {
+        return Err(JournalError::NewerFormat {
+            path: path.to_owned(),
+            found: header.format_version,
+        });
+    }
+    if header.kind != R::KIND {
+        return Err(bad_header(format!("it holds `{}`", header.kind)));
+    }
+    let mut records = Vec::new();
+    for (index, line) in lines {
+        records.push(serde_json::from_slice(line).map_err(|error| JournalError::BadLine {
+            path: path.to_owned(),
+            line: index + 1,
+            reason: error.to_string(),
+        })?);
+    }
+    Ok((records, whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::{ImageOutcome, ImageRecord};
+    use super::*;
+
+    fn record(image: u32) -> ImageRecord {
+        let outcome = ImageOutcome::Failed { reason: "line\nbreak \"quoted\"".into() };
+        ImageRecord { item: "partiprompts97".into(), image, outcome }
+    }
+
+    fn journal_of(count: u32) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images.jsonl");
+        let (mut journal, old) = Journal::<ImageRecord>::open(&path).unwrap();
+        assert!(old.is_empty());
+        for image in 0..count {
+            journal.append(&record(image)).unwrap();
+        }
+        (folder, path)
+    }
+
+    #[test]
+    fn a_cut_at_any_byte_loses_at_most_the_torn_record_and_resumes_to_the_same_bytes() {
+        let (_folder, path) = journal_of(3);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let (mut journal, records) = Journal::<ImageRecord>::open(&path).unwrap();
+            let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            assert_eq!(records.len(), lines.saturating_sub(1), "cut at byte {cut}");
+            for image in records.len() as u32..3 {
+                journal.append(&record(image)).unwrap();
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at byte {cut}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_in_the_middle_is_an_error_that_names_it() {
+        let (_folder, path) = journal_of(3);
+        let text = std::fs::read_to_string(&path).unwrap().replacen("\"image\":1", "\"image\":x", 1);
+        std::fs::write(&path, text).unwrap();
+        let error = Journal::<ImageRecord>::open(&path).unwrap_err().to_string();
+        assert!(error.contains("images.jsonl, line 3"), "{error}");
+    }
+
+    #[test]
+    fn another_kind_and_a_newer_format_are_refused() {
+        let (_folder, path) = journal_of(0);
+        std::fs::write(&path, "{\"format_version\":\"1.9\",\"kind\":\"answers\"}\n").unwrap();
+        let error = Journal::<ImageRecord>::read(&path).unwrap_err().to_string();
+        assert!(error.contains("holds `answers`"), "{error}");
+        std::fs::write(&path, "{\"format_version\":\"2.0\",\"kind\":\"images\"}\n").unwrap();
+        let error = Journal::<ImageRecord>::read(&path).unwrap_err().to_string();
+        assert!(error.contains("format version 2.0"), "{error}");
+    }
+}

@@ -1,0 +1,109 @@
+//! In: what a stage did with one image. Out: the line that says so. The records carry no time and no
+//! machine, so that an interrupted and resumed run ends in the same bytes.
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::JournalRecord;
+
+/// One line of `images.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Item identifier.
+    pub item: String,
+    /// Index of the image among the item's images, from 0. In a 2x2 grid: top-left, top-right,
+    /// bottom-left, bottom-right.
+    pub image: u32,
+    /// What came of it.
+    pub outcome: ImageOutcome,
+}
+
+/// How the making (or importing) of an image ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ImageOutcome {
+    /// The picture is in the store.
+    Done {
+        /// SHA-256 of the decoded 8-bit RGB pixels, row by row, as lower-case hex.
+        pixels_sha256: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Seed of the initial noise; `None` for an imported image.
+        seed: Option<u64>,
+        /// Tokens of the whole prompt, start and end included, before truncation; `None` where no
+        /// text encoder of ours read it.
+        prompt_tokens: Option<u32>,
+        /// Whether the text encoder saw only the beginning of the prompt.
+        truncated: Option<bool>,
+        /// File that it was imported from, with the tile for a grid (`grid.png#2`).
+        source: Option<String>,
+    },
+    /// No picture; the run went on.
+    Failed {
+        /// One sentence.
+        reason: String,
+    },
+}
+
+impl ImageRecord {
+    /// Whether the picture is there.
+    pub fn is_done(&self) -> bool {
+        matches!(self.outcome, ImageOutcome::Done { .. })
+    }
+}
+
+impl JournalRecord for ImageRecord {
+    const KIND: &'static str = "images";
+}
+
+/// One line of `answers/<judge>.jsonl`: what a judge said of one image. A later line of the same
+/// image adds to an earlier one; per question the last answer counts, and a failure never replaces
+/// an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerRecord {
+    /// Item identifier.
+    pub item: String,
+    /// Index of the image among the item's images, from 0.
+    pub image: u32,
+    /// [`ImageOutcome::Done::pixels_sha256`] of the picture that was looked at; `None` where the
+    /// answers were imported without pictures.
+    pub pixels_sha256: Option<String>,
+    /// One entry per question asked, in the order of the question file.
+    pub answers: Vec<QuestionAnswer>,
+}
+
+impl JournalRecord for AnswerRecord {
+    const KIND: &'static str = "answers";
+}
+
+/// The answer to one question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuestionAnswer {
+    /// Number of the question inside the item.
+    pub question: u32,
+    /// What came of asking.
+    pub outcome: AnswerOutcome,
+}
+
+/// How the asking of a question ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum AnswerOutcome {
+    /// The judge answered.
+    Answered {
+        /// The answer that is scored. `yes` and `no` count; anything else is unparsable.
+        text: String,
+        /// The judge's own words, where `text` is only a reading of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raw: Option<String>,
+        /// Probability of `yes`, where the judge states one, in 0..=1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        yes_probability: Option<f64>,
+    },
+    /// The judge could not be asked, or broke.
+    Failed {
+        /// One sentence, free of secrets.
+        reason: String,
+    },
+}

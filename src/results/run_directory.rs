@@ -1,0 +1,405 @@
+//! In: a folder under `results/`. Out: its manifest, journals and paths, checked against what the
+//! caller is about to do. What the stages do with them is theirs.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::FORMAT_VERSION;
+use super::atomic_write::{atomic_write, name_path};
+use super::journal::{Journal, JournalError};
+use super::manifest::{BenchmarkIdentity, Difference, Manifest, Session, Settings, StageEntry, differences};
+use super::records::{AnswerRecord, ImageRecord};
+
+/// Why a run directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The disk said no; the message names the path.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A journal is damaged or foreign.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// There is no run here.
+    #[error("{0} is no run directory: it has no manifest.json")]
+    NoManifest(PathBuf),
+    /// The manifest cannot be read.
+    #[error("{path} cannot be read: {reason}; restore it or start a new run with --out")]
+    BadManifest {
+        /// The manifest file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Something that decides the results is not what the run was started with.
+    #[error(
+        "{path} was started with other settings; use the same, or another --out:{}",
+        differences.iter().map(|difference| format!("\n  {difference}")).collect::<String>()
+    )]
+    SettingsChanged {
+        /// The run directory.
+        path: PathBuf,
+        /// Each setting that differs.
+        differences: Vec<Difference>,
+    },
+    /// A judge name that would leave the folder.
+    #[error("`{0}` cannot name a judge: use letters, digits, `-`, `_` and `.`, and begin with a letter or digit")]
+    BadJudgeName(String),
+}
+
+/// Which program writes: its version and, where known, the commit it was built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// E.g. `dpg-bench 0.1.0`.
+    pub version: String,
+    /// Commit, where known.
+    pub git_commit: Option<String>,
+}
+
+impl Tool {
+    /// This program.
+    pub fn current() -> Self {
+        Self {
+            version: concat!("dpg-bench ", env!("CARGO_PKG_VERSION")).to_owned(),
+            git_commit: option_env!("DPG_BENCH_GIT_COMMIT").map(str::to_owned),
+        }
+    }
+}
+
+/// A run: `manifest.json`, `images/<item>/<k>.png`, `images.jsonl`, `answers/<judge>.jsonl`,
+/// `scores/<judge>.parquet`, `summary/<judge>.json`.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+impl RunDirectory {
+    /// Opens the run at `path`, or starts one there.
+    ///
+    /// # Errors
+    /// The run there is about another benchmark, selection or number of images
+    /// ([`RunError::SettingsChanged`]), is damaged, or the disk said no.
+    pub fn open_or_create(
+        path: &Path,
+        benchmark: BenchmarkIdentity,
+        selection: Settings,
+        images_per_item: u32,
+    ) -> Result<Self, RunError> {
+        match Self::open(path) {
+            Ok(run) => {
+                run.check_subject(&benchmark, &selection, images_per_item)?;
+                Ok(run)
+            }
+            Err(RunError::NoManifest(_)) => {
+                let tool = Tool::current();
+                let manifest = Manifest {
+                    format_version: FORMAT_VERSION,
+                    tool: tool.version,
+                    git_commit: tool.git_commit,
+                    created: now(),
+                    benchmark,
+                    selection,
+                    images_per_item,
+                    generation: None,
+                    judges: Default::default(),
+                };
+                let run = Self { path: path.to_owned(), manifest };
+                run.save()?;
+                Ok(run)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the run at `path`.
+    ///
+    /// # Errors
+    /// There is none, it is damaged, or a newer program wrote it.
+    pub fn open(path: &Path) -> Result<Self, RunError> {
+        let file = path.join("manifest.json");
+        let bytes = match std::fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(RunError::NoManifest(path.to_owned()));
+            }
+            Err(error) => return Err(name_path(error, "read", &file).into()),
+        };
+        let bad = |reason: String| RunError::BadManifest { path: file.clone(), reason };
+        // The version first: a newer manifest may have another shape.
+        #[derive(serde::Deserialize)]
+        struct Versioned {
+            format_version: super::FormatVersion,
+        }
+        let versioned: Versioned =
+            serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        if !FORMAT_VERSION.can_read(versioned.format_version) {
+            return Err(JournalError::NewerFormat { path: file, found: versioned.format_version }.into());
+        }
+        let manifest = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        Ok(Self { path: path.to_owned(), manifest })
+    }
+
+    fn check_subject(
+        &self,
+        benchmark: &BenchmarkIdentity,
+        selection: &Settings,
+        images_per_item: u32,
+    ) -> Result<(), RunError> {
+        let subject = |benchmark: &BenchmarkIdentity, selection: &Settings, images: u32| -> Settings {
+            [
+                ("benchmark digest".to_owned(), benchmark.digest.clone().into()),
+                ("images per item".to_owned(), images.into()),
+                ("lenient".to_owned(), benchmark.lenient.into()),
+                ("selection".to_owned(), selection.clone().into_iter().collect::<serde_json::Map<_, _>>().into()),
+            ]
+            .into()
+        };
+        let own = &self.manifest;
+        self.refuse_differences(
+            &subject(&own.benchmark, &own.selection, own.images_per_item),
+            &subject(benchmark, selection, images_per_item),
+        )
+    }
+
+    fn refuse_differences(&self, recorded: &Settings, requested: &Settings) -> Result<(), RunError> {
+        let differences = differences(recorded, requested);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(RunError::SettingsChanged { path: self.path.clone(), differences })
+    }
+
+    /// Starts (or goes on with) the generation or import of the images: checks the settings against
+    /// the recorded ones and notes the sitting in the manifest.
+    ///
+    /// # Errors
+    /// [`RunError::SettingsChanged`], or the disk said no.
+    pub fn begin_generation(&mut self, settings: Settings, device: &str) -> Result<Sitting, RunError> {
+        if let Some(entry) = &self.manifest.generation {
+            self.refuse_differences(&entry.settings, &settings)?;
+        }
+        let entry = self.manifest.generation.get_or_insert_with(StageEntry::default);
+        let sitting = Sitting::begin(entry, settings, device, StageName::Generation);
+        self.save()?;
+        Ok(sitting)
+    }
+
+    /// Starts (or goes on with) a judge, as [`Self::begin_generation`] does.
+    ///
+    /// # Errors
+    /// [`RunError::SettingsChanged`], a judge name that is no file name, or the disk said no.
+    pub fn begin_judge(&mut self, judge: &str, settings: Settings, device: &str) -> Result<Sitting, RunError> {
+        check_judge_name(judge)?;
+        if let Some(entry) = self.manifest.judges.get(judge) {
+            self.refuse_differences(&entry.settings, &settings)?;
+        }
+        let entry = self.manifest.judges.entry(judge.to_owned()).or_default();
+        let sitting = Sitting::begin(entry, settings, device, StageName::Judge(judge.to_owned()));
+        self.save()?;
+        Ok(sitting)
+    }
+
+    /// Notes the end of a sitting in the manifest.
+    ///
+    /// # Errors
+    /// The disk said no.
+    pub fn finish(&mut self, sitting: &Sitting, done: u64, failed: u64) -> Result<(), RunError> {
+        let entry = match &sitting.stage {
+            StageName::Generation => self.manifest.generation.as_mut(),
+            StageName::Judge(judge) => self.manifest.judges.get_mut(judge),
+        };
+        if let Some(session) = entry.and_then(|entry| entry.sessions.get_mut(sitting.index)) {
+            session.seconds = Some(sitting.since.elapsed().as_secs_f64());
+            session.images_done = Some(done);
+            session.images_failed = Some(failed);
+        }
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), RunError> {
+        let mut text = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::from)?;
+        text.push(b'\n');
+        Ok(atomic_write(&self.path.join("manifest.json"), &text)?)
+    }
+
+    /// What the run is made of.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the picture of an image is: `images/<item>/<k>.png`. The item id must be one that the
+    /// benchmark loader let through.
+    pub fn image_path(&self, item: &str, image: u32) -> PathBuf {
+        self.path.join("images").join(item).join(format!("{image}.png"))
+    }
+
+    /// Opens `images.jsonl` for appending and returns what it holds.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn open_images(&self) -> Result<(Journal<ImageRecord>, Vec<ImageRecord>), JournalError> {
+        Journal::open(&self.path.join("images.jsonl"))
+    }
+
+    /// Reads `images.jsonl`.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn read_images(&self) -> Result<Vec<ImageRecord>, JournalError> {
+        Journal::read(&self.path.join("images.jsonl"))
+    }
+
+    /// Opens `answers/<judge>.jsonl` for appending and returns what it holds.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub fn open_answers(&self, judge: &str) -> Result<(Journal<AnswerRecord>, Vec<AnswerRecord>), RunError> {
+        Ok(Journal::open(&self.judge_file("answers", judge, "jsonl")?)?)
+    }
+
+    /// Reads `answers/<judge>.jsonl`.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub fn read_answers(&self, judge: &str) -> Result<Vec<AnswerRecord>, RunError> {
+        Ok(Journal::read(&self.judge_file("answers", judge, "jsonl")?)?)
+    }
+
+    /// `scores/<judge>.parquet`, the long table of answers and verdicts.
+    ///
+    /// # Errors
+    /// The judge name is no file name.
+    pub fn scores_path(&self, judge: &str) -> Result<PathBuf, RunError> {
+        self.judge_file("scores", judge, "parquet")
+    }
+
+    /// `summary/<judge>.json`.
+    ///
+    /// # Errors
+    /// The judge name is no file name.
+    pub fn summary_path(&self, judge: &str) -> Result<PathBuf, RunError> {
+        self.judge_file("summary", judge, "json")
+    }
+
+    /// Names of the judges whose answers are there, in order.
+    pub fn judges(&self) -> Vec<String> {
+        self.manifest.judges.keys().cloned().collect()
+    }
+
+    fn judge_file(&self, folder: &str, judge: &str, extension: &str) -> Result<PathBuf, RunError> {
+        check_judge_name(judge)?;
+        Ok(self.path.join(folder).join(format!("{judge}.{extension}")))
+    }
+}
+
+fn check_judge_name(judge: &str) -> Result<(), RunError> {
+    let good = judge.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && judge.len() <= 100
+        && judge.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if good { Ok(()) } else { Err(RunError::BadJudgeName(judge.to_owned())) }
+}
+
+#[derive(Debug, Clone)]
+enum StageName {
+    Generation,
+    Judge(String),
+}
+
+/// A stage in progress.
+#[derive(Debug, Clone)]
+pub struct Sitting {
+    stage: StageName,
+    index: usize,
+    since: Instant,
+}
+
+impl Sitting {
+    fn begin(entry: &mut StageEntry, settings: Settings, device: &str, stage: StageName) -> Self {
+        let tool = Tool::current();
+        entry.settings = settings;
+        entry.sessions.push(Session {
+            started: now(),
+            tool: tool.version,
+            git_commit: tool.git_commit,
+            device: device.to_owned(),
+            seconds: None,
+            images_done: None,
+            images_failed: None,
+        });
+        Self { stage, index: entry.sessions.len() - 1, since: Instant::now() }
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn identity(digest: &str) -> BenchmarkIdentity {
+        BenchmarkIdentity {
+            path: "benchmark/demo".into(),
+            digest: digest.into(),
+            official: false,
+            items: 3,
+            questions: 30,
+            lenient: false,
+        }
+    }
+
+    fn settings(value: serde_json::Value) -> Settings {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_found_again_and_changed_settings_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let mut run = RunDirectory::open_or_create(&path, identity("d1"), Settings::new(), 4).unwrap();
+        let sitting = run.begin_generation(settings(json!({"steps": 50})), "cpu").unwrap();
+        run.finish(&sitting, 12, 0).unwrap();
+
+        let mut again = RunDirectory::open_or_create(&path, identity("d1"), Settings::new(), 4).unwrap();
+        assert_eq!(again.manifest(), run.manifest());
+        let error = again.begin_generation(settings(json!({"steps": 25})), "cpu").unwrap_err();
+        assert!(error.to_string().contains("steps: 50 in the run, 25 now"), "{error}");
+        again.begin_generation(settings(json!({"steps": 50})), "cuda:0").unwrap();
+        assert_eq!(again.manifest().generation.as_ref().unwrap().sessions.len(), 2);
+
+        let error = RunDirectory::open_or_create(&path, identity("d2"), Settings::new(), 1).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("benchmark digest") && text.contains("images per item: 4"), "{text}");
+    }
+
+    #[test]
+    fn a_judge_name_cannot_leave_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run =
+            RunDirectory::open_or_create(folder.path(), identity("d"), Settings::new(), 4).unwrap();
+        for bad in ["", "../x", "a/b", ".hidden", "a b"] {
+            assert!(run.begin_judge(bad, Settings::new(), "cpu").is_err(), "{bad}");
+            assert!(run.summary_path(bad).is_err(), "{bad}");
+        }
+        run.begin_judge("endpoint-Qwen2.5-VL", Settings::new(), "cpu").unwrap();
+    }
+
+    #[test]
+    fn a_newer_or_broken_manifest_is_refused_in_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manifest.json");
+        std::fs::write(&file, r#"{"format_version":"7.0","anything":1}"#).unwrap();
+        let error = RunDirectory::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("format version 7.0"), "{error}");
+        std::fs::write(&file, "{").unwrap();
+        let error = RunDirectory::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("manifest.json cannot be read"), "{error}");
+    }
+}

@@ -1,0 +1,28 @@
+//! In: what happens inside a running stage. Out: calls that a progress bar (or nobody) listens to.
+//! The library itself prints nothing.
+
+/// Listens to a stage that works through images.
+pub trait StageObserver: Sync {
+    /// The stage begins: images in all, and how many of them an earlier sitting has done.
+    fn started(&self, total: u64, already_done: u64) {
+        let _ = (total, already_done);
+    }
+
+    /// One image is done and recorded.
+    fn image_done(&self, item: &str, image: u32) {
+        let _ = (item, image);
+    }
+
+    /// One image (or some of its questions) failed and the failure is recorded; the run goes on.
+    fn image_failed(&self, item: &str, image: u32, reason: &str) {
+        let _ = (item, image, reason);
+    }
+
+    /// The stage is over.
+    fn finished(&self) {}
+}
+
+/// Listens to nothing.
+pub struct Silent;
+
+impl StageObserver for Silent {}
