@@ -207,14 +207,16 @@ mod tests {
     }
 
     fn build(rows: &[(u32, &str)]) -> (QuestionGraph, Vec<LocatedFault>) {
-        QuestionGraph::build(rows.iter().map(|(id, dependency)| question(*id, dependency)).collect())
+        QuestionGraph::build(
+            rows.iter().map(|(id, dependency)| question(*id, dependency)).collect(),
+        )
     }
 
     #[test]
     fn a_forward_reference_is_no_fault() {
         let (graph, faults) = build(&[(1, "2"), (2, "0"), (7, "1,2, 1")]);
         assert_eq!(faults, []);
-        assert_eq!(graph.topological_order(), [1, 2, 0]);
+        assert_eq!(graph.topological_order(), [1, 0, 2]);
         assert_eq!(graph.parents(2), [0, 1]);
     }
 
@@ -243,7 +245,10 @@ mod tests {
         assert_eq!(faults.len(), 1);
         assert_eq!(faults[0].question, 2);
         assert_eq!(faults[0].fault, GraphFault::Cycle(vec![3, 2, 1, 3]));
-        assert_eq!((graph.parents(0), graph.parents(1), graph.parents(2)), (&[2][..], &[0][..], &[][..]));
+        assert_eq!(
+            (graph.parents(0), graph.parents(1), graph.parents(2)),
+            (&[2][..], &[0][..], &[][..])
+        );
         assert_eq!(graph.topological_order(), [2, 3, 0, 1]);
     }
 }

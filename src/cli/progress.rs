@@ -50,7 +50,8 @@ impl StageObserver for StageProgress {
     fn image_failed(&self, item: &str, image: u32, reason: &str) {
         self.bar.inc(1);
         let count = {
-            let mut failures = self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut failures =
+                self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             *failures += 1;
             *failures
         };
@@ -58,7 +59,10 @@ impl StageObserver for StageProgress {
             super::warn(&self.bar, &format!("{item}, image {image}: {reason}"));
         }
         if count == SHOWN_FAILURES {
-            super::warn(&self.bar, "further failures are recorded in the journal and not shown here");
+            super::warn(
+                &self.bar,
+                "further failures are recorded in the journal and not shown here",
+            );
         }
     }
 

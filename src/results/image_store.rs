@@ -65,7 +65,10 @@ mod tests {
         let decoder = png::Decoder::new(io::BufReader::new(std::fs::File::open(&path).unwrap()));
         let reader = decoder.read_info().unwrap();
         let chunk = &reader.info().utf8_text[0];
-        assert_eq!((chunk.keyword.as_str(), chunk.get_text().unwrap()), ("prompt", "ünïcode, \"quotes\"".into()));
+        assert_eq!(
+            (chunk.keyword.as_str(), chunk.get_text().unwrap()),
+            ("prompt", "ünïcode, \"quotes\"".into())
+        );
     }
 
     #[test]

@@ -47,7 +47,9 @@ pub enum JournalError {
         reason: String,
     },
     /// Written by a newer program.
-    #[error("{path} has format version {found}, this program reads {FORMAT_VERSION}; update dpg-bench")]
+    #[error(
+        "{path} has format version {found}, this program reads {FORMAT_VERSION}; update dpg-bench"
+    )]
     NewerFormat {
         /// The journal.
         path: PathBuf,
@@ -149,11 +151,8 @@ fn parse<R: JournalRecord>(path: &Path, bytes: &[u8]) -> Result<(Vec<R>, usize),
         return Ok((Vec::new(), 0));
     }
     let mut lines = bytes[..whole - 1].split(|&byte| byte == b'\n').enumerate();
-    let bad_header = |reason: String| JournalError::BadHeader {
-        path: path.to_owned(),
-        kind: R::KIND,
-        reason,
-    };
+    let bad_header =
+        |reason: String| JournalError::BadHeader { path: path.to_owned(), kind: R::KIND, reason };
     let first = lines.next().map(|(_, line)| line).unwrap_or_default();
     let header: Header = serde_json::from_slice(first)
         .map_err(|error| bad_header(format!("its first line is no header ({error})")))?;
@@ -217,7 +216,8 @@ mod tests {
     #[test]
     fn a_damaged_line_in_the_middle_is_an_error_that_names_it() {
         let (_folder, path) = journal_of(3);
-        let text = std::fs::read_to_string(&path).unwrap().replacen("\"image\":1", "\"image\":x", 1);
+        let text =
+            std::fs::read_to_string(&path).unwrap().replacen("\"image\":1", "\"image\":x", 1);
         std::fs::write(&path, text).unwrap();
         let error = Journal::<ImageRecord>::open(&path).unwrap_err().to_string();
         assert!(error.contains("images.jsonl, line 3"), "{error}");

@@ -115,13 +115,19 @@ pub fn differences(recorded: &Settings, requested: &Settings) -> Vec<Difference>
     found
 }
 
-fn compare_objects(prefix: &str, recorded: &Settings, requested: &Settings, found: &mut Vec<Difference>) {
+fn compare_objects(
+    prefix: &str,
+    recorded: &Settings,
+    requested: &Settings,
+    found: &mut Vec<Difference>,
+) {
     let names: BTreeSet<&String> = recorded.keys().chain(requested.keys()).collect();
     for name in names {
         let setting = format!("{prefix}{name}");
         match (recorded.get(name), requested.get(name)) {
             (Some(Value::Object(old)), Some(Value::Object(new))) => {
-                let (old, new) = (old.clone().into_iter().collect(), new.clone().into_iter().collect());
+                let (old, new) =
+                    (old.clone().into_iter().collect(), new.clone().into_iter().collect());
                 compare_objects(&format!("{setting}."), &old, &new, found);
             }
             (old, new) if old != new => {
@@ -147,8 +153,10 @@ mod tests {
 
     #[test]
     fn differences_are_named_with_both_values() {
-        let recorded = settings(json!({"seed": 1, "scheduler": {"steps": 50, "name": "pndm"}, "old": true}));
-        let requested = settings(json!({"seed": 2, "scheduler": {"steps": 25, "name": "pndm"}, "new": "x"}));
+        let recorded =
+            settings(json!({"seed": 1, "scheduler": {"steps": 50, "name": "pndm"}, "old": true}));
+        let requested =
+            settings(json!({"seed": 2, "scheduler": {"steps": 25, "name": "pndm"}, "new": "x"}));
         let shown: Vec<String> =
             differences(&recorded, &requested).iter().map(ToString::to_string).collect();
         assert_eq!(

@@ -47,7 +47,9 @@ impl std::str::FromStr for FormatVersion {
             .and_then(|(major, minor)| {
                 Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
             })
-            .ok_or_else(|| format!("`{text}` is no format version; it reads like `{FORMAT_VERSION}`"))
+            .ok_or_else(|| {
+                format!("`{text}` is no format version; it reads like `{FORMAT_VERSION}`")
+            })
     }
 }
 

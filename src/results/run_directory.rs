@@ -7,7 +7,9 @@ use std::time::Instant;
 use super::FORMAT_VERSION;
 use super::atomic_write::{atomic_write, name_path};
 use super::journal::{Journal, JournalError};
-use super::manifest::{BenchmarkIdentity, Difference, Manifest, Session, Settings, StageEntry, differences};
+use super::manifest::{
+    BenchmarkIdentity, Difference, Manifest, Session, Settings, StageEntry, differences,
+};
 use super::records::{AnswerRecord, ImageRecord};
 
 /// Why a run directory cannot be used.
@@ -42,7 +44,9 @@ pub enum RunError {
         differences: Vec<Difference>,
     },
     /// A judge name that would leave the folder.
-    #[error("`{0}` cannot name a judge: use letters, digits, `-`, `_` and `.`, and begin with a letter or digit")]
+    #[error(
+        "`{0}` cannot name a judge: use letters, digits, `-`, `_` and `.`, and begin with a letter or digit"
+    )]
     BadJudgeName(String),
 }
 
@@ -133,7 +137,9 @@ impl RunDirectory {
         let versioned: Versioned =
             serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
         if !FORMAT_VERSION.can_read(versioned.format_version) {
-            return Err(JournalError::NewerFormat { path: file, found: versioned.format_version }.into());
+            return Err(
+                JournalError::NewerFormat { path: file, found: versioned.format_version }.into()
+            );
         }
         let manifest = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
         Ok(Self { path: path.to_owned(), manifest })
@@ -145,15 +151,19 @@ impl RunDirectory {
         selection: &Settings,
         images_per_item: u32,
     ) -> Result<(), RunError> {
-        let subject = |benchmark: &BenchmarkIdentity, selection: &Settings, images: u32| -> Settings {
-            [
-                ("benchmark digest".to_owned(), benchmark.digest.clone().into()),
-                ("images per item".to_owned(), images.into()),
-                ("lenient".to_owned(), benchmark.lenient.into()),
-                ("selection".to_owned(), selection.clone().into_iter().collect::<serde_json::Map<_, _>>().into()),
-            ]
-            .into()
-        };
+        let subject =
+            |benchmark: &BenchmarkIdentity, selection: &Settings, images: u32| -> Settings {
+                [
+                    ("benchmark digest".to_owned(), benchmark.digest.clone().into()),
+                    ("images per item".to_owned(), images.into()),
+                    ("lenient".to_owned(), benchmark.lenient.into()),
+                    (
+                        "selection".to_owned(),
+                        selection.clone().into_iter().collect::<serde_json::Map<_, _>>().into(),
+                    ),
+                ]
+                .into()
+            };
         let own = &self.manifest;
         self.refuse_differences(
             &subject(&own.benchmark, &own.selection, own.images_per_item),
@@ -161,7 +171,11 @@ impl RunDirectory {
         )
     }
 
-    fn refuse_differences(&self, recorded: &Settings, requested: &Settings) -> Result<(), RunError> {
+    fn refuse_differences(
+        &self,
+        recorded: &Settings,
+        requested: &Settings,
+    ) -> Result<(), RunError> {
         let differences = differences(recorded, requested);
         if differences.is_empty() {
             return Ok(());
@@ -174,7 +188,11 @@ impl RunDirectory {
     ///
     /// # Errors
     /// [`RunError::SettingsChanged`], or the disk said no.
-    pub fn begin_generation(&mut self, settings: Settings, device: &str) -> Result<Sitting, RunError> {
+    pub fn begin_generation(
+        &mut self,
+        settings: Settings,
+        device: &str,
+    ) -> Result<Sitting, RunError> {
         if let Some(entry) = &self.manifest.generation {
             self.refuse_differences(&entry.settings, &settings)?;
         }
@@ -188,7 +206,12 @@ impl RunDirectory {
     ///
     /// # Errors
     /// [`RunError::SettingsChanged`], a judge name that is no file name, or the disk said no.
-    pub fn begin_judge(&mut self, judge: &str, settings: Settings, device: &str) -> Result<Sitting, RunError> {
+    pub fn begin_judge(
+        &mut self,
+        judge: &str,
+        settings: Settings,
+        device: &str,
+    ) -> Result<Sitting, RunError> {
         check_judge_name(judge)?;
         if let Some(entry) = self.manifest.judges.get(judge) {
             self.refuse_differences(&entry.settings, &settings)?;
@@ -258,7 +281,10 @@ impl RunDirectory {
     ///
     /// # Errors
     /// See [`RunError`].
-    pub fn open_answers(&self, judge: &str) -> Result<(Journal<AnswerRecord>, Vec<AnswerRecord>), RunError> {
+    pub fn open_answers(
+        &self,
+        judge: &str,
+    ) -> Result<(Journal<AnswerRecord>, Vec<AnswerRecord>), RunError> {
         Ok(Journal::open(&self.judge_file("answers", judge, "jsonl")?)?)
     }
 
@@ -363,18 +389,21 @@ mod tests {
     fn a_run_is_found_again_and_changed_settings_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run");
-        let mut run = RunDirectory::open_or_create(&path, identity("d1"), Settings::new(), 4).unwrap();
+        let mut run =
+            RunDirectory::open_or_create(&path, identity("d1"), Settings::new(), 4).unwrap();
         let sitting = run.begin_generation(settings(json!({"steps": 50})), "cpu").unwrap();
         run.finish(&sitting, 12, 0).unwrap();
 
-        let mut again = RunDirectory::open_or_create(&path, identity("d1"), Settings::new(), 4).unwrap();
+        let mut again =
+            RunDirectory::open_or_create(&path, identity("d1"), Settings::new(), 4).unwrap();
         assert_eq!(again.manifest(), run.manifest());
         let error = again.begin_generation(settings(json!({"steps": 25})), "cpu").unwrap_err();
         assert!(error.to_string().contains("steps: 50 in the run, 25 now"), "{error}");
         again.begin_generation(settings(json!({"steps": 50})), "cuda:0").unwrap();
         assert_eq!(again.manifest().generation.as_ref().unwrap().sessions.len(), 2);
 
-        let error = RunDirectory::open_or_create(&path, identity("d2"), Settings::new(), 1).unwrap_err();
+        let error =
+            RunDirectory::open_or_create(&path, identity("d2"), Settings::new(), 1).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("benchmark digest") && text.contains("images per item: 4"), "{text}");
     }
