@@ -1,0 +1,175 @@
+//! The layer rule of docs/architecture.md, kept by reading every source file: which module may name
+//! which other module of ours, and which external crate may appear where.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Module -> the modules of ours that it may name besides itself.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("benchmark", &[]),
+    ("models", &[]),
+    ("statistics", &[]),
+    ("stage_observer", &[]),
+    ("results", &["benchmark"]),
+    ("generate", &["benchmark", "results", "models", "stage_observer"]),
+    ("judge", &["benchmark", "results", "models", "stage_observer"]),
+    ("score", &["benchmark", "results"]),
+    ("aggregate", &["benchmark", "results", "score", "statistics"]),
+    ("forensics", &["aggregate", "statistics", "benchmark"]),
+    ("reports", &["aggregate", "results", "benchmark", "forensics"]),
+    (
+        "cli",
+        &[
+            "benchmark",
+            "models",
+            "statistics",
+            "stage_observer",
+            "results",
+            "generate",
+            "judge",
+            "score",
+            "aggregate",
+            "forensics",
+            "reports",
+        ],
+    ),
+    ("main", &["cli"]),
+    ("lib", &[]),
+];
+
+/// External crate -> the only places that may name it.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("polars", &["aggregate/score_table.rs"]),
+    ("clap", &["cli/"]),
+    ("clap_complete", &["cli/"]),
+    ("clap_mangen", &["cli/"]),
+    ("indicatif", &["cli/"]),
+    ("plotters", &["reports/"]),
+    ("comfy_table", &["reports/"]),
+    ("ureq", &["judge/endpoint"]),
+    ("candle_core", &["models/", "generate/"]),
+    ("candle_nn", &["models/"]),
+    ("candle_transformers", &["models/"]),
+    ("tokenizers", &["generate/"]),
+];
+
+/// Crates that the pure modules must not name, whatever else: no disk, no network, no tensors.
+const PURE: &[&str] = &["score/", "statistics/", "aggregate/"];
+const PURE_EXCEPT: &[&str] = &["aggregate/score_table.rs"];
+const IMPURE: &[&str] = &["std::fs", "std::net", "std::env", "std::process"];
+
+#[test]
+fn every_source_file_keeps_the_layers() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = rust_files(&source);
+    assert!(files.len() > 20, "only {} files found under {}", files.len(), source.display());
+    let mut found = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&source).unwrap().to_string_lossy().replace('\\', "/");
+        found.extend(violations(&relative, &std::fs::read_to_string(&file).unwrap()));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_breach_of_each_kind_is_seen() {
+    for (file, line) in [
+        ("judge/endpoint.rs", "use crate::generate::ImageGenerator;"),
+        ("score/verdict.rs", "    let x = crate::models::unet::UNet::load();"),
+        ("models/unet.rs", "use crate::{benchmark::Item, results};"),
+        ("aggregate/summary.rs", "use polars::prelude::*;"),
+        ("results/journal.rs", "use clap::Args;"),
+        ("score/item_score.rs", "let text = std::fs::read(path)?;"),
+        ("generate/sd15.rs", "use super::super::judge::Judge;"),
+        ("unheard_of.rs", "use crate::benchmark::Item;"),
+    ] {
+        assert!(!violations(file, &format!("{line}\n")).is_empty(), "{file}: {line}");
+    }
+    for (file, line) in [
+        ("judge/endpoint.rs", "// as crate::generate does"),
+        ("judge/endpoint.rs", "use crate::results::Settings;"),
+        ("score/verdict.rs", "#[cfg(test)]\nmod tests { use crate::cli::main; }"),
+        ("cli/run.rs", "use clap::Args;"),
+    ] {
+        assert_eq!(violations(file, &format!("{line}\n")), Vec::<String>::new(), "{file}: {line}");
+    }
+}
+
+/// One sentence per breach in `text`, the content of `src/<file>`.
+fn violations(file: &str, text: &str) -> Vec<String> {
+    let table: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let module = file.split('/').next().unwrap().trim_end_matches(".rs");
+    let Some(allowed) = table.get(module) else {
+        return vec![format!("{file}: module `{module}` is missing from the table in layers.rs")];
+    };
+    let mut found = Vec::new();
+    // Unit tests may reach further; they stand at the end of a file.
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    for (index, line) in code.lines().enumerate() {
+        let line = line.split("//").next().unwrap();
+        let place = format!("{file}:{}", index + 1);
+        for name in modules_named(line) {
+            if name != module
+                && table.contains_key(name.as_str())
+                && !allowed.contains(&name.as_str())
+            {
+                found.push(format!("{place}: `{module}` must not use `{name}`"));
+            }
+        }
+        for (name, places) in ONLY_IN {
+            if names_crate(line, name) && !places.iter().any(|place| file.starts_with(place)) {
+                found.push(format!("{place}: crate `{name}` belongs to {places:?}"));
+            }
+        }
+        let pure = PURE.iter().any(|place| file.starts_with(place)) && !PURE_EXCEPT.contains(&file);
+        for path in IMPURE {
+            if pure && line.contains(path) {
+                found.push(format!("{place}: `{path}` in a pure module"));
+            }
+        }
+    }
+    found
+}
+
+/// The modules of ours that a line names through `crate::`, also inside braces, or `super::super::`.
+fn modules_named(line: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for marker in ["crate::", "super::super::"] {
+        for (at, _) in line.match_indices(marker) {
+            let rest = &line[at + marker.len()..];
+            if let Some(group) = rest.strip_prefix('{') {
+                names.extend(group.split(',').map(first_word));
+            } else {
+                names.push(first_word(rest));
+            }
+        }
+    }
+    names
+}
+
+fn first_word(text: &str) -> String {
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn names_crate(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = &line[at + name.len()..];
+        after.starts_with("::")
+            && !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+    })
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
