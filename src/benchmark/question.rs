@@ -30,6 +30,16 @@ impl DeclaredParent {
     }
 }
 
+impl std::fmt::Display for DeclaredParent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("0"),
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Unreadable(text) => f.write_str(text),
+        }
+    }
+}
+
 /// One yes/no question about an image of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -46,4 +56,12 @@ pub struct Question {
     /// Data row in the question file, counted from 1 (the header is not counted). The reference
     /// scorer loses row 1.
     pub row: usize,
+}
+
+impl Question {
+    /// The `dependency` cell without stray blanks: `0`, `3` or `2,5`.
+    pub fn dependency(&self) -> String {
+        let entries: Vec<String> = self.declared_parents.iter().map(ToString::to_string).collect();
+        entries.join(",")
+    }
 }

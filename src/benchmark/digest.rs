@@ -1,0 +1,82 @@
+//! In: the rows and bytes of a question file. Out: two fingerprints, one of what is asked and one of
+//! the file itself.
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use super::question::Question;
+
+/// Git blob id of the question file published with ELLA (`dpg_bench/dpg_bench.csv`, commit 3c228f1).
+pub const OFFICIAL_BLOB_ID: &str = "98457fc9901943f51ff9a30367250fc292533bed";
+
+/// What `git hash-object` prints for a file with these bytes.
+pub fn git_blob_id(bytes: &[u8]) -> String {
+    let mut hasher = Sha1::new();
+    hasher.update(format!("blob {}\0", bytes.len()));
+    hasher.update(bytes);
+    hex(&hasher.finalize())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect()
+}
+
+/// SHA-256 over what a benchmark asks, whatever the quoting, line ends, column order and unused
+/// columns of its file.
+///
+/// Hashed are UTF-8 strings, each as its length in bytes (decimal), `:`, its bytes and `,`:
+/// first `dpg-bench benchmark 1`; then for each item, in file order, `item`, its id and its prompt;
+/// then for each of its rows, in file order, `question`, number, parents, tuple and question. The
+/// parents are the entries of the `dependency` cell, trimmed, integers in plain decimal, joined by `,`.
+/// Rows that a lenient load leaves out are hashed too.
+#[derive(Debug)]
+pub struct BenchmarkDigest {
+    hasher: Sha256,
+}
+
+impl BenchmarkDigest {
+    /// Of nothing yet.
+    pub fn new() -> Self {
+        let mut digest = Self { hasher: Sha256::new() };
+        digest.put("dpg-bench benchmark 1");
+        digest
+    }
+
+    /// Adds an item and its rows.
+    pub fn add_item(&mut self, id: &str, prompt: &str, questions: &[Question]) {
+        for text in ["item", id, prompt] {
+            self.put(text);
+        }
+        for question in questions {
+            self.put("question");
+            self.put(&question.id.to_string());
+            self.put(&question.dependency());
+            self.put(&question.tuple);
+            self.put(&question.text);
+        }
+    }
+
+    /// The digest in lower-case hex.
+    pub fn finish(self) -> String {
+        hex(&self.hasher.finalize())
+    }
+
+    fn put(&mut self, text: &str) {
+        self.hasher.update(text.len().to_string());
+        self.hasher.update(b":");
+        self.hasher.update(text);
+        self.hasher.update(b",");
+    }
+}
+
+impl Default for BenchmarkDigest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
