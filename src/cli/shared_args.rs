@@ -1,8 +1,21 @@
-//! In: flags that several commands share. Out: the same spelling and meaning everywhere.
+//! In: flags that several commands share. Out: the same spelling and meaning everywhere, and the
+//! benchmark, items and run directory that they name, checked against each other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
+
+use crate::benchmark::{Benchmark, Item, Selection, Strictness};
+use crate::results::manifest::to_settings;
+use crate::results::{BenchmarkIdentity, RunDirectory};
+
+/// The shipped demo, inside the binary: it works from any folder.
+const DEMO_CSV: &[u8] = include_bytes!("../../benchmark/demo/dpg_bench.csv");
+/// How the shipped demo is named on the command line and in a manifest.
+const DEMO_NAME: &str = "demo";
+/// Where the official question file is put when it is downloaded.
+const DOWNLOADED: &str = "benchmark/dpg";
 
 /// Which benchmark.
 #[derive(Debug, Clone, Default, Args)]
@@ -50,4 +63,103 @@ pub struct OutputArgs {
     /// Print one JSON document on stdout instead of tables
     #[arg(long)]
     pub json: bool,
+}
+
+impl SelectionArgs {
+    /// The selection that the flags describe.
+    pub fn selection(&self) -> Selection {
+        Selection {
+            items: self.items.clone(),
+            prefix: self.prefix.clone(),
+            category: self.category.clone(),
+            limit: self.limit,
+        }
+    }
+}
+
+/// Loads the benchmark that the flags name: `--benchmark`, else the downloaded official one, else the
+/// shipped demo.
+///
+/// # Errors
+/// It cannot be read, or its data is invalid.
+pub fn open_benchmark(args: &BenchmarkArgs) -> anyhow::Result<Benchmark> {
+    let path = match &args.benchmark {
+        Some(path) => path.clone(),
+        None if Path::new(DOWNLOADED).is_dir() => PathBuf::from(DOWNLOADED),
+        None => PathBuf::from(DEMO_NAME),
+    };
+    load(&path, if args.lenient { Strictness::Lenient } else { Strictness::Strict })
+}
+
+fn load(path: &Path, strictness: Strictness) -> anyhow::Result<Benchmark> {
+    if path == Path::new(DEMO_NAME) && !path.exists() {
+        return Ok(Benchmark::from_csv(DEMO_CSV, DEMO_NAME)?);
+    }
+    Ok(Benchmark::load(path, strictness)?)
+}
+
+/// Loads the benchmark that a run is about and makes sure that it is still the same.
+///
+/// # Errors
+/// It cannot be read, or it is not the one that the run was started with.
+pub fn benchmark_of_run(
+    run: &RunDirectory,
+    override_path: Option<&Path>,
+) -> anyhow::Result<Benchmark> {
+    let recorded = &run.manifest().benchmark;
+    let path = override_path.unwrap_or(Path::new(&recorded.path));
+    let strictness = if recorded.lenient { Strictness::Lenient } else { Strictness::Strict };
+    let benchmark = load(path, strictness).with_context(|| {
+        format!(
+            "the benchmark of {} cannot be loaded; say where it is with --benchmark",
+            run.path().display()
+        )
+    })?;
+    anyhow::ensure!(
+        benchmark.digest == recorded.digest,
+        "{} is not the benchmark that {} was made with (digest {} here, {} there); name the right \
+         one with --benchmark",
+        path.display(),
+        run.path().display(),
+        benchmark.digest,
+        recorded.digest,
+    );
+    Ok(benchmark)
+}
+
+/// The items that the run was started with, in file order.
+///
+/// # Errors
+/// The manifest's selection was edited to something that the benchmark has not.
+pub fn selected<'b>(benchmark: &'b Benchmark, run: &RunDirectory) -> anyhow::Result<Vec<&'b Item>> {
+    let recorded = serde_json::to_value(&run.manifest().selection)?;
+    let selection: Selection = serde_json::from_value(recorded).with_context(|| {
+        format!("{}: the manifest's selection cannot be read", run.path().display())
+    })?;
+    Ok(benchmark.select(&selection)?)
+}
+
+/// Opens the run at `out`, or starts one there, about the selected items.
+///
+/// # Errors
+/// The run there is about something else, is damaged, or the disk said no.
+pub fn open_run(
+    out: &Path,
+    benchmark: &Benchmark,
+    selection: &Selection,
+    images_per_item: u32,
+) -> anyhow::Result<RunDirectory> {
+    let settings = to_settings(selection)?;
+    Ok(RunDirectory::open_or_create(out, identity(benchmark), settings, images_per_item)?)
+}
+
+fn identity(benchmark: &Benchmark) -> BenchmarkIdentity {
+    BenchmarkIdentity {
+        path: benchmark.source.path.display().to_string(),
+        digest: benchmark.digest.clone(),
+        official: benchmark.source.official,
+        items: benchmark.items.len() as u64,
+        questions: benchmark.question_count() as u64,
+        lenient: benchmark.source.strictness == Strictness::Lenient,
+    }
 }
