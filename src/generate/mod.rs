@@ -1,5 +1,7 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
+pub mod clip_tokenizer;
+
 use image::RgbImage;
 
 use crate::results::Settings;

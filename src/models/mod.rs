@@ -1,2 +1,18 @@
 //! In: a checkpoint in its published layout. Out: networks over tensors. Nothing here knows of
 //! prompts, items or runs.
+//!
+//! Module names follow the tensor names of the checkpoints, so that a network reads like its file.
+//! The arithmetic follows diffusers and transformers; `tests/suite/models_sd15.rs` holds it to them.
+
+pub mod clip_text;
+pub mod device;
+pub mod model_error;
+pub mod unet;
+pub mod vae;
+pub mod weights;
+
+pub use clip_text::ClipText;
+pub use model_error::ModelError;
+pub use unet::UNet;
+pub use vae::VaeDecoder;
+pub use weights::Weights;

@@ -1,0 +1,82 @@
+//! In: the device and number format that the user named. Out: candle's, or a sentence on why not.
+
+use candle_core::{DType, Device};
+
+use super::ModelError;
+
+/// The device named by `text`: `auto` (the first GPU where this build can use one, else the
+/// processor), `cpu`, `cuda` or `cuda:N`.
+///
+/// # Errors
+/// The name is unknown, this build has no CUDA, or the GPU cannot be opened.
+pub fn parse_device(text: &str) -> Result<Device, ModelError> {
+    let refuse = |reason: &str| ModelError::Device { text: text.into(), reason: reason.into() };
+    let index = match text {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" if !candle_core::utils::cuda_is_available() => return Ok(Device::Cpu),
+        "auto" => return Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
+        "cuda" => 0,
+        other => match other.strip_prefix("cuda:") {
+            Some(number) => number.parse().map_err(|_| refuse("no such GPU number"))?,
+            None => return Err(refuse("unknown")),
+        },
+    };
+    if !candle_core::utils::cuda_is_available() {
+        return Err(refuse("this build has no CUDA support (build with --features cuda)"));
+    }
+    Device::new_cuda(index).map_err(|error| refuse(&error.to_string()))
+}
+
+/// The number format named by `text`: `auto` (f32 on the processor, f16 on a GPU), `f32`, `f16`,
+/// `bf16`.
+///
+/// # Errors
+/// The name is unknown.
+pub fn parse_dtype(text: &str, device: &Device) -> Result<DType, ModelError> {
+    match text {
+        "auto" if device.is_cpu() => Ok(DType::F32),
+        "auto" | "f16" | "fp16" => Ok(DType::F16),
+        "f32" | "fp32" => Ok(DType::F32),
+        "bf16" => Ok(DType::BF16),
+        _ => Err(ModelError::Dtype { text: text.into() }),
+    }
+}
+
+/// One line on the device for the run's record: `cpu, 2 threads` or `cuda:0`.
+pub fn describe_device(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => {
+            format!("cpu, {} threads", candle_core::utils::get_num_threads())
+        }
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_or_refused() {
+        assert!(parse_device("cpu").unwrap().is_cpu());
+        for (name, expected) in [("gpu", "unknown"), ("cuda:x", "no such GPU number")] {
+            let message = parse_device(name).unwrap_err().to_string();
+            assert!(message.contains(expected) && message.contains(name), "{message}");
+        }
+        if !candle_core::utils::cuda_is_available() {
+            assert!(parse_device("auto").unwrap().is_cpu());
+            let message = parse_device("cuda:1").unwrap_err().to_string();
+            assert!(message.contains("no CUDA support"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_automatic_format_follows_the_device() {
+        let cpu = Device::Cpu;
+        assert_eq!(parse_dtype("auto", &cpu).unwrap(), DType::F32);
+        assert_eq!(parse_dtype("bf16", &cpu).unwrap(), DType::BF16);
+        assert!(parse_dtype("int8", &cpu).unwrap_err().to_string().contains("int8"));
+        assert!(describe_device(&cpu).starts_with("cpu, "));
+    }
+}

@@ -1,0 +1,92 @@
+//! In: what can be wrong with a checkpoint or a device name. Out: one sentence that says what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Why a network could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A device name that means nothing here.
+    #[error("device `{text}`: {reason}; use auto, cpu, cuda or cuda:N")]
+    Device {
+        /// What was asked for.
+        text: String,
+        /// Why it cannot be had.
+        reason: String,
+    },
+    /// A number format that means nothing here.
+    #[error("dtype `{text}` is unknown; use auto, f32, f16 or bf16")]
+    Dtype {
+        /// What was asked for.
+        text: String,
+    },
+    /// A file that could not be read.
+    #[error("{path}: cannot be read: {source}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A folder without usable weights, or a file whose content is not what its name says.
+    #[error("{path}: {reason}", path = path.display())]
+    Broken {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A tensor that the network needs and the checkpoint lacks.
+    #[error("{path}: tensor `{tensor}` is missing; is this the right component for its config.json?", path = path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's full name.
+        tensor: String,
+    },
+    /// A tensor of another shape than config.json implies.
+    #[error("{path}: tensor `{tensor}` has shape {found:?} where config.json implies {expected:?}", path = path.display())]
+    WrongShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's full name.
+        tensor: String,
+        /// Shape that the configuration implies.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+    },
+    /// A configuration that asks for arithmetic which this network does not have.
+    #[error("{path}: {key} = {value} is not supported{hint}", path = path.display())]
+    Unsupported {
+        /// The config.json.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value, as JSON.
+        value: String,
+        /// What is supported, beginning with a separator, or nothing.
+        hint: String,
+    },
+    /// The tensor library refused.
+    #[error("{path}: tensor `{tensor}`: {source}", path = path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's full name.
+        tensor: String,
+        /// What it said.
+        source: candle_core::Error,
+    },
+}
+
+impl ModelError {
+    /// A [`ModelError::Broken`] for `path`.
+    pub(crate) fn broken(path: &Path, reason: impl Into<String>) -> Self {
+        ModelError::Broken { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    /// A [`ModelError::Unreadable`] for `path`.
+    pub(crate) fn unreadable(path: &Path, source: std::io::Error) -> Self {
+        ModelError::Unreadable { path: path.to_path_buf(), source }
+    }
+}
