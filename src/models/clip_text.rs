@@ -1,39 +1,160 @@
-//! Signatures only for now.
+//! In: token ids. Out: the hidden states of CLIP's text encoder. Follows `CLIPTextModel` of
+//! transformers; dimensions come from `config.json`. Tokenizing is left to the caller.
+
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::ModelError;
+use super::attention::{Visible, attend};
+use super::config::Config;
+use super::layers::{Activation, LayerNorm, Linear, LoadResult};
+use super::weights::{Scope, Weights};
 
 /// CLIP's text encoder.
+#[derive(Debug)]
 pub struct ClipText {
+    token_embedding: Tensor,
+    position_embedding: Tensor,
+    layers: Vec<EncoderLayer>,
+    final_layer_norm: LayerNorm,
     sha256: String,
 }
 
+/// Dimensions of the encoder's layers.
+#[derive(Debug, Clone, Copy)]
+struct LayerSize {
+    width: usize,
+    inner: usize,
+    heads: usize,
+    activation: Activation,
+    eps: f64,
+}
+
 impl ClipText {
-    /// Loads `text_encoder/`.
+    /// Loads `text_encoder/`: `config.json` and `model.safetensors` or a variant of it, with or
+    /// without the prefix `text_model.`.
     ///
     /// # Errors
-    /// See [`ModelError`].
-    pub fn load(folder: &Path, _: DType, _: &Device) -> std::result::Result<Self, ModelError> {
-        Err(ModelError::broken(folder, "not written yet"))
+    /// A file is missing or broken, a tensor is missing or has another shape than the configuration
+    /// implies, or the configuration asks for arithmetic that is not here.
+    pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
+        let config = Config::read(folder)?;
+        let activation = Activation::named(config.name("hidden_act", "quick_gelu")?)
+            .ok_or_else(|| config.unsupported("hidden_act", "only the GELU family is"))?;
+        let size = LayerSize {
+            width: config.count("hidden_size", None)?,
+            inner: config.count("intermediate_size", None)?,
+            heads: config.count("num_attention_heads", None)?,
+            activation,
+            eps: config.number("layer_norm_eps", 1e-5)?,
+        };
+        config.divides("num_attention_heads", size.heads, size.width)?;
+        let depth = config.count("num_hidden_layers", None)?;
+        let vocabulary = config.count("vocab_size", Some(49408))?;
+        let length = config.count("max_position_embeddings", Some(77))?;
+        let weights = Weights::open(folder, "model", dtype, device)?;
+        let prefixed = weights.root().at("text_model");
+        // Hub checkpoints have the prefix, those that transformers 5 saves have not.
+        let root = if prefixed.has("final_layer_norm.weight") { prefixed } else { weights.root() };
+        let embeddings = root.at("embeddings");
+        let layers = root.at("encoder.layers");
+        Ok(Self {
+            token_embedding: embeddings
+                .tensor("token_embedding.weight", &[vocabulary, size.width])?,
+            position_embedding: embeddings
+                .tensor("position_embedding.weight", &[length, size.width])?,
+            layers: (0..depth)
+                .map(|number| EncoderLayer::load(&layers.at(number), size))
+                .collect::<LoadResult<_>>()?,
+            final_layer_norm: LayerNorm::load(&root.at("final_layer_norm"), size.width, size.eps)?,
+            sha256: weights.sha256().to_owned(),
+        })
     }
 
-    /// Hidden states.
+    /// Hidden states [b, n, width] of `ids`: b rows of the same length n, at most
+    /// [`ClipText::max_tokens`]. Last layer, after the final norm.
     ///
     /// # Errors
-    /// The tensor library refused.
-    pub fn forward(&self, _ids: &[Vec<u32>]) -> Result<Tensor> {
-        candle_core::bail!("not written yet")
+    /// Rows of different lengths, too many tokens, or an id outside the vocabulary.
+    pub fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        let length = ids.first().map_or(0, Vec::len);
+        let (vocabulary, width) = self.token_embedding.dims2()?;
+        if length == 0 || length > self.max_tokens() || ids.iter().any(|row| row.len() != length) {
+            let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
+            let most = self.max_tokens();
+            candle_core::bail!("token rows of {lengths:?} ids: one length from 1 to {most} is due")
+        }
+        let flat = ids.concat();
+        if let Some(id) = flat.iter().find(|id| **id as usize >= vocabulary) {
+            candle_core::bail!(
+                "token id {id} is outside this text encoder's vocabulary of {vocabulary}: the \
+                 tokenizer belongs to another model"
+            )
+        }
+        let flat = Tensor::from_vec(flat, ids.len() * length, self.token_embedding.device())?;
+        let mut x = self
+            .token_embedding
+            .index_select(&flat, 0)?
+            .reshape((ids.len(), length, width))?
+            .broadcast_add(&self.position_embedding.narrow(0, 0, length)?)?;
+        for layer in &self.layers {
+            x = layer.forward(&x)?;
+        }
+        self.final_layer_norm.forward(&x)
     }
 
-    /// Tokens at most.
+    /// The longest row of ids.
     pub fn max_tokens(&self) -> usize {
-        77
+        self.position_embedding.dims()[0]
     }
 
-    /// Digest of the weights.
+    /// Digest of the weight files, see [`Weights::sha256`].
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+}
+
+/// Causal self-attention and a feed-forward, each behind its norm and beside its shortcut.
+#[derive(Debug)]
+struct EncoderLayer {
+    layer_norm1: LayerNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: usize,
+    activation: Activation,
+}
+
+impl EncoderLayer {
+    fn load(scope: &Scope, size: LayerSize) -> LoadResult<Self> {
+        let LayerSize { width, inner, heads, activation, eps } = size;
+        let projection = |name: &str| Linear::load(&scope.at("self_attn").at(name), width, width);
+        Ok(Self {
+            layer_norm1: LayerNorm::load(&scope.at("layer_norm1"), width, eps)?,
+            query: projection("q_proj")?,
+            key: projection("k_proj")?,
+            value: projection("v_proj")?,
+            out: projection("out_proj")?,
+            layer_norm2: LayerNorm::load(&scope.at("layer_norm2"), width, eps)?,
+            fc1: Linear::load(&scope.at("mlp.fc1"), width, inner)?,
+            fc2: Linear::load(&scope.at("mlp.fc2"), inner, width)?,
+            heads,
+            activation,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let normed = self.layer_norm1.forward(x)?;
+        let query = self.query.forward(&normed)?;
+        let key = self.key.forward(&normed)?;
+        let value = self.value.forward(&normed)?;
+        let mixed = attend(&query, &key, &value, self.heads, Visible::UpToOwn)?;
+        let x = (x + self.out.forward(&mixed)?)?;
+        let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
+        &x + self.fc2.forward(&self.activation.apply(&inner)?)?
     }
 }

@@ -4,9 +4,13 @@
 //! Module names follow the tensor names of the checkpoints, so that a network reads like its file.
 //! The arithmetic follows diffusers and transformers; `tests/suite/models_sd15.rs` holds it to them.
 
+mod attention;
 pub mod clip_text;
+mod config;
 pub mod device;
+mod layers;
 pub mod model_error;
+mod resnet;
 pub mod unet;
 pub mod vae;
 pub mod weights;

@@ -1,49 +1,274 @@
-//! Signatures only for now.
+//! In: noisy latents, a timestep and the text's hidden states. Out: the predicted noise. Follows
+//! `UNet2DConditionModel` of diffusers as Stable Diffusion 1 and 2 configure it; dimensions come
+//! from `config.json`. Guidance and schedules are left to the caller.
+
+mod blocks;
+mod timestep;
+mod transformer;
+
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::ModelError;
+use self::blocks::{Common, DownBlock, MidBlock, UpBlock, UpChannels};
+use self::timestep::{Sinusoid, TimestepEmbedding};
+use self::transformer::TransformerSize;
+use super::config::Config;
+use super::layers::{Conv2d, GroupNorm, LoadResult};
+use super::resnet::NormSettings;
+use super::weights::Weights;
 
-/// The denoiser.
+/// Keys that change the arithmetic, with the values under which they do not.
+const NEUTRAL: &[(&str, &[&str])] = &[
+    ("act_fn", &["silu", "swish"]),
+    ("addition_embed_type", &[]),
+    ("attention_type", &["default"]),
+    ("center_input_sample", &["false"]),
+    ("class_embed_type", &[]),
+    ("class_embeddings_concat", &["false"]),
+    ("conv_in_kernel", &["3"]),
+    ("conv_out_kernel", &["3"]),
+    ("cross_attention_norm", &[]),
+    ("downsample_padding", &["1"]),
+    ("dual_cross_attention", &["false"]),
+    ("encoder_hid_dim", &[]),
+    ("encoder_hid_dim_type", &[]),
+    ("mid_block_only_cross_attention", &["false"]),
+    ("mid_block_scale_factor", &["1", "1.0"]),
+    ("mid_block_type", &["UNetMidBlock2DCrossAttn"]),
+    ("num_class_embeds", &[]),
+    ("only_cross_attention", &["false"]),
+    ("resnet_out_scale_factor", &["1", "1.0"]),
+    ("resnet_skip_time_act", &["false"]),
+    ("resnet_time_scale_shift", &["default"]),
+    ("reverse_transformer_layers_per_block", &[]),
+    ("time_cond_proj_dim", &[]),
+    ("time_embedding_act_fn", &[]),
+    ("time_embedding_dim", &[]),
+    ("time_embedding_type", &["positional"]),
+    ("timestep_post_act", &[]),
+];
+
+/// The denoising network.
+#[derive(Debug)]
 pub struct UNet {
+    conv_in: Conv2d,
+    sinusoid: Sinusoid,
+    time_embedding: TimestepEmbedding,
+    down_blocks: Vec<DownBlock>,
+    mid_block: MidBlock,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    in_channels: usize,
+    sample_size: usize,
+    context_width: usize,
+    dtype: DType,
     sha256: String,
 }
 
 impl UNet {
-    /// Loads `unet/`.
+    /// Loads `unet/`: `config.json` and `diffusion_pytorch_model.safetensors` or a variant of it.
     ///
     /// # Errors
-    /// See [`ModelError`].
-    pub fn load(folder: &Path, _: DType, _: &Device) -> std::result::Result<Self, ModelError> {
-        Err(ModelError::broken(folder, "not written yet"))
+    /// A file is missing or broken, a tensor is missing or has another shape than the configuration
+    /// implies, or the configuration asks for arithmetic that is not here.
+    pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
+        let config = Config::read(folder)?;
+        let plan = Plan::from_config(&config)?;
+        let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
+        let root = weights.root();
+        let (channels, levels) = (&plan.channels, plan.channels.len());
+        let (first, common) = (channels[0], plan.common);
+
+        let mut down_blocks = Vec::with_capacity(levels);
+        for level in 0..levels {
+            let input = channels[level.saturating_sub(1)];
+            down_blocks.push(DownBlock::load(
+                &root.at("down_blocks").at(level),
+                (input, channels[level]),
+                plan.layers[level],
+                plan.down_attention[level].then_some(plan.transformer(level)),
+                level + 1 < levels,
+                common,
+            )?);
+        }
+        let mut up_blocks = Vec::with_capacity(levels);
+        for (number, level) in (0..levels).rev().enumerate() {
+            up_blocks.push(UpBlock::load(
+                &root.at("up_blocks").at(number),
+                UpChannels {
+                    below: channels[(level + 1).min(levels - 1)],
+                    output: channels[level],
+                    entering: channels[level.saturating_sub(1)],
+                },
+                plan.layers[level] + 1,
+                plan.up_attention[number].then_some(plan.transformer(level)),
+                level > 0,
+                common,
+            )?);
+        }
+        let norm = common.norm;
+        Ok(Self {
+            conv_in: Conv2d::load(&root.at("conv_in"), plan.in_channels, first, 3, 1)?,
+            sinusoid: plan.sinusoid,
+            time_embedding: TimestepEmbedding::load(
+                &root.at("time_embedding"),
+                first,
+                common.time_width,
+            )?,
+            down_blocks,
+            mid_block: MidBlock::load(&root.at("mid_block"), plan.transformer(levels - 1), common)?,
+            up_blocks,
+            conv_norm_out: GroupNorm::load(
+                &root.at("conv_norm_out"),
+                first,
+                norm.groups,
+                norm.eps,
+            )?,
+            conv_out: Conv2d::load(&root.at("conv_out"), first, plan.out_channels, 3, 1)?,
+            in_channels: plan.in_channels,
+            sample_size: plan.sample_size,
+            context_width: plan.context,
+            dtype,
+            sha256: weights.sha256().to_owned(),
+        })
     }
 
-    /// Predicted noise.
+    /// The network's output for `latents` [b, in_channels, h, w] at `timestep` under `context`
+    /// [b, n, context_width], n being any length: [b, out_channels, h, w], in the number format of
+    /// `latents`. Height and width may be any, odd ones too.
     ///
     /// # Errors
-    /// The tensor library refused.
-    pub fn forward(&self, _latents: &Tensor, _timestep: f64, _context: &Tensor) -> Result<Tensor> {
-        candle_core::bail!("not written yet")
+    /// Shapes that do not fit.
+    pub fn forward(&self, latents: &Tensor, timestep: f64, context: &Tensor) -> Result<Tensor> {
+        let (batch, channels, _, _) = latents.dims4()?;
+        let (contexts, _, width) = context.dims3()?;
+        if (channels, contexts, width) != (self.in_channels, batch, self.context_width) {
+            candle_core::bail!(
+                "latents {:?} with context {:?}: this UNet takes [b, {}, h, w] with [b, n, {}]",
+                latents.dims(),
+                context.dims(),
+                self.in_channels,
+                self.context_width
+            )
+        }
+        let text = context.to_dtype(self.dtype)?.contiguous()?;
+        let sinusoid = self.sinusoid.of(timestep, latents.device())?;
+        let time = self.time_embedding.forward(&sinusoid.to_dtype(self.dtype)?)?;
+        let mut x = self.conv_in.forward(&latents.to_dtype(self.dtype)?)?;
+        let mut skips = vec![x.clone()];
+        for block in &self.down_blocks {
+            x = block.forward(&x, &time, &text, &mut skips)?;
+        }
+        x = self.mid_block.forward(&x, &time, &text)?;
+        for block in &self.up_blocks {
+            x = block.forward(&x, &time, &text, &mut skips)?;
+        }
+        let x = self.conv_norm_out.forward(&x)?.silu()?;
+        self.conv_out.forward(&x)?.to_dtype(latents.dtype())
     }
 
-    /// Latent channels.
+    /// Channels of the latents.
     pub fn in_channels(&self) -> usize {
-        4
+        self.in_channels
     }
 
-    /// Latent side length.
+    /// Side of the latents that the network was trained on.
     pub fn sample_size(&self) -> usize {
-        64
+        self.sample_size
     }
 
-    /// Context width.
+    /// Width of the hidden states that it attends to.
     pub fn context_width(&self) -> usize {
-        768
+        self.context_width
     }
 
-    /// Digest of the weights.
+    /// Digest of the weight files, see [`Weights::sha256`].
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+}
+
+/// The dimensions that `config.json` gives; one entry per level, from the top down.
+struct Plan {
+    in_channels: usize,
+    out_channels: usize,
+    sample_size: usize,
+    context: usize,
+    channels: Vec<usize>,
+    layers: Vec<usize>,
+    heads: Vec<usize>,
+    transformer_depth: Vec<usize>,
+    down_attention: Vec<bool>,
+    /// From the bottom up, as the configuration lists it.
+    up_attention: Vec<bool>,
+    sinusoid: Sinusoid,
+    common: Common,
+}
+
+impl Plan {
+    fn from_config(config: &Config) -> LoadResult<Self> {
+        config.refuse_unless_neutral(NEUTRAL)?;
+        let kinds = |key: &str, with: &str, without: &str| -> LoadResult<Vec<bool>> {
+            let kind = |name: &str| match name {
+                _ if name == with => Ok(true),
+                _ if name == without => Ok(false),
+                _ => Err(config.unsupported(key, &format!("only {with} and {without} are"))),
+            };
+            config.names(key)?.into_iter().map(kind).collect()
+        };
+        let down_attention = kinds("down_block_types", "CrossAttnDownBlock2D", "DownBlock2D")?;
+        let up_attention = kinds("up_block_types", "CrossAttnUpBlock2D", "UpBlock2D")?;
+        let levels = down_attention.len();
+        if up_attention.len() != levels {
+            return Err(config.unsupported("up_block_types", "as many up as down are needed"));
+        }
+        let channels = config.counts("block_out_channels", levels, None)?;
+        let groups = config.count("norm_num_groups", Some(32))?;
+        // Despite its name, `attention_head_dim` has always been the number of heads here; a
+        // config that also has `num_attention_heads` means the same by that.
+        let heads_key = if config.has("num_attention_heads") {
+            "num_attention_heads"
+        } else {
+            "attention_head_dim"
+        };
+        let heads = config.counts(heads_key, levels, Some(8))?;
+        for level in 0..levels {
+            config.divides("norm_num_groups", groups, channels[level])?;
+            config.divides(heads_key, heads[level], channels[level])?;
+        }
+        let first = channels[0];
+        Ok(Self {
+            in_channels: config.count("in_channels", Some(4))?,
+            out_channels: config.count("out_channels", Some(4))?,
+            sample_size: config.count("sample_size", Some(64))?,
+            context: config.count("cross_attention_dim", Some(1280))?,
+            layers: config.counts("layers_per_block", levels, Some(2))?,
+            transformer_depth: config.counts("transformer_layers_per_block", levels, Some(1))?,
+            heads,
+            down_attention,
+            up_attention,
+            sinusoid: Sinusoid {
+                width: first,
+                flip_sin_to_cos: config.flag("flip_sin_to_cos", true)?,
+                shift: config.number("freq_shift", 0.0)?,
+            },
+            common: Common {
+                time_width: 4 * first,
+                norm: NormSettings { groups, eps: config.number("norm_eps", 1e-5)? },
+            },
+            channels,
+        })
+    }
+
+    fn transformer(&self, level: usize) -> TransformerSize {
+        TransformerSize {
+            channels: self.channels[level],
+            heads: self.heads[level],
+            depth: self.transformer_depth[level],
+            context: self.context,
+            groups: self.common.norm.groups,
+        }
     }
 }

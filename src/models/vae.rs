@@ -1,44 +1,246 @@
-//! Signatures only for now.
+//! In: latents. Out: pixels. The decoder half of diffusers' `AutoencoderKL`; dimensions come from
+//! `config.json`. Undoing the scale of the latents and rounding to bytes are left to the caller.
+
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::ModelError;
+use super::attention::{Visible, attend};
+use super::config::Config;
+use super::layers::{Conv2d, GroupNorm, Linear, LoadResult};
+use super::resnet::{NormSettings, ResnetBlock, Upsampler};
+use super::weights::{Scope, Weights};
 
-/// The image decoder.
+/// Epsilon of every norm of the decoder; it is not configurable.
+const NORM_EPS: f64 = 1e-6;
+
+/// Scaling factor of a configuration that does not state one: Stable Diffusion 1's.
+const USUAL_SCALING_FACTOR: f64 = 0.18215;
+
+/// Keys that change the decoder's arithmetic, with the values under which they do not.
+const NEUTRAL: &[(&str, &[&str])] = &[
+    ("act_fn", &["silu", "swish"]),
+    ("latents_mean", &[]),
+    ("latents_std", &[]),
+    ("shift_factor", &[]),
+];
+
+/// The decoder of a latent autoencoder.
+#[derive(Debug)]
 pub struct VaeDecoder {
+    post_quant_conv: Option<Conv2d>,
+    conv_in: Conv2d,
+    before: ResnetBlock,
+    attention: Option<MidAttention>,
+    after: ResnetBlock,
+    up_blocks: Vec<DecoderBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    latent_channels: usize,
+    scaling_factor: f64,
+    dtype: DType,
     sha256: String,
 }
 
 impl VaeDecoder {
-    /// Loads `vae/`.
+    /// Loads `vae/`: `config.json` and `diffusion_pytorch_model.safetensors` or a variant of it.
+    /// Tensors of the encoder are ignored.
     ///
     /// # Errors
-    /// See [`ModelError`].
-    pub fn load(folder: &Path, _: DType, _: &Device) -> std::result::Result<Self, ModelError> {
-        Err(ModelError::broken(folder, "not written yet"))
+    /// A file is missing or broken, a tensor is missing or has another shape than the configuration
+    /// implies, or the configuration asks for arithmetic that is not here.
+    pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
+        let config = Config::read(folder)?;
+        config.refuse_unless_neutral(NEUTRAL)?;
+        let kinds = config.names("up_block_types")?;
+        if kinds.iter().any(|kind| *kind != "UpDecoderBlock2D") {
+            return Err(config.unsupported("up_block_types", "only UpDecoderBlock2D is"));
+        }
+        let levels = kinds.len();
+        let channels = config.counts("block_out_channels", levels, None)?;
+        let groups = config.count("norm_num_groups", Some(32))?;
+        for level in &channels {
+            config.divides("norm_num_groups", groups, *level)?;
+        }
+        let norm = NormSettings { groups, eps: NORM_EPS };
+        let latent_channels = config.count("latent_channels", Some(4))?;
+        let depth = config.count("layers_per_block", Some(1))? + 1;
+        let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
+        let (root, decoder) = (weights.root(), weights.root().at("decoder"));
+        let (top, bottom) = (channels[0], channels[levels - 1]);
+        let resnet = |name: &str| {
+            ResnetBlock::load(&decoder.at("mid_block").at(name), bottom, bottom, None, norm)
+        };
+        let mut up_blocks = Vec::with_capacity(levels);
+        for (number, level) in (0..levels).rev().enumerate() {
+            let input = channels[(level + 1).min(levels - 1)];
+            let scope = decoder.at("up_blocks").at(number);
+            let doubles = number + 1 < levels;
+            up_blocks.push(DecoderBlock::load(
+                &scope,
+                (input, channels[level]),
+                depth,
+                doubles,
+                norm,
+            )?);
+        }
+        Ok(Self {
+            post_quant_conv: config
+                .flag("use_post_quant_conv", true)?
+                .then(|| {
+                    let scope = root.at("post_quant_conv");
+                    Conv2d::load(&scope, latent_channels, latent_channels, 1, 1)
+                })
+                .transpose()?,
+            conv_in: Conv2d::load(&decoder.at("conv_in"), latent_channels, bottom, 3, 1)?,
+            before: resnet("resnets.0")?,
+            attention: config
+                .flag("mid_block_add_attention", true)?
+                .then(|| MidAttention::load(&decoder.at("mid_block.attentions.0"), bottom, groups))
+                .transpose()?,
+            after: resnet("resnets.1")?,
+            up_blocks,
+            conv_norm_out: GroupNorm::load(&decoder.at("conv_norm_out"), top, groups, NORM_EPS)?,
+            conv_out: Conv2d::load(
+                &decoder.at("conv_out"),
+                top,
+                config.count("out_channels", Some(3))?,
+                3,
+                1,
+            )?,
+            latent_channels,
+            scaling_factor: config.number("scaling_factor", USUAL_SCALING_FACTOR)?,
+            dtype,
+            sha256: weights.sha256().to_owned(),
+        })
     }
 
-    /// Pixels.
+    /// Pixels [b, 3, h * factor, w * factor], in about -1..1, of `latents` [b, latent channels, h,
+    /// w] that have been divided by the scaling factor; in the number format of `latents`.
     ///
     /// # Errors
-    /// The tensor library refused.
-    pub fn decode(&self, _latents: &Tensor) -> Result<Tensor> {
-        candle_core::bail!("not written yet")
+    /// Shapes that do not fit.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let (_, channels, _, _) = latents.dims4()?;
+        if channels != self.latent_channels {
+            let (found, needed) = (latents.dims(), self.latent_channels);
+            candle_core::bail!("latents {found:?}: this decoder takes [b, {needed}, h, w]")
+        }
+        let mut x = latents.to_dtype(self.dtype)?;
+        if let Some(conv) = &self.post_quant_conv {
+            x = conv.forward(&x)?;
+        }
+        x = self.before.forward(&self.conv_in.forward(&x)?, None)?;
+        if let Some(attention) = &self.attention {
+            x = attention.forward(&x)?;
+        }
+        x = self.after.forward(&x, None)?;
+        for block in &self.up_blocks {
+            x = block.forward(&x)?;
+        }
+        let x = self.conv_norm_out.forward(&x)?.silu()?;
+        self.conv_out.forward(&x)?.to_dtype(latents.dtype())
     }
 
-    /// What latents are divided by before.
+    /// What the denoiser's latents are divided by before [`VaeDecoder::decode`].
     pub fn scaling_factor(&self) -> f64 {
-        0.18215
+        self.scaling_factor
     }
 
-    /// Pixels per latent.
+    /// Pixels of a side for each latent of it.
     pub fn spatial_factor(&self) -> usize {
-        8
+        1 << (self.up_blocks.len() - 1)
     }
 
-    /// Digest of the weights.
+    /// Digest of the weight files, see [`Weights::sha256`].
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+}
+
+/// Residual blocks, then a doubling of the size at all levels but the last.
+#[derive(Debug)]
+struct DecoderBlock {
+    resnets: Vec<ResnetBlock>,
+    upsampler: Option<Upsampler>,
+}
+
+impl DecoderBlock {
+    fn load(
+        scope: &Scope,
+        (input, output): (usize, usize),
+        depth: usize,
+        doubles: bool,
+        norm: NormSettings,
+    ) -> LoadResult<Self> {
+        let resnets = scope.at("resnets");
+        Ok(Self {
+            resnets: (0..depth)
+                .map(|number| {
+                    let input = if number == 0 { input } else { output };
+                    ResnetBlock::load(&resnets.at(number), input, output, None, norm)
+                })
+                .collect::<LoadResult<_>>()?,
+            upsampler: doubles.then(|| Upsampler::load(scope, output)).transpose()?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = x.clone();
+        for resnet in &self.resnets {
+            x = resnet.forward(&x, None)?;
+        }
+        match &self.upsampler {
+            Some(upsampler) => {
+                let (_, _, height, width) = x.dims4()?;
+                upsampler.forward(&x, 2 * height, 2 * width)
+            }
+            None => Ok(x),
+        }
+    }
+}
+
+/// Single-head attention over the positions of the smallest map.
+#[derive(Debug)]
+struct MidAttention {
+    group_norm: GroupNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+}
+
+impl MidAttention {
+    /// Both spellings: `to_q`, `to_k`, `to_v`, `to_out.0`, and `query`, `key`, `value`, `proj_attn`
+    /// of checkpoints up to 2023, stored as linear layers or as 1x1 convolutions.
+    fn load(scope: &Scope, channels: usize, groups: usize) -> LoadResult<Self> {
+        let old = scope.has("query.weight");
+        let linear = |new_name: &str, old_name: &str| {
+            let name = if old { old_name } else { new_name };
+            Linear::load_pointwise(&scope.at(name), channels, channels)
+        };
+        Ok(Self {
+            group_norm: GroupNorm::load(&scope.at("group_norm"), channels, groups, NORM_EPS)?,
+            query: linear("to_q", "query")?,
+            key: linear("to_k", "key")?,
+            value: linear("to_v", "value")?,
+            out: linear("to_out.0", "proj_attn")?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = x.dims4()?;
+        let positions = self
+            .group_norm
+            .forward(x)?
+            .reshape((batch, channels, height * width))?
+            .transpose(1, 2)?
+            .contiguous()?;
+        let query = self.query.forward(&positions)?;
+        let key = self.key.forward(&positions)?;
+        let value = self.value.forward(&positions)?;
+        let mixed = self.out.forward(&attend(&query, &key, &value, 1, Visible::All)?)?;
+        let mixed = mixed.transpose(1, 2)?.contiguous()?;
+        x + mixed.reshape((batch, channels, height, width))?
     }
 }

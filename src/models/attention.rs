@@ -1,0 +1,81 @@
+//! In: queries, keys and values. Out: scaled dot-product attention of many heads, with a bound on
+//! the memory that its scores take.
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::ops::softmax_last_dim;
+
+/// Scores held at once for one batch entry, all heads together: 64 MiB of f32. It must not depend
+/// on the batch, so that an image's arithmetic is the same whatever it is batched with.
+const SCORES_AT_ONCE: usize = 1 << 24;
+
+/// Which keys a query may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visible {
+    /// All of them.
+    All,
+    /// Those up to its own position.
+    UpToOwn,
+}
+
+/// `softmax(q k^T / sqrt(d)) v` for `query` [b, n, heads * d], `key` and `value` [b, m, heads * d];
+/// gives [b, n, heads * d]. Scores and sums are f32, as in PyTorch's kernels, whatever the inputs.
+pub(crate) fn attend(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    heads: usize,
+    visible: Visible,
+) -> Result<Tensor> {
+    attend_in_chunks(query, key, value, heads, visible, SCORES_AT_ONCE)
+}
+
+fn attend_in_chunks(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    heads: usize,
+    visible: Visible,
+    scores_at_once: usize,
+) -> Result<Tensor> {
+    let (batch, queries, width) = query.dims3()?;
+    let keys = key.dim(1)?;
+    let scale = ((width / heads) as f64).powf(-0.5);
+    let query_heads = (split_heads(query, heads)? * scale)?;
+    let key_heads = split_heads(key, heads)?.transpose(1, 2)?.contiguous()?;
+    let value_heads = split_heads(value, heads)?;
+    let rows = (scores_at_once / (heads * keys).max(1)).clamp(1, queries.max(1));
+    let mut parts = Vec::with_capacity(queries.div_ceil(rows));
+    for first in (0..queries).step_by(rows) {
+        let count = rows.min(queries - first);
+        let part = query_heads.narrow(1, first, count)?.contiguous()?;
+        let mut scores = part.matmul(&key_heads)?;
+        if visible == Visible::UpToOwn {
+            scores = scores.broadcast_add(&causal_rows(first, count, keys, query.device())?)?;
+        }
+        parts.push(softmax_last_dim(&scores)?.matmul(&value_heads)?);
+    }
+    Tensor::cat(&parts, 1)?
+        .reshape((batch, heads, queries, width / heads))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((batch, queries, width))?
+        .to_dtype(query.dtype())
+}
+
+/// [b, n, heads * d] to [b * heads, n, d], f32 and contiguous.
+fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (batch, length, width) = x.dims3()?;
+    x.to_dtype(DType::F32)?
+        .reshape((batch, length, heads, width / heads))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((batch * heads, length, width / heads))
+}
+
+/// Rows `first..first + count` of the causal mask, [1, count, keys].
+fn causal_rows(first: usize, count: usize, keys: usize, device: &Device) -> Result<Tensor> {
+    let mask: Vec<f32> = (first..first + count)
+        .flat_map(|row| (0..keys).map(move |key| if key > row { f32::NEG_INFINITY } else { 0.0 }))
+        .collect();
+    Tensor::from_vec(mask, (1, count, keys), device)
+}

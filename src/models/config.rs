@@ -1,0 +1,139 @@
+//! In: a component's `config.json`. Out: the values that its network needs, or a sentence on the
+//! key that this build cannot honour. A key that changes the arithmetic is never passed over.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::ModelError;
+
+/// A component's `config.json`.
+#[derive(Debug)]
+pub(crate) struct Config {
+    path: PathBuf,
+    values: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads `config.json` of `folder`.
+    pub(crate) fn read(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join("config.json");
+        let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
+        let values = serde_json::from_slice(&text)
+            .map_err(|error| ModelError::broken(&path, format!("is not a JSON object: {error}")))?;
+        Ok(Self { path, values })
+    }
+
+    /// A value that is there and not null.
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The refusal of `key` as it stands, with a hint on what would be accepted.
+    pub(crate) fn unsupported(&self, key: &str, hint: &str) -> ModelError {
+        ModelError::Unsupported {
+            path: self.path.clone(),
+            key: key.into(),
+            value: self.values.get(key).unwrap_or(&Value::Null).to_string(),
+            hint: if hint.is_empty() { String::new() } else { format!("; {hint}") },
+        }
+    }
+
+    /// Refuses every key whose value is none of those under which it changes nothing. Null and
+    /// absence never change anything.
+    pub(crate) fn refuse_unless_neutral(&self, keys: &[(&str, &[&str])]) -> Result<(), ModelError> {
+        for (key, neutral) in keys {
+            let Some(value) = self.get(key) else { continue };
+            let text = value.as_str().map_or_else(|| value.to_string(), String::from);
+            if !neutral.contains(&text.as_str()) {
+                let hint = match neutral {
+                    [] => "only null is".to_owned(),
+                    values => format!("only {} is", values.join(" or ")),
+                };
+                return Err(self.unsupported(key, &hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole number of at least one.
+    pub(crate) fn count(&self, key: &str, absent: Option<usize>) -> Result<usize, ModelError> {
+        match (self.get(key), absent) {
+            (None, Some(value)) => Ok(value),
+            (value, _) => value
+                .and_then(Value::as_u64)
+                .filter(|number| (1..=1 << 24).contains(number))
+                .map(|number| number as usize)
+                .ok_or_else(|| self.unsupported(key, "a whole number of at least 1 is needed")),
+        }
+    }
+
+    /// One whole number for each of `blocks` blocks, written as a list or as one number for all.
+    pub(crate) fn counts(
+        &self,
+        key: &str,
+        blocks: usize,
+        absent: Option<usize>,
+    ) -> Result<Vec<usize>, ModelError> {
+        let Some(Value::Array(values)) = self.get(key) else {
+            return Ok(vec![self.count(key, absent)?; blocks]);
+        };
+        let numbers: Option<Vec<usize>> = values
+            .iter()
+            .map(|v| v.as_u64().filter(|n| (1..=1 << 24).contains(n)).map(|n| n as usize))
+            .collect();
+        numbers
+            .filter(|numbers| numbers.len() == blocks)
+            .ok_or_else(|| self.unsupported(key, &format!("{blocks} whole numbers are needed")))
+    }
+
+    /// A list of names, at least one.
+    pub(crate) fn names(&self, key: &str) -> Result<Vec<&str>, ModelError> {
+        self.get(key)
+            .and_then(Value::as_array)
+            .and_then(|values| values.iter().map(Value::as_str).collect::<Option<Vec<_>>>())
+            .filter(|names| !names.is_empty())
+            .ok_or_else(|| self.unsupported(key, "a list of names is needed"))
+    }
+
+    /// A name.
+    pub(crate) fn name<'c>(&'c self, key: &str, absent: &'c str) -> Result<&'c str, ModelError> {
+        match self.get(key) {
+            None => Ok(absent),
+            Some(value) => value.as_str().ok_or_else(|| self.unsupported(key, "text is needed")),
+        }
+    }
+
+    /// A finite number.
+    pub(crate) fn number(&self, key: &str, absent: f64) -> Result<f64, ModelError> {
+        match self.get(key) {
+            None => Ok(absent),
+            Some(value) => {
+                value.as_f64().ok_or_else(|| self.unsupported(key, "a number is needed"))
+            }
+        }
+    }
+
+    /// Yes or no.
+    pub(crate) fn flag(&self, key: &str, absent: bool) -> Result<bool, ModelError> {
+        match self.get(key) {
+            None => Ok(absent),
+            Some(value) => {
+                value.as_bool().ok_or_else(|| self.unsupported(key, "true or false is needed"))
+            }
+        }
+    }
+
+    /// Whether the key is there and not null.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Refuses `total` channels that `parts` (named by `key`) do not divide evenly.
+    pub(crate) fn divides(&self, key: &str, parts: usize, total: usize) -> Result<(), ModelError> {
+        if total.is_multiple_of(parts) {
+            return Ok(());
+        }
+        Err(self.unsupported(key, &format!("{parts} does not divide {total} channels")))
+    }
+}

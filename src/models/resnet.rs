@@ -1,0 +1,88 @@
+//! In: feature maps. Out: the residual block and the resampling that the UNet and the VAE share.
+//! Follows `ResnetBlock2D`, `Downsample2D` and `Upsample2D` of diffusers.
+
+use candle_core::{Module, Result, Tensor};
+
+use super::layers::{Conv2d, GroupNorm, Linear, LoadResult};
+use super::weights::Scope;
+
+/// Group count and epsilon of the norms of one network.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NormSettings {
+    /// `norm_num_groups`.
+    pub(crate) groups: usize,
+    /// `norm_eps`.
+    pub(crate) eps: f64,
+}
+
+/// Two 3x3 convolutions beside a shortcut, with the timestep added between them.
+#[derive(Debug)]
+pub(crate) struct ResnetBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time_emb_proj: Option<Linear>,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    conv_shortcut: Option<Conv2d>,
+}
+
+impl ResnetBlock {
+    /// A block from `input` to `output` channels; `time_width` is the width of the timestep
+    /// embedding, for a network that has one.
+    pub(crate) fn load(
+        scope: &Scope,
+        input: usize,
+        output: usize,
+        time_width: Option<usize>,
+        norm: NormSettings,
+    ) -> LoadResult<Self> {
+        let shortcut = scope.at("conv_shortcut");
+        Ok(Self {
+            norm1: GroupNorm::load(&scope.at("norm1"), input, norm.groups, norm.eps)?,
+            conv1: Conv2d::load(&scope.at("conv1"), input, output, 3, 1)?,
+            time_emb_proj: time_width
+                .map(|width| Linear::load(&scope.at("time_emb_proj"), width, output))
+                .transpose()?,
+            norm2: GroupNorm::load(&scope.at("norm2"), output, norm.groups, norm.eps)?,
+            conv2: Conv2d::load(&scope.at("conv2"), output, output, 3, 1)?,
+            conv_shortcut: (input != output)
+                .then(|| Conv2d::load(&shortcut, input, output, 1, 1))
+                .transpose()?,
+        })
+    }
+
+    /// `x` [b, input, h, w] and `time` [1 or b, time_width] to [b, output, h, w].
+    pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+        let mut hidden = self.conv1.forward(&self.norm1.forward(x)?.silu()?)?;
+        if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
+            let (rows, _) = time.dims2()?;
+            let shift = projection.forward(&time.silu()?)?.reshape((rows, (), 1, 1))?;
+            hidden = hidden.broadcast_add(&shift)?;
+        }
+        let hidden = self.conv2.forward(&self.norm2.forward(&hidden)?.silu()?)?;
+        match &self.conv_shortcut {
+            Some(shortcut) => shortcut.forward(x)? + hidden,
+            None => x + hidden,
+        }
+    }
+}
+
+/// Nearest-neighbour enlargement, then a 3x3 convolution.
+#[derive(Debug)]
+pub(crate) struct Upsampler {
+    conv: Conv2d,
+}
+
+impl Upsampler {
+    /// The tensors under `upsamplers.0`.
+    pub(crate) fn load(scope: &Scope, channels: usize) -> LoadResult<Self> {
+        let conv = Conv2d::load(&scope.at("upsamplers.0.conv"), channels, channels, 3, 1)?;
+        Ok(Self { conv })
+    }
+
+    /// `x` [b, c, h, w] to `height` x `width`, which is twice its size or one less (where the map
+    /// that it meets had an odd size).
+    pub(crate) fn forward(&self, x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+        self.conv.forward(&x.contiguous()?.upsample_nearest2d(height, width)?)
+    }
+}

@@ -1,0 +1,67 @@
+//! In: a timestep. Out: its embedding. Follows `get_timestep_embedding` and `TimestepEmbedding` of
+//! diffusers.
+
+use candle_core::{Device, Module, Result, Tensor};
+
+use crate::models::layers::{Linear, LoadResult};
+use crate::models::weights::Scope;
+
+/// Longest period of the sinusoids.
+const MAX_PERIOD: f64 = 10_000.0;
+
+/// How timesteps become sinusoids.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sinusoid {
+    /// Width; half sines, half cosines, and a zero where it is odd.
+    pub(crate) width: usize,
+    /// Whether the cosines come first.
+    pub(crate) flip_sin_to_cos: bool,
+    /// `freq_shift`.
+    pub(crate) shift: f64,
+}
+
+impl Sinusoid {
+    /// [1, width] of `timestep`, always f32: in half precision an angle of 981 radians is off by
+    /// a third of a radian.
+    pub(crate) fn of(&self, timestep: f64, device: &Device) -> Result<Tensor> {
+        let half = self.width / 2;
+        // The angle is rounded to f32, as PyTorch's is; sine and cosine are exact.
+        let angles: Vec<f64> = (0..half)
+            .map(|index| {
+                let exponent = -MAX_PERIOD.ln() * index as f64 / (half as f64 - self.shift);
+                f64::from(timestep as f32 * exponent.exp() as f32)
+            })
+            .collect();
+        let sines = angles.iter().map(|angle| angle.sin() as f32);
+        let cosines = angles.iter().map(|angle| angle.cos() as f32);
+        let mut values: Vec<f32> = if self.flip_sin_to_cos {
+            cosines.chain(sines).collect()
+        } else {
+            sines.chain(cosines).collect()
+        };
+        values.resize(self.width, 0.0);
+        Tensor::from_vec(values, (1, self.width), device)
+    }
+}
+
+/// Two linear layers with SiLU between.
+#[derive(Debug)]
+pub(crate) struct TimestepEmbedding {
+    linear_1: Linear,
+    linear_2: Linear,
+}
+
+impl TimestepEmbedding {
+    /// The tensors under `time_embedding`.
+    pub(crate) fn load(scope: &Scope, input: usize, width: usize) -> LoadResult<Self> {
+        Ok(Self {
+            linear_1: Linear::load(&scope.at("linear_1"), input, width)?,
+            linear_2: Linear::load(&scope.at("linear_2"), width, width)?,
+        })
+    }
+
+    /// [b, input] to [b, width].
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.linear_2.forward(&self.linear_1.forward(x)?.silu()?)
+    }
+}

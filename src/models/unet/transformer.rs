@@ -1,0 +1,162 @@
+//! In: a feature map and the text's hidden states. Out: the map after self-attention,
+//! cross-attention and feed-forward. Follows `Transformer2DModel` and `BasicTransformerBlock` of
+//! diffusers.
+
+use candle_core::{Module, Result, Tensor};
+
+use crate::models::attention::{Visible, attend};
+use crate::models::layers::{Activation, GroupNorm, LayerNorm, Linear, LoadResult};
+use crate::models::weights::Scope;
+
+/// Epsilon of `Transformer2DModel.norm`; unlike the UNet's other norms it is not configurable.
+const INPUT_NORM_EPS: f64 = 1e-6;
+/// Epsilon of the blocks' layer norms, PyTorch's default.
+const LAYER_NORM_EPS: f64 = 1e-5;
+
+/// Dimensions of one spatial transformer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TransformerSize {
+    /// Channels of the feature map.
+    pub(crate) channels: usize,
+    /// Attention heads.
+    pub(crate) heads: usize,
+    /// Blocks.
+    pub(crate) depth: usize,
+    /// Width of the text's hidden states.
+    pub(crate) context: usize,
+    /// Groups of the input norm.
+    pub(crate) groups: usize,
+}
+
+/// Attention over the positions of a feature map, and from them to the text.
+#[derive(Debug)]
+pub(crate) struct SpatialTransformer {
+    norm: GroupNorm,
+    proj_in: Linear,
+    blocks: Vec<TransformerBlock>,
+    proj_out: Linear,
+}
+
+impl SpatialTransformer {
+    /// The tensors under `attentions.N`. The projections may be stored as linear layers or as 1x1
+    /// convolutions, which are the same arithmetic.
+    pub(crate) fn load(scope: &Scope, size: TransformerSize) -> LoadResult<Self> {
+        let channels = size.channels;
+        let blocks = scope.at("transformer_blocks");
+        Ok(Self {
+            norm: GroupNorm::load(&scope.at("norm"), channels, size.groups, INPUT_NORM_EPS)?,
+            proj_in: Linear::load_pointwise(&scope.at("proj_in"), channels, channels)?,
+            blocks: (0..size.depth)
+                .map(|number| TransformerBlock::load(&blocks.at(number), size))
+                .collect::<LoadResult<_>>()?,
+            proj_out: Linear::load_pointwise(&scope.at("proj_out"), channels, channels)?,
+        })
+    }
+
+    /// `x` [b, c, h, w] and `context` [b, n, context] to [b, c, h, w].
+    pub(crate) fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = x.dims4()?;
+        let positions = self
+            .norm
+            .forward(x)?
+            .reshape((batch, channels, height * width))?
+            .transpose(1, 2)?
+            .contiguous()?;
+        let mut hidden = self.proj_in.forward(&positions)?;
+        for block in &self.blocks {
+            hidden = block.forward(&hidden, context)?;
+        }
+        let hidden = self
+            .proj_out
+            .forward(&hidden)?
+            .transpose(1, 2)?
+            .contiguous()?
+            .reshape((batch, channels, height, width))?;
+        x + hidden
+    }
+}
+
+/// Self-attention, cross-attention and a gated feed-forward, each with its norm and shortcut.
+#[derive(Debug)]
+struct TransformerBlock {
+    norm1: LayerNorm,
+    attn1: Attention,
+    norm2: LayerNorm,
+    attn2: Attention,
+    norm3: LayerNorm,
+    ff: GatedFeedForward,
+}
+
+impl TransformerBlock {
+    fn load(scope: &Scope, size: TransformerSize) -> LoadResult<Self> {
+        let TransformerSize { channels, heads, context, .. } = size;
+        let norm = |name: &str| LayerNorm::load(&scope.at(name), channels, LAYER_NORM_EPS);
+        Ok(Self {
+            norm1: norm("norm1")?,
+            attn1: Attention::load(&scope.at("attn1"), channels, channels, heads)?,
+            norm2: norm("norm2")?,
+            attn2: Attention::load(&scope.at("attn2"), channels, context, heads)?,
+            norm3: norm("norm3")?,
+            ff: GatedFeedForward::load(&scope.at("ff"), channels)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        let normed = self.norm1.forward(x)?;
+        let x = (x + self.attn1.forward(&normed, &normed)?)?;
+        let x = (&x + self.attn2.forward(&self.norm2.forward(&x)?, context)?)?;
+        &x + self.ff.forward(&self.norm3.forward(&x)?)?
+    }
+}
+
+/// Multi-head attention without biases on queries, keys and values.
+#[derive(Debug)]
+struct Attention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    fn load(scope: &Scope, width: usize, context: usize, heads: usize) -> LoadResult<Self> {
+        Ok(Self {
+            to_q: Linear::load_without_bias(&scope.at("to_q"), width, width)?,
+            to_k: Linear::load_without_bias(&scope.at("to_k"), context, width)?,
+            to_v: Linear::load_without_bias(&scope.at("to_v"), context, width)?,
+            to_out: Linear::load(&scope.at("to_out.0"), width, width)?,
+            heads,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        let query = self.to_q.forward(x)?;
+        let key = self.to_k.forward(context)?;
+        let value = self.to_v.forward(context)?;
+        self.to_out.forward(&attend(&query, &key, &value, self.heads, Visible::All)?)
+    }
+}
+
+/// GEGLU: one half of a projection, gated by the exact GELU of the other half.
+#[derive(Debug)]
+struct GatedFeedForward {
+    proj: Linear,
+    out: Linear,
+}
+
+impl GatedFeedForward {
+    fn load(scope: &Scope, width: usize) -> LoadResult<Self> {
+        let inner = 4 * width;
+        Ok(Self {
+            proj: Linear::load(&scope.at("net.0.proj"), width, 2 * inner)?,
+            out: Linear::load(&scope.at("net.2"), inner, width)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let halves = self.proj.forward(x)?.chunk(2, candle_core::D::Minus1)?;
+        let gate = Activation::Gelu.apply(&halves[1].contiguous()?)?;
+        self.out.forward(&(&halves[0] * gate)?)
+    }
+}
