@@ -79,3 +79,30 @@ fn causal_rows(first: usize, count: usize, keys: usize, device: &Device) -> Resu
         .collect();
     Tensor::from_vec(mask, (1, count, keys), device)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::golden::{Golden, errors};
+
+    #[test]
+    fn heads_chunks_and_mask_equal_pytorch() {
+        let golden = Golden::open("layers");
+        let [query, key, value] =
+            ["query", "key", "value"].map(|name| golden.get(&format!("attention.{name}")));
+        let run = |heads: usize, visible: Visible, scores_at_once: usize, expected: &str| {
+            let ours = attend_in_chunks(&query, &key, &value, heads, visible, scores_at_once);
+            let name = format!("attention {heads} {visible:?} {scores_at_once} as {expected}");
+            let expected = golden.get(&format!("attention.{expected}"));
+            errors(&name, &ours.unwrap(), &expected).within(5e-6, 5e-6)
+        };
+        // 3 heads and 7 keys: all rows at once, three at a time, one at a time.
+        for scores_at_once in [SCORES_AT_ONCE, 63, 1] {
+            assert!(run(3, Visible::All, scores_at_once, "all"));
+            assert!(run(3, Visible::UpToOwn, scores_at_once, "causal"));
+        }
+        assert!(!run(3, Visible::All, SCORES_AT_ONCE, "causal"));
+        assert!(!run(3, Visible::UpToOwn, SCORES_AT_ONCE, "all"));
+        assert!(!run(4, Visible::All, SCORES_AT_ONCE, "all"));
+    }
+}

@@ -175,3 +175,68 @@ impl Activation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::golden::{Golden, errors};
+
+    #[test]
+    fn activations_equal_pytorch() {
+        let golden = Golden::open("layers");
+        let input = golden.get("gelu.input");
+        let exact = golden.get("gelu.output");
+        let gelu = Activation::Gelu.apply(&input).unwrap();
+        assert!(errors("gelu", &gelu, &exact).within(5e-6, 5e-6));
+        let quick = Activation::QuickGelu.apply(&input).unwrap();
+        let quick_golden = golden.get("quick_gelu.output");
+        assert!(errors("quick_gelu", &quick, &quick_golden).within(5e-6, 5e-6));
+        // The tanh form and CLIP's form must not pass for the exact one.
+        let tanh = Activation::GeluTanh.apply(&input).unwrap();
+        assert!(!errors("tanh sabotage", &tanh, &exact).within(5e-6, 5e-6));
+        assert!(!errors("quick sabotage", &quick, &exact).within(5e-6, 5e-6));
+    }
+
+    #[test]
+    fn layer_norm_survives_a_large_mean() {
+        let golden = Golden::open("layers");
+        let (input, output) = (golden.get("layer_norm.input"), golden.get("layer_norm.output"));
+        let (weight, bias) = (golden.get("layer_norm.weight"), golden.get("layer_norm.bias"));
+        let ours = LayerNorm { weight: weight.clone(), bias: bias.clone(), eps: 1e-5 };
+        let ours = ours.forward(&input).unwrap();
+        assert!(errors("layer_norm", &ours, &output).within(2e-5, 1e-4));
+        let one_pass = candle_nn::ops::layer_norm(&input, &weight, &bias, 1e-5).unwrap();
+        assert!(!errors("one-pass sabotage", &one_pass, &output).within(2e-5, 1e-4));
+    }
+
+    #[test]
+    fn group_norm_equals_pytorch_and_feels_its_eps() {
+        let golden = Golden::open("layers");
+        let (input, output) = (golden.get("group_norm.input"), golden.get("group_norm.output"));
+        let with = |groups: usize, eps: f64| {
+            let (weight, bias) = (golden.get("group_norm.weight"), golden.get("group_norm.bias"));
+            let inner = candle_nn::GroupNorm::new(weight, bias, 8, groups, eps).unwrap();
+            let ours = GroupNorm { inner }.forward(&input).unwrap();
+            errors(&format!("group_norm {groups} {eps:e}"), &ours, &output).within(5e-6, 5e-5)
+        };
+        assert!(with(4, 1e-5));
+        assert!(!with(4, 1e-6));
+        assert!(!with(8, 1e-5));
+    }
+
+    /// candle issue 3744: the product must not see the transposed layout.
+    #[test]
+    fn a_transposed_batch_of_two_goes_through_linear_unharmed() {
+        let golden = Golden::open("layers");
+        let transposed = golden.get("linear.input").transpose(1, 2).unwrap();
+        let inner =
+            candle_nn::Linear::new(golden.get("linear.weight"), Some(golden.get("linear.bias")));
+        let output = golden.get("linear.output");
+        let ours = Linear { inner: inner.clone() }.forward(&transposed).unwrap();
+        assert!(errors("linear", &ours, &output).within(5e-6, 5e-6));
+        // What the rule guards against. Once candle is mended this line fails, and the rule in the
+        // head of this file can go.
+        let unguarded = inner.forward(&transposed).unwrap();
+        assert!(!errors("strided sabotage", &unguarded, &output).within(5e-6, 5e-6));
+    }
+}

@@ -8,6 +8,8 @@ mod attention;
 pub mod clip_text;
 mod config;
 pub mod device;
+#[cfg(test)]
+mod golden;
 mod layers;
 pub mod model_error;
 mod resnet;

@@ -75,7 +75,7 @@ pub enum ModelError {
         /// The tensor's full name.
         tensor: String,
         /// What it said.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 

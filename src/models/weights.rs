@@ -150,7 +150,7 @@ impl Weights {
             .map_err(|source| ModelError::Tensor {
                 path: shard.path.clone(),
                 tensor: name.into(),
-                source,
+                source: source.into(),
             })
     }
 }
@@ -315,7 +315,7 @@ impl<'w> Scope<'w> {
         ModelError::Tensor {
             path: self.weights.folder.clone(),
             tensor: format!("{}{name}", self.prefix),
-            source,
+            source: source.into(),
         }
     }
 }
