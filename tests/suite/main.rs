@@ -3,6 +3,8 @@
 // Clippy's own exception for tests covers test functions, not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod checkpoints;
 mod clip_tokenizer;
 mod layers;
 mod models_sd15;
+mod tiny_checkpoint;
