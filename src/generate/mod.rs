@@ -1,6 +1,9 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
 pub mod clip_tokenizer;
+pub mod image_ledger;
+pub mod import_images;
+pub mod import_layout;
 
 use image::RgbImage;
 
