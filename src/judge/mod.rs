@@ -1,5 +1,7 @@
 //! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
 
+pub mod reading;
+
 use std::path::PathBuf;
 
 use image::RgbImage;
