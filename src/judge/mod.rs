@@ -1,5 +1,7 @@
 //! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
 
+pub mod draw;
+pub mod endpoint;
 pub mod judge_run;
 pub mod reading;
 pub mod scripted;
