@@ -124,12 +124,14 @@ pub fn judge_images(
     let finished = for_each_in_order(
         tasks.len(),
         judge.images_in_flight(),
-        |index| ask(run, judge, &tasks[index]),
+        |index| {
+            let task = &tasks[index];
+            ask(run, judge, task).with_context(|| {
+                format!("the judge gave up at {}, image {}", task.item.id, task.image)
+            })
+        },
         |index, answers| {
             let task = &tasks[index];
-            let answers = answers.with_context(|| {
-                format!("the judge gave up at {}, image {}", task.item.id, task.image)
-            })?;
             let failure = counts.count_image(&answers);
             let known = newest.image(&task.item.id, task.image);
             let mut record = AnswerRecord {
@@ -269,7 +271,7 @@ fn read_picture(run: &RunDirectory, task: &Task<'_>) -> anyhow::Result<JudgedIma
 struct Progress<T> {
     next_to_start: usize,
     next_to_write: usize,
-    finished: BTreeMap<usize, T>,
+    finished: BTreeMap<usize, anyhow::Result<T>>,
     stopped: bool,
 }
 
@@ -287,12 +289,12 @@ impl<T> Drop for StopOnDrop<'_, T> {
 }
 
 /// Runs `work(0..count)` on `in_flight` threads and hands each result to `write`, on the calling
-/// thread and in order. Stops at the first error of `write`; work in progress is then awaited and
-/// dropped. `work` must not panic.
+/// thread and in order. Stops at the first error of either; work in progress is then awaited. What
+/// was begun before the work that failed is still written. `work` must not panic.
 fn for_each_in_order<T: Send>(
     count: usize,
     in_flight: usize,
-    work: impl Fn(usize) -> T + Sync,
+    work: impl Fn(usize) -> anyhow::Result<T> + Sync,
     mut write: impl FnMut(usize, T) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let threads = in_flight.max(1).min(count);
@@ -321,7 +323,13 @@ fn for_each_in_order<T: Send>(
                 state.next_to_start - 1
             };
             let result = work(index);
-            lock(&progress).finished.insert(index, result);
+            let mut state = lock(&progress);
+            if result.is_err() {
+                // Nothing after this will be written, so nothing more is begun.
+                state.next_to_start = count;
+            }
+            state.finished.insert(index, result);
+            drop(state);
             changed.notify_all();
         }
     };
@@ -340,7 +348,7 @@ fn for_each_in_order<T: Send>(
                     state = changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 }
             };
-            write(index, result)?;
+            write(index, result?)?;
             lock(&progress).next_to_write = index + 1;
             changed.notify_all();
         }
@@ -374,7 +382,7 @@ mod tests {
                 let wait = if index == 0 { 60 } else { (index as u64 * 7) % 5 };
                 std::thread::sleep(Duration::from_millis(wait));
                 running.fetch_sub(1, Ordering::SeqCst);
-                index
+                Ok(index)
             },
             |index, result| {
                 if index == 0 {
@@ -390,17 +398,40 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_the_work_stops_it_and_what_is_before_it_is_written() {
+        let (started, mut written) = (AtomicUsize::new(0), Vec::new());
+        let error = for_each_in_order(
+            1000,
+            3,
+            |index| {
+                started.fetch_max(index, Ordering::SeqCst);
+                let wait = if index == 6 { 0 } else { 20 };
+                std::thread::sleep(Duration::from_millis(wait));
+                if index == 6 { bail!("no key") } else { Ok(index) }
+            },
+            |_, result| {
+                written.push(result);
+                Ok(())
+            },
+        )
+        .unwrap_err();
+        assert_eq!(error.to_string(), "no key");
+        assert_eq!(written, [0, 1, 2, 3, 4, 5]);
+        assert!(started.load(Ordering::SeqCst) <= 6 + 3);
+    }
+
+    #[test]
     fn an_error_of_the_writer_stops_the_work() {
         let started = AtomicUsize::new(0);
         let error = for_each_in_order(
             1000,
             3,
-            |index| started.fetch_max(index, Ordering::SeqCst),
+            |index| Ok(started.fetch_max(index, Ordering::SeqCst)),
             |index, _| if index == 5 { bail!("disk full") } else { Ok(()) },
         )
         .unwrap_err();
         assert_eq!(error.to_string(), "disk full");
         assert!(started.load(Ordering::SeqCst) <= 5 + 3 * FINISHED_AHEAD);
-        for_each_in_order(0, 4, |_| (), |_, ()| bail!("never called")).unwrap();
+        for_each_in_order(0, 4, |_| Ok(()), |_, ()| bail!("never called")).unwrap();
     }
 }

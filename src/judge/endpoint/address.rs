@@ -7,6 +7,7 @@ use ureq::http::Uri;
 pub struct Address {
     request: String,
     shown: String,
+    query: Option<String>,
     is_loopback: bool,
 }
 
@@ -54,7 +55,8 @@ impl Address {
             Some(query) => format!("{shown}?{query}"),
             None => shown.clone(),
         };
-        Ok(Self { request, shown, is_loopback: is_loopback(host) })
+        let query = uri.query().map(str::to_owned);
+        Ok(Self { request, shown, query, is_loopback: is_loopback(host) })
     }
 
     /// The URL to send requests to. It may hold a secret in its query.
@@ -65,6 +67,14 @@ impl Address {
     /// The URL without its query.
     pub fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// `text` with the query of the URL taken out, should a server repeat it.
+    pub fn scrub(&self, text: &str) -> String {
+        match self.query.as_deref() {
+            None | Some("") => text.to_owned(),
+            Some(query) => text.replace(query, "***"),
+        }
     }
 
     /// Whether the server is this very machine, which no proxy can reach.
@@ -112,7 +122,8 @@ mod tests {
             address.request(),
             "https://host/openai/chat/completions?api-version=1&code=hush"
         );
-        assert!(!format!("{address:?}{}", address.shown()).contains("hush"));
+        let repeated = address.scrub("no such path: /openai?api-version=1&code=hush");
+        assert!(!format!("{address:?}{}{repeated}", address.shown()).contains("hush"));
     }
 
     #[test]

@@ -105,7 +105,8 @@ impl Connection {
     }
 
     fn scrub(&self, text: &str) -> String {
-        self.key.as_ref().map_or_else(|| text.to_owned(), |key| key.scrub(text))
+        let text = self.address.scrub(text);
+        self.key.as_ref().map_or_else(|| text.clone(), |key| key.scrub(&text))
     }
 
     /// Says in words of our own what ureq reports: its messages may hold the URL with its query.
