@@ -1,5 +1,6 @@
 //! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
 
+pub mod catalog;
 pub mod draw;
 pub mod endpoint;
 pub mod judge_run;
