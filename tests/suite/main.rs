@@ -6,6 +6,10 @@
 mod benchmark;
 mod checkpoints;
 mod clip_tokenizer;
+mod endpoint;
+mod judge_run;
 mod layers;
+mod loopback;
 mod models_sd15;
+mod small_run;
 mod tiny_checkpoint;
