@@ -1,6 +1,9 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
 pub mod clip_tokenizer;
+pub mod noise;
+pub mod schedulers;
+pub mod seeds;
 
 use image::RgbImage;
 

@@ -6,3 +6,5 @@
 mod clip_tokenizer;
 mod layers;
 mod models_sd15;
+mod noise;
+mod schedulers;

@@ -5,6 +5,8 @@
 //! Equal to the classes of the same name in diffusers: tables in f32 as PyTorch makes them, the
 //! scalars of a step in f64, tensors in the caller's format (f32 in the pipelines).
 
+use std::ops::Not;
+
 use candle_core::Tensor;
 
 pub mod config;
@@ -69,11 +71,16 @@ impl SchedulerConfig {
             SchedulerClass::DpmSolverMultistep => Box::new(dpm_solver::DpmSolver::new(self, steps)),
             SchedulerClass::EulerDiscrete => Box::new(euler::Euler::new(self, steps)),
         };
-        // An offset can push the first timestep past the end of the training schedule.
-        match scheduler.timesteps().iter().find(|&&step| step > (self.train_steps - 1) as f64) {
-            Some(_) => Err(SchedulerError::TooManySteps { steps, train_steps: self.train_steps }),
-            None => Ok(scheduler),
+        let timesteps = scheduler.timesteps();
+        // An offset can push the first timestep past the end of the training schedule, and rounding
+        // can push two together, which a multistep method divides by.
+        let leaves = timesteps.iter().any(|&step| step > (self.train_steps - 1) as f64);
+        let stands = self.class == SchedulerClass::DpmSolverMultistep
+            && timesteps.is_sorted_by(|before, after| before > after).not();
+        if leaves || stands {
+            return Err(SchedulerError::TooManySteps { steps, train_steps: self.train_steps });
         }
+        Ok(scheduler)
     }
 }
 
