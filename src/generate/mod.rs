@@ -1,8 +1,13 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
+pub mod catalog;
 pub mod clip_tokenizer;
+pub mod conditioning;
+pub mod denoise;
+pub mod generate_run;
 pub mod noise;
 pub mod schedulers;
+pub mod sd15;
 pub mod seeds;
 
 use image::RgbImage;

@@ -10,6 +10,8 @@
 
 use std::f64::consts::PI;
 
+use candle_core::{Device, Tensor};
+
 const STATE_WORDS: usize = 624;
 const SHIFT: usize = 397;
 /// Numbers in a block of the f32 road.
@@ -61,6 +63,42 @@ impl TorchGenerator {
         let angle = 2.0 * PI * turn;
         self.kept = Some(radius * angle.sin());
         radius * angle.cos()
+    }
+}
+
+/// The noise of several images: one generator an image, as diffusers with a list of generators, so
+/// that no image's noise depends on its neighbours.
+#[derive(Debug, Clone)]
+pub struct ImageNoise {
+    generators: Vec<TorchGenerator>,
+    /// Channels, height, width.
+    shape: (usize, usize, usize),
+    device: Device,
+}
+
+impl ImageNoise {
+    /// One image per seed, each `[channels, height, width]`.
+    pub fn new(seeds: &[u64], shape: (usize, usize, usize), device: &Device) -> Self {
+        let generators = seeds.iter().map(|&seed| TorchGenerator::new(seed)).collect();
+        Self { generators, shape, device: device.clone() }
+    }
+
+    /// The next noise of every image: `[images, channels, height, width]`, f32, made on the CPU and
+    /// moved to the device.
+    ///
+    /// # Errors
+    /// There is no image, or the device refused.
+    pub fn draw(&mut self) -> candle_core::Result<Tensor> {
+        let (channels, height, width) = self.shape;
+        let images = self
+            .generators
+            .iter_mut()
+            .map(|generator| {
+                let values = generator.randn(channels * height * width);
+                Tensor::from_vec(values, (1, channels, height, width), &Device::Cpu)
+            })
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        Tensor::cat(&images, 0)?.to_device(&self.device)
     }
 }
 
