@@ -132,7 +132,8 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
-        let missing: Vec<String> = model.missing(folder.path()).iter().map(|f| f.to_string()).collect();
+        let missing: Vec<String> =
+            model.missing(folder.path()).iter().map(|f| f.to_string()).collect();
         assert_eq!(missing.len(), 1, "{missing:?}");
         assert!(missing[0].starts_with("vae/diffusion_pytorch_model.safetensors"));
         assert!(find("sd3").unwrap_err().to_string().contains("sd15"));

@@ -14,11 +14,21 @@ pub trait Denoiser {
     ///
     /// # Errors
     /// The network failed.
-    fn predict(&self, latents: &Tensor, timestep: f64, context: &Tensor) -> candle_core::Result<Tensor>;
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+    ) -> candle_core::Result<Tensor>;
 }
 
 impl<F: Fn(&Tensor, f64, &Tensor) -> candle_core::Result<Tensor>> Denoiser for F {
-    fn predict(&self, latents: &Tensor, timestep: f64, context: &Tensor) -> candle_core::Result<Tensor> {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+    ) -> candle_core::Result<Tensor> {
         self(latents, timestep, context)
     }
 }
@@ -104,7 +114,10 @@ mod tests {
     }
 
     fn run(seeds: &[u64], condition: TextCondition, guidance: f64) -> Vec<Vec<f32>> {
-        let config = SchedulerConfig::from_json("{\"steps_offset\": 1}", Some(SchedulerClass::EulerDiscrete));
+        let config = SchedulerConfig::from_json(
+            "{\"steps_offset\": 1}",
+            Some(SchedulerClass::EulerDiscrete),
+        );
         let mut scheduler = config.unwrap().scheduler(6).unwrap();
         let mut noise = ImageNoise::new(seeds, SHAPE, &Device::Cpu);
         let conditioning = FixedConditioning(condition);

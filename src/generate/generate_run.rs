@@ -11,9 +11,7 @@ use super::seeds::SeedMode;
 use super::{GeneratedImage, ImageGenerator};
 use crate::benchmark::Item;
 use crate::results::image_store::{pixels_sha256, write_png};
-use crate::results::{
-    FORMAT_VERSION, ImageOutcome, ImageRecord, Journal, RunDirectory, Settings,
-};
+use crate::results::{FORMAT_VERSION, ImageOutcome, ImageRecord, Journal, RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
 
 /// Which seeds the images get and how many are made at a time.
@@ -30,7 +28,7 @@ pub struct GenerationPlan {
 }
 
 /// How the generation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct GenerationSummary {
     /// Images that the run asks for.
     pub images: u64,

@@ -80,7 +80,12 @@ impl Sd15 {
     ///
     /// # Errors
     /// A file is missing or broken, the checkpoint is of another kind, or a setting is impossible.
-    pub fn load(folder: &Path, dtype: DType, device: &Device, options: Sd15Options) -> Result<Self> {
+    pub fn load(
+        folder: &Path,
+        dtype: DType,
+        device: &Device,
+        options: Sd15Options,
+    ) -> Result<Self> {
         check_folder(folder)?;
         let scheduler = read_scheduler(folder, options.scheduler)?;
         scheduler.scheduler(options.steps)?;
@@ -142,8 +147,10 @@ impl Sd15 {
             _ => self.encode(prompt)?,
         };
         self.last_prompt = Some((prompt.to_owned(), encoded.clone(), conditional.clone()));
-        let conditioning =
-            FixedConditioning(TextCondition { conditional, unconditional: self.unconditional.clone() });
+        let conditioning = FixedConditioning(TextCondition {
+            conditional,
+            unconditional: self.unconditional.clone(),
+        });
         let factor = self.vae.spatial_factor();
         let shape = (self.unet.in_channels(), self.height / factor, self.width / factor);
         let mut noise = ImageNoise::new(seeds, shape, &self.device);
@@ -164,7 +171,8 @@ impl Sd15 {
     /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the
     /// most memory of all parts.
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?.to_dtype(self.dtype)?;
+        let unscaled =
+            latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?.to_dtype(self.dtype)?;
         let mut pictures = Vec::new();
         for image in 0..unscaled.dim(0)? {
             let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?.to_dtype(DType::F32)?;
@@ -245,7 +253,11 @@ fn check_side(name: &str, side: usize, factor: usize) -> Result<usize> {
 
 /// Complains about absent files before any is read, and about another kind of checkpoint.
 fn check_folder(folder: &Path) -> Result<()> {
-    ensure!(folder.is_dir(), "{} is no folder; --weights takes a diffusers checkpoint", folder.display());
+    ensure!(
+        folder.is_dir(),
+        "{} is no folder; --weights takes a diffusers checkpoint",
+        folder.display()
+    );
     let missing = catalog::find("sd15")?.missing(folder);
     if !missing.is_empty() {
         let list: String = missing.iter().map(|file| format!("\n  {file}")).collect();
@@ -279,9 +291,15 @@ fn configuration_sha256(folder: &Path) -> Result<String> {
         .iter()
         .map(|part| Path::new(part).join("config.json"))
         .chain(
-            ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
-                .iter()
-                .map(|name| Path::new("tokenizer").join(name)),
+            [
+                "vocab.json",
+                "merges.txt",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "special_tokens_map.json",
+            ]
+            .iter()
+            .map(|name| Path::new("tokenizer").join(name)),
         )
         .collect();
     files.retain(|file| folder.join(file).is_file());
@@ -323,7 +341,10 @@ mod tests {
         assert_eq!(check_side("width", 512, 8).unwrap(), 512);
         for side in [0, 100, 8200] {
             let message = check_side("width", side, 8).unwrap_err().to_string();
-            assert!(message.contains(&format!("--width {side}")) && message.contains('8'), "{message}");
+            assert!(
+                message.contains(&format!("--width {side}")) && message.contains('8'),
+                "{message}"
+            );
         }
     }
 }

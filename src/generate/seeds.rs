@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn each_part_matters() {
         let seed = |base, item, image| SeedMode::Hashed.seed(base, item, image);
-        let seeds = [seed(1, "a", 0), seed(2, "a", 0), seed(1, "b", 0), seed(1, "a", 1), seed(1, "1", 1)];
+        let seeds =
+            [seed(1, "a", 0), seed(2, "a", 0), seed(1, "b", 0), seed(1, "a", 1), seed(1, "1", 1)];
         for (index, one) in seeds.iter().enumerate() {
             assert!(*one < 1 << 63);
             assert!(seeds[index + 1..].iter().all(|other| other != one), "{seeds:?}");

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod clip_tokenizer;
+mod generate_run;
 mod layers;
 mod models_sd15;
 mod noise;
 mod schedulers;
+mod sd15_pipeline;

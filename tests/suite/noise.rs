@@ -25,8 +25,11 @@ impl Call {
     fn is_matched_by(&self, values: &[f32]) -> bool {
         let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
         let bytes: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
-        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        bits.starts_with(&self.first_bits) && bits.ends_with(&self.last_bits) && digest == self.sha256
+        let digest: String =
+            Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        bits.starts_with(&self.first_bits)
+            && bits.ends_with(&self.last_bits)
+            && digest == self.sha256
     }
 }
 
@@ -72,7 +75,8 @@ fn near_misses_are_told_apart() {
             }
             // The last block not made anew.
             if index == 0 && call.count > 16 && !call.count.is_multiple_of(16) {
-                let mut whole = TorchGenerator::new(case.seed).randn(call.count.next_multiple_of(16));
+                let mut whole =
+                    TorchGenerator::new(case.seed).randn(call.count.next_multiple_of(16));
                 whole.truncate(call.count);
                 assert!(!call.is_matched_by(&whole));
                 refused[1] += 1;
@@ -102,13 +106,17 @@ fn the_c_library_road_is_not_bit_equal() {
         for j in 0..8 {
             let radius = (-2.0 * (1.0 - uniforms[j]).ln()).sqrt();
             let angle = (2.0 * std::f64::consts::PI * f64::from(uniforms[j + 8])) as f32;
-            for (near, exact) in [(radius * angle.cos(), normals[j]), (radius * angle.sin(), normals[j + 8])] {
+            for (near, exact) in
+                [(radius * angle.cos(), normals[j]), (radius * angle.sin(), normals[j + 8])]
+            {
                 unequal += usize::from(near.to_bits() != exact.to_bits());
                 worst = worst.max((near - exact).abs());
             }
         }
     }
-    eprintln!("C library instead of the polynomials: {unequal} of 16384 differ, by at most {worst:e}");
+    eprintln!(
+        "C library instead of the polynomials: {unequal} of 16384 differ, by at most {worst:e}"
+    );
     assert!(unequal > 500 && worst < 1e-5, "{unequal} {worst}");
 }
 

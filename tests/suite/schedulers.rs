@@ -43,7 +43,8 @@ fn folder() -> PathBuf {
 }
 
 fn golden() -> (Golden, HashMap<String, Tensor>) {
-    let golden = serde_json::from_slice(&std::fs::read(folder().join("golden.json")).unwrap()).unwrap();
+    let golden =
+        serde_json::from_slice(&std::fs::read(folder().join("golden.json")).unwrap()).unwrap();
     let tensors =
         candle_core::safetensors::load(folder().join("golden.safetensors"), &Device::Cpu).unwrap();
     (golden, tensors)
@@ -91,7 +92,11 @@ fn errors(found: &Tensor, expected: &Tensor) -> (f64, f64) {
 }
 
 /// Largest errors of the two stored latents of walk `number`.
-fn walk_errors(number: usize, tensors: &HashMap<String, Tensor>, latents: &[Tensor; 2]) -> (f64, f64) {
+fn walk_errors(
+    number: usize,
+    tensors: &HashMap<String, Tensor>,
+    latents: &[Tensor; 2],
+) -> (f64, f64) {
     let [middle, end] = latents;
     let middle = errors(middle, &tensors[&format!("{number}.middle")]);
     let end = errors(end, &tensors[&format!("{number}.end")]);
@@ -109,7 +114,8 @@ fn whole_walks_equal_diffusers() {
         assert_eq!(scheduler.timesteps(), case.timesteps, "{label}");
         let scale = scheduler.initial_noise_scale() / case.initial_noise_scale - 1.0;
         assert!(scale.abs() < 1e-7, "{label}: {scale:e}");
-        let (max, relative) = walk_errors(number, &tensors, &walk(&config, case.steps, &tensors["start"]));
+        let (max, relative) =
+            walk_errors(number, &tensors, &walk(&config, case.steps, &tensors["start"]));
         assert!(relative <= TOLERANCE, "{label}: relative {relative:e}, largest {max:e}");
         let entry = worst.entry(case.scheduler.clone()).or_default();
         *entry = (entry.0.max(max), entry.1.max(relative));
@@ -148,7 +154,10 @@ fn near_misses_are_told_apart() {
         let mut wrong = vec![];
         for spacing in [Spacing::Linspace, Spacing::Leading, Spacing::Trailing] {
             if spacing != right.timestep_spacing {
-                wrong.push(("spacing", SchedulerConfig { timestep_spacing: spacing, ..right.clone() }));
+                wrong.push((
+                    "spacing",
+                    SchedulerConfig { timestep_spacing: spacing, ..right.clone() },
+                ));
             }
         }
         let other = match right.prediction_type {
@@ -156,17 +165,26 @@ fn near_misses_are_told_apart() {
             Prediction::VPrediction => Prediction::Epsilon,
         };
         wrong.push(("prediction", SchedulerConfig { prediction_type: other, ..right.clone() }));
-        wrong.push(("beta_end", SchedulerConfig { beta_end: right.beta_end * 1.001, ..right.clone() }));
+        wrong.push((
+            "beta_end",
+            SchedulerConfig { beta_end: right.beta_end * 1.001, ..right.clone() },
+        ));
         // Fourth order against first, on nearly the same timesteps.
         if right.class == SchedulerClass::Pndm {
             wrong.push(("order", SchedulerConfig { class: SchedulerClass::Ddim, ..right.clone() }));
         }
         if matches!(right.class, SchedulerClass::Pndm | SchedulerClass::Ddim) {
-            wrong.push(("final alpha", SchedulerConfig { set_alpha_to_one: true, ..right.clone() }));
+            wrong
+                .push(("final alpha", SchedulerConfig { set_alpha_to_one: true, ..right.clone() }));
         }
         for (what, wrong) in wrong {
-            let (max, relative) = walk_errors(number, &tensors, &walk(&wrong, 25, &tensors["start"]));
-            assert!(relative > 10.0 * TOLERANCE, "{what} of {}: {relative:e} {max:e}", case.scheduler);
+            let (max, relative) =
+                walk_errors(number, &tensors, &walk(&wrong, 25, &tensors["start"]));
+            assert!(
+                relative > 10.0 * TOLERANCE,
+                "{what} of {}: {relative:e} {max:e}",
+                case.scheduler
+            );
             refused += 1;
         }
     }
@@ -240,7 +258,10 @@ fn what_is_not_supported_is_named() {
     for (name, key, value) in refusals {
         let message = config(name, &with(sd15(), key, value.clone())).unwrap_err().to_string();
         assert!(message.contains(key) && message.contains(&value.to_string()), "{message}");
-        assert!(message.contains(SchedulerClass::from_name(name).unwrap().class_name()), "{message}");
+        assert!(
+            message.contains(SchedulerClass::from_name(name).unwrap().class_name()),
+            "{message}"
+        );
     }
     // A JSON that is silent about clip_sample means diffusers' default, which clips.
     let mut silent = sd15();

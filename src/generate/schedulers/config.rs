@@ -15,7 +15,9 @@ pub enum SchedulerError {
     #[error("scheduler `{0}` is not supported; choose {names} with --scheduler", names = SchedulerClass::names())]
     UnknownClass(String),
     /// An option with a value that would need other arithmetic.
-    #[error("{class}: option `{option}` = {value} is not supported (supported: {supported}); choose another scheduler with --scheduler")]
+    #[error(
+        "{class}: option `{option}` = {value} is not supported (supported: {supported}); choose another scheduler with --scheduler"
+    )]
     Unsupported {
         /// Class name in diffusers.
         class: &'static str,
@@ -27,7 +29,9 @@ pub enum SchedulerError {
         supported: String,
     },
     /// A number of steps outside the training schedule.
-    #[error("{steps} steps cannot be taken: the scheduler allows 1 to {train_steps}, and fewer where an offset moves its timesteps")]
+    #[error(
+        "{steps} steps cannot be taken: the scheduler allows 1 to {train_steps}, and fewer where an offset moves its timesteps"
+    )]
     TooManySteps {
         /// Steps asked for.
         steps: usize,
@@ -83,7 +87,9 @@ impl SchedulerClass {
     pub fn from_name(name: &str) -> Result<Self, SchedulerError> {
         Self::ALL
             .into_iter()
-            .find(|class| class.short_name().eq_ignore_ascii_case(name) || class.class_name() == name)
+            .find(|class| {
+                class.short_name().eq_ignore_ascii_case(name) || class.class_name() == name
+            })
             .ok_or_else(|| SchedulerError::UnknownClass(name.to_owned()))
     }
 

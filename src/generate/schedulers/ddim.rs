@@ -52,7 +52,9 @@ impl Scheduler for Ddim {
         let (signal_after, noise_after) = (alpha_after.sqrt(), (1.0 - alpha_after).sqrt());
         // Both the clean picture and the noise are linear in latents and prediction.
         let (of_latents, of_prediction) = match self.prediction {
-            Prediction::Epsilon => (signal_after / signal, noise_after - signal_after * noise / signal),
+            Prediction::Epsilon => {
+                (signal_after / signal, noise_after - signal_after * noise / signal)
+            }
             Prediction::VPrediction => (
                 signal_after * signal + noise_after * noise,
                 noise_after * signal - signal_after * noise,

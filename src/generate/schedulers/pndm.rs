@@ -54,7 +54,13 @@ impl Pndm {
     }
 
     /// Formula 9, from the alpha at `from` to that at `to`.
-    fn walk(&self, from: i64, to: i64, latents: &Tensor, prediction: &Tensor) -> candle_core::Result<Tensor> {
+    fn walk(
+        &self,
+        from: i64,
+        to: i64,
+        latents: &Tensor,
+        prediction: &Tensor,
+    ) -> candle_core::Result<Tensor> {
         let alpha = self.schedule.alpha(from, self.final_alpha);
         let alpha_after = self.schedule.alpha(to, self.final_alpha);
         let noise = 1.0 - alpha;
