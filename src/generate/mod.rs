@@ -9,9 +9,12 @@ pub mod image_ledger;
 pub mod import_images;
 pub mod import_layout;
 pub mod noise;
+mod protobuf;
 pub mod schedulers;
 pub mod sd15;
 pub mod seeds;
+pub mod sentence_piece;
+pub mod t5_tokenizer;
 
 use image::RgbImage;
 
