@@ -6,6 +6,8 @@
 mod benchmark;
 mod checkpoints;
 mod clip_tokenizer;
+mod ella_models;
+mod ella_tokenizer;
 mod endpoint;
 mod generate_run;
 mod judge_run;
