@@ -1,15 +1,220 @@
-//! x
+//! In: `generate --model M`. Out: the images of a run. The work is in `generate::generate_run`; this
+//! file turns flags into a loaded model.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
 
 use super::exit_status::ExitStatus;
+use super::progress::StageProgress;
+use super::shared_args::{
+    BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, open_benchmark, open_run,
+};
+use super::{print_json, say};
+use crate::benchmark::Item;
+use crate::generate::ImageGenerator;
+use crate::generate::catalog::{self, CatalogModel};
+use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
+use crate::generate::schedulers::SchedulerClass;
+use crate::generate::sd15::{Sd15, Sd15Options};
+use crate::generate::seeds::SeedMode;
+use crate::models::device::{describe_device, parse_device, parse_dtype};
+use crate::results::RunDirectory;
 
-/// Arguments of the command.
+/// How images are generated; `run` has the same flags.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GenerateOptions {
+    /// Model, as `dpg-bench list` names it
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Folder with the model's checkpoint, in the diffusers layout
+    #[arg(long, value_name = "DIR")]
+    pub weights: Option<PathBuf>,
+    /// Images per prompt
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub images: u32,
+    /// Base seed
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// `hashed`: from base seed, item and image number; `sequential`: base seed + image number, the
+    /// same for every item, as diffusers scripts do
+    #[arg(long, value_enum, default_value_t = SeedModeArg::Hashed, hide_possible_values = true, value_name = "MODE")]
+    pub seed_mode: SeedModeArg,
+    /// Denoising steps
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub steps: usize,
+    /// Strength of classifier-free guidance; 1 or less turns it off
+    #[arg(long, default_value_t = 7.5, value_name = "NUMBER")]
+    pub guidance: f64,
+    /// Width in pixels [default: the checkpoint's own]
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<usize>,
+    /// Height in pixels [default: the checkpoint's own]
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<usize>,
+    /// `pndm`, `ddim`, `dpm++` or `euler`, made from the checkpoint's scheduler configuration
+    /// [default: the checkpoint's own]
+    #[arg(long, value_name = "NAME")]
+    pub scheduler: Option<String>,
+    /// What guidance leads away from
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub negative_prompt: String,
+    /// Images of a prompt made at a time [default: 1 on the processor, 4 on a GPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub batch: Option<u32>,
+    /// Where the networks run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Spelling of [`SeedMode`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SeedModeArg {
+    /// See [`SeedMode::Hashed`].
+    Hashed,
+    /// See [`SeedMode::Sequential`].
+    Sequential,
+}
+
+impl From<SeedModeArg> for SeedMode {
+    fn from(mode: SeedModeArg) -> Self {
+        match mode {
+            SeedModeArg::Hashed => Self::Hashed,
+            SeedModeArg::Sequential => Self::Sequential,
+        }
+    }
+}
+
+/// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --limit 10
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --scheduler dpm++ --guidance 12 \\
+      --seed 1001 --seed-mode sequential --out results/sd15-as-ella
 
-/// Runs the command.
+A run that was interrupted goes on where it stopped when the same command is given again.")]
+pub struct Args {
+    /// How.
+    #[command(flatten)]
+    pub options: GenerateOptions,
+    /// Of which benchmark.
+    #[command(flatten)]
+    pub benchmark: BenchmarkArgs,
+    /// Of which items.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Run directory [default: results/MODEL]
+    #[arg(long, value_name = "RUN")]
+    pub out: Option<PathBuf>,
+    /// How the outcome is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Runs `generate`.
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(_args: &Args) -> anyhow::Result<ExitStatus> {
-    anyhow::bail!("this command is not written yet")
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let model = catalog::find(&args.options.model)?;
+    let benchmark = open_benchmark(&args.benchmark)?;
+    let selection = args.selection.selection();
+    let items = benchmark.select(&selection)?;
+    // Before the run directory is made: a wrong flag must leave nothing behind.
+    let mut loaded = load(model, &args.options)?;
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(model.name));
+    let mut run = open_run(&out, &benchmark, &selection, args.options.images)?;
+    let summary = make_images(&mut run, &items, &mut loaded, &args.options)?;
+    if args.output.json {
+        print_json(&summary)?;
+    }
+    Ok(status(&summary))
+}
+
+/// Generates the images of a run that is open already.
+///
+/// # Errors
+/// Whatever stops it, in one sentence.
+pub fn execute(
+    run: &mut RunDirectory,
+    items: &[&Item],
+    options: &GenerateOptions,
+) -> anyhow::Result<ExitStatus> {
+    let mut loaded = load(catalog::find(&options.model)?, options)?;
+    let summary = make_images(run, items, &mut loaded, options)?;
+    Ok(status(&summary))
+}
+
+fn status(summary: &GenerationSummary) -> ExitStatus {
+    if summary.failed == 0 { ExitStatus::Done } else { ExitStatus::Incomplete }
+}
+
+/// A model ready to generate, and where it runs.
+struct Loaded {
+    generator: Box<dyn ImageGenerator>,
+    device: String,
+    /// Images made at a time where the user does not say.
+    batch: u32,
+}
+
+fn load(model: &CatalogModel, options: &GenerateOptions) -> anyhow::Result<Loaded> {
+    let Some(weights) = &options.weights else {
+        let files: String = model.files.iter().map(|file| format!("\n  {file}")).collect();
+        bail!("model {} needs --weights DIR, a folder that holds:{files}", model.name);
+    };
+    let device = parse_device(&options.device.device)?;
+    let dtype = parse_dtype(&options.device.dtype, &device)?;
+    let scheduler = options.scheduler.as_deref().map(SchedulerClass::from_name).transpose()?;
+    ensure!(model.name == "sd15", "model {} has no loader", model.name);
+    let settings = Sd15Options {
+        steps: options.steps,
+        guidance: options.guidance,
+        width: options.width,
+        height: options.height,
+        scheduler,
+        negative_prompt: options.negative_prompt.clone(),
+    };
+    let pipeline = Sd15::load(weights, dtype, &device, settings)
+        .with_context(|| format!("model {} cannot be loaded", model.name))?;
+    Ok(Loaded {
+        generator: Box::new(pipeline),
+        batch: if device.is_cpu() { 1 } else { 4 },
+        device: describe_device(&device),
+    })
+}
+
+fn make_images(
+    run: &mut RunDirectory,
+    items: &[&Item],
+    loaded: &mut Loaded,
+    options: &GenerateOptions,
+) -> anyhow::Result<GenerationSummary> {
+    let plan = GenerationPlan {
+        seed: options.seed,
+        seed_mode: options.seed_mode.into(),
+        batch: options.batch.unwrap_or(loaded.batch),
+    };
+    let progress = StageProgress::new("generating");
+    let generator = loaded.generator.as_mut();
+    let summary = generate_run(run, items, generator, plan, &loaded.device, &progress)?;
+    say(&describe(&summary, items.len(), run));
+    Ok(summary)
+}
+
+fn describe(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> String {
+    let mut text = format!(
+        "{}/{} images in {} ({} made now, {} failed)",
+        summary.already_done + summary.done,
+        summary.images,
+        run.path().display(),
+        summary.done,
+        summary.failed,
+    );
+    if summary.truncated_prompts > 0 {
+        text += &format!(
+            "; {}/{items} prompts are longer than the text encoder takes and were truncated",
+            summary.truncated_prompts,
+        );
+    }
+    text
 }

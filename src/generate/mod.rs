@@ -1,9 +1,17 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
+pub mod catalog;
 pub mod clip_tokenizer;
+pub mod conditioning;
+pub mod denoise;
+pub mod generate_run;
 pub mod image_ledger;
 pub mod import_images;
 pub mod import_layout;
+pub mod noise;
+pub mod schedulers;
+pub mod sd15;
+pub mod seeds;
 
 use image::RgbImage;
 

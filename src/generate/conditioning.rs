@@ -1,0 +1,35 @@
+//! In: a timestep. Out: what the network is told about the prompt there. How texts become tensors is
+//! left to the pipelines.
+
+use candle_core::Tensor;
+
+/// What the denoiser attends to at one timestep. One prompt serves all images of a call, so the
+/// batch dimension is 1.
+#[derive(Debug, Clone)]
+pub struct TextCondition {
+    /// The prompt: `[1, tokens, width]`.
+    pub conditional: Tensor,
+    /// The negative prompt: `[1, tokens, width]`, where its number of tokens may differ; `None` where
+    /// guidance is off.
+    pub unconditional: Option<Tensor>,
+}
+
+/// Gives the condition of each timestep: the same one throughout for CLIP, another at each step for
+/// an adapter that knows the time.
+pub trait Conditioning {
+    /// The condition at `timestep` (0 to the end of the training schedule).
+    ///
+    /// # Errors
+    /// The network that computes it failed.
+    fn at(&self, timestep: f64) -> candle_core::Result<TextCondition>;
+}
+
+/// One condition for all timesteps.
+#[derive(Debug, Clone)]
+pub struct FixedConditioning(pub TextCondition);
+
+impl Conditioning for FixedConditioning {
+    fn at(&self, _: f64) -> candle_core::Result<TextCondition> {
+        Ok(self.0.clone())
+    }
+}

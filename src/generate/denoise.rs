@@ -1,0 +1,164 @@
+//! In: noise, a scheduler, a conditioning and a network. Out: clean latents. What the latents mean is
+//! left to the pipelines.
+
+use candle_core::{DType, Tensor};
+
+use super::conditioning::{Conditioning, TextCondition};
+use super::noise::ImageNoise;
+use super::schedulers::Scheduler;
+
+/// A network that predicts the noise (or velocity) in latents `[batch, channels, height, width]` at a
+/// timestep, attending to a context `[batch, tokens, width]`.
+pub trait Denoiser {
+    /// The prediction, of the latents' shape.
+    ///
+    /// # Errors
+    /// The network failed.
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+    ) -> candle_core::Result<Tensor>;
+}
+
+impl<F: Fn(&Tensor, f64, &Tensor) -> candle_core::Result<Tensor>> Denoiser for F {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        self(latents, timestep, context)
+    }
+}
+
+/// Walks from noise to latents with classifier-free guidance (arXiv 2207.12598):
+/// `unconditional + guidance * (conditional - unconditional)`. The latents stay f32 throughout:
+/// `[images, channels, height, width]`.
+///
+/// # Errors
+/// The network, the conditioning or a tensor operation failed.
+pub fn denoise(
+    network: &dyn Denoiser,
+    conditioning: &dyn Conditioning,
+    scheduler: &mut dyn Scheduler,
+    guidance: f64,
+    noise: &mut ImageNoise,
+) -> candle_core::Result<Tensor> {
+    let mut latents = noise.draw()?.affine(scheduler.initial_noise_scale(), 0.0)?;
+    let timesteps = scheduler.timesteps().to_vec();
+    for (index, &timestep) in timesteps.iter().enumerate() {
+        let shown = scheduler.network_input(index, &latents)?;
+        let condition = conditioning.at(timestep)?;
+        let prediction = guided(network, &shown, timestep, &condition, guidance)?;
+        let fresh = scheduler.wants_noise(index).then(|| noise.draw()).transpose()?;
+        latents = scheduler.step(index, &latents, &prediction, fresh.as_ref())?;
+    }
+    Ok(latents)
+}
+
+fn guided(
+    network: &dyn Denoiser,
+    latents: &Tensor,
+    timestep: f64,
+    condition: &TextCondition,
+    guidance: f64,
+) -> candle_core::Result<Tensor> {
+    let images = latents.dim(0)?;
+    let predict = |latents: &Tensor, context: &Tensor| {
+        network.predict(latents, timestep, context)?.to_dtype(DType::F32)
+    };
+    let conditional = repeat(&condition.conditional, images)?;
+    let Some(unconditional) = &condition.unconditional else {
+        return predict(latents, &conditional);
+    };
+    let unconditional = repeat(unconditional, images)?;
+    let (without, with) = if unconditional.dims() == conditional.dims() {
+        // Both halves in one call, as diffusers orders them.
+        let both = predict(
+            &Tensor::cat(&[latents, latents], 0)?,
+            &Tensor::cat(&[&unconditional, &conditional], 0)?,
+        )?;
+        (both.narrow(0, 0, images)?, both.narrow(0, images, images)?)
+    } else {
+        (predict(latents, &unconditional)?, predict(latents, &conditional)?)
+    };
+    &without + ((with - &without)? * guidance)?
+}
+
+/// `[1, tokens, width]` to `[images, tokens, width]`.
+fn repeat(context: &Tensor, images: usize) -> candle_core::Result<Tensor> {
+    let (_, tokens, width) = context.dims3()?;
+    context.broadcast_as((images, tokens, width))?.contiguous()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::generate::conditioning::FixedConditioning;
+    use crate::generate::schedulers::{SchedulerClass, SchedulerConfig};
+
+    const SHAPE: (usize, usize, usize) = (4, 3, 5);
+
+    fn context(tokens: usize, value: f32) -> Tensor {
+        Tensor::full(value, (1, tokens, 2), &Device::Cpu).unwrap()
+    }
+
+    /// Depends on latents, time and every number of the context.
+    fn network(latents: &Tensor, timestep: f64, context: &Tensor) -> candle_core::Result<Tensor> {
+        let mean = context.mean_keepdim((1, 2))?.unsqueeze(3)?;
+        latents.affine(0.7, timestep * 1e-3)?.sin()?.broadcast_mul(&mean)
+    }
+
+    fn run(seeds: &[u64], condition: TextCondition, guidance: f64) -> Vec<Vec<f32>> {
+        let config = SchedulerConfig::from_json(
+            "{\"steps_offset\": 1}",
+            Some(SchedulerClass::EulerDiscrete),
+        );
+        let mut scheduler = config.unwrap().scheduler(6).unwrap();
+        let mut noise = ImageNoise::new(seeds, SHAPE, &Device::Cpu);
+        let conditioning = FixedConditioning(condition);
+        let latents = denoise(&network, &conditioning, scheduler.as_mut(), guidance, &mut noise);
+        latents.unwrap().flatten_from(1).unwrap().to_vec2().unwrap()
+    }
+
+    #[test]
+    fn an_image_does_not_depend_on_its_batch() {
+        let condition =
+            || TextCondition { conditional: context(7, 0.9), unconditional: Some(context(7, 0.2)) };
+        let together = run(&[5, 6, 7, 8], condition(), 7.5);
+        for (seed, expected) in [5, 6, 7, 8].into_iter().zip(&together) {
+            assert_eq!(&run(&[seed], condition(), 7.5)[0], expected);
+        }
+        assert_ne!(together[0], together[1]);
+    }
+
+    #[test]
+    fn halves_of_different_lengths_give_what_equal_ones_give() {
+        // The stand-in takes a mean, so that the number of equal tokens does not matter.
+        let with = |tokens| TextCondition {
+            conditional: context(7, 0.5),
+            unconditional: Some(context(tokens, 0.25)),
+        };
+        assert_eq!(run(&[1, 2], with(7), 3.0), run(&[1, 2], with(1), 3.0));
+    }
+
+    #[test]
+    fn guidance_extrapolates_from_the_unconditional_half() {
+        let plain = |value| TextCondition { conditional: context(7, value), unconditional: None };
+        let both = |with, without| TextCondition {
+            conditional: context(7, with),
+            unconditional: Some(context(7, without)),
+        };
+        // The stand-in is linear in the context: 0.25 + 3 * (0.5 - 0.25) = 1.
+        let guided = run(&[3], both(0.5, 0.25), 3.0);
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        assert!(close(&guided[0], &run(&[3], plain(1.0), 1.0)[0]));
+        // The halves the other way round: 0.5 + 3 * (0.25 - 0.5) = -0.25.
+        assert!(!close(&run(&[3], both(0.25, 0.5), 3.0)[0], &guided[0]));
+        assert!(close(&run(&[3], both(0.25, 0.5), 3.0)[0], &run(&[3], plain(-0.25), 1.0)[0]));
+    }
+}

@@ -1,0 +1,252 @@
+//! In: a run directory, items and a generator. Out: `images/<item>/<k>.png` and `images.jsonl`. What
+//! is there already is left as it is, so that a run killed at any point and started again ends in the
+//! same bytes. How a picture is made is left to the generator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+
+use super::seeds::SeedMode;
+use super::{GeneratedImage, ImageGenerator};
+use crate::benchmark::Item;
+use crate::results::image_store::{pixels_sha256, write_png};
+use crate::results::{FORMAT_VERSION, ImageOutcome, ImageRecord, Journal, RunDirectory, Settings};
+use crate::stage_observer::StageObserver;
+
+/// Which seeds the images get and how many are made at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GenerationPlan {
+    /// Base seed.
+    pub seed: u64,
+    /// How an image's seed follows from it.
+    pub seed_mode: SeedMode,
+    /// Images of one item made in one call; at least 1. The images of an item are always grouped in
+    /// the same way, also on a resume: a group of which one is missing is made anew as a whole,
+    /// because the last bits of a picture may depend on its group.
+    pub batch: u32,
+}
+
+/// How the generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct GenerationSummary {
+    /// Images that the run asks for.
+    pub images: u64,
+    /// Images that were there before.
+    pub already_done: u64,
+    /// Images made now.
+    pub done: u64,
+    /// Images that failed now; each is recorded with its reason.
+    pub failed: u64,
+    /// Items whose prompt is longer than the text encoder takes, whenever they were made.
+    pub truncated_prompts: u64,
+}
+
+/// Makes every image of `items` that is not in the run yet, in order, `images_per_item` of the run's
+/// manifest for each.
+///
+/// # Errors
+/// The run was started with other settings, its journal is damaged, or the disk said no. A picture
+/// that cannot be made is no error but a record.
+pub fn generate_run(
+    run: &mut RunDirectory,
+    items: &[&Item],
+    generator: &mut dyn ImageGenerator,
+    plan: GenerationPlan,
+    device: &str,
+    observer: &dyn StageObserver,
+) -> Result<GenerationSummary> {
+    let settings = all_settings(generator.settings(), plan);
+    let sitting = run.begin_generation(settings.clone(), device)?;
+    let (journal, records) = run.open_images()?;
+    let images = run.manifest().images_per_item;
+    let latest = latest(records);
+    let present = present(run, items, images, &latest);
+    let mut summary = GenerationSummary {
+        images: items.len() as u64 * u64::from(images),
+        already_done: present.len() as u64,
+        ..Default::default()
+    };
+    observer.started(summary.images, summary.already_done);
+    let mut stage = Stage { run, journal, latest, present, settings, plan, observer };
+    for item in items {
+        for first in (0..images).step_by(plan.batch.max(1) as usize) {
+            let group = first..images.min(first.saturating_add(plan.batch.max(1)));
+            stage.make_group(item, &group.collect::<Vec<_>>(), generator, &mut summary)?;
+        }
+    }
+    summary.truncated_prompts = stage.truncated_prompts(items);
+    observer.finished();
+    run.finish(&sitting, summary.done, summary.failed)?;
+    Ok(summary)
+}
+
+/// The generator's settings with those of the plan.
+fn all_settings(mut settings: Settings, plan: GenerationPlan) -> Settings {
+    settings.insert("seed".to_owned(), plan.seed.into());
+    settings.insert("seed_mode".to_owned(), serde_json::json!(plan.seed_mode));
+    settings.insert("batch".to_owned(), plan.batch.into());
+    settings
+}
+
+/// Item and image index.
+type Key = (String, u32);
+
+/// The last record of each image.
+fn latest(records: Vec<ImageRecord>) -> BTreeMap<Key, ImageOutcome> {
+    records.into_iter().map(|record| ((record.item, record.image), record.outcome)).collect()
+}
+
+/// The images whose record says done and whose picture is there with those very pixels.
+fn present(
+    run: &RunDirectory,
+    items: &[&Item],
+    images: u32,
+    latest: &BTreeMap<Key, ImageOutcome>,
+) -> BTreeSet<Key> {
+    items
+        .par_iter()
+        .flat_map_iter(|item| (0..images).map(|image| (item.id.clone(), image)))
+        .filter(|key| match latest.get(key) {
+            Some(ImageOutcome::Done { pixels_sha256: digest, .. }) => {
+                image::open(run.image_path(&key.0, key.1))
+                    .is_ok_and(|image| pixels_sha256(&image.to_rgb8()) == *digest)
+            }
+            _ => false,
+        })
+        .collect()
+}
+
+struct Stage<'a> {
+    run: &'a RunDirectory,
+    journal: Journal<ImageRecord>,
+    latest: BTreeMap<Key, ImageOutcome>,
+    present: BTreeSet<Key>,
+    settings: Settings,
+    plan: GenerationPlan,
+    observer: &'a dyn StageObserver,
+}
+
+impl Stage<'_> {
+    fn make_group(
+        &mut self,
+        item: &Item,
+        group: &[u32],
+        generator: &mut dyn ImageGenerator,
+        summary: &mut GenerationSummary,
+    ) -> Result<()> {
+        let wanted: Vec<u32> = group
+            .iter()
+            .copied()
+            .filter(|&image| !self.present.contains(&(item.id.clone(), image)))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let seed = |image: &u32| self.plan.seed_mode.seed(self.plan.seed, &item.id, *image);
+        let seeds: Vec<u64> = group.iter().map(seed).collect();
+        match complete(generator.generate(&item.prompt, &seeds), seeds.len()) {
+            Ok(pictures) => {
+                for (&image, picture) in group.iter().zip(&pictures) {
+                    if wanted.contains(&image) {
+                        self.keep(item, image, picture)?;
+                        summary.done += 1;
+                        self.observer.image_done(&item.id, image);
+                    }
+                }
+            }
+            Err(error) => {
+                let reason = format!("{error:#}");
+                for &image in &wanted {
+                    self.record(item, image, ImageOutcome::Failed { reason: reason.clone() })?;
+                    summary.failed += 1;
+                    self.observer.image_failed(&item.id, image, &reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The picture first, then its record: a record never stands without its picture.
+    fn keep(&mut self, item: &Item, image: u32, picture: &GeneratedImage) -> Result<()> {
+        let texts = texts(&self.settings, item, image, picture.seed);
+        let texts: Vec<(&str, String)> =
+            texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+        let path = self.run.image_path(&item.id, image);
+        write_png(&path, &picture.pixels, &texts)?;
+        self.record(
+            item,
+            image,
+            ImageOutcome::Done {
+                pixels_sha256: pixels_sha256(&picture.pixels),
+                width: picture.pixels.width(),
+                height: picture.pixels.height(),
+                seed: Some(picture.seed),
+                prompt_tokens: Some(picture.prompt_tokens),
+                truncated: Some(picture.truncated),
+                source: None,
+            },
+        )
+    }
+
+    /// Appends a record, unless the last one of this image says the same: a lost picture that was
+    /// made again, or a failure that came again, leaves the journal as it was.
+    fn record(&mut self, item: &Item, image: u32, outcome: ImageOutcome) -> Result<()> {
+        let key = (item.id.clone(), image);
+        if self.latest.get(&key) == Some(&outcome) {
+            return Ok(());
+        }
+        let record = ImageRecord { item: item.id.clone(), image, outcome: outcome.clone() };
+        self.journal.append(&record).context("the record of an image cannot be kept")?;
+        self.latest.insert(key, outcome);
+        Ok(())
+    }
+
+    fn truncated_prompts(&self, items: &[&Item]) -> u64 {
+        let is_truncated = |outcome: &ImageOutcome| {
+            matches!(outcome, ImageOutcome::Done { truncated: Some(true), .. })
+        };
+        let cut: BTreeSet<&str> = self
+            .latest
+            .iter()
+            .filter(|(_, outcome)| is_truncated(outcome))
+            .map(|((item, _), _)| item.as_str())
+            .collect();
+        items.iter().filter(|item| cut.contains(item.id.as_str())).count() as u64
+    }
+}
+
+/// A generator that gives another number of pictures than asked for has failed.
+fn complete(pictures: Result<Vec<GeneratedImage>>, expected: usize) -> Result<Vec<GeneratedImage>> {
+    let pictures = pictures?;
+    anyhow::ensure!(
+        pictures.len() == expected,
+        "the generator made {} pictures where {expected} were asked for",
+        pictures.len()
+    );
+    Ok(pictures)
+}
+
+/// Everything that the picture can be made again from, as PNG text: prompt, seed, place in the
+/// benchmark and each setting. No time, so that the same picture is the same file.
+fn texts(settings: &Settings, item: &Item, image: u32, seed: u64) -> Vec<(String, String)> {
+    let mut texts = vec![
+        ("Software".to_owned(), "dpg-bench".to_owned()),
+        ("format_version".to_owned(), FORMAT_VERSION.to_string()),
+        ("item".to_owned(), item.id.clone()),
+        ("image".to_owned(), image.to_string()),
+        ("prompt".to_owned(), item.prompt.clone()),
+        ("seed".to_owned(), seed.to_string()),
+    ];
+    for (name, value) in settings {
+        let name = match name.as_str() {
+            "seed" => "base_seed",
+            "negative_prompt" => "negative prompt",
+            "scheduler" => "sampler",
+            other => other,
+        };
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        texts.push((name.to_owned(), text));
+    }
+    texts
+}

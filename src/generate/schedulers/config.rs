@@ -1,0 +1,339 @@
+//! In: the JSON of a checkpoint's `scheduler_config.json` and, where given, another scheduler's name.
+//! Out: every value that decides the arithmetic, resolved, or an error that names the option which is
+//! not supported. The arithmetic is left to one file per scheduler.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Why there is no scheduler.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchedulerError {
+    /// Not JSON, or not an object.
+    #[error("the scheduler configuration cannot be read: {0}")]
+    BadJson(String),
+    /// A class that is not written here.
+    #[error("scheduler `{0}` is not supported; choose {names} with --scheduler", names = SchedulerClass::names())]
+    UnknownClass(String),
+    /// An option with a value that would need other arithmetic.
+    #[error(
+        "{class}: option `{option}` = {value} is not supported (supported: {supported}); choose another scheduler with --scheduler"
+    )]
+    Unsupported {
+        /// Class name in diffusers.
+        class: &'static str,
+        /// Key of the JSON.
+        option: String,
+        /// Its value there, or the class's default where the JSON is silent.
+        value: String,
+        /// What can be had.
+        supported: String,
+    },
+    /// A number of steps outside the training schedule.
+    #[error(
+        "{steps} steps cannot be taken: the scheduler allows 1 to {train_steps}, and fewer where an offset moves its timesteps"
+    )]
+    TooManySteps {
+        /// Steps asked for.
+        steps: usize,
+        /// Steps of the training schedule.
+        train_steps: usize,
+    },
+}
+
+/// The schedulers, by their names in diffusers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SchedulerClass {
+    /// SD1.5's own: pseudo linear multistep, without Runge-Kutta steps (arXiv 2202.09778).
+    #[serde(rename = "PNDMScheduler")]
+    Pndm,
+    /// Deterministic DDIM, eta 0 (arXiv 2010.02502).
+    #[serde(rename = "DDIMScheduler")]
+    Ddim,
+    /// DPM-Solver++ 2M, midpoint (arXiv 2211.01095).
+    #[serde(rename = "DPMSolverMultistepScheduler")]
+    DpmSolverMultistep,
+    /// Euler's method over sigmas (arXiv 2206.00364), without churn.
+    #[serde(rename = "EulerDiscreteScheduler")]
+    EulerDiscrete,
+}
+
+impl SchedulerClass {
+    const ALL: [Self; 4] = [Self::Pndm, Self::Ddim, Self::DpmSolverMultistep, Self::EulerDiscrete];
+
+    /// Class name in diffusers.
+    pub fn class_name(self) -> &'static str {
+        match self {
+            Self::Pndm => "PNDMScheduler",
+            Self::Ddim => "DDIMScheduler",
+            Self::DpmSolverMultistep => "DPMSolverMultistepScheduler",
+            Self::EulerDiscrete => "EulerDiscreteScheduler",
+        }
+    }
+
+    /// Short name for the command line.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::Pndm => "pndm",
+            Self::Ddim => "ddim",
+            Self::DpmSolverMultistep => "dpm++",
+            Self::EulerDiscrete => "euler",
+        }
+    }
+
+    /// Finds a scheduler by its short name or its class name.
+    ///
+    /// # Errors
+    /// [`SchedulerError::UnknownClass`].
+    pub fn from_name(name: &str) -> Result<Self, SchedulerError> {
+        Self::ALL
+            .into_iter()
+            .find(|class| {
+                class.short_name().eq_ignore_ascii_case(name) || class.class_name() == name
+            })
+            .ok_or_else(|| SchedulerError::UnknownClass(name.to_owned()))
+    }
+
+    /// `pndm, ddim, ...`.
+    pub fn names() -> String {
+        Self::ALL.map(Self::short_name).join(", ")
+    }
+
+    /// Options that change the arithmetic and have one supported value: key, what diffusers takes
+    /// where the JSON is silent, what is supported (`null` = not set).
+    fn fixed_options(self) -> Vec<(&'static str, Value, Value)> {
+        let off = |keys: &[&'static str]| -> Vec<_> {
+            keys.iter().map(|&key| (key, Value::from(false), Value::from(false))).collect()
+        };
+        let mut options = vec![("trained_betas", Value::Null, Value::Null)];
+        match self {
+            Self::Pndm => options.push(("skip_prk_steps", false.into(), true.into())),
+            Self::Ddim => {
+                options.push(("clip_sample", true.into(), false.into()));
+                options.extend(off(&["thresholding", "rescale_betas_zero_snr"]));
+            }
+            Self::DpmSolverMultistep => {
+                options.extend(off(&[
+                    "thresholding",
+                    "use_karras_sigmas",
+                    "use_exponential_sigmas",
+                    "use_beta_sigmas",
+                    "use_lu_lambdas",
+                    "use_flow_sigmas",
+                    "use_dynamic_shifting",
+                    "rescale_betas_zero_snr",
+                ]));
+                options.extend([
+                    ("solver_order", 2.into(), 2.into()),
+                    ("algorithm_type", "dpmsolver++".into(), "dpmsolver++".into()),
+                    ("solver_type", "midpoint".into(), "midpoint".into()),
+                    ("final_sigmas_type", "zero".into(), "zero".into()),
+                    ("lambda_min_clipped", Value::Null, Value::Null),
+                    ("variance_type", Value::Null, Value::Null),
+                ]);
+            }
+            Self::EulerDiscrete => {
+                options.extend(off(&[
+                    "use_karras_sigmas",
+                    "use_exponential_sigmas",
+                    "use_beta_sigmas",
+                    "rescale_betas_zero_snr",
+                ]));
+                options.extend([
+                    ("interpolation_type", "linear".into(), "linear".into()),
+                    ("timestep_type", "discrete".into(), "discrete".into()),
+                    ("final_sigmas_type", "zero".into(), "zero".into()),
+                ]);
+            }
+        }
+        options
+    }
+}
+
+/// How the betas run from start to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BetaSchedule {
+    /// In equal steps.
+    Linear,
+    /// Their square roots in equal steps.
+    ScaledLinear,
+}
+
+/// How the timesteps are spread over the training schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// From the last training step to the first, evenly.
+    Linspace,
+    /// Multiples of a whole step from the low end, plus an offset.
+    Leading,
+    /// Multiples of a step from the high end.
+    Trailing,
+}
+
+/// What the network predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prediction {
+    /// The noise.
+    Epsilon,
+    /// The velocity (arXiv 2202.00512).
+    VPrediction,
+}
+
+/// A scheduler's resolved settings; they stand in the manifest of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SchedulerConfig {
+    /// Which scheduler.
+    pub class: SchedulerClass,
+    /// Steps of the training schedule.
+    pub train_steps: usize,
+    /// First beta.
+    pub beta_start: f64,
+    /// Last beta.
+    pub beta_end: f64,
+    /// What lies between.
+    pub beta_schedule: BetaSchedule,
+    /// Spread of the timesteps.
+    pub timestep_spacing: Spacing,
+    /// Added to each timestep of the leading spacing.
+    pub steps_offset: usize,
+    /// What the network predicts.
+    pub prediction_type: Prediction,
+    /// PNDM and DDIM: whether the last step ends at alpha 1 or at the first training alpha.
+    pub set_alpha_to_one: bool,
+}
+
+impl SchedulerConfig {
+    /// Reads a `scheduler_config.json`, for its own class or, where `class` is given, for another as
+    /// `Other.from_config(config)` does in diffusers: options that stand in the JSON are taken over,
+    /// the others are the other class's defaults.
+    ///
+    /// # Errors
+    /// Not JSON, an unknown class, or an option whose value is not supported.
+    pub fn from_json(text: &str, class: Option<SchedulerClass>) -> Result<Self, SchedulerError> {
+        let options = parse(text)?;
+        let class = match class {
+            Some(class) => class,
+            None => {
+                let name = options.get("_class_name").and_then(Value::as_str).unwrap_or_default();
+                SchedulerClass::from_name(name)?
+            }
+        };
+        let reader = Reader { class, options };
+        for (key, default, supported) in class.fixed_options() {
+            let value = reader.options.get(key).unwrap_or(&default);
+            if *value != supported {
+                return Err(reader.unsupported(key, value, &supported));
+            }
+        }
+        let default_spacing = match class {
+            SchedulerClass::Pndm | SchedulerClass::Ddim => Spacing::Leading,
+            SchedulerClass::DpmSolverMultistep | SchedulerClass::EulerDiscrete => Spacing::Linspace,
+        };
+        let config = Self {
+            class,
+            train_steps: reader.read("num_train_timesteps", 1000, "a whole number")?,
+            beta_start: reader.read("beta_start", 1e-4, "a number")?,
+            beta_end: reader.read("beta_end", 0.02, "a number")?,
+            beta_schedule: reader.read(
+                "beta_schedule",
+                BetaSchedule::Linear,
+                "linear, scaled_linear",
+            )?,
+            timestep_spacing: reader.read(
+                "timestep_spacing",
+                default_spacing,
+                "linspace, leading, trailing",
+            )?,
+            steps_offset: reader.read("steps_offset", 0, "a whole number")?,
+            prediction_type: reader.read(
+                "prediction_type",
+                Prediction::Epsilon,
+                "epsilon, v_prediction",
+            )?,
+            set_alpha_to_one: reader.read(
+                "set_alpha_to_one",
+                class == SchedulerClass::Ddim,
+                "true, false",
+            )?,
+        };
+        config.check_ranges(&reader)?;
+        Ok(config)
+    }
+
+    fn check_ranges(&self, reader: &Reader) -> Result<(), SchedulerError> {
+        let refuse = |option: &str, supported: &str| {
+            let value = reader.options.get(option).cloned().unwrap_or_default();
+            Err(reader.unsupported(option, &value, &supported.into()))
+        };
+        let is_beta = |beta: f64| beta > 0.0 && beta < 1.0;
+        if !(2..=1_000_000).contains(&self.train_steps) {
+            return refuse("num_train_timesteps", "2 to 1000000");
+        }
+        if !is_beta(self.beta_start) {
+            return refuse("beta_start", "between 0 and 1");
+        }
+        if !is_beta(self.beta_end) {
+            return refuse("beta_end", "between 0 and 1");
+        }
+        if self.steps_offset >= self.train_steps {
+            return refuse("steps_offset", "less than num_train_timesteps");
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_steps(&self, steps: usize) -> Result<(), SchedulerError> {
+        if (1..=self.train_steps).contains(&steps) {
+            return Ok(());
+        }
+        Err(SchedulerError::TooManySteps { steps, train_steps: self.train_steps })
+    }
+}
+
+fn parse(text: &str) -> Result<Map<String, Value>, SchedulerError> {
+    // Python writes `-Infinity` for the default of `lambda_min_clipped`; JSON has no such number.
+    let text = text.replace(": -Infinity", ": null");
+    let mut options: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| SchedulerError::BadJson(error.to_string()))?;
+    // Keys listed here were never set: another class takes its own defaults for them.
+    if let Some(Value::Array(unset)) = options.remove("_use_default_values") {
+        for key in unset.iter().filter_map(Value::as_str) {
+            options.remove(key);
+        }
+    }
+    Ok(options)
+}
+
+struct Reader {
+    class: SchedulerClass,
+    options: Map<String, Value>,
+}
+
+impl Reader {
+    fn read<T: for<'de> Deserialize<'de>>(
+        &self,
+        key: &str,
+        default: T,
+        supported: &str,
+    ) -> Result<T, SchedulerError> {
+        match self.options.get(key) {
+            None => Ok(default),
+            Some(value) => serde_json::from_value(value.clone())
+                .map_err(|_| self.unsupported(key, value, &supported.into())),
+        }
+    }
+
+    fn unsupported(&self, option: &str, value: &Value, supported: &Value) -> SchedulerError {
+        let supported = match supported {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        SchedulerError::Unsupported {
+            class: self.class.class_name(),
+            option: option.to_owned(),
+            value: value.to_string(),
+            supported,
+        }
+    }
+}

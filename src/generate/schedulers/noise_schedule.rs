@@ -1,0 +1,111 @@
+//! In: the betas that a network was trained with and a number of steps. Out: the table of cumulative
+//! alphas, the sigmas between them, and the timesteps of each spacing, rounded as NumPy and PyTorch
+//! round them inside diffusers.
+
+use super::config::{BetaSchedule, SchedulerConfig, Spacing};
+
+/// How much of the picture is left at each training timestep.
+#[derive(Debug, Clone)]
+pub struct NoiseSchedule {
+    /// Cumulative product of `1 - beta`, one per training timestep; f32 values.
+    alphas: Vec<f64>,
+}
+
+impl NoiseSchedule {
+    /// The training schedule of a checkpoint, bit for bit `alphas_cumprod` of diffusers on PyTorch.
+    pub fn new(config: &SchedulerConfig) -> Self {
+        let count = config.train_steps;
+        let betas = match config.beta_schedule {
+            BetaSchedule::Linear => torch_linspace(config.beta_start, config.beta_end, count),
+            BetaSchedule::ScaledLinear => {
+                let roots = torch_linspace(config.beta_start.sqrt(), config.beta_end.sqrt(), count);
+                roots.iter().map(|root| root * root).collect()
+            }
+        };
+        // PyTorch multiplies in f64 and stores f32.
+        let mut product = 1.0_f64;
+        let alphas = betas
+            .iter()
+            .map(|beta| {
+                product *= f64::from(1.0 - beta);
+                f64::from(product as f32)
+            })
+            .collect();
+        Self { alphas }
+    }
+
+    /// Cumulative alpha at a training timestep, or `before_start` for a negative one.
+    pub fn alpha(&self, timestep: i64, before_start: f64) -> f64 {
+        usize::try_from(timestep)
+            .ok()
+            .and_then(|timestep| self.alphas.get(timestep).copied())
+            .unwrap_or(before_start)
+    }
+
+    /// Sigma = sqrt((1 - alpha) / alpha), between training timesteps by linear interpolation, as an
+    /// f32 value.
+    pub fn sigma(&self, timestep: f64) -> f64 {
+        let last = self.alphas.len() - 1;
+        let at = |index: usize| {
+            let alpha = self.alphas[index] as f32;
+            f64::from(((1.0 - alpha) / alpha).sqrt())
+        };
+        let below = (timestep.max(0.0).floor() as usize).min(last);
+        if below == last {
+            return at(last);
+        }
+        let (low, high) = (at(below), at(below + 1));
+        f64::from(((high - low) * (timestep - below as f64) + low) as f32)
+    }
+}
+
+/// `torch.linspace` in f32 on a CPU: counted from the nearer end, product and sum fused.
+fn torch_linspace(start: f64, end: f64, count: usize) -> Vec<f32> {
+    let (start, end) = (start as f32, end as f32);
+    let step = (end - start) / (count.max(2) - 1) as f32;
+    let from_start = |index: usize| step.mul_add(index as f32, start);
+    let from_end = |index: usize| (-step).mul_add((count - 1 - index) as f32, end);
+    (0..count).map(|i| if i < count / 2 { from_start(i) } else { from_end(i) }).collect()
+}
+
+/// `numpy.linspace(0, last, count)` in f64, ascending.
+pub(super) fn numpy_linspace(last: f64, count: usize) -> Vec<f64> {
+    if count < 2 {
+        return vec![0.0; count];
+    }
+    let step = last / (count - 1) as f64;
+    (0..count).map(|i| if i + 1 == count { last } else { i as f64 * step }).collect()
+}
+
+/// Ascending timesteps `k * floor(train_steps / divisor) + offset`.
+pub(super) fn leading(config: &SchedulerConfig, divisor: usize, count: usize) -> Vec<f64> {
+    let ratio = config.train_steps / divisor;
+    (0..count).map(|k| (k * ratio) as f64 + config.steps_offset as f64).collect()
+}
+
+/// Descending timesteps `train_steps - k * train_steps / steps - 1`, rounded half to even. NumPy's
+/// `arange` decides their number, which rounding can make one more than asked for.
+pub(super) fn trailing(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
+    let start = config.train_steps as f64;
+    let ratio = start / steps as f64;
+    let count = (start / ratio).ceil() as usize;
+    let difference = (start - ratio) - start;
+    (0..count).map(|k| (start + k as f64 * difference).round_ties_even() - 1.0).collect()
+}
+
+/// Descending timesteps of DDIM and, before its extra step, PNDM; all whole numbers.
+pub(super) fn whole_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<i64> {
+    let mut timesteps = match config.timestep_spacing {
+        Spacing::Linspace => {
+            let mut ascending = numpy_linspace((config.train_steps - 1) as f64, steps);
+            ascending.iter_mut().for_each(|step| *step = step.round_ties_even());
+            ascending
+        }
+        Spacing::Leading => leading(config, steps, steps),
+        Spacing::Trailing => trailing(config, steps),
+    };
+    if config.timestep_spacing != Spacing::Trailing {
+        timesteps.reverse();
+    }
+    timesteps.iter().map(|&step| step as i64).collect()
+}
