@@ -1,0 +1,2 @@
+//! `score` on run directories: what is withheld, what is written, and that scoring twice writes the
+//! same bytes.
