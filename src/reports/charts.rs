@@ -10,9 +10,10 @@ use crate::aggregate::{Protocol, Summary};
 
 use super::figure_table::{Cell, FigureTable, Level};
 
-const WIDTH: i32 = 860;
-const LEFT: i32 = 210;
-const RIGHT: i32 = 150;
+const WIDTH: i32 = 900;
+/// Width of a letter of the labels, about.
+const LETTER: i32 = 7;
+const RIGHT: i32 = 190;
 const TOP: i32 = 92;
 const ROW: i32 = 24;
 const BOTTOM: i32 = 34;
@@ -46,10 +47,6 @@ pub fn category_chart(summary: &Summary) -> Result<String, Box<dyn Error + Send 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
-fn x_of(percent: f64) -> i32 {
-    LEFT + (percent / 100.0 * f64::from(WIDTH - LEFT - RIGHT)).round() as i32
-}
-
 fn style(
     size: i32,
     weight: FontStyle,
@@ -77,6 +74,10 @@ fn draw<'a>(
     root.draw_text(&title, &style(18, FontStyle::Bold, &INK, HPos::Left), (16, 24))?;
     legend(root)?;
 
+    let longest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default();
+    let left = (40 + LETTER * longest as i32).clamp(140, WIDTH / 2);
+    let x_of =
+        |percent: f64| left + (percent / 100.0 * f64::from(WIDTH - left - RIGHT)).round() as i32;
     let bottom = height - BOTTOM;
     for percent in [0, 20, 40, 60, 80, 100] {
         let x = x_of(f64::from(percent));
@@ -88,11 +89,11 @@ fn draw<'a>(
         let is_broad = row.level == Level::L1;
         let half = if is_broad { 8 } else { 5 };
         let weight = if is_broad { FontStyle::Bold } else { FontStyle::Normal };
-        root.draw_text(&row.name, &style(13, weight, &INK, HPos::Right), (LEFT - 10, middle))?;
+        root.draw_text(&row.name, &style(13, weight, &INK, HPos::Right), (left - 10, middle))?;
         // Columns: reference, corrected raw, corrected conditional.
         for (cell, colour) in row.cells.iter().skip(1).zip([RAW, CONDITIONAL]) {
             if let Cell::Figure(figure) = cell {
-                let corners = [(LEFT, middle - half), (x_of(figure.mean), middle + half)];
+                let corners = [(left, middle - half), (x_of(figure.mean), middle + half)];
                 root.draw(&Rectangle::new(corners, colour.filled()))?;
             }
         }
@@ -104,7 +105,12 @@ fn draw<'a>(
             ))?;
         }
         if let [_, Cell::Figure(raw), Cell::Figure(conditional)] = row.cells[..] {
-            let label = format!("{:.1} / {:.1}  n={}", raw.mean, conditional.mean, raw.n);
+            let counts = match raw.n == conditional.n {
+                true => raw.n.to_string(),
+                // Unanswered parents leave some questions open.
+                false => format!("{}, {}", raw.n, conditional.n),
+            };
+            let label = format!("{:.1} / {:.1}  n={counts}", raw.mean, conditional.mean);
             root.draw_text(&label, &plain(HPos::Left), (WIDTH - RIGHT + 10, middle))?;
         }
     }
@@ -122,7 +128,7 @@ fn legend<'a>(root: &Area<'a>) -> Drawn<'a> {
     for (colour, width, label) in entries {
         root.draw(&Rectangle::new([(x, 52), (x + width, 66)], colour.filled()))?;
         root.draw_text(label, &text, (x + width + 7, 59))?;
-        x += width + 7 + 8 * label.len() as i32;
+        x += width + 31 + LETTER * label.len() as i32;
     }
     Ok(())
 }

@@ -19,8 +19,9 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol]) -> String {
     let figures = FigureTable::new(summary, protocols);
     let mut table = Table::new();
     table.load_style(STYLE);
-    let headings = figures.columns.iter().flat_map(|column| [column.heading(), "k/n"]);
-    table.set_header(std::iter::once("").chain(headings));
+    let headings =
+        figures.columns.iter().flat_map(|column| [two_lines(column.heading()), "k/n".into()]);
+    table.set_header(std::iter::once(String::new()).chain(headings));
     for row in &figures.rows {
         let indent = if row.level == Level::L2 { "  " } else { "" };
         let cells = row.cells.iter().flat_map(|cell| match cell {
@@ -47,6 +48,11 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The table must fit a narrow terminal.
+fn two_lines(heading: &str) -> String {
+    heading.replace(", ", "\n")
 }
 
 /// What must be read with the figures, one line each.

@@ -34,6 +34,9 @@ pub enum NotScored {
     /// Nothing was answered about any of its images.
     #[error("no answers")]
     NoAnswers,
+    /// Under `corrected`: every question lacks an answer, its own or a parent's.
+    #[error("every question lacks an answer, its own or that of a question it depends on")]
+    Undetermined,
     /// The reference protocol scores whole items only.
     #[error("image {image}, question {question}: {}", if *failed { "the judge failed" } else { "no answer" })]
     Unanswered {
@@ -75,7 +78,7 @@ impl NotScored {
     /// Whether the protocol itself drops the item, however complete its answers are.
     pub fn is_rule(&self) -> bool {
         match self {
-            Self::NoAnswers | Self::Unanswered { .. } => false,
+            Self::NoAnswers | Self::Undetermined | Self::Unanswered { .. } => false,
             Self::AbsentParent { .. } | Self::UnreadableParent { .. } | Self::NoQuestions => true,
         }
     }
@@ -161,11 +164,13 @@ fn score_corrected(graph: &QuestionGraph, images: &[Vec<AnswerState<'_>>]) -> It
         })
         .collect();
     let scores: Vec<f64> = images.iter().filter_map(|image| share_of_yes(&image.ruled)).collect();
-    let score = if graph.is_empty() {
-        Err(NotScored::NoQuestions)
-    } else {
-        mean_left_to_right(&scores).ok_or(NotScored::NoAnswers)
-    };
+    let is_silent =
+        || images.iter().flat_map(|image| &image.raw).all(|&raw| raw == Verdict::Missing);
+    let score = mean_left_to_right(&scores).ok_or_else(|| match (graph.is_empty(), is_silent()) {
+        (true, _) => NotScored::NoQuestions,
+        (false, true) => NotScored::NoAnswers,
+        (false, false) => NotScored::Undetermined,
+    });
     ItemScore { images, score }
 }
 
@@ -230,6 +235,9 @@ mod tests {
             Err(NotScored::Unanswered { image: 0, question: 2, failed: true })
         );
         assert_eq!(score_item(&graph, &failed, Protocol::Corrected).score, Ok(1.0));
+        let rootless = graph_from_row(101, &[(1, "0"), (2, "1")]);
+        let outcome = score_item(&rootless, &states(&[&["-", "yes"]]), Protocol::Corrected);
+        assert_eq!(outcome.score, Err(NotScored::Undetermined));
         let none = states(&[&["-", "-"]]);
         for protocol in Protocol::ALL {
             assert_eq!(score_item(&graph, &none, protocol).score, Err(NotScored::NoAnswers));
