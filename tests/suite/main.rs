@@ -6,12 +6,12 @@
 mod benchmark;
 mod checkpoints;
 mod clip_tokenizer;
+mod end_to_end;
 mod endpoint;
 mod forensics;
 mod generate_run;
 mod import_log;
 mod judge_run;
-mod layers;
 mod layers;
 mod loopback;
 mod models_sd15;
