@@ -235,6 +235,7 @@ fn configurations_that_ask_for_other_arithmetic_are_refused_by_key() {
     unet("norm_num_groups", 0.into());
     unet("norm_num_groups", 5.into());
     unet("attention_head_dim", 7.into());
+    unet("num_attention_heads", 8.into());
     unet("cross_attention_dim", serde_json::json!([24, 24]));
     unet("norm_eps", "small".into());
     let vae = Copy::new().configure("vae", serde_json::json!({"shift_factor": 0.1}));

@@ -59,6 +59,18 @@ fn ids_equal_those_of_transformers() {
 }
 
 #[test]
+fn a_folder_with_tokenizer_json_alone_gives_the_same_ids() {
+    let folder = changed(&[("vocab.json", None), ("merges.txt", None)]);
+    let file = folder.path().join("tokenizer.json");
+    std::fs::copy(fixture("sd15-golden/tokenizer_file.json"), &file).unwrap();
+    let tokenizer = ClipTokenizer::load(folder.path()).unwrap();
+    assert_eq!(disagreements(&tokenizer), Vec::<String>::new());
+    std::fs::write(&file, "{}").unwrap();
+    let error = format!("{:#}", ClipTokenizer::load(folder.path()).err().expect("loads"));
+    assert!(error.contains("tokenizer.json"), "{error}");
+}
+
+#[test]
 fn a_tokenizer_with_one_thing_wrong_disagrees() {
     let no_merges = changed(&[("merges.txt", Some(&|_| "#version: 0.2\n".into()))]);
     let disagreeing = disagreements(&ClipTokenizer::load(no_merges.path()).unwrap()).len();
