@@ -86,7 +86,7 @@ impl Module for Conv2d {
     }
 }
 
-/// Normalisation over the last dimension, in f32, variance from the centred values.
+/// Normalisation over the last dimension, in f32 throughout, variance from the centred values.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
     weight: Tensor,
@@ -97,9 +97,11 @@ pub(crate) struct LayerNorm {
 impl LayerNorm {
     /// `weight` and `bias`, both [width].
     pub(crate) fn load(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
-        let weight = scope.tensor("weight", &[width])?;
-        let bias = scope.tensor("bias", &[width])?;
-        Ok(Self { weight, bias, eps })
+        let exact = |name: &str| {
+            let tensor = scope.tensor(name, &[width])?;
+            tensor.to_dtype(DType::F32).map_err(|source| scope.refused(name, source))
+        };
+        Ok(Self { weight: exact("weight")?, bias: exact("bias")?, eps })
     }
 }
 
@@ -111,9 +113,9 @@ impl Module for LayerNorm {
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         centred
             .broadcast_div(&(variance + self.eps)?.sqrt()?)?
-            .to_dtype(dtype)?
             .broadcast_mul(&self.weight)?
-            .broadcast_add(&self.bias)
+            .broadcast_add(&self.bias)?
+            .to_dtype(dtype)
     }
 }
 
