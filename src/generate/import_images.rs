@@ -102,11 +102,8 @@ pub fn plan_import(
         .files
         .iter()
         .flat_map(|file| {
-            let images = if is_grid {
-                0..request.images_per_item.min(4)
-            } else {
-                file.image..file.image + 1
-            };
+            let images =
+                if is_grid { 0..request.images_per_item } else { file.image..file.image + 1 };
             images.map(|image| (file.item.as_str(), image))
         })
         .collect();
@@ -142,7 +139,11 @@ fn holds_grids(
     sizes: &[Option<(u32, u32)>],
     request: &ImportRequest<'_>,
 ) -> Result<bool, ImportError> {
-    if request.images_per_item > 1 {
+    let images_per_item = request.images_per_item;
+    if images_per_item > 4 {
+        return Err(ImportError::GridTooSmall { images_per_item });
+    }
+    if images_per_item > 1 {
         return Ok(true);
     }
     match request.resolution {
@@ -243,7 +244,7 @@ pub fn import_images(
 
 /// The images that a file holds.
 fn images_in(plan: &ImportPlan, file: &PlannedFile) -> std::ops::Range<u32> {
-    if plan.is_grid { 0..plan.images_per_item.min(4) } else { file.image..file.image + 1 }
+    if plan.is_grid { 0..plan.images_per_item } else { file.image..file.image + 1 }
 }
 
 /// Decodes a file and writes the wanted images of it into the run.

@@ -112,6 +112,12 @@ pub enum ImportError {
         /// One sentence per file.
         sizes: Vec<String>,
     },
+    /// More images per item than a grid holds.
+    #[error("a 2x2 grid holds four images, not {images_per_item}; mend --images-per-item")]
+    GridTooSmall {
+        /// Images per item asked for.
+        images_per_item: u32,
+    },
     /// One image per item and `<item>.png`: the image, or a grid?
     #[error(
         "with one image per item, {example} can be the image or a 2x2 grid; say which by its side with --resolution"

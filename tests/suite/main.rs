@@ -10,6 +10,7 @@ mod end_to_end;
 mod endpoint;
 mod forensics;
 mod generate_run;
+mod import;
 mod import_log;
 mod judge_run;
 mod layers;
