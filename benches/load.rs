@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench load`
 
+#![allow(clippy::print_stderr)]
+
 use std::path::{Path, PathBuf};
 
 use divan::Bencher;

@@ -8,7 +8,8 @@ use image::{ImageReader, Limits, RgbImage};
 use rayon::prelude::*;
 
 use super::image_ledger::ImageLedger;
-use super::import_layout::{FilePlan, ImportError, ImportRequest, Layout, PlannedFile, plan_files};
+use super::import_error::ImportError;
+use super::import_layout::{FilePlan, ImportRequest, Layout, PlannedFile, plan_files};
 use crate::benchmark::{Benchmark, Item};
 use crate::results::image_store::{pixels_sha256, write_png};
 use crate::results::manifest::to_settings;

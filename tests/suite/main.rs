@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod benchmark;
+mod benchmark_commands;
 mod checkpoints;
 mod clip_tokenizer;
 mod end_to_end;
