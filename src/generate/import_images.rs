@@ -215,7 +215,7 @@ pub fn import_images(
     let mut summary = ImportSummary { already_done: total - to_do, ..Default::default() };
     observer.started(total, summary.already_done);
     // Some files at a time: decoded and written side by side, recorded in order.
-    for group in work.chunks(4 * rayon::current_num_threads()) {
+    for group in work.chunks(2 * rayon::current_num_threads()) {
         let outcomes: Vec<anyhow::Result<Vec<(u32, ImageOutcome)>>> =
             group.par_iter().map(|(file, images)| bring(run, plan, file, images)).collect();
         for ((file, _), outcomes) in group.iter().zip(outcomes) {
