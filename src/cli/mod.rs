@@ -15,6 +15,7 @@ mod import_log;
 mod judge;
 mod list;
 mod progress;
+mod question_tree;
 mod run;
 mod score;
 mod shared_args;

@@ -6,6 +6,7 @@ pub mod conditioning;
 pub mod denoise;
 pub mod generate_run;
 pub mod image_ledger;
+pub mod import_error;
 pub mod import_images;
 pub mod import_layout;
 pub mod noise;

@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod benchmark;
+mod benchmark_commands;
 mod checkpoints;
 mod clip_tokenizer;
 mod end_to_end;
 mod endpoint;
 mod forensics;
 mod generate_run;
+mod import;
 mod import_log;
 mod judge_run;
 mod layers;
