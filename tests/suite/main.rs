@@ -11,6 +11,7 @@ mod endpoint;
 mod forensics;
 mod generate_run;
 mod import_log;
+mod judge_command;
 mod judge_run;
 mod layers;
 mod loopback;
