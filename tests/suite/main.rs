@@ -13,6 +13,7 @@ mod forensics;
 mod generate_run;
 mod import;
 mod import_log;
+mod judge_command;
 mod judge_run;
 mod layers;
 mod loopback;
