@@ -14,9 +14,10 @@ use dpg_bench::aggregate::score_table::score_table;
 use dpg_bench::aggregate::{JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
 use dpg_bench::benchmark::{Category, DeclaredParent, Item, Question, QuestionGraph};
 use dpg_bench::results::{
-    AnswerOutcome, AnswerRecord, BenchmarkIdentity, Journal, QuestionAnswer, Settings,
+    AnswerOutcome, AnswerRecord, BenchmarkIdentity, Journal, NewestAnswers, QuestionAnswer,
+    Settings,
 };
-use dpg_bench::score::{RunAnswers, score_run};
+use dpg_bench::score::score_run;
 use sha2::{Digest, Sha256};
 
 const ITEMS: u32 = 1_065;
@@ -104,7 +105,7 @@ fn read() -> Vec<AnswerRecord> {
 }
 
 fn summarise(items: &[&Item], records: &[AnswerRecord], with_table: bool) -> (Summary, Vec<u8>) {
-    let answers = RunAnswers::new(records, IMAGES);
+    let answers = NewestAnswers::merge(records).expect("one picture an image");
     let reference = score_run(items, &answers, IMAGES, Protocol::Reference);
     let corrected = score_run(items, &answers, IMAGES, Protocol::Corrected);
     let table = match with_table {

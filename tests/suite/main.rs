@@ -12,7 +12,6 @@ mod generate_run;
 mod import_log;
 mod judge_run;
 mod layers;
-mod layers;
 mod loopback;
 mod models_sd15;
 mod noise;
