@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::Item;
-use crate::results::{AnswerOutcome, ImageRecord};
-use crate::score::{Protocol, RunAnswers, RunScore, Verdict};
+use crate::results::{AnswerOutcome, ImageRecord, NewestAnswers};
+use crate::score::{Protocol, RunScore, Verdict};
 
 /// How much of the selected benchmark a run covers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl Coverage {
         items: &[&Item],
         images_per_item: u32,
         images: &[ImageRecord],
-        answers: &RunAnswers<'_>,
+        answers: &NewestAnswers<'_>,
         corrected: &RunScore<'_>,
     ) -> Self {
         let mut coverage = Self {
@@ -74,14 +74,15 @@ impl Coverage {
             .collect();
         for item in items {
             for image in 0..images_per_item {
+                let known = answers.image(&item.id, image);
                 let is_present = match images.is_empty() {
-                    true => answers.has_image(&item.id, image),
+                    true => known.is_some(),
                     false => pictures.contains(&(item.id.as_str(), image)),
                 };
                 coverage.images_present += u64::from(is_present);
                 for question in item.graph.questions() {
                     coverage.questions_expected += 1;
-                    let count = match answers.outcome(&item.id, image, question.id) {
+                    let count = match known.and_then(|known| known.outcome(question.id)) {
                         Some(AnswerOutcome::Answered { .. }) => &mut coverage.questions_answered,
                         Some(AnswerOutcome::Failed { .. }) => &mut coverage.questions_failed,
                         None => &mut coverage.questions_missing,

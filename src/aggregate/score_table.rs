@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use polars::prelude::*;
 
 use crate::benchmark::Item;
-use crate::results::{AnswerOutcome, FORMAT_VERSION, ImageOutcome, ImageRecord};
-use crate::score::{RunAnswers, RunScore, ScoredItem};
+use crate::results::{AnswerOutcome, FORMAT_VERSION, ImageOutcome, ImageRecord, NewestAnswers};
+use crate::score::{RunScore, ScoredItem};
 
 /// Key of the format version in the file's metadata.
 pub const FORMAT_VERSION_KEY: &str = "dpg_bench.format_version";
@@ -27,7 +27,7 @@ pub fn score_table(
     items: &[&Item],
     images_per_item: u32,
     images: &[ImageRecord],
-    answers: &RunAnswers<'_>,
+    answers: &NewestAnswers<'_>,
     reference: &RunScore<'_>,
     corrected: &RunScore<'_>,
 ) -> PolarsResult<Vec<u8>> {
@@ -83,7 +83,7 @@ impl<'a> Rows<'a> {
         image: u32,
         position: usize,
         seed: Option<u64>,
-        answers: &RunAnswers<'a>,
+        answers: &NewestAnswers<'a>,
         verdicts: [Option<&&ScoredItem<'_>>; 2],
     ) {
         let question = &item.graph.questions()[position];

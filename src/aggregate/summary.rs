@@ -5,8 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::Item;
-use crate::results::{BenchmarkIdentity, FORMAT_VERSION, FormatVersion, ImageRecord, Settings};
-use crate::score::{Protocol, RunAnswers, RunScore};
+use crate::results::{
+    BenchmarkIdentity, FORMAT_VERSION, FormatVersion, ImageRecord, NewestAnswers, Settings,
+};
+use crate::score::{Protocol, RunScore};
 use crate::statistics::numpy_mean;
 
 use super::category_figures::{CategoryFigure, category_figures, counts_after_rule};
@@ -84,7 +86,7 @@ pub struct SummaryInput<'a> {
     /// The image journal; empty where answers came without pictures.
     pub images: &'a [ImageRecord],
     /// The answers.
-    pub answers: &'a RunAnswers<'a>,
+    pub answers: &'a NewestAnswers<'a>,
     /// The run under `reference`.
     pub reference: &'a RunScore<'a>,
     /// The run under `corrected`.

@@ -10,10 +10,12 @@ use sha2::{Digest, Sha256};
 
 use crate::benchmark::Item;
 use crate::results::manifest::to_settings;
-use crate::results::{AnswerOutcome, AnswerRecord, QuestionAnswer, RunDirectory};
+use crate::results::{
+    AnswerOutcome, AnswerRecord, MixedPictures, NewestAnswers, QuestionAnswer, RunDirectory,
+};
 use crate::score::reference_log::{LogNoteKind, Pass, RecoveredLog, read_log};
 use crate::score::reference_results::{ReferenceResults, read_results};
-use crate::score::{NotScored, Protocol, RunAnswers, score_item};
+use crate::score::{ItemScore, Protocol, answer_grid, score_item};
 use crate::statistics::numpy_mean;
 
 use super::exit_status::ExitStatus;
@@ -108,7 +110,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let passes = log.passes_that_count();
     let mut run = open_run(&args.out, &benchmark, &selection, log.images)?;
     store(&mut run, &args.detail, &text, &log, &passes)?;
-    let report = report(&log, &passes, results.as_ref());
+    let report = report(&log, &passes, results.as_ref())?;
     if args.output.json {
         print_json(&report)?;
     } else {
@@ -205,11 +207,11 @@ fn report(
     log: &RecoveredLog<'_>,
     passes: &[&Pass<'_>],
     results: Option<&ReferenceResults<'_>>,
-) -> Report {
+) -> Result<Report, MixedPictures> {
     let mut scored: Vec<(&Item, f64)> = Vec::new();
     let mut dropped = Vec::new();
     for pass in &log.passes {
-        match score_pass(pass, log.images) {
+        match score_pass(pass, log.images)?.score {
             Ok(score) => scored.push((pass.item, score)),
             Err(reason) if reason.is_rule() => dropped.push(format!("{}: {reason}", pass.item.id)),
             Err(_) => {}
@@ -221,7 +223,7 @@ fn report(
     for note in &log.notes {
         groups.entry(note.kind).or_default().push((note.lines.clone(), note.subject.clone()));
     }
-    Report {
+    Ok(Report {
         lines: log.lines,
         items: passes.len(),
         images_per_item: log.images,
@@ -236,14 +238,14 @@ fn report(
             .map(|(kind, lines)| NoteGroup { note: kind.describe(), lines })
             .collect(),
         comparison: results.map(|results| compare(&scored, overall, results)),
-    }
+    })
 }
 
 /// The score that the script gave a pass.
-fn score_pass(pass: &Pass<'_>, images: u32) -> Result<f64, NotScored> {
+fn score_pass(pass: &Pass<'_>, images: u32) -> Result<ItemScore, MixedPictures> {
     let records = records_of(pass);
-    let answers = RunAnswers::new(&records, images);
-    score_item(&pass.item.graph, &answers.grid(pass.item, images), Protocol::Reference).score
+    let grid = answer_grid(pass.item, images, &NewestAnswers::merge(&records)?);
+    Ok(score_item(&pass.item.graph, &grid, Protocol::Reference))
 }
 
 fn compare(

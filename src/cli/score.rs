@@ -1,7 +1,7 @@
 //! In: a run's answers. Out: its figures on stdout, and its summary, long table, exported tables and
 //! chart in the run directory. Nothing is judged again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
@@ -11,9 +11,9 @@ use crate::aggregate::{JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInp
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::{category_chart, csv_table, latex_table, markdown_table, terminal_table};
 use crate::results::atomic_write::atomic_write;
-use crate::results::{AnswerRecord, ImageOutcome, ImageRecord, RunDirectory};
+use crate::results::{ImageOutcome, ImageRecord, NewestAnswers, RunDirectory};
+use crate::score::score_run;
 use crate::score::score_run::in_journal_order;
-use crate::score::{RunAnswers, score_run};
 
 use super::exit_status::ExitStatus;
 use super::shared_args::{benchmark_of_run, selected};
@@ -101,14 +101,14 @@ pub fn execute(
     let judge = choose_judge(run, options.judge.as_deref())?;
     let records = run.read_answers(&judge)?;
     let images = run.read_images()?;
-    check_pictures(&images, &records)?;
+    let answers = NewestAnswers::merge(&records)?;
+    check_pictures(&images, &answers)?;
     let per_item = run.manifest().images_per_item;
-    let answers = RunAnswers::new(&records, per_item);
 
     // The script adds item scores up in the order in which it met the files. Answers that came from
     // its log stand in that order; pictures of our own have the benchmark's.
     let reference_order =
-        if images.is_empty() { in_journal_order(items, &answers) } else { items.to_vec() };
+        if images.is_empty() { in_journal_order(items, &records) } else { items.to_vec() };
     let reference = score_run(&reference_order, &answers, per_item, Protocol::Reference);
     let corrected = score_run(items, &answers, per_item, Protocol::Corrected);
     let summary = Summary::new(SummaryInput {
@@ -164,23 +164,19 @@ fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<Strin
 }
 
 /// An answer about a picture that was since made anew says nothing about the one that is there.
-fn check_pictures(images: &[ImageRecord], records: &[AnswerRecord]) -> anyhow::Result<()> {
-    let mut pictures: HashMap<(&str, u32), &str> = HashMap::new();
+fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> anyhow::Result<()> {
+    let mut stored: BTreeMap<(&str, u32), &str> = BTreeMap::new();
     for record in images {
         if let ImageOutcome::Done { pixels_sha256, .. } = &record.outcome {
-            pictures.insert((&record.item, record.image), pixels_sha256);
+            stored.insert((&record.item, record.image), pixels_sha256);
         }
     }
-    for record in records {
-        let stored = pictures.get(&(record.item.as_str(), record.image));
-        if let (Some(stored), Some(judged)) = (stored, &record.pixels_sha256) {
-            ensure!(
-                stored == judged,
-                "{}, image {}: the answers are about another picture than the one in the run; judge it anew under another name",
-                record.item,
-                record.image
-            );
-        }
+    for ((item, image), stored) in stored {
+        let judged = answers.image(item, image).and_then(|answers| answers.pixels_sha256());
+        ensure!(
+            judged.is_none_or(|judged| judged == stored),
+            "{item}, image {image}: the answers are about another picture than the one in the run; judge it anew under another name"
+        );
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ pub mod score_run;
 mod test_graphs;
 pub mod verdict;
 
-pub use answer_grid::RunAnswers;
+pub use answer_grid::answer_grid;
 pub use item_score::{ImageVerdicts, ItemScore, NotScored, score_item};
 pub use score_run::{RunScore, ScoredItem, score_run};
 pub use verdict::{AnswerState, Protocol, Verdict};

@@ -1,9 +1,12 @@
 //! In: items in order and the answers of a judge. Out: every item scored under a protocol. Figures
 //! over items are left to `aggregate`.
 
-use crate::benchmark::Item;
+use std::collections::HashMap;
 
-use super::answer_grid::RunAnswers;
+use crate::benchmark::Item;
+use crate::results::{AnswerRecord, NewestAnswers};
+
+use super::answer_grid::answer_grid;
 use super::item_score::{ItemScore, score_item};
 use super::verdict::Protocol;
 
@@ -35,7 +38,7 @@ impl RunScore<'_> {
 /// Scores `items`, in the order given, over `images_per_item` images each.
 pub fn score_run<'a>(
     items: &[&'a Item],
-    answers: &RunAnswers<'_>,
+    answers: &NewestAnswers<'_>,
     images_per_item: u32,
     protocol: Protocol,
 ) -> RunScore<'a> {
@@ -43,7 +46,11 @@ pub fn score_run<'a>(
         .iter()
         .map(|&item| ScoredItem {
             item,
-            outcome: score_item(&item.graph, &answers.grid(item, images_per_item), protocol),
+            outcome: score_item(
+                &item.graph,
+                &answer_grid(item, images_per_item, answers),
+                protocol,
+            ),
         })
         .collect();
     RunScore { protocol, items }
@@ -51,8 +58,12 @@ pub fn score_run<'a>(
 
 /// The items in the order in which a journal first names them (the order in which the script that
 /// wrote an imported log met its files); those that it does not name follow in the order given.
-pub fn in_journal_order<'a>(items: &[&'a Item], answers: &RunAnswers<'_>) -> Vec<&'a Item> {
+pub fn in_journal_order<'a>(items: &[&'a Item], records: &[AnswerRecord]) -> Vec<&'a Item> {
+    let mut first_seen: HashMap<&str, usize> = HashMap::new();
+    for (place, record) in records.iter().enumerate() {
+        first_seen.entry(&record.item).or_insert(place);
+    }
     let mut ordered = items.to_vec();
-    ordered.sort_by_key(|item| answers.first_seen(&item.id).unwrap_or(usize::MAX));
+    ordered.sort_by_key(|item| first_seen.get(item.id.as_str()).copied().unwrap_or(usize::MAX));
     ordered
 }

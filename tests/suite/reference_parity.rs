@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use dpg_bench::aggregate::summary::benchmark_score;
 use dpg_bench::aggregate::{CategoryFigure, category_figures};
 use dpg_bench::benchmark::{Item, QuestionGraph};
+use dpg_bench::results::NewestAnswers;
 use dpg_bench::score::dependency_rule::in_topological_order;
-use dpg_bench::score::{Protocol, RunAnswers, RunScore, score_run};
+use dpg_bench::score::{Protocol, RunScore, score_run};
 use dpg_bench::statistics::{numpy_mean, pairwise_sum};
 use serde::Deserialize;
 
@@ -86,13 +87,13 @@ fn in_case_order<'a>(case: &Case, items: &'a [Item]) -> Vec<&'a Item> {
 
 /// Runs `check` on every case whose data are there and returns the differences by case.
 fn on_every_case(
-    check: impl Fn(&Case, &[Item], &RunAnswers<'_>) -> Vec<String>,
+    check: impl Fn(&Case, &[Item], &NewestAnswers<'_>) -> Vec<String>,
 ) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
     for (name, case) in cases() {
         let Some(benchmark) = benchmark(&case.file) else { continue };
         let records = records(&benchmark.items, &case.seed, case.images);
-        let answers = RunAnswers::new(&records, case.images);
+        let answers = NewestAnswers::merge(&records).unwrap();
         found.insert(name, check(&case, &benchmark.items, &answers));
     }
     assert!(found.len() >= 2, "the fixture's own cases need no shared data");
