@@ -1,5 +1,13 @@
 //! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
 
+pub mod catalog;
+pub mod draw;
+pub mod endpoint;
+pub mod judge_run;
+pub mod reading;
+pub mod scripted;
+mod scripted_file;
+
 use std::path::PathBuf;
 
 use image::RgbImage;
@@ -64,5 +72,9 @@ pub trait Judge: Send + Sync {
 
     /// Answers `request.questions` about one image, one result per question in the same order. A
     /// failed question is recorded with its reason and asked again when the run is resumed.
-    fn answer(&self, request: &JudgeRequest<'_>) -> Vec<Result<Answer, String>>;
+    ///
+    /// # Errors
+    /// Asking on would be in vain (a refused key, a server that is not there): nothing is recorded of
+    /// this image and the run stops with this error. It must hold no secret.
+    fn answer(&self, request: &JudgeRequest<'_>) -> anyhow::Result<Vec<Result<Answer, String>>>;
 }

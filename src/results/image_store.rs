@@ -7,6 +7,7 @@ use image::RgbImage;
 use sha2::{Digest, Sha256};
 
 use super::atomic_write::{atomic_write, name_path};
+pub use crate::benchmark::digest::hex;
 
 /// SHA-256 of the 8-bit RGB pixels, row by row, as lower-case hex. The size is hashed first, so that
 /// two shapes of the same bytes differ.
@@ -16,11 +17,6 @@ pub fn pixels_sha256(image: &RgbImage) -> String {
     hasher.update(image.height().to_le_bytes());
     hasher.update(image.as_raw());
     hex(&hasher.finalize())
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes an 8-bit RGB PNG with one international text chunk per `(keyword, text)`, all or nothing.

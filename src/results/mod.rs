@@ -1,6 +1,7 @@
 //! In: typed records from the stages. Out: the same records, later, from disk. Owns `results/`: what
 //! a run directory looks like, how it is written so that a kill loses nothing, how it is read back.
 
+pub mod answers;
 pub mod atomic_write;
 pub mod image_store;
 pub mod journal;
@@ -8,6 +9,7 @@ pub mod manifest;
 pub mod records;
 pub mod run_directory;
 
+pub use answers::{ImageAnswers, MixedPictures, NewestAnswers};
 pub use journal::{Journal, JournalError, JournalRecord};
 pub use manifest::{BenchmarkIdentity, Difference, JudgeEntry, Manifest, Settings, StageEntry};
 pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};

@@ -107,3 +107,10 @@ pub enum AnswerOutcome {
         reason: String,
     },
 }
+
+impl AnswerOutcome {
+    /// Whether there is an answer, of whatever kind.
+    pub fn is_answered(&self) -> bool {
+        matches!(self, Self::Answered { .. })
+    }
+}

@@ -202,7 +202,8 @@ impl RunDirectory {
         Ok(sitting)
     }
 
-    /// Starts (or goes on with) a judge, as [`Self::begin_generation`] does.
+    /// Starts (or goes on with) a judge, as [`Self::begin_generation`] does. The settings bind from
+    /// the first answer on: a judge that never got one may be set otherwise.
     ///
     /// # Errors
     /// [`RunError::SettingsChanged`], a judge name that is no file name, or the disk said no.
@@ -214,12 +215,20 @@ impl RunDirectory {
     ) -> Result<Sitting, RunError> {
         check_judge_name(judge)?;
         if let Some(entry) = self.manifest.judges.get(judge) {
-            self.refuse_differences(&entry.settings, &settings)?;
+            let refused = self.refuse_differences(&entry.settings, &settings);
+            if refused.is_err() && self.has_answers(judge)? {
+                refused?;
+            }
         }
         let entry = self.manifest.judges.entry(judge.to_owned()).or_default();
         let sitting = Sitting::begin(entry, settings, device, StageName::Judge(judge.to_owned()));
         self.save()?;
         Ok(sitting)
+    }
+
+    fn has_answers(&self, judge: &str) -> Result<bool, RunError> {
+        let records = self.read_answers(judge)?;
+        Ok(records.iter().flat_map(|record| &record.answers).any(|a| a.outcome.is_answered()))
     }
 
     /// Notes the end of a sitting in the manifest.
@@ -418,6 +427,29 @@ mod tests {
             assert!(run.summary_path(bad).is_err(), "{bad}");
         }
         run.begin_judge("endpoint-Qwen2.5-VL", Settings::new(), "cpu").unwrap();
+    }
+
+    #[test]
+    fn the_settings_of_a_judge_bind_from_its_first_answer_on() {
+        use super::super::{AnswerOutcome, QuestionAnswer};
+        let folder = tempfile::tempdir().unwrap();
+        let mut run =
+            RunDirectory::open_or_create(folder.path(), identity("d"), Settings::new(), 4).unwrap();
+        let put = |run: &RunDirectory, outcome| {
+            let answers = vec![QuestionAnswer { question: 1, outcome }];
+            let (item, image, pixels_sha256) = ("a".to_owned(), 0, None);
+            let record = AnswerRecord { item, image, pixels_sha256, answers };
+            run.open_answers("j").unwrap().0.append(&record).unwrap();
+        };
+        run.begin_judge("j", settings(json!({"url": "typo"})), "cpu").unwrap();
+        put(&run, AnswerOutcome::Failed { reason: "404".into() });
+        run.begin_judge("j", settings(json!({"url": "right"})), "cpu").unwrap();
+        let (raw, yes_probability) = (None, None);
+        put(&run, AnswerOutcome::Answered { text: "yes".into(), raw, yes_probability });
+        run.begin_judge("j", settings(json!({"url": "right"})), "cpu").unwrap();
+        let error = run.begin_judge("j", settings(json!({"url": "other"})), "cpu").unwrap_err();
+        assert!(error.to_string().contains("url: \"right\" in the run"), "{error}");
+        assert_eq!(run.manifest().judges["j"].settings["url"], "right");
     }
 
     #[test]

@@ -1,20 +1,16 @@
 //! In: the tiny checkpoint's tokenizer. Checks: the same ids as `CLIPTokenizer` of transformers,
 //! as diffusers pipelines call it. Goldens are made by `tests/fixtures/make_sd15.py`.
 
-use std::path::{Path, PathBuf};
-
 use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
 use serde::Deserialize;
+
+use crate::tiny_checkpoint::fixture;
 
 #[derive(Deserialize)]
 struct Golden {
     text: String,
     ids: Vec<u32>,
     full_length: usize,
-}
-
-fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
 }
 
 fn goldens() -> Vec<Golden> {
@@ -32,8 +28,11 @@ fn disagreements(tokenizer: &ClipTokenizer) -> Vec<String> {
     goldens().into_iter().filter(differs).map(|golden| golden.text).collect()
 }
 
-/// A copy of the tokenizer folder with some files changed (`None` removes one).
-fn changed(changes: &[(&str, Option<&dyn Fn(String) -> String>)]) -> tempfile::TempDir {
+/// A file and what becomes of its text; `None` removes it.
+type Change<'c> = (&'c str, Option<&'c dyn Fn(String) -> String>);
+
+/// A copy of the tokenizer folder with some files changed.
+fn changed(changes: &[Change]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(fixture("sd15-tiny/tokenizer")).unwrap() {
         let entry = entry.unwrap();

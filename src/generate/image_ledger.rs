@@ -1,0 +1,63 @@
+//! In: the images journal of a run. Out: which images are done, and one more record for each that is
+//! made. Making the pictures is left to its users.
+
+use std::collections::BTreeMap;
+
+use crate::results::image_store::pixels_sha256;
+use crate::results::{ImageOutcome, ImageRecord, Journal, JournalError, RunDirectory};
+
+/// The journal of a run's images with the last outcome of each.
+pub struct ImageLedger {
+    journal: Journal<ImageRecord>,
+    latest: BTreeMap<(String, u32), ImageOutcome>,
+}
+
+impl ImageLedger {
+    /// Opens the journal of a run.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn open(run: &RunDirectory) -> Result<Self, JournalError> {
+        let (journal, records) = run.open_images()?;
+        let latest = records
+            .into_iter()
+            .map(|record| ((record.item, record.image), record.outcome))
+            .collect();
+        Ok(Self { journal, latest })
+    }
+
+    /// Whether the image is recorded as done and its picture is there with those very pixels.
+    pub fn is_present(&self, run: &RunDirectory, item: &str, image: u32) -> bool {
+        match self.latest.get(&(item.to_owned(), image)) {
+            Some(ImageOutcome::Done { pixels_sha256: digest, .. }) => {
+                image::open(run.image_path(item, image))
+                    .is_ok_and(|picture| pixels_sha256(&picture.to_rgb8()) == *digest)
+            }
+            _ => false,
+        }
+    }
+
+    /// Appends a record, unless the last one of this image says the same: a lost picture that was
+    /// made again, or a failure that came again, leaves the journal as it was.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn record(
+        &mut self,
+        item: &str,
+        image: u32,
+        outcome: ImageOutcome,
+    ) -> Result<(), JournalError> {
+        let key = (item.to_owned(), image);
+        if self.latest.get(&key) == Some(&outcome) {
+            return Ok(());
+        }
+        self.journal.append(&ImageRecord {
+            item: key.0.clone(),
+            image,
+            outcome: outcome.clone(),
+        })?;
+        self.latest.insert(key, outcome);
+        Ok(())
+    }
+}

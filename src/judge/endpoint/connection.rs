@@ -1,0 +1,247 @@
+//! In: one request body. Out: the body of a successful reply, or what went wrong and whether asking
+//! again may help. Exactly one HTTP request per call; waiting and repeating are left to the judge.
+
+use std::time::Duration;
+
+use ureq::http::{HeaderMap, StatusCode};
+use ureq::{Agent, Error};
+
+use super::address::Address;
+use super::api_key::ApiKey;
+use super::reply::{beginning, error_message};
+
+/// A reply is a word or two with their logprobs; more than this is no answer.
+const LARGEST_REPLY: u64 = 4 << 20;
+/// Servers close idle connections after 5 seconds and more; ours are given up before that, so that a
+/// request is not sent into a connection that is just being closed.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// What went wrong with one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// One sentence, free of the key.
+    pub reason: String,
+    /// What kind of fault it is.
+    pub kind: FaultKind,
+}
+
+/// What a fault says about the next request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultKind {
+    /// 401: the key is missing or wrong, for this and every other question.
+    Unauthorized,
+    /// 403, 404, 405 or a redirect: probably the wrong address, model or key, but some servers refuse
+    /// single pictures so.
+    NotThere,
+    /// Any other 4xx: this request will never be answered.
+    Refused,
+    /// No connection could be made.
+    Unreachable,
+    /// Anything that may pass: 408, 429, 5xx, time-outs, cut connections and bodies.
+    Transient {
+        /// How long the server asked to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A pool of connections to one server.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    agent: Agent,
+    address: Address,
+    key: Option<ApiKey>,
+    timeout: Duration,
+}
+
+impl Connection {
+    /// Makes no connection yet. Proxies are taken from the environment (`HTTPS_PROXY`, `HTTP_PROXY`,
+    /// `ALL_PROXY`, `NO_PROXY`), except for a server on this very machine. Redirects are not followed,
+    /// so the key goes to no other host than the one that was named.
+    pub fn new(
+        address: Address,
+        key: Option<ApiKey>,
+        timeout: Duration,
+        connections: usize,
+    ) -> Self {
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(timeout))
+            .max_idle_connections(connections)
+            .max_idle_connections_per_host(connections)
+            .max_idle_age(IDLE)
+            .user_agent(concat!("dpg-bench/", env!("CARGO_PKG_VERSION")));
+        if address.is_loopback() {
+            config = config.proxy(None);
+        }
+        Self { agent: config.build().new_agent(), address, key, timeout }
+    }
+
+    /// Where requests go, fit to be shown.
+    pub fn shown_url(&self) -> &str {
+        self.address.shown()
+    }
+
+    /// Sends one request and returns the body of a reply with a status of success, the key taken out.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn post(&self, body: &[u8]) -> Result<String, Fault> {
+        let mut request =
+            self.agent.post(self.address.request()).header("Content-Type", "application/json");
+        if let Some(key) = &self.key {
+            request = request.header("Authorization", key.bearer());
+        }
+        let mut response = request.send(body).map_err(|error| self.fault(&error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.body_mut().with_config().limit(LARGEST_REPLY).read_to_vec();
+        if status.is_success() {
+            let text = text.map_err(|error| self.fault(&error))?;
+            return Ok(self.scrub(&String::from_utf8_lossy(&text)));
+        }
+        let text = self.scrub(&String::from_utf8_lossy(&text.unwrap_or_default()));
+        Err(status_fault(status, &headers, &text))
+    }
+
+    fn scrub(&self, text: &str) -> String {
+        let text = self.address.scrub(text);
+        self.key.as_ref().map_or_else(|| text.clone(), |key| key.scrub(&text))
+    }
+
+    /// Says in words of our own what ureq reports: its messages may hold the URL with its query.
+    fn fault(&self, error: &Error) -> Fault {
+        let transient =
+            |reason: String| Fault { reason, kind: FaultKind::Transient { retry_after: None } };
+        let unreachable = |reason: &str| Fault {
+            reason: format!("no connection to the server: {reason}"),
+            kind: FaultKind::Unreachable,
+        };
+        let refused = |reason: String| Fault { reason, kind: FaultKind::Refused };
+        match error {
+            Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                unreachable("it timed out")
+            }
+            Error::Timeout(_) => {
+                transient(format!("no whole reply within {} s", self.timeout.as_secs_f64()))
+            }
+            Error::HostNotFound => unreachable("the host name is unknown"),
+            Error::ConnectionFailed => unreachable("it failed"),
+            Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => {
+                unreachable("the proxy of the environment refused it")
+            }
+            Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => {
+                unreachable("TLS could not be agreed on")
+            }
+            Error::Io(error) => match error.kind() {
+                std::io::ErrorKind::ConnectionRefused => unreachable("it was refused"),
+                std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
+                    unreachable("there is no route to it")
+                }
+                kind => transient(format!("the connection broke ({kind})")),
+            },
+            Error::BodyExceedsLimit(limit) => {
+                refused(format!("the reply is larger than {limit} bytes"))
+            }
+            Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::BodyStalled => {
+                transient("the reply is no HTTP".to_owned())
+            }
+            _ => refused("the request could not be sent".to_owned()),
+        }
+    }
+}
+
+fn status_fault(status: StatusCode, headers: &HeaderMap, text: &str) -> Fault {
+    let words = serde_json::from_str(text).ok().and_then(|value| error_message(&value));
+    let words = beginning(words.as_deref().unwrap_or(text));
+    let name = status.canonical_reason().unwrap_or("unknown status");
+    let reason = format!("{} {name}: {words}", status.as_u16());
+    let kind = match status.as_u16() {
+        401 => FaultKind::Unauthorized,
+        300..=399 => {
+            let header = headers.get("location").and_then(|value| value.to_str().ok());
+            let target = header.unwrap_or_default().split('?').next().unwrap_or_default();
+            let target = if target.contains('@') { "" } else { target };
+            let reason = format!(
+                "{} {name}: the server sends us on to `{}`; redirects are not followed, so that the \
+                 key stays with the server that was named: give the final URL",
+                status.as_u16(),
+                beginning(target)
+            );
+            return Fault { reason, kind: FaultKind::NotThere };
+        }
+        403..=405 => FaultKind::NotThere,
+        408 | 429 | 500..=599 => {
+            let header = headers.get("retry-after").and_then(|value| value.to_str().ok());
+            let retry_after =
+                header.and_then(|text| parse_retry_after(text, jiff::Timestamp::now()));
+            FaultKind::Transient { retry_after }
+        }
+        _ => FaultKind::Refused,
+    };
+    Fault { reason, kind }
+}
+
+/// Reads a `Retry-After` header: seconds, or an HTTP date (RFC 9110, 10.2.3). A date that has passed
+/// means no wait; nonsense means no header.
+fn parse_retry_after(text: &str, now: jiff::Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    let seconds = date.as_second() - now.as_second();
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_has_two_forms() {
+        // 784111777 is RFC 9110's example date, Sun, 06 Nov 1994 08:49:37 GMT.
+        let now = jiff::Timestamp::from_second(784_111_777 - 90).unwrap();
+        for (text, seconds) in [
+            ("7", Some(7.0)),
+            (" 0 ", Some(0.0)),
+            ("1.5", Some(1.5)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(90.0)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0.0)),
+            ("-3", None),
+            ("soon", None),
+            ("", None),
+            ("NaN", None),
+        ] {
+            let found = parse_retry_after(text, now).map(|wait| wait.as_secs_f64());
+            assert_eq!(found, seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn statuses_fall_into_their_kinds() {
+        let kind = |status: u16| {
+            status_fault(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), "{}").kind
+        };
+        let transient = FaultKind::Transient { retry_after: None };
+        for status in [408, 429, 500, 502, 503, 504, 529] {
+            assert_eq!(kind(status), transient, "{status}");
+        }
+        assert_eq!(kind(401), FaultKind::Unauthorized);
+        for status in [301, 307, 308, 403, 404, 405] {
+            assert_eq!(kind(status), FaultKind::NotThere, "{status}");
+        }
+        for status in [400, 402, 413, 415, 422] {
+            assert_eq!(kind(status), FaultKind::Refused, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_shown_without_its_query() {
+        let mut headers = HeaderMap::new();
+        headers.insert("location", "https://other/v1?token=hush".parse().unwrap());
+        let fault = status_fault(StatusCode::TEMPORARY_REDIRECT, &headers, "");
+        assert!(fault.reason.contains("`https://other/v1`"), "{}", fault.reason);
+        assert!(!fault.reason.contains("hush"), "{}", fault.reason);
+    }
+}

@@ -1,0 +1,167 @@
+//! In: the lines of an answers journal, in file order. Out: for each image the newest outcome per
+//! question. What an outcome counts for is left to `score`; which questions to ask again, to `judge`.
+
+use std::collections::HashMap;
+
+use super::records::{AnswerOutcome, AnswerRecord};
+
+/// Two lines of a journal speak of one image but of different pictures.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the answers to {item}, image {image} were given for two different pictures; delete the lines of \
+     the picture that is gone, or judge again under another name"
+)]
+pub struct MixedPictures {
+    /// Item identifier.
+    pub item: String,
+    /// Index of the image among the item's images.
+    pub image: u32,
+}
+
+/// The newest outcome per (item, image, question).
+#[derive(Debug, Default)]
+pub struct NewestAnswers<'r> {
+    items: HashMap<&'r str, Vec<(u32, ImageAnswers<'r>)>>,
+}
+
+/// What is known about one image.
+#[derive(Debug, Default)]
+pub struct ImageAnswers<'r> {
+    pixels_sha256: Option<&'r str>,
+    outcomes: Vec<(u32, &'r AnswerOutcome)>,
+}
+
+impl<'r> NewestAnswers<'r> {
+    /// Folds the lines of a journal: per question the last answer counts, and a failure never
+    /// replaces an answer.
+    ///
+    /// # Errors
+    /// Lines of one image were made for different pictures.
+    pub fn merge(records: &'r [AnswerRecord]) -> Result<Self, MixedPictures> {
+        let mut newest = Self::default();
+        for record in records {
+            let image = newest.image_mut(&record.item, record.image);
+            match (image.pixels_sha256, record.pixels_sha256.as_deref()) {
+                (Some(old), Some(new)) if old != new => {
+                    return Err(MixedPictures { item: record.item.clone(), image: record.image });
+                }
+                (None, new) => image.pixels_sha256 = new,
+                _ => {}
+            }
+            image.outcomes.reserve(record.answers.len());
+            for answer in &record.answers {
+                image.put(answer.question, &answer.outcome);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// What is known about an image; `None` when no line speaks of it.
+    pub fn image(&self, item: &str, image: u32) -> Option<&ImageAnswers<'r>> {
+        let images = self.items.get(item)?;
+        images.iter().find(|(index, _)| *index == image).map(|(_, answers)| answers)
+    }
+
+    /// The newest outcome of one question; `None` when it was never asked.
+    pub fn outcome(&self, item: &str, image: u32, question: u32) -> Option<&'r AnswerOutcome> {
+        self.image(item, image)?.outcome(question)
+    }
+
+    /// Every image that a line speaks of, as (item, image index), in no stated order.
+    pub fn images(&self) -> impl Iterator<Item = (&'r str, u32)> {
+        self.items.iter().flat_map(|(item, images)| images.iter().map(|(image, _)| (*item, *image)))
+    }
+
+    fn image_mut(&mut self, item: &'r str, image: u32) -> &mut ImageAnswers<'r> {
+        let images = self.items.entry(item).or_default();
+        let at = images.iter().position(|(index, _)| *index == image).unwrap_or_else(|| {
+            images.push((image, ImageAnswers::default()));
+            images.len() - 1
+        });
+        &mut images[at].1
+    }
+}
+
+impl<'r> ImageAnswers<'r> {
+    /// Digest of the picture that was looked at; `None` where the answers came without one.
+    pub fn pixels_sha256(&self) -> Option<&'r str> {
+        self.pixels_sha256
+    }
+
+    /// The newest outcome of a question; `None` when it was never asked.
+    pub fn outcome(&self, question: u32) -> Option<&'r AnswerOutcome> {
+        // A few dozen questions at most: looking through them is quicker than hashing.
+        self.outcomes.iter().find(|(id, _)| *id == question).map(|(_, outcome)| *outcome)
+    }
+
+    fn put(&mut self, question: u32, outcome: &'r AnswerOutcome) {
+        match self.outcomes.iter_mut().find(|(id, _)| *id == question) {
+            None => self.outcomes.push((question, outcome)),
+            Some((_, old)) => {
+                if !(old.is_answered() && !outcome.is_answered()) {
+                    *old = outcome;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::QuestionAnswer;
+    use super::*;
+
+    fn answered(text: &str) -> AnswerOutcome {
+        AnswerOutcome::Answered { text: text.into(), raw: None, yes_probability: None }
+    }
+
+    fn failed() -> AnswerOutcome {
+        AnswerOutcome::Failed { reason: "time-out".into() }
+    }
+
+    fn record(image: u32, pixels: Option<&str>, answers: &[(u32, AnswerOutcome)]) -> AnswerRecord {
+        AnswerRecord {
+            item: "a".into(),
+            image,
+            pixels_sha256: pixels.map(str::to_owned),
+            answers: answers
+                .iter()
+                .map(|(question, outcome)| QuestionAnswer {
+                    question: *question,
+                    outcome: outcome.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_last_answer_counts_and_a_failure_never_replaces_one() {
+        let records = [
+            record(0, Some("p"), &[(1, answered("yes")), (2, failed()), (7, failed())]),
+            record(1, Some("q"), &[(1, failed())]),
+            record(0, Some("p"), &[(1, failed()), (2, answered("no")), (7, failed())]),
+            record(0, Some("p"), &[(2, answered("yes"))]),
+        ];
+        let newest = NewestAnswers::merge(&records).unwrap();
+        assert_eq!(newest.outcome("a", 0, 1), Some(&answered("yes")));
+        assert_eq!(newest.outcome("a", 0, 2), Some(&answered("yes")));
+        assert_eq!(newest.outcome("a", 0, 7), Some(&failed()));
+        assert_eq!(newest.outcome("a", 0, 3), None);
+        assert_eq!(newest.outcome("b", 0, 1), None);
+        assert_eq!(newest.image("a", 1).unwrap().pixels_sha256(), Some("q"));
+        let mut images: Vec<_> = newest.images().collect();
+        images.sort_unstable();
+        assert_eq!(images, [("a", 0), ("a", 1)]);
+    }
+
+    #[test]
+    fn answers_for_two_pictures_are_not_mixed() {
+        let records =
+            [record(0, Some("p"), &[(1, failed())]), record(0, Some("q"), &[(1, failed())])];
+        let error = NewestAnswers::merge(&records).unwrap_err().to_string();
+        assert!(error.contains("a, image 0"), "{error}");
+        let imported = [record(0, None, &[(1, failed())]), record(0, Some("q"), &[(2, failed())])];
+        let newest = NewestAnswers::merge(&imported).unwrap();
+        assert_eq!(newest.image("a", 0).unwrap().pixels_sha256(), Some("q"));
+    }
+}
