@@ -7,6 +7,7 @@ mod benchmark;
 mod checkpoints;
 mod clip_tokenizer;
 mod endpoint;
+mod generate_command;
 mod generate_run;
 mod judge_run;
 mod layers;
