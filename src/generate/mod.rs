@@ -12,6 +12,7 @@ pub mod noise;
 pub mod schedulers;
 pub mod sd15;
 pub mod seeds;
+pub mod shipped_checkpoint;
 
 use image::RgbImage;
 
