@@ -89,6 +89,10 @@ impl Sd15 {
         check_folder(folder)?;
         let scheduler = read_scheduler(folder, options.scheduler)?;
         scheduler.scheduler(options.steps)?;
+        ensure!(
+            !(device.is_cpu() && dtype == DType::BF16),
+            "the processor cannot compute in bf16; use --dtype f32 or f16"
+        );
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
         let tokenizer = ClipTokenizer::load(&folder.join("tokenizer"))?;
         let text_encoder = ClipText::load(&folder.join("text_encoder"), dtype, device)?;

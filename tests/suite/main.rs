@@ -10,6 +10,7 @@ mod clip_tokenizer;
 mod end_to_end;
 mod endpoint;
 mod forensics;
+mod generate_command;
 mod generate_run;
 mod import;
 mod import_log;
