@@ -36,7 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Generate, judge and score in one go
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Generate the images of a run
     Generate(generate::Args),
     /// Bring images made elsewhere into a run

@@ -106,11 +106,16 @@ mod tests {
         (at, found.ambiguous, found.passes)
     }
 
+    /// The one pass over those lines.
+    fn one_pass(lines: Range<usize>) -> Vec<Range<usize>> {
+        std::iter::once(lines).collect()
+    }
+
     #[test]
     fn a_repeated_question_takes_the_place_that_is_due() {
         // Places 0 and 2 hold the same text.
         let lines = [vec![0, 2], vec![1], vec![0, 2], vec![3]];
-        assert_eq!(places(&lines, 4), (vec![0, 1, 2, 3], vec![], vec![0..4]));
+        assert_eq!(places(&lines, 4), (vec![0, 1, 2, 3], vec![], one_pass(0..4)));
     }
 
     #[test]
@@ -131,7 +136,7 @@ mod tests {
 
     #[test]
     fn lost_lines_leave_a_gap_and_a_whole_second_pass_is_no_loss() {
-        assert_eq!(places(&[vec![0], vec![3]], 4), (vec![0, 3], vec![], vec![0..2]));
+        assert_eq!(places(&[vec![0], vec![3]], 4), (vec![0, 3], vec![], one_pass(0..2)));
         assert_eq!(
             places(&[vec![0], vec![1], vec![0], vec![1]], 2),
             (vec![0, 1, 0, 1], vec![], vec![0..2, 2..4])
