@@ -4,10 +4,15 @@
 //! `reports`. Stages never import each other; they meet in `results`, as typed records on disk.
 //! `docs/architecture.md` has the picture and the table of what may depend on what.
 
+pub mod aggregate;
 pub mod benchmark;
 pub mod cli;
+pub mod forensics;
 pub mod generate;
 pub mod judge;
 pub mod models;
+pub mod reports;
 pub mod results;
+pub mod score;
 pub mod stage_observer;
+pub mod statistics;

@@ -161,7 +161,7 @@ fn assemble(
                     oddities.push(finding);
                 }
             }
-            Err(problem) => problems.push(problem),
+            Err(problem) => problems.push(*problem),
         }
         digest.add_item(&item.id, &item.prompt, &item.questions);
         graph_oddities(&item, &mut oddities);

@@ -47,14 +47,14 @@ impl PromptFiles {
     }
 
     /// The prompt of an item, without blanks and line ends around it; `None` when it has no file.
-    pub fn read(&self, id: &str) -> Result<Option<String>, Finding> {
+    pub fn read(&self, id: &str) -> Result<Option<String>, Box<Finding>> {
         if !self.ids.contains(id) {
             return Ok(None);
         }
         let path = self.folder.join(format!("{id}.txt"));
         let bad = |reason: String| {
             let message = format!("{}: {reason}", path.display());
-            Finding::of_file(FindingKind::BadPromptFile, message).item(id)
+            Box::new(Finding::of_file(FindingKind::BadPromptFile, message).item(id))
         };
         let bytes =
             std::fs::read(&path).map_err(|error| bad(format!("it cannot be read: {error}")))?;

@@ -2,6 +2,7 @@
 //! the faults that were met. Whether a fault is an error or a warning is left to the loader.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::question::{DeclaredParent, Question, QuestionId};
 
@@ -46,11 +47,15 @@ impl QuestionGraph {
         let mut index_of: HashMap<QuestionId, usize> = HashMap::with_capacity(questions.len());
         let mut kept: Vec<(usize, Question)> = Vec::with_capacity(questions.len());
         for (position, question) in questions.into_iter().enumerate() {
-            if index_of.contains_key(&question.id) {
-                faults.push(LocatedFault { question: position, fault: GraphFault::DuplicateId });
-            } else {
-                index_of.insert(question.id, kept.len());
-                kept.push((position, question));
+            match index_of.entry(question.id) {
+                Entry::Occupied(_) => {
+                    faults
+                        .push(LocatedFault { question: position, fault: GraphFault::DuplicateId });
+                }
+                Entry::Vacant(free) => {
+                    free.insert(kept.len());
+                    kept.push((position, question));
+                }
             }
         }
         let mut parents: Vec<Vec<usize>> = Vec::with_capacity(kept.len());

@@ -167,7 +167,7 @@ struct Reading {
 impl Reading {
     fn take(&mut self, columns: &Columns, record: &ByteRecord, row: usize, line: usize) {
         if let Err(problem) = self.try_take(columns, record, row, line) {
-            self.file.problems.push(problem);
+            self.file.problems.push(*problem);
         }
     }
 
@@ -177,7 +177,7 @@ impl Reading {
         record: &ByteRecord,
         row: usize,
         line: usize,
-    ) -> Result<(), Finding> {
+    ) -> Result<(), Box<Finding>> {
         let raw_id = record
             .get(columns.required[0])
             .and_then(|id| str::from_utf8(id).ok())
@@ -205,17 +205,13 @@ impl Reading {
         })?;
         if question.trim().is_empty() {
             let message = "there is no question to ask; write one or remove the row";
-            return Err(bad(
-                FindingKind::EmptyQuestion,
-                "question_natural_language",
-                question,
-                message,
-            ));
+            let column = "question_natural_language";
+            return Err(bad(FindingKind::EmptyQuestion, column, question, message).into());
         }
         let category = Category::from_tuple(tuple);
         if category.l1().is_empty() {
             let message = "no category can be read; write it like `entity - whole (truck)`";
-            return Err(bad(FindingKind::NoCategory, "tuple", tuple, message));
+            return Err(bad(FindingKind::NoCategory, "tuple", tuple, message).into());
         }
         if item.other_prompt.is_none() && prompt.trim() != item.prompt {
             let message =
@@ -255,7 +251,7 @@ impl Reading {
         prompt: &str,
         row: usize,
         line: usize,
-    ) -> Result<(), Finding> {
+    ) -> Result<(), Box<Finding>> {
         self.refused = None;
         let bad = |kind, message: String| {
             Finding::in_row(kind, row, line, message).item(id).cell("item_id", id)
@@ -278,7 +274,7 @@ impl Reading {
         };
         if let Some(refusal) = refusal {
             self.refused = Some(id.to_owned());
-            return Err(refusal);
+            return Err(refusal.into());
         }
         self.ids.insert(id.to_owned());
         self.folded_ids.insert(id.to_lowercase(), id.to_owned());
@@ -308,7 +304,7 @@ fn check_text(
     record: &ByteRecord,
     row: usize,
     line: usize,
-) -> Result<(), Finding> {
+) -> Result<(), Box<Finding>> {
     if record.len() != columns.names.len() {
         let message = format!(
             "the row has {} fields where the header has {}; look for a comma or quote that is not quoted",
@@ -317,7 +313,7 @@ fn check_text(
         );
         let finding = Finding::in_row(FindingKind::WrongFieldCount, row, line, message);
         let first = String::from_utf8_lossy(record.get(0).unwrap_or_default());
-        return Err(finding.cell(&columns.names[0], &first));
+        return Err(finding.cell(&columns.names[0], &first).into());
     }
     for (field, name) in record.iter().zip(&columns.names) {
         let message = if str::from_utf8(field).is_err() {
@@ -328,7 +324,7 @@ fn check_text(
             continue;
         };
         let finding = Finding::in_row(FindingKind::BadText, row, line, message);
-        return Err(finding.cell(name, &String::from_utf8_lossy(field)));
+        return Err(finding.cell(name, &String::from_utf8_lossy(field)).into());
     }
     Ok(())
 }

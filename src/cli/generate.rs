@@ -13,11 +13,12 @@ use super::shared_args::{
 use super::{print_json, say};
 use crate::benchmark::Item;
 use crate::generate::ImageGenerator;
-use crate::generate::catalog::{self, CatalogModel};
+use crate::generate::catalog;
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
 use crate::generate::schedulers::SchedulerClass;
 use crate::generate::sd15::{Sd15, Sd15Options};
 use crate::generate::seeds::SeedMode;
+use crate::generate::shipped_checkpoint;
 use crate::models::device::{describe_device, parse_device, parse_dtype};
 use crate::results::RunDirectory;
 
@@ -25,7 +26,7 @@ use crate::results::RunDirectory;
 #[derive(Debug, Clone, clap::Args)]
 pub struct GenerateOptions {
     /// Model, as `dpg-bench list` names it
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, default_value = catalog::SHIPPED, value_name = "MODEL")]
     pub model: String,
     /// Folder with the model's checkpoint, in the diffusers layout
     #[arg(long, value_name = "DIR")]
@@ -65,6 +66,13 @@ pub struct GenerateOptions {
     /// Where the networks run.
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+impl GenerateOptions {
+    /// Where the run goes when the user does not say.
+    pub fn default_out(&self) -> PathBuf {
+        PathBuf::from("results").join(&self.model)
+    }
 }
 
 /// Spelling of [`SeedMode`] on the command line.
@@ -116,13 +124,11 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let model = catalog::find(&args.options.model)?;
     let benchmark = open_benchmark(&args.benchmark)?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;
-    // Before the run directory is made: a wrong flag must leave nothing behind.
-    let mut loaded = load(model, &args.options)?;
-    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(model.name));
+    let mut loaded = load(&args.options)?;
+    let out = args.out.clone().unwrap_or_else(|| args.options.default_out());
     let mut run = open_run(&out, &benchmark, &selection, args.options.images)?;
     let summary = make_images(&mut run, &items, &mut loaded, &args.options)?;
     if args.output.json {
@@ -138,9 +144,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 pub fn execute(
     run: &mut RunDirectory,
     items: &[&Item],
+    mut loaded: Loaded,
     options: &GenerateOptions,
 ) -> anyhow::Result<ExitStatus> {
-    let mut loaded = load(catalog::find(&options.model)?, options)?;
     let summary = make_images(run, items, &mut loaded, options)?;
     Ok(status(&summary))
 }
@@ -150,22 +156,38 @@ fn status(summary: &GenerationSummary) -> ExitStatus {
 }
 
 /// A model ready to generate, and where it runs.
-struct Loaded {
+pub struct Loaded {
     generator: Box<dyn ImageGenerator>,
     device: String,
     /// Images made at a time where the user does not say.
     batch: u32,
 }
 
-fn load(model: &CatalogModel, options: &GenerateOptions) -> anyhow::Result<Loaded> {
-    let Some(weights) = &options.weights else {
-        let files: String = model.files.iter().map(|file| format!("\n  {file}")).collect();
-        bail!("model {} needs --weights DIR, a folder that holds:{files}", model.name);
+/// Loads the model that the options name. A wrong flag or file shows here, before a run directory is
+/// made.
+///
+/// # Errors
+/// There is no such model, its files are missing or damaged, or a setting does not fit it.
+pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
+    let model = catalog::find(&options.model)?;
+    let shipped = model.name == catalog::SHIPPED;
+    // Kept until the weights are loaded.
+    let unpacked = if shipped { Some(shipped_checkpoint::unpack()?) } else { None };
+    let weights = match (&unpacked, &options.weights) {
+        (None, Some(weights)) => weights,
+        (Some(folder), None) => folder.path(),
+        (Some(_), Some(_)) => {
+            bail!("model {} has its weights inside; leave out --weights", model.name)
+        }
+        (None, None) => {
+            let files: String = model.files.iter().map(|file| format!("\n  {file}")).collect();
+            bail!("model {} needs --weights DIR, a folder that holds:{files}", model.name);
+        }
     };
     let device = parse_device(&options.device.device)?;
     let dtype = parse_dtype(&options.device.dtype, &device)?;
     let scheduler = options.scheduler.as_deref().map(SchedulerClass::from_name).transpose()?;
-    ensure!(model.name == "sd15", "model {} has no loader", model.name);
+    ensure!(shipped || model.name == "sd15", "model {} has no loader", model.name);
     let settings = Sd15Options {
         steps: options.steps,
         guidance: options.guidance,

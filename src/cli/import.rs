@@ -74,11 +74,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         resolution: args.resolution,
     };
     let plan = plan_import(&benchmark, &items, &request)?;
-    anyhow::ensure!(
-        !plan.is_grid || args.images_per_item <= 4,
-        "a 2x2 grid holds four images, not {}; mend --images-per-item",
-        args.images_per_item
-    );
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.folder));
     let mut run = open_run(&out, &benchmark, &selection, args.images_per_item)?;
     let summary =

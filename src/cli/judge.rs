@@ -183,6 +183,14 @@ impl JudgeOptions {
         Ok(self.judge_name.as_ref().unwrap_or(judge).clone())
     }
 
+    /// Whether the judge can be made from these flags; nothing is asked yet.
+    ///
+    /// # Errors
+    /// A flag is missing, wrong or out of place, or a file or variable is not there.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.build().map(|_| ())
+    }
+
     /// Makes the judge, and says where it computes.
     fn build(&self) -> anyhow::Result<(Box<dyn Judge>, &'static str)> {
         let row =

@@ -15,6 +15,7 @@ mod import_log;
 mod judge;
 mod list;
 mod progress;
+mod question_tree;
 mod run;
 mod score;
 mod shared_args;
@@ -35,7 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Generate, judge and score in one go
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Generate the images of a run
     Generate(generate::Args),
     /// Bring images made elsewhere into a run

@@ -1,15 +1,226 @@
-//! x
+//! In: a run's answers. Out: its figures on stdout, and its summary, long table, exported tables and
+//! chart in the run directory. Nothing is judged again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::aggregate::score_table::score_table;
+use crate::aggregate::{JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
+use crate::benchmark::{Benchmark, Item};
+use crate::reports::{category_chart, csv_table, latex_table, markdown_table, terminal_table};
+use crate::results::atomic_write::atomic_write;
+use crate::results::{ImageOutcome, ImageRecord, NewestAnswers, RunDirectory};
+use crate::score::score_run;
+use crate::score::score_run::in_journal_order;
 
 use super::exit_status::ExitStatus;
+use super::shared_args::{benchmark_of_run, selected};
+use super::{print, print_json, say};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  dpg-bench score results/sd15
+  dpg-bench score results/sd15 --judge endpoint --protocol reference
+  dpg-bench score results/sd15 --json | jq .corrected.overall
+
+Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing.")]
+pub struct Args {
+    /// Run directory
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Whose answers [default: those of the only judge]
+    #[arg(long, value_name = "NAME")]
+    judge: Option<String>,
+    /// Where the benchmark is now, if it is not where the run was made with it
+    #[arg(long, value_name = "PATH")]
+    benchmark: Option<PathBuf>,
+    #[command(flatten)]
+    options: ScoreOptions,
+}
+
+/// How to score; shared with `run`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ScoreOptions {
+    /// Whose answers; `None`: those of the only judge. Set by the command, which has its own flag.
+    #[arg(skip)]
+    pub judge: Option<String>,
+    /// Show the figures of one protocol only (all files hold both)
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub protocol: Option<ProtocolName>,
+    /// Print the benchmark score even where images or answers are missing
+    #[arg(long)]
+    pub allow_incomplete: bool,
+    /// Print the summary as one JSON document instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A protocol on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProtocolName {
+    /// The reference script run in one process, quirks included
+    Reference,
+    /// All questions and images, dependencies in topological order
+    Corrected,
+}
+
+impl From<ProtocolName> for Protocol {
+    fn from(name: ProtocolName) -> Self {
+        match name {
+            ProtocolName::Reference => Self::Reference,
+            ProtocolName::Corrected => Self::Corrected,
+        }
+    }
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(_args: &Args) -> anyhow::Result<ExitStatus> {
-    anyhow::bail!("this command is not written yet")
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let run = RunDirectory::open(&args.run)?;
+    let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
+    let items = selected(&benchmark, &run)?;
+    let options = ScoreOptions { judge: args.judge.clone(), ..args.options.clone() };
+    execute(&run, &benchmark, &items, &options)
+}
+
+/// Scores `items` of a run, writes what belongs into its directory and prints the figures.
+///
+/// # Errors
+/// The judge is not there or not the only one, a journal is damaged, or the disk said no.
+pub fn execute(
+    run: &RunDirectory,
+    benchmark: &Benchmark,
+    items: &[&Item],
+    options: &ScoreOptions,
+) -> anyhow::Result<ExitStatus> {
+    let judge = choose_judge(run, options.judge.as_deref())?;
+    let records = run.read_answers(&judge)?;
+    let images = run.read_images()?;
+    let answers = NewestAnswers::merge(&records)?;
+    check_pictures(&images, &answers)?;
+    let per_item = run.manifest().images_per_item;
+
+    // The script adds item scores up in the order in which it met the files. Answers that came from
+    // its log stand in that order; pictures of our own have the benchmark's.
+    let reference_order =
+        if images.is_empty() { in_journal_order(items, &records) } else { items.to_vec() };
+    let reference = score_run(&reference_order, &answers, per_item, Protocol::Reference);
+    let corrected = score_run(items, &answers, per_item, Protocol::Corrected);
+    let summary = Summary::new(SummaryInput {
+        run: run_identity(run, benchmark),
+        judge: judge_identity(run, &judge),
+        items,
+        images: &images,
+        answers: &answers,
+        reference: &reference,
+        corrected: &corrected,
+        allow_incomplete: options.allow_incomplete,
+    });
+    let table = score_table(items, per_item, &images, &answers, &reference, &corrected)
+        .context("the table of answers cannot be made")?;
+    write_files(run, &judge, &summary, &table)?;
+
+    let protocols: Vec<Protocol> =
+        options.protocol.map_or_else(|| Protocol::ALL.to_vec(), |name| vec![name.into()]);
+    if options.json {
+        print_json(&summary)?;
+    } else {
+        print(&terminal_table(&summary, &protocols))?;
+        say(&format!(
+            "written: {} (and .csv, .md, .tex, .svg), {}",
+            run.summary_path(&judge)?.display(),
+            run.scores_path(&judge)?.display()
+        ));
+    }
+    let is_withheld = |protocol: &Protocol| summary.protocol(*protocol).overall.is_none();
+    Ok(if protocols.iter().any(is_withheld) { ExitStatus::Incomplete } else { ExitStatus::Done })
+}
+
+fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<String> {
+    let judges = run.judges();
+    let there = || match judges.as_slice() {
+        [] => "no judge has answered there yet".to_owned(),
+        judges => format!("there are answers of {}", judges.join(", ")),
+    };
+    match (named, judges.as_slice()) {
+        (Some(name), _) => {
+            ensure!(
+                judges.iter().any(|judge| judge == name),
+                "{} has no answers of `{name}`; {}",
+                run.path().display(),
+                there()
+            );
+            Ok(name.to_owned())
+        }
+        (None, [only]) => Ok(only.clone()),
+        (None, []) => bail!("{}: {}; run `dpg-bench judge` first", run.path().display(), there()),
+        (None, _) => bail!("{}: {}; choose one with --judge", run.path().display(), there()),
+    }
+}
+
+/// An answer about a picture that was since made anew says nothing about the one that is there.
+fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> anyhow::Result<()> {
+    let mut stored: BTreeMap<(&str, u32), &str> = BTreeMap::new();
+    for record in images {
+        if let ImageOutcome::Done { pixels_sha256, .. } = &record.outcome {
+            stored.insert((&record.item, record.image), pixels_sha256);
+        }
+    }
+    for ((item, image), stored) in stored {
+        let judged = answers.image(item, image).and_then(|answers| answers.pixels_sha256());
+        ensure!(
+            judged.is_none_or(|judged| judged == stored),
+            "{item}, image {image}: the answers are about another picture than the one in the run; judge it anew under another name"
+        );
+    }
+    Ok(())
+}
+
+fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIdentity {
+    let manifest = run.manifest();
+    let generation = manifest.generation.as_ref().map(|entry| entry.settings.clone());
+    let model = generation.as_ref().and_then(|settings| settings.get("model")?.as_str());
+    RunIdentity {
+        model: model.map(str::to_owned),
+        benchmark: crate::results::BenchmarkIdentity {
+            items: benchmark.items.len() as u64,
+            ..manifest.benchmark.clone()
+        },
+        selection: manifest.selection.clone(),
+        images_per_item: manifest.images_per_item,
+        generation,
+    }
+}
+
+fn judge_identity(run: &RunDirectory, judge: &str) -> JudgeIdentity {
+    let entry = run.manifest().judges.get(judge);
+    JudgeIdentity {
+        name: judge.to_owned(),
+        settings: entry.map(|entry| entry.settings.clone()).unwrap_or_default(),
+    }
+}
+
+fn write_files(
+    run: &RunDirectory,
+    judge: &str,
+    summary: &Summary,
+    table: &[u8],
+) -> anyhow::Result<()> {
+    let path = run.summary_path(judge)?;
+    let mut json = serde_json::to_vec_pretty(summary)?;
+    json.push(b'\n');
+    let chart = category_chart(summary)
+        .map_err(|error| anyhow::anyhow!("the chart cannot be drawn: {error}"))?;
+    atomic_write(&run.scores_path(judge)?, table)?;
+    atomic_write(&path.with_extension("csv"), &csv_table(summary, &Protocol::ALL)?)?;
+    atomic_write(&path.with_extension("md"), markdown_table(summary, &Protocol::ALL).as_bytes())?;
+    atomic_write(&path.with_extension("tex"), latex_table(summary, &Protocol::ALL).as_bytes())?;
+    atomic_write(&path.with_extension("svg"), chart.as_bytes())?;
+    atomic_write(&path, &json)?;
+    Ok(())
 }

@@ -10,7 +10,7 @@ pub struct CatalogModel {
     pub name: &'static str,
     /// One line for people.
     pub description: &'static str,
-    /// What its folder must hold.
+    /// What its folder must hold; nothing where the checkpoint is inside the program.
     pub files: &'static [NeededFile],
 }
 
@@ -75,25 +75,36 @@ impl CatalogModel {
     }
 }
 
+/// The model whose checkpoint is inside the program.
+pub const SHIPPED: &str = "tiny-sd15";
+
 /// Every model that works.
-pub const MODELS: &[CatalogModel] = &[CatalogModel {
-    name: "sd15",
-    description: "Stable Diffusion 1.x (StableDiffusionPipeline in the diffusers layout), 512 x 512",
-    files: &[
-        NeededFile::Exactly("model_index.json"),
-        NeededFile::Exactly("scheduler/scheduler_config.json"),
-        NeededFile::OneOf(&[
-            &["tokenizer/vocab.json", "tokenizer/merges.txt"],
-            &["tokenizer/tokenizer.json"],
-        ]),
-        NeededFile::Exactly("text_encoder/config.json"),
-        NeededFile::Weights { folder: "text_encoder", stem: "model" },
-        NeededFile::Exactly("unet/config.json"),
-        NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
-        NeededFile::Exactly("vae/config.json"),
-        NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
-    ],
-}];
+pub const MODELS: &[CatalogModel] = &[
+    CatalogModel {
+        name: SHIPPED,
+        description: "the checkpoint inside the program: Stable Diffusion 1.x at toy size with random \
+                      weights, whose pictures are noise; to try everything out",
+        files: &[],
+    },
+    CatalogModel {
+        name: "sd15",
+        description: "Stable Diffusion 1.x (StableDiffusionPipeline in the diffusers layout), 512 x 512",
+        files: &[
+            NeededFile::Exactly("model_index.json"),
+            NeededFile::Exactly("scheduler/scheduler_config.json"),
+            NeededFile::OneOf(&[
+                &["tokenizer/vocab.json", "tokenizer/merges.txt"],
+                &["tokenizer/tokenizer.json"],
+            ]),
+            NeededFile::Exactly("text_encoder/config.json"),
+            NeededFile::Weights { folder: "text_encoder", stem: "model" },
+            NeededFile::Exactly("unet/config.json"),
+            NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
+            NeededFile::Exactly("vae/config.json"),
+            NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+        ],
+    },
+];
 
 /// Finds a model by its name.
 ///

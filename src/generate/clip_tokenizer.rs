@@ -57,7 +57,7 @@ impl ClipTokenizer {
         let mut tokenizer = if vocabulary.is_file() && merges.is_file() {
             byte_pairs(&vocabulary, &merges, &special.unknown)?
         } else if whole.is_file() {
-            Tokenizer::from_file(&whole).map_err(|e| anyhow!("{}: {e}", whole.display()))?
+            whole_tokenizer(&whole)?
         } else {
             bail!("{}: neither vocab.json with merges.txt nor tokenizer.json", folder.display());
         };
@@ -175,6 +175,16 @@ fn read_object(path: &Path) -> Result<Value> {
         bail!("{}: is not a JSON object", path.display());
     }
     Ok(value)
+}
+
+/// A tokenizer that one file describes wholly. It may hold the truncation and padding of whoever
+/// saved it; both are done here instead, where the whole length is still known.
+fn whole_tokenizer(path: &Path) -> Result<Tokenizer> {
+    let broken = |error: tokenizers::Error| anyhow!("{}: {error}", path.display());
+    let mut tokenizer = Tokenizer::from_file(path).map_err(broken)?;
+    tokenizer.with_truncation(None).map_err(broken)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }
 
 /// The pipeline of normaliser, pieces and merges that makes a byte-pair vocabulary CLIP's.

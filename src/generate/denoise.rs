@@ -99,6 +99,7 @@ mod tests {
 
     use super::*;
     use crate::generate::conditioning::FixedConditioning;
+    use crate::generate::noise::TorchGenerator;
     use crate::generate::schedulers::{SchedulerClass, SchedulerConfig};
 
     const SHAPE: (usize, usize, usize) = (4, 3, 5);
@@ -160,5 +161,45 @@ mod tests {
         // The halves the other way round: 0.5 + 3 * (0.25 - 0.5) = -0.25.
         assert!(!close(&run(&[3], both(0.25, 0.5), 3.0)[0], &guided[0]));
         assert!(close(&run(&[3], both(0.25, 0.5), 3.0)[0], &run(&[3], plain(-0.25), 1.0)[0]));
+    }
+
+    /// Adds fresh noise at its second of three steps.
+    struct Restless(Vec<f64>);
+
+    impl Scheduler for Restless {
+        fn timesteps(&self) -> &[f64] {
+            &self.0
+        }
+
+        fn wants_noise(&self, index: usize) -> bool {
+            index == 1
+        }
+
+        fn step(
+            &mut self,
+            index: usize,
+            latents: &Tensor,
+            _: &Tensor,
+            noise: Option<&Tensor>,
+        ) -> candle_core::Result<Tensor> {
+            assert_eq!(noise.is_some(), index == 1);
+            noise.map_or(Ok(latents.clone()), |noise| latents + noise)
+        }
+    }
+
+    #[test]
+    fn fresh_noise_goes_on_in_each_images_own_stream() {
+        let condition = TextCondition { conditional: context(1, 0.0), unconditional: None };
+        let mut noise = ImageNoise::new(&[8, 9], SHAPE, &Device::Cpu);
+        let mut scheduler = Restless(vec![3.0, 2.0, 1.0]);
+        let conditioning = FixedConditioning(condition);
+        let latents = denoise(&network, &conditioning, &mut scheduler, 1.0, &mut noise).unwrap();
+        let latents: Vec<Vec<f32>> = latents.flatten_from(1).unwrap().to_vec2().unwrap();
+        for (seed, found) in [8, 9].into_iter().zip(latents) {
+            let mut generator = TorchGenerator::new(seed);
+            let (first, second) = (generator.randn(60), generator.randn(60));
+            let sum: Vec<f32> = first.iter().zip(&second).map(|(a, b)| a + b).collect();
+            assert_eq!(found, sum);
+        }
     }
 }

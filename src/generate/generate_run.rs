@@ -68,6 +68,10 @@ pub fn generate_run(
         ..Default::default()
     };
     observer.started(summary.images, summary.already_done);
+    let lacking =
+        |item: &&&Item| (0..images).any(|image| !present.contains(&(item.id.clone(), image)));
+    let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
+    generator.prepare(&prompts).context("the prompts cannot be prepared")?;
     let mut stage = Stage { run, journal, latest, present, settings, plan, observer };
     for item in items {
         for first in (0..images).step_by(plan.batch.max(1) as usize) {
@@ -156,7 +160,7 @@ impl Stage<'_> {
                 }
             }
             Err(error) => {
-                let reason = format!("{error:#}");
+                let reason = sentence(&error);
                 for &image in &wanted {
                     self.record(item, image, ImageOutcome::Failed { reason: reason.clone() })?;
                     summary.failed += 1;
@@ -225,6 +229,14 @@ fn complete(pictures: Result<Vec<GeneratedImage>>, expected: usize) -> Result<Ve
         pictures.len()
     );
     Ok(pictures)
+}
+
+/// The error and its causes in one line. Tensor errors can carry a backtrace after their first line,
+/// which is another one each time and names folders of this machine.
+fn sentence(error: &anyhow::Error) -> String {
+    let first_lines =
+        error.chain().filter_map(|cause| cause.to_string().lines().next().map(str::to_owned));
+    first_lines.collect::<Vec<_>>().join(": ")
 }
 
 /// Everything that the picture can be made again from, as PNG text: prompt, seed, place in the

@@ -8,7 +8,8 @@ use image::{ImageReader, Limits, RgbImage};
 use rayon::prelude::*;
 
 use super::image_ledger::ImageLedger;
-use super::import_layout::{FilePlan, ImportError, ImportRequest, Layout, PlannedFile, plan_files};
+use super::import_error::ImportError;
+use super::import_layout::{FilePlan, ImportRequest, Layout, PlannedFile, plan_files};
 use crate::benchmark::{Benchmark, Item};
 use crate::results::image_store::{pixels_sha256, write_png};
 use crate::results::manifest::to_settings;
@@ -102,11 +103,8 @@ pub fn plan_import(
         .files
         .iter()
         .flat_map(|file| {
-            let images = if is_grid {
-                0..request.images_per_item.min(4)
-            } else {
-                file.image..file.image + 1
-            };
+            let images =
+                if is_grid { 0..request.images_per_item } else { file.image..file.image + 1 };
             images.map(|image| (file.item.as_str(), image))
         })
         .collect();
@@ -142,7 +140,11 @@ fn holds_grids(
     sizes: &[Option<(u32, u32)>],
     request: &ImportRequest<'_>,
 ) -> Result<bool, ImportError> {
-    if request.images_per_item > 1 {
+    let images_per_item = request.images_per_item;
+    if images_per_item > 4 {
+        return Err(ImportError::GridTooSmall { images_per_item });
+    }
+    if images_per_item > 1 {
         return Ok(true);
     }
     match request.resolution {
@@ -213,7 +215,7 @@ pub fn import_images(
     let mut summary = ImportSummary { already_done: total - to_do, ..Default::default() };
     observer.started(total, summary.already_done);
     // Some files at a time: decoded and written side by side, recorded in order.
-    for group in work.chunks(4 * rayon::current_num_threads()) {
+    for group in work.chunks(2 * rayon::current_num_threads()) {
         let outcomes: Vec<anyhow::Result<Vec<(u32, ImageOutcome)>>> =
             group.par_iter().map(|(file, images)| bring(run, plan, file, images)).collect();
         for ((file, _), outcomes) in group.iter().zip(outcomes) {
@@ -243,7 +245,7 @@ pub fn import_images(
 
 /// The images that a file holds.
 fn images_in(plan: &ImportPlan, file: &PlannedFile) -> std::ops::Range<u32> {
-    if plan.is_grid { 0..plan.images_per_item.min(4) } else { file.image..file.image + 1 }
+    if plan.is_grid { 0..plan.images_per_item } else { file.image..file.image + 1 }
 }
 
 /// Decodes a file and writes the wanted images of it into the run.

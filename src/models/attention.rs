@@ -4,8 +4,8 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-/// Scores held at once for one batch entry, all heads together: 64 MiB of f32. It must not depend
-/// on the batch, so that an image's arithmetic is the same whatever it is batched with.
+/// Scores held at once for one batch entry, all heads together: 64 MiB of f32. It does not depend on
+/// the batch, so that the batch does not change how an image's rows are split.
 const SCORES_AT_ONCE: usize = 1 << 24;
 
 /// Which keys a query may see.

@@ -124,11 +124,6 @@ impl Config {
         }
     }
 
-    /// Whether the key is there and not null.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
-    }
-
     /// Refuses `total` channels that `parts` (named by `key`) do not divide evenly.
     pub(crate) fn divides(&self, key: &str, parts: usize, total: usize) -> Result<(), ModelError> {
         if total.is_multiple_of(parts) {

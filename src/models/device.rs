@@ -22,7 +22,7 @@ pub fn parse_device(text: &str) -> Result<Device, ModelError> {
         },
     };
     if !candle_core::utils::cuda_is_available() {
-        return Err(refuse("this build has no CUDA support (build with --features cuda)"));
+        return Err(refuse("this build has no CUDA support"));
     }
     Device::new_cuda(index).map_err(|error| refuse(&error.to_string()))
 }

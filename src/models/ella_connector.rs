@@ -266,6 +266,9 @@ impl TimeAwareNorm {
         let both = self.linear.forward(time)?.unsqueeze(1)?;
         let shift = both.narrow(D::Minus1, 0, self.width)?;
         let scale = both.narrow(D::Minus1, self.width, self.width)?;
-        standardised(x, NORM_EPS)?.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(&shift)
+        standardised(x, NORM_EPS)?
+            .to_dtype(x.dtype())?
+            .broadcast_mul(&(scale + 1.0)?)?
+            .broadcast_add(&shift)
     }
 }

@@ -110,7 +110,7 @@ impl Module for Conv2d {
     }
 }
 
-/// Normalisation over the last dimension, in f32, variance from the centred values.
+/// Normalisation over the last dimension, in f32 throughout, variance from the centred values.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
     weight: Tensor,
@@ -121,25 +121,29 @@ pub(crate) struct LayerNorm {
 impl LayerNorm {
     /// `weight` and `bias`, both [width].
     pub(crate) fn load(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
-        let weight = scope.tensor("weight", &[width])?;
-        let bias = scope.tensor("bias", &[width])?;
-        Ok(Self { weight, bias, eps })
+        let exact = |name: &str| {
+            let tensor = scope.tensor(name, &[width])?;
+            tensor.to_dtype(DType::F32).map_err(|source| scope.refused(name, source))
+        };
+        Ok(Self { weight: exact("weight")?, bias: exact("bias")?, eps })
     }
 }
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        standardised(x, self.eps)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+        standardised(x, self.eps)?
+            .broadcast_mul(&self.weight)?
+            .broadcast_add(&self.bias)?
+            .to_dtype(x.dtype())
     }
 }
 
-/// `x` less its mean over the last dimension, over its deviation there; in two passes of f32.
+/// `x` less its mean over the last dimension, over its deviation there; f32, in two passes.
 pub(crate) fn standardised(x: &Tensor, eps: f64) -> Result<Tensor> {
-    let dtype = x.dtype();
     let x = x.to_dtype(DType::F32)?;
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    centred.broadcast_div(&(variance + eps)?.sqrt()?)?.to_dtype(dtype)
+    centred.broadcast_div(&(variance + eps)?.sqrt()?)
 }
 
 /// Normalisation over groups of channels of [b, c, ...], accumulating in f32.

@@ -36,6 +36,8 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("mid_block_only_cross_attention", &["false"]),
     ("mid_block_scale_factor", &["1", "1.0"]),
     ("mid_block_type", &["UNetMidBlock2DCrossAttn"]),
+    // diffusers refuses it too, as long as `attention_head_dim` means the number of heads.
+    ("num_attention_heads", &[]),
     ("num_class_embeds", &[]),
     ("only_cross_attention", &["false"]),
     ("resnet_out_scale_factor", &["1", "1.0"]),
@@ -139,6 +141,10 @@ impl UNet {
     /// [b, n, context_width], n being any length: [b, out_channels, h, w], in the number format of
     /// `latents`. Height and width may be any, odd ones too.
     ///
+    /// The same bits at any number of threads. The size of the batch can change the last bits of
+    /// its entries on the processor (the matrix kernels follow the number of rows), so a caller who
+    /// owes an image the same bytes in every run keeps the batch the same.
+    ///
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward(&self, latents: &Tensor, timestep: f64, context: &Tensor) -> Result<Tensor> {
@@ -226,17 +232,11 @@ impl Plan {
         }
         let channels = config.counts("block_out_channels", levels, None)?;
         let groups = config.count("norm_num_groups", Some(32))?;
-        // Despite its name, `attention_head_dim` has always been the number of heads here; a
-        // config that also has `num_attention_heads` means the same by that.
-        let heads_key = if config.has("num_attention_heads") {
-            "num_attention_heads"
-        } else {
-            "attention_head_dim"
-        };
-        let heads = config.counts(heads_key, levels, Some(8))?;
+        // Despite its name, this has always been the number of heads here.
+        let heads = config.counts("attention_head_dim", levels, Some(8))?;
         for level in 0..levels {
             config.divides("norm_num_groups", groups, channels[level])?;
-            config.divides(heads_key, heads[level], channels[level])?;
+            config.divides("attention_head_dim", heads[level], channels[level])?;
         }
         let first = channels[0];
         Ok(Self {

@@ -98,7 +98,7 @@ impl<'r> ImageAnswers<'r> {
         match self.outcomes.iter_mut().find(|(id, _)| *id == question) {
             None => self.outcomes.push((question, outcome)),
             Some((_, old)) => {
-                if !(old.is_answered() && !outcome.is_answered()) {
+                if !old.is_answered() || outcome.is_answered() {
                     *old = outcome;
                 }
             }

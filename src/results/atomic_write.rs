@@ -1,12 +1,13 @@
 //! In: the bytes of a whole file. Out: either the old file or the new one, never a part of it, even
 //! after a power cut.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes `bytes` to a temporary file beside `path`, syncs it, renames it over `path` and syncs the
-/// folder. Missing parent folders are made.
+/// Writes `bytes` to the file `.writing-<name>` beside `path`, syncs it, renames it over `path` and
+/// syncs the folder. Missing parent folders are made.
 ///
 /// # Errors
 /// Any I/O error, with the path in its message.
@@ -20,24 +21,23 @@ fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder)?;
-    let mut temporary = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
-    temporary.write_all(bytes)?;
-    temporary.as_file().sync_all()?;
-    make_readable(temporary.as_file())?;
-    temporary.persist(path).map_err(|error| error.error)?;
+    let mut hidden = OsString::from(".writing-");
+    hidden.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    // Always the same name: what a kill leaves here is taken over by the next write of the file, so
+    // that a resumed run ends in the same files as one that was never killed.
+    let temporary = folder.join(hidden);
+    let written = write_synced(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written?;
     sync_folder(folder)
 }
 
-/// Temporary files are private by default; results are to be shared like any other file.
-#[cfg(unix)]
-fn make_readable(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_: &File) -> io::Result<()> {
-    Ok(())
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Makes a rename or a new file in `folder` survive a power cut.
@@ -65,6 +65,16 @@ mod tests {
         atomic_write(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_write_left_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("3.png");
+        std::fs::write(folder.path().join(".writing-3.png"), b"half a pict").unwrap();
+        atomic_write(&path, b"whole").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -365,6 +365,11 @@ mod random_files {
     use super::*;
     use proptest::prelude::*;
 
+    /// Number, parents and text of a question.
+    type Row = (u32, Vec<u32>, String);
+    /// Prompt and rows of an item.
+    type Rows = (String, Vec<Row>);
+
     /// Texts that need quoting, and some that do not.
     fn text() -> impl Strategy<Value = String> {
         "[a-zäß€ ,\"'\n;#-]{0,12}[a-z?]"
@@ -372,7 +377,7 @@ mod random_files {
 
     /// Items of questions with unique numbers in any order and parents among the earlier drawn ones,
     /// which gives forward references but no cycle.
-    fn items() -> impl Strategy<Value = Vec<(String, Vec<(u32, Vec<u32>, String)>)>> {
+    fn items() -> impl Strategy<Value = Vec<Rows>> {
         let question = (text(), prop::collection::vec(any::<prop::sample::Index>(), 0..3));
         let item = (text(), prop::collection::vec(question, 1..8), any::<u64>());
         prop::collection::vec(item, 1..5).prop_map(|items| {
@@ -397,7 +402,7 @@ mod random_files {
         })
     }
 
-    fn write(items: &[(String, Vec<(u32, Vec<u32>, String)>)]) -> Vec<u8> {
+    fn write(items: &[Rows]) -> Vec<u8> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(HEADER.split(',')).unwrap();
         for (index, (prompt, questions)) in items.iter().enumerate() {

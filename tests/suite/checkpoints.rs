@@ -235,6 +235,7 @@ fn configurations_that_ask_for_other_arithmetic_are_refused_by_key() {
     unet("norm_num_groups", 0.into());
     unet("norm_num_groups", 5.into());
     unet("attention_head_dim", 7.into());
+    unet("num_attention_heads", 8.into());
     unet("cross_attention_dim", serde_json::json!([24, 24]));
     unet("norm_eps", "small".into());
     let vae = Copy::new().configure("vae", serde_json::json!({"shift_factor": 0.1}));
@@ -251,4 +252,23 @@ fn configurations_that_ask_for_other_arithmetic_are_refused_by_key() {
     }
     std::fs::remove_file(copy.path("unet/config.json")).unwrap();
     refused(copy.unet(), &["config.json", "cannot be read"]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    /// One wrong byte in the header: an error or a network, never a panic.
+    #[test]
+    fn a_damaged_header_never_panics(position in 0_usize..18_280, byte: u8) {
+        let copy = Copy::new();
+        let path = copy.path(VAE_FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let changed = bytes[position] != byte;
+        bytes[position] = byte;
+        std::fs::write(&path, &bytes).unwrap();
+        let loaded = copy.vae();
+        assert!(changed || loaded.is_ok());
+        if let Err(error) = loaded {
+            assert!(error.to_string().contains("diffusion_pytorch_model.safetensors"), "{error}");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! In: the tiny checkpoint's tokenizer. Checks: the same ids as `CLIPTokenizer` of transformers,
 //! as diffusers pipelines call it. Goldens are made by `tests/fixtures/make_sd15.py`.
 
+use std::path::Path;
+
 use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
 use serde::Deserialize;
 
@@ -14,18 +16,26 @@ struct Golden {
 }
 
 fn goldens() -> Vec<Golden> {
-    serde_json::from_slice(&std::fs::read(fixture("sd15-golden/tokenizer.json")).unwrap()).unwrap()
+    read(&fixture("sd15-golden/tokenizer.json"))
+}
+
+fn read(path: &Path) -> Vec<Golden> {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// Texts that `tokenizer` encodes otherwise than transformers.
 fn disagreements(tokenizer: &ClipTokenizer) -> Vec<String> {
+    disagreements_on(tokenizer, goldens())
+}
+
+fn disagreements_on(tokenizer: &ClipTokenizer, goldens: Vec<Golden>) -> Vec<String> {
     let differs = |golden: &Golden| {
         let ours = tokenizer.encode(&golden.text).unwrap();
         ours.ids != golden.ids
             || ours.full_length != golden.full_length
             || ours.truncated != (golden.full_length > 77)
     };
-    goldens().into_iter().filter(differs).map(|golden| golden.text).collect()
+    goldens.into_iter().filter(differs).map(|golden| golden.text).collect()
 }
 
 /// A file and what becomes of its text; `None` removes it.
@@ -56,6 +66,18 @@ fn ids_equal_those_of_transformers() {
     assert_eq!(tokenizer.max_length(), 77);
     let long = goldens().into_iter().filter(|golden| golden.full_length > 77).count();
     assert!(long >= 5, "{long} goldens are truncated");
+}
+
+#[test]
+fn a_folder_with_tokenizer_json_alone_gives_the_same_ids() {
+    let folder = changed(&[("vocab.json", None), ("merges.txt", None)]);
+    let file = folder.path().join("tokenizer.json");
+    std::fs::copy(fixture("sd15-golden/tokenizer_file.json"), &file).unwrap();
+    let tokenizer = ClipTokenizer::load(folder.path()).unwrap();
+    assert_eq!(disagreements(&tokenizer), Vec::<String>::new());
+    std::fs::write(&file, "{}").unwrap();
+    let error = format!("{:#}", ClipTokenizer::load(folder.path()).err().expect("loads"));
+    assert!(error.contains("tokenizer.json"), "{error}");
 }
 
 #[test]
@@ -100,4 +122,31 @@ fn a_folder_says_what_it_lacks() {
     let bare = changed(&[("tokenizer_config.json", None), ("special_tokens_map.json", None)]);
     let bare = ClipTokenizer::load(bare.path()).unwrap();
     assert_eq!(bare.encode("a cat").unwrap().ids.len(), 77);
+}
+
+#[test]
+#[ignore = "needs a published tokenizer and the goldens of scripts/clip_tokenizer_parity.py"]
+fn real_vocabulary_gives_the_ids_of_transformers() {
+    let Some(folder) = std::env::var_os("DPG_BENCH_CLIP_TOKENIZER") else {
+        eprintln!("SKIPPED: DPG_BENCH_CLIP_TOKENIZER names no folder");
+        return;
+    };
+    let folder = Path::new(&folder);
+    let goldens = read(&folder.join("goldens.json"));
+    println!("{} texts", goldens.len());
+    let tokenizer = ClipTokenizer::load(folder).unwrap();
+    assert_eq!(disagreements_on(&tokenizer, goldens), Vec::<String>::new());
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_becomes_one_full_row(text in "\\PC{0,200}|[ -~\\s]{0,400}") {
+        let tokenizer = ClipTokenizer::load(&fixture("sd15-tiny/tokenizer")).unwrap();
+        let encoded = tokenizer.encode(&text).unwrap();
+        assert_eq!(encoded.ids.len(), 77);
+        assert_eq!(encoded.ids[0], 1112);
+        assert_eq!(encoded.truncated, encoded.full_length > 77);
+        let end = encoded.full_length.min(77) - 1;
+        assert!(encoded.ids[end..].iter().all(|id| *id == 1113), "{:?}", encoded.ids);
+    }
 }

@@ -1,7 +1,7 @@
 //! A chat-completions server on loopback, made of std only, that answers as a test wants it to: well,
 //! late, wrongly, partly or never. It notes every request it got and how many it had at one time.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -4,18 +4,29 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod benchmark;
+mod benchmark_commands;
 mod checkpoints;
 mod clip_tokenizer;
 mod ella_models;
 mod ella_tokenizer;
+mod end_to_end;
 mod endpoint;
+mod forensics;
+mod generate_command;
 mod generate_run;
+mod import;
+mod import_log;
+mod judge_command;
 mod judge_run;
 mod layers;
 mod loopback;
 mod models_sd15;
 mod noise;
+mod reference_parity;
 mod schedulers;
+mod scoring;
 mod sd15_pipeline;
+mod seeded_answers;
 mod small_run;
+mod tables;
 mod tiny_checkpoint;

@@ -37,7 +37,6 @@ fn every_unet_setting_is_felt() {
         serde_json::json!({"norm_num_groups": 4}),
         serde_json::json!({"attention_head_dim": 4}),
         serde_json::json!({"attention_head_dim": [4, 8]}),
-        serde_json::json!({"num_attention_heads": 2}),
         serde_json::json!({"flip_sin_to_cos": false}),
         serde_json::json!({"freq_shift": 1}),
     ];

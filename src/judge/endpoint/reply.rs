@@ -143,6 +143,9 @@ mod tests {
         let first = [("Yes", 0.5), (" yes", 0.1), ("No", 0.2), ("Maybe", 0.15), ("NO.", 0.0)];
         let logprobs = json!({"content": [token("Yes", &first), token(".", &[("no", 1.0)])]});
         assert!(close(yes_probability(&logprobs, "yes"), 0.6 / 0.8));
+        // Neither the bare mass of yes, nor that of the words as they are spelt most often.
+        assert!(!close(yes_probability(&logprobs, "yes"), 0.6));
+        assert!(!close(yes_probability(&logprobs, "yes"), 0.5 / 0.7));
         let only_no =
             json!({"content": [token("\n", &[("Yes", 1.0)]), token("no", &[("no", 0.4)])]});
         assert!(close(yes_probability(&only_no, "no"), 0.0));

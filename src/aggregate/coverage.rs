@@ -1,0 +1,135 @@
+//! In: what was expected of a run and what is there. Out: the counts, and whether a headline figure
+//! may stand on them.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::benchmark::Item;
+use crate::results::{AnswerOutcome, ImageRecord, NewestAnswers};
+use crate::score::{Protocol, RunScore, Verdict};
+
+/// How much of the selected benchmark a run covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Items of the benchmark.
+    pub items_in_benchmark: u64,
+    /// Items that the run selected.
+    pub items_expected: u64,
+    /// Images that these need.
+    pub images_expected: u64,
+    /// Images that are there; where answers came without pictures, those with answers.
+    pub images_present: u64,
+    /// Questions, one per image, that these images raise.
+    pub questions_expected: u64,
+    /// Questions answered, unparsable answers included.
+    pub questions_answered: u64,
+    /// Answers that are neither yes nor no (as `corrected` reads them).
+    pub questions_unparsable: u64,
+    /// Questions at which the judge failed.
+    pub questions_failed: u64,
+    /// Questions never put to the judge.
+    pub questions_missing: u64,
+}
+
+/// An item without a score, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedItem {
+    /// Item id.
+    pub item: String,
+    /// One sentence.
+    pub reason: String,
+    /// Whether the protocol drops it by its own rules, however complete its answers are.
+    pub by_rule: bool,
+}
+
+impl Coverage {
+    /// Counts what is there. `images` is empty where answers came without pictures.
+    pub fn count(
+        items_in_benchmark: u64,
+        items: &[&Item],
+        images_per_item: u32,
+        images: &[ImageRecord],
+        answers: &NewestAnswers<'_>,
+        corrected: &RunScore<'_>,
+    ) -> Self {
+        let mut coverage = Self {
+            items_in_benchmark,
+            items_expected: items.len() as u64,
+            images_expected: items.len() as u64 * u64::from(images_per_item),
+            images_present: 0,
+            questions_expected: 0,
+            questions_answered: 0,
+            questions_unparsable: super::category_figures::count_raw(
+                corrected,
+                Verdict::Unparsable,
+            ),
+            questions_failed: 0,
+            questions_missing: 0,
+        };
+        let pictures: HashSet<(&str, u32)> = images
+            .iter()
+            .filter(|record| record.is_done())
+            .map(|record| (record.item.as_str(), record.image))
+            .collect();
+        for item in items {
+            for image in 0..images_per_item {
+                let known = answers.image(&item.id, image);
+                let is_present = match images.is_empty() {
+                    true => known.is_some(),
+                    false => pictures.contains(&(item.id.as_str(), image)),
+                };
+                coverage.images_present += u64::from(is_present);
+                for question in item.graph.questions() {
+                    coverage.questions_expected += 1;
+                    let count = match known.and_then(|known| known.outcome(question.id)) {
+                        Some(AnswerOutcome::Answered { .. }) => &mut coverage.questions_answered,
+                        Some(AnswerOutcome::Failed { .. }) => &mut coverage.questions_failed,
+                        None => &mut coverage.questions_missing,
+                    };
+                    *count += 1;
+                }
+            }
+        }
+        coverage
+    }
+
+    /// Why a protocol's headline figure must not be read as that of the selected benchmark; `None`
+    /// where it may. `reference` needs every item that it does not drop by rule, `corrected` every
+    /// answer.
+    pub fn gap(&self, protocol: Protocol, dropped: &[DroppedItem]) -> Option<String> {
+        match protocol {
+            Protocol::Reference => {
+                let lost = dropped.iter().filter(|item| !item.by_rule).count();
+                (lost > 0).then(|| {
+                    format!("{lost} of {} items lack images or answers", self.items_expected)
+                })
+            }
+            Protocol::Corrected => {
+                let lost = self.questions_missing + self.questions_failed;
+                (lost > 0).then(|| {
+                    format!(
+                        "{lost} of {} questions have no answer ({} never asked, {} failed; {} of {} images there)",
+                        self.questions_expected,
+                        self.questions_missing,
+                        self.questions_failed,
+                        self.images_present,
+                        self.images_expected
+                    )
+                })
+            }
+        }
+    }
+}
+
+/// The items of a run that have no score, in order.
+pub fn dropped_items(score: &RunScore<'_>) -> Vec<DroppedItem> {
+    let reason = |item: &crate::score::ScoredItem<'_>| {
+        item.outcome.score.as_ref().err().map(|reason| DroppedItem {
+            item: item.item.id.clone(),
+            reason: reason.to_string(),
+            by_rule: reason.is_rule(),
+        })
+    };
+    score.items.iter().filter_map(reason).collect()
+}

@@ -1,0 +1,146 @@
+//! In: a run scored under both protocols. Out: `summary/<judge>.json`: every figure with its counts,
+//! what the run covers, and what made it. It holds no time and no machine, so that scoring again
+//! writes the same bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::benchmark::Item;
+use crate::results::{
+    BenchmarkIdentity, FORMAT_VERSION, FormatVersion, ImageRecord, NewestAnswers, Settings,
+};
+use crate::score::{Protocol, RunScore};
+use crate::statistics::numpy_mean;
+
+use super::category_figures::{CategoryFigure, category_figures, counts_after_rule};
+use super::coverage::{Coverage, DroppedItem, dropped_items};
+use super::estimate::Estimate;
+
+/// `summary/<judge>.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of the file.
+    pub format_version: FormatVersion,
+    /// What was scored.
+    pub run: RunIdentity,
+    /// Who answered.
+    pub judge: JudgeIdentity,
+    /// How much of it is there.
+    pub coverage: Coverage,
+    /// Figures as the reference script computes them in one process.
+    pub reference: ProtocolSummary,
+    /// Figures over all questions and images, dependencies in topological order.
+    pub corrected: ProtocolSummary,
+}
+
+/// What was scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunIdentity {
+    /// The model, as the generation settings name it; absent for imported answers.
+    pub model: Option<String>,
+    /// Settings of the generation or import; absent where answers came without pictures.
+    pub generation: Option<Settings>,
+    /// The benchmark.
+    pub benchmark: BenchmarkIdentity,
+    /// How its items were selected.
+    pub selection: Settings,
+    /// Images per item.
+    pub images_per_item: u32,
+}
+
+/// Who answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgeIdentity {
+    /// Name in the run directory.
+    pub name: String,
+    /// Everything that can change an answer.
+    pub settings: Settings,
+}
+
+/// The figures of one protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProtocolSummary {
+    /// The benchmark score: the mean of the items' scores in percent, with the questions (one per
+    /// image, after the dependency rule) behind it. Items weigh the same however many questions they
+    /// have, so it is not `k / n`. Absent where it is withheld or nothing was scored.
+    pub overall: Option<Estimate>,
+    /// Why the benchmark score is withheld, or, where it was asked for all the same, what it lacks.
+    pub gap: Option<String>,
+    /// Items with a score.
+    pub items_scored: u64,
+    /// Items without, in scoring order.
+    pub dropped: Vec<DroppedItem>,
+    /// Broad categories, in table order.
+    pub l1: Vec<CategoryFigure>,
+    /// Detailed categories, in table order.
+    pub l2: Vec<CategoryFigure>,
+}
+
+/// What a summary is made from.
+pub struct SummaryInput<'a> {
+    /// What was scored.
+    pub run: RunIdentity,
+    /// Who answered.
+    pub judge: JudgeIdentity,
+    /// The selected items.
+    pub items: &'a [&'a Item],
+    /// The image journal; empty where answers came without pictures.
+    pub images: &'a [ImageRecord],
+    /// The answers.
+    pub answers: &'a NewestAnswers<'a>,
+    /// The run under `reference`.
+    pub reference: &'a RunScore<'a>,
+    /// The run under `corrected`.
+    pub corrected: &'a RunScore<'a>,
+    /// Whether a benchmark score over incomplete coverage may stand.
+    pub allow_incomplete: bool,
+}
+
+impl Summary {
+    /// Puts the figures together.
+    pub fn new(input: SummaryInput<'_>) -> Self {
+        let coverage = Coverage::count(
+            input.run.benchmark.items,
+            input.items,
+            input.run.images_per_item,
+            input.images,
+            input.answers,
+            input.corrected,
+        );
+        let of = |score| ProtocolSummary::new(score, &coverage, input.allow_incomplete);
+        Self {
+            format_version: FORMAT_VERSION,
+            reference: of(input.reference),
+            corrected: of(input.corrected),
+            run: input.run,
+            judge: input.judge,
+            coverage,
+        }
+    }
+
+    /// The figures of one protocol.
+    pub fn protocol(&self, protocol: Protocol) -> &ProtocolSummary {
+        match protocol {
+            Protocol::Reference => &self.reference,
+            Protocol::Corrected => &self.corrected,
+        }
+    }
+}
+
+impl ProtocolSummary {
+    fn new(score: &RunScore<'_>, coverage: &Coverage, allow_incomplete: bool) -> Self {
+        let dropped = dropped_items(score);
+        let gap = coverage.gap(score.protocol, &dropped);
+        let (l1, l2) = category_figures(score);
+        let items_scored = (score.items.len() - dropped.len()) as u64;
+        let overall = benchmark_score(score).filter(|_| gap.is_none() || allow_incomplete);
+        Self { overall, gap, items_scored, dropped, l1, l2 }
+    }
+}
+
+/// The benchmark score: `numpy.mean(item scores) * 100`, to the last bit.
+pub fn benchmark_score(score: &RunScore<'_>) -> Option<Estimate> {
+    let scores = score.item_scores();
+    let (k, n) = counts_after_rule(score);
+    let mean = numpy_mean(&scores)? * 100.0;
+    Some(Estimate { mean, k, n, items: scores.len() as u64 })
+}

@@ -1,0 +1,145 @@
+//! In: a summary. Out: its figures as CSV (full precision, one figure a row), Markdown and LaTeX
+//! (booktabs), for other programs, notes and papers.
+
+use crate::aggregate::category_figures::Stage;
+use crate::aggregate::{Protocol, Summary};
+
+use super::figure_table::{Cell, FigureTable, Level, Row};
+use super::terminal::notes;
+
+/// One row per figure: `level,name,protocol,stage,percent,k,n,items`. A withheld or absent figure has
+/// no row. `percent` reads back to the same number.
+///
+/// # Errors
+/// The CSV writer refused (a programming error).
+pub fn csv_table(summary: &Summary, protocols: &[Protocol]) -> Result<Vec<u8>, csv::Error> {
+    let table = FigureTable::new(summary, protocols);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["level", "name", "protocol", "stage", "percent", "k", "n", "items"])?;
+    for row in &table.rows {
+        for (column, cell) in table.columns.iter().zip(&row.cells) {
+            let Cell::Figure(figure) = cell else { continue };
+            // The benchmark score is made after the rule under either protocol.
+            let stage = match (row.level, column.stage) {
+                (Level::Overall, _) | (_, Stage::Conditional) => "conditional",
+                (_, Stage::Raw) => "raw",
+            };
+            writer.write_record([
+                row.level.name(),
+                &row.name,
+                column.protocol.name(),
+                stage,
+                &figure.mean.to_string(),
+                &figure.k.to_string(),
+                &figure.n.to_string(),
+                &figure.items.to_string(),
+            ])?;
+        }
+    }
+    writer.into_inner().map_err(|error| error.into_error().into())
+}
+
+/// A Markdown table with the notes below it.
+pub fn markdown_table(summary: &Summary, protocols: &[Protocol]) -> String {
+    let table = FigureTable::new(summary, protocols);
+    let mut text = String::from("| |");
+    for column in &table.columns {
+        text.push_str(&format!(" {} | k/n |", column.heading()));
+    }
+    text.push_str("\n| --- |");
+    text.push_str(&" ---: | ---: |".repeat(table.columns.len()));
+    text.push('\n');
+    for row in &table.rows {
+        let name = escape_markdown(&row.name);
+        text.push_str(&match row.level {
+            Level::L2 => format!("| {name} |"),
+            _ => format!("| **{name}** |"),
+        });
+        for cell in &row.cells {
+            text.push_str(&match plain(cell, row) {
+                (figure, counts) if counts.is_empty() => format!(" {figure} | |"),
+                (figure, counts) => format!(" {figure} | {counts} |"),
+            });
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+    for note in notes(summary, protocols) {
+        text.push_str(&format!("- {}\n", escape_markdown(note.trim_start())));
+    }
+    text
+}
+
+/// A `tabular` for LaTeX; needs the package `booktabs`. The notes stand in comments above it.
+pub fn latex_table(summary: &Summary, protocols: &[Protocol]) -> String {
+    let table = FigureTable::new(summary, protocols);
+    let mut text = String::from("% Needs \\usepackage{booktabs}\n");
+    for note in notes(summary, protocols) {
+        text.push_str(&format!("% {note}\n"));
+    }
+    text.push_str(&format!(
+        "\\begin{{tabular}}{{l{}}}\n\\toprule\n",
+        "rr".repeat(table.columns.len())
+    ));
+    for column in &table.columns {
+        text.push_str(&format!(" & {} & $k/n$", column.heading()));
+    }
+    text.push_str(" \\\\\n");
+    for row in &table.rows {
+        let name = escape_latex(&row.name);
+        text.push_str(match row.level {
+            Level::L2 => "\\quad ",
+            _ => "\\midrule\n",
+        });
+        text.push_str(&name);
+        for cell in &row.cells {
+            let (figure, counts) = plain(cell, row);
+            text.push_str(&format!(" & {} & {counts}", if figure == "-" { "--" } else { &figure }));
+        }
+        text.push_str(" \\\\\n");
+    }
+    text.push_str("\\bottomrule\n\\end{tabular}\n");
+    text
+}
+
+/// A cell's figure and its counts.
+fn plain(cell: &Cell, row: &Row) -> (String, String) {
+    match cell {
+        Cell::Figure(figure) if row.level == Level::Overall => {
+            (format!("{:.2}", figure.mean), format!("{} items", figure.items))
+        }
+        Cell::Figure(figure) => {
+            (format!("{:.2}", figure.mean), format!("{}/{}", figure.k, figure.n))
+        }
+        Cell::Withheld => ("withheld".to_owned(), String::new()),
+        Cell::Absent => ("-".to_owned(), String::new()),
+    }
+}
+
+fn escape_markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '|' | '*' | '_' | '`' | '<' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+fn escape_latex(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => escaped.extend(['\\', c]),
+            '\\' => escaped.push_str("\\textbackslash{}"),
+            '~' => escaped.push_str("\\textasciitilde{}"),
+            '^' => escaped.push_str("\\textasciicircum{}"),
+            '|' => escaped.push_str("\\textbar{}"),
+            '<' => escaped.push_str("\\textless{}"),
+            '>' => escaped.push_str("\\textgreater{}"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

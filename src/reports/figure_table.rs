@@ -1,0 +1,160 @@
+//! In: a summary and the protocols to show. Out: one table of figures, the same for every format:
+//! rows are overall, L1 and L2, columns are protocol and stage. How a cell is written is left to the
+//! formats.
+
+use crate::aggregate::category_figures::{Stage, table_order};
+use crate::aggregate::{CategoryFigure, Estimate, Protocol, Summary};
+use crate::benchmark::category::l1_of;
+
+/// A table of figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FigureTable {
+    /// The columns after the name.
+    pub columns: Vec<Column>,
+    /// The rows: overall first, then each L1 with its L2 below it.
+    pub rows: Vec<Row>,
+}
+
+/// Where a column's figures come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// The rules.
+    pub protocol: Protocol,
+    /// Before or after the dependency rule.
+    pub stage: Stage,
+}
+
+impl Column {
+    /// The heading.
+    pub fn heading(self) -> &'static str {
+        match (self.protocol, self.stage) {
+            (Protocol::Reference, _) => "reference",
+            (Protocol::Corrected, Stage::Raw) => "corrected, raw",
+            (Protocol::Corrected, Stage::Conditional) => "corrected, conditional",
+        }
+    }
+}
+
+/// What a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// The benchmark score.
+    Overall,
+    /// A broad category.
+    L1,
+    /// A detailed category.
+    L2,
+}
+
+impl Level {
+    /// The name in exported tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overall => "overall",
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// What it is about.
+    pub level: Level,
+    /// Category name; `DPG-Bench score` for the overall row.
+    pub name: String,
+    /// One cell per column.
+    pub cells: Vec<Cell>,
+}
+
+/// One cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell {
+    /// A figure.
+    Figure(Estimate),
+    /// There is one, but coverage is incomplete and it was not asked for all the same.
+    Withheld,
+    /// There is none: no such question, or no such figure under the protocol.
+    Absent,
+}
+
+impl From<Option<Estimate>> for Cell {
+    fn from(estimate: Option<Estimate>) -> Self {
+        estimate.map_or(Self::Absent, Self::Figure)
+    }
+}
+
+impl FigureTable {
+    /// Lays out the figures of `protocols`, in the order given.
+    pub fn new(summary: &Summary, protocols: &[Protocol]) -> Self {
+        let columns: Vec<Column> = protocols
+            .iter()
+            .flat_map(|&protocol| {
+                let stages: &[Stage] = match protocol {
+                    Protocol::Reference => &[Stage::Raw],
+                    Protocol::Corrected => &[Stage::Raw, Stage::Conditional],
+                };
+                stages.iter().map(move |&stage| Column { protocol, stage })
+            })
+            .collect();
+        let overall = Row {
+            level: Level::Overall,
+            name: "DPG-Bench score".to_owned(),
+            cells: columns.iter().map(|&column| overall_cell(summary, column)).collect(),
+        };
+        let mut rows = vec![overall];
+        for l1 in names(summary, protocols, Level::L1) {
+            rows.push(category_row(summary, &columns, Level::L1, &l1));
+            for l2 in names(summary, protocols, Level::L2) {
+                if l1_of(&l2) == l1 {
+                    rows.push(category_row(summary, &columns, Level::L2, &l2));
+                }
+            }
+        }
+        Self { columns, rows }
+    }
+}
+
+/// The benchmark score stands in the column whose stage it is made from: after the rule, which is
+/// the only column that `reference` has.
+fn overall_cell(summary: &Summary, column: Column) -> Cell {
+    if column.protocol == Protocol::Corrected && column.stage == Stage::Raw {
+        return Cell::Absent;
+    }
+    let figures = summary.protocol(column.protocol);
+    match (figures.overall, &figures.gap) {
+        (None, Some(_)) if figures.items_scored > 0 => Cell::Withheld,
+        (overall, _) => overall.into(),
+    }
+}
+
+fn figures(summary: &Summary, protocol: Protocol, level: Level) -> &[CategoryFigure] {
+    let figures = summary.protocol(protocol);
+    if level == Level::L1 { &figures.l1 } else { &figures.l2 }
+}
+
+fn names(summary: &Summary, protocols: &[Protocol], level: Level) -> Vec<String> {
+    let mut names: Vec<String> = protocols
+        .iter()
+        .flat_map(|&protocol| figures(summary, protocol, level))
+        .map(|figure| figure.name.clone())
+        .collect();
+    names.sort_by(|a, b| table_order(a, b));
+    names.dedup();
+    names
+}
+
+fn category_row(summary: &Summary, columns: &[Column], level: Level, name: &str) -> Row {
+    let cell = |column: &Column| {
+        let mut figures = figures(summary, column.protocol, level).iter();
+        let figure = figures.find(|figure| figure.name == name);
+        figure
+            .and_then(|figure| match column.stage {
+                Stage::Raw => figure.raw,
+                Stage::Conditional => figure.conditional,
+            })
+            .into()
+    };
+    Row { level, name: name.to_owned(), cells: columns.iter().map(cell).collect() }
+}

@@ -1,0 +1,92 @@
+//! `dpg-bench generate` as a user runs it, on the tiny checkpoint.
+
+use crate::generate_run::files;
+
+fn dpg_bench(arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_dpg-bench"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap()
+}
+
+const QUESTIONS: &str = "\
+item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
+kite,A red kite over a stone house,,1,0,entity,whole,entity - whole (kite),Is there a kite?
+cat,A small cat on a wooden chair,,1,0,entity,whole,entity - whole (cat),Is there a cat?
+lamp,A brass lamp beside a window,,1,0,entity,whole,entity - whole (lamp),Is there a lamp?
+";
+
+/// The command itself on the tiny checkpoint, killed in the middle and given again.
+#[test]
+fn a_killed_command_resumes_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let benchmark = run("items.csv");
+    std::fs::write(&benchmark, QUESTIONS).unwrap();
+    let arguments = |out: &str| -> Vec<String> {
+        "generate --model sd15 --weights tests/fixtures/sd15-tiny --device cpu --images 2 \
+         --steps 3 --width 64 --height 48 --scheduler dpm++ --negative-prompt dark --out"
+            .split_whitespace()
+            .chain([out, "--benchmark", &benchmark])
+            .map(str::to_owned)
+            .collect()
+    };
+    let whole = arguments(&run("whole"));
+    let output = dpg_bench(&whole.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("6/6 images") && output.stdout.is_empty(), "{said}");
+
+    let killed = arguments(&run("killed"));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_dpg-bench"))
+        .args(&killed)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let journal = folder.path().join("killed/images.jsonl");
+    // Two records and the header are there: the third image is in the making.
+    for _ in 0..3000 {
+        let lines = std::fs::read_to_string(&journal).map_or(0, |text| text.lines().count());
+        if lines >= 3 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = std::fs::read_to_string(&journal).unwrap().lines().count();
+    eprintln!("killed after {} of 6 images", before - 1);
+    let killed: Vec<&str> = killed.iter().map(String::as_str).collect();
+    assert!(dpg_bench(&killed).status.success());
+    let (whole, resumed) =
+        (files(&folder.path().join("whole")), files(&folder.path().join("killed")));
+    assert_eq!(whole.len(), 7);
+    assert!(whole == resumed);
+}
+
+#[test]
+fn a_wrong_command_says_what_to_do_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let weights = "tests/fixtures/sd15-tiny";
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["--model", "sd9"], &["sd9", "sd15"]),
+        (&["--model", "sd15"], &["--weights", "unet/diffusion_pytorch_model.safetensors"]),
+        (&["--model", "sd15", "--weights", "tests"], &["tests", "model_index.json"]),
+        (&["--model", "sd15", "--weights", weights, "--scheduler", "magic"], &["magic", "dpm++"]),
+        (
+            &["--model", "sd15", "--weights", weights, "--width", "50"],
+            &["--width 50", "multiple of 8"],
+        ),
+    ];
+    for (flags, words) in cases {
+        let flags = [&["generate", "--out", out.to_str().unwrap()], flags].concat();
+        let output = dpg_bench(&flags);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        assert!(!out.exists());
+    }
+}

@@ -1,0 +1,110 @@
+//! The tables and the chart of a small summary, as text. Awkward names must not break a format.
+
+use dpg_bench::aggregate::{
+    CategoryFigure, Coverage, DroppedItem, Estimate, JudgeIdentity, Protocol, ProtocolSummary,
+    RunIdentity, Summary,
+};
+use dpg_bench::reports::{category_chart, csv_table, latex_table, markdown_table, terminal_table};
+use dpg_bench::results::{BenchmarkIdentity, FORMAT_VERSION};
+
+fn figure(name: &str, k: u64, n: u64, with_conditional: bool) -> CategoryFigure {
+    CategoryFigure {
+        name: name.into(),
+        raw: Estimate::of_counts(k, n, 2),
+        conditional: if with_conditional { Estimate::of_counts(k / 2, n, 2) } else { None },
+    }
+}
+
+fn protocol(overall: Option<f64>, gap: Option<&str>, with_conditional: bool) -> ProtocolSummary {
+    ProtocolSummary {
+        overall: overall.map(|mean| Estimate { mean, k: 5, n: 9, items: 2 }),
+        gap: gap.map(str::to_owned),
+        items_scored: 2,
+        dropped: vec![DroppedItem {
+            item: "x_1".into(),
+            reason: "no answers".into(),
+            by_rule: false,
+        }],
+        l1: vec![
+            figure("global", 3, 4, with_conditional),
+            figure("100 % odd_one & more", 1, 3, with_conditional),
+        ],
+        l2: vec![
+            figure("global -", 3, 4, with_conditional),
+            figure("100 % odd_one & more - a|b, \"c\"", 1, 3, with_conditional),
+        ],
+    }
+}
+
+fn summary() -> Summary {
+    Summary {
+        format_version: FORMAT_VERSION,
+        run: RunIdentity {
+            model: Some("tiny".into()),
+            generation: None,
+            benchmark: BenchmarkIdentity {
+                path: "benchmark/demo".into(),
+                digest: "d".into(),
+                official: false,
+                items: 3,
+                questions: 30,
+                lenient: false,
+            },
+            selection: Default::default(),
+            images_per_item: 4,
+        },
+        judge: JudgeIdentity { name: "scripted".into(), settings: Default::default() },
+        coverage: Coverage {
+            items_in_benchmark: 3,
+            items_expected: 3,
+            images_expected: 12,
+            images_present: 9,
+            questions_expected: 30,
+            questions_answered: 20,
+            questions_unparsable: 1,
+            questions_failed: 2,
+            questions_missing: 8,
+        },
+        reference: protocol(Some(200.0 / 3.0), None, false),
+        corrected: protocol(None, Some("10 of 30 questions have no answer"), true),
+    }
+}
+
+#[test]
+fn the_terminal_table_shows_both_protocols_and_what_they_cover() {
+    insta::assert_snapshot!("terminal_table", terminal_table(&summary(), &Protocol::ALL));
+}
+
+#[test]
+fn markdown_and_latex_escape_what_would_break_them() {
+    insta::assert_snapshot!("markdown_table", markdown_table(&summary(), &Protocol::ALL));
+    insta::assert_snapshot!("latex_table", latex_table(&summary(), &[Protocol::Corrected]));
+}
+
+#[test]
+fn the_csv_reads_back_to_the_same_numbers() {
+    let bytes = csv_table(&summary(), &Protocol::ALL).unwrap();
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let overall: Vec<_> = rows.iter().filter(|row| &row[0] == "overall").collect();
+    // The withheld score has no row.
+    assert_eq!(overall.len(), 1);
+    assert_eq!(overall[0][4].parse::<f64>().unwrap().to_bits(), (200.0_f64 / 3.0).to_bits());
+    // Four categories: reference raw, corrected raw, corrected conditional.
+    assert_eq!(rows.len(), 1 + 4 * 3);
+    assert!(
+        rows.iter()
+            .any(|row| &row[1] == "100 % odd_one & more - a|b, \"c\"" && &row[3] == "conditional")
+    );
+}
+
+#[test]
+fn the_chart_is_whole_svg_with_every_category_and_the_same_every_time() {
+    let chart = category_chart(&summary()).unwrap();
+    assert_eq!(chart, category_chart(&summary()).unwrap());
+    assert!(chart.starts_with("<svg") && chart.trim_end().ends_with("</svg>"));
+    assert!(chart.contains("odd_one &amp; more") && chart.contains("global -"));
+    // Bars of corrected (raw and conditional) and a tick of reference per category, 3 in the legend, and
+    // the background.
+    assert_eq!(chart.matches("<rect").count(), 4 * 3 + 3 + 1);
+}
