@@ -5,6 +5,7 @@ pub mod clip_tokenizer;
 pub mod conditioning;
 pub mod denoise;
 pub mod diffusion;
+pub mod ella;
 pub mod generate_run;
 pub mod image_ledger;
 pub mod import_error;
