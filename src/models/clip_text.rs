@@ -77,11 +77,8 @@ impl ClipText {
     /// # Errors
     /// Rows of different lengths, too many tokens, or an id outside the vocabulary.
     pub fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
-        let embedded = embed(&self.token_embedding, ids)?;
-        let (length, most) = (embedded.dim(1)?, self.max_tokens());
-        if length > most {
-            candle_core::bail!("{length} tokens: this text encoder takes at most {most}")
-        }
+        let embedded = embed(&self.token_embedding, ids, Some(self.max_tokens()))?;
+        let length = embedded.dim(1)?;
         let mut x = embedded.broadcast_add(&self.position_embedding.narrow(0, 0, length)?)?;
         for layer in &self.layers {
             x = layer.forward(&x)?;

@@ -8,6 +8,7 @@ mod benchmark_commands;
 mod checkpoints;
 mod clip_tokenizer;
 mod ella_models;
+mod ella_pipeline;
 mod ella_tokenizer;
 mod end_to_end;
 mod endpoint;
