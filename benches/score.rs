@@ -5,6 +5,8 @@
 //!
 //! `benches/reference_script_time.py` times the reference script's rules on data of the same shape.
 
+#![allow(clippy::expect_used)]
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -137,7 +137,7 @@ fn can_add_up(total: u32, [a, b, c]: [u32; 3]) -> bool {
         |step: u32, below: u32| (1..).map(move |m| m * step).take_while(move |&sum| sum < below);
     multiples(a, total).any(|first| {
         let left = total - first;
-        multiples(b, left).any(|second| (left - second) % c == 0)
+        multiples(b, left).any(|second| (left - second).is_multiple_of(c))
     })
 }
 
