@@ -352,7 +352,7 @@ mod tests {
     use super::*;
     use crate::generate::schedulers::SchedulerClass;
 
-    fn load() -> EllaSd15 {
+    fn load(low_memory: bool) -> EllaSd15 {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let files = EllaFiles {
             checkpoint: fixtures.join("sd15-tiny"),
@@ -367,7 +367,7 @@ mod tests {
             ..Default::default()
         };
         let (tokens, device) = (EllaTokens::Fixed, Device::Cpu);
-        EllaSd15::load(files, tokens, false, DType::F32, &device, options).unwrap()
+        EllaSd15::load(files, tokens, low_memory, DType::F32, &device, options).unwrap()
     }
 
     fn bits(picture: &Tensor) -> Vec<f32> {
@@ -375,8 +375,24 @@ mod tests {
     }
 
     #[test]
+    fn low_memory_never_holds_both_halves() {
+        let mut ella = load(true);
+        assert!(ella.encoders.is_some() && ella.diffusion.is_none());
+        ella.prepare(&["a cat", "a dog"]).unwrap();
+        assert!(ella.encoders.is_none() && ella.diffusion.is_some());
+        ella.pictures("a dog", &[1]).unwrap();
+        assert!(ella.encoders.is_none() && ella.ahead.len() == 2);
+        // A run that is done already needs neither.
+        let mut done = load(true);
+        done.prepare(&[]).unwrap();
+        assert!(done.encoders.is_none() && done.diffusion.is_none());
+        let usual = load(false);
+        assert!(usual.encoders.is_some() && usual.diffusion.is_some());
+    }
+
+    #[test]
     fn the_connector_runs_once_for_a_prompt_and_a_timestep() {
-        let mut ella = load();
+        let mut ella = load(false);
         let connected = |text: &TimedText| text.connected.borrow().len();
         let (first, ..) = ella.pictures("a cat", &[1]).unwrap();
         let (again, ..) = ella.pictures("a cat", &[1]).unwrap();

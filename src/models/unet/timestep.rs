@@ -25,11 +25,14 @@ impl Sinusoid {
     /// a third of a radian.
     pub(crate) fn of(&self, timestep: f64, device: &Device) -> Result<Tensor> {
         let half = self.width / 2;
-        // The angle is rounded to f32, as PyTorch's is; sine and cosine are exact.
+        // Exponent, frequency and angle are each rounded to f32, as PyTorch's are: at timestep 999 one
+        // bit of the frequency is 6e-5 radians. Exponential, sine and cosine are exact.
+        let ln_period = MAX_PERIOD.ln() as f32;
         let angles: Vec<f64> = (0..half)
             .map(|index| {
-                let exponent = -MAX_PERIOD.ln() * index as f64 / (half as f64 - self.shift);
-                f64::from(timestep as f32 * exponent.exp() as f32)
+                let exponent = -ln_period * index as f32 / (half as f64 - self.shift) as f32;
+                let frequency = f64::from(exponent).exp() as f32;
+                f64::from(timestep as f32 * frequency)
             })
             .collect();
         let sines = angles.iter().map(|angle| angle.sin() as f32);
