@@ -17,8 +17,8 @@ pub mod unet;
 pub mod vae;
 pub mod weights;
 
-pub use clip_text::ClipText;
+pub use clip_text::{ClipText, ClipTextWithProjection};
 pub use model_error::ModelError;
-pub use unet::UNet;
+pub use unet::{AddedCondition, UNet};
 pub use vae::VaeDecoder;
 pub use weights::Weights;
