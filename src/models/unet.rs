@@ -4,7 +4,7 @@
 
 mod added;
 mod blocks;
-mod timestep;
+pub(crate) mod timestep;
 mod transformer;
 
 use std::path::Path;
