@@ -19,6 +19,7 @@ use crate::generate::ella::EllaSd15;
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
 use crate::generate::schedulers::SchedulerClass;
 use crate::generate::sd15::{Sd15, Sd15Options};
+use crate::generate::sdxl::{Sdxl, SdxlOptions};
 use crate::generate::seeds::SeedMode;
 use crate::generate::shipped_checkpoint;
 use crate::models::device::{describe_device, parse_device, parse_dtype};
@@ -47,7 +48,7 @@ pub struct GenerateOptions {
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
-    /// ella-sd15 12]
+    /// sdxl 5, for ella-sd15 12]
     #[arg(long, value_name = "NUMBER")]
     pub guidance: Option<f64>,
     /// Width in pixels [default: the checkpoint's own]
@@ -60,9 +61,10 @@ pub struct GenerateOptions {
     /// [default: the checkpoint's own, for ella-sd15 `dpm++`]
     #[arg(long, value_name = "NAME")]
     pub scheduler: Option<String>,
-    /// What guidance leads away from
-    #[arg(long, default_value = "", value_name = "TEXT")]
-    pub negative_prompt: String,
+    /// What guidance leads away from [default: the empty text, which is encoded; for sdxl zeros, as its
+    /// checkpoint says]
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
     /// Images of a prompt made at a time [default: 1 on the processor, 4 on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub batch: Option<u32>,
@@ -201,7 +203,7 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         width: options.width,
         height: options.height,
         scheduler: scheduler.or(model.defaults.scheduler),
-        negative_prompt: options.negative_prompt.clone(),
+        negative_prompt: options.negative_prompt.clone().unwrap_or_default(),
     };
     let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
         if model.name == ella_args::MODEL {
@@ -211,6 +213,13 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
             return Ok(Box::new(ella));
         }
         options.ella.refuse_for(model.name)?;
+        if model.name == "sdxl" {
+            let Sd15Options { steps, guidance, width, height, scheduler, .. } = settings;
+            let negative_prompt = options.negative_prompt.clone();
+            let settings =
+                SdxlOptions { steps, guidance, width, height, scheduler, negative_prompt };
+            return Ok(Box::new(Sdxl::load(weights, dtype, &device, settings)?));
+        }
         Ok(Box::new(Sd15::load(weights, dtype, &device, settings)?))
     };
     let generator = pipeline().with_context(|| format!("model {} cannot be loaded", model.name))?;

@@ -9,16 +9,34 @@ use image::RgbImage;
 use serde_json::json;
 
 use super::GeneratedImage;
+use super::checkpoint_folder::read;
 use super::conditioning::Conditioning;
-use super::denoise::denoise;
+use super::denoise::{Denoiser, denoise};
 use super::noise::ImageNoise;
 use super::schedulers::{SchedulerClass, SchedulerConfig};
-use super::sd15::{Sd15Options, read};
-use crate::models::{UNet, VaeDecoder};
+use crate::models::{AddedCondition, UNet, VaeDecoder};
 use crate::results::Settings;
 
 /// Largest picture side in pixels: a typing error must not ask for terabytes.
 const MAX_SIDE: usize = 8192;
+
+/// Settings of that half.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DiffusionOptions {
+    /// Denoising steps.
+    pub steps: usize,
+    /// Strength of classifier-free guidance; 1 or less turns it off.
+    pub guidance: f64,
+    /// Width in pixels; `None` takes the checkpoint's own.
+    pub width: Option<usize>,
+    /// Height in pixels; `None` takes the checkpoint's own.
+    pub height: Option<usize>,
+    /// Another scheduler than the checkpoint's.
+    pub scheduler: Option<SchedulerClass>,
+    /// Whether an f16 run decodes in f32 where the autoencoder's configuration has `force_upcast`, as
+    /// diffusers' SDXL pipeline does and its SD1.5 pipeline does not.
+    pub heeds_force_upcast: bool,
+}
 
 /// The half of a pipeline that comes after the text: from noise to pictures, with fixed settings.
 pub struct Diffusion {
@@ -30,6 +48,7 @@ pub struct Diffusion {
     width: usize,
     height: usize,
     dtype: DType,
+    vae_dtype: DType,
     device: Device,
 }
 
@@ -42,8 +61,9 @@ impl Diffusion {
         folder: &Path,
         dtype: DType,
         device: &Device,
-        options: &Sd15Options,
+        options: impl Into<DiffusionOptions>,
     ) -> Result<Self> {
+        let options = options.into();
         let scheduler = read_scheduler(folder, options.scheduler)?;
         scheduler.scheduler(options.steps)?;
         ensure!(
@@ -52,7 +72,10 @@ impl Diffusion {
         );
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
         let unet = UNet::load(&folder.join("unet"), dtype, device)?;
-        let vae = VaeDecoder::load(&folder.join("vae"), dtype, device)?;
+        let vae_folder = folder.join("vae");
+        let upcast = options.heeds_force_upcast && VaeDecoder::overflows_f16(&vae_folder)?;
+        let vae_dtype = if upcast && dtype == DType::F16 { DType::F32 } else { dtype };
+        let vae = VaeDecoder::load(&vae_folder, vae_dtype, device)?;
         let factor = vae.spatial_factor();
         let own_side = unet.sample_size() * factor;
         Ok(Self {
@@ -64,6 +87,7 @@ impl Diffusion {
             steps: options.steps,
             guidance: options.guidance,
             dtype,
+            vae_dtype,
             device: device.clone(),
         })
     }
@@ -80,6 +104,26 @@ impl Diffusion {
         Ok(())
     }
 
+    /// Width of the text's hidden states that the UNet attends to.
+    pub fn context_width(&self) -> usize {
+        self.unet.context_width()
+    }
+
+    /// Width of the pooled text that the UNet takes beside six sizes, where it takes them.
+    pub fn pooled_width(&self) -> Option<usize> {
+        self.unet.pooled_width()
+    }
+
+    /// Height and width of the pictures in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    /// Number format that the pictures are decoded in.
+    pub fn vae_dtype(&self) -> DType {
+        self.vae_dtype
+    }
+
     /// Whether there is an unconditional half.
     pub fn is_guided(&self) -> bool {
         self.guidance > 1.0
@@ -94,22 +138,18 @@ impl Diffusion {
         let shape = (self.unet.in_channels(), self.height / factor, self.width / factor);
         let mut noise = ImageNoise::new(seeds, shape, &self.device);
         let mut scheduler = self.scheduler.scheduler(self.steps)?;
-        let network = |latents: &Tensor, timestep: f64, context: &Tensor| {
-            self.unet.forward(&latents.to_dtype(self.dtype)?, timestep, context)
-        };
         let latents =
-            denoise(&network, conditioning, scheduler.as_mut(), self.guidance, &mut noise)?;
+            denoise(&self.unet, conditioning, scheduler.as_mut(), self.guidance, &mut noise)?;
         self.decode(&latents)
     }
 
     /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the
     /// most memory of all parts.
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let unscaled =
-            latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?.to_dtype(self.dtype)?;
+        let unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?;
         let mut pictures = Vec::new();
         for image in 0..unscaled.dim(0)? {
-            let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?.to_dtype(DType::F32)?;
+            let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?;
             pictures.push(decoded.affine(0.5, 0.5)?.clamp(0.0, 1.0)?);
         }
         Ok(Tensor::cat(&pictures, 0)?)
@@ -137,6 +177,18 @@ impl Diffusion {
             .into_iter()
             .map(|(name, digest)| (name.to_owned(), json!(digest)))
             .collect()
+    }
+}
+
+impl Denoiser for UNet {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        self.forward_with(latents, timestep, context, added)
     }
 }
 

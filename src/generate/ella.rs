@@ -17,9 +17,10 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::checkpoint_folder::files_sha256;
 use super::conditioning::{Conditioning, TextCondition};
 use super::diffusion::{Diffusion, images};
-use super::sd15::{ClipPrompts, Sd15Options, check_folder, configuration_sha256, files_sha256};
+use super::sd15::{ClipPrompts, Sd15Options, check_folder, configuration_sha256};
 use super::t5_tokenizer::{T5Prompt, T5Tokenizer, TOKENIZER_FILES};
 use super::{GeneratedImage, ImageGenerator};
 use crate::models::ella_connector::ProjectedText;

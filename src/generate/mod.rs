@@ -1,6 +1,7 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
 pub mod catalog;
+pub mod checkpoint_folder;
 pub mod clip_tokenizer;
 pub mod conditioning;
 pub mod denoise;
@@ -15,6 +16,7 @@ pub mod noise;
 mod protobuf;
 pub mod schedulers;
 pub mod sd15;
+pub mod sdxl;
 pub mod seeds;
 pub mod sentence_piece;
 pub mod shipped_checkpoint;

@@ -7,20 +7,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
+use super::checkpoint_folder::{self, files_sha256, tokenizer_files};
 use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
 use super::conditioning::{FixedConditioning, TextCondition};
 pub use super::diffusion::to_pixels;
-use super::diffusion::{Diffusion, images};
+use super::diffusion::{Diffusion, DiffusionOptions, images};
 use super::schedulers::SchedulerClass;
-use super::{GeneratedImage, ImageGenerator, catalog};
+use super::{GeneratedImage, ImageGenerator};
 use crate::models::ClipText;
 use crate::results::Settings;
-use crate::results::image_store::hex;
 
 /// How pictures are made; the defaults are those of diffusers' pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +48,13 @@ impl Default for Sd15Options {
             scheduler: None,
             negative_prompt: String::new(),
         }
+    }
+}
+
+impl From<&Sd15Options> for DiffusionOptions {
+    fn from(options: &Sd15Options) -> Self {
+        let &Sd15Options { steps, guidance, width, height, scheduler, .. } = options;
+        Self { steps, guidance, width, height, scheduler, heeds_force_upcast: false }
     }
 }
 
@@ -167,66 +173,15 @@ impl ClipPrompts {
     }
 }
 
-/// Complains about absent files before any is read, and about another kind of checkpoint.
+/// Complains about an incomplete checkpoint, and about one of another kind.
 pub(super) fn check_folder(folder: &Path) -> Result<()> {
-    ensure!(
-        folder.is_dir(),
-        "{} is no folder; --weights takes a diffusers checkpoint",
-        folder.display()
-    );
-    let missing = catalog::find("sd15")?.missing(folder);
-    if !missing.is_empty() {
-        let list: String = missing.iter().map(|file| format!("\n  {file}")).collect();
-        bail!("{} is no complete Stable Diffusion checkpoint; it lacks:{list}", folder.display());
-    }
-    let path = folder.join("model_index.json");
-    let index: serde_json::Value = serde_json::from_str(&read(&path)?)
-        .with_context(|| format!("{} cannot be read", path.display()))?;
-    let class = index.get("_class_name").and_then(|name| name.as_str()).unwrap_or("nothing");
-    ensure!(
-        class == "StableDiffusionPipeline",
-        "{} names a {class}; model sd15 runs StableDiffusionPipeline checkpoints",
-        path.display()
-    );
-    Ok(())
+    checkpoint_folder::check_folder(folder, "sd15", "StableDiffusionPipeline").map(drop)
 }
-
-/// The text of a file.
-pub(super) fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// The small files of a tokenizer that decide its ids.
-const TOKENIZER_FILES: [&str; 5] = [
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer/tokenizer.json",
-    "tokenizer/tokenizer_config.json",
-    "tokenizer/special_tokens_map.json",
-];
 
 /// Digest of the small files that decide the arithmetic beside the weights: the vocabulary and the
 /// networks' configurations. The scheduler's stands in the settings.
 pub(super) fn configuration_sha256(folder: &Path) -> Result<String> {
     let parts = ["text_encoder/config.json", "unet/config.json", "vae/config.json"];
-    files_sha256(folder, parts.iter().chain(&TOKENIZER_FILES))
-}
-
-/// SHA-256 over names, lengths and contents of those of `files` that are in `folder`.
-pub(super) fn files_sha256<'n>(
-    folder: &Path,
-    files: impl IntoIterator<Item = &'n &'n str>,
-) -> Result<String> {
-    let mut hasher = Sha256::new();
-    for file in files {
-        let path = folder.join(file);
-        if !path.is_file() {
-            continue;
-        }
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        hasher.update(format!("{file} {}\n", bytes.len()));
-        hasher.update(bytes);
-    }
-    Ok(hex(&hasher.finalize()))
+    let parts = parts.map(str::to_owned).into_iter();
+    files_sha256(folder, parts.chain(tokenizer_files("tokenizer")))
 }
