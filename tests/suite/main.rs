@@ -27,6 +27,8 @@ mod reference_parity;
 mod schedulers;
 mod scoring;
 mod sd15_pipeline;
+mod sdxl_models;
+mod sdxl_pipeline;
 mod seeded_answers;
 mod small_run;
 mod tables;

@@ -10,6 +10,8 @@ use dpg_bench::generate::schedulers::SchedulerClass;
 use dpg_bench::generate::sd15::{Sd15, Sd15Options, to_pixels};
 use serde::Deserialize;
 
+use crate::tiny_checkpoint::copy_of;
+
 /// Largest absolute error of a picture in 0..=1.
 const TOLERANCE: f32 = 2e-5;
 
@@ -149,21 +151,7 @@ fn changed_checkpoint(from: &str, to: &str) -> tempfile::TempDir {
 }
 
 fn copy_of_checkpoint() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for part in std::fs::read_dir(checkpoint()).unwrap() {
-        let part = part.unwrap().path();
-        let name = part.file_name().unwrap();
-        if part.is_file() {
-            std::fs::copy(&part, folder.path().join(name)).unwrap();
-            continue;
-        }
-        std::fs::create_dir(folder.path().join(name)).unwrap();
-        for file in std::fs::read_dir(&part).unwrap() {
-            let file = file.unwrap().path();
-            std::fs::copy(&file, folder.path().join(name).join(file.file_name().unwrap())).unwrap();
-        }
-    }
-    folder
+    copy_of("sd15-tiny")
 }
 
 #[test]
