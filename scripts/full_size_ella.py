@@ -2,7 +2,7 @@
 
 In: a folder to fill (about 260 MB). Out: ella.safetensors (2048 -> 768, 64 tokens, 6 blocks, as
 ella-sd1.5-tsc-t5xl has them) and golden.safetensors with inputs and outputs of the torch.nn connector of
-tests/fixtures/make_ella.py. Then
+tests/fixtures/ella_torch.py. Then
 
     DPG_BENCH_FULL_SIZE_ELLA=FOLDER cargo test --test suite the_connector_at -- --ignored --nocapture
 
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "fixtures"))
-from make_ella import Connector, fill, save_network  # noqa: E402
+from ella_torch import Connector, fill, save_network  # noqa: E402
 
 
 def main():
