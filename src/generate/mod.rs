@@ -10,6 +10,7 @@ pub mod import_error;
 pub mod import_images;
 pub mod import_layout;
 pub mod noise;
+pub mod philox;
 pub mod schedulers;
 pub mod sd15;
 pub mod seeds;

@@ -7,6 +7,7 @@ mod benchmark;
 mod benchmark_commands;
 mod checkpoints;
 mod clip_tokenizer;
+mod cuda_noise;
 mod end_to_end;
 mod endpoint;
 mod forensics;
