@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 
+use super::ella_args::{self, EllaArgs};
 use super::exit_status::ExitStatus;
 use super::progress::StageProgress;
 use super::shared_args::{
@@ -14,6 +15,7 @@ use super::{print_json, say};
 use crate::benchmark::Item;
 use crate::generate::ImageGenerator;
 use crate::generate::catalog;
+use crate::generate::ella::EllaSd15;
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
 use crate::generate::schedulers::SchedulerClass;
 use crate::generate::sd15::{Sd15, Sd15Options};
@@ -41,12 +43,13 @@ pub struct GenerateOptions {
     /// same for every item, as diffusers scripts do
     #[arg(long, value_enum, default_value_t = SeedModeArg::Hashed, hide_possible_values = true, value_name = "MODE")]
     pub seed_mode: SeedModeArg,
-    /// Denoising steps
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    pub steps: usize,
-    /// Strength of classifier-free guidance; 1 or less turns it off
-    #[arg(long, default_value_t = 7.5, value_name = "NUMBER")]
-    pub guidance: f64,
+    /// Denoising steps [default: 50]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
+    /// ella-sd15 12]
+    #[arg(long, value_name = "NUMBER")]
+    pub guidance: Option<f64>,
     /// Width in pixels [default: the checkpoint's own]
     #[arg(long, value_name = "PIXELS")]
     pub width: Option<usize>,
@@ -54,7 +57,7 @@ pub struct GenerateOptions {
     #[arg(long, value_name = "PIXELS")]
     pub height: Option<usize>,
     /// `pndm`, `ddim`, `dpm++` or `euler`, made from the checkpoint's scheduler configuration
-    /// [default: the checkpoint's own]
+    /// [default: the checkpoint's own, for ella-sd15 `dpm++`]
     #[arg(long, value_name = "NAME")]
     pub scheduler: Option<String>,
     /// What guidance leads away from
@@ -63,6 +66,9 @@ pub struct GenerateOptions {
     /// Images of a prompt made at a time [default: 1 on the processor, 4 on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub batch: Option<u32>,
+    /// Parts and settings of ELLA.
+    #[command(flatten)]
+    pub ella: EllaArgs,
     /// Where the networks run.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -99,6 +105,8 @@ impl From<SeedModeArg> for SeedMode {
   dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --limit 10
   dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --scheduler dpm++ --guidance 12 \\
       --seed 1001 --seed-mode sequential --out results/sd15-as-ella
+  dpg-bench generate --model ella-sd15 --weights stable-diffusion-v1-5 \\
+      --ella ella-sd1.5-tsc-t5xl.safetensors --text-encoder flan-t5-xl --seed 1001 --seed-mode sequential
 
 A run that was interrupted goes on where it stopped when the same command is given again.")]
 pub struct Args {
@@ -187,19 +195,27 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let device = parse_device(&options.device.device)?;
     let dtype = parse_dtype(&options.device.dtype, &device)?;
     let scheduler = options.scheduler.as_deref().map(SchedulerClass::from_name).transpose()?;
-    ensure!(shipped || model.name == "sd15", "model {} has no loader", model.name);
     let settings = Sd15Options {
-        steps: options.steps,
-        guidance: options.guidance,
+        steps: options.steps.unwrap_or(model.defaults.steps),
+        guidance: options.guidance.unwrap_or(model.defaults.guidance),
         width: options.width,
         height: options.height,
-        scheduler,
+        scheduler: scheduler.or(model.defaults.scheduler),
         negative_prompt: options.negative_prompt.clone(),
     };
-    let pipeline = Sd15::load(weights, dtype, &device, settings)
-        .with_context(|| format!("model {} cannot be loaded", model.name))?;
+    let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
+        if model.name == ella_args::MODEL {
+            let (ella, files) = (&options.ella, options.ella.files(weights)?);
+            let (tokens, low_memory) = (ella.tokens(), ella.low_memory);
+            let ella = EllaSd15::load(files, tokens, low_memory, dtype, &device, settings)?;
+            return Ok(Box::new(ella));
+        }
+        options.ella.refuse_for(model.name)?;
+        Ok(Box::new(Sd15::load(weights, dtype, &device, settings)?))
+    };
+    let generator = pipeline().with_context(|| format!("model {} cannot be loaded", model.name))?;
     Ok(Loaded {
-        generator: Box::new(pipeline),
+        generator,
         batch: if device.is_cpu() { 1 } else { 4 },
         device: describe_device(&device),
     })

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use super::schedulers::SchedulerClass;
+
 /// A model that `generate --model NAME` knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CatalogModel {
     /// Name on the command line.
     pub name: &'static str,
@@ -12,7 +14,43 @@ pub struct CatalogModel {
     pub description: &'static str,
     /// What its folder must hold; nothing where the checkpoint is inside the program.
     pub files: &'static [NeededFile],
+    /// Settings where the user says nothing.
+    pub defaults: Defaults,
 }
+
+/// How a model makes pictures where the user says nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// Denoising steps.
+    pub steps: usize,
+    /// Strength of classifier-free guidance.
+    pub guidance: f64,
+    /// Scheduler; `None` takes the checkpoint's own.
+    pub scheduler: Option<SchedulerClass>,
+}
+
+/// Those of diffusers' `StableDiffusionPipeline`.
+const DIFFUSERS: Defaults = Defaults { steps: 50, guidance: 7.5, scheduler: None };
+
+/// Those of ELLA's released test code.
+const ELLA: Defaults =
+    Defaults { steps: 50, guidance: 12.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
+
+/// A Stable Diffusion 1.x checkpoint in the diffusers layout.
+const SD15_FILES: &[NeededFile] = &[
+    NeededFile::Exactly("model_index.json"),
+    NeededFile::Exactly("scheduler/scheduler_config.json"),
+    NeededFile::OneOf(&[
+        &["tokenizer/vocab.json", "tokenizer/merges.txt"],
+        &["tokenizer/tokenizer.json"],
+    ]),
+    NeededFile::Exactly("text_encoder/config.json"),
+    NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("unet/config.json"),
+    NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
+    NeededFile::Exactly("vae/config.json"),
+    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+];
 
 /// A file of a model's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,24 +123,20 @@ pub const MODELS: &[CatalogModel] = &[
         description: "the checkpoint inside the program: Stable Diffusion 1.x at toy size with random \
                       weights, whose pictures are noise; to try everything out",
         files: &[],
+        defaults: DIFFUSERS,
     },
     CatalogModel {
         name: "sd15",
         description: "Stable Diffusion 1.x (StableDiffusionPipeline in the diffusers layout), 512 x 512",
-        files: &[
-            NeededFile::Exactly("model_index.json"),
-            NeededFile::Exactly("scheduler/scheduler_config.json"),
-            NeededFile::OneOf(&[
-                &["tokenizer/vocab.json", "tokenizer/merges.txt"],
-                &["tokenizer/tokenizer.json"],
-            ]),
-            NeededFile::Exactly("text_encoder/config.json"),
-            NeededFile::Weights { folder: "text_encoder", stem: "model" },
-            NeededFile::Exactly("unet/config.json"),
-            NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
-            NeededFile::Exactly("vae/config.json"),
-            NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
-        ],
+        files: SD15_FILES,
+        defaults: DIFFUSERS,
+    },
+    CatalogModel {
+        name: "ella-sd15",
+        description: "ELLA over Stable Diffusion 1.x: its checkpoint, and with --ella the connector and \
+                      with --text-encoder the folder of flan-t5-xl",
+        files: SD15_FILES,
+        defaults: ELLA,
     },
 ];
 

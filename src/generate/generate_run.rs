@@ -68,6 +68,10 @@ pub fn generate_run(
         ..Default::default()
     };
     observer.started(summary.images, summary.already_done);
+    let lacking =
+        |item: &&&Item| (0..images).any(|image| !present.contains(&(item.id.clone(), image)));
+    let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
+    generator.prepare(&prompts).context("the prompts cannot be prepared")?;
     let mut stage = Stage { run, journal, latest, present, settings, plan, observer };
     for item in items {
         for first in (0..images).step_by(plan.batch.max(1) as usize) {

@@ -4,6 +4,8 @@ pub mod catalog;
 pub mod clip_tokenizer;
 pub mod conditioning;
 pub mod denoise;
+pub mod diffusion;
+pub mod ella;
 pub mod generate_run;
 pub mod image_ledger;
 pub mod import_error;
@@ -11,10 +13,13 @@ pub mod import_images;
 pub mod import_layout;
 pub mod noise;
 pub mod philox;
+mod protobuf;
 pub mod schedulers;
 pub mod sd15;
 pub mod seeds;
+pub mod sentence_piece;
 pub mod shipped_checkpoint;
+pub mod t5_tokenizer;
 
 use image::RgbImage;
 
@@ -38,6 +43,17 @@ pub trait ImageGenerator {
     /// Every setting that can change a pixel, for the manifest: model, weights digest, size, steps,
     /// scheduler, guidance and so on.
     fn settings(&self) -> Settings;
+
+    /// Told once before a run, with every prompt that lacks an image, in order: a chance to encode
+    /// texts ahead. It changes no pixel.
+    ///
+    /// # Errors
+    /// A network could not be loaded, which stops the run. A prompt that cannot be encoded is no
+    /// error here but one of [`Self::generate`].
+    fn prepare(&mut self, prompts: &[&str]) -> anyhow::Result<()> {
+        let _ = prompts;
+        Ok(())
+    }
 
     /// One image per seed, in order. An image depends on the prompt, its seed and the settings, and
     /// on nothing else: not on the other seeds, the batch or the device count.

@@ -37,7 +37,7 @@ fn attend_in_chunks(
     visible: Visible,
     scores_at_once: usize,
 ) -> Result<Tensor> {
-    let (batch, queries, width) = query.dims3()?;
+    let (_, queries, width) = query.dims3()?;
     let keys = key.dim(1)?;
     let scale = ((width / heads) as f64).powf(-0.5);
     let query_heads = (split_heads(query, heads)? * scale)?;
@@ -54,16 +54,21 @@ fn attend_in_chunks(
         }
         parts.push(softmax_last_dim(&scores)?.matmul(&value_heads)?);
     }
-    Tensor::cat(&parts, 1)?
-        .reshape((batch, heads, queries, width / heads))?
-        .transpose(1, 2)?
-        .contiguous()?
-        .reshape((batch, queries, width))?
-        .to_dtype(query.dtype())
+    join_heads(&Tensor::cat(&parts, 1)?, heads)?.to_dtype(query.dtype())
+}
+
+/// [b * heads, n, d] to [b, n, heads * d].
+pub(crate) fn join_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (rows, length, width) = x.dims3()?;
+    x.reshape((rows / heads, heads, length, width))?.transpose(1, 2)?.contiguous()?.reshape((
+        rows / heads,
+        length,
+        heads * width,
+    ))
 }
 
 /// [b, n, heads * d] to [b * heads, n, d], f32 and contiguous.
-fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+pub(crate) fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, length, width) = x.dims3()?;
     x.to_dtype(DType::F32)?
         .reshape((batch, length, heads, width / heads))?

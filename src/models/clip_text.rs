@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 
 use super::attention::{Visible, attend};
 use super::config::Config;
-use super::layers::{Activation, LayerNorm, Linear, LoadResult};
+use super::layers::{Activation, LayerNorm, Linear, LoadResult, embed};
 use super::weights::{Scope, Weights};
 
 /// CLIP's text encoder.
@@ -40,7 +40,7 @@ impl ClipText {
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
         let activation = Activation::named(config.name("hidden_act", "quick_gelu")?)
-            .ok_or_else(|| config.unsupported("hidden_act", "only the GELU family is"))?;
+            .ok_or_else(|| config.unsupported("hidden_act", "only the GELU family and relu are"))?;
         let size = LayerSize {
             width: config.count("hidden_size", None)?,
             inner: config.count("intermediate_size", None)?,
@@ -77,26 +77,12 @@ impl ClipText {
     /// # Errors
     /// Rows of different lengths, too many tokens, or an id outside the vocabulary.
     pub fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
-        let length = ids.first().map_or(0, Vec::len);
-        let (vocabulary, width) = self.token_embedding.dims2()?;
-        if length == 0 || length > self.max_tokens() || ids.iter().any(|row| row.len() != length) {
-            let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-            let most = self.max_tokens();
-            candle_core::bail!("token rows of {lengths:?} ids: one length from 1 to {most} is due")
+        let embedded = embed(&self.token_embedding, ids)?;
+        let (length, most) = (embedded.dim(1)?, self.max_tokens());
+        if length > most {
+            candle_core::bail!("{length} tokens: this text encoder takes at most {most}")
         }
-        let flat = ids.concat();
-        if let Some(id) = flat.iter().find(|id| **id as usize >= vocabulary) {
-            candle_core::bail!(
-                "token id {id} is outside this text encoder's vocabulary of {vocabulary}: the \
-                 tokenizer belongs to another model"
-            )
-        }
-        let flat = Tensor::from_vec(flat, ids.len() * length, self.token_embedding.device())?;
-        let mut x = self
-            .token_embedding
-            .index_select(&flat, 0)?
-            .reshape((ids.len(), length, width))?
-            .broadcast_add(&self.position_embedding.narrow(0, 0, length)?)?;
+        let mut x = embedded.broadcast_add(&self.position_embedding.narrow(0, 0, length)?)?;
         for layer in &self.layers {
             x = layer.forward(&x)?;
         }

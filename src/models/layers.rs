@@ -36,6 +36,11 @@ impl Linear {
         Ok(Self { inner: candle_nn::Linear::new(weight, None) })
     }
 
+    /// `weight` [out, in] and `bias` [out] that are at hand already.
+    pub(crate) fn new(weight: Tensor, bias: Tensor) -> Self {
+        Self { inner: candle_nn::Linear::new(weight, Some(bias)) }
+    }
+
     /// A linear layer that the checkpoint stores as a 1x1 convolution, [out, in, 1, 1], or plainly.
     pub(crate) fn load_pointwise(scope: &Scope, input: usize, output: usize) -> LoadResult<Self> {
         if scope.shape("weight").is_none_or(|shape| shape.len() != 4) {
@@ -56,6 +61,25 @@ impl Module for Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.inner.forward(&x.contiguous()?)
     }
+}
+
+/// Rows of `table` [vocabulary, width] for `rows` of ids, all of one length: [rows, length, width].
+pub(crate) fn embed(table: &Tensor, rows: &[Vec<u32>]) -> Result<Tensor> {
+    let (vocabulary, width) = table.dims2()?;
+    let length = rows.first().map_or(0, Vec::len);
+    if length == 0 || rows.iter().any(|row| row.len() != length) {
+        let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+        candle_core::bail!("token rows of {lengths:?} ids: one length of at least 1 is due")
+    }
+    let flat = rows.concat();
+    if let Some(id) = flat.iter().find(|id| **id as usize >= vocabulary) {
+        candle_core::bail!(
+            "token id {id} is outside this text encoder's vocabulary of {vocabulary}: the \
+             tokenizer belongs to another model"
+        )
+    }
+    let flat = Tensor::from_vec(flat, rows.len() * length, table.device())?;
+    table.index_select(&flat, 0)?.reshape((rows.len(), length, width))
 }
 
 /// A square convolution with bias over [b, c, h, w], padded to keep the size at stride one.
@@ -107,16 +131,19 @@ impl LayerNorm {
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let dtype = x.dtype();
-        let x = x.to_dtype(DType::F32)?;
-        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        centred
-            .broadcast_div(&(variance + self.eps)?.sqrt()?)?
+        standardised(x, self.eps)?
             .broadcast_mul(&self.weight)?
             .broadcast_add(&self.bias)?
-            .to_dtype(dtype)
+            .to_dtype(x.dtype())
     }
+}
+
+/// `x` less its mean over the last dimension, over its deviation there; f32, in two passes.
+pub(crate) fn standardised(x: &Tensor, eps: f64) -> Result<Tensor> {
+    let x = x.to_dtype(DType::F32)?;
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    centred.broadcast_div(&(variance + eps)?.sqrt()?)
 }
 
 /// Normalisation over groups of channels of [b, c, ...], accumulating in f32.
@@ -155,6 +182,8 @@ pub(crate) enum Activation {
     Gelu,
     /// The tanh approximation.
     GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
 }
 
 impl Activation {
@@ -164,6 +193,7 @@ impl Activation {
             "quick_gelu" => Some(Activation::QuickGelu),
             "gelu" => Some(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+            "relu" => Some(Activation::Relu),
             _ => None,
         }
     }
@@ -174,6 +204,7 @@ impl Activation {
             Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
             Activation::Gelu => x.gelu_erf(),
             Activation::GeluTanh => x.gelu(),
+            Activation::Relu => x.relu(),
         }
     }
 }

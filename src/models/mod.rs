@@ -8,17 +8,21 @@ mod attention;
 pub mod clip_text;
 mod config;
 pub mod device;
+pub mod ella_connector;
 #[cfg(test)]
 mod golden;
 mod layers;
 pub mod model_error;
 mod resnet;
+pub mod t5_text;
 pub mod unet;
 pub mod vae;
 pub mod weights;
 
 pub use clip_text::ClipText;
+pub use ella_connector::EllaConnector;
 pub use model_error::ModelError;
+pub use t5_text::T5Text;
 pub use unet::UNet;
 pub use vae::VaeDecoder;
 pub use weights::Weights;

@@ -3,7 +3,7 @@
 //! from `config.json`. Guidance and schedules are left to the caller.
 
 mod blocks;
-mod timestep;
+pub(crate) mod timestep;
 mod transformer;
 
 use std::path::Path;

@@ -59,10 +59,26 @@ impl Weights {
         dtype: DType,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let shards: Vec<Shard> = find_files(folder, stem, dtype)?
-            .into_iter()
-            .map(|path| Shard::open(&path))
-            .collect::<Result<_, _>>()?;
+        Self::of_files(folder, &find_files(folder, stem, dtype)?, dtype, device)
+    }
+
+    /// Opens the one safetensors file `path`; otherwise as [`Weights::open`].
+    ///
+    /// # Errors
+    /// The file is missing, truncated or not in that format.
+    pub fn open_file(path: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::of_files(folder, &[path.to_path_buf()], dtype, device)
+    }
+
+    fn of_files(
+        folder: &Path,
+        files: &[PathBuf],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let shards: Vec<Shard> =
+            files.iter().map(|path| Shard::open(path)).collect::<Result<_, _>>()?;
         let mut holders = BTreeMap::new();
         for (number, shard) in shards.iter().enumerate() {
             for tensor in shard.metadata.offset_keys() {

@@ -8,6 +8,8 @@ mod benchmark_commands;
 mod checkpoints;
 mod clip_tokenizer;
 mod cuda_noise;
+mod ella_models;
+mod ella_tokenizer;
 mod end_to_end;
 mod endpoint;
 mod forensics;

@@ -1,0 +1,90 @@
+//! In: the flags of ELLA. Out: its files and settings, or a sentence on a flag that is missing or
+//! belongs to another model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::generate::ella::{EllaFiles, EllaTokens};
+
+/// The model that these flags belong to.
+pub const MODEL: &str = "ella-sd15";
+
+/// Parts and settings of ELLA.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct EllaArgs {
+    /// The connector of ELLA, a .safetensors file; for model ella-sd15
+    #[arg(long, value_name = "FILE")]
+    pub ella: Option<PathBuf>,
+    /// Folder of ELLA's T5 encoder and its tokenizer, such as flan-t5-xl; for model ella-sd15
+    #[arg(long, value_name = "DIR")]
+    pub text_encoder: Option<PathBuf>,
+    /// `fixed`: 128 T5 tokens, cut or padded; `flexible`: as many as the prompt has; `clip+ella`:
+    /// flexible, behind CLIP's own tokens; for model ella-sd15 [default: fixed]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE")]
+    pub ella_tokens: Option<EllaTokensArg>,
+    /// Encode all prompts first and free ELLA's text encoders before the UNet is loaded
+    #[arg(long)]
+    pub low_memory: bool,
+}
+
+/// Spelling of [`EllaTokens`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EllaTokensArg {
+    /// See [`EllaTokens::Fixed`].
+    Fixed,
+    /// See [`EllaTokens::Flexible`].
+    Flexible,
+    /// See [`EllaTokens::ClipAndElla`].
+    #[value(name = "clip+ella")]
+    ClipAndElla,
+}
+
+impl EllaArgs {
+    /// The files of an ELLA pipeline over `checkpoint`.
+    ///
+    /// # Errors
+    /// One was not named.
+    pub fn files(&self, checkpoint: &Path) -> anyhow::Result<EllaFiles> {
+        let needed = |path: &Option<PathBuf>, flag: &str| {
+            path.clone().with_context(|| format!("model {MODEL} needs {flag}"))
+        };
+        Ok(EllaFiles {
+            checkpoint: checkpoint.to_path_buf(),
+            connector: needed(&self.ella, "--ella FILE, the connector's .safetensors file")?,
+            text_encoder: needed(
+                &self.text_encoder,
+                "--text-encoder DIR, the folder of the T5 encoder with its tokenizer",
+            )?,
+        })
+    }
+
+    /// The tokens that the flag names.
+    pub fn tokens(&self) -> EllaTokens {
+        match self.ella_tokens {
+            Some(EllaTokensArg::Fixed) => EllaTokens::Fixed,
+            Some(EllaTokensArg::Flexible) => EllaTokens::Flexible,
+            Some(EllaTokensArg::ClipAndElla) => EllaTokens::ClipAndElla,
+            None => EllaTokens::default(),
+        }
+    }
+
+    /// Refuses any of these flags beside another model: none may be given in vain.
+    ///
+    /// # Errors
+    /// In a sentence that names the flag.
+    pub fn refuse_for(&self, model: &str) -> anyhow::Result<()> {
+        let given = [
+            ("--ella", self.ella.is_some()),
+            ("--text-encoder", self.text_encoder.is_some()),
+            ("--ella-tokens", self.ella_tokens.is_some()),
+            ("--low-memory", self.low_memory),
+        ];
+        for (flag, given) in given {
+            if given {
+                bail!("{flag} is for model {MODEL}; model {model} takes no such flag");
+            }
+        }
+        Ok(())
+    }
+}

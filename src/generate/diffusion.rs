@@ -1,0 +1,229 @@
+//! In: a checkpoint's UNet, autoencoder and scheduler, settings, a conditioning and seeds. Out:
+//! pictures. What the conditioning is made from is left to the pipelines, the walk to `denoise`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
+use serde_json::json;
+
+use super::GeneratedImage;
+use super::conditioning::Conditioning;
+use super::denoise::denoise;
+use super::noise::ImageNoise;
+use super::schedulers::{SchedulerClass, SchedulerConfig};
+use super::sd15::{Sd15Options, read};
+use crate::models::{UNet, VaeDecoder};
+use crate::results::Settings;
+
+/// Largest picture side in pixels: a typing error must not ask for terabytes.
+const MAX_SIDE: usize = 8192;
+
+/// The half of a pipeline that comes after the text: from noise to pictures, with fixed settings.
+pub struct Diffusion {
+    unet: UNet,
+    vae: VaeDecoder,
+    scheduler: SchedulerConfig,
+    steps: usize,
+    guidance: f64,
+    width: usize,
+    height: usize,
+    dtype: DType,
+    device: Device,
+}
+
+impl Diffusion {
+    /// Loads `unet/`, `vae/` and `scheduler/` of the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// A file is missing or broken, or a setting is impossible.
+    pub fn load(
+        folder: &Path,
+        dtype: DType,
+        device: &Device,
+        options: &Sd15Options,
+    ) -> Result<Self> {
+        let scheduler = read_scheduler(folder, options.scheduler)?;
+        scheduler.scheduler(options.steps)?;
+        ensure!(
+            !(device.is_cpu() && dtype == DType::BF16),
+            "the processor cannot compute in bf16; use --dtype f32 or f16"
+        );
+        ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
+        let unet = UNet::load(&folder.join("unet"), dtype, device)?;
+        let vae = VaeDecoder::load(&folder.join("vae"), dtype, device)?;
+        let factor = vae.spatial_factor();
+        let own_side = unet.sample_size() * factor;
+        Ok(Self {
+            width: check_side("width", options.width.unwrap_or(own_side), factor)?,
+            height: check_side("height", options.height.unwrap_or(own_side), factor)?,
+            unet,
+            vae,
+            scheduler,
+            steps: options.steps,
+            guidance: options.guidance,
+            dtype,
+            device: device.clone(),
+        })
+    }
+
+    /// Refuses text of another width than the UNet attends to; `part` of `path` makes it.
+    pub(super) fn check_context(&self, width: usize, part: &str, path: &Path) -> Result<()> {
+        ensure!(
+            width == self.unet.context_width(),
+            "{}: the {part} is {width} wide, the UNet attends to {}; the parts are of different \
+             models",
+            path.display(),
+            self.unet.context_width()
+        );
+        Ok(())
+    }
+
+    /// Whether there is an unconditional half.
+    pub fn is_guided(&self) -> bool {
+        self.guidance > 1.0
+    }
+
+    /// Pictures before they are rounded to bytes: `[seeds, 3, height, width]`, f32 in 0..=1.
+    ///
+    /// # Errors
+    /// A network failed.
+    pub fn pictures(&self, conditioning: &dyn Conditioning, seeds: &[u64]) -> Result<Tensor> {
+        let factor = self.vae.spatial_factor();
+        let shape = (self.unet.in_channels(), self.height / factor, self.width / factor);
+        let mut noise = ImageNoise::new(seeds, shape, &self.device);
+        let mut scheduler = self.scheduler.scheduler(self.steps)?;
+        let network = |latents: &Tensor, timestep: f64, context: &Tensor| {
+            self.unet.forward(&latents.to_dtype(self.dtype)?, timestep, context)
+        };
+        let latents =
+            denoise(&network, conditioning, scheduler.as_mut(), self.guidance, &mut noise)?;
+        self.decode(&latents)
+    }
+
+    /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the
+    /// most memory of all parts.
+    fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let unscaled =
+            latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?.to_dtype(self.dtype)?;
+        let mut pictures = Vec::new();
+        for image in 0..unscaled.dim(0)? {
+            let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?.to_dtype(DType::F32)?;
+            pictures.push(decoded.affine(0.5, 0.5)?.clamp(0.0, 1.0)?);
+        }
+        Ok(Tensor::cat(&pictures, 0)?)
+    }
+
+    /// Every setting of this half that can change a pixel.
+    pub fn settings(&self) -> Settings {
+        [
+            ("width", json!(self.width)),
+            ("height", json!(self.height)),
+            ("steps", json!(self.steps)),
+            ("guidance", json!(self.guidance)),
+            ("scheduler", json!(self.scheduler)),
+            ("dtype", json!(self.dtype.as_str())),
+            ("rng", json!("cpu")),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
+    /// Digests of the weights, by part.
+    pub fn digests(&self) -> Settings {
+        [("unet", self.unet.sha256()), ("vae", self.vae.sha256())]
+            .into_iter()
+            .map(|(name, digest)| (name.to_owned(), json!(digest)))
+            .collect()
+    }
+}
+
+/// Pictures `[seeds, 3, height, width]` in 0..=1 as the images of a prompt.
+///
+/// # Errors
+/// See [`to_pixels`].
+pub(super) fn images(
+    pictures: &Tensor,
+    seeds: &[u64],
+    prompt_tokens: usize,
+    truncated: bool,
+) -> Result<Vec<GeneratedImage>> {
+    seeds
+        .iter()
+        .enumerate()
+        .map(|(index, &seed)| {
+            Ok(GeneratedImage {
+                pixels: to_pixels(&pictures.get(index)?)?,
+                seed,
+                prompt_tokens: u32::try_from(prompt_tokens)?,
+                truncated,
+            })
+        })
+        .collect()
+}
+
+/// `[3, height, width]` in 0..=1 to bytes, rounded half to even as NumPy does.
+///
+/// # Errors
+/// Another shape, or a number that is none (a network overflowed).
+pub fn to_pixels(picture: &Tensor) -> Result<RgbImage> {
+    let (channels, height, width) = picture.dims3()?;
+    ensure!(channels == 3, "a picture has 3 channels, not {channels}");
+    let values = picture.permute((1, 2, 0))?.contiguous()?.flatten_all()?.to_vec1::<f32>()?;
+    if values.iter().any(|value| value.is_nan()) {
+        bail!("the picture holds numbers that are none: the networks overflowed; try --dtype f32");
+    }
+    let bytes = values.iter().map(|value| (value * 255.0).round_ties_even() as u8).collect();
+    RgbImage::from_raw(u32::try_from(width)?, u32::try_from(height)?, bytes)
+        .context("the picture has another size than its pixels")
+}
+
+fn check_side(name: &str, side: usize, factor: usize) -> Result<usize> {
+    ensure!(
+        side > 0 && side.is_multiple_of(factor) && side <= MAX_SIDE,
+        "--{name} {side} cannot be made: it must be a multiple of {factor}, up to {MAX_SIDE}"
+    );
+    Ok(side)
+}
+
+fn read_scheduler(folder: &Path, class: Option<SchedulerClass>) -> Result<SchedulerConfig> {
+    let path = folder.join("scheduler/scheduler_config.json");
+    SchedulerConfig::from_json(&read(&path)?, class).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_rounded_half_to_even() {
+        // 0.5, 1.5 and 2.5 of 255, as f32 products.
+        let values: Vec<f32> = vec![0.5 / 255.0, 1.5 / 255.0, 2.5 / 255.0, 0.0, 1.0, 0.999];
+        let halves = values.iter().map(|value| value * 255.0).collect::<Vec<_>>();
+        assert_eq!(&halves[..3], [0.5, 1.5, 2.5]);
+        let picture = Tensor::from_vec(values, (3, 1, 2), &Device::Cpu).unwrap();
+        let image = to_pixels(&picture).unwrap();
+        assert_eq!(image.get_pixel(0, 0).0, [0, 2, 255]);
+        assert_eq!(image.get_pixel(1, 0).0, [2, 0, 255]);
+    }
+
+    #[test]
+    fn a_picture_of_nothing_is_refused() {
+        let picture = Tensor::full(f32::NAN, (3, 2, 2), &Device::Cpu).unwrap();
+        assert!(to_pixels(&picture).unwrap_err().to_string().contains("--dtype f32"));
+    }
+
+    #[test]
+    fn sizes_must_fit_the_autoencoder() {
+        assert_eq!(check_side("width", 512, 8).unwrap(), 512);
+        for side in [0, 100, 8200] {
+            let message = check_side("width", side, 8).unwrap_err().to_string();
+            assert!(
+                message.contains(&format!("--width {side}")) && message.contains('8'),
+                "{message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! In: the hidden states of a language model and a timestep. Out: the few tokens that the UNet attends
+//! to there. This is ELLA's Timestep-Aware Semantic Connector (arXiv 2403.05135): a resampler whose
+//! norms feel the time. Every dimension comes from the file's shapes, so that connectors of any width
+//! load. Text encoding and the walk over the timesteps are left to the caller.
+
+use std::path::Path;
+
+use candle_core::{D, DType, Device, Module, Result, Tensor};
+
+use super::ModelError;
+use super::attention::{Visible, attend};
+use super::layers::{LayerNorm, Linear, LoadResult, standardised};
+use super::unet::timestep::{Sinusoid, TimestepEmbedding};
+use super::weights::{Scope, Weights};
+
+/// Heads of every connector, whatever its width.
+const HEADS: usize = 8;
+const NORM_EPS: f64 = 1e-6;
+/// That of the optional norm behind the output projection.
+const OUTPUT_NORM_EPS: f64 = 1e-5;
+
+/// The connector between a language model and a UNet.
+#[derive(Debug)]
+pub struct EllaConnector {
+    sinusoid: Sinusoid,
+    time_embedding: TimestepEmbedding,
+    /// [1, tokens, width]
+    latents: Tensor,
+    time_aware_linear: Linear,
+    proj_in: Option<Linear>,
+    blocks: Vec<Block>,
+    proj_out: Option<(Linear, LayerNorm)>,
+    size: Size,
+    dtype: DType,
+    sha256: String,
+}
+
+/// Dimensions, read off the file.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    input: usize,
+    width: usize,
+    time: usize,
+    output: usize,
+}
+
+/// Text that is ready for the connector: [b, n, width].
+#[derive(Debug, Clone)]
+pub struct ProjectedText(Tensor);
+
+impl EllaConnector {
+    /// Loads the `.safetensors` file of a connector, as `dtype`.
+    ///
+    /// # Errors
+    /// The file is missing or broken, or is no connector: a tensor is missing or has a shape that does
+    /// not go with the others.
+    pub fn load(file: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
+        let weights = Weights::open_file(file, dtype, device)?;
+        let root = weights.root();
+        let shape = |name: &str, rank: usize| match root.shape(name) {
+            Some(shape) if shape.len() == rank => Ok(shape),
+            Some(shape) => {
+                let reason =
+                    format!("tensor `{name}` has shape {shape:?}; {rank} dimensions are due");
+                Err(ModelError::broken(file, reason))
+            }
+            None => {
+                let reason = format!("tensor `{name}` is missing, so this is no ELLA connector");
+                Err(ModelError::broken(file, reason))
+            }
+        };
+        let latents = shape("connector.latents", 2)?;
+        let (count, width) = (latents[0], latents[1]);
+        if count == 0 || width == 0 || !width.is_multiple_of(HEADS) {
+            let reason = format!(
+                "`connector.latents` is {latents:?}; the width must be a multiple of {HEADS}"
+            );
+            return Err(ModelError::broken(file, reason));
+        }
+        let time_in = shape("time_embedding.linear_1.weight", 2)?;
+        let connector = root.at("connector");
+        let projects = |name: &str| connector.has(&format!("{name}.weight"));
+        let size = Size {
+            input: if projects("proj_in") {
+                shape("connector.proj_in.weight", 2)?[1]
+            } else {
+                width
+            },
+            width,
+            time: time_in[0],
+            output: if projects("proj_out.0") {
+                shape("connector.proj_out.0.weight", 2)?[0]
+            } else {
+                width
+            },
+        };
+        let blocks = connector.at("perceiver_blocks");
+        let depth = (0..).take_while(|n| blocks.has(&format!("{n}.attn.in_proj_weight"))).count();
+        if depth == 0 {
+            let reason = "tensor `connector.perceiver_blocks.0.attn.in_proj_weight` is missing";
+            return Err(ModelError::broken(file, reason));
+        }
+        let proj_out = || -> LoadResult<_> {
+            let scope = connector.at("proj_out");
+            Ok((
+                Linear::load(&scope.at(0), width, size.output)?,
+                LayerNorm::load(&scope.at(1), size.output, OUTPUT_NORM_EPS)?,
+            ))
+        };
+        Ok(Self {
+            sinusoid: Sinusoid { width: time_in[1], flip_sin_to_cos: true, shift: 0.0 },
+            time_embedding: TimestepEmbedding::load(
+                &root.at("time_embedding"),
+                time_in[1],
+                size.time,
+            )?,
+            latents: connector
+                .tensor("latents", latents)?
+                .unsqueeze(0)
+                .map_err(|source| connector.refused("latents", source))?,
+            time_aware_linear: Linear::load(&connector.at("time_aware_linear"), size.time, width)?,
+            proj_in: projects("proj_in")
+                .then(|| Linear::load(&connector.at("proj_in"), size.input, width))
+                .transpose()?,
+            blocks: (0..depth)
+                .map(|number| Block::load(&blocks.at(number), size))
+                .collect::<LoadResult<_>>()?,
+            proj_out: projects("proj_out.0").then(proj_out).transpose()?,
+            size,
+            dtype,
+            sha256: weights.sha256().to_owned(),
+        })
+    }
+
+    /// The part that does not depend on the timestep, so that it is computed once per text: from
+    /// hidden states [b, n, input width], n being any length. Padding is not masked.
+    ///
+    /// # Errors
+    /// Another width.
+    pub fn project(&self, text: &Tensor) -> Result<ProjectedText> {
+        let text = text.to_dtype(self.dtype)?;
+        Ok(ProjectedText(match &self.proj_in {
+            Some(proj_in) => proj_in.forward(&text)?,
+            None => text,
+        }))
+    }
+
+    /// What the UNet attends to at `timestep`: [b, tokens, output width].
+    ///
+    /// # Errors
+    /// The tensor operation failed.
+    pub fn forward(&self, text: &ProjectedText, timestep: f64) -> Result<Tensor> {
+        let x = &text.0;
+        let sinusoid = self.sinusoid.of(timestep, x.device())?.to_dtype(self.dtype)?;
+        // [1, time]; every use of it is behind a SiLU.
+        let time = self.time_embedding.forward(&sinusoid)?.silu()?;
+        let shift = self.time_aware_linear.forward(&time)?.unsqueeze(1)?;
+        let (_, tokens, width) = self.latents.dims3()?;
+        let mut latents = self
+            .latents
+            .broadcast_add(&shift)?
+            .broadcast_as((x.dim(0)?, tokens, width))?
+            .contiguous()?;
+        for block in &self.blocks {
+            latents = block.forward(&latents, x, &time)?;
+        }
+        match &self.proj_out {
+            Some((linear, norm)) => norm.forward(&linear.forward(&latents)?),
+            None => Ok(latents),
+        }
+    }
+
+    /// Width of the hidden states that go in.
+    pub fn input_width(&self) -> usize {
+        self.size.input
+    }
+
+    /// Width of the tokens that come out.
+    pub fn output_width(&self) -> usize {
+        self.size.output
+    }
+
+    /// Number of the tokens that come out.
+    pub fn tokens(&self) -> usize {
+        self.latents.dims()[1]
+    }
+
+    /// Digest of the file, see [`Weights::sha256`].
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+}
+
+/// Attention from the latents to themselves and the text, then a feed-forward, each beside its
+/// shortcut.
+#[derive(Debug)]
+struct Block {
+    latents_norm: TimeAwareNorm,
+    text_norm: TimeAwareNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    feed_forward_norm: TimeAwareNorm,
+    inner: Linear,
+    outer: Linear,
+}
+
+impl Block {
+    fn load(scope: &Scope, size: Size) -> LoadResult<Self> {
+        let width = size.width;
+        let attention = scope.at("attn");
+        // Query, key and value are packed in this order.
+        let weight = attention.tensor("in_proj_weight", &[3 * width, width])?;
+        let bias = attention.tensor("in_proj_bias", &[3 * width])?;
+        let projection = |number: usize| -> LoadResult<Linear> {
+            let rows = |tensor: &Tensor| tensor.narrow(0, number * width, width)?.contiguous();
+            let parts = rows(&weight).and_then(|weight| Ok((weight, rows(&bias)?)));
+            let (weight, bias) =
+                parts.map_err(|source| attention.refused("in_proj_weight", source))?;
+            Ok(Linear::new(weight, bias))
+        };
+        let norm = |name: &str| TimeAwareNorm::load(&scope.at(name), size);
+        let mlp = scope.at("mlp");
+        let inner = scope.shape("mlp.c_fc.weight").map_or(4 * width, |shape| shape[0]);
+        Ok(Self {
+            latents_norm: norm("ln_1")?,
+            text_norm: norm("ln_2")?,
+            query: projection(0)?,
+            key: projection(1)?,
+            value: projection(2)?,
+            out: Linear::load(&attention.at("out_proj"), width, width)?,
+            feed_forward_norm: norm("ln_ff")?,
+            inner: Linear::load(&mlp.at("c_fc"), width, inner)?,
+            outer: Linear::load(&mlp.at("c_proj"), inner, width)?,
+        })
+    }
+
+    fn forward(&self, latents: &Tensor, text: &Tensor, time: &Tensor) -> Result<Tensor> {
+        let normed = self.latents_norm.forward(latents, time)?;
+        let seen = Tensor::cat(&[&normed, &self.text_norm.forward(text, time)?], 1)?;
+        let query = self.query.forward(&normed)?;
+        let (key, value) = (self.key.forward(&seen)?, self.value.forward(&seen)?);
+        let mixed = attend(&query, &key, &value, HEADS, Visible::All)?;
+        let latents = (latents + self.out.forward(&mixed)?)?;
+        let inner = self.inner.forward(&self.feed_forward_norm.forward(&latents, time)?)?;
+        &latents + self.outer.forward(&inner.relu()?.sqr()?)?
+    }
+}
+
+/// Normalisation over the last dimension whose shift and scale follow from the time.
+#[derive(Debug)]
+struct TimeAwareNorm {
+    linear: Linear,
+    width: usize,
+}
+
+impl TimeAwareNorm {
+    fn load(scope: &Scope, size: Size) -> LoadResult<Self> {
+        let linear = Linear::load(&scope.at("linear"), size.time, 2 * size.width)?;
+        Ok(Self { linear, width: size.width })
+    }
+
+    /// `x` [b, n, width] and `time` [1, time], behind its SiLU already.
+    fn forward(&self, x: &Tensor, time: &Tensor) -> Result<Tensor> {
+        let both = self.linear.forward(time)?.unsqueeze(1)?;
+        let shift = both.narrow(D::Minus1, 0, self.width)?;
+        let scale = both.narrow(D::Minus1, self.width, self.width)?;
+        standardised(x, NORM_EPS)?
+            .to_dtype(x.dtype())?
+            .broadcast_mul(&(scale + 1.0)?)?
+            .broadcast_add(&shift)
+    }
+}
