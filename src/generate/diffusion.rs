@@ -11,8 +11,8 @@ use serde_json::json;
 use super::GeneratedImage;
 use super::conditioning::Conditioning;
 use super::denoise::denoise;
-use super::noise::ImageNoise;
-use super::schedulers::{SchedulerClass, SchedulerConfig};
+use super::noise::{ImageNoise, NoiseSource};
+use super::schedulers::SchedulerConfig;
 use super::sd15::{Sd15Options, read};
 use crate::models::{UNet, VaeDecoder};
 use crate::results::Settings;
@@ -29,6 +29,8 @@ pub struct Diffusion {
     guidance: f64,
     width: usize,
     height: usize,
+    rng: NoiseSource,
+    preset: Option<&'static str>,
     dtype: DType,
     device: Device,
 }
@@ -44,7 +46,7 @@ impl Diffusion {
         device: &Device,
         options: &Sd15Options,
     ) -> Result<Self> {
-        let scheduler = read_scheduler(folder, options.scheduler)?;
+        let scheduler = read_scheduler(folder, options)?;
         scheduler.scheduler(options.steps)?;
         ensure!(
             !(device.is_cpu() && dtype == DType::BF16),
@@ -63,6 +65,8 @@ impl Diffusion {
             scheduler,
             steps: options.steps,
             guidance: options.guidance,
+            rng: options.rng,
+            preset: options.preset,
             dtype,
             device: device.clone(),
         })
@@ -92,7 +96,7 @@ impl Diffusion {
     pub fn pictures(&self, conditioning: &dyn Conditioning, seeds: &[u64]) -> Result<Tensor> {
         let factor = self.vae.spatial_factor();
         let shape = (self.unet.in_channels(), self.height / factor, self.width / factor);
-        let mut noise = ImageNoise::new(seeds, shape, &self.device);
+        let mut noise = ImageNoise::from_source(self.rng, seeds, shape, &self.device);
         let mut scheduler = self.scheduler.scheduler(self.steps)?;
         let network = |latents: &Tensor, timestep: f64, context: &Tensor| {
             self.unet.forward(&latents.to_dtype(self.dtype)?, timestep, context)
@@ -117,18 +121,22 @@ impl Diffusion {
 
     /// Every setting of this half that can change a pixel.
     pub fn settings(&self) -> Settings {
-        [
+        let mut settings: Settings = [
             ("width", json!(self.width)),
             ("height", json!(self.height)),
             ("steps", json!(self.steps)),
             ("guidance", json!(self.guidance)),
             ("scheduler", json!(self.scheduler)),
             ("dtype", json!(self.dtype.as_str())),
-            ("rng", json!("cpu")),
+            ("rng", json!(self.rng.to_string())),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+        .collect();
+        if let Some(preset) = self.preset {
+            settings.insert("preset".to_owned(), json!(preset));
+        }
+        settings
     }
 
     /// Digests of the weights, by part.
@@ -188,9 +196,11 @@ fn check_side(name: &str, side: usize, factor: usize) -> Result<usize> {
     Ok(side)
 }
 
-fn read_scheduler(folder: &Path, class: Option<SchedulerClass>) -> Result<SchedulerConfig> {
+fn read_scheduler(folder: &Path, options: &Sd15Options) -> Result<SchedulerConfig> {
     let path = folder.join("scheduler/scheduler_config.json");
-    SchedulerConfig::from_json(&read(&path)?, class).with_context(|| path.display().to_string())
+    let config = SchedulerConfig::from_json(&read(&path)?, options.scheduler)
+        .with_context(|| path.display().to_string())?;
+    Ok(config.overridden(&options.overrides)?)
 }
 
 #[cfg(test)]

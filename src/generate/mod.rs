@@ -14,6 +14,7 @@ pub mod import_layout;
 pub mod noise;
 pub mod philox;
 mod protobuf;
+pub mod sampling_choice;
 pub mod schedulers;
 pub mod sd15;
 pub mod seeds;

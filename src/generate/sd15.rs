@@ -16,7 +16,8 @@ use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
 use super::conditioning::{FixedConditioning, TextCondition};
 pub use super::diffusion::to_pixels;
 use super::diffusion::{Diffusion, images};
-use super::schedulers::SchedulerClass;
+use super::noise::NoiseSource;
+use super::schedulers::{SchedulerClass, SchedulerOverrides};
 use super::{GeneratedImage, ImageGenerator, catalog};
 use crate::models::ClipText;
 use crate::results::Settings;
@@ -35,8 +36,14 @@ pub struct Sd15Options {
     pub height: Option<usize>,
     /// Another scheduler than the checkpoint's.
     pub scheduler: Option<SchedulerClass>,
+    /// What stands above the scheduler's configuration.
+    pub overrides: SchedulerOverrides,
     /// What guidance leads away from.
     pub negative_prompt: String,
+    /// Whose random numbers the noise is made of.
+    pub rng: NoiseSource,
+    /// Preset that settings came from, for the record.
+    pub preset: Option<&'static str>,
 }
 
 impl Default for Sd15Options {
@@ -47,7 +54,10 @@ impl Default for Sd15Options {
             width: None,
             height: None,
             scheduler: None,
+            overrides: SchedulerOverrides::default(),
             negative_prompt: String::new(),
+            rng: NoiseSource::Cpu,
+            preset: None,
         }
     }
 }

@@ -34,6 +34,7 @@ impl Case {
             height: Some(self.height),
             scheduler: Some(SchedulerClass::from_name(&self.scheduler).unwrap()),
             negative_prompt: self.negative_prompt.clone().unwrap_or_default(),
+            ..Default::default()
         }
     }
 }
@@ -55,7 +56,7 @@ fn cases() -> BTreeMap<String, Case> {
     let text = std::fs::read(fixtures().join("sd15-golden/pipelines.json")).unwrap();
     let mut cases: BTreeMap<String, Case> = serde_json::from_slice(&text).unwrap();
     cases.retain(|_, case| SchedulerClass::from_name(&case.scheduler).is_ok());
-    assert!(cases.len() >= 8, "{:?}", cases.keys());
+    assert!(cases.len() >= 9, "{:?}", cases.keys());
     cases
 }
 
