@@ -12,31 +12,14 @@ use super::GeneratedImage;
 use super::checkpoint_folder::read;
 use super::conditioning::Conditioning;
 use super::denoise::{Denoiser, denoise};
-use super::noise::ImageNoise;
-use super::schedulers::{SchedulerClass, SchedulerConfig};
+use super::noise::{ImageNoise, NoiseSource};
+use super::schedulers::SchedulerConfig;
+use super::sd15::Sd15Options;
 use crate::models::{AddedCondition, UNet, VaeDecoder};
 use crate::results::Settings;
 
 /// Largest picture side in pixels: a typing error must not ask for terabytes.
 const MAX_SIDE: usize = 8192;
-
-/// Settings of that half.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DiffusionOptions {
-    /// Denoising steps.
-    pub steps: usize,
-    /// Strength of classifier-free guidance; 1 or less turns it off.
-    pub guidance: f64,
-    /// Width in pixels; `None` takes the checkpoint's own.
-    pub width: Option<usize>,
-    /// Height in pixels; `None` takes the checkpoint's own.
-    pub height: Option<usize>,
-    /// Another scheduler than the checkpoint's.
-    pub scheduler: Option<SchedulerClass>,
-    /// Whether an f16 run decodes in f32 where the autoencoder's configuration has `force_upcast`, as
-    /// diffusers' SDXL pipeline does and its SD1.5 pipeline does not.
-    pub heeds_force_upcast: bool,
-}
 
 /// The half of a pipeline that comes after the text: from noise to pictures, with fixed settings.
 pub struct Diffusion {
@@ -47,6 +30,8 @@ pub struct Diffusion {
     guidance: f64,
     width: usize,
     height: usize,
+    rng: NoiseSource,
+    preset: Option<&'static str>,
     dtype: DType,
     vae_dtype: DType,
     device: Device,
@@ -61,10 +46,23 @@ impl Diffusion {
         folder: &Path,
         dtype: DType,
         device: &Device,
-        options: impl Into<DiffusionOptions>,
+        options: &Sd15Options,
     ) -> Result<Self> {
-        let options = options.into();
-        let scheduler = read_scheduler(folder, options.scheduler)?;
+        Self::load_with_vae(folder, dtype, dtype, device, options)
+    }
+
+    /// As [`Diffusion::load`], with an autoencoder that decodes in `vae_dtype`.
+    ///
+    /// # Errors
+    /// As [`Diffusion::load`].
+    pub fn load_with_vae(
+        folder: &Path,
+        dtype: DType,
+        vae_dtype: DType,
+        device: &Device,
+        options: &Sd15Options,
+    ) -> Result<Self> {
+        let scheduler = read_scheduler(folder, options)?;
         scheduler.scheduler(options.steps)?;
         ensure!(
             !(device.is_cpu() && dtype == DType::BF16),
@@ -72,10 +70,7 @@ impl Diffusion {
         );
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
         let unet = UNet::load(&folder.join("unet"), dtype, device)?;
-        let vae_folder = folder.join("vae");
-        let upcast = options.heeds_force_upcast && VaeDecoder::overflows_f16(&vae_folder)?;
-        let vae_dtype = if upcast && dtype == DType::F16 { DType::F32 } else { dtype };
-        let vae = VaeDecoder::load(&vae_folder, vae_dtype, device)?;
+        let vae = VaeDecoder::load(&folder.join("vae"), vae_dtype, device)?;
         let factor = vae.spatial_factor();
         let own_side = unet.sample_size() * factor;
         Ok(Self {
@@ -86,6 +81,8 @@ impl Diffusion {
             scheduler,
             steps: options.steps,
             guidance: options.guidance,
+            rng: options.rng,
+            preset: options.preset,
             dtype,
             vae_dtype,
             device: device.clone(),
@@ -136,7 +133,7 @@ impl Diffusion {
     pub fn pictures(&self, conditioning: &dyn Conditioning, seeds: &[u64]) -> Result<Tensor> {
         let factor = self.vae.spatial_factor();
         let shape = (self.unet.in_channels(), self.height / factor, self.width / factor);
-        let mut noise = ImageNoise::new(seeds, shape, &self.device);
+        let mut noise = ImageNoise::from_source(self.rng, seeds, shape, &self.device);
         let mut scheduler = self.scheduler.scheduler(self.steps)?;
         let latents =
             denoise(&self.unet, conditioning, scheduler.as_mut(), self.guidance, &mut noise)?;
@@ -157,18 +154,22 @@ impl Diffusion {
 
     /// Every setting of this half that can change a pixel.
     pub fn settings(&self) -> Settings {
-        [
+        let mut settings: Settings = [
             ("width", json!(self.width)),
             ("height", json!(self.height)),
             ("steps", json!(self.steps)),
             ("guidance", json!(self.guidance)),
             ("scheduler", json!(self.scheduler)),
             ("dtype", json!(self.dtype.as_str())),
-            ("rng", json!("cpu")),
+            ("rng", json!(self.rng.to_string())),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+        .collect();
+        if let Some(preset) = self.preset {
+            settings.insert("preset".to_owned(), json!(preset));
+        }
+        settings
     }
 
     /// Digests of the weights, by part.
@@ -240,9 +241,11 @@ fn check_side(name: &str, side: usize, factor: usize) -> Result<usize> {
     Ok(side)
 }
 
-fn read_scheduler(folder: &Path, class: Option<SchedulerClass>) -> Result<SchedulerConfig> {
+fn read_scheduler(folder: &Path, options: &Sd15Options) -> Result<SchedulerConfig> {
     let path = folder.join("scheduler/scheduler_config.json");
-    SchedulerConfig::from_json(&read(&path)?, class).with_context(|| path.display().to_string())
+    let config = SchedulerConfig::from_json(&read(&path)?, options.scheduler)
+        .with_context(|| path.display().to_string())?;
+    Ok(config.overridden(&options.overrides)?)
 }
 
 #[cfg(test)]

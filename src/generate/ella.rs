@@ -118,6 +118,7 @@ impl EllaSd15 {
             files.connector.display(),
             connector.input_width()
         );
+        let negative_prompt = options.negative_prompt.as_deref().unwrap_or_default();
         digests.extend(encoders.digests(&files)?);
         digests.insert("ella".to_owned(), json!(connector.sha256()));
         settings.extend(
@@ -126,12 +127,12 @@ impl EllaSd15 {
                 ("pipeline", json!("StableDiffusionPipeline with ELLA")),
                 ("ella_tokens", json!(tokens)),
                 ("weights", json!(digests)),
-                ("negative_prompt", json!(options.negative_prompt)),
+                ("negative_prompt", json!(negative_prompt)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
         let negative = guided
-            .then(|| encoders.encode(&options.negative_prompt, &connector))
+            .then(|| encoders.encode(negative_prompt, &connector))
             .transpose()
             .context("the negative prompt cannot be encoded")?;
         Ok(Self {

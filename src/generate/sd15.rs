@@ -15,13 +15,15 @@ use super::checkpoint_folder::{self, files_sha256, tokenizer_files};
 use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
 use super::conditioning::{FixedConditioning, TextCondition};
 pub use super::diffusion::to_pixels;
-use super::diffusion::{Diffusion, DiffusionOptions, images};
-use super::schedulers::SchedulerClass;
+use super::diffusion::{Diffusion, images};
+use super::noise::NoiseSource;
+use super::schedulers::{SchedulerClass, SchedulerOverrides};
 use super::{GeneratedImage, ImageGenerator};
 use crate::models::ClipText;
 use crate::results::Settings;
 
-/// How pictures are made; the defaults are those of diffusers' pipeline.
+/// How pictures are made, by this pipeline and by those that share its settings; the defaults are those
+/// of diffusers' `StableDiffusionPipeline`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sd15Options {
     /// Denoising steps.
@@ -34,8 +36,14 @@ pub struct Sd15Options {
     pub height: Option<usize>,
     /// Another scheduler than the checkpoint's.
     pub scheduler: Option<SchedulerClass>,
-    /// What guidance leads away from.
-    pub negative_prompt: String,
+    /// What stands above the scheduler's configuration.
+    pub overrides: SchedulerOverrides,
+    /// What guidance leads away from. `None` is the empty text; for SDXL it is no text at all.
+    pub negative_prompt: Option<String>,
+    /// Whose random numbers the noise is made of.
+    pub rng: NoiseSource,
+    /// Preset that settings came from, for the record.
+    pub preset: Option<&'static str>,
 }
 
 impl Default for Sd15Options {
@@ -46,15 +54,11 @@ impl Default for Sd15Options {
             width: None,
             height: None,
             scheduler: None,
-            negative_prompt: String::new(),
+            overrides: SchedulerOverrides::default(),
+            negative_prompt: None,
+            rng: NoiseSource::Cpu,
+            preset: None,
         }
-    }
-}
-
-impl From<&Sd15Options> for DiffusionOptions {
-    fn from(options: &Sd15Options) -> Self {
-        let &Sd15Options { steps, guidance, width, height, scheduler, .. } = options;
-        Self { steps, guidance, width, height, scheduler, heeds_force_upcast: false }
     }
 }
 
@@ -62,7 +66,7 @@ impl From<&Sd15Options> for DiffusionOptions {
 pub struct Sd15 {
     clip: ClipPrompts,
     diffusion: Diffusion,
-    options: Sd15Options,
+    negative_prompt: String,
     configuration_sha256: String,
     /// The negative prompt, encoded; `None` where guidance is off.
     unconditional: Option<Tensor>,
@@ -84,7 +88,8 @@ impl Sd15 {
         check_folder(folder)?;
         let diffusion = Diffusion::load(folder, dtype, device, &options)?;
         let clip = ClipPrompts::load(folder, dtype, device)?;
-        let (_, negative) = clip.encode(&options.negative_prompt)?;
+        let negative_prompt = options.negative_prompt.unwrap_or_default();
+        let (_, negative) = clip.encode(&negative_prompt)?;
         diffusion.check_context(negative.dim(2)?, "text encoder", folder)?;
         Ok(Self {
             clip,
@@ -92,7 +97,7 @@ impl Sd15 {
             diffusion,
             configuration_sha256: configuration_sha256(folder)?,
             last_prompt: None,
-            options,
+            negative_prompt,
         })
     }
 
@@ -126,7 +131,7 @@ impl ImageGenerator for Sd15 {
                 ("model", json!("sd15")),
                 ("pipeline", json!("StableDiffusionPipeline")),
                 ("weights", json!(weights)),
-                ("negative_prompt", json!(self.options.negative_prompt)),
+                ("negative_prompt", json!(self.negative_prompt)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );

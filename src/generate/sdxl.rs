@@ -14,49 +14,11 @@ use serde_json::json;
 use super::checkpoint_folder::{check_folder, files_sha256, tokenizer_files};
 use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
 use super::conditioning::{AddedConditions, FixedConditioning, TextCondition, WithAdded};
-use super::diffusion::{Diffusion, DiffusionOptions, images};
-use super::schedulers::SchedulerClass;
+use super::diffusion::{Diffusion, images};
+use super::sd15::Sd15Options;
 use super::{GeneratedImage, ImageGenerator};
-use crate::models::{AddedCondition, ClipText, ClipTextWithProjection};
+use crate::models::{AddedCondition, ClipText, ClipTextWithProjection, VaeDecoder};
 use crate::results::Settings;
-
-/// How pictures are made; the defaults are those of diffusers' pipeline.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SdxlOptions {
-    /// Denoising steps.
-    pub steps: usize,
-    /// Strength of classifier-free guidance; 1 or less turns it off.
-    pub guidance: f64,
-    /// Width in pixels; `None` takes the checkpoint's own.
-    pub width: Option<usize>,
-    /// Height in pixels; `None` takes the checkpoint's own.
-    pub height: Option<usize>,
-    /// Another scheduler than the checkpoint's.
-    pub scheduler: Option<SchedulerClass>,
-    /// What guidance leads away from. `None` is zeros in place of a text, where the checkpoint's
-    /// `force_zeros_for_empty_prompt` says so; the empty text is a text, and is encoded.
-    pub negative_prompt: Option<String>,
-}
-
-impl Default for SdxlOptions {
-    fn default() -> Self {
-        Self {
-            steps: 50,
-            guidance: 5.0,
-            width: None,
-            height: None,
-            scheduler: None,
-            negative_prompt: None,
-        }
-    }
-}
-
-impl From<&SdxlOptions> for DiffusionOptions {
-    fn from(options: &SdxlOptions) -> Self {
-        let &SdxlOptions { steps, guidance, width, height, scheduler, .. } = options;
-        Self { steps, guidance, width, height, scheduler, heeds_force_upcast: true }
-    }
-}
 
 /// A text as the UNet takes it.
 #[derive(Debug, Clone)]
@@ -84,8 +46,11 @@ pub struct Sdxl {
 }
 
 impl Sdxl {
-    /// Loads the checkpoint in `folder`. Where the run is f16 and the autoencoder's configuration has
-    /// `force_upcast`, the autoencoder is loaded and run in f32: it overflows f16.
+    /// Loads the checkpoint in `folder`. A negative prompt of `None` is zeros in place of a text, where
+    /// the checkpoint's `force_zeros_for_empty_prompt` says so; the empty text is a text, and is encoded.
+    ///
+    /// Where the run is f16 and the autoencoder's configuration has `force_upcast`, pictures are decoded
+    /// in f32: the published autoencoder overflows f16.
     ///
     /// # Errors
     /// A file is missing or broken, the checkpoint is of another kind, or a setting is impossible.
@@ -93,10 +58,12 @@ impl Sdxl {
         folder: &Path,
         dtype: DType,
         device: &Device,
-        options: SdxlOptions,
+        options: Sd15Options,
     ) -> Result<Self> {
         let index = check_folder(folder, "sdxl", "StableDiffusionXLPipeline")?;
-        let diffusion = Diffusion::load(folder, dtype, device, &options)?;
+        let upcast = dtype == DType::F16 && VaeDecoder::overflows_f16(&folder.join("vae"))?;
+        let vae_dtype = if upcast { DType::F32 } else { dtype };
+        let diffusion = Diffusion::load_with_vae(folder, dtype, vae_dtype, device, &options)?;
         let zeros = index["force_zeros_for_empty_prompt"].as_bool().unwrap_or(true);
         let mut pipeline = Self {
             tokenizer: ClipTokenizer::load(&folder.join("tokenizer"))?,

@@ -7,6 +7,7 @@ mod benchmark;
 mod benchmark_commands;
 mod checkpoints;
 mod clip_tokenizer;
+mod cuda_noise;
 mod ella_models;
 mod ella_pipeline;
 mod ella_tokenizer;
