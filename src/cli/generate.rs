@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use super::ella_args::{self, EllaArgs};
 use super::exit_status::ExitStatus;
 use super::progress::StageProgress;
+use super::sampling_args::{Sampling, SamplingArgs};
 use super::shared_args::{
     BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, open_benchmark, open_run,
 };
@@ -17,8 +18,9 @@ use crate::generate::ImageGenerator;
 use crate::generate::catalog;
 use crate::generate::ella::EllaSd15;
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
-use crate::generate::schedulers::SchedulerClass;
-use crate::generate::sd15::{Sd15, Sd15Options};
+use crate::generate::sampling_choice::SamplingChoice;
+use crate::generate::sd15::Sd15;
+use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
 use crate::generate::shipped_checkpoint;
 use crate::models::device::{describe_device, parse_device, parse_dtype};
@@ -36,33 +38,9 @@ pub struct GenerateOptions {
     /// Images per prompt
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub images: u32,
-    /// Base seed
-    #[arg(long, default_value_t = 0, value_name = "SEED")]
-    pub seed: u64,
-    /// `hashed`: from base seed, item and image number; `sequential`: base seed + image number, the
-    /// same for every item, as diffusers scripts do
-    #[arg(long, value_enum, default_value_t = SeedModeArg::Hashed, hide_possible_values = true, value_name = "MODE")]
-    pub seed_mode: SeedModeArg,
-    /// Denoising steps [default: 50]
-    #[arg(long, value_name = "N")]
-    pub steps: Option<usize>,
-    /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
-    /// ella-sd15 12]
-    #[arg(long, value_name = "NUMBER")]
-    pub guidance: Option<f64>,
-    /// Width in pixels [default: the checkpoint's own]
-    #[arg(long, value_name = "PIXELS")]
-    pub width: Option<usize>,
-    /// Height in pixels [default: the checkpoint's own]
-    #[arg(long, value_name = "PIXELS")]
-    pub height: Option<usize>,
-    /// `pndm`, `ddim`, `dpm++` or `euler`, made from the checkpoint's scheduler configuration
-    /// [default: the checkpoint's own, for ella-sd15 `dpm++`]
-    #[arg(long, value_name = "NAME")]
-    pub scheduler: Option<String>,
-    /// What guidance leads away from
-    #[arg(long, default_value = "", value_name = "TEXT")]
-    pub negative_prompt: String,
+    /// How pictures are sampled.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Images of a prompt made at a time [default: 1 on the processor, 4 on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub batch: Option<u32>,
@@ -81,30 +59,12 @@ impl GenerateOptions {
     }
 }
 
-/// Spelling of [`SeedMode`] on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum SeedModeArg {
-    /// See [`SeedMode::Hashed`].
-    Hashed,
-    /// See [`SeedMode::Sequential`].
-    Sequential,
-}
-
-impl From<SeedModeArg> for SeedMode {
-    fn from(mode: SeedModeArg) -> Self {
-        match mode {
-            SeedModeArg::Hashed => Self::Hashed,
-            SeedModeArg::Sequential => Self::Sequential,
-        }
-    }
-}
-
 /// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --limit 10
-  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --scheduler dpm++ --guidance 12 \\
-      --seed 1001 --seed-mode sequential --out results/sd15-as-ella
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --preset paper \\
+      --out results/sd15-as-ella
   dpg-bench generate --model ella-sd15 --weights stable-diffusion-v1-5 \\
       --ella ella-sd1.5-tsc-t5xl.safetensors --text-encoder flan-t5-xl --seed 1001 --seed-mode sequential
 
@@ -167,6 +127,8 @@ fn status(summary: &GenerationSummary) -> ExitStatus {
 pub struct Loaded {
     generator: Box<dyn ImageGenerator>,
     device: String,
+    seed: u64,
+    seed_mode: SeedMode,
     /// Images made at a time where the user does not say.
     batch: u32,
 }
@@ -194,15 +156,8 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     };
     let device = parse_device(&options.device.device)?;
     let dtype = parse_dtype(&options.device.dtype, &device)?;
-    let scheduler = options.scheduler.as_deref().map(SchedulerClass::from_name).transpose()?;
-    let settings = Sd15Options {
-        steps: options.steps.unwrap_or(model.defaults.steps),
-        guidance: options.guidance.unwrap_or(model.defaults.guidance),
-        width: options.width,
-        height: options.height,
-        scheduler: scheduler.or(model.defaults.scheduler),
-        negative_prompt: options.negative_prompt.clone(),
-    };
+    let Sampling { options: settings, seed, seed_mode } =
+        options.sampling.resolve(model, SamplingChoice::default())?;
     let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
         if model.name == ella_args::MODEL {
             let (ella, files) = (&options.ella, options.ella.files(weights)?);
@@ -211,11 +166,16 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
             return Ok(Box::new(ella));
         }
         options.ella.refuse_for(model.name)?;
+        if model.name == "sdxl" {
+            return Ok(Box::new(Sdxl::load(weights, dtype, &device, settings)?));
+        }
         Ok(Box::new(Sd15::load(weights, dtype, &device, settings)?))
     };
     let generator = pipeline().with_context(|| format!("model {} cannot be loaded", model.name))?;
     Ok(Loaded {
         generator,
+        seed,
+        seed_mode,
         batch: if device.is_cpu() { 1 } else { 4 },
         device: describe_device(&device),
     })
@@ -228,8 +188,8 @@ fn make_images(
     options: &GenerateOptions,
 ) -> anyhow::Result<GenerationSummary> {
     let plan = GenerationPlan {
-        seed: options.seed,
-        seed_mode: options.seed_mode.into(),
+        seed: loaded.seed,
+        seed_mode: loaded.seed_mode,
         batch: options.batch.unwrap_or(loaded.batch),
     };
     let progress = StageProgress::new("generating");

@@ -18,6 +18,7 @@ mod list;
 mod progress;
 mod question_tree;
 mod run;
+mod sampling_args;
 mod score;
 mod shared_args;
 mod show;

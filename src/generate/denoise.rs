@@ -3,12 +3,13 @@
 
 use candle_core::{DType, Tensor};
 
-use super::conditioning::{Conditioning, TextCondition};
+use super::conditioning::{AddedConditions, Conditioning, TextCondition};
 use super::noise::ImageNoise;
 use super::schedulers::Scheduler;
+use crate::models::AddedCondition;
 
 /// A network that predicts the noise (or velocity) in latents `[batch, channels, height, width]` at a
-/// timestep, attending to a context `[batch, tokens, width]`.
+/// timestep, attending to a context `[batch, tokens, width]`, and told `added` beside it where it is SDXL's.
 pub trait Denoiser {
     /// The prediction, of the latents' shape.
     ///
@@ -19,6 +20,7 @@ pub trait Denoiser {
         latents: &Tensor,
         timestep: f64,
         context: &Tensor,
+        added: Option<&AddedCondition>,
     ) -> candle_core::Result<Tensor>;
 }
 
@@ -28,7 +30,11 @@ impl<F: Fn(&Tensor, f64, &Tensor) -> candle_core::Result<Tensor>> Denoiser for F
         latents: &Tensor,
         timestep: f64,
         context: &Tensor,
+        added: Option<&AddedCondition>,
     ) -> candle_core::Result<Tensor> {
+        if added.is_some() {
+            candle_core::bail!("this network takes no pooled text and no sizes")
+        }
         self(latents, timestep, context)
     }
 }
@@ -51,7 +57,8 @@ pub fn denoise(
     for (index, &timestep) in timesteps.iter().enumerate() {
         let shown = scheduler.network_input(index, &latents)?;
         let condition = conditioning.at(timestep)?;
-        let prediction = guided(network, &shown, timestep, &condition, guidance)?;
+        let prediction =
+            guided(network, &shown, timestep, (&condition, conditioning.added()), guidance)?;
         let fresh = scheduler.wants_noise(index).then(|| noise.draw()).transpose()?;
         latents = scheduler.step(index, &latents, &prediction, fresh.as_ref())?;
     }
@@ -62,16 +69,18 @@ fn guided(
     network: &dyn Denoiser,
     latents: &Tensor,
     timestep: f64,
-    condition: &TextCondition,
+    (condition, added): (&TextCondition, Option<&AddedConditions>),
     guidance: f64,
 ) -> candle_core::Result<Tensor> {
     let images = latents.dim(0)?;
-    let predict = |latents: &Tensor, context: &Tensor| {
-        network.predict(latents, timestep, context)?.to_dtype(DType::F32)
+    let predict = |latents: &Tensor, context: &Tensor, added: Option<&AddedCondition>| {
+        network.predict(latents, timestep, context, added)?.to_dtype(DType::F32)
     };
+    let added_conditional = added.map(|added| &added.conditional);
+    let added_unconditional = added.and_then(|added| added.unconditional.as_ref());
     let conditional = repeat(&condition.conditional, images)?;
     let Some(unconditional) = &condition.unconditional else {
-        return predict(latents, &conditional);
+        return predict(latents, &conditional, added_conditional);
     };
     let unconditional = repeat(unconditional, images)?;
     let (without, with) = if unconditional.dims() == conditional.dims() {
@@ -79,12 +88,37 @@ fn guided(
         let both = predict(
             &Tensor::cat(&[latents, latents], 0)?,
             &Tensor::cat(&[&unconditional, &conditional], 0)?,
+            both_halves(added_unconditional, added_conditional, images)?.as_ref(),
         )?;
         (both.narrow(0, 0, images)?, both.narrow(0, images, images)?)
     } else {
-        (predict(latents, &unconditional)?, predict(latents, &conditional)?)
+        (
+            predict(latents, &unconditional, added_unconditional)?,
+            predict(latents, &conditional, added_conditional)?,
+        )
     };
     &without + ((with - &without)? * guidance)?
+}
+
+/// The pooled texts of both halves, one row for each of their `images`; the sizes are the same.
+fn both_halves(
+    unconditional: Option<&AddedCondition>,
+    conditional: Option<&AddedCondition>,
+    images: usize,
+) -> candle_core::Result<Option<AddedCondition>> {
+    let (Some(without), Some(with)) = (unconditional, conditional) else {
+        return Ok(None);
+    };
+    if without.time_ids != with.time_ids {
+        candle_core::bail!("the halves of a picture have the same sizes")
+    }
+    let pooled = Tensor::cat(&[&without.pooled, &with.pooled], 0)?;
+    let rows: Vec<u32> = (0..2 * images).map(|row| u32::from(row >= images)).collect();
+    let rows = Tensor::from_vec(rows, 2 * images, pooled.device())?;
+    Ok(Some(AddedCondition {
+        pooled: pooled.index_select(&rows, 0)?,
+        time_ids: with.time_ids.clone(),
+    }))
 }
 
 /// `[1, tokens, width]` to `[images, tokens, width]`.

@@ -17,9 +17,10 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::checkpoint_folder::files_sha256;
 use super::conditioning::{Conditioning, TextCondition};
 use super::diffusion::{Diffusion, images};
-use super::sd15::{ClipPrompts, Sd15Options, check_folder, configuration_sha256, files_sha256};
+use super::sd15::{ClipPrompts, Sd15Options, check_folder, configuration_sha256};
 use super::t5_tokenizer::{T5Prompt, T5Tokenizer, TOKENIZER_FILES};
 use super::{GeneratedImage, ImageGenerator};
 use crate::models::ella_connector::ProjectedText;
@@ -117,6 +118,7 @@ impl EllaSd15 {
             files.connector.display(),
             connector.input_width()
         );
+        let negative_prompt = options.negative_prompt.as_deref().unwrap_or_default();
         digests.extend(encoders.digests(&files)?);
         digests.insert("ella".to_owned(), json!(connector.sha256()));
         settings.extend(
@@ -125,12 +127,12 @@ impl EllaSd15 {
                 ("pipeline", json!("StableDiffusionPipeline with ELLA")),
                 ("ella_tokens", json!(tokens)),
                 ("weights", json!(digests)),
-                ("negative_prompt", json!(options.negative_prompt)),
+                ("negative_prompt", json!(negative_prompt)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
         let negative = guided
-            .then(|| encoders.encode(&options.negative_prompt, &connector))
+            .then(|| encoders.encode(negative_prompt, &connector))
             .transpose()
             .context("the negative prompt cannot be encoded")?;
         Ok(Self {

@@ -223,7 +223,8 @@ fn texts(settings: &Settings, item: &Item, image: u32, seed: u64) -> Vec<(String
         ("prompt".to_owned(), item.prompt.clone()),
         ("seed".to_owned(), seed.to_string()),
     ];
-    for (name, value) in settings {
+    // What is null is not set: a text would read as the word.
+    for (name, value) in settings.iter().filter(|(_, value)| !value.is_null()) {
         let name = match name.as_str() {
             "seed" => "base_seed",
             "negative_prompt" => "negative prompt",

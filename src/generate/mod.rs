@@ -1,6 +1,7 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
 pub mod catalog;
+pub mod checkpoint_folder;
 pub mod clip_tokenizer;
 pub mod conditioning;
 pub mod denoise;
@@ -12,9 +13,12 @@ pub mod import_error;
 pub mod import_images;
 pub mod import_layout;
 pub mod noise;
+pub mod philox;
 mod protobuf;
+pub mod sampling_choice;
 pub mod schedulers;
 pub mod sd15;
+pub mod sdxl;
 pub mod seeds;
 pub mod sentence_piece;
 pub mod shipped_checkpoint;

@@ -12,6 +12,8 @@ use std::f64::consts::PI;
 
 use candle_core::{Device, Tensor};
 
+use super::philox::CudaGenerator;
+
 const STATE_WORDS: usize = 624;
 const SHIFT: usize = 397;
 /// Numbers in a block of the f32 road.
@@ -66,21 +68,93 @@ impl TorchGenerator {
     }
 }
 
+/// Whose random numbers the noise is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NoiseSource {
+    /// PyTorch's generator on a CPU.
+    #[default]
+    Cpu,
+    /// PyTorch's generator on a CUDA device.
+    Cuda {
+        /// Threads that the device holds at once; `None` for at least as many as an image's latents
+        /// have numbers. See [`CudaGenerator::new`].
+        threads: Option<u64>,
+    },
+}
+
+impl std::str::FromStr for NoiseSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let threads = match text {
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => return Ok(Self::Cuda { threads: None }),
+            other => other.strip_prefix("cuda:").and_then(|threads| threads.parse().ok()),
+        };
+        match threads {
+            Some(threads) if threads >= 256 => Ok(Self::Cuda { threads: Some(threads) }),
+            _ => Err(format!(
+                "`{text}` is no source of noise; use cpu, cuda, or cuda:THREADS with the threads \
+                 that the device holds at once (256 or more)"
+            )),
+        }
+    }
+}
+
+impl std::fmt::Display for NoiseSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda { threads: None } => f.write_str("cuda"),
+            Self::Cuda { threads: Some(threads) } => write!(f, "cuda:{threads}"),
+        }
+    }
+}
+
+/// One image's generator.
+#[derive(Debug, Clone)]
+enum Generator {
+    Cpu(Box<TorchGenerator>),
+    Cuda(CudaGenerator),
+}
+
+impl Generator {
+    fn randn(&mut self, count: usize) -> Vec<f32> {
+        match self {
+            Self::Cpu(generator) => generator.randn(count),
+            Self::Cuda(generator) => generator.randn(count),
+        }
+    }
+}
+
 /// The noise of several images: one generator an image, as diffusers with a list of generators, so
 /// that no image's noise depends on its neighbours.
 #[derive(Debug, Clone)]
 pub struct ImageNoise {
-    generators: Vec<TorchGenerator>,
+    generators: Vec<Generator>,
     /// Channels, height, width.
     shape: (usize, usize, usize),
     device: Device,
 }
 
 impl ImageNoise {
-    /// One image per seed, each `[channels, height, width]`.
+    /// One image per seed, each `[channels, height, width]`, from PyTorch's CPU generator.
     pub fn new(seeds: &[u64], shape: (usize, usize, usize), device: &Device) -> Self {
-        let generators = seeds.iter().map(|&seed| TorchGenerator::new(seed)).collect();
-        Self { generators, shape, device: device.clone() }
+        Self::from_source(NoiseSource::Cpu, seeds, shape, device)
+    }
+
+    /// The same from any source.
+    pub fn from_source(
+        source: NoiseSource,
+        seeds: &[u64],
+        shape: (usize, usize, usize),
+        device: &Device,
+    ) -> Self {
+        let generator = |&seed: &u64| match source {
+            NoiseSource::Cpu => Generator::Cpu(Box::new(TorchGenerator::new(seed))),
+            NoiseSource::Cuda { threads } => Generator::Cuda(CudaGenerator::new(seed, threads)),
+        };
+        Self { generators: seeds.iter().map(generator).collect(), shape, device: device.clone() }
     }
 
     /// The next noise of every image: `[images, channels, height, width]`, f32, made on the CPU and

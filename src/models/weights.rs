@@ -5,51 +5,37 @@
 //! Files are read tensor by tensor, so loading needs no more memory than the network itself.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::{Metadata, TensorInfo};
-use serde::Deserialize;
+use safetensors::tensor::TensorInfo;
 use sha2::{Digest, Sha256};
 
 use super::ModelError;
-
-/// Headers of real checkpoints stay far below; a larger claim means that this is no header.
-const LARGEST_HEADER: u64 = 100_000_000;
+use super::recipe::{LowRank, Recipe, Rows};
+use super::safetensors_file::{Shard, hex};
+use super::weight_files::find_files;
 
 /// The safetensors files of one component.
 #[derive(Debug)]
 pub struct Weights {
     folder: PathBuf,
     shards: Vec<Shard>,
-    /// Which shard holds which tensor.
-    holders: BTreeMap<String, usize>,
+    /// Which shard holds which tensor, and under what name.
+    holders: BTreeMap<String, (usize, String)>,
+    /// What is added to the tensors.
+    recipe: Recipe,
+    /// Files of the additions.
+    extra: BTreeMap<PathBuf, Shard>,
     sha256: String,
     dtype: DType,
     device: Device,
 }
 
-/// One file with its parsed header.
-#[derive(Debug)]
-struct Shard {
-    path: PathBuf,
-    metadata: Metadata,
-    data_start: u64,
-    sha256: String,
-}
-
-/// `*.safetensors.index.json` of a checkpoint in several files.
-#[derive(Deserialize)]
-struct ShardIndex {
-    weight_map: BTreeMap<String, String>,
-}
-
 impl Weights {
     /// Opens the weights called `stem` (`diffusion_pytorch_model` or `model`) in `folder`: one file
-    /// or several with an index, plain or `.fp16.`. Of the two, f16 prefers `.fp16.` and every other
-    /// `dtype` the plain one. Tensors come out as `dtype` on `device`.
+    /// or several with an index, plain or `.fp16.`, or what a [`Recipe`] names. Of the first two, f16
+    /// prefers `.fp16.` and every other `dtype` the plain one. Tensors come out as `dtype` on `device`.
     ///
     /// # Errors
     /// There is no safetensors file, or one is truncated or not in that format.
@@ -59,7 +45,10 @@ impl Weights {
         dtype: DType,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        Self::of_files(folder, &find_files(folder, stem, dtype)?, dtype, device)
+        match Recipe::read(folder, stem)? {
+            Some(recipe) => Self::of_recipe(folder, recipe, dtype, device),
+            None => Self::of_files(folder, &find_files(folder, stem, dtype)?, dtype, device),
+        }
     }
 
     /// Opens the one safetensors file `path`; otherwise as [`Weights::open`].
@@ -82,7 +71,8 @@ impl Weights {
         let mut holders = BTreeMap::new();
         for (number, shard) in shards.iter().enumerate() {
             for tensor in shard.metadata.offset_keys() {
-                if let Some(other) = holders.insert(tensor.clone(), number) {
+                let holder = (number, tensor.clone());
+                if let Some((other, _)) = holders.insert(tensor.clone(), holder) {
                     let other = shards[other].path.display();
                     let reason = format!("tensor `{tensor}` is also in {other}; download again");
                     return Err(ModelError::broken(&shard.path, reason));
@@ -103,14 +93,47 @@ impl Weights {
             folder: folder.to_path_buf(),
             shards,
             holders,
+            recipe: Recipe::default(),
+            extra: BTreeMap::new(),
             sha256,
             dtype,
             device: device.clone(),
         })
     }
 
+    fn of_recipe(
+        folder: &Path,
+        recipe: Recipe,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let mut weights = Self::of_files(folder, &recipe.files, dtype, device)?;
+        if !recipe.names.is_empty() {
+            let stored = std::mem::take(&mut weights.holders);
+            for (own, name) in &recipe.names {
+                if let Some((shard, _)) = stored.get(name) {
+                    weights.holders.insert(own.clone(), (*shard, name.clone()));
+                }
+            }
+        }
+        for path in recipe.extra_files() {
+            weights.extra.insert(path.clone(), Shard::open(path)?);
+        }
+        if !weights.extra.is_empty() {
+            let mut digest = Sha256::new();
+            digest.update(&weights.sha256);
+            for shard in weights.extra.values() {
+                digest.update(&shard.sha256);
+            }
+            digest.update(recipe.described());
+            weights.sha256 = hex(digest);
+        }
+        weights.recipe = recipe;
+        Ok(weights)
+    }
+
     /// SHA-256 of the file, in hex, as model hubs show it; of the files' digests joined in the
-    /// order of their names where there are several.
+    /// order of their names where there are several, or where a recipe adds to them.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
@@ -131,8 +154,9 @@ impl Weights {
     }
 
     fn info(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
-        let shard = &self.shards[*self.holders.get(name)?];
-        Some((shard, shard.metadata.info(name)?))
+        let (shard, stored) = self.holders.get(name)?;
+        let shard = &self.shards[*shard];
+        Some((shard, shard.metadata.info(stored)?))
     }
 
     fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, ModelError> {
@@ -141,157 +165,84 @@ impl Weights {
             let path = if self.shards.len() == 1 { &self.shards[0].path } else { &self.folder };
             return Err(ModelError::MissingTensor { path: path.clone(), tensor: name.into() });
         };
-        if info.shape != expected {
-            return Err(ModelError::WrongShape {
-                path: shard.path.clone(),
-                tensor: name.into(),
-                expected: expected.to_vec(),
-                found: info.shape.clone(),
-            });
-        }
-        let stored = match info.dtype {
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::F64 => DType::F64,
-            other => {
-                let reason = format!("tensor `{name}` is stored as {other:?}, which is no float");
-                return Err(ModelError::broken(&shard.path, reason));
-            }
+        let rows = self.recipe.rows.get(name).map_or(&[][..], Vec::as_slice);
+        let additions = self.recipe.additions.get(name).map_or(&[][..], Vec::as_slice);
+        let tensor = if rows.is_empty() && additions.is_empty() {
+            shard.tensor(name, info, expected)?
+        } else {
+            self.put_together(name, (shard, info), expected, rows, additions)?
         };
-        let bytes = shard.read(info)?;
-        Tensor::from_raw_buffer(&bytes, stored, expected, &Device::Cpu)
-            .and_then(|tensor| tensor.to_dtype(self.dtype))
+        tensor
+            .to_dtype(self.dtype)
             .and_then(|tensor| tensor.to_device(&self.device))
-            .map_err(|source| ModelError::Tensor {
-                path: shard.path.clone(),
-                tensor: name.into(),
-                source: source.into(),
+            .map_err(|source| shard.refused(name, source))
+    }
+
+    /// A tensor with its recipe's rows and products, in f32.
+    fn put_together(
+        &self,
+        name: &str,
+        (shard, info): (&Shard, &TensorInfo),
+        expected: &[usize],
+        rows: &[Rows],
+        additions: &[LowRank],
+    ) -> Result<Tensor, ModelError> {
+        let mut pieces = vec![shard.tensor(name, info, &info.shape)?];
+        for rows in rows {
+            let tensor = self.extra_tensor(&rows.file, &rows.tensor)?;
+            let width = tensor.dims().last().copied().unwrap_or(1).max(1);
+            let count = tensor.elem_count() / width;
+            let matrix = tensor.reshape((count, width));
+            pieces.push(matrix.map_err(|source| shard.refused(name, source))?);
+        }
+        let whole = pieces
+            .iter()
+            .map(|piece| piece.to_dtype(DType::F32))
+            .collect::<candle_core::Result<Vec<_>>>()
+            .and_then(|pieces| Tensor::cat(&pieces, 0))
+            .map_err(|source| shard.refused(name, source))?;
+        if whole.dims() != expected {
+            return Err(shard.wrong_shape(name, expected, whole.dims()));
+        }
+        additions.iter().try_fold(whole, |sum, addition| {
+            let up = self.extra_tensor(&addition.file, &addition.up)?;
+            let down = self.extra_tensor(&addition.file, &addition.down)?;
+            add_product(&sum, &up, &down, addition.scale).map_err(|_| {
+                let (up, down) = (up.dims(), down.dims());
+                let reason = format!(
+                    "`{}` {up:?} and `{}` {down:?} do not multiply to tensor `{name}` {expected:?}; \
+                     was the adapter made for another base model?",
+                    addition.up, addition.down
+                );
+                ModelError::broken(&addition.file, reason)
             })
-    }
-}
-
-impl Shard {
-    /// Reads the header, checks it against the file's length, and takes the digest of the file.
-    fn open(path: &Path) -> Result<Self, ModelError> {
-        let unreadable = |source| ModelError::unreadable(path, source);
-        let broken = |reason: String| ModelError::broken(path, reason);
-        let mut file = File::open(path).map_err(unreadable)?;
-        let length = file.metadata().map_err(unreadable)?.len();
-        let mut size = [0; 8];
-        if length < 8 {
-            return Err(broken(format!("is only {length} bytes long; download it again")));
-        }
-        file.read_exact(&mut size).map_err(unreadable)?;
-        if size == *b"version " {
-            let reason = "is a Git LFS pointer, not the weights; run `git lfs pull` there";
-            return Err(broken(reason.into()));
-        }
-        let header_size = u64::from_le_bytes(size);
-        if header_size > LARGEST_HEADER {
-            let reason = "is not a safetensors file (no sensible header length)";
-            return Err(broken(reason.into()));
-        }
-        let data_start = 8 + header_size;
-        if data_start > length {
-            let reason = format!("is truncated: the header needs {data_start} bytes of {length}");
-            return Err(broken(reason));
-        }
-        let mut header = vec![0; header_size as usize];
-        file.read_exact(&mut header).map_err(unreadable)?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| broken(format!("is not a safetensors file: {error}")))?;
-        let expected = data_start + metadata.data_len() as u64;
-        if expected != length {
-            let state = if expected > length { "is truncated" } else { "has bytes left over" };
-            let reason = format!("{state}: {length} bytes where its header implies {expected}");
-            return Err(broken(format!("{reason}; download it again")));
-        }
-        let mut digest = Sha256::new();
-        digest.update(size);
-        digest.update(&header);
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(unreadable)? {
-                0 => break,
-                count => digest.update(&buffer[..count]),
-            }
-        }
-        Ok(Self { path: path.to_path_buf(), metadata, data_start, sha256: hex(digest) })
-    }
-
-    fn read(&self, info: &TensorInfo) -> Result<Vec<u8>, ModelError> {
-        let unreadable = |source| ModelError::unreadable(&self.path, source);
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        let mut file = File::open(&self.path).map_err(unreadable)?;
-        file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(unreadable)?;
-        file.read_exact(&mut bytes).map_err(unreadable)?;
-        Ok(bytes)
-    }
-}
-
-fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The weight files of the variant that suits `dtype`, in name order.
-fn find_files(folder: &Path, stem: &str, dtype: DType) -> Result<Vec<PathBuf>, ModelError> {
-    let variants = if dtype == DType::F16 { [".fp16", ""] } else { ["", ".fp16"] };
-    for variant in variants {
-        let single = folder.join(format!("{stem}{variant}.safetensors"));
-        if single.is_file() {
-            return Ok(vec![single]);
-        }
-        let indexes = [
-            format!("{stem}{variant}.safetensors.index.json"),
-            // The order of the parts that older versions of diffusers wrote.
-            format!("{stem}.safetensors.index{variant}.json"),
-        ];
-        for index in indexes.map(|name| folder.join(name)) {
-            if index.is_file() {
-                return shard_files(&index);
-            }
-        }
-    }
-    if !folder.is_dir() {
-        return Err(ModelError::broken(folder, "there is no such folder"));
-    }
-    let pickled = ["", ".fp16"]
-        .iter()
-        .flat_map(|variant| {
-            [format!("{stem}{variant}.bin"), format!("pytorch_{stem}{variant}.bin")]
         })
-        .find(|name| folder.join(name).is_file());
-    let reason = match pickled {
-        Some(name) => format!(
-            "holds only {name}, a pickle, which is not read because it can run code; get the \
-             .safetensors files of this model, or convert it with diffusers' save_pretrained"
-        ),
-        None => format!("holds no {stem}.safetensors (nor {stem}.fp16.safetensors, nor an index)"),
+    }
+
+    /// A tensor of an addition's file, as it is stored.
+    fn extra_tensor(&self, file: &Path, name: &str) -> Result<Tensor, ModelError> {
+        let missing =
+            || ModelError::MissingTensor { path: file.to_path_buf(), tensor: name.to_owned() };
+        let shard = self.extra.get(file).ok_or_else(missing)?;
+        let info = shard.metadata.info(name).ok_or_else(missing)?;
+        shard.tensor(name, info, &info.shape)
+    }
+}
+
+/// `sum + scale * up @ down` over matrices, in f32, in the shape of `sum`.
+fn add_product(
+    sum: &Tensor,
+    up: &Tensor,
+    down: &Tensor,
+    scale: f64,
+) -> candle_core::Result<Tensor> {
+    let rank = down.dim(0)?;
+    let matrix = |tensor: &Tensor, rows: usize| {
+        tensor.to_dtype(DType::F32)?.reshape((rows, tensor.elem_count() / rows.max(1)))
     };
-    Err(ModelError::broken(folder, reason))
-}
-
-/// The files that a `*.safetensors.index.json` names, each beside it.
-fn shard_files(index: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let text = std::fs::read(index).map_err(|source| ModelError::unreadable(index, source))?;
-    let parsed: ShardIndex = serde_json::from_slice(&text)
-        .map_err(|error| ModelError::broken(index, format!("is not a shard index: {error}")))?;
-    let mut names: Vec<&String> = parsed.weight_map.values().collect();
-    names.sort();
-    names.dedup();
-    if names.is_empty() {
-        return Err(ModelError::broken(index, "names no files"));
-    }
-    let folder = index.parent().unwrap_or(Path::new(""));
-    names
-        .into_iter()
-        .map(|name| match Path::new(name).file_name() {
-            Some(file) if file == name.as_str() => Ok(folder.join(name)),
-            _ => Err(ModelError::broken(index, format!("names `{name}`, which is no plain file"))),
-        })
-        .collect()
+    let (up, down) = (matrix(up, up.dim(0)?)?, matrix(down, rank)?);
+    let product = up.contiguous()?.matmul(&down.contiguous()?)?;
+    sum + product.affine(scale, 0.0)?.reshape(sum.shape())?
 }
 
 /// Tensors whose names begin with a prefix, as a module of the network sees them.

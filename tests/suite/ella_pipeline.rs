@@ -36,7 +36,7 @@ impl Case {
             width: Some(self.width),
             height: Some(self.height),
             scheduler: Some(SchedulerClass::DpmSolverMultistep),
-            negative_prompt: self.negative_prompt.clone(),
+            negative_prompt: Some(self.negative_prompt.clone()),
         }
     }
 }

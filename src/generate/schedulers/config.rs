@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use super::scheduler_class::SchedulerClass;
+
 /// Why there is no scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchedulerError {
@@ -28,6 +30,11 @@ pub enum SchedulerError {
         /// What can be had.
         supported: String,
     },
+    /// Karras sigmas for a scheduler without them.
+    #[error(
+        "scheduler {0} has no Karras sigmas; leave out --karras, or choose dpm++, euler or unipc"
+    )]
+    NoKarras(&'static str),
     /// A number of steps outside the training schedule.
     #[error(
         "{steps} steps cannot be taken: the scheduler allows 1 to {train_steps}, and fewer where an offset moves its timesteps"
@@ -38,115 +45,6 @@ pub enum SchedulerError {
         /// Steps of the training schedule.
         train_steps: usize,
     },
-}
-
-/// The schedulers, by their names in diffusers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SchedulerClass {
-    /// SD1.5's own: pseudo linear multistep, without Runge-Kutta steps (arXiv 2202.09778).
-    #[serde(rename = "PNDMScheduler")]
-    Pndm,
-    /// Deterministic DDIM, eta 0 (arXiv 2010.02502).
-    #[serde(rename = "DDIMScheduler")]
-    Ddim,
-    /// DPM-Solver++ 2M, midpoint (arXiv 2211.01095).
-    #[serde(rename = "DPMSolverMultistepScheduler")]
-    DpmSolverMultistep,
-    /// Euler's method over sigmas (arXiv 2206.00364), without churn.
-    #[serde(rename = "EulerDiscreteScheduler")]
-    EulerDiscrete,
-}
-
-impl SchedulerClass {
-    const ALL: [Self; 4] = [Self::Pndm, Self::Ddim, Self::DpmSolverMultistep, Self::EulerDiscrete];
-
-    /// Class name in diffusers.
-    pub fn class_name(self) -> &'static str {
-        match self {
-            Self::Pndm => "PNDMScheduler",
-            Self::Ddim => "DDIMScheduler",
-            Self::DpmSolverMultistep => "DPMSolverMultistepScheduler",
-            Self::EulerDiscrete => "EulerDiscreteScheduler",
-        }
-    }
-
-    /// Short name for the command line.
-    pub fn short_name(self) -> &'static str {
-        match self {
-            Self::Pndm => "pndm",
-            Self::Ddim => "ddim",
-            Self::DpmSolverMultistep => "dpm++",
-            Self::EulerDiscrete => "euler",
-        }
-    }
-
-    /// Finds a scheduler by its short name or its class name.
-    ///
-    /// # Errors
-    /// [`SchedulerError::UnknownClass`].
-    pub fn from_name(name: &str) -> Result<Self, SchedulerError> {
-        Self::ALL
-            .into_iter()
-            .find(|class| {
-                class.short_name().eq_ignore_ascii_case(name) || class.class_name() == name
-            })
-            .ok_or_else(|| SchedulerError::UnknownClass(name.to_owned()))
-    }
-
-    /// `pndm, ddim, ...`.
-    pub fn names() -> String {
-        Self::ALL.map(Self::short_name).join(", ")
-    }
-
-    /// Options that change the arithmetic and have one supported value: key, what diffusers takes
-    /// where the JSON is silent, what is supported (`null` = not set).
-    fn fixed_options(self) -> Vec<(&'static str, Value, Value)> {
-        let off = |keys: &[&'static str]| -> Vec<_> {
-            keys.iter().map(|&key| (key, Value::from(false), Value::from(false))).collect()
-        };
-        let mut options = vec![("trained_betas", Value::Null, Value::Null)];
-        match self {
-            Self::Pndm => options.push(("skip_prk_steps", false.into(), true.into())),
-            Self::Ddim => {
-                options.push(("clip_sample", true.into(), false.into()));
-                options.extend(off(&["thresholding", "rescale_betas_zero_snr"]));
-            }
-            Self::DpmSolverMultistep => {
-                options.extend(off(&[
-                    "thresholding",
-                    "use_karras_sigmas",
-                    "use_exponential_sigmas",
-                    "use_beta_sigmas",
-                    "use_lu_lambdas",
-                    "use_flow_sigmas",
-                    "use_dynamic_shifting",
-                    "rescale_betas_zero_snr",
-                ]));
-                options.extend([
-                    ("solver_order", 2.into(), 2.into()),
-                    ("algorithm_type", "dpmsolver++".into(), "dpmsolver++".into()),
-                    ("solver_type", "midpoint".into(), "midpoint".into()),
-                    ("final_sigmas_type", "zero".into(), "zero".into()),
-                    ("lambda_min_clipped", Value::Null, Value::Null),
-                    ("variance_type", Value::Null, Value::Null),
-                ]);
-            }
-            Self::EulerDiscrete => {
-                options.extend(off(&[
-                    "use_karras_sigmas",
-                    "use_exponential_sigmas",
-                    "use_beta_sigmas",
-                    "rescale_betas_zero_snr",
-                ]));
-                options.extend([
-                    ("interpolation_type", "linear".into(), "linear".into()),
-                    ("timestep_type", "discrete".into(), "discrete".into()),
-                    ("final_sigmas_type", "zero".into(), "zero".into()),
-                ]);
-            }
-        }
-        options
-    }
 }
 
 /// How the betas run from start to end.
@@ -181,6 +79,17 @@ pub enum Prediction {
     VPrediction,
 }
 
+/// What stands above a checkpoint's scheduler configuration; `None` leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SchedulerOverrides {
+    /// Spread of the timesteps.
+    pub spacing: Option<Spacing>,
+    /// Karras sigmas.
+    pub karras: Option<bool>,
+    /// What the network predicts.
+    pub prediction: Option<Prediction>,
+}
+
 /// A scheduler's resolved settings; they stand in the manifest of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SchedulerConfig {
@@ -200,6 +109,10 @@ pub struct SchedulerConfig {
     pub steps_offset: usize,
     /// What the network predicts.
     pub prediction_type: Prediction,
+    /// DPM-Solver++, Euler and UniPC: whether the sigmas are even in their seventh root
+    /// (arXiv 2206.00364).
+    #[serde(default)]
+    pub use_karras_sigmas: bool,
     /// PNDM and DDIM: whether the last step ends at alpha 1 or at the first training alpha.
     pub set_alpha_to_one: bool,
 }
@@ -220,7 +133,15 @@ impl SchedulerConfig {
                 SchedulerClass::from_name(name)?
             }
         };
-        let reader = Reader { class, options };
+        let mut reader = Reader { class, options };
+        // Each solver reads the others' names for its own.
+        if let Some(Value::String(solver)) = reader.options.get_mut("solver_type")
+            && let Some((own, foreign)) = class.solver_names()
+            && foreign.contains(&solver.as_str())
+        {
+            *solver = own.to_owned();
+        }
+        let reader = reader;
         for (key, default, supported) in class.fixed_options() {
             let value = reader.options.get(key).unwrap_or(&default);
             if *value != supported {
@@ -229,7 +150,10 @@ impl SchedulerConfig {
         }
         let default_spacing = match class {
             SchedulerClass::Pndm | SchedulerClass::Ddim => Spacing::Leading,
-            SchedulerClass::DpmSolverMultistep | SchedulerClass::EulerDiscrete => Spacing::Linspace,
+            SchedulerClass::DpmSolverMultistep
+            | SchedulerClass::EulerDiscrete
+            | SchedulerClass::EulerAncestral
+            | SchedulerClass::UniPc => Spacing::Linspace,
         };
         let config = Self {
             class,
@@ -252,6 +176,8 @@ impl SchedulerConfig {
                 Prediction::Epsilon,
                 "epsilon, v_prediction",
             )?,
+            use_karras_sigmas: class.knows_karras_sigmas()
+                && reader.read("use_karras_sigmas", false, "true, false")?,
             set_alpha_to_one: reader.read(
                 "set_alpha_to_one",
                 class == SchedulerClass::Ddim,
@@ -260,6 +186,22 @@ impl SchedulerConfig {
         };
         config.check_ranges(&reader)?;
         Ok(config)
+    }
+
+    /// The same with what the user wants otherwise.
+    ///
+    /// # Errors
+    /// Karras sigmas for a scheduler that has none.
+    pub fn overridden(self, wanted: &SchedulerOverrides) -> Result<Self, SchedulerError> {
+        if wanted.karras == Some(true) && !self.class.knows_karras_sigmas() {
+            return Err(SchedulerError::NoKarras(self.class.short_name()));
+        }
+        Ok(Self {
+            timestep_spacing: wanted.spacing.unwrap_or(self.timestep_spacing),
+            prediction_type: wanted.prediction.unwrap_or(self.prediction_type),
+            use_karras_sigmas: wanted.karras.unwrap_or(self.use_karras_sigmas),
+            ..self
+        })
     }
 
     fn check_ranges(&self, reader: &Reader) -> Result<(), SchedulerError> {

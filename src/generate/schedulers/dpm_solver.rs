@@ -4,9 +4,9 @@
 
 use candle_core::Tensor;
 
-use super::config::{Prediction, SchedulerConfig, Spacing};
-use super::noise_schedule::{NoiseSchedule, leading, numpy_linspace, trailing};
-use super::{Scheduler, check_order, combine};
+use super::config::{Prediction, SchedulerConfig};
+use super::noise_schedule::SigmaWalk;
+use super::{Scheduler, check_order, clean_picture, combine, shares};
 
 #[derive(Debug)]
 pub(super) struct DpmSolver {
@@ -21,33 +21,9 @@ pub(super) struct DpmSolver {
 
 impl DpmSolver {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        let timesteps = timesteps(config, steps);
-        let schedule = NoiseSchedule::new(config);
-        let sigmas = timesteps.iter().map(|&step| schedule.sigma(step)).chain([0.0]).collect();
+        let SigmaWalk { timesteps, sigmas } = SigmaWalk::of_solver(config, steps);
         Self { timesteps, sigmas, prediction: config.prediction_type, next: 0, before: None }
     }
-}
-
-/// One more timestep than asked for is laid out, and the last of them, the cleanest, left away.
-fn timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
-    let mut ascending = match config.timestep_spacing {
-        Spacing::Trailing => return trailing(config, steps),
-        Spacing::Leading => leading(config, steps + 1, steps + 1),
-        Spacing::Linspace => {
-            let mut even = numpy_linspace((config.train_steps - 1) as f64, steps + 1);
-            even.iter_mut().for_each(|step| *step = step.round_ties_even());
-            even
-        }
-    };
-    ascending.remove(0);
-    ascending.reverse();
-    ascending
-}
-
-/// Shares of picture and noise at a sigma: `1 / sqrt(sigma^2 + 1)` and that times sigma.
-fn shares(sigma: f64) -> (f64, f64) {
-    let signal = 1.0 / (sigma * sigma + 1.0).sqrt();
-    (signal, sigma * signal)
 }
 
 impl Scheduler for DpmSolver {
@@ -67,10 +43,7 @@ impl Scheduler for DpmSolver {
             self.before = None;
         }
         let (signal, noise) = shares(self.sigmas[index]);
-        let clean = match self.prediction {
-            Prediction::Epsilon => combine(1.0 / signal, latents, -noise / signal, prediction)?,
-            Prediction::VPrediction => combine(signal, latents, -noise, prediction)?,
-        };
+        let clean = clean_picture(self.prediction, (signal, noise), latents, prediction)?;
         let (signal_after, noise_after) = shares(self.sigmas[index + 1]);
         // lambda = ln(signal / noise) = -ln sigma; h is its growth over the step, so that exp(-h) is
         // the quotient of the sigmas, and 0 at the last step.

@@ -5,7 +5,7 @@
 use candle_core::Tensor;
 
 use super::config::{Prediction, SchedulerConfig, Spacing};
-use super::noise_schedule::{NoiseSchedule, leading, numpy_linspace, trailing};
+use super::noise_schedule::SigmaWalk;
 use super::{Scheduler, check_order, combine};
 
 #[derive(Debug)]
@@ -19,27 +19,31 @@ pub(super) struct Euler {
 
 impl Euler {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        let mut timesteps = match config.timestep_spacing {
-            // Not rounded to whole numbers, but to f32.
-            Spacing::Linspace => numpy_linspace((config.train_steps - 1) as f64, steps)
-                .iter()
-                .map(|&step| f64::from(step as f32))
-                .collect(),
-            Spacing::Leading => leading(config, steps, steps),
-            Spacing::Trailing => trailing(config, steps),
-        };
-        if config.timestep_spacing != Spacing::Trailing {
-            timesteps.reverse();
-        }
-        let schedule = NoiseSchedule::new(config);
-        let sigmas: Vec<f64> =
-            timesteps.iter().map(|&step| schedule.sigma(step)).chain([0.0]).collect();
-        let largest = sigmas.iter().copied().fold(0.0, f64::max);
-        let initial_noise_scale = match config.timestep_spacing {
-            Spacing::Linspace | Spacing::Trailing => largest,
-            Spacing::Leading => (largest * largest + 1.0).sqrt(),
-        };
+        let SigmaWalk { timesteps, sigmas } = SigmaWalk::of_euler(config, steps);
+        let initial_noise_scale = initial_noise_scale(config, &sigmas);
         Self { timesteps, sigmas, prediction: config.prediction_type, initial_noise_scale }
+    }
+}
+
+/// Standard deviation of the first latents: the largest sigma, with the picture's own variance where
+/// the walk does not start at the end of the training schedule.
+pub(super) fn initial_noise_scale(config: &SchedulerConfig, sigmas: &[f64]) -> f64 {
+    let largest = sigmas.iter().copied().fold(0.0, f64::max);
+    match config.timestep_spacing {
+        Spacing::Linspace | Spacing::Trailing => largest,
+        Spacing::Leading => (largest * largest + 1.0).sqrt(),
+    }
+}
+
+/// Share of latents and share of the prediction in the slope that Euler's step follows.
+pub(super) fn slope(prediction: Prediction, sigma: f64) -> (f64, f64) {
+    match prediction {
+        // The prediction is the slope.
+        Prediction::Epsilon => (0.0, 1.0),
+        Prediction::VPrediction => {
+            let total = sigma * sigma + 1.0;
+            (sigma / total, 1.0 / total.sqrt())
+        }
     }
 }
 
@@ -68,13 +72,7 @@ impl Scheduler for Euler {
         check_order(index, index, self.timesteps.len())?;
         let sigma = self.sigmas[index];
         let down = self.sigmas[index + 1] - sigma;
-        match self.prediction {
-            // The prediction is the slope.
-            Prediction::Epsilon => combine(1.0, latents, down, prediction),
-            Prediction::VPrediction => {
-                let total = sigma * sigma + 1.0;
-                combine(1.0 + down * sigma / total, latents, down / total.sqrt(), prediction)
-            }
-        }
+        let (of_latents, of_prediction) = slope(self.prediction, sigma);
+        combine(1.0 + down * of_latents, latents, down * of_prediction, prediction)
     }
 }

@@ -13,10 +13,14 @@ pub mod config;
 mod ddim;
 mod dpm_solver;
 mod euler;
+mod euler_ancestral;
 pub mod noise_schedule;
 mod pndm;
+mod scheduler_class;
+mod unipc;
 
-pub use config::{SchedulerClass, SchedulerConfig, SchedulerError};
+use config::Prediction;
+pub use config::{SchedulerClass, SchedulerConfig, SchedulerError, SchedulerOverrides};
 
 /// Walks latents from noise to a picture, one step per call of the network.
 pub trait Scheduler {
@@ -70,13 +74,21 @@ impl SchedulerConfig {
             SchedulerClass::Ddim => Box::new(ddim::Ddim::new(self, steps)),
             SchedulerClass::DpmSolverMultistep => Box::new(dpm_solver::DpmSolver::new(self, steps)),
             SchedulerClass::EulerDiscrete => Box::new(euler::Euler::new(self, steps)),
+            SchedulerClass::EulerAncestral => {
+                Box::new(euler_ancestral::EulerAncestral::new(self, steps))
+            }
+            SchedulerClass::UniPc => Box::new(unipc::UniPc::new(self, steps)),
         };
         let timesteps = scheduler.timesteps();
         // An offset can push the first timestep past the end of the training schedule, and rounding
-        // can push two together, which a multistep method divides by.
+        // can push two together, which a multistep method divides by. Karras sigmas stay apart; there
+        // diffusers only misses its start where the first two timesteps are one.
         let leaves = timesteps.iter().any(|&step| step > (self.train_steps - 1) as f64);
-        let stands = self.class == SchedulerClass::DpmSolverMultistep
-            && timesteps.is_sorted_by(|before, after| before > after).not();
+        let compared =
+            if self.use_karras_sigmas { timesteps.len().min(2) } else { timesteps.len() };
+        let stands =
+            matches!(self.class, SchedulerClass::DpmSolverMultistep | SchedulerClass::UniPc)
+                && timesteps[..compared].is_sorted_by(|before, after| before > after).not();
         if leaves || stands {
             return Err(SchedulerError::TooManySteps { steps, train_steps: self.train_steps });
         }
@@ -98,4 +110,24 @@ fn check_order(index: usize, expected: usize, steps: usize) -> candle_core::Resu
 /// `a * x + b * y`.
 fn combine(a: f64, x: &Tensor, b: f64, y: &Tensor) -> candle_core::Result<Tensor> {
     x.affine(a, 0.0)? + y.affine(b, 0.0)?
+}
+
+/// Shares of picture and noise at a sigma: `1 / sqrt(sigma^2 + 1)` and that times sigma.
+fn shares(sigma: f64) -> (f64, f64) {
+    let signal = 1.0 / (sigma * sigma + 1.0).sqrt();
+    (signal, sigma * signal)
+}
+
+/// The picture without noise that a prediction implies, with the shares of picture and noise in
+/// `latents`.
+fn clean_picture(
+    kind: Prediction,
+    (signal, noise): (f64, f64),
+    latents: &Tensor,
+    prediction: &Tensor,
+) -> candle_core::Result<Tensor> {
+    match kind {
+        Prediction::Epsilon => combine(1.0 / signal, latents, -noise / signal, prediction),
+        Prediction::VPrediction => combine(signal, latents, -noise, prediction),
+    }
 }

@@ -57,6 +57,108 @@ impl NoiseSchedule {
         let (low, high) = (at(below), at(below + 1));
         f64::from(((high - low) * (timestep - below as f64) + low) as f32)
     }
+
+    /// The timesteps at which the training schedule has these sigmas, between training timesteps by
+    /// linear interpolation of the logarithm.
+    fn timesteps_at(&self, sigmas: &[f64]) -> Vec<f64> {
+        let logs: Vec<f32> =
+            (0..self.alphas.len()).map(|step| self.sigma(step as f64).ln() as f32).collect();
+        let at = |sigma: &f64| {
+            let log = sigma.max(1e-10).ln();
+            // The logarithms ascend.
+            let not_above = logs.partition_point(|&one| f64::from(one) <= log);
+            let below = not_above.saturating_sub(1).min(logs.len() - 2);
+            let (low, high) = (logs[below], logs[below + 1]);
+            let share = (f64::from(low) - log) / f64::from(low - high);
+            let share = share.clamp(0.0, 1.0);
+            (1.0 - share) * below as f64 + share * (below + 1) as f64
+        };
+        sigmas.iter().map(at).collect()
+    }
+}
+
+/// Timesteps and sigmas of one walk, for the schedulers that step from sigma to sigma.
+#[derive(Debug)]
+pub(super) struct SigmaWalk {
+    /// What the network is told.
+    pub(super) timesteps: Vec<f64>,
+    /// One more than timesteps, f32 values; the last is 0.
+    pub(super) sigmas: Vec<f64>,
+}
+
+impl SigmaWalk {
+    /// As `EulerDiscreteScheduler` and its ancestral sibling lay it out: timesteps may lie between
+    /// training timesteps.
+    pub(super) fn of_euler(config: &SchedulerConfig, steps: usize) -> Self {
+        let mut timesteps = match config.timestep_spacing {
+            // Not rounded to whole numbers, but to f32.
+            Spacing::Linspace => numpy_linspace((config.train_steps - 1) as f64, steps)
+                .iter()
+                .map(|&step| f64::from(step as f32))
+                .collect(),
+            Spacing::Leading => leading(config, steps, steps),
+            Spacing::Trailing => trailing(config, steps),
+        };
+        if config.timestep_spacing != Spacing::Trailing {
+            timesteps.reverse();
+        }
+        let schedule = NoiseSchedule::new(config);
+        let ends = timesteps.first().zip(timesteps.last());
+        if let (true, Some((&first, &last))) = (config.use_karras_sigmas, ends) {
+            // Between the ends of this very walk, so that the spacing still matters.
+            let sigmas = karras(schedule.sigma(first), schedule.sigma(last), steps);
+            let timesteps =
+                schedule.timesteps_at(&sigmas).iter().map(|&t| f64::from(t as f32)).collect();
+            return Self::new(timesteps, &sigmas);
+        }
+        let sigmas: Vec<f64> = timesteps.iter().map(|&step| schedule.sigma(step)).collect();
+        Self::new(timesteps, &sigmas)
+    }
+
+    /// As `DPMSolverMultistepScheduler` and `UniPCMultistepScheduler` lay it out: timesteps are whole,
+    /// and one more than asked for is laid out, of which the cleanest is left away.
+    pub(super) fn of_solver(config: &SchedulerConfig, steps: usize) -> Self {
+        let schedule = NoiseSchedule::new(config);
+        if config.use_karras_sigmas {
+            // Between the ends of the training schedule, whatever the spacing.
+            let (largest, smallest) =
+                (schedule.sigma((config.train_steps - 1) as f64), schedule.sigma(0.0));
+            let sigmas = karras(largest, smallest, steps);
+            let timesteps =
+                schedule.timesteps_at(&sigmas).iter().map(|t| t.round_ties_even()).collect();
+            return Self::new(timesteps, &sigmas);
+        }
+        let timesteps = match config.timestep_spacing {
+            Spacing::Trailing => trailing(config, steps),
+            spacing => {
+                let mut ascending = if spacing == Spacing::Leading {
+                    leading(config, steps + 1, steps + 1)
+                } else {
+                    let mut even = numpy_linspace((config.train_steps - 1) as f64, steps + 1);
+                    even.iter_mut().for_each(|step| *step = step.round_ties_even());
+                    even
+                };
+                ascending.remove(0);
+                ascending.reverse();
+                ascending
+            }
+        };
+        let sigmas: Vec<f64> = timesteps.iter().map(|&step| schedule.sigma(step)).collect();
+        Self::new(timesteps, &sigmas)
+    }
+
+    fn new(timesteps: Vec<f64>, sigmas: &[f64]) -> Self {
+        let sigmas = sigmas.iter().map(|&sigma| f64::from(sigma as f32)).chain([0.0]).collect();
+        Self { timesteps, sigmas }
+    }
+}
+
+/// Sigmas from `largest` to `smallest`, even in their seventh root (arXiv 2206.00364, formula 5).
+fn karras(largest: f64, smallest: f64, steps: usize) -> Vec<f64> {
+    const RHO: f64 = 7.0;
+    let (high, low) = (largest.powf(1.0 / RHO), smallest.powf(1.0 / RHO));
+    let at = |share: f64| (high + share * (low - high)).powf(RHO);
+    numpy_linspace(1.0, steps).into_iter().map(at).collect()
 }
 
 /// `torch.linspace` in f32 on a CPU: counted from the nearer end, product and sum fused.

@@ -1,0 +1,192 @@
+//! In: the flags of sampling. Out: every value resolved: flags stand above a model file, that above a
+//! preset, that above the model's own defaults.
+
+use super::say;
+use crate::generate::catalog::CatalogModel;
+use crate::generate::noise::NoiseSource;
+use crate::generate::sampling_choice::{Preset, SamplingChoice, preset};
+use crate::generate::schedulers::SchedulerClass;
+use crate::generate::schedulers::config::{Prediction, Spacing};
+use crate::generate::sd15::Sd15Options;
+use crate::generate::seeds::SeedMode;
+
+/// How pictures are sampled.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SamplingArgs {
+    /// Settings under one name, which other flags stand above; `paper`: 512 x 512, DPM-Solver++ 50 steps
+    /// linspace, guidance 12, sequential seeds from 1001, as in ELLA's paper
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Base seed [default: 0]
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// `hashed`: from base seed, item and image number; `sequential`: base seed + image number, the
+    /// same for every item, as diffusers scripts do [default: hashed]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE")]
+    pub seed_mode: Option<SeedModeArg>,
+    /// Whose random numbers: `cpu`, PyTorch's generator on a processor; `cuda`, that on a GPU;
+    /// `cuda:THREADS`, on a GPU that holds fewer threads than an image's latents have numbers
+    /// [default: cpu]
+    #[arg(long, value_name = "SOURCE")]
+    pub rng: Option<NoiseSource>,
+    /// Denoising steps [default: 50]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
+    /// sdxl 5, for ella-sd15 12]
+    #[arg(long, value_name = "NUMBER")]
+    pub guidance: Option<f64>,
+    /// Width in pixels [default: the checkpoint's own]
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<usize>,
+    /// Height in pixels [default: the checkpoint's own]
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<usize>,
+    /// `pndm`, `ddim`, `dpm++`, `euler`, `euler-a` or `unipc`, made from the checkpoint's scheduler
+    /// configuration [default: the checkpoint's own, for ella-sd15 `dpm++`]
+    #[arg(long, value_name = "NAME")]
+    pub scheduler: Option<String>,
+    /// How the timesteps are spread: `linspace`, `leading` or `trailing` [default: the scheduler
+    /// configuration's]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "NAME")]
+    pub spacing: Option<SpacingArg>,
+    /// Karras sigmas, for dpm++, euler and unipc; `--karras false` where the configuration has them
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub karras: Option<bool>,
+    /// What the network predicts: `epsilon` or `v` [default: the scheduler configuration's]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "WHAT")]
+    pub prediction: Option<PredictionArg>,
+    /// What guidance leads away from [default: the empty text, which is encoded; for sdxl no text but
+    /// zeros, where its checkpoint says so]
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
+}
+
+/// Spelling of [`SeedMode`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SeedModeArg {
+    /// See [`SeedMode::Hashed`].
+    Hashed,
+    /// See [`SeedMode::Sequential`].
+    Sequential,
+}
+
+impl From<SeedModeArg> for SeedMode {
+    fn from(mode: SeedModeArg) -> Self {
+        match mode {
+            SeedModeArg::Hashed => Self::Hashed,
+            SeedModeArg::Sequential => Self::Sequential,
+        }
+    }
+}
+
+/// Spelling of [`Spacing`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SpacingArg {
+    /// See [`Spacing::Linspace`].
+    Linspace,
+    /// See [`Spacing::Leading`].
+    Leading,
+    /// See [`Spacing::Trailing`].
+    Trailing,
+}
+
+impl From<SpacingArg> for Spacing {
+    fn from(spacing: SpacingArg) -> Self {
+        match spacing {
+            SpacingArg::Linspace => Self::Linspace,
+            SpacingArg::Leading => Self::Leading,
+            SpacingArg::Trailing => Self::Trailing,
+        }
+    }
+}
+
+/// Spelling of [`Prediction`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PredictionArg {
+    /// See [`Prediction::Epsilon`].
+    Epsilon,
+    /// See [`Prediction::VPrediction`].
+    #[value(alias = "v_prediction")]
+    V,
+}
+
+impl From<PredictionArg> for Prediction {
+    fn from(prediction: PredictionArg) -> Self {
+        match prediction {
+            PredictionArg::Epsilon => Self::Epsilon,
+            PredictionArg::V => Self::VPrediction,
+        }
+    }
+}
+
+/// Every value of a run's sampling.
+#[derive(Debug, Clone)]
+pub struct Sampling {
+    /// What the pipeline takes.
+    pub options: Sd15Options,
+    /// Base seed.
+    pub seed: u64,
+    /// How an image's seed follows from it.
+    pub seed_mode: SeedMode,
+}
+
+impl SamplingArgs {
+    fn choice(&self) -> anyhow::Result<SamplingChoice> {
+        Ok(SamplingChoice {
+            steps: self.steps,
+            guidance: self.guidance,
+            width: self.width,
+            height: self.height,
+            scheduler: self.scheduler.as_deref().map(SchedulerClass::from_name).transpose()?,
+            spacing: self.spacing.map(Into::into),
+            karras: self.karras,
+            prediction: self.prediction.map(Into::into),
+            negative_prompt: self.negative_prompt.clone(),
+            seed: self.seed,
+            seed_mode: self.seed_mode.map(Into::into),
+            rng: self.rng,
+        })
+    }
+
+    /// Resolves every value for `model`; `file` is what a model file states. Says which values stand
+    /// above a preset's.
+    ///
+    /// # Errors
+    /// A scheduler or a preset is unknown.
+    pub fn resolve(&self, model: &CatalogModel, file: SamplingChoice) -> anyhow::Result<Sampling> {
+        let stated = self.choice()?.or(file);
+        let preset = self.preset.as_deref().map(preset).transpose()?;
+        if let Some(preset) = &preset {
+            tell_conflicts(preset, &stated);
+        }
+        let name = preset.as_ref().map(|preset| preset.name);
+        let choice = stated.or(preset.map(|preset| preset.choice).unwrap_or_default());
+        Ok(Sampling {
+            seed: choice.seed.unwrap_or_default(),
+            seed_mode: choice.seed_mode.unwrap_or_default(),
+            options: Sd15Options {
+                steps: choice.steps.unwrap_or(model.defaults.steps),
+                guidance: choice.guidance.unwrap_or(model.defaults.guidance),
+                width: choice.width,
+                height: choice.height,
+                scheduler: choice.scheduler.or(model.defaults.scheduler),
+                overrides: choice.scheduler_overrides(),
+                negative_prompt: choice.negative_prompt,
+                rng: choice.rng.unwrap_or_default(),
+                preset: name,
+            },
+        })
+    }
+}
+
+fn tell_conflicts(preset: &Preset, stated: &SamplingChoice) {
+    let conflicts = stated.conflicts(&preset.choice);
+    if !conflicts.is_empty() {
+        say(&format!(
+            "note: {} stated otherwise than in preset {}, which this run therefore is not",
+            conflicts.join(", "),
+            preset.name
+        ));
+    }
+}

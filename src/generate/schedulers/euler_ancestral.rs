@@ -1,0 +1,73 @@
+//! In: predictions at descending timesteps, and fresh noise at each. Out: latents, in units where the
+//! noise has standard deviation sigma, after each ancestral step: Euler's method to below the next
+//! sigma, then noise up to it, as `EulerAncestralDiscreteScheduler`.
+
+use candle_core::Tensor;
+
+use super::config::{Prediction, SchedulerConfig};
+use super::euler::{initial_noise_scale, slope};
+use super::noise_schedule::SigmaWalk;
+use super::{Scheduler, check_order, combine};
+
+#[derive(Debug)]
+pub(super) struct EulerAncestral {
+    timesteps: Vec<f64>,
+    /// One more than timesteps; the last is 0.
+    sigmas: Vec<f64>,
+    prediction: Prediction,
+    initial_noise_scale: f64,
+}
+
+impl EulerAncestral {
+    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
+        let SigmaWalk { timesteps, sigmas } = SigmaWalk::of_euler(config, steps);
+        let initial_noise_scale = initial_noise_scale(config, &sigmas);
+        Self { timesteps, sigmas, prediction: config.prediction_type, initial_noise_scale }
+    }
+}
+
+impl Scheduler for EulerAncestral {
+    fn timesteps(&self) -> &[f64] {
+        &self.timesteps
+    }
+
+    fn initial_noise_scale(&self) -> f64 {
+        self.initial_noise_scale
+    }
+
+    fn network_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
+        check_order(index, index, self.timesteps.len())?;
+        latents.affine(1.0 / (self.sigmas[index].powi(2) + 1.0).sqrt(), 0.0)
+    }
+
+    /// At every step but the last, which ends without noise; diffusers draws there too and multiplies
+    /// by zero.
+    fn wants_noise(&self, index: usize) -> bool {
+        index + 1 < self.timesteps.len()
+    }
+
+    fn step(
+        &mut self,
+        index: usize,
+        latents: &Tensor,
+        prediction: &Tensor,
+        noise: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        // No history: any order will do.
+        check_order(index, index, self.timesteps.len())?;
+        let (sigma, sigma_after) = (self.sigmas[index], self.sigmas[index + 1]);
+        let quotient = (sigma_after / sigma).powi(2);
+        // Squares of the two add up to the square of the next sigma.
+        let fresh = sigma_after * (1.0 - quotient).sqrt();
+        let down = sigma_after * quotient.sqrt() - sigma;
+        let (of_latents, of_prediction) = slope(self.prediction, sigma);
+        let after = combine(1.0 + down * of_latents, latents, down * of_prediction, prediction)?;
+        match noise {
+            Some(noise) => after + noise.affine(fresh, 0.0)?,
+            None if self.wants_noise(index) => {
+                candle_core::bail!("scheduler step {index} needs fresh noise")
+            }
+            None => Ok(after),
+        }
+    }
+}

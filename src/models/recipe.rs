@@ -1,0 +1,102 @@
+//! In: `<stem>.safetensors.recipe.json` of a component's folder. Out: where its tensors really lie and
+//! what is added to them, for `weights`. Who writes it, and why, is left to `generate`.
+//!
+//! So a checkpoint in another layout, a replaced part or a low-rank adapter loads like any folder, and
+//! no network knows of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::ModelError;
+
+/// How a component's weights are put together.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Safetensors files that hold the tensors.
+    pub files: Vec<PathBuf>,
+    /// The network's names of the tensors with those in the files; empty where they are the same.
+    pub names: BTreeMap<String, String>,
+    /// Low-rank products that are added to a tensor, by the network's names.
+    pub additions: BTreeMap<String, Vec<LowRank>>,
+    /// Rows that are put below a matrix, by the network's names, in order.
+    pub rows: BTreeMap<String, Vec<Rows>>,
+}
+
+/// `scale * up @ down`, each taken as a matrix: `up` [out, rank, ...], `down` [rank, in, ...].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LowRank {
+    /// The adapter's safetensors file.
+    pub file: PathBuf,
+    /// Name of the left factor there.
+    pub up: String,
+    /// Name of the right factor there.
+    pub down: String,
+    /// Weight of the product.
+    pub scale: f64,
+}
+
+/// Rows `[n, width]` or one row `[width]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rows {
+    /// Their safetensors file.
+    pub file: PathBuf,
+    /// Their tensor there.
+    pub tensor: String,
+}
+
+impl Recipe {
+    /// Where the recipe of the weights called `stem` stands in `folder`.
+    pub fn path(folder: &Path, stem: &str) -> PathBuf {
+        folder.join(format!("{stem}.safetensors.recipe.json"))
+    }
+
+    /// The recipe of the weights called `stem` in `folder`, where there is one.
+    ///
+    /// # Errors
+    /// It cannot be read or is not in this form.
+    pub fn read(folder: &Path, stem: &str) -> Result<Option<Self>, ModelError> {
+        let path = Self::path(folder, stem);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| ModelError::broken(&path, format!("is no recipe: {error}")))
+    }
+
+    /// Files beside those of the tensors themselves, each once, in name order.
+    pub(super) fn extra_files(&self) -> Vec<&PathBuf> {
+        let mut files: Vec<&PathBuf> = self
+            .additions
+            .values()
+            .flatten()
+            .map(|addition| &addition.file)
+            .chain(self.rows.values().flatten().map(|rows| &rows.file))
+            .collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+
+    /// What is done to which tensor, without the files' names: a folder may move.
+    pub(super) fn described(&self) -> String {
+        let mut text = String::new();
+        for (name, additions) in &self.additions {
+            for LowRank { up, down, scale, .. } in additions {
+                text += &format!("{name} += {scale} * {up} @ {down}\n");
+            }
+        }
+        for (name, rows) in &self.rows {
+            for Rows { tensor, .. } in rows {
+                text += &format!("{name} below it {tensor}\n");
+            }
+        }
+        text
+    }
+}
