@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::checkpoint_folder::{check_folder, files_sha256, tokenizer_files};
 use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
@@ -22,27 +22,24 @@ use crate::results::Settings;
 
 /// A text as the UNet takes it.
 #[derive(Debug, Clone)]
-struct EncodedText {
+pub(super) struct SdxlText {
     /// Penultimate hidden states of both encoders, side by side: [1, tokens, width].
-    hidden: Tensor,
+    pub(super) hidden: Tensor,
     /// Pooled output of the second encoder: [1, width].
-    pooled: Tensor,
+    pub(super) pooled: Tensor,
 }
 
 /// A loaded Stable Diffusion XL pipeline with fixed settings.
 pub struct Sdxl {
-    tokenizer: ClipTokenizer,
-    tokenizer_2: ClipTokenizer,
-    text_encoder: ClipText,
-    text_encoder_2: ClipTextWithProjection,
+    texts: SdxlPrompts,
     diffusion: Diffusion,
     /// `None` where zeros stand in its place.
     negative_prompt: Option<String>,
     configuration_sha256: String,
     /// The negative prompt, encoded; `None` where guidance is off.
-    unconditional: Option<EncodedText>,
+    unconditional: Option<SdxlText>,
     /// The last prompt: the images of an item follow one another.
-    last_prompt: Option<(String, EncodedPrompt, EncodedText)>,
+    last_prompt: Option<(String, EncodedPrompt, SdxlText)>,
 }
 
 impl Sdxl {
@@ -61,53 +58,23 @@ impl Sdxl {
         options: Sd15Options,
     ) -> Result<Self> {
         let index = check_folder(folder, "sdxl", "StableDiffusionXLPipeline")?;
-        let upcast = dtype == DType::F16 && VaeDecoder::overflows_f16(&folder.join("vae"))?;
-        let vae_dtype = if upcast { DType::F32 } else { dtype };
-        let diffusion = Diffusion::load_with_vae(folder, dtype, vae_dtype, device, &options)?;
-        let zeros = index["force_zeros_for_empty_prompt"].as_bool().unwrap_or(true);
+        let diffusion = load_diffusion(folder, dtype, device, &options)?;
         let mut pipeline = Self {
-            tokenizer: ClipTokenizer::load(&folder.join("tokenizer"))?,
-            tokenizer_2: ClipTokenizer::load(&folder.join("tokenizer_2"))?,
-            text_encoder: ClipText::load(&folder.join("text_encoder"), dtype, device)?,
-            text_encoder_2: ClipTextWithProjection::load(
-                &folder.join("text_encoder_2"),
-                dtype,
-                device,
-            )?,
+            texts: SdxlPrompts::load(folder, dtype, device)?,
             diffusion,
-            negative_prompt: if zeros {
-                options.negative_prompt
-            } else {
-                Some(options.negative_prompt.unwrap_or_default())
-            },
+            negative_prompt: negative_prompt(&index, options.negative_prompt),
             configuration_sha256: configuration_sha256(folder)?,
             unconditional: None,
             last_prompt: None,
         };
-        pipeline.check_parts().with_context(|| folder.display().to_string())?;
-        let negative = pipeline.encode_negative()?;
+        let negative = pipeline.texts.encode_or_zeros(pipeline.negative_prompt.as_deref())?;
         pipeline.check_widths(&negative).with_context(|| folder.display().to_string())?;
         pipeline.unconditional = pipeline.diffusion.is_guided().then_some(negative);
         Ok(pipeline)
     }
 
-    /// Refuses tokenizers and text encoders that do not go together.
-    fn check_parts(&self) -> Result<()> {
-        let (first, second) = (self.tokenizer.max_length(), self.tokenizer_2.max_length());
-        ensure!(
-            first == second,
-            "the tokenizers make {first} and {second} tokens, where one number is due"
-        );
-        let takes = self.text_encoder.max_tokens().min(self.text_encoder_2.max_tokens());
-        ensure!(
-            first <= takes,
-            "the tokenizers make {first} tokens, the text encoders take {takes}"
-        );
-        Ok(())
-    }
-
     /// Refuses text encoders and a UNet of different models.
-    fn check_widths(&self, text: &EncodedText) -> Result<()> {
+    fn check_widths(&self, text: &SdxlText) -> Result<()> {
         let (hidden, pooled) = (text.hidden.dim(2)?, text.pooled.dim(1)?);
         let needed = self.diffusion.context_width();
         let needed_pooled = self.diffusion.pooled_width().context(
@@ -122,37 +89,6 @@ impl Sdxl {
         Ok(())
     }
 
-    /// The text for both encoders, and what the tokenizers made of it: they count differently where
-    /// it has exclamation marks, and the larger number is told.
-    fn encode(&self, prompt: &str) -> Result<(EncodedPrompt, EncodedText)> {
-        let first = self.tokenizer.encode(prompt)?;
-        let second = self.tokenizer_2.encode(prompt)?;
-        let hidden = self.text_encoder.states(std::slice::from_ref(&first.ids))?.penultimate;
-        let (states, pooled) = self.text_encoder_2.forward(std::slice::from_ref(&second.ids))?;
-        let encoded = EncodedPrompt {
-            full_length: first.full_length.max(second.full_length),
-            truncated: first.truncated || second.truncated,
-            ids: first.ids,
-        };
-        let hidden = Tensor::cat(&[&hidden, &states.penultimate], 2)?;
-        Ok((encoded, EncodedText { hidden, pooled }))
-    }
-
-    fn encode_negative(&self) -> Result<EncodedText> {
-        let (_, text) = self.encode(self.negative_prompt.as_deref().unwrap_or_default())?;
-        if self.negative_prompt.is_some() {
-            return Ok(text);
-        }
-        Ok(EncodedText { hidden: text.hidden.zeros_like()?, pooled: text.pooled.zeros_like()? })
-    }
-
-    /// Original size, crop and target size, as diffusers' pipeline defaults to them: the picture as it
-    /// is, uncropped.
-    fn time_ids(&self) -> [usize; 6] {
-        let (height, width) = self.diffusion.size();
-        [height, width, 0, 0, height, width]
-    }
-
     /// The pictures of `prompt` before they are rounded to bytes: `[seeds, 3, height, width]`, f32 in
     /// 0..=1, with what the tokenizers made of the prompt.
     ///
@@ -161,22 +97,15 @@ impl Sdxl {
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(EncodedPrompt, Tensor)> {
         let (encoded, text) = match self.last_prompt.take() {
             Some((last, encoded, text)) if last == prompt => (encoded, text),
-            _ => self.encode(prompt)?,
+            _ => self.texts.encode(prompt)?,
         };
         self.last_prompt = Some((prompt.to_owned(), encoded.clone(), text.clone()));
-        let time_ids: Vec<f64> = self.time_ids().iter().map(|&size| size as f64).collect();
-        let added = |text: &EncodedText| AddedCondition {
-            pooled: text.pooled.clone(),
-            time_ids: time_ids.clone(),
-        };
+        let unconditional = self.unconditional.as_ref();
         let conditioning = WithAdded {
-            added: AddedConditions {
-                conditional: added(&text),
-                unconditional: self.unconditional.as_ref().map(added),
-            },
+            added: added(&text.pooled, unconditional.map(|text| &text.pooled), &self.diffusion),
             text: FixedConditioning(TextCondition {
                 conditional: text.hidden,
-                unconditional: self.unconditional.as_ref().map(|text| text.hidden.clone()),
+                unconditional: unconditional.map(|text| text.hidden.clone()),
             }),
         };
         Ok((encoded, self.diffusion.pictures(&conditioning, seeds)?))
@@ -186,14 +115,8 @@ impl Sdxl {
 impl ImageGenerator for Sdxl {
     fn settings(&self) -> Settings {
         let mut weights = self.diffusion.digests();
-        weights.extend(
-            [
-                ("configuration", self.configuration_sha256.as_str()),
-                ("text_encoder", self.text_encoder.sha256()),
-                ("text_encoder_2", self.text_encoder_2.sha256()),
-            ]
-            .map(|(name, digest)| (name.to_owned(), json!(digest))),
-        );
+        weights.extend(self.texts.digests());
+        weights.insert("configuration".to_owned(), json!(self.configuration_sha256));
         let mut settings = self.diffusion.settings();
         settings.extend(
             [
@@ -202,7 +125,7 @@ impl ImageGenerator for Sdxl {
                 ("weights", json!(weights)),
                 // Null where zeros stand in its place.
                 ("negative_prompt", json!(self.negative_prompt)),
-                ("time_ids", json!(self.time_ids())),
+                ("time_ids", json!(time_ids(&self.diffusion))),
                 ("vae_dtype", json!(self.diffusion.vae_dtype().as_str())),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
@@ -216,8 +139,122 @@ impl ImageGenerator for Sdxl {
     }
 }
 
+/// Both tokenizers and text encoders: prompts to hidden states and pooled output.
+pub(super) struct SdxlPrompts {
+    tokenizer: ClipTokenizer,
+    tokenizer_2: ClipTokenizer,
+    text_encoder: ClipText,
+    text_encoder_2: ClipTextWithProjection,
+}
+
+impl SdxlPrompts {
+    /// Loads the two tokenizers and text encoders of the checkpoint in `folder`.
+    pub(super) fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self> {
+        let second = folder.join("text_encoder_2");
+        let prompts = Self {
+            tokenizer: ClipTokenizer::load(&folder.join("tokenizer"))?,
+            tokenizer_2: ClipTokenizer::load(&folder.join("tokenizer_2"))?,
+            text_encoder: ClipText::load(&folder.join("text_encoder"), dtype, device)?,
+            text_encoder_2: ClipTextWithProjection::load(&second, dtype, device)?,
+        };
+        prompts.check().with_context(|| folder.display().to_string())?;
+        Ok(prompts)
+    }
+
+    /// Refuses tokenizers and text encoders that do not go together.
+    fn check(&self) -> Result<()> {
+        let (first, second) = (self.tokenizer.max_length(), self.tokenizer_2.max_length());
+        ensure!(
+            first == second,
+            "the tokenizers make {first} and {second} tokens, where one number is due"
+        );
+        let takes = self.text_encoder.max_tokens().min(self.text_encoder_2.max_tokens());
+        ensure!(
+            first <= takes,
+            "the tokenizers make {first} tokens, the text encoders take {takes}"
+        );
+        Ok(())
+    }
+
+    /// The text for both encoders, and what the tokenizers made of it: they count differently where
+    /// it has exclamation marks, and the larger number is told.
+    pub(super) fn encode(&self, prompt: &str) -> Result<(EncodedPrompt, SdxlText)> {
+        let first = self.tokenizer.encode(prompt)?;
+        let second = self.tokenizer_2.encode(prompt)?;
+        let hidden = self.text_encoder.states(std::slice::from_ref(&first.ids))?.penultimate;
+        let (states, pooled) = self.text_encoder_2.forward(std::slice::from_ref(&second.ids))?;
+        let encoded = EncodedPrompt {
+            full_length: first.full_length.max(second.full_length),
+            truncated: first.truncated || second.truncated,
+            ids: first.ids,
+        };
+        let hidden = Tensor::cat(&[&hidden, &states.penultimate], 2)?;
+        Ok((encoded, SdxlText { hidden, pooled }))
+    }
+
+    /// The text, or zeros of its shape where there is none.
+    pub(super) fn encode_or_zeros(&self, text: Option<&str>) -> Result<SdxlText> {
+        let (_, encoded) = self.encode(text.unwrap_or_default())?;
+        if text.is_some() {
+            return Ok(encoded);
+        }
+        Ok(SdxlText { hidden: encoded.hidden.zeros_like()?, pooled: encoded.pooled.zeros_like()? })
+    }
+
+    /// Digests of the weights, by part.
+    pub(super) fn digests(&self) -> Settings {
+        [
+            ("text_encoder", self.text_encoder.sha256()),
+            ("text_encoder_2", self.text_encoder_2.sha256()),
+        ]
+        .map(|(name, digest)| (name.to_owned(), json!(digest)))
+        .into()
+    }
+}
+
+/// UNet, autoencoder and scheduler; the autoencoder in f32 where it would overflow.
+pub(super) fn load_diffusion(
+    folder: &Path,
+    dtype: DType,
+    device: &Device,
+    options: &Sd15Options,
+) -> Result<Diffusion> {
+    let upcast = dtype == DType::F16 && VaeDecoder::overflows_f16(&folder.join("vae"))?;
+    let vae_dtype = if upcast { DType::F32 } else { dtype };
+    Diffusion::load_with_vae(folder, dtype, vae_dtype, device, options)
+}
+
+/// What guidance leads away from; `None` where zeros stand in its place, as `model_index.json` says.
+pub(super) fn negative_prompt(index: &Value, given: Option<String>) -> Option<String> {
+    if index["force_zeros_for_empty_prompt"].as_bool().unwrap_or(true) {
+        given
+    } else {
+        Some(given.unwrap_or_default())
+    }
+}
+
+/// Original size, crop and target size, as diffusers' pipeline defaults to them: the picture as it is,
+/// uncropped.
+pub(super) fn time_ids(diffusion: &Diffusion) -> [usize; 6] {
+    let (height, width) = diffusion.size();
+    [height, width, 0, 0, height, width]
+}
+
+/// What the UNet is told beside the hidden states, from the pooled outputs of prompt and negative
+/// prompt.
+pub(super) fn added(
+    conditional: &Tensor,
+    unconditional: Option<&Tensor>,
+    diffusion: &Diffusion,
+) -> AddedConditions {
+    let time_ids = time_ids(diffusion).map(|size| size as f64);
+    let with =
+        |pooled: &Tensor| AddedCondition { pooled: pooled.clone(), time_ids: time_ids.to_vec() };
+    AddedConditions { conditional: with(conditional), unconditional: unconditional.map(with) }
+}
+
 /// Digest of the small files that decide the arithmetic beside the weights, as for SD1.5.
-fn configuration_sha256(folder: &Path) -> Result<String> {
+pub(super) fn configuration_sha256(folder: &Path) -> Result<String> {
     let networks = ["text_encoder", "text_encoder_2", "unet", "vae"];
     let configurations = networks.iter().map(|network| format!("{network}/config.json"));
     let tokenizers = ["tokenizer", "tokenizer_2"];
