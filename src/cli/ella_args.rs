@@ -7,20 +7,17 @@ use anyhow::{Context, bail};
 
 use crate::generate::ella::{EllaFiles, EllaTokens};
 
-/// The model that these flags belong to.
-pub const MODEL: &str = "ella-sd15";
-
 /// Parts and settings of ELLA.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct EllaArgs {
-    /// The connector of ELLA, a .safetensors file; for model ella-sd15
+    /// The connector of ELLA, a .safetensors file; for models ella-sd15, ella-sdxl
     #[arg(long, value_name = "FILE")]
     pub ella: Option<PathBuf>,
-    /// Folder of ELLA's T5 encoder and its tokenizer, such as flan-t5-xl; for model ella-sd15
+    /// Folder of ELLA's T5 encoder and its tokenizer, such as flan-t5-xl; for models ella-sd15, ella-sdxl
     #[arg(long, value_name = "DIR")]
     pub text_encoder: Option<PathBuf>,
     /// `fixed`: 128 T5 tokens, cut or padded; `flexible`: as many as the prompt has; `clip+ella`:
-    /// flexible, behind CLIP's own tokens; for model ella-sd15 [default: fixed]
+    /// flexible, behind CLIP's own tokens; for models ella-sd15, ella-sdxl [default: fixed]
     #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE")]
     pub ella_tokens: Option<EllaTokensArg>,
     /// Encode all prompts first and free ELLA's text encoders before the UNet is loaded
@@ -41,13 +38,13 @@ pub enum EllaTokensArg {
 }
 
 impl EllaArgs {
-    /// The files of an ELLA pipeline over `checkpoint`.
+    /// The files of the ELLA pipeline `model` over `checkpoint`.
     ///
     /// # Errors
     /// One was not named.
-    pub fn files(&self, checkpoint: &Path) -> anyhow::Result<EllaFiles> {
+    pub fn files(&self, model: &str, checkpoint: &Path) -> anyhow::Result<EllaFiles> {
         let needed = |path: &Option<PathBuf>, flag: &str| {
-            path.clone().with_context(|| format!("model {MODEL} needs {flag}"))
+            path.clone().with_context(|| format!("model {model} needs {flag}"))
         };
         Ok(EllaFiles {
             checkpoint: checkpoint.to_path_buf(),
@@ -82,7 +79,9 @@ impl EllaArgs {
         ];
         for (flag, given) in given {
             if given {
-                bail!("{flag} is for model {MODEL}; model {model} takes no such flag");
+                bail!(
+                    "{flag} is for models ella-sd15 and ella-sdxl; model {model} takes no such flag"
+                );
             }
         }
         Ok(())

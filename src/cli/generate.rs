@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use super::ella_args::{self, EllaArgs};
+use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
@@ -16,7 +16,7 @@ use super::{print_json, say};
 use crate::benchmark::Item;
 use crate::generate::ImageGenerator;
 use crate::generate::catalog;
-use crate::generate::ella::EllaSd15;
+use crate::generate::ella::{Ella, EllaBase, EllaOptions};
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
 use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
@@ -159,11 +159,11 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let Sampling { options: settings, seed, seed_mode } =
         options.sampling.resolve(model, SamplingChoice::default())?;
     let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
-        if model.name == ella_args::MODEL {
-            let (ella, files) = (&options.ella, options.ella.files(weights)?);
-            let (tokens, low_memory) = (ella.tokens(), ella.low_memory);
-            let ella = EllaSd15::load(files, tokens, low_memory, dtype, &device, settings)?;
-            return Ok(Box::new(ella));
+        if let Some(base) = EllaBase::of_model(model.name) {
+            let files = options.ella.files(model.name, weights)?;
+            let (tokens, low_memory) = (options.ella.tokens(), options.ella.low_memory);
+            let settings = EllaOptions { tokens, low_memory, pictures: settings };
+            return Ok(Box::new(Ella::load(base, files, dtype, &device, settings)?));
         }
         options.ella.refuse_for(model.name)?;
         if model.name == "sdxl" {

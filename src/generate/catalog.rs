@@ -170,6 +170,13 @@ pub const MODELS: &[CatalogModel] = &[
         files: SD15_FILES,
         defaults: ELLA,
     },
+    CatalogModel {
+        name: "ella-sdxl",
+        description: "ELLA over Stable Diffusion XL base, for a connector of your own (none was \
+                      published), with --ella and --text-encoder as for ella-sd15",
+        files: SDXL_FILES,
+        defaults: DIFFUSERS_XL,
+    },
 ];
 
 /// Finds a model by its name.

@@ -1,54 +1,68 @@
-//! In: a Stable Diffusion 1.x checkpoint, an ELLA connector, a T5 encoder, settings, prompts and seeds.
-//! Out: pictures. The way from noise to pictures is that of `diffusion`; here is what the UNet attends
-//! to at each timestep (arXiv 2403.05135).
-//!
-//! What the connector makes depends on the text and the timestep alone. So it is computed once for all
-//! images of a prompt, and for the negative prompt once in a run: one tensor for each of the schedule's
-//! timesteps (64 tokens of 768 numbers for the published file, 10 MB for 50 steps in f32), of the
-//! negative prompt and of the current one. Texts are encoded one at a time, so that no picture depends
-//! on what else is in the run.
+//! In: a Stable Diffusion 1.x or XL checkpoint, an ELLA connector, a T5 encoder, settings, prompts and
+//! seeds. Out: pictures. The way from noise to pictures is that of `diffusion`; what the UNet attends to
+//! at each timestep is made in `ella_texts` (arXiv 2403.05135).
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::checkpoint_folder::files_sha256;
-use super::conditioning::{Conditioning, TextCondition};
+use super::checkpoint_folder::check_folder;
+use super::conditioning::WithAdded;
 use super::diffusion::{Diffusion, images};
-use super::sd15::{ClipPrompts, Sd15Options, check_folder, configuration_sha256};
-use super::t5_tokenizer::{T5Prompt, T5Tokenizer, TOKENIZER_FILES};
-use super::{GeneratedImage, ImageGenerator};
-use crate::models::ella_connector::ProjectedText;
-use crate::models::{EllaConnector, T5Text};
+pub use super::ella_texts::EllaTokens;
+use super::ella_texts::{EllaConditioning, EncodedText, Encoders, TimedText};
+use super::sd15::Sd15Options;
+use super::{GeneratedImage, ImageGenerator, sd15, sdxl};
+use crate::models::EllaConnector;
 use crate::results::Settings;
 
-/// T5 tokens of a text in the fixed mode, as ELLA was trained.
-const FIXED_LENGTH: usize = 128;
+/// The kind of checkpoint that ELLA reads texts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EllaBase {
+    /// Stable Diffusion 1.x: the connector's tokens stand where CLIP's stood.
+    Sd15,
+    /// Stable Diffusion XL: likewise; pooled text and sizes are still the checkpoint's own.
+    Sdxl,
+}
 
-/// Which tokens of the text the connector and the UNet get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum EllaTokens {
-    /// 128 T5 tokens, cut or padded; the padding is masked inside T5, and the connector sees it.
-    #[default]
-    #[serde(rename = "fixed")]
-    Fixed,
-    /// As many T5 tokens as the text has.
-    #[serde(rename = "flexible")]
-    Flexible,
-    /// As [`EllaTokens::Flexible`], behind CLIP's hidden states of the same text.
-    #[serde(rename = "clip+ella")]
-    ClipAndElla,
+impl EllaBase {
+    const ALL: [Self; 2] = [Self::Sd15, Self::Sdxl];
+
+    /// Name in the catalog.
+    pub fn model(self) -> &'static str {
+        match self {
+            Self::Sd15 => "ella-sd15",
+            Self::Sdxl => "ella-sdxl",
+        }
+    }
+
+    /// The base of the catalog's `model`, if that is an ELLA.
+    pub fn of_model(model: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|base| base.model() == model)
+    }
+
+    fn class(self) -> &'static str {
+        match self {
+            Self::Sd15 => "StableDiffusionPipeline",
+            Self::Sdxl => "StableDiffusionXLPipeline",
+        }
+    }
+
+    fn configuration_sha256(self, files: &EllaFiles) -> Result<String> {
+        match self {
+            Self::Sd15 => sd15::configuration_sha256(&files.checkpoint),
+            Self::Sdxl => sdxl::configuration_sha256(&files.checkpoint),
+        }
+    }
 }
 
 /// Where the parts are.
 #[derive(Debug, Clone)]
 pub struct EllaFiles {
-    /// Folder of the Stable Diffusion 1.x checkpoint, in the diffusers layout.
+    /// Folder of the checkpoint, in the diffusers layout.
     pub checkpoint: PathBuf,
     /// The connector's `.safetensors` file.
     pub connector: PathBuf,
@@ -56,12 +70,23 @@ pub struct EllaFiles {
     pub text_encoder: PathBuf,
 }
 
-/// A loaded ELLA pipeline over Stable Diffusion 1.x with fixed settings.
-pub struct EllaSd15 {
+/// How ELLA reads texts and makes pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EllaOptions {
+    /// What of a text the connector and the UNet get.
+    pub tokens: EllaTokens,
+    /// Whether the text encoders are freed before the UNet is loaded.
+    pub low_memory: bool,
+    /// The rest. A negative prompt of `None` is the empty text for T5; for SDXL's pooled text it is what
+    /// [`sdxl::Sdxl`] takes it for.
+    pub pictures: Sd15Options,
+}
+
+/// A loaded ELLA pipeline with fixed settings.
+pub struct Ella {
+    base: EllaBase,
     files: EllaFiles,
-    options: Sd15Options,
-    tokens: EllaTokens,
-    low_memory: bool,
+    options: EllaOptions,
     dtype: DType,
     device: Device,
     settings: Settings,
@@ -77,7 +102,7 @@ pub struct EllaSd15 {
     last_prompt: Option<(String, TimedText)>,
 }
 
-impl EllaSd15 {
+impl Ella {
     /// Loads the parts that `files` names. With `low_memory` the text encoders and the networks of the
     /// other half are never in memory together: the latter are loaded once to be checked and again by
     /// [`ImageGenerator::prepare`], after the texts.
@@ -85,67 +110,73 @@ impl EllaSd15 {
     /// # Errors
     /// A file is missing or broken, the parts do not go together, or a setting is impossible.
     pub fn load(
+        base: EllaBase,
         files: EllaFiles,
-        tokens: EllaTokens,
-        low_memory: bool,
         dtype: DType,
         device: &Device,
-        options: Sd15Options,
+        options: EllaOptions,
     ) -> Result<Self> {
-        check_folder(&files.checkpoint)?;
+        let index = check_folder(&files.checkpoint, base.model(), base.class())?;
         check_files(&files)?;
-        let mut diffusion = Some(Diffusion::load(&files.checkpoint, dtype, device, &options)?);
+        let diffusion = load_diffusion(base, &files, dtype, device, &options.pictures)?;
         let connector = EllaConnector::load(&files.connector, dtype, device)?;
-        let mut settings = Settings::new();
-        let mut digests = Settings::new();
-        let mut guided = false;
-        if let Some(diffusion) = &diffusion {
-            diffusion.check_context(connector.output_width(), "connector", &files.connector)?;
-            settings = diffusion.settings();
-            digests = diffusion.digests();
-            guided = diffusion.is_guided();
-        }
-        if low_memory {
-            diffusion = None;
-        }
-        let encoders = Encoders::load(&files, tokens, dtype, device)?;
+        diffusion.check_context(connector.output_width(), "connector", &files.connector)?;
+        let (mut settings, mut digests) = (diffusion.settings(), diffusion.digests());
+        let (guided, pooled_width) = (diffusion.is_guided(), diffusion.pooled_width());
+        let given = options.pictures.negative_prompt.clone();
+        let negative_prompt = match base {
+            EllaBase::Sd15 => Some(given.unwrap_or_default()),
+            EllaBase::Sdxl => {
+                settings.insert("time_ids".to_owned(), json!(sdxl::time_ids(&diffusion)));
+                settings.insert("vae_dtype".to_owned(), json!(diffusion.vae_dtype().as_str()));
+                settings.insert("pooled_text".to_owned(), json!("text_encoder_2"));
+                sdxl::negative_prompt(&index, given)
+            }
+        };
+        let diffusion = (!options.low_memory).then_some(diffusion);
+        let encoders = Encoders::load(&files, base, options.tokens, dtype, device)?;
         ensure!(
-            encoders.t5.width() == connector.input_width(),
+            encoders.width() == connector.input_width(),
             "{}: the text encoder is {} wide, the connector {} takes {}; they are of different \
              models",
             files.text_encoder.display(),
-            encoders.t5.width(),
+            encoders.width(),
             files.connector.display(),
             connector.input_width()
         );
-        let negative_prompt = options.negative_prompt.as_deref().unwrap_or_default();
+        let negative = encoders
+            .encode_negative(negative_prompt.as_deref(), &connector)
+            .context("the negative prompt cannot be encoded")?;
+        let pooled = negative.pooled.as_ref().map(|pooled| pooled.dim(1)).transpose()?;
+        ensure!(
+            pooled == pooled_width,
+            "{}: the text encoders pool to {pooled:?} channels, the UNet takes {pooled_width:?}; the \
+             parts are of different models",
+            files.checkpoint.display()
+        );
         digests.extend(encoders.digests(&files)?);
+        digests.insert("configuration".to_owned(), json!(base.configuration_sha256(&files)?));
         digests.insert("ella".to_owned(), json!(connector.sha256()));
         settings.extend(
             [
-                ("model", json!("ella-sd15")),
-                ("pipeline", json!("StableDiffusionPipeline with ELLA")),
-                ("ella_tokens", json!(tokens)),
+                ("model", json!(base.model())),
+                ("pipeline", json!(format!("{} with ELLA", base.class()))),
+                ("ella_tokens", json!(options.tokens)),
                 ("weights", json!(digests)),
                 ("negative_prompt", json!(negative_prompt)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        let negative = guided
-            .then(|| encoders.encode(negative_prompt, &connector))
-            .transpose()
-            .context("the negative prompt cannot be encoded")?;
         Ok(Self {
+            base,
             files,
-            tokens,
-            low_memory,
             dtype,
             device: device.clone(),
             settings,
             encoders: Some(encoders),
             diffusion,
             ahead: BTreeMap::new(),
-            negative: negative.map(TimedText::new),
+            negative: guided.then(|| TimedText::new(negative)),
             last_prompt: None,
             connector,
             options,
@@ -163,19 +194,27 @@ impl EllaSd15 {
             _ => TimedText::new(self.encoded(prompt)?),
         };
         let diffusion = self.diffusion.as_ref().context("the UNet is not loaded")?;
+        let negative = self.negative.as_ref();
         let conditioning = EllaConditioning {
             connector: &self.connector,
             conditional: &text,
-            unconditional: self.negative.as_ref(),
+            unconditional: negative,
         };
-        let pictures = diffusion.pictures(&conditioning, seeds);
+        let pictures = match &text.encoded.pooled {
+            None => diffusion.pictures(&conditioning, seeds),
+            Some(pooled) => {
+                let unconditional = negative.and_then(|text| text.encoded.pooled.as_ref());
+                let added = sdxl::added(pooled, unconditional, diffusion);
+                diffusion.pictures(&WithAdded { text: conditioning, added }, seeds)
+            }
+        };
         let (length, truncated) = (text.encoded.full_length, text.encoded.truncated);
         self.last_prompt = Some((prompt.to_owned(), text));
         Ok((pictures?, length, truncated))
     }
 
     fn encoded(&mut self, prompt: &str) -> Result<EncodedText> {
-        if self.low_memory {
+        if self.options.low_memory {
             self.prepare(&[prompt])?;
             let ahead = self.ahead.get(prompt).context("the prompt was not encoded")?;
             return ahead.clone().map_err(|reason| anyhow!(reason));
@@ -185,7 +224,7 @@ impl EllaSd15 {
     }
 }
 
-impl ImageGenerator for EllaSd15 {
+impl ImageGenerator for Ella {
     fn settings(&self) -> Settings {
         self.settings.clone()
     }
@@ -194,14 +233,15 @@ impl ImageGenerator for EllaSd15 {
     /// encoded text takes 4 bytes (2 in half precision) x tokens x the connector's width: 0.4 MB at
     /// 128 tokens of 768, so 0.42 GB for the 1,065 prompts of DPG-Bench; CLIP's states add 0.24 MB.
     fn prepare(&mut self, prompts: &[&str]) -> Result<()> {
-        if !self.low_memory {
+        if !self.options.low_memory {
             return Ok(());
         }
+        let (base, files, dtype) = (self.base, &self.files, self.dtype);
         if prompts.iter().any(|prompt| !self.ahead.contains_key(*prompt)) {
             self.diffusion = None;
             let encoders = match self.encoders.take() {
                 Some(encoders) => encoders,
-                None => Encoders::load(&self.files, self.tokens, self.dtype, &self.device)?,
+                None => Encoders::load(files, base, self.options.tokens, dtype, &self.device)?,
             };
             for prompt in prompts {
                 if !self.ahead.contains_key(*prompt) {
@@ -213,9 +253,8 @@ impl ImageGenerator for EllaSd15 {
         }
         self.encoders = None;
         if self.diffusion.is_none() && !prompts.is_empty() {
-            let checkpoint = &self.files.checkpoint;
-            self.diffusion =
-                Some(Diffusion::load(checkpoint, self.dtype, &self.device, &self.options)?);
+            let options = &self.options.pictures;
+            self.diffusion = Some(load_diffusion(base, files, dtype, &self.device, options)?);
         }
         Ok(())
     }
@@ -226,108 +265,16 @@ impl ImageGenerator for EllaSd15 {
     }
 }
 
-/// The networks that read texts.
-struct Encoders {
-    tokenizer: T5Tokenizer,
-    t5: T5Text,
-    clip: Option<ClipPrompts>,
-    tokens: EllaTokens,
-}
-
-impl Encoders {
-    fn load(files: &EllaFiles, tokens: EllaTokens, dtype: DType, device: &Device) -> Result<Self> {
-        let clip = || ClipPrompts::load(&files.checkpoint, dtype, device);
-        Ok(Self {
-            tokenizer: T5Tokenizer::load(&files.text_encoder)?,
-            t5: T5Text::load(&files.text_encoder, dtype, device)?,
-            clip: (tokens == EllaTokens::ClipAndElla).then(clip).transpose()?,
-            tokens,
-        })
-    }
-
-    fn encode(&self, text: &str, connector: &EllaConnector) -> Result<EncodedText> {
-        let encoded = match self.tokens {
-            EllaTokens::Fixed => self.tokenizer.encode_to(text, FIXED_LENGTH)?,
-            EllaTokens::Flexible | EllaTokens::ClipAndElla => self.tokenizer.encode(text)?,
-        };
-        let T5Prompt { ids, length, full_length } = &encoded;
-        let hidden = self.t5.forward(std::slice::from_ref(ids), &[*length])?;
-        Ok(EncodedText {
-            t5: connector.project(&hidden)?,
-            clip: self.clip.as_ref().map(|clip| clip.encode(text)).transpose()?.map(|(_, h)| h),
-            full_length: *full_length,
-            truncated: encoded.truncated(),
-        })
-    }
-
-    fn digests(&self, files: &EllaFiles) -> Result<Settings> {
-        let mut digests = vec![
-            ("configuration", configuration_sha256(&files.checkpoint)?),
-            ("t5", self.t5.sha256().to_owned()),
-            (
-                "t5_configuration",
-                files_sha256(&files.text_encoder, ["config.json"].iter().chain(&TOKENIZER_FILES))?,
-            ),
-        ];
-        digests.extend(self.clip.iter().map(|clip| ("text_encoder", clip.sha256().to_owned())));
-        Ok(digests.into_iter().map(|(name, digest)| (name.to_owned(), json!(digest))).collect())
-    }
-}
-
-/// A text as far as it does not depend on the timestep.
-#[derive(Debug, Clone)]
-struct EncodedText {
-    t5: ProjectedText,
-    /// CLIP's hidden states, where the UNet gets those too.
-    clip: Option<Tensor>,
-    full_length: usize,
-    truncated: bool,
-}
-
-/// A text with what the connector has made of it so far, by the bits of the timestep: one entry for
-/// each timestep of the schedule, and no more.
-struct TimedText {
-    encoded: EncodedText,
-    connected: RefCell<BTreeMap<u64, Tensor>>,
-}
-
-impl TimedText {
-    fn new(encoded: EncodedText) -> Self {
-        Self { encoded, connected: RefCell::default() }
-    }
-
-    /// What the UNet attends to: [1, tokens, width].
-    fn at(&self, connector: &EllaConnector, timestep: f64) -> candle_core::Result<Tensor> {
-        let mut connected = self.connected.borrow_mut();
-        let tokens = match connected.get(&timestep.to_bits()) {
-            Some(tokens) => tokens.clone(),
-            None => {
-                let tokens = connector.forward(&self.encoded.t5, timestep)?;
-                connected.insert(timestep.to_bits(), tokens.clone());
-                tokens
-            }
-        };
-        match &self.encoded.clip {
-            Some(clip) => Tensor::cat(&[clip, &tokens], 1),
-            None => Ok(tokens),
-        }
-    }
-}
-
-/// Both halves go through the connector at their own lengths and come out with the same.
-struct EllaConditioning<'e> {
-    connector: &'e EllaConnector,
-    conditional: &'e TimedText,
-    unconditional: Option<&'e TimedText>,
-}
-
-impl Conditioning for EllaConditioning<'_> {
-    fn at(&self, timestep: f64) -> candle_core::Result<TextCondition> {
-        let at = |text: &TimedText| text.at(self.connector, timestep);
-        Ok(TextCondition {
-            conditional: at(self.conditional)?,
-            unconditional: self.unconditional.map(at).transpose()?,
-        })
+fn load_diffusion(
+    base: EllaBase,
+    files: &EllaFiles,
+    dtype: DType,
+    device: &Device,
+    options: &Sd15Options,
+) -> Result<Diffusion> {
+    match base {
+        EllaBase::Sd15 => Diffusion::load(&files.checkpoint, dtype, device, options),
+        EllaBase::Sdxl => sdxl::load_diffusion(&files.checkpoint, dtype, device, options),
     }
 }
 
@@ -354,22 +301,22 @@ mod tests {
     use super::*;
     use crate::generate::schedulers::SchedulerClass;
 
-    fn load(low_memory: bool) -> EllaSd15 {
+    fn load(low_memory: bool) -> Ella {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let files = EllaFiles {
             checkpoint: fixtures.join("sd15-tiny"),
             connector: fixtures.join("ella-tiny/ella.safetensors"),
             text_encoder: fixtures.join("ella-tiny/text_encoder"),
         };
-        let options = Sd15Options {
+        let pictures = Sd15Options {
             steps: 4,
             width: Some(16),
             height: Some(16),
             scheduler: Some(SchedulerClass::DpmSolverMultistep),
             ..Default::default()
         };
-        let (tokens, device) = (EllaTokens::Fixed, Device::Cpu);
-        EllaSd15::load(files, tokens, low_memory, DType::F32, &device, options).unwrap()
+        let options = EllaOptions { tokens: EllaTokens::Fixed, low_memory, pictures };
+        Ella::load(EllaBase::Sd15, files, DType::F32, &Device::Cpu, options).unwrap()
     }
 
     fn bits(picture: &Tensor) -> Vec<f32> {

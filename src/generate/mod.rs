@@ -7,6 +7,7 @@ pub mod conditioning;
 pub mod denoise;
 pub mod diffusion;
 pub mod ella;
+mod ella_texts;
 pub mod generate_run;
 pub mod image_ledger;
 pub mod import_error;

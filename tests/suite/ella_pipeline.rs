@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::ella::{EllaFiles, EllaSd15, EllaTokens};
+use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use dpg_bench::generate::schedulers::SchedulerClass;
 use dpg_bench::generate::sd15::Sd15Options;
 use serde::Deserialize;
@@ -18,9 +18,10 @@ const TOLERANCE: f32 = 2e-5;
 
 #[derive(Debug, Clone, Deserialize)]
 struct Case {
+    model: String,
     tokens: EllaTokens,
     prompt: String,
-    negative_prompt: String,
+    negative_prompt: Option<String>,
     seed: u64,
     steps: usize,
     guidance: f64,
@@ -29,15 +30,27 @@ struct Case {
 }
 
 impl Case {
-    fn options(&self) -> Sd15Options {
-        Sd15Options {
+    fn base(&self) -> EllaBase {
+        EllaBase::of_model(&self.model).unwrap()
+    }
+
+    fn load(&self, low_memory: bool) -> Ella {
+        let scheduler = match self.base() {
+            EllaBase::Sd15 => SchedulerClass::DpmSolverMultistep,
+            EllaBase::Sdxl => SchedulerClass::EulerDiscrete,
+        };
+        let pictures = Sd15Options {
             steps: self.steps,
             guidance: self.guidance,
             width: Some(self.width),
             height: Some(self.height),
-            scheduler: Some(SchedulerClass::DpmSolverMultistep),
-            negative_prompt: Some(self.negative_prompt.clone()),
-        }
+            scheduler: Some(scheduler),
+            negative_prompt: self.negative_prompt.clone(),
+            ..Default::default()
+        };
+        let options = EllaOptions { tokens: self.tokens, low_memory, pictures };
+        let parts = parts(self.base());
+        Ella::load(self.base(), parts, DType::F32, &Device::Cpu, options).unwrap()
     }
 }
 
@@ -50,21 +63,20 @@ fn golden() -> Tensors {
     read(&fixture("ella-golden/pipeline.safetensors"))
 }
 
-fn parts() -> EllaFiles {
+fn parts(base: EllaBase) -> EllaFiles {
+    let (checkpoint, connector) = match base {
+        EllaBase::Sd15 => ("sd15-tiny", "ella-tiny/ella.safetensors"),
+        EllaBase::Sdxl => ("sdxl-tiny", "ella-tiny/ella-sdxl.safetensors"),
+    };
     EllaFiles {
-        checkpoint: fixture("sd15-tiny"),
-        connector: fixture("ella-tiny/ella.safetensors"),
+        checkpoint: fixture(checkpoint),
+        connector: fixture(connector),
         text_encoder: fixture("ella-tiny/text_encoder"),
     }
 }
 
-fn load(tokens: EllaTokens, low_memory: bool, options: Sd15Options) -> EllaSd15 {
-    EllaSd15::load(parts(), tokens, low_memory, DType::F32, &Device::Cpu, options).unwrap()
-}
-
 fn picture(case: &Case) -> Tensor {
-    let mut pipeline = load(case.tokens, false, case.options());
-    pipeline.pictures(&case.prompt, &[case.seed]).unwrap().0
+    case.load(false).pictures(&case.prompt, &[case.seed]).unwrap().0
 }
 
 fn difference(a: &Tensor, b: &Tensor) -> f32 {
@@ -88,13 +100,18 @@ fn pictures_in_every_token_mode_equal_torch() {
 #[test]
 fn near_misses_are_told_apart() {
     let (golden, cases) = (golden(), cases());
-    let case = &cases["fixed"];
-    let right = picture(case);
-    for wrong in ["time_not_fed", "no_mask", "halves_swapped"] {
-        let error = difference(&right, &golden[&format!("wrong.{wrong}")]);
-        eprintln!("{wrong}: {error:.2e}");
-        assert!(error > 5.0 * TOLERANCE, "{wrong}: {error:e}");
+    for (right, wrongs) in [
+        ("fixed", ["time_not_fed", "no_mask", "halves_swapped"]),
+        ("xl_fixed", ["xl_no_pooled", "xl_no_sizes", "xl_encoded_negative"]),
+    ] {
+        let right = picture(&cases[right]);
+        for wrong in wrongs {
+            let error = difference(&right, &golden[&format!("wrong.{wrong}")]);
+            eprintln!("{wrong}: {error:.2e}");
+            assert!(error > 5.0 * TOLERANCE, "{wrong}: {error:e}");
+        }
     }
+    let case = &cases["fixed"];
     let near = |change: &dyn Fn(&mut Case)| {
         let mut changed = case.clone();
         change(&mut changed);
@@ -103,7 +120,7 @@ fn near_misses_are_told_apart() {
     for (what, error) in [
         ("flexible", near(&|case| case.tokens = EllaTokens::Flexible)),
         ("clip+ella", near(&|case| case.tokens = EllaTokens::ClipAndElla)),
-        ("a blank negative prompt", near(&|case| case.negative_prompt = "dark".into())),
+        ("another negative prompt", near(&|case| case.negative_prompt = Some("dark".into()))),
         ("guidance 12 -> 12.01", near(&|case| case.guidance += 0.01)),
         ("seed", near(&|case| case.seed += 1)),
         ("steps", near(&|case| case.steps += 1)),
@@ -119,10 +136,10 @@ fn low_memory_and_company_change_no_bit() {
         let values = |picture: &Tensor| picture.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let alone = values(&picture(&case));
         // Prepared among others, and not prepared at all.
-        let mut prepared = load(case.tokens, true, case.options());
+        let mut prepared = case.load(true);
         prepared.prepare(&["a boat", &case.prompt, "", &case.prompt]).unwrap();
-        let mut unprepared = load(case.tokens, true, case.options());
-        let mut usual = load(case.tokens, false, case.options());
+        let mut unprepared = case.load(true);
+        let mut usual = case.load(false);
         for pipeline in [&mut prepared, &mut unprepared, &mut usual] {
             pipeline.pictures("a boat", &[5]).unwrap();
             let (among, ..) = pipeline.pictures(&case.prompt, &[case.seed]).unwrap();
@@ -138,7 +155,7 @@ fn low_memory_and_company_change_no_bit() {
 }
 
 fn usual_settings(case: &Case) -> dpg_bench::results::Settings {
-    load(case.tokens, false, case.options()).settings()
+    case.load(false).settings()
 }
 
 #[test]
@@ -146,8 +163,7 @@ fn the_generator_says_what_it_did() {
     let cases = cases();
     let of = |name: &str| {
         let case = &cases[name];
-        let images =
-            load(case.tokens, false, case.options()).generate(&case.prompt, &[1, 2]).unwrap();
+        let images = case.load(false).generate(&case.prompt, &[1, 2]).unwrap();
         assert_eq!(images.iter().map(|image| image.seed).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(images[0].pixels.dimensions(), (48, 32));
         (images[0].prompt_tokens, images[0].truncated)
@@ -170,27 +186,33 @@ fn the_generator_says_what_it_did() {
         assert_eq!(settings["weights"][part].as_str().unwrap().len(), 64, "{part}");
     }
     assert!(settings["weights"].get("text_encoder").is_none());
+    let xl = usual_settings(&cases["xl_fixed"]);
+    assert_eq!(xl["model"], "ella-sdxl");
+    assert_eq!(xl["time_ids"], serde_json::json!([32, 48, 0, 0, 32, 48]));
+    assert_eq!(xl["pooled_text"], "text_encoder_2");
+    assert!(xl["negative_prompt"].is_null());
+    assert_eq!(xl["weights"]["text_encoder_2"].as_str().unwrap().len(), 64);
     let both = usual_settings(&cases["clip_ella"]);
     assert_eq!(both["weights"]["text_encoder"].as_str().unwrap().len(), 64);
+    // The empty text is what is encoded where none is given.
+    assert_eq!(usual_settings(&Case { negative_prompt: None, ..case.clone() }), settings);
     let other = Case { tokens: EllaTokens::Flexible, ..case.clone() };
     assert_ne!(usual_settings(&other), settings);
-    let other = Case { negative_prompt: "text".into(), ..case.clone() };
+    let other = Case { negative_prompt: Some("text".into()), ..case.clone() };
     assert_ne!(usual_settings(&other), settings);
 }
 
 #[test]
 fn parts_that_do_not_go_together_are_refused_in_a_sentence() {
     let refusal = |change: &dyn Fn(&mut EllaFiles)| {
-        let mut files = parts();
+        let mut files = parts(EllaBase::Sd15);
         change(&mut files);
-        let loaded = EllaSd15::load(
-            files,
-            EllaTokens::Fixed,
-            false,
-            DType::F32,
-            &Device::Cpu,
-            Sd15Options::default(),
-        );
+        let options = EllaOptions {
+            tokens: EllaTokens::Fixed,
+            low_memory: false,
+            pictures: Sd15Options::default(),
+        };
+        let loaded = Ella::load(EllaBase::Sd15, files, DType::F32, &Device::Cpu, options);
         format!("{:#}", loaded.err().unwrap())
     };
     let message = refusal(&|files| files.connector = "no/ella.safetensors".into());
@@ -216,6 +238,8 @@ fn parts_that_do_not_go_together_are_refused_in_a_sentence() {
     }
     let message = refusal(&|files| files.text_encoder = folder.path().to_path_buf());
     assert!(message.contains("16 wide") && message.contains("takes 32"), "{message}");
+    let message = refusal(&|files| files.checkpoint = fixture("sdxl-tiny"));
+    assert!(message.contains("StableDiffusionXLPipeline"), "{message}");
     let message = refusal(&|files| files.checkpoint = "no/sd15".into());
     assert!(message.contains("no/sd15"), "{message}");
 }
@@ -232,7 +256,7 @@ fn the_command_makes_the_same_bytes_in_low_memory() {
     let folder = tempfile::tempdir().unwrap();
     let benchmark = folder.path().join("items.csv");
     std::fs::write(&benchmark, QUESTIONS).unwrap();
-    let parts = parts();
+    let parts = parts(EllaBase::Sd15);
     let generate = |out: &str, model: &str, more: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
         command.args(["generate", "--model", model, "--device", "cpu", "--images", "2"]);
@@ -276,7 +300,7 @@ fn the_command_makes_the_same_bytes_in_low_memory() {
     for (model, flags, word) in [
         ("ella-sd15", &ella[..2], "--text-encoder DIR"),
         ("ella-sd15", &ella[2..], "--ella FILE"),
-        ("sd15", &ella[..2], "--ella is for model ella-sd15"),
+        ("sd15", &ella[..2], "--ella is for models ella-sd15"),
         ("sd15", &["--low-memory"], "--low-memory is for"),
     ] {
         let (code, said) = generate("refused", model, flags);

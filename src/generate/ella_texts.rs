@@ -1,0 +1,209 @@
+//! In: a text. Out: what the UNet attends to at each timestep, by T5 and ELLA's connector, and where it
+//! wants them, what the checkpoint's own text encoders make of it. Pictures are left to `ella`.
+//!
+//! What the connector makes depends on the text and the timestep alone. So it is computed once for all
+//! images of a prompt, and for the negative prompt once in a run: one tensor for each of the schedule's
+//! timesteps (64 tokens of 768 numbers for the published file, 10 MB for 50 steps in f32), of the
+//! negative prompt and of the current one. Texts are encoded one at a time, so that no picture depends
+//! on what else is in the run.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::checkpoint_folder::files_sha256;
+use super::conditioning::{Conditioning, TextCondition};
+use super::ella::{EllaBase, EllaFiles};
+use super::sd15::ClipPrompts;
+use super::sdxl::SdxlPrompts;
+use super::t5_tokenizer::{T5Prompt, T5Tokenizer, TOKENIZER_FILES};
+use crate::models::ella_connector::ProjectedText;
+use crate::models::{EllaConnector, T5Text};
+use crate::results::Settings;
+
+/// T5 tokens of a text in the fixed mode, as ELLA was trained.
+const FIXED_LENGTH: usize = 128;
+
+/// Which tokens of the text the connector and the UNet get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum EllaTokens {
+    /// 128 T5 tokens, cut or padded; the padding is masked inside T5, and the connector sees it.
+    #[default]
+    #[serde(rename = "fixed")]
+    Fixed,
+    /// As many T5 tokens as the text has.
+    #[serde(rename = "flexible")]
+    Flexible,
+    /// As [`EllaTokens::Flexible`], behind the checkpoint's own hidden states of the same text.
+    #[serde(rename = "clip+ella")]
+    ClipAndElla,
+}
+
+/// The networks that read texts.
+pub(super) struct Encoders {
+    tokenizer: T5Tokenizer,
+    t5: T5Text,
+    own: Own,
+    tokens: EllaTokens,
+}
+
+/// The checkpoint's own text encoders, where anything of theirs is wanted.
+enum Own {
+    None,
+    Clip(Box<ClipPrompts>),
+    Sdxl(Box<SdxlPrompts>),
+}
+
+impl Encoders {
+    /// Loads those that `base` and `tokens` want.
+    pub(super) fn load(
+        files: &EllaFiles,
+        base: EllaBase,
+        tokens: EllaTokens,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let checkpoint = &files.checkpoint;
+        Ok(Self {
+            tokenizer: T5Tokenizer::load(&files.text_encoder)?,
+            t5: T5Text::load(&files.text_encoder, dtype, device)?,
+            own: match (base, tokens) {
+                // SDXL's UNet takes their pooled output in every mode.
+                (EllaBase::Sdxl, _) => {
+                    Own::Sdxl(Box::new(SdxlPrompts::load(checkpoint, dtype, device)?))
+                }
+                (EllaBase::Sd15, EllaTokens::ClipAndElla) => {
+                    Own::Clip(Box::new(ClipPrompts::load(checkpoint, dtype, device)?))
+                }
+                (EllaBase::Sd15, _) => Own::None,
+            },
+            tokens,
+        })
+    }
+
+    /// Width of T5's hidden states.
+    pub(super) fn width(&self) -> usize {
+        self.t5.width()
+    }
+
+    /// The prompt as far as it does not depend on the timestep.
+    pub(super) fn encode(&self, text: &str, connector: &EllaConnector) -> Result<EncodedText> {
+        let encoded = match self.tokens {
+            EllaTokens::Fixed => self.tokenizer.encode_to(text, FIXED_LENGTH)?,
+            EllaTokens::Flexible | EllaTokens::ClipAndElla => self.tokenizer.encode(text)?,
+        };
+        let T5Prompt { ids, length, full_length } = &encoded;
+        let hidden = self.t5.forward(std::slice::from_ref(ids), &[*length])?;
+        let (own, pooled) = match &self.own {
+            Own::None => (None, None),
+            Own::Clip(clip) => (Some(clip.encode(text)?.1), None),
+            Own::Sdxl(sdxl) => {
+                let (_, text) = sdxl.encode(text)?;
+                (Some(text.hidden), Some(text.pooled))
+            }
+        };
+        Ok(EncodedText {
+            t5: connector.project(&hidden)?,
+            own: own.filter(|_| self.tokens == EllaTokens::ClipAndElla),
+            pooled,
+            full_length: *full_length,
+            truncated: encoded.truncated(),
+        })
+    }
+
+    /// The negative prompt; where there is none, T5 reads the empty text, and zeros stand for what the
+    /// checkpoint's own encoders would make.
+    pub(super) fn encode_negative(
+        &self,
+        text: Option<&str>,
+        connector: &EllaConnector,
+    ) -> Result<EncodedText> {
+        let mut encoded = self.encode(text.unwrap_or_default(), connector)?;
+        if text.is_none() {
+            for part in [&mut encoded.own, &mut encoded.pooled].into_iter().flatten() {
+                *part = part.zeros_like()?;
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// Digests of the weights and of T5's small files.
+    pub(super) fn digests(&self, files: &EllaFiles) -> Result<Settings> {
+        let names = ["config.json"].into_iter().chain(TOKENIZER_FILES);
+        let mut digests = match &self.own {
+            Own::None => Settings::new(),
+            Own::Clip(clip) => [("text_encoder".to_owned(), json!(clip.sha256()))].into(),
+            Own::Sdxl(sdxl) => sdxl.digests(),
+        };
+        digests.insert("t5".to_owned(), json!(self.t5.sha256()));
+        let configuration = files_sha256(&files.text_encoder, names)?;
+        digests.insert("t5_configuration".to_owned(), json!(configuration));
+        Ok(digests)
+    }
+}
+
+/// A text as far as it does not depend on the timestep.
+#[derive(Debug, Clone)]
+pub(super) struct EncodedText {
+    t5: ProjectedText,
+    /// Hidden states of the checkpoint's own text encoders, where the UNet gets those too.
+    own: Option<Tensor>,
+    /// Pooled output [1, width], where the UNet takes that.
+    pub(super) pooled: Option<Tensor>,
+    /// T5 tokens before truncation.
+    pub(super) full_length: usize,
+    /// Whether T5 saw only the beginning.
+    pub(super) truncated: bool,
+}
+
+/// A text with what the connector has made of it so far, by the bits of the timestep: one entry for
+/// each timestep of the schedule, and no more.
+pub(super) struct TimedText {
+    pub(super) encoded: EncodedText,
+    pub(super) connected: RefCell<BTreeMap<u64, Tensor>>,
+}
+
+impl TimedText {
+    /// A text that the connector has not seen.
+    pub(super) fn new(encoded: EncodedText) -> Self {
+        Self { encoded, connected: RefCell::default() }
+    }
+
+    /// What the UNet attends to: [1, tokens, width].
+    fn at(&self, connector: &EllaConnector, timestep: f64) -> candle_core::Result<Tensor> {
+        let mut connected = self.connected.borrow_mut();
+        let tokens = match connected.get(&timestep.to_bits()) {
+            Some(tokens) => tokens.clone(),
+            None => {
+                let tokens = connector.forward(&self.encoded.t5, timestep)?;
+                connected.insert(timestep.to_bits(), tokens.clone());
+                tokens
+            }
+        };
+        match &self.encoded.own {
+            Some(own) => Tensor::cat(&[own, &tokens], 1),
+            None => Ok(tokens),
+        }
+    }
+}
+
+/// Both halves go through the connector at their own lengths and come out with the same.
+pub(super) struct EllaConditioning<'e> {
+    pub(super) connector: &'e EllaConnector,
+    pub(super) conditional: &'e TimedText,
+    pub(super) unconditional: Option<&'e TimedText>,
+}
+
+impl Conditioning for EllaConditioning<'_> {
+    fn at(&self, timestep: f64) -> candle_core::Result<TextCondition> {
+        let at = |text: &TimedText| text.at(self.connector, timestep);
+        Ok(TextCondition {
+            conditional: at(self.conditional)?,
+            unconditional: self.unconditional.map(at).transpose()?,
+        })
+    }
+}
