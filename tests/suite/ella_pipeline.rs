@@ -37,6 +37,7 @@ impl Case {
             height: Some(self.height),
             scheduler: Some(SchedulerClass::DpmSolverMultistep),
             negative_prompt: Some(self.negative_prompt.clone()),
+            ..Default::default()
         }
     }
 }
