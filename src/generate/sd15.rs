@@ -42,8 +42,8 @@ pub struct Sd15Options {
     pub negative_prompt: String,
     /// Whose random numbers the noise is made of.
     pub rng: NoiseSource,
-    /// Preset that settings came from, for the record.
-    pub preset: Option<&'static str>,
+    /// More for the record: the preset, the adapters and so on.
+    pub record: Settings,
 }
 
 impl Default for Sd15Options {
@@ -57,7 +57,7 @@ impl Default for Sd15Options {
             overrides: SchedulerOverrides::default(),
             negative_prompt: String::new(),
             rng: NoiseSource::Cpu,
-            preset: None,
+            record: Settings::new(),
         }
     }
 }
@@ -207,12 +207,13 @@ pub(super) fn read(path: &Path) -> Result<String> {
 }
 
 /// The small files of a tokenizer that decide its ids.
-const TOKENIZER_FILES: [&str; 5] = [
+const TOKENIZER_FILES: [&str; 6] = [
     "tokenizer/vocab.json",
     "tokenizer/merges.txt",
     "tokenizer/tokenizer.json",
     "tokenizer/tokenizer_config.json",
     "tokenizer/special_tokens_map.json",
+    "tokenizer/embeddings.json",
 ];
 
 /// Digest of the small files that decide the arithmetic beside the weights: the vocabulary and the
