@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::ProgressBar;
 
+mod checkpoint_args;
 mod ella_args;
 pub mod exit_status;
 mod forensics;
