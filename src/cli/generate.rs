@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use tempfile::TempDir;
 
+use super::checkpoint_args::{self, CheckpointArgs};
 use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
 use super::progress::StageProgress;
@@ -18,6 +20,7 @@ use crate::generate::ImageGenerator;
 use crate::generate::catalog;
 use crate::generate::ella::{Ella, EllaBase, EllaOptions};
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
+use crate::generate::model_file::ModelFile;
 use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
 use crate::generate::sdxl::Sdxl;
@@ -32,9 +35,12 @@ pub struct GenerateOptions {
     /// Model, as `dpg-bench list` names it
     #[arg(long, default_value = catalog::SHIPPED, value_name = "MODEL")]
     pub model: String,
-    /// Folder with the model's checkpoint, in the diffusers layout
-    #[arg(long, value_name = "DIR")]
-    pub weights: Option<PathBuf>,
+    /// TOML file that names a checkpoint with its parts and settings; flags stand above it
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    pub model_file: Option<PathBuf>,
+    /// The checkpoint and its parts.
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
     /// Images per prompt
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub images: u32,
@@ -50,12 +56,41 @@ pub struct GenerateOptions {
     /// Where the networks run.
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// Name of the model file's model.
+    #[arg(skip)]
+    pub name: Option<String>,
+    /// Settings of the model file.
+    #[arg(skip)]
+    pub file_settings: SamplingChoice,
 }
 
 impl GenerateOptions {
     /// Where the run goes when the user does not say.
     pub fn default_out(&self) -> PathBuf {
-        PathBuf::from("results").join(&self.model)
+        PathBuf::from("results").join(self.name.as_ref().unwrap_or(&self.model))
+    }
+
+    /// The same options with those of the model file, where one is named, below them.
+    ///
+    /// # Errors
+    /// The model file cannot be read or says something unknown.
+    pub fn with_model_file(&self) -> anyhow::Result<Self> {
+        let mut options = self.clone();
+        let Some(path) = &self.model_file else { return Ok(options) };
+        let file = ModelFile::read(path)?;
+        options.model = file.model;
+        options.name = Some(file.name);
+        let parts = &mut options.checkpoint;
+        parts.weights.get_or_insert(file.checkpoint);
+        parts.base = parts.base.take().or(file.base);
+        parts.tokenizer = parts.tokenizer.take().or(file.tokenizer);
+        parts.vae = parts.vae.take().or(file.vae);
+        parts.lora.splice(0..0, file.loras);
+        parts.embedding.splice(0..0, file.embeddings);
+        options.ella.ella = options.ella.ella.take().or(file.ella);
+        options.ella.text_encoder = options.ella.text_encoder.take().or(file.text_encoder);
+        options.file_settings = file.settings;
+        Ok(options)
     }
 }
 
@@ -67,6 +102,10 @@ impl GenerateOptions {
       --out results/sd15-as-ella
   dpg-bench generate --model ella-sd15 --weights stable-diffusion-v1-5 \\
       --ella ella-sd1.5-tsc-t5xl.safetensors --text-encoder flan-t5-xl --seed 1001 --seed-mode sequential
+
+  dpg-bench generate --model sd15 --weights dreamshaper_8.safetensors --base stable-diffusion-v1-5 \\
+      --lora detail.safetensors:0.7 --embedding badhands.safetensors
+  dpg-bench generate --model-file models/dreamshaper-ella.toml
 
 A run that was interrupted goes on where it stopped when the same command is given again.")]
 pub struct Args {
@@ -95,10 +134,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let benchmark = open_benchmark(&args.benchmark)?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;
-    let mut loaded = load(&args.options)?;
-    let out = args.out.clone().unwrap_or_else(|| args.options.default_out());
-    let mut run = open_run(&out, &benchmark, &selection, args.options.images)?;
-    let summary = make_images(&mut run, &items, &mut loaded, &args.options)?;
+    let options = args.options.with_model_file()?;
+    let mut loaded = load(&options)?;
+    let out = args.out.clone().unwrap_or_else(|| options.default_out());
+    let mut run = open_run(&out, &benchmark, &selection, options.images)?;
+    let summary = make_images(&mut run, &items, &mut loaded, &options)?;
     if args.output.json {
         print_json(&summary)?;
     }
@@ -131,6 +171,8 @@ pub struct Loaded {
     seed_mode: SeedMode,
     /// Images made at a time where the user does not say.
     batch: u32,
+    /// Removed when dropped; a pipeline may load parts of them late.
+    _folders: [Option<TempDir>; 2],
 }
 
 /// Loads the model that the options name. A wrong flag or file shows here, before a run directory is
@@ -141,10 +183,9 @@ pub struct Loaded {
 pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let model = catalog::find(&options.model)?;
     let shipped = model.name == catalog::SHIPPED;
-    // Kept until the weights are loaded.
     let unpacked = if shipped { Some(shipped_checkpoint::unpack()?) } else { None };
-    let weights = match (&unpacked, &options.weights) {
-        (None, Some(weights)) => weights,
+    let checkpoint = match (&unpacked, &options.checkpoint.weights) {
+        (None, Some(weights)) => weights.as_path(),
         (Some(folder), None) => folder.path(),
         (Some(_), Some(_)) => {
             bail!("model {} has its weights inside; leave out --weights", model.name)
@@ -156,8 +197,15 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     };
     let device = parse_device(&options.device.device)?;
     let dtype = parse_dtype(&options.device.dtype, &device)?;
-    let Sampling { options: settings, seed, seed_mode } =
-        options.sampling.resolve(model, SamplingChoice::default())?;
+    let Sampling { options: mut settings, seed, seed_mode } =
+        options.sampling.resolve(model, options.file_settings.clone())?;
+    let parts = options.checkpoint.parts(checkpoint);
+    settings.record.extend(checkpoint_args::record(&parts));
+    if let Some(name) = &options.name {
+        settings.record.insert("name".to_owned(), name.as_str().into());
+    }
+    let assembled = if parts.is_plain() { None } else { Some(parts.assemble(dtype)?) };
+    let weights = assembled.as_ref().map_or(checkpoint, |folder| folder.path());
     let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
         if let Some(base) = EllaBase::of_model(model.name) {
             let files = options.ella.files(model.name, weights)?;
@@ -178,6 +226,7 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         seed_mode,
         batch: if device.is_cpu() { 1 } else { 4 },
         device: describe_device(&device),
+        _folders: [unpacked, assembled],
     })
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::ProgressBar;
 
+mod checkpoint_args;
 mod ella_args;
 pub mod exit_status;
 mod forensics;
@@ -40,7 +41,7 @@ enum Command {
     /// Generate, judge and score in one go
     Run(Box<run::Args>),
     /// Generate the images of a run
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
     /// Bring images made elsewhere into a run
     Import(import::Args),
     /// Put every question to a judge

@@ -49,10 +49,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let benchmark = open_benchmark(&args.benchmark)?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;
-    let generator = generate::load(&args.generate)?;
-    let out = args.out.clone().unwrap_or_else(|| args.generate.default_out());
-    let mut run = open_run(&out, &benchmark, &selection, args.generate.images)?;
-    let generated = generate::execute(&mut run, &items, generator, &args.generate)?;
+    let options = args.generate.with_model_file()?;
+    let generator = generate::load(&options)?;
+    let out = args.out.clone().unwrap_or_else(|| options.default_out());
+    let mut run = open_run(&out, &benchmark, &selection, options.images)?;
+    let generated = generate::execute(&mut run, &items, generator, &options)?;
     let judged = judge::execute(&mut run, &items, &judge_options)?;
     let score_options =
         score::ScoreOptions { judge: Some(judge_options.answers_name()?), ..args.score.clone() };
@@ -64,7 +65,8 @@ impl Args {
     /// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
     fn judge_or_default(&self) -> anyhow::Result<judge::JudgeOptions> {
         let mut options = self.judge.clone();
-        if options.judge.is_none() && self.generate.model == catalog::SHIPPED {
+        let shipped = self.generate.model == catalog::SHIPPED && self.generate.model_file.is_none();
+        if options.judge.is_none() && shipped {
             options.judge = Some("scripted".to_owned());
             if options.judge_rule.is_none() && options.judge_answers.is_none() {
                 options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);

@@ -9,6 +9,7 @@ use crate::generate::schedulers::SchedulerClass;
 use crate::generate::schedulers::config::{Prediction, Spacing};
 use crate::generate::sd15::Sd15Options;
 use crate::generate::seeds::SeedMode;
+use crate::results::Settings;
 
 /// How pictures are sampled.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -160,7 +161,10 @@ impl SamplingArgs {
         if let Some(preset) = &preset {
             tell_conflicts(preset, &stated);
         }
-        let name = preset.as_ref().map(|preset| preset.name);
+        let mut record = Settings::new();
+        if let Some(preset) = &preset {
+            record.insert("preset".to_owned(), preset.name.into());
+        }
         let choice = stated.or(preset.map(|preset| preset.choice).unwrap_or_default());
         Ok(Sampling {
             seed: choice.seed.unwrap_or_default(),
@@ -174,7 +178,7 @@ impl SamplingArgs {
                 overrides: choice.scheduler_overrides(),
                 negative_prompt: choice.negative_prompt,
                 rng: choice.rng.unwrap_or_default(),
-                preset: name,
+                record,
             },
         })
     }

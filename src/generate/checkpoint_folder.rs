@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::catalog;
+use super::embeddings::WORDS_FILE;
 use crate::results::image_store::hex;
 
 /// `model_index.json` of `folder`, which must name the pipeline `class`; `model` is its name in the
@@ -51,6 +52,7 @@ pub(super) fn tokenizer_files(folder: &str) -> Vec<String> {
         "tokenizer.json",
         "tokenizer_config.json",
         "special_tokens_map.json",
+        WORDS_FILE,
     ];
     names.iter().map(|name| format!("{folder}/{name}")).collect()
 }

@@ -15,6 +15,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizerSequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
+use super::embeddings::{TaughtWord, WORDS_FILE};
+
 /// Words, single digits and runs of signs; white space falls away.
 const PIECES: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
@@ -29,6 +31,8 @@ pub struct ClipTokenizer {
     start: u32,
     end: u32,
     padding: u32,
+    /// Words of embeddings that stand for several tokens: the first of them, and all.
+    taught: BTreeMap<u32, Vec<u32>>,
 }
 
 /// A prompt as the text encoder takes it.
@@ -64,6 +68,7 @@ impl ClipTokenizer {
         tokenizer
             .add_special_tokens(special.tokens.into_values())
             .map_err(|error| anyhow!("{}: special tokens: {error}", folder.display()))?;
+        let taught = teach(&mut tokenizer, &folder.join(WORDS_FILE))?;
         let id = |token: &str| {
             tokenizer.token_to_id(token).with_context(|| {
                 format!("{}: special token `{token}` is not in the vocabulary", folder.display())
@@ -76,7 +81,7 @@ impl ClipTokenizer {
             Some(length) => bail!("{}: model_max_length = {length}", folder.display()),
             None => USUAL_LENGTH,
         };
-        Ok(Self { tokenizer, max_length, start, end, padding })
+        Ok(Self { tokenizer, max_length, start, end, padding, taught })
     }
 
     /// Ids of `prompt`, cut (keeping the end token) or padded to the folder's length.
@@ -88,7 +93,8 @@ impl ClipTokenizer {
             .tokenizer
             .encode(prompt, false)
             .map_err(|error| anyhow!("prompt cannot be tokenized: {error}"))?;
-        let text = encoding.get_ids();
+        let one = |id: &u32| self.taught.get(id).cloned().unwrap_or_else(|| vec![*id]);
+        let text: Vec<u32> = encoding.get_ids().iter().flat_map(one).collect();
         let kept = text.len().min(self.max_length - 2);
         let mut ids = Vec::with_capacity(self.max_length);
         ids.push(self.start);
@@ -102,6 +108,42 @@ impl ClipTokenizer {
     pub fn max_length(&self) -> usize {
         self.max_length
     }
+}
+
+/// Adds the words that embeddings teach, where the folder lists any; returns what each stands for.
+fn teach(tokenizer: &mut Tokenizer, path: &Path) -> Result<BTreeMap<u32, Vec<u32>>> {
+    let mut taught = BTreeMap::new();
+    if !path.is_file() {
+        return Ok(taught);
+    }
+    let text =
+        std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let words: Vec<TaughtWord> = serde_json::from_slice(&text)
+        .with_context(|| format!("{}: is no list of words", path.display()))?;
+    for word in words {
+        let mut ids = Vec::new();
+        for token in word.tokens() {
+            let next = u32::try_from(tokenizer.get_vocab_size(true))?;
+            if tokenizer.token_to_id(&token).is_some() {
+                bail!(
+                    "the embedding's word `{token}` is in the vocabulary already; give it another \
+                     with --embedding FILE:TOKEN"
+                );
+            }
+            tokenizer
+                .add_tokens([AddedToken::from(token.clone(), false)])
+                .map_err(|error| anyhow!("the embedding's word `{token}`: {error}"))?;
+            // The rows of the text encoder's table follow the vocabulary in this order.
+            match tokenizer.token_to_id(&token) {
+                Some(id) if id == next => ids.push(id),
+                id => bail!("the embedding's word `{token}` has id {id:?} where {next} is due"),
+            }
+        }
+        if let Some(&first) = ids.first() {
+            taught.insert(first, ids);
+        }
+    }
+    Ok(taught)
 }
 
 /// Special tokens with the flags under which they are found in a text.

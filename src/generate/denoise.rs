@@ -197,6 +197,54 @@ mod tests {
         assert!(close(&run(&[3], both(0.25, 0.5), 3.0)[0], &run(&[3], plain(-0.25), 1.0)[0]));
     }
 
+    /// Adds the first number of each row's pooled text, so that each entry shows which row it got.
+    struct Pooled;
+
+    impl Denoiser for Pooled {
+        fn predict(
+            &self,
+            latents: &Tensor,
+            _: f64,
+            _: &Tensor,
+            added: Option<&AddedCondition>,
+        ) -> candle_core::Result<Tensor> {
+            let added = added.unwrap();
+            assert_eq!(added.time_ids, [7.0, 5.0]);
+            let rows = added.pooled.narrow(1, 0, 1)?.unsqueeze(2)?.unsqueeze(3)?;
+            latents.zeros_like()?.broadcast_add(&rows)
+        }
+    }
+
+    #[test]
+    fn each_half_gets_its_own_pooled_text() {
+        let added = |value: f32, sizes: [f64; 2]| AddedCondition {
+            pooled: Tensor::full(value, (1, 3), &Device::Cpu).unwrap(),
+            time_ids: sizes.to_vec(),
+        };
+        let latents = Tensor::zeros((2, 4, 3, 5), DType::F32, &Device::Cpu).unwrap();
+        let run = |negative_tokens: Option<usize>, negative_sizes: [f64; 2]| {
+            let condition = TextCondition {
+                conditional: context(7, 0.0),
+                unconditional: negative_tokens.map(|tokens| context(tokens, 0.0)),
+            };
+            let unconditional = negative_tokens.map(|_| added(0.25, negative_sizes));
+            let added = AddedConditions { conditional: added(0.5, [7.0, 5.0]), unconditional };
+            let guided = guided(&Pooled, &latents, 1.0, (&condition, Some(&added)), 3.0)?;
+            guided.flatten_all()?.to_vec1::<f32>()
+        };
+        // 0.25 + 3 * (0.5 - 0.25), whether the halves go together or, at their own lengths, apart.
+        for tokens in [7, 2] {
+            assert!(run(Some(tokens), [7.0, 5.0]).unwrap().iter().all(|value| *value == 1.0));
+        }
+        assert!(run(None, [7.0, 5.0]).unwrap().iter().all(|value| *value == 0.5));
+        assert!(run(Some(7), [5.0, 7.0]).is_err());
+        // A network that takes none says so.
+        let condition = TextCondition { conditional: context(7, 0.0), unconditional: None };
+        let added = AddedConditions { conditional: added(0.5, [7.0, 5.0]), unconditional: None };
+        let error = guided(&network, &latents, 1.0, (&condition, Some(&added)), 3.0).unwrap_err();
+        assert!(error.to_string().contains("takes no pooled text"), "{error}");
+    }
+
     /// Adds fresh noise at its second of three steps.
     struct Restless(Vec<f64>);
 

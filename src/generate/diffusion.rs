@@ -31,7 +31,7 @@ pub struct Diffusion {
     width: usize,
     height: usize,
     rng: NoiseSource,
-    preset: Option<&'static str>,
+    record: Settings,
     dtype: DType,
     vae_dtype: DType,
     device: Device,
@@ -82,7 +82,7 @@ impl Diffusion {
             steps: options.steps,
             guidance: options.guidance,
             rng: options.rng,
-            preset: options.preset,
+            record: options.record.clone(),
             dtype,
             vae_dtype,
             device: device.clone(),
@@ -166,9 +166,7 @@ impl Diffusion {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-        if let Some(preset) = self.preset {
-            settings.insert("preset".to_owned(), json!(preset));
-        }
+        settings.extend(self.record.clone());
         settings
     }
 

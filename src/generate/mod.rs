@@ -1,5 +1,6 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
+pub mod assembled_checkpoint;
 pub mod catalog;
 pub mod checkpoint_folder;
 pub mod clip_tokenizer;
@@ -8,11 +9,15 @@ pub mod denoise;
 pub mod diffusion;
 pub mod ella;
 mod ella_texts;
+pub mod embeddings;
 pub mod generate_run;
 pub mod image_ledger;
 pub mod import_error;
 pub mod import_images;
 pub mod import_layout;
+pub mod known_configs;
+pub mod lora;
+pub mod model_file;
 pub mod noise;
 pub mod philox;
 mod protobuf;

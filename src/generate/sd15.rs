@@ -42,8 +42,8 @@ pub struct Sd15Options {
     pub negative_prompt: Option<String>,
     /// Whose random numbers the noise is made of.
     pub rng: NoiseSource,
-    /// Preset that settings came from, for the record.
-    pub preset: Option<&'static str>,
+    /// More for the record: the preset, the adapters and so on.
+    pub record: Settings,
 }
 
 impl Default for Sd15Options {
@@ -57,7 +57,7 @@ impl Default for Sd15Options {
             overrides: SchedulerOverrides::default(),
             negative_prompt: None,
             rng: NoiseSource::Cpu,
-            preset: None,
+            record: Settings::new(),
         }
     }
 }

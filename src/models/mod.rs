@@ -12,6 +12,7 @@ pub mod ella_connector;
 #[cfg(test)]
 mod golden;
 mod layers;
+pub mod ldm_names;
 pub mod model_error;
 pub mod recipe;
 mod resnet;

@@ -1,0 +1,136 @@
+//! In: a TOML model file. Out: a model under its own name: what it is put together from, and its
+//! settings. Loading it is left to the pipelines.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use super::embeddings::EmbeddingFile;
+use super::lora::LoraFile;
+use super::sampling_choice::SamplingChoice;
+
+/// A model file. Paths are relative to the file's own folder.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// The model's own name, as the folder of its run.
+    pub name: String,
+    /// Model of the catalog that runs it.
+    #[serde(default = "usual_model")]
+    pub model: String,
+    /// Folder in the diffusers layout, or single file in the latent-diffusion layout.
+    pub checkpoint: PathBuf,
+    /// For a single file: folder with configurations and vocabulary.
+    pub base: Option<PathBuf>,
+    /// Folder with another vocabulary.
+    pub tokenizer: Option<PathBuf>,
+    /// Another autoencoder.
+    pub vae: Option<PathBuf>,
+    /// ELLA's connector.
+    pub ella: Option<PathBuf>,
+    /// ELLA's text encoder.
+    pub text_encoder: Option<PathBuf>,
+    /// Low-rank adapters.
+    #[serde(default)]
+    pub loras: Vec<LoraFile>,
+    /// Textual-inversion embeddings.
+    #[serde(default)]
+    pub embeddings: Vec<EmbeddingFile>,
+    /// Settings, above the model's own.
+    #[serde(default)]
+    pub settings: SamplingChoice,
+}
+
+fn usual_model() -> String {
+    "sd15".to_owned()
+}
+
+impl ModelFile {
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// It cannot be read, is no TOML, has a key that is unknown here, or its name is no plain name.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read model file {}", path.display()))?;
+        let mut file: Self =
+            toml::from_str(&text).with_context(|| format!("model file {}", path.display()))?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        ensure!(
+            file.name.chars().all(plain)
+                && file.name.starts_with(|c: char| c.is_ascii_alphanumeric()),
+            "model file {}: name `{}` must be made of letters, digits, `-`, `_` and `.`",
+            path.display(),
+            file.name
+        );
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let optional = [
+            &mut file.base,
+            &mut file.tokenizer,
+            &mut file.vae,
+            &mut file.ella,
+            &mut file.text_encoder,
+        ];
+        let listed = file.loras.iter_mut().map(|lora| &mut lora.file);
+        let taught = file.embeddings.iter_mut().map(|embedding| &mut embedding.file);
+        for path in optional.into_iter().flatten().chain(listed).chain(taught) {
+            *path = folder.join(&*path);
+        }
+        file.checkpoint = folder.join(&file.checkpoint);
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::noise::NoiseSource;
+    use crate::generate::schedulers::SchedulerClass;
+
+    fn read(text: &str) -> Result<ModelFile> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.toml");
+        std::fs::write(&path, text).unwrap();
+        let file = ModelFile::read(&path)?;
+        assert_eq!(file.checkpoint, folder.path().join("c.safetensors"));
+        Ok(file)
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let file = read(
+            "name = 'dream-8'\nmodel = 'ella-sd15'\ncheckpoint = 'c.safetensors'\nbase = 'sd'\n\
+             ella = 'e.safetensors'\ntext_encoder = '/t5'\n\
+             [[loras]]\nfile = 'l.safetensors'\nweight = 0.5\n[[loras]]\nfile = 'k.safetensors'\n\
+             [[embeddings]]\nfile = 'n.safetensors'\ntoken = '<n>'\n\
+             [settings]\nsteps = 25\nscheduler = 'unipc'\nkarras = true\nspacing = 'trailing'\n\
+             prediction = 'v_prediction'\nrng = 'cuda'\nseed_mode = 'sequential'\n",
+        )
+        .unwrap();
+        assert_eq!((file.name.as_str(), file.model.as_str()), ("dream-8", "ella-sd15"));
+        assert_eq!(file.text_encoder, Some(PathBuf::from("/t5")));
+        assert_eq!((file.loras[0].weight, file.loras[1].weight), (0.5, 1.0));
+        assert_eq!(file.settings.scheduler, Some(SchedulerClass::UniPc));
+        assert_eq!(file.settings.rng, Some(NoiseSource::Cuda { threads: None }));
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_are_refused() {
+        let start = "name = 'a'\ncheckpoint = 'c.safetensors'\n";
+        for (more, word) in [
+            ("lora = 'x'\n", "lora"),
+            ("[settings]\nstep = 5\n", "step"),
+            ("[[loras]]\nfile = 'l'\nstrength = 1.0\n", "strength"),
+            ("[settings]\nscheduler = 'heun'\n", "heun"),
+            ("[settings]\nrng = 'gpu'\n", "gpu"),
+        ] {
+            let message = format!("{:#}", read(&format!("{start}{more}")).unwrap_err());
+            assert!(message.contains(word) && message.contains("m.toml"), "{message}");
+        }
+        for name in ["", "../up", "a b", ".hidden"] {
+            let text = format!("name = '{name}'\ncheckpoint = 'c.safetensors'\n");
+            assert!(read(&text).unwrap_err().to_string().contains("name"));
+        }
+    }
+}
