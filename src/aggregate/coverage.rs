@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::Item;
-use crate::results::{AnswerOutcome, ImageRecord, NewestAnswers};
+use crate::results::{AnswerOutcome, ImageOutcome, ImageRecord, NewestAnswers};
 use crate::score::{Protocol, RunScore, Verdict};
 
 /// How much of the selected benchmark a run covers.
@@ -20,6 +20,9 @@ pub struct Coverage {
     pub images_expected: u64,
     /// Images that are there; where answers came without pictures, those with answers.
     pub images_present: u64,
+    /// Items whose prompt the text encoder saw only in part; known for generated images alone.
+    #[serde(default)]
+    pub prompts_truncated: u64,
     /// Questions, one per image, that these images raise.
     pub questions_expected: u64,
     /// Questions answered, unparsable answers included.
@@ -58,6 +61,7 @@ impl Coverage {
             items_expected: items.len() as u64,
             images_expected: items.len() as u64 * u64::from(images_per_item),
             images_present: 0,
+            prompts_truncated: truncated_items(items, images),
             questions_expected: 0,
             questions_answered: 0,
             questions_unparsable: super::category_figures::count_raw(
@@ -120,6 +124,15 @@ impl Coverage {
             }
         }
     }
+}
+
+fn truncated_items(items: &[&Item], images: &[ImageRecord]) -> u64 {
+    let is_truncated = |record: &&ImageRecord| {
+        matches!(record.outcome, ImageOutcome::Done { truncated: Some(true), .. })
+    };
+    let cut: HashSet<&str> =
+        images.iter().filter(is_truncated).map(|record| record.item.as_str()).collect();
+    items.iter().filter(|item| cut.contains(item.id.as_str())).count() as u64
 }
 
 /// The items of a run that have no score, in order.

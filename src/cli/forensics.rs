@@ -86,13 +86,19 @@ fn describe_finding(finding: &Finding) -> String {
     match (finding.n, finding.k) {
         (Some(n), Some(k)) => text.push_str(&format!("is {k}/{n}")),
         (Some(n), None) => text.push_str(&format!("is no k/{n}")),
+        (None, _) if finding.category == "overall" => {
+            text.push_str("a mean over items, no count over questions");
+        }
         (None, _) => text.push_str("number of questions not known"),
     }
     if let (Some(chance), Some(true)) = (finding.chance, finding.holds) {
         text.push_str(&format!(" (a random figure with as many decimals: {})", share(chance)));
     }
-    if let Some((k, n)) = finding.fraction {
-        text.push_str(&format!("; smallest fraction {k}/{n}, so {n} questions or a multiple"));
+    // A fraction with a small denominator says nothing: every count is a multiple of 1.
+    if let Some((k, n)) = finding.fraction.filter(|(_, n)| *n > 1) {
+        text.push_str(&format!(
+            "; smallest fraction {k}/{n}, so {n} questions or a multiple of it"
+        ));
     }
     text
 }

@@ -23,6 +23,7 @@ use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_
 use crate::generate::model_file::ModelFile;
 use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
+use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
 use crate::generate::shipped_checkpoint;
 use crate::models::device::{describe_device, parse_device, parse_dtype};
@@ -213,6 +214,9 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
             return Ok(Box::new(ella));
         }
         options.ella.refuse_for(model.name)?;
+        if model.name == "sdxl" {
+            return Ok(Box::new(Sdxl::load(weights, dtype, &device, settings)?));
+        }
         Ok(Box::new(Sd15::load(weights, dtype, &device, settings)?))
     };
     let generator = pipeline().with_context(|| format!("model {} cannot be loaded", model.name))?;

@@ -41,7 +41,7 @@ enum Command {
     /// Generate, judge and score in one go
     Run(Box<run::Args>),
     /// Generate the images of a run
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
     /// Bring images made elsewhere into a run
     Import(import::Args),
     /// Put every question to a judge
@@ -63,8 +63,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (roff)
-    Man,
+    /// Print a manual page (roff): of the program, or of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 /// Runs the program with the process's arguments.
@@ -105,12 +108,24 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
             clap_complete::generate(*shell, &mut Cli::command(), "dpg-bench", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
-        Command::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            print(&String::from_utf8_lossy(&page))
-        }
+        Command::Man { command } => print(&manual_page(command.as_deref())?),
     }
+}
+
+/// The manual page of the program or of one of its commands.
+fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
+    let mut program = Cli::command();
+    program.build();
+    let page_of = match name {
+        None => program,
+        Some(name) => match program.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => anyhow::bail!("there is no command `{name}`; `dpg-bench help` lists them"),
+        },
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(page_of).render(&mut page)?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 /// Writes a command's result to stdout.
@@ -155,4 +170,98 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_has_a_manual_page_and_examples() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(manual_page(Some(name)).unwrap().contains(name));
+            let needs_none = matches!(name, "completions" | "man" | "help");
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(needs_none || help.contains("dpg-bench "), "{name} has no examples");
+        }
+        assert!(manual_page(Some("nonsense")).is_err());
+    }
+
+    /// What the README, the documents and the help texts tell people to type is a command line that
+    /// this program takes.
+    #[test]
+    fn every_documented_command_line_is_understood() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut pages: Vec<PathBuf> = std::fs::read_dir(root.join("docs"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+            .collect();
+        pages.push(root.join("README.md"));
+        let mut texts: Vec<(String, String)> = pages
+            .iter()
+            .map(|page| (page.display().to_string(), std::fs::read_to_string(page).unwrap()))
+            .collect();
+        for command in Cli::command().get_subcommands() {
+            if let Some(help) = command.get_after_help() {
+                texts.push((format!("help of {}", command.get_name()), help.to_string()));
+            }
+        }
+        let mut count = 0;
+        for (source, text) in texts {
+            for line in command_lines(&text) {
+                let parsed = Cli::try_parse_from(words(&line));
+                let shown =
+                    parsed.err().filter(clap::Error::use_stderr).map(|error| error.to_string());
+                assert_eq!(shown, None, "{source}: {line}");
+                count += 1;
+            }
+        }
+        assert!(count > 20, "only {count} command lines found");
+    }
+
+    /// Lines that begin with the program's name, continuations joined.
+    fn command_lines(text: &str) -> Vec<String> {
+        let joined = text.replace("\\\n", " ");
+        joined
+            .lines()
+            .filter_map(|line| {
+                let line = line.trim().trim_start_matches("$ ");
+                let line = line
+                    .strip_prefix("cargo run --release -- ")
+                    .map_or_else(|| line.to_owned(), |arguments| format!("dpg-bench {arguments}"));
+                line.starts_with("dpg-bench ").then_some(line)
+            })
+            .collect()
+    }
+
+    /// Splits as a shell does, as far as the documents need it: quotes, comments, pipes, redirections.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut word: Option<String> = None;
+        let mut quote = None;
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(open), _) if c == open => quote = None,
+                (Some(_), _) => word.get_or_insert_default().push(c),
+                (None, '"' | '\'') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                (None, '#' | '|' | '>' | ';' | '&') if word.is_none() => break,
+                (None, c) if c.is_whitespace() => words.extend(word.take()),
+                (None, c) => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
 }

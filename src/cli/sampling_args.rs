@@ -34,7 +34,7 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
-    /// ella-sd15 12]
+    /// sdxl 5, for ella-sd15 12]
     #[arg(long, value_name = "NUMBER")]
     pub guidance: Option<f64>,
     /// Width in pixels [default: the checkpoint's own]
@@ -57,7 +57,8 @@ pub struct SamplingArgs {
     /// What the network predicts: `epsilon` or `v` [default: the scheduler configuration's]
     #[arg(long, value_enum, hide_possible_values = true, value_name = "WHAT")]
     pub prediction: Option<PredictionArg>,
-    /// What guidance leads away from
+    /// What guidance leads away from [default: the empty text, which is encoded; for sdxl no text but
+    /// zeros, where its checkpoint says so]
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
 }
@@ -175,7 +176,7 @@ impl SamplingArgs {
                 height: choice.height,
                 scheduler: choice.scheduler.or(model.defaults.scheduler),
                 overrides: choice.scheduler_overrides(),
-                negative_prompt: choice.negative_prompt.unwrap_or_default(),
+                negative_prompt: choice.negative_prompt,
                 rng: choice.rng.unwrap_or_default(),
                 record,
             },

@@ -255,10 +255,9 @@ fn named_figures(line: &str) -> Vec<Figure> {
 mod tests {
     use super::*;
 
-    /// Category, percent and decimals of each figure.
-    type Figures = Vec<(&'static str, f64, u32)>;
+    type Found = (Option<String>, Vec<(&'static str, f64, u32)>);
 
-    fn read(text: &str) -> Vec<(Option<String>, Figures)> {
+    fn read(text: &str) -> Vec<Found> {
         let of =
             |figure: &Figure| (figure.category, figure.printed.percent, figure.printed.decimals);
         read_tables(text)

@@ -32,6 +32,9 @@ pub struct Defaults {
 /// Those of diffusers' `StableDiffusionPipeline`.
 const DIFFUSERS: Defaults = Defaults { steps: 50, guidance: 7.5, scheduler: None };
 
+/// Those of diffusers' `StableDiffusionXLPipeline`.
+const DIFFUSERS_XL: Defaults = Defaults { guidance: 5.0, ..DIFFUSERS };
+
 /// Those of ELLA's released test code.
 const ELLA: Defaults =
     Defaults { steps: 50, guidance: 12.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
@@ -46,6 +49,28 @@ const SD15_FILES: &[NeededFile] = &[
     ]),
     NeededFile::Exactly("text_encoder/config.json"),
     NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("unet/config.json"),
+    NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
+    NeededFile::Exactly("vae/config.json"),
+    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+];
+
+/// A Stable Diffusion XL base checkpoint in the diffusers layout.
+const SDXL_FILES: &[NeededFile] = &[
+    NeededFile::Exactly("model_index.json"),
+    NeededFile::Exactly("scheduler/scheduler_config.json"),
+    NeededFile::OneOf(&[
+        &["tokenizer/vocab.json", "tokenizer/merges.txt"],
+        &["tokenizer/tokenizer.json"],
+    ]),
+    NeededFile::OneOf(&[
+        &["tokenizer_2/vocab.json", "tokenizer_2/merges.txt"],
+        &["tokenizer_2/tokenizer.json"],
+    ]),
+    NeededFile::Exactly("text_encoder/config.json"),
+    NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("text_encoder_2/config.json"),
+    NeededFile::Weights { folder: "text_encoder_2", stem: "model" },
     NeededFile::Exactly("unet/config.json"),
     NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
     NeededFile::Exactly("vae/config.json"),
@@ -130,6 +155,13 @@ pub const MODELS: &[CatalogModel] = &[
         description: "Stable Diffusion 1.x (StableDiffusionPipeline in the diffusers layout), 512 x 512",
         files: SD15_FILES,
         defaults: DIFFUSERS,
+    },
+    CatalogModel {
+        name: "sdxl",
+        description: "Stable Diffusion XL base (StableDiffusionXLPipeline in the diffusers layout), \
+                      1024 x 1024, without the refiner",
+        files: SDXL_FILES,
+        defaults: DIFFUSERS_XL,
     },
     CatalogModel {
         name: "ella-sd15",

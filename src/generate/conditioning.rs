@@ -3,6 +3,8 @@
 
 use candle_core::Tensor;
 
+use crate::models::AddedCondition;
+
 /// What the denoiser attends to at one timestep. One prompt serves all images of a call, so the
 /// batch dimension is 1.
 #[derive(Debug, Clone)]
@@ -22,6 +24,40 @@ pub trait Conditioning {
     /// # Errors
     /// The network that computes it failed.
     fn at(&self, timestep: f64) -> candle_core::Result<TextCondition>;
+
+    /// What SDXL's network is told beside that, at every timestep; `None` for a network that takes
+    /// nothing else.
+    fn added(&self) -> Option<&AddedConditions> {
+        None
+    }
+}
+
+/// Pooled texts and sizes.
+#[derive(Debug, Clone)]
+pub struct AddedConditions {
+    /// Of the prompt.
+    pub conditional: AddedCondition,
+    /// Of the negative prompt; `None` where guidance is off.
+    pub unconditional: Option<AddedCondition>,
+}
+
+/// Any conditioning, with what SDXL's network is told beside it.
+#[derive(Debug, Clone)]
+pub struct WithAdded<C> {
+    /// The texts' hidden states.
+    pub text: C,
+    /// Pooled texts and sizes.
+    pub added: AddedConditions,
+}
+
+impl<C: Conditioning> Conditioning for WithAdded<C> {
+    fn at(&self, timestep: f64) -> candle_core::Result<TextCondition> {
+        self.text.at(timestep)
+    }
+
+    fn added(&self) -> Option<&AddedConditions> {
+        Some(&self.added)
+    }
 }
 
 /// One condition for all timesteps.

@@ -3,12 +3,13 @@
 
 use candle_core::{DType, Tensor};
 
-use super::conditioning::{Conditioning, TextCondition};
+use super::conditioning::{AddedConditions, Conditioning, TextCondition};
 use super::noise::ImageNoise;
 use super::schedulers::Scheduler;
+use crate::models::AddedCondition;
 
 /// A network that predicts the noise (or velocity) in latents `[batch, channels, height, width]` at a
-/// timestep, attending to a context `[batch, tokens, width]`.
+/// timestep, attending to a context `[batch, tokens, width]`, and told `added` beside it where it is SDXL's.
 pub trait Denoiser {
     /// The prediction, of the latents' shape.
     ///
@@ -19,6 +20,7 @@ pub trait Denoiser {
         latents: &Tensor,
         timestep: f64,
         context: &Tensor,
+        added: Option<&AddedCondition>,
     ) -> candle_core::Result<Tensor>;
 }
 
@@ -28,7 +30,11 @@ impl<F: Fn(&Tensor, f64, &Tensor) -> candle_core::Result<Tensor>> Denoiser for F
         latents: &Tensor,
         timestep: f64,
         context: &Tensor,
+        added: Option<&AddedCondition>,
     ) -> candle_core::Result<Tensor> {
+        if added.is_some() {
+            candle_core::bail!("this network takes no pooled text and no sizes")
+        }
         self(latents, timestep, context)
     }
 }
@@ -51,7 +57,8 @@ pub fn denoise(
     for (index, &timestep) in timesteps.iter().enumerate() {
         let shown = scheduler.network_input(index, &latents)?;
         let condition = conditioning.at(timestep)?;
-        let prediction = guided(network, &shown, timestep, &condition, guidance)?;
+        let prediction =
+            guided(network, &shown, timestep, (&condition, conditioning.added()), guidance)?;
         let fresh = scheduler.wants_noise(index).then(|| noise.draw()).transpose()?;
         latents = scheduler.step(index, &latents, &prediction, fresh.as_ref())?;
     }
@@ -62,16 +69,18 @@ fn guided(
     network: &dyn Denoiser,
     latents: &Tensor,
     timestep: f64,
-    condition: &TextCondition,
+    (condition, added): (&TextCondition, Option<&AddedConditions>),
     guidance: f64,
 ) -> candle_core::Result<Tensor> {
     let images = latents.dim(0)?;
-    let predict = |latents: &Tensor, context: &Tensor| {
-        network.predict(latents, timestep, context)?.to_dtype(DType::F32)
+    let predict = |latents: &Tensor, context: &Tensor, added: Option<&AddedCondition>| {
+        network.predict(latents, timestep, context, added)?.to_dtype(DType::F32)
     };
+    let added_conditional = added.map(|added| &added.conditional);
+    let added_unconditional = added.and_then(|added| added.unconditional.as_ref());
     let conditional = repeat(&condition.conditional, images)?;
     let Some(unconditional) = &condition.unconditional else {
-        return predict(latents, &conditional);
+        return predict(latents, &conditional, added_conditional);
     };
     let unconditional = repeat(unconditional, images)?;
     let (without, with) = if unconditional.dims() == conditional.dims() {
@@ -79,12 +88,37 @@ fn guided(
         let both = predict(
             &Tensor::cat(&[latents, latents], 0)?,
             &Tensor::cat(&[&unconditional, &conditional], 0)?,
+            both_halves(added_unconditional, added_conditional, images)?.as_ref(),
         )?;
         (both.narrow(0, 0, images)?, both.narrow(0, images, images)?)
     } else {
-        (predict(latents, &unconditional)?, predict(latents, &conditional)?)
+        (
+            predict(latents, &unconditional, added_unconditional)?,
+            predict(latents, &conditional, added_conditional)?,
+        )
     };
     &without + ((with - &without)? * guidance)?
+}
+
+/// The pooled texts of both halves, one row for each of their `images`; the sizes are the same.
+fn both_halves(
+    unconditional: Option<&AddedCondition>,
+    conditional: Option<&AddedCondition>,
+    images: usize,
+) -> candle_core::Result<Option<AddedCondition>> {
+    let (Some(without), Some(with)) = (unconditional, conditional) else {
+        return Ok(None);
+    };
+    if without.time_ids != with.time_ids {
+        candle_core::bail!("the halves of a picture have the same sizes")
+    }
+    let pooled = Tensor::cat(&[&without.pooled, &with.pooled], 0)?;
+    let rows: Vec<u32> = (0..2 * images).map(|row| u32::from(row >= images)).collect();
+    let rows = Tensor::from_vec(rows, 2 * images, pooled.device())?;
+    Ok(Some(AddedCondition {
+        pooled: pooled.index_select(&rows, 0)?,
+        time_ids: with.time_ids.clone(),
+    }))
 }
 
 /// `[1, tokens, width]` to `[images, tokens, width]`.
@@ -161,6 +195,54 @@ mod tests {
         // The halves the other way round: 0.5 + 3 * (0.25 - 0.5) = -0.25.
         assert!(!close(&run(&[3], both(0.25, 0.5), 3.0)[0], &guided[0]));
         assert!(close(&run(&[3], both(0.25, 0.5), 3.0)[0], &run(&[3], plain(-0.25), 1.0)[0]));
+    }
+
+    /// Adds the first number of each row's pooled text, so that each entry shows which row it got.
+    struct Pooled;
+
+    impl Denoiser for Pooled {
+        fn predict(
+            &self,
+            latents: &Tensor,
+            _: f64,
+            _: &Tensor,
+            added: Option<&AddedCondition>,
+        ) -> candle_core::Result<Tensor> {
+            let added = added.unwrap();
+            assert_eq!(added.time_ids, [7.0, 5.0]);
+            let rows = added.pooled.narrow(1, 0, 1)?.unsqueeze(2)?.unsqueeze(3)?;
+            latents.zeros_like()?.broadcast_add(&rows)
+        }
+    }
+
+    #[test]
+    fn each_half_gets_its_own_pooled_text() {
+        let added = |value: f32, sizes: [f64; 2]| AddedCondition {
+            pooled: Tensor::full(value, (1, 3), &Device::Cpu).unwrap(),
+            time_ids: sizes.to_vec(),
+        };
+        let latents = Tensor::zeros((2, 4, 3, 5), DType::F32, &Device::Cpu).unwrap();
+        let run = |negative_tokens: Option<usize>, negative_sizes: [f64; 2]| {
+            let condition = TextCondition {
+                conditional: context(7, 0.0),
+                unconditional: negative_tokens.map(|tokens| context(tokens, 0.0)),
+            };
+            let unconditional = negative_tokens.map(|_| added(0.25, negative_sizes));
+            let added = AddedConditions { conditional: added(0.5, [7.0, 5.0]), unconditional };
+            let guided = guided(&Pooled, &latents, 1.0, (&condition, Some(&added)), 3.0)?;
+            guided.flatten_all()?.to_vec1::<f32>()
+        };
+        // 0.25 + 3 * (0.5 - 0.25), whether the halves go together or, at their own lengths, apart.
+        for tokens in [7, 2] {
+            assert!(run(Some(tokens), [7.0, 5.0]).unwrap().iter().all(|value| *value == 1.0));
+        }
+        assert!(run(None, [7.0, 5.0]).unwrap().iter().all(|value| *value == 0.5));
+        assert!(run(Some(7), [5.0, 7.0]).is_err());
+        // A network that takes none says so.
+        let condition = TextCondition { conditional: context(7, 0.0), unconditional: None };
+        let added = AddedConditions { conditional: added(0.5, [7.0, 5.0]), unconditional: None };
+        let error = guided(&network, &latents, 1.0, (&condition, Some(&added)), 3.0).unwrap_err();
+        assert!(error.to_string().contains("takes no pooled text"), "{error}");
     }
 
     /// Adds fresh noise at its second of three steps.

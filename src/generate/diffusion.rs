@@ -9,12 +9,13 @@ use image::RgbImage;
 use serde_json::json;
 
 use super::GeneratedImage;
+use super::checkpoint_folder::read;
 use super::conditioning::Conditioning;
-use super::denoise::denoise;
+use super::denoise::{Denoiser, denoise};
 use super::noise::{ImageNoise, NoiseSource};
 use super::schedulers::SchedulerConfig;
-use super::sd15::{Sd15Options, read};
-use crate::models::{UNet, VaeDecoder};
+use super::sd15::Sd15Options;
+use crate::models::{AddedCondition, UNet, VaeDecoder};
 use crate::results::Settings;
 
 /// Largest picture side in pixels: a typing error must not ask for terabytes.
@@ -32,6 +33,7 @@ pub struct Diffusion {
     rng: NoiseSource,
     record: Settings,
     dtype: DType,
+    vae_dtype: DType,
     device: Device,
 }
 
@@ -46,6 +48,20 @@ impl Diffusion {
         device: &Device,
         options: &Sd15Options,
     ) -> Result<Self> {
+        Self::load_with_vae(folder, dtype, dtype, device, options)
+    }
+
+    /// As [`Diffusion::load`], with an autoencoder that decodes in `vae_dtype`.
+    ///
+    /// # Errors
+    /// As [`Diffusion::load`].
+    pub fn load_with_vae(
+        folder: &Path,
+        dtype: DType,
+        vae_dtype: DType,
+        device: &Device,
+        options: &Sd15Options,
+    ) -> Result<Self> {
         let scheduler = read_scheduler(folder, options)?;
         scheduler.scheduler(options.steps)?;
         ensure!(
@@ -54,7 +70,7 @@ impl Diffusion {
         );
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
         let unet = UNet::load(&folder.join("unet"), dtype, device)?;
-        let vae = VaeDecoder::load(&folder.join("vae"), dtype, device)?;
+        let vae = VaeDecoder::load(&folder.join("vae"), vae_dtype, device)?;
         let factor = vae.spatial_factor();
         let own_side = unet.sample_size() * factor;
         Ok(Self {
@@ -68,6 +84,7 @@ impl Diffusion {
             rng: options.rng,
             record: options.record.clone(),
             dtype,
+            vae_dtype,
             device: device.clone(),
         })
     }
@@ -84,6 +101,26 @@ impl Diffusion {
         Ok(())
     }
 
+    /// Width of the text's hidden states that the UNet attends to.
+    pub fn context_width(&self) -> usize {
+        self.unet.context_width()
+    }
+
+    /// Width of the pooled text that the UNet takes beside six sizes, where it takes them.
+    pub fn pooled_width(&self) -> Option<usize> {
+        self.unet.pooled_width()
+    }
+
+    /// Height and width of the pictures in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    /// Number format that the pictures are decoded in.
+    pub fn vae_dtype(&self) -> DType {
+        self.vae_dtype
+    }
+
     /// Whether there is an unconditional half.
     pub fn is_guided(&self) -> bool {
         self.guidance > 1.0
@@ -98,22 +135,18 @@ impl Diffusion {
         let shape = (self.unet.in_channels(), self.height / factor, self.width / factor);
         let mut noise = ImageNoise::from_source(self.rng, seeds, shape, &self.device);
         let mut scheduler = self.scheduler.scheduler(self.steps)?;
-        let network = |latents: &Tensor, timestep: f64, context: &Tensor| {
-            self.unet.forward(&latents.to_dtype(self.dtype)?, timestep, context)
-        };
         let latents =
-            denoise(&network, conditioning, scheduler.as_mut(), self.guidance, &mut noise)?;
+            denoise(&self.unet, conditioning, scheduler.as_mut(), self.guidance, &mut noise)?;
         self.decode(&latents)
     }
 
     /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the
     /// most memory of all parts.
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let unscaled =
-            latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?.to_dtype(self.dtype)?;
+        let unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?;
         let mut pictures = Vec::new();
         for image in 0..unscaled.dim(0)? {
-            let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?.to_dtype(DType::F32)?;
+            let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?;
             pictures.push(decoded.affine(0.5, 0.5)?.clamp(0.0, 1.0)?);
         }
         Ok(Tensor::cat(&pictures, 0)?)
@@ -143,6 +176,18 @@ impl Diffusion {
             .into_iter()
             .map(|(name, digest)| (name.to_owned(), json!(digest)))
             .collect()
+    }
+}
+
+impl Denoiser for UNet {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        self.forward_with(latents, timestep, context, added)
     }
 }
 

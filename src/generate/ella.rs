@@ -17,9 +17,10 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::checkpoint_folder::files_sha256;
 use super::conditioning::{Conditioning, TextCondition};
 use super::diffusion::{Diffusion, images};
-use super::sd15::{ClipPrompts, Sd15Options, check_folder, configuration_sha256, files_sha256};
+use super::sd15::{ClipPrompts, Sd15Options, check_folder, configuration_sha256};
 use super::t5_tokenizer::{T5Prompt, T5Tokenizer, TOKENIZER_FILES};
 use super::{GeneratedImage, ImageGenerator};
 use crate::models::ella_connector::ProjectedText;
@@ -117,6 +118,7 @@ impl EllaSd15 {
             files.connector.display(),
             connector.input_width()
         );
+        let negative_prompt = options.negative_prompt.as_deref().unwrap_or_default();
         digests.extend(encoders.digests(&files)?);
         digests.insert("ella".to_owned(), json!(connector.sha256()));
         settings.extend(
@@ -125,12 +127,12 @@ impl EllaSd15 {
                 ("pipeline", json!("StableDiffusionPipeline with ELLA")),
                 ("ella_tokens", json!(tokens)),
                 ("weights", json!(digests)),
-                ("negative_prompt", json!(options.negative_prompt)),
+                ("negative_prompt", json!(negative_prompt)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
         let negative = guided
-            .then(|| encoders.encode(&options.negative_prompt, &connector))
+            .then(|| encoders.encode(negative_prompt, &connector))
             .transpose()
             .context("the negative prompt cannot be encoded")?;
         Ok(Self {
@@ -343,4 +345,65 @@ fn check_files(files: &EllaFiles) -> Result<()> {
         text_encoder.display()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::generate::schedulers::SchedulerClass;
+
+    fn load() -> EllaSd15 {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let files = EllaFiles {
+            checkpoint: fixtures.join("sd15-tiny"),
+            connector: fixtures.join("ella-tiny/ella.safetensors"),
+            text_encoder: fixtures.join("ella-tiny/text_encoder"),
+        };
+        let options = Sd15Options {
+            steps: 4,
+            width: Some(16),
+            height: Some(16),
+            scheduler: Some(SchedulerClass::DpmSolverMultistep),
+            ..Default::default()
+        };
+        let (tokens, device) = (EllaTokens::Fixed, Device::Cpu);
+        EllaSd15::load(files, tokens, false, DType::F32, &device, options).unwrap()
+    }
+
+    fn bits(picture: &Tensor) -> Vec<f32> {
+        picture.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn the_connector_runs_once_for_a_prompt_and_a_timestep() {
+        let mut ella = load();
+        let connected = |text: &TimedText| text.connected.borrow().len();
+        let (first, ..) = ella.pictures("a cat", &[1]).unwrap();
+        let (again, ..) = ella.pictures("a cat", &[1]).unwrap();
+        assert_eq!(bits(&first), bits(&again));
+        assert_eq!(connected(&ella.last_prompt.as_ref().unwrap().1), 4);
+        assert_eq!(connected(ella.negative.as_ref().unwrap()), 4);
+
+        // What is kept is what is used: with other tensors in its place the picture is another one,
+        // until the prompt changes.
+        let spoil = |text: &TimedText| {
+            for tokens in text.connected.borrow_mut().values_mut() {
+                *tokens = tokens.zeros_like().unwrap();
+            }
+        };
+        spoil(&ella.last_prompt.as_ref().unwrap().1);
+        let (spoiled, ..) = ella.pictures("a cat", &[1]).unwrap();
+        assert_ne!(bits(&first), bits(&spoiled));
+        ella.pictures("a dog", &[1]).unwrap();
+        let (fresh, ..) = ella.pictures("a cat", &[1]).unwrap();
+        assert_eq!(bits(&first), bits(&fresh));
+        // The negative prompt's stay for the whole run.
+        spoil(ella.negative.as_ref().unwrap());
+        ella.pictures("a dog", &[1]).unwrap();
+        let (spoiled, ..) = ella.pictures("a cat", &[1]).unwrap();
+        assert_ne!(bits(&first), bits(&spoiled));
+        assert_eq!(connected(ella.negative.as_ref().unwrap()), 4);
+    }
 }

@@ -2,16 +2,17 @@
 //! is there already is left as it is, so that a run killed at any point and started again ends in the
 //! same bytes. How a picture is made is left to the generator.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use super::image_ledger::ImageLedger;
 use super::seeds::SeedMode;
 use super::{GeneratedImage, ImageGenerator};
 use crate::benchmark::Item;
 use crate::results::image_store::{pixels_sha256, write_png};
-use crate::results::{FORMAT_VERSION, ImageOutcome, ImageRecord, Journal, RunDirectory, Settings};
+use crate::results::{FORMAT_VERSION, ImageOutcome, RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
 
 /// Which seeds the images get and how many are made at a time.
@@ -58,10 +59,9 @@ pub fn generate_run(
 ) -> Result<GenerationSummary> {
     let settings = all_settings(generator.settings(), plan);
     let sitting = run.begin_generation(settings.clone(), device)?;
-    let (journal, records) = run.open_images()?;
+    let ledger = ImageLedger::open(run)?;
     let images = run.manifest().images_per_item;
-    let latest = latest(records);
-    let present = present(run, items, images, &latest);
+    let present = present(run, items, images, &ledger);
     let mut summary = GenerationSummary {
         images: items.len() as u64 * u64::from(images),
         already_done: present.len() as u64,
@@ -72,7 +72,7 @@ pub fn generate_run(
         |item: &&&Item| (0..images).any(|image| !present.contains(&(item.id.clone(), image)));
     let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
     generator.prepare(&prompts).context("the prompts cannot be prepared")?;
-    let mut stage = Stage { run, journal, latest, present, settings, plan, observer };
+    let mut stage = Stage { run, ledger, present, settings, plan, observer };
     for item in items {
         for first in (0..images).step_by(plan.batch.max(1) as usize) {
             let group = first..images.min(first.saturating_add(plan.batch.max(1)));
@@ -96,35 +96,23 @@ fn all_settings(mut settings: Settings, plan: GenerationPlan) -> Settings {
 /// Item and image index.
 type Key = (String, u32);
 
-/// The last record of each image.
-fn latest(records: Vec<ImageRecord>) -> BTreeMap<Key, ImageOutcome> {
-    records.into_iter().map(|record| ((record.item, record.image), record.outcome)).collect()
-}
-
-/// The images whose record says done and whose picture is there with those very pixels.
+/// The images that need not be made again.
 fn present(
     run: &RunDirectory,
     items: &[&Item],
     images: u32,
-    latest: &BTreeMap<Key, ImageOutcome>,
+    ledger: &ImageLedger,
 ) -> BTreeSet<Key> {
     items
         .par_iter()
         .flat_map_iter(|item| (0..images).map(|image| (item.id.clone(), image)))
-        .filter(|key| match latest.get(key) {
-            Some(ImageOutcome::Done { pixels_sha256: digest, .. }) => {
-                image::open(run.image_path(&key.0, key.1))
-                    .is_ok_and(|image| pixels_sha256(&image.to_rgb8()) == *digest)
-            }
-            _ => false,
-        })
+        .filter(|(item, image)| ledger.is_present(run, item, *image))
         .collect()
 }
 
 struct Stage<'a> {
     run: &'a RunDirectory,
-    journal: Journal<ImageRecord>,
-    latest: BTreeMap<Key, ImageOutcome>,
+    ledger: ImageLedger,
     present: BTreeSet<Key>,
     settings: Settings,
     plan: GenerationPlan,
@@ -193,29 +181,14 @@ impl Stage<'_> {
         )
     }
 
-    /// Appends a record, unless the last one of this image says the same: a lost picture that was
-    /// made again, or a failure that came again, leaves the journal as it was.
     fn record(&mut self, item: &Item, image: u32, outcome: ImageOutcome) -> Result<()> {
-        let key = (item.id.clone(), image);
-        if self.latest.get(&key) == Some(&outcome) {
-            return Ok(());
-        }
-        let record = ImageRecord { item: item.id.clone(), image, outcome: outcome.clone() };
-        self.journal.append(&record).context("the record of an image cannot be kept")?;
-        self.latest.insert(key, outcome);
-        Ok(())
+        self.ledger
+            .record(&item.id, image, outcome)
+            .context("the record of an image cannot be kept")
     }
 
     fn truncated_prompts(&self, items: &[&Item]) -> u64 {
-        let is_truncated = |outcome: &ImageOutcome| {
-            matches!(outcome, ImageOutcome::Done { truncated: Some(true), .. })
-        };
-        let cut: BTreeSet<&str> = self
-            .latest
-            .iter()
-            .filter(|(_, outcome)| is_truncated(outcome))
-            .map(|((item, _), _)| item.as_str())
-            .collect();
+        let cut: BTreeSet<&str> = self.ledger.truncated_items().collect();
         items.iter().filter(|item| cut.contains(item.id.as_str())).count() as u64
     }
 }
@@ -250,7 +223,8 @@ fn texts(settings: &Settings, item: &Item, image: u32, seed: u64) -> Vec<(String
         ("prompt".to_owned(), item.prompt.clone()),
         ("seed".to_owned(), seed.to_string()),
     ];
-    for (name, value) in settings {
+    // What is null is not set: a text would read as the word.
+    for (name, value) in settings.iter().filter(|(_, value)| !value.is_null()) {
         let name = match name.as_str() {
             "seed" => "base_seed",
             "negative_prompt" => "negative prompt",

@@ -60,4 +60,14 @@ impl ImageLedger {
         self.latest.insert(key, outcome);
         Ok(())
     }
+
+    /// Item of each image whose prompt the text encoder saw only in part.
+    pub fn truncated_items(&self) -> impl Iterator<Item = &str> {
+        self.latest
+            .iter()
+            .filter(|(_, outcome)| {
+                matches!(outcome, ImageOutcome::Done { truncated: Some(true), .. })
+            })
+            .map(|((item, _), _)| item.as_str())
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod assembled_checkpoint;
 pub mod catalog;
+pub mod checkpoint_folder;
 pub mod clip_tokenizer;
 pub mod conditioning;
 pub mod denoise;
@@ -22,6 +23,7 @@ mod protobuf;
 pub mod sampling_choice;
 pub mod schedulers;
 pub mod sd15;
+pub mod sdxl;
 pub mod seeds;
 pub mod sentence_piece;
 pub mod shipped_checkpoint;

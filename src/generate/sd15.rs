@@ -7,23 +7,23 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
+use super::checkpoint_folder::{self, files_sha256, tokenizer_files};
 use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
 use super::conditioning::{FixedConditioning, TextCondition};
 pub use super::diffusion::to_pixels;
 use super::diffusion::{Diffusion, images};
 use super::noise::NoiseSource;
 use super::schedulers::{SchedulerClass, SchedulerOverrides};
-use super::{GeneratedImage, ImageGenerator, catalog};
+use super::{GeneratedImage, ImageGenerator};
 use crate::models::ClipText;
 use crate::results::Settings;
-use crate::results::image_store::hex;
 
-/// How pictures are made; the defaults are those of diffusers' pipeline.
+/// How pictures are made, by this pipeline and by those that share its settings; the defaults are those
+/// of diffusers' `StableDiffusionPipeline`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sd15Options {
     /// Denoising steps.
@@ -38,8 +38,8 @@ pub struct Sd15Options {
     pub scheduler: Option<SchedulerClass>,
     /// What stands above the scheduler's configuration.
     pub overrides: SchedulerOverrides,
-    /// What guidance leads away from.
-    pub negative_prompt: String,
+    /// What guidance leads away from. `None` is the empty text; for SDXL it is no text at all.
+    pub negative_prompt: Option<String>,
     /// Whose random numbers the noise is made of.
     pub rng: NoiseSource,
     /// More for the record: the preset, the adapters and so on.
@@ -55,7 +55,7 @@ impl Default for Sd15Options {
             height: None,
             scheduler: None,
             overrides: SchedulerOverrides::default(),
-            negative_prompt: String::new(),
+            negative_prompt: None,
             rng: NoiseSource::Cpu,
             record: Settings::new(),
         }
@@ -66,7 +66,7 @@ impl Default for Sd15Options {
 pub struct Sd15 {
     clip: ClipPrompts,
     diffusion: Diffusion,
-    options: Sd15Options,
+    negative_prompt: String,
     configuration_sha256: String,
     /// The negative prompt, encoded; `None` where guidance is off.
     unconditional: Option<Tensor>,
@@ -88,7 +88,8 @@ impl Sd15 {
         check_folder(folder)?;
         let diffusion = Diffusion::load(folder, dtype, device, &options)?;
         let clip = ClipPrompts::load(folder, dtype, device)?;
-        let (_, negative) = clip.encode(&options.negative_prompt)?;
+        let negative_prompt = options.negative_prompt.unwrap_or_default();
+        let (_, negative) = clip.encode(&negative_prompt)?;
         diffusion.check_context(negative.dim(2)?, "text encoder", folder)?;
         Ok(Self {
             clip,
@@ -96,7 +97,7 @@ impl Sd15 {
             diffusion,
             configuration_sha256: configuration_sha256(folder)?,
             last_prompt: None,
-            options,
+            negative_prompt,
         })
     }
 
@@ -130,7 +131,7 @@ impl ImageGenerator for Sd15 {
                 ("model", json!("sd15")),
                 ("pipeline", json!("StableDiffusionPipeline")),
                 ("weights", json!(weights)),
-                ("negative_prompt", json!(self.options.negative_prompt)),
+                ("negative_prompt", json!(self.negative_prompt)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -177,67 +178,15 @@ impl ClipPrompts {
     }
 }
 
-/// Complains about absent files before any is read, and about another kind of checkpoint.
+/// Complains about an incomplete checkpoint, and about one of another kind.
 pub(super) fn check_folder(folder: &Path) -> Result<()> {
-    ensure!(
-        folder.is_dir(),
-        "{} is no folder; --weights takes a diffusers checkpoint",
-        folder.display()
-    );
-    let missing = catalog::find("sd15")?.missing(folder);
-    if !missing.is_empty() {
-        let list: String = missing.iter().map(|file| format!("\n  {file}")).collect();
-        bail!("{} is no complete Stable Diffusion checkpoint; it lacks:{list}", folder.display());
-    }
-    let path = folder.join("model_index.json");
-    let index: serde_json::Value = serde_json::from_str(&read(&path)?)
-        .with_context(|| format!("{} cannot be read", path.display()))?;
-    let class = index.get("_class_name").and_then(|name| name.as_str()).unwrap_or("nothing");
-    ensure!(
-        class == "StableDiffusionPipeline",
-        "{} names a {class}; model sd15 runs StableDiffusionPipeline checkpoints",
-        path.display()
-    );
-    Ok(())
+    checkpoint_folder::check_folder(folder, "sd15", "StableDiffusionPipeline").map(drop)
 }
-
-/// The text of a file.
-pub(super) fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// The small files of a tokenizer that decide its ids.
-const TOKENIZER_FILES: [&str; 6] = [
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer/tokenizer.json",
-    "tokenizer/tokenizer_config.json",
-    "tokenizer/special_tokens_map.json",
-    "tokenizer/embeddings.json",
-];
 
 /// Digest of the small files that decide the arithmetic beside the weights: the vocabulary and the
 /// networks' configurations. The scheduler's stands in the settings.
 pub(super) fn configuration_sha256(folder: &Path) -> Result<String> {
     let parts = ["text_encoder/config.json", "unet/config.json", "vae/config.json"];
-    files_sha256(folder, parts.iter().chain(&TOKENIZER_FILES))
-}
-
-/// SHA-256 over names, lengths and contents of those of `files` that are in `folder`.
-pub(super) fn files_sha256<'n>(
-    folder: &Path,
-    files: impl IntoIterator<Item = &'n &'n str>,
-) -> Result<String> {
-    let mut hasher = Sha256::new();
-    for file in files {
-        let path = folder.join(file);
-        if !path.is_file() {
-            continue;
-        }
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        hasher.update(format!("{file} {}\n", bytes.len()));
-        hasher.update(bytes);
-    }
-    Ok(hex(&hasher.finalize()))
+    let parts = parts.map(str::to_owned).into_iter();
+    files_sha256(folder, parts.chain(tokenizer_files("tokenizer")))
 }

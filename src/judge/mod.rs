@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod draw;
 pub mod endpoint;
 pub mod judge_run;
+mod ordered_work;
 pub mod reading;
 pub mod scripted;
 mod scripted_file;

@@ -1,5 +1,6 @@
-//! In: token ids. Out: the hidden states of CLIP's text encoder. Follows `CLIPTextModel` of
-//! transformers; dimensions come from `config.json`. Tokenizing is left to the caller.
+//! In: token ids. Out: the hidden states of CLIP's text encoder, and its pooled output. Follows
+//! `CLIPTextModel` and `CLIPTextModelWithProjection` of transformers; dimensions come from
+//! `config.json`. Tokenizing is left to the caller.
 
 use std::path::Path;
 
@@ -39,6 +40,10 @@ impl ClipText {
     /// implies, or the configuration asks for arithmetic that is not here.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
+        Self::build(&config, &Weights::open(folder, "model", dtype, device)?)
+    }
+
+    fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         let activation = Activation::named(config.name("hidden_act", "quick_gelu")?)
             .ok_or_else(|| config.unsupported("hidden_act", "only the GELU family and relu are"))?;
         let size = LayerSize {
@@ -52,7 +57,6 @@ impl ClipText {
         let depth = config.count("num_hidden_layers", None)?;
         let vocabulary = config.count("vocab_size", Some(49408))?;
         let length = config.count("max_position_embeddings", Some(77))?;
-        let weights = Weights::open(folder, "model", dtype, device)?;
         let prefixed = weights.root().at("text_model");
         // Hub checkpoints have the prefix, those that transformers 5 saves have not.
         let root = if prefixed.has("final_layer_norm.weight") { prefixed } else { weights.root() };
@@ -77,16 +81,23 @@ impl ClipText {
     /// # Errors
     /// Rows of different lengths, too many tokens, or an id outside the vocabulary.
     pub fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
-        let embedded = embed(&self.token_embedding, ids)?;
-        let (length, most) = (embedded.dim(1)?, self.max_tokens());
-        if length > most {
-            candle_core::bail!("{length} tokens: this text encoder takes at most {most}")
-        }
+        Ok(self.states(ids)?.last)
+    }
+
+    /// Hidden states of the last two layers, as [`ClipText::forward`].
+    ///
+    /// # Errors
+    /// As [`ClipText::forward`].
+    pub fn states(&self, ids: &[Vec<u32>]) -> Result<ClipStates> {
+        let embedded = embed(&self.token_embedding, ids, Some(self.max_tokens()))?;
+        let length = embedded.dim(1)?;
         let mut x = embedded.broadcast_add(&self.position_embedding.narrow(0, 0, length)?)?;
+        let mut penultimate = x.clone();
         for layer in &self.layers {
-            x = layer.forward(&x)?;
+            penultimate = x;
+            x = layer.forward(&penultimate)?;
         }
-        self.final_layer_norm.forward(&x)
+        Ok(ClipStates { penultimate, last: self.final_layer_norm.forward(&x)? })
     }
 
     /// The longest row of ids.
@@ -97,6 +108,91 @@ impl ClipText {
     /// Digest of the weight files, see [`Weights::sha256`].
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+}
+
+/// Hidden states of [`ClipText`], each [b, n, width].
+#[derive(Debug, Clone)]
+pub struct ClipStates {
+    /// Before the last layer, without the final norm: what SDXL attends to (`hidden_states[-2]`).
+    pub penultimate: Tensor,
+    /// After the last layer and the final norm.
+    pub last: Tensor,
+}
+
+/// CLIP's text encoder with the projection of its pooled output: SDXL's second one.
+#[derive(Debug)]
+pub struct ClipTextWithProjection {
+    text: ClipText,
+    text_projection: Linear,
+    end: EndToken,
+}
+
+/// The position whose state is pooled.
+#[derive(Debug, Clone, Copy)]
+enum EndToken {
+    /// The first of the row's highest id: configurations up to 2023 state the wrong end token, 2.
+    HighestId,
+    /// The first of that id, or the row's beginning where it is absent.
+    Id(u32),
+}
+
+impl ClipTextWithProjection {
+    /// Loads `text_encoder_2/` as [`ClipText::load`] does, and `text_projection.weight`.
+    ///
+    /// # Errors
+    /// As [`ClipText::load`].
+    pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
+        let config = Config::read(folder)?;
+        let weights = Weights::open(folder, "model", dtype, device)?;
+        let text = ClipText::build(&config, &weights)?;
+        let width = config.count("hidden_size", None)?;
+        let projected = config.count("projection_dim", Some(512))?;
+        let scope = weights.root().at("text_projection");
+        Ok(Self {
+            text,
+            text_projection: Linear::load_without_bias(&scope, width, projected)?,
+            end: match config.count("eos_token_id", Some(49407))? {
+                2 => EndToken::HighestId,
+                id => EndToken::Id(id as u32),
+            },
+        })
+    }
+
+    /// Hidden states as [`ClipText::states`] gives them, and the pooled output [b, projection]: the
+    /// last layer's normed state at the end token, projected.
+    ///
+    /// # Errors
+    /// As [`ClipText::forward`].
+    pub fn forward(&self, ids: &[Vec<u32>]) -> Result<(ClipStates, Tensor)> {
+        let states = self.text.states(ids)?;
+        let pooled = ids
+            .iter()
+            .enumerate()
+            .map(|(row, ids)| states.last.get(row)?.narrow(0, self.end.position(ids), 1))
+            .collect::<Result<Vec<_>>>()?;
+        let pooled = self.text_projection.forward(&Tensor::cat(&pooled, 0)?)?;
+        Ok((states, pooled))
+    }
+
+    /// The longest row of ids.
+    pub fn max_tokens(&self) -> usize {
+        self.text.max_tokens()
+    }
+
+    /// Digest of the weight files, see [`Weights::sha256`].
+    pub fn sha256(&self) -> &str {
+        self.text.sha256()
+    }
+}
+
+impl EndToken {
+    fn position(self, ids: &[u32]) -> usize {
+        let end = match self {
+            EndToken::HighestId => ids.iter().copied().max().unwrap_or(0),
+            EndToken::Id(id) => id,
+        };
+        ids.iter().position(|id| *id == end).unwrap_or(0)
     }
 }
 

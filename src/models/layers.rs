@@ -63,13 +63,16 @@ impl Module for Linear {
     }
 }
 
-/// Rows of `table` [vocabulary, width] for `rows` of ids, all of one length: [rows, length, width].
-pub(crate) fn embed(table: &Tensor, rows: &[Vec<u32>]) -> Result<Tensor> {
+/// Rows of `table` [vocabulary, width] for `rows` of ids, all of one length of at most `most`: [rows,
+/// length, width].
+pub(crate) fn embed(table: &Tensor, rows: &[Vec<u32>], most: Option<usize>) -> Result<Tensor> {
     let (vocabulary, width) = table.dims2()?;
     let length = rows.first().map_or(0, Vec::len);
-    if length == 0 || rows.iter().any(|row| row.len() != length) {
+    let fits = (1..=most.unwrap_or(usize::MAX)).contains(&length);
+    if !fits || rows.iter().any(|row| row.len() != length) {
         let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
-        candle_core::bail!("token rows of {lengths:?} ids: one length of at least 1 is due")
+        let range = most.map_or("of at least 1".to_owned(), |most| format!("from 1 to {most}"));
+        candle_core::bail!("token rows of {lengths:?} ids: one length {range} is due")
     }
     let flat = rows.concat();
     if let Some(id) = flat.iter().find(|id| **id as usize >= vocabulary) {

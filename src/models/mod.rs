@@ -23,11 +23,11 @@ pub mod vae;
 pub mod weight_files;
 pub mod weights;
 
-pub use clip_text::ClipText;
+pub use clip_text::{ClipText, ClipTextWithProjection};
 pub use ella_connector::EllaConnector;
 pub use model_error::ModelError;
 pub use recipe::Recipe;
 pub use t5_text::T5Text;
-pub use unet::UNet;
+pub use unet::{AddedCondition, UNet};
 pub use vae::VaeDecoder;
 pub use weights::Weights;

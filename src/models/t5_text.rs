@@ -99,7 +99,7 @@ impl T5Text {
     /// # Errors
     /// Rows of different lengths, a row without a token, or an id outside the vocabulary.
     pub fn forward(&self, ids: &[Vec<u32>], lengths: &[usize]) -> Result<Tensor> {
-        let mut x = embed(&self.token_embedding, ids)?;
+        let mut x = embed(&self.token_embedding, ids, None)?;
         let length = x.dim(1)?;
         if lengths.len() != ids.len() || lengths.iter().any(|seen| !(1..=length).contains(seen)) {
             candle_core::bail!("{lengths:?} tokens seen of {} rows of {length}", ids.len())

@@ -1,7 +1,8 @@
 //! In: noisy latents, a timestep and the text's hidden states. Out: the predicted noise. Follows
-//! `UNet2DConditionModel` of diffusers as Stable Diffusion 1 and 2 configure it; dimensions come
+//! `UNet2DConditionModel` of diffusers as Stable Diffusion 1, 2 and XL configure it; dimensions come
 //! from `config.json`. Guidance and schedules are left to the caller.
 
+mod added;
 mod blocks;
 pub(crate) mod timestep;
 mod transformer;
@@ -10,6 +11,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
+pub use self::added::AddedCondition;
+use self::added::{TextTimeEmbedding, TextTimeSize};
 use self::blocks::{Common, DownBlock, MidBlock, UpBlock, UpChannels};
 use self::timestep::{Sinusoid, TimestepEmbedding};
 use self::transformer::TransformerSize;
@@ -21,7 +24,7 @@ use super::weights::Weights;
 /// Keys that change the arithmetic, with the values under which they do not.
 const NEUTRAL: &[(&str, &[&str])] = &[
     ("act_fn", &["silu", "swish"]),
-    ("addition_embed_type", &[]),
+    ("addition_embed_type", &["text_time"]),
     ("attention_type", &["default"]),
     ("center_input_sample", &["false"]),
     ("class_embed_type", &[]),
@@ -57,6 +60,7 @@ pub struct UNet {
     conv_in: Conv2d,
     sinusoid: Sinusoid,
     time_embedding: TimestepEmbedding,
+    add_embedding: Option<TextTimeEmbedding>,
     down_blocks: Vec<DownBlock>,
     mid_block: MidBlock,
     up_blocks: Vec<UpBlock>,
@@ -119,6 +123,12 @@ impl UNet {
                 first,
                 common.time_width,
             )?,
+            add_embedding: plan
+                .added
+                .map(|size| {
+                    TextTimeEmbedding::load(&root.at("add_embedding"), size, common.time_width)
+                })
+                .transpose()?,
             down_blocks,
             mid_block: MidBlock::load(&root.at("mid_block"), plan.transformer(levels - 1), common)?,
             up_blocks,
@@ -146,8 +156,23 @@ impl UNet {
     /// owes an image the same bytes in every run keeps the batch the same.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// Shapes that do not fit, or a network that needs an [`AddedCondition`].
     pub fn forward(&self, latents: &Tensor, timestep: f64, context: &Tensor) -> Result<Tensor> {
+        self.forward_with(latents, timestep, context, None)
+    }
+
+    /// As [`UNet::forward`], for any network: `added` must be there where the configuration has an
+    /// `addition_embed_type` (SDXL), and nowhere else.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_with(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+        added: Option<&AddedCondition>,
+    ) -> Result<Tensor> {
         let (batch, channels, _, _) = latents.dims4()?;
         let (contexts, _, width) = context.dims3()?;
         if (channels, contexts, width) != (self.in_channels, batch, self.context_width) {
@@ -161,7 +186,15 @@ impl UNet {
         }
         let text = context.to_dtype(self.dtype)?.contiguous()?;
         let sinusoid = self.sinusoid.of(timestep, latents.device())?;
-        let time = self.time_embedding.forward(&sinusoid.to_dtype(self.dtype)?)?;
+        let mut time = self.time_embedding.forward(&sinusoid.to_dtype(self.dtype)?)?;
+        time = match (&self.add_embedding, added) {
+            (None, None) => time,
+            (Some(embedding), Some(added)) => {
+                embedding.forward(added, batch, self.dtype)?.broadcast_add(&time)?
+            }
+            (Some(_), None) => candle_core::bail!("this UNet needs pooled text and sizes as well"),
+            (None, Some(_)) => candle_core::bail!("this UNet takes no pooled text and no sizes"),
+        };
         let mut x = self.conv_in.forward(&latents.to_dtype(self.dtype)?)?;
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
@@ -190,6 +223,11 @@ impl UNet {
         self.context_width
     }
 
+    /// Width of the pooled text that it needs beside six sizes; `None` where it needs neither.
+    pub fn pooled_width(&self) -> Option<usize> {
+        self.add_embedding.as_ref().and_then(|embedding| embedding.pooled_width(6))
+    }
+
     /// Digest of the weight files, see [`Weights::sha256`].
     pub fn sha256(&self) -> &str {
         &self.sha256
@@ -210,6 +248,7 @@ struct Plan {
     /// From the bottom up, as the configuration lists it.
     up_attention: Vec<bool>,
     sinusoid: Sinusoid,
+    added: Option<TextTimeSize>,
     common: Common,
 }
 
@@ -239,6 +278,21 @@ impl Plan {
             config.divides("attention_head_dim", heads[level], channels[level])?;
         }
         let first = channels[0];
+        let sinusoid = Sinusoid {
+            width: first,
+            flip_sin_to_cos: config.flag("flip_sin_to_cos", true)?,
+            shift: config.number("freq_shift", 0.0)?,
+        };
+        let added = match config.name("addition_embed_type", "")? {
+            "" => None,
+            _ => Some(TextTimeSize {
+                sinusoid: Sinusoid {
+                    width: config.count("addition_time_embed_dim", None)?,
+                    ..sinusoid
+                },
+                input: config.count("projection_class_embeddings_input_dim", None)?,
+            }),
+        };
         Ok(Self {
             in_channels: config.count("in_channels", Some(4))?,
             out_channels: config.count("out_channels", Some(4))?,
@@ -249,11 +303,8 @@ impl Plan {
             heads,
             down_attention,
             up_attention,
-            sinusoid: Sinusoid {
-                width: first,
-                flip_sin_to_cos: config.flag("flip_sin_to_cos", true)?,
-                shift: config.number("freq_shift", 0.0)?,
-            },
+            sinusoid,
+            added,
             common: Common {
                 time_width: 4 * first,
                 norm: NormSettings { groups, eps: config.number("norm_eps", 1e-5)? },

@@ -115,6 +115,15 @@ impl VaeDecoder {
         })
     }
 
+    /// Whether `vae/` asks to be decoded in f32 when the run is f16 (`force_upcast`, which the
+    /// configuration of diffusers has on where it does not say): its activations overflow f16.
+    ///
+    /// # Errors
+    /// The configuration is missing or broken.
+    pub fn overflows_f16(folder: &Path) -> LoadResult<bool> {
+        Config::read(folder)?.flag("force_upcast", true)
+    }
+
     /// Pixels [b, 3, h * factor, w * factor], in about -1..1, of `latents` [b, latent channels, h,
     /// w] that have been divided by the scaling factor; in the number format of `latents`.
     ///

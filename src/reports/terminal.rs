@@ -81,6 +81,12 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
             coverage.questions_missing
         ),
     ];
+    if coverage.prompts_truncated > 0 {
+        lines.push(format!(
+            "{} of {} prompts are longer than the text encoder takes and were truncated",
+            coverage.prompts_truncated, coverage.items_expected
+        ));
+    }
     for &protocol in protocols {
         let figures = summary.protocol(protocol);
         lines.push(format!(

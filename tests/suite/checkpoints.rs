@@ -240,8 +240,8 @@ fn configurations_that_ask_for_other_arithmetic_are_refused_by_key() {
     unet("norm_eps", "small".into());
     let vae = Copy::new().configure("vae", serde_json::json!({"shift_factor": 0.1}));
     refused(vae.vae(), &["vae", "shift_factor = 0.1"]);
-    let clip = Copy::new().configure("text_encoder", serde_json::json!({"hidden_act": "relu"}));
-    refused(clip.clip(), &["text_encoder", "hidden_act", "relu"]);
+    let clip = Copy::new().configure("text_encoder", serde_json::json!({"hidden_act": "mish"}));
+    refused(clip.clip(), &["text_encoder", "hidden_act", "mish"]);
 
     let copy = Copy::new();
     for (content, expected) in

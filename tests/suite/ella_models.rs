@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::models::{EllaConnector, T5Text};
 
-use crate::tiny_checkpoint::{Bounds, F32, Tensors, compare, fixture, read, rows};
+use crate::tiny_checkpoint::{Bounds, F32, Tensors, compare, fixture, read, rows, sha256};
 
 /// Hidden states of root mean square near 5.
 const T5: Bounds = Bounds { relative: 5e-6, absolute: 1e-4 };
@@ -210,6 +210,17 @@ fn a_file_that_is_no_connector_is_refused() {
         message.contains("connector.latents") && message.contains("multiple of 8"),
         "{message}"
     );
+}
+
+#[test]
+fn the_fixtures_are_those_of_their_provenance() {
+    let text = std::fs::read(fixture("ella-golden/provenance.json")).unwrap();
+    let provenance: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let files = provenance["sha256"].as_object().unwrap();
+    assert!(files.len() >= 15, "{}", files.len());
+    for (file, digest) in files {
+        assert_eq!(sha256(&fixture(file)), digest.as_str().unwrap(), "{file}");
+    }
 }
 
 /// See scripts/full_size_ella.py.

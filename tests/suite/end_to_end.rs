@@ -177,3 +177,62 @@ fn a_real_run_killed_in_both_stages_resumes_to_the_same_bytes() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("guidance"), "{}", text(&output.stderr));
 }
+
+/// A 2x2 grid of four flat tiles, each of its own colour.
+fn write_grid(path: &Path, number: u8) {
+    let tile = |x: u32, y: u32| (x / 16 + 2 * (y / 16)) as u8;
+    image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([number, 40 * tile(x, y), 200]))
+        .save(path)
+        .unwrap();
+}
+
+#[test]
+fn grids_made_elsewhere_are_imported_judged_and_scored_and_a_gap_withholds_the_score() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(questions) = shared("dpg_bench/sample13.csv") else { return };
+    let mut items: Vec<String> = csv::Reader::from_path(&questions)
+        .unwrap()
+        .records()
+        .map(|record| record.unwrap()[0].to_owned())
+        .collect();
+    items.dedup();
+    assert_eq!(items.len(), DPG_ITEMS);
+    let grids = folder.path().join("grids");
+    std::fs::create_dir(&grids).unwrap();
+    for (number, item) in items.iter().enumerate() {
+        write_grid(&grids.join(format!("{item}.png")), number as u8);
+    }
+    let questions = questions.display().to_string();
+    let step = |arguments: &[&str]| dpg_bench(folder.path(), arguments).output().unwrap();
+    let import = ["import", "--images", "grids", "--benchmark", &questions, "--out", "run"];
+    let judge = ["judge", "run", "--judge", "scripted", "--judge-rule", "hash:0.8"];
+
+    succeed(step(&import));
+    succeed(step(&judge));
+    let table = succeed(step(&["score", "run"]));
+    assert!(table.contains("52/52"), "no image count in:\n{table}");
+    // The first item of the file loses its first question in the reference script, and so itself.
+    assert!(table.contains("12 items") && table.contains("13 items"), "{table}");
+    let third =
+        image::open(folder.path().join("run/images").join(&items[2]).join("3.png")).unwrap();
+    assert_eq!((third.width(), third.to_rgb8().get_pixel(5, 5).0), (16, [2, 120, 200]));
+
+    // The same with one grid missing: everything is scored, counted, and the headline withheld.
+    std::fs::remove_file(grids.join(format!("{}.png", items[5]))).unwrap();
+    let import = ["import", "--images", "grids", "--benchmark", &questions, "--out", "gap"];
+    let judge = ["judge", "gap", "--judge", "scripted", "--judge-rule", "hash:0.8"];
+    assert_eq!(step(&import).status.code(), Some(3));
+    assert_eq!(step(&judge).status.code(), Some(3));
+    let output = step(&["score", "gap"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).contains("48/52"), "{}", text(&output.stdout));
+    assert_eq!(step(&["score", "gap", "--allow-incomplete"]).status.code(), Some(0));
+
+    // A resolution that does not fit is an error, not a silent crop.
+    let mut wrong =
+        vec!["import", "--images", "grids", "--benchmark", &questions, "--out", "wrong"];
+    wrong.extend(["--resolution", "512"]);
+    let output = step(&wrong);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("512"), "{}", text(&output.stderr));
+}

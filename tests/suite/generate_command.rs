@@ -66,6 +66,39 @@ fn a_killed_command_resumes_to_the_same_bytes() {
     assert!(whole == resumed);
 }
 
+/// SDXL from its folder; an absent negative prompt and an empty one are two things.
+#[test]
+fn sdxl_runs_from_its_folder_and_tells_an_empty_negative_from_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let benchmark = folder.path().join("items.csv");
+    std::fs::write(&benchmark, QUESTIONS).unwrap();
+    let run = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let mut arguments: Vec<&str> =
+            "generate --model sdxl --weights tests/fixtures/sdxl-tiny --device cpu --images 1 \
+             --steps 2 --limit 1"
+                .split_whitespace()
+                .collect();
+        arguments.extend(["--out", out.to_str().unwrap()]);
+        arguments.extend(["--benchmark", benchmark.to_str().unwrap()]);
+        let output = dpg_bench(&[&arguments, more].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let manifest = std::fs::read(out.join("manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let picture = std::fs::read(out.join("images/kite/0.png")).unwrap();
+        (manifest.to_string(), picture)
+    };
+    let (absent, zeros) = run("absent", &[]);
+    let (empty, encoded) = run("empty", &["--negative-prompt", ""]);
+    assert!(absent.contains(r#""negative_prompt":null"#), "{absent}");
+    assert!(absent.contains(r#""guidance":5.0"#) && absent.contains(r#""width":64"#), "{absent}");
+    assert!(empty.contains(r#""negative_prompt":"""#), "{empty}");
+    assert_ne!(zeros, encoded);
+    let has = |png: &[u8]| png.windows(15).any(|bytes| bytes == b"negative prompt");
+    assert!(!has(&zeros) && has(&encoded));
+}
+
 #[test]
 fn a_wrong_command_says_what_to_do_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@ use dpg_bench::generate::schedulers::SchedulerClass;
 use dpg_bench::generate::sd15::{Sd15, Sd15Options, to_pixels};
 use serde::Deserialize;
 
+use crate::tiny_checkpoint::copy_of;
+
 /// Largest absolute error of a picture in 0..=1.
 const TOLERANCE: f32 = 2e-5;
 
@@ -33,7 +35,7 @@ impl Case {
             width: Some(self.width),
             height: Some(self.height),
             scheduler: Some(SchedulerClass::from_name(&self.scheduler).unwrap()),
-            negative_prompt: self.negative_prompt.clone().unwrap_or_default(),
+            negative_prompt: self.negative_prompt.clone(),
             ..Default::default()
         }
     }
@@ -127,7 +129,7 @@ fn near_misses_are_told_apart() {
         ("seed", wrong_seed),
         ("guidance 7.5 -> 8", near(&|options| options.guidance += 0.5)),
         ("guidance 7.5 -> 7.51", near(&|options| options.guidance += 0.01)),
-        ("no negative prompt", near(&|options| options.negative_prompt.clear())),
+        ("no negative prompt", near(&|options| options.negative_prompt = None)),
         ("steps", near(&|options| options.steps += 1)),
         ("scheduler", near(&|options| options.scheduler = Some(SchedulerClass::Ddim))),
         ("spacing", with(linspace.path())),
@@ -150,21 +152,7 @@ fn changed_checkpoint(from: &str, to: &str) -> tempfile::TempDir {
 }
 
 fn copy_of_checkpoint() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for part in std::fs::read_dir(checkpoint()).unwrap() {
-        let part = part.unwrap().path();
-        let name = part.file_name().unwrap();
-        if part.is_file() {
-            std::fs::copy(&part, folder.path().join(name)).unwrap();
-            continue;
-        }
-        std::fs::create_dir(folder.path().join(name)).unwrap();
-        for file in std::fs::read_dir(&part).unwrap() {
-            let file = file.unwrap().path();
-            std::fs::copy(&file, folder.path().join(name).join(file.file_name().unwrap())).unwrap();
-        }
-    }
-    folder
+    copy_of("sd15-tiny")
 }
 
 #[test]
@@ -204,7 +192,7 @@ fn the_generator_says_what_it_did() {
         Sd15Options { steps: 3, ..options.clone() },
         Sd15Options { guidance: 7.0, ..options.clone() },
         Sd15Options { height: Some(64), ..options.clone() },
-        Sd15Options { negative_prompt: "text".into(), ..options.clone() },
+        Sd15Options { negative_prompt: Some("text".into()), ..options.clone() },
         Sd15Options { scheduler: Some(SchedulerClass::EulerDiscrete), ..options.clone() },
     ] {
         assert_ne!(load(&checkpoint(), changed).settings(), settings);

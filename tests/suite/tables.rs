@@ -59,6 +59,7 @@ fn summary() -> Summary {
             items_expected: 3,
             images_expected: 12,
             images_present: 9,
+            prompts_truncated: 2,
             questions_expected: 30,
             questions_answered: 20,
             questions_unparsable: 1,
@@ -70,15 +71,22 @@ fn summary() -> Summary {
     }
 }
 
+/// Compares with `tests/snapshots/`.
+fn assert_snapshot(name: &str, text: &str) {
+    insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
 #[test]
 fn the_terminal_table_shows_both_protocols_and_what_they_cover() {
-    insta::assert_snapshot!("terminal_table", terminal_table(&summary(), &Protocol::ALL));
+    assert_snapshot("terminal_table", &terminal_table(&summary(), &Protocol::ALL));
 }
 
 #[test]
 fn markdown_and_latex_escape_what_would_break_them() {
-    insta::assert_snapshot!("markdown_table", markdown_table(&summary(), &Protocol::ALL));
-    insta::assert_snapshot!("latex_table", latex_table(&summary(), &[Protocol::Corrected]));
+    assert_snapshot("markdown_table", &markdown_table(&summary(), &Protocol::ALL));
+    assert_snapshot("latex_table", &latex_table(&summary(), &[Protocol::Corrected]));
 }
 
 #[test]

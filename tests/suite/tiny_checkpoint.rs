@@ -57,6 +57,42 @@ pub fn compare(name: &str, ours: &Tensor, golden: &Tensor, bounds: Bounds) -> Re
     if relative <= bounds.relative && largest <= bounds.absolute { Ok(()) } else { Err(line) }
 }
 
+/// A copy of a whole checkpoint under `tests/fixtures` that a test may damage.
+pub fn copy_of(checkpoint: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for part in std::fs::read_dir(fixture(checkpoint)).unwrap() {
+        let part = part.unwrap().path();
+        let name = part.file_name().unwrap();
+        if part.is_file() {
+            std::fs::copy(&part, folder.path().join(name)).unwrap();
+            continue;
+        }
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        for file in std::fs::read_dir(&part).unwrap() {
+            let file = file.unwrap().path();
+            std::fs::copy(&file, folder.path().join(name).join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    folder
+}
+
+/// Changes keys of a JSON object in a file.
+pub fn configure(path: &Path, changes: &serde_json::Value) {
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    std::fs::write(path, config.to_string()).unwrap();
+}
+
+/// Changes the tensors of a safetensors file.
+pub fn edit(path: &Path, change: impl Fn(&mut Tensors)) {
+    let mut tensors = read(path);
+    change(&mut tensors);
+    candle_core::safetensors::save(&tensors, path).unwrap();
+}
+
 /// A copy of the checkpoint that a test may change.
 pub struct Copy(tempfile::TempDir);
 
@@ -80,22 +116,13 @@ impl Copy {
 
     /// Changes keys of a component's `config.json`.
     pub fn configure(self, part: &str, changes: serde_json::Value) -> Self {
-        let path = self.path(part).join("config.json");
-        let mut config: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        for (key, value) in changes.as_object().unwrap() {
-            config[key] = value.clone();
-        }
-        std::fs::write(&path, config.to_string()).unwrap();
+        configure(&self.path(part).join("config.json"), &changes);
         self
     }
 
     /// Changes the tensors of a file.
     pub fn edit(self, file: &str, change: impl Fn(&mut Tensors)) -> Self {
-        let path = self.path(file);
-        let mut tensors = read(&path);
-        change(&mut tensors);
-        candle_core::safetensors::save(&tensors, &path).unwrap();
+        edit(&self.path(file), change);
         self
     }
 

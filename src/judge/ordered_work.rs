@@ -1,0 +1,183 @@
+//! In: numbered pieces of work. Out: their results, made by several threads and handed over in order,
+//! with a bound on how many wait. What the work is, is its caller's.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+/// How many results may be finished ahead of the one that is written next, per thread. It
+/// bounds what waits in memory, and what a kill can cost while one piece of work is slow.
+const FINISHED_AHEAD: usize = 4;
+
+/// What the threads of [`for_each_in_order`] share.
+struct Progress<T> {
+    next_to_start: usize,
+    next_to_write: usize,
+    finished: BTreeMap<usize, anyhow::Result<T>>,
+    stopped: bool,
+}
+
+/// Lets the threads go when the writing ends, by an error and even by a panic.
+struct StopOnDrop<'p, T> {
+    progress: &'p Mutex<Progress<T>>,
+    changed: &'p Condvar,
+}
+
+impl<T> Drop for StopOnDrop<'_, T> {
+    fn drop(&mut self) {
+        lock(self.progress).stopped = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Runs `work(0..count)` on `in_flight` threads and hands each result to `write`, on the calling
+/// thread and in order. Stops at the first error of either; work in progress is then awaited. What
+/// was begun before the work that failed is still written. `work` must not panic.
+///
+/// # Errors
+/// The first error, in order, of `work` or `write`.
+pub fn for_each_in_order<T: Send>(
+    count: usize,
+    in_flight: usize,
+    work: impl Fn(usize) -> anyhow::Result<T> + Sync,
+    mut write: impl FnMut(usize, T) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let threads = in_flight.max(1).min(count);
+    let window = threads * FINISHED_AHEAD;
+    let progress = Mutex::new(Progress {
+        next_to_start: 0,
+        next_to_write: 0,
+        finished: BTreeMap::new(),
+        stopped: false,
+    });
+    let changed = Condvar::new();
+    let worker = || {
+        loop {
+            let index = {
+                let mut state = lock(&progress);
+                while !state.stopped
+                    && state.next_to_start < count
+                    && state.next_to_start >= state.next_to_write + window
+                {
+                    state = changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                }
+                if state.stopped || state.next_to_start >= count {
+                    return;
+                }
+                state.next_to_start += 1;
+                state.next_to_start - 1
+            };
+            let result = work(index);
+            let mut state = lock(&progress);
+            if result.is_err() {
+                // Nothing after this will be written, so nothing more is begun.
+                state.next_to_start = count;
+            }
+            state.finished.insert(index, result);
+            drop(state);
+            changed.notify_all();
+        }
+    };
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop { progress: &progress, changed: &changed };
+        for _ in 0..threads {
+            scope.spawn(worker);
+        }
+        for index in 0..count {
+            let result = {
+                let mut state = lock(&progress);
+                loop {
+                    if let Some(result) = state.finished.remove(&index) {
+                        break result;
+                    }
+                    state = changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                }
+            };
+            write(index, result?)?;
+            lock(&progress).next_to_write = index + 1;
+            changed.notify_all();
+        }
+        Ok(())
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_and_the_work_is_bounded() {
+        let (running, most, started) =
+            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let mut seen = Vec::new();
+        for_each_in_order(
+            60,
+            4,
+            |index| {
+                started.fetch_add(1, Ordering::SeqCst);
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // The first is the slowest: the others may run ahead of it, but not without limit.
+                let wait = if index == 0 { 60 } else { (index as u64 * 7) % 5 };
+                std::thread::sleep(Duration::from_millis(wait));
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(index)
+            },
+            |index, result| {
+                if index == 0 {
+                    assert!(started.load(Ordering::SeqCst) <= 4 * FINISHED_AHEAD);
+                }
+                seen.push(result);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(seen, (0..60).collect::<Vec<_>>());
+        assert_eq!(most.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn an_error_of_the_work_stops_it_and_what_is_before_it_is_written() {
+        let (started, mut written) = (AtomicUsize::new(0), Vec::new());
+        let error = for_each_in_order(
+            1000,
+            3,
+            |index| {
+                started.fetch_max(index, Ordering::SeqCst);
+                let wait = if index == 6 { 0 } else { 20 };
+                std::thread::sleep(Duration::from_millis(wait));
+                if index == 6 { bail!("no key") } else { Ok(index) }
+            },
+            |_, result| {
+                written.push(result);
+                Ok(())
+            },
+        )
+        .unwrap_err();
+        assert_eq!(error.to_string(), "no key");
+        assert_eq!(written, [0, 1, 2, 3, 4, 5]);
+        assert!(started.load(Ordering::SeqCst) <= 6 + 3);
+    }
+
+    #[test]
+    fn an_error_of_the_writer_stops_the_work() {
+        let started = AtomicUsize::new(0);
+        let error = for_each_in_order(
+            1000,
+            3,
+            |index| Ok(started.fetch_max(index, Ordering::SeqCst)),
+            |index, _| if index == 5 { bail!("disk full") } else { Ok(()) },
+        )
+        .unwrap_err();
+        assert_eq!(error.to_string(), "disk full");
+        assert!(started.load(Ordering::SeqCst) <= 5 + 3 * FINISHED_AHEAD);
+        for_each_in_order(0, 4, |_| Ok(()), |_, ()| bail!("never called")).unwrap();
+    }
+}
