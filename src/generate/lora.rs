@@ -205,8 +205,15 @@ impl<'t> Index<'t> {
             .find_map(|(start, component)| Some((*component, module.strip_prefix(start)?)))?;
         // Attention processors of older versions of diffusers held the factors themselves.
         let mut module = module.replace(".processor.", ".");
-        if module.ends_with(".to_out") {
+        if component == "unet" && module.ends_with(".to_out") {
             module += ".0";
+        } else if component != "unet" {
+            module = module.replace("self_attn.to_", "self_attn.");
+            for name in ["q", "k", "v", "out"] {
+                if module.ends_with(&format!("self_attn.{name}")) {
+                    module += "_proj";
+                }
+            }
         }
         for start in ["text_model.", "text_model_"] {
             if let Some(rest) = module.strip_prefix(start) {
