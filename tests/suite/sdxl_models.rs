@@ -237,3 +237,45 @@ fn the_fixtures_are_those_of_their_provenance() {
         assert_eq!(sha256(&fixture(file)), digest.as_str().unwrap(), "{file}");
     }
 }
+
+/// Stable Diffusion XL at its full dimensions, against those parts that `scripts/full_size_sdxl.py`
+/// left in the folder that `DPG_BENCH_FULL_SIZE_SDXL` names.
+#[test]
+#[ignore = "needs up to 16 GB of weights that scripts/full_size_sdxl.py makes"]
+fn full_size_sdxl_networks_equal_diffusers() {
+    let Some(folder) = std::env::var_os("DPG_BENCH_FULL_SIZE_SDXL") else {
+        eprintln!("SKIPPED: DPG_BENCH_FULL_SIZE_SDXL names no folder");
+        return;
+    };
+    // Sums over up to 23,040 products, and over up to 70 layers.
+    let bounds = Bounds { relative: 1e-5, absolute: 1e-4 };
+    let folder = std::path::Path::new(&folder);
+    let (dtype, device) = (DType::F32, Device::Cpu);
+    let mut checked = 0;
+    if folder.join("text_encoder_2").is_dir() {
+        let golden = read(&folder.join("clip_text_2.safetensors"));
+        let encoder =
+            ClipTextWithProjection::load(&folder.join("text_encoder_2"), dtype, &device).unwrap();
+        let start = std::time::Instant::now();
+        let (states, pooled) = encoder.forward(&rows(&golden["ids"])).unwrap();
+        println!("text_encoder_2: {:.1} s", start.elapsed().as_secs_f64());
+        compare("penultimate", &states.penultimate, &golden["penultimate"], bounds).unwrap();
+        compare("pooled", &pooled, &golden["pooled"], bounds).unwrap();
+        compare("last", &states.last, &golden["penultimate"], bounds).unwrap_err();
+        checked += 1;
+    }
+    for part in ["shallow_unet", "unet"].into_iter().filter(|part| folder.join(part).is_dir()) {
+        let golden = read(&folder.join(format!("{part}.safetensors")));
+        let unet = UNet::load(&folder.join(part), dtype, &device).unwrap();
+        let start = std::time::Instant::now();
+        let ours = predict(&unet, &golden, "wide", &added(&golden, "wide"));
+        println!("{part}: {:.1} s", start.elapsed().as_secs_f64());
+        compare(part, &ours, &golden["wide.output"], bounds).unwrap();
+        let mut wrong = added(&golden, "wide");
+        wrong.time_ids.reverse();
+        let wrong = predict(&unet, &golden, "wide", &wrong);
+        compare(part, &wrong, &golden["wide.output"], bounds).unwrap_err();
+        checked += 1;
+    }
+    assert!(checked > 0, "{} holds no part", folder.display());
+}
