@@ -13,6 +13,7 @@ pub mod ella_connector;
 mod golden;
 mod layers;
 pub mod model_error;
+mod ops;
 mod resnet;
 pub mod t5_text;
 pub mod unet;
