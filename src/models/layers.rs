@@ -10,9 +10,10 @@ use candle_core::{D, DType, Module, Result, Tensor};
 use candle_nn::Conv2dConfig;
 
 use super::ModelError;
+use super::ops::activation::{self, Curve};
 use super::ops::conv2d::Start;
 use super::ops::group_norm::Then;
-use super::ops::{self, conv2d, geglu, group_norm, layer_norm, linear};
+use super::ops::{self, conv2d, group_norm, layer_norm, linear};
 use super::weights::Scope;
 
 /// `x @ weight^T + bias` over the last dimension.
@@ -280,9 +281,17 @@ impl Activation {
 
     /// Applies it to every element.
     pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
+        let curve = match self {
+            Activation::QuickGelu => Some(Curve::QuickGelu),
+            Activation::Gelu => Some(Curve::Gelu),
+            Activation::GeluTanh => Some(Curve::GeluTanh),
+            Activation::Relu => None,
+        };
+        if let Some(curve) = curve.filter(|_| ops::apply(&[x])) {
+            return activation::activation(x, curve);
+        }
         match self {
             Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
-            Activation::Gelu if ops::apply(&[x]) => geglu::gelu(x),
             Activation::Gelu => x.gelu_erf(),
             Activation::GeluTanh => x.gelu(),
             Activation::Relu => x.relu(),
@@ -293,7 +302,7 @@ impl Activation {
 /// GEGLU: the first half of `x`'s last dimension times the exact GELU of its second half.
 pub(crate) fn gated_by_gelu(x: &Tensor) -> Result<Tensor> {
     if ops::apply(&[x]) {
-        return geglu::geglu(x);
+        return activation::geglu(x);
     }
     let halves = x.chunk(2, D::Minus1)?;
     &halves[0] * Activation::Gelu.apply(&halves[1].contiguous()?)?

@@ -7,13 +7,15 @@
 //! order, so the bits are the same at any number of threads. And the loops are plain Rust that the
 //! compiler turns into vector code, once per instruction set, chosen at run time (`vector.rs`).
 
+pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod conv2d;
-pub(crate) mod geglu;
 pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod product;
+#[cfg(test)]
+mod tests;
 mod vector;
 
 use candle_core::{CpuStorage, DType, Result, Storage, StorageRef, Tensor};
