@@ -237,3 +237,31 @@ fn the_fixtures_are_those_of_their_provenance() {
         assert_eq!(sha256(&fixture(file)), digest.as_str().unwrap(), "{file}");
     }
 }
+
+/// Stable Diffusion XL at its full dimensions, against what `scripts/full_size_sdxl.py` left in the
+/// folder that `DPG_BENCH_FULL_SIZE_SDXL` names.
+#[test]
+#[ignore = "needs 13 GB of weights that scripts/full_size_sdxl.py makes, and 12 GB of memory"]
+fn full_size_sdxl_equals_diffusers() {
+    const FULL_SIZE: Bounds = Bounds { relative: 1e-5, absolute: 1e-4 };
+    let folder = std::env::var_os("DPG_BENCH_FULL_SIZE_SDXL").expect("names the folder");
+    let folder = std::path::Path::new(&folder);
+    let golden = |name: &str| read(&folder.join(format!("{name}.safetensors")));
+    let (dtype, device) = (DType::F32, Device::Cpu);
+
+    let text = golden("text_encoder_2");
+    let encoder =
+        ClipTextWithProjection::load(&folder.join("text_encoder_2"), dtype, &device).unwrap();
+    let (states, pooled) = encoder.forward(&rows(&text["ids"])).unwrap();
+    compare("penultimate", &states.penultimate, &text["penultimate"], FULL_SIZE).unwrap();
+    compare("pooled", &pooled, &text["pooled"], FULL_SIZE).unwrap();
+    drop(encoder);
+
+    let (unet, golden) = (unet(folder), golden("unet"));
+    for case in ["small", "odd"] {
+        let start = std::time::Instant::now();
+        let ours = predict(&unet, &golden, case, &added(&golden, case));
+        println!("unet {case}: {:.1} s", start.elapsed().as_secs_f64());
+        compare(case, &ours, &golden[&format!("{case}.output")], FULL_SIZE).unwrap();
+    }
+}
