@@ -222,7 +222,7 @@ fn configurations_that_ask_for_other_arithmetic_are_refused_by_key() {
         );
     };
     unet("act_fn", "mish".into());
-    unet("addition_embed_type", "text_time".into());
+    unet("addition_embed_type", "text".into());
     unet("class_embed_type", "timestep".into());
     unet("dual_cross_attention", true.into());
     unet("resnet_time_scale_shift", "scale_shift".into());
