@@ -204,7 +204,7 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     if let Some(name) = &options.name {
         settings.record.insert("name".to_owned(), name.as_str().into());
     }
-    let assembled = if parts.is_plain() { None } else { Some(parts.assemble(dtype)?) };
+    let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
     let weights = assembled.as_ref().map_or(checkpoint, |folder| folder.path());
     let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
         if let Some(base) = EllaBase::of_model(model.name) {

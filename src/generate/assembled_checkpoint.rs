@@ -17,7 +17,6 @@ use crate::models::Recipe;
 use crate::models::ldm_names::{self, text_encoder_name, unet_name, vae_name};
 use crate::models::recipe::Rows;
 use crate::models::safetensors_file::contents;
-use crate::models::weight_files::find_files;
 
 /// Components with weights, and how their files begin.
 const COMPONENTS: [(&str, &str); 4] = [
@@ -57,12 +56,11 @@ impl CheckpointParts {
             && self.embeddings.is_empty()
     }
 
-    /// Puts the folder together; it is removed when the value is dropped. `dtype` decides between
-    /// plain and fp16 files of a folder.
+    /// Puts the folder together; it is removed when the value is dropped.
     ///
     /// # Errors
     /// A part is missing, unreadable or of another model, or the folder cannot be written.
-    pub fn assemble(&self, dtype: DType) -> Result<TempDir> {
+    pub fn assemble(&self) -> Result<TempDir> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let root = folder.path();
         let mut recipes = if self.checkpoint.is_file() {
@@ -80,13 +78,13 @@ impl CheckpointParts {
                 self.checkpoint.display()
             );
             copy_small_files(&self.checkpoint, root)?;
-            folder_recipes(&self.checkpoint, dtype)?
+            folder_recipes(&self.checkpoint)?
         };
         if let Some(tokenizer) = &self.tokenizer {
             copy_folder(tokenizer, &root.join("tokenizer"))?;
         }
         if let Some(vae) = &self.vae {
-            recipes.insert("vae".to_owned(), other_vae(vae, root, dtype)?);
+            recipes.insert("vae".to_owned(), other_vae(vae, root)?);
         }
         self.add_loras(root, &mut recipes)?;
         self.add_embeddings(root, &mut recipes)?;
@@ -126,7 +124,10 @@ impl CheckpointParts {
         let targets = recipes
             .iter()
             .map(|(component, recipe)| {
-                Ok(Target { component: component.clone(), tensors: tensor_names(recipe)? })
+                Ok(Target {
+                    component: component.clone(),
+                    tensors: tensor_names(recipe, component)?,
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         let layers = number(&root.join("unet/config.json"), "layers_per_block").unwrap_or(2);
@@ -165,7 +166,7 @@ impl CheckpointParts {
         write_json(&path, &config)?;
         write_json(&root.join("tokenizer").join(WORDS_FILE), &words)?;
         let recipe = recipes.get_mut("text_encoder").context("there is no text encoder")?;
-        let table = tensor_names(recipe)?
+        let table = tensor_names(recipe, "text_encoder")?
             .into_iter()
             .find(|name| TOKEN_TABLE.ends_with(name.as_str()) && name.ends_with("weight"))
             .context("the text encoder has no table of tokens")?;
@@ -175,27 +176,32 @@ impl CheckpointParts {
 }
 
 /// The network's names of a recipe's tensors.
-fn tensor_names(recipe: &Recipe) -> Result<Vec<String>> {
+fn tensor_names(recipe: &Recipe, component: &str) -> Result<Vec<String>> {
     if !recipe.names.is_empty() {
         return Ok(recipe.names.keys().cloned().collect());
     }
+    let stem = COMPONENTS.iter().find(|(name, _)| *name == component).map_or("model", |(_, s)| s);
     let mut names = Vec::new();
-    for file in &recipe.files {
-        names.extend(contents(file)?.shapes.into_keys());
+    for file in recipe.tensor_files(stem, DType::F32)? {
+        names.extend(contents(&file)?.shapes.into_keys());
     }
     Ok(names)
 }
 
 /// Recipes for the components of a folder in the diffusers layout.
-fn folder_recipes(folder: &Path, dtype: DType) -> Result<BTreeMap<String, Recipe>> {
+fn folder_recipes(folder: &Path) -> Result<BTreeMap<String, Recipe>> {
     let mut recipes = BTreeMap::new();
-    for (component, stem) in COMPONENTS {
+    for (component, _) in COMPONENTS {
         let part = folder.join(component);
         if part.is_dir() {
-            recipes.insert(component.to_owned(), of_files(find_files(&part, stem, dtype)?)?);
+            recipes.insert(component.to_owned(), of_folder(&part)?);
         }
     }
     Ok(recipes)
+}
+
+fn of_folder(folder: &Path) -> Result<Recipe> {
+    Ok(Recipe { folder: Some(absolute(folder)?), ..Default::default() })
 }
 
 fn of_files(files: Vec<PathBuf>) -> Result<Recipe> {
@@ -248,13 +254,13 @@ fn renamed<'n>(
 }
 
 /// An autoencoder from elsewhere.
-fn other_vae(path: &Path, root: &Path, dtype: DType) -> Result<Recipe> {
+fn other_vae(path: &Path, root: &Path) -> Result<Recipe> {
     let config = root.join("vae/config.json");
     if path.is_dir() {
         let own = path.join("config.json");
         std::fs::copy(&own, &config)
             .with_context(|| format!("--vae: cannot read {}", own.display()))?;
-        return of_files(find_files(path, "diffusion_pytorch_model", dtype)?);
+        return of_folder(path);
     }
     ensure!(path.is_file(), "--vae {} is neither a folder nor a file", path.display());
     let stored = contents(path)?.shapes;

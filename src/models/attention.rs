@@ -4,6 +4,8 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
+use super::ops;
+
 /// Scores held at once for one batch entry, all heads together: 64 MiB of f32. It does not depend on
 /// the batch, so that the batch does not change how an image's rows are split.
 const SCORES_AT_ONCE: usize = 1 << 24;
@@ -26,6 +28,9 @@ pub(crate) fn attend(
     heads: usize,
     visible: Visible,
 ) -> Result<Tensor> {
+    if ops::apply(&[query, key, value]) {
+        return ops::attention::attention(query, key, value, heads, visible == Visible::UpToOwn);
+    }
     attend_in_chunks(query, key, value, heads, visible, SCORES_AT_ONCE)
 }
 

@@ -235,8 +235,8 @@ impl EncoderLayer {
         let key = self.key.forward(&normed)?;
         let value = self.value.forward(&normed)?;
         let mixed = attend(&query, &key, &value, self.heads, Visible::UpToOwn)?;
-        let x = (x + self.out.forward(&mixed)?)?;
+        let x = self.out.forward_onto(&mixed, x)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
-        &x + self.fc2.forward(&self.activation.apply(&inner)?)?
+        self.fc2.forward_onto(&self.activation.apply(&inner)?, &x)
     }
 }

@@ -10,6 +10,10 @@ use candle_core::{D, DType, Module, Result, Tensor};
 use candle_nn::Conv2dConfig;
 
 use super::ModelError;
+use super::ops::activation::{self, Curve};
+use super::ops::conv2d::Start;
+use super::ops::group_norm::Then;
+use super::ops::{self, conv2d, group_norm, layer_norm, linear};
 use super::weights::Scope;
 
 /// `x @ weight^T + bias` over the last dimension.
@@ -57,8 +61,23 @@ impl Linear {
 /// What loading a layer gives.
 pub(crate) type LoadResult<T> = std::result::Result<T, ModelError>;
 
+impl Linear {
+    /// The layer's result with `shortcut`, of the result's shape, added.
+    pub(crate) fn forward_onto(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.inner.weight(), self.inner.bias());
+        if ops::apply(&[x, weight, shortcut]) {
+            return linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
+        }
+        shortcut + self.forward(x)?
+    }
+}
+
 impl Module for Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.inner.weight(), self.inner.bias());
+        if ops::apply(&[x, weight]) {
+            return linear::linear(x, weight, bias, None);
+        }
         self.inner.forward(&x.contiguous()?)
     }
 }
@@ -107,9 +126,41 @@ impl Conv2d {
     }
 }
 
+impl Conv2d {
+    /// The convolved map with `shift` [1 or b, co], for all pixels of a channel, and `shortcut`, of
+    /// the result's shape, added.
+    pub(crate) fn forward_onto(
+        &self,
+        x: &Tensor,
+        shift: Option<&Tensor>,
+        shortcut: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (weight, config) = (self.inner.weight(), self.inner.config());
+        if ops::apply(&[x, weight]) {
+            let shift = shift.map(Tensor::contiguous).transpose()?;
+            let shortcut = shortcut.map(Tensor::contiguous).transpose()?;
+            let start = Start {
+                bias: self.inner.bias(),
+                shift: shift.as_ref(),
+                shortcut: shortcut.as_ref(),
+            };
+            return conv2d::conv2d(x, weight, config.stride, config.padding, start);
+        }
+        let mut result = self.inner.forward(&x.contiguous()?)?;
+        if let Some(shift) = shift {
+            let (rows, _) = shift.dims2()?;
+            result = result.broadcast_add(&shift.reshape((rows, (), 1, 1))?)?;
+        }
+        match shortcut {
+            Some(shortcut) => shortcut + result,
+            None => Ok(result),
+        }
+    }
+}
+
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.inner.forward(&x.contiguous()?)
+        self.forward_onto(x, None, None)
     }
 }
 
@@ -134,6 +185,9 @@ impl LayerNorm {
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if ops::apply(&[x]) {
+            return layer_norm::layer_norm(x, &self.weight, &self.bias, self.eps);
+        }
         standardised(x, self.eps)?
             .broadcast_mul(&self.weight)?
             .broadcast_add(&self.bias)?
@@ -153,6 +207,10 @@ pub(crate) fn standardised(x: &Tensor, eps: f64) -> Result<Tensor> {
 #[derive(Debug)]
 pub(crate) struct GroupNorm {
     inner: candle_nn::GroupNorm,
+    weight: Tensor,
+    bias: Tensor,
+    groups: usize,
+    eps: f64,
 }
 
 impl GroupNorm {
@@ -165,13 +223,33 @@ impl GroupNorm {
     ) -> LoadResult<Self> {
         let weight = scope.tensor("weight", &[channels])?;
         let bias = scope.tensor("bias", &[channels])?;
-        let inner = candle_nn::GroupNorm::new(weight, bias, channels, groups, eps);
-        Ok(Self { inner: inner.map_err(|source| scope.refused("weight", source))? })
+        Self::new(weight, bias, groups, eps).map_err(|source| scope.refused("weight", source))
+    }
+
+    fn new(weight: Tensor, bias: Tensor, groups: usize, eps: f64) -> Result<Self> {
+        let channels = weight.elem_count();
+        let inner = candle_nn::GroupNorm::new(weight.clone(), bias.clone(), channels, groups, eps)?;
+        Ok(Self { inner, weight, bias, groups, eps })
+    }
+
+    /// The normalised map, through SiLU.
+    pub(crate) fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+        if ops::apply(&[x, &self.weight]) {
+            return self.fast(x, Then::Silu);
+        }
+        self.forward(x)?.silu()
+    }
+
+    fn fast(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+        group_norm::group_norm(x, &self.weight, &self.bias, self.groups, self.eps, then)
     }
 }
 
 impl Module for GroupNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if ops::apply(&[x, &self.weight]) {
+            return self.fast(x, Then::Plain);
+        }
         self.inner.forward(&x.contiguous()?)
     }
 }
@@ -203,6 +281,15 @@ impl Activation {
 
     /// Applies it to every element.
     pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
+        let curve = match self {
+            Activation::QuickGelu => Some(Curve::QuickGelu),
+            Activation::Gelu => Some(Curve::Gelu),
+            Activation::GeluTanh => Some(Curve::GeluTanh),
+            Activation::Relu => None,
+        };
+        if let Some(curve) = curve.filter(|_| ops::apply(&[x])) {
+            return activation::activation(x, curve);
+        }
         match self {
             Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
             Activation::Gelu => x.gelu_erf(),
@@ -210,6 +297,15 @@ impl Activation {
             Activation::Relu => x.relu(),
         }
     }
+}
+
+/// GEGLU: the first half of `x`'s last dimension times the exact GELU of its second half.
+pub(crate) fn gated_by_gelu(x: &Tensor) -> Result<Tensor> {
+    if ops::apply(&[x]) {
+        return activation::geglu(x);
+    }
+    let halves = x.chunk(2, D::Minus1)?;
+    &halves[0] * Activation::Gelu.apply(&halves[1].contiguous()?)?
 }
 
 #[cfg(test)]
@@ -251,8 +347,7 @@ mod tests {
         let (input, output) = (golden.get("group_norm.input"), golden.get("group_norm.output"));
         let with = |groups: usize, eps: f64| {
             let (weight, bias) = (golden.get("group_norm.weight"), golden.get("group_norm.bias"));
-            let inner = candle_nn::GroupNorm::new(weight, bias, 8, groups, eps).unwrap();
-            let ours = GroupNorm { inner }.forward(&input).unwrap();
+            let ours = GroupNorm::new(weight, bias, groups, eps).unwrap().forward(&input).unwrap();
             errors(&format!("group_norm {groups} {eps:e}"), &ours, &output).within(5e-6, 5e-5)
         };
         assert!(with(4, 1e-5));

@@ -14,6 +14,7 @@ mod golden;
 mod layers;
 pub mod ldm_names;
 pub mod model_error;
+mod ops;
 pub mod recipe;
 mod resnet;
 pub mod safetensors_file;

@@ -7,15 +7,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+use super::weight_files::find_files;
 
 /// How a component's weights are put together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Safetensors files that hold the tensors.
+    /// Folder that holds the tensors, in the files that suit the number format; or else
+    pub folder: Option<PathBuf>,
+    /// the safetensors files that hold them.
     pub files: Vec<PathBuf>,
     /// The network's names of the tensors with those in the files; empty where they are the same.
     pub names: BTreeMap<String, String>,
@@ -68,6 +72,17 @@ impl Recipe {
         serde_json::from_slice(&text)
             .map(Some)
             .map_err(|error| ModelError::broken(&path, format!("is no recipe: {error}")))
+    }
+
+    /// The files of the tensors called `stem`, for networks in `dtype`.
+    ///
+    /// # Errors
+    /// The folder has none.
+    pub fn tensor_files(&self, stem: &str, dtype: DType) -> Result<Vec<PathBuf>, ModelError> {
+        match &self.folder {
+            Some(folder) => find_files(folder, stem, dtype),
+            None => Ok(self.files.clone()),
+        }
     }
 
     /// Files beside those of the tensors themselves, each once, in name order.

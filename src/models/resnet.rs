@@ -53,16 +53,18 @@ impl ResnetBlock {
 
     /// `x` [b, input, h, w] and `time` [1 or b, time_width] to [b, output, h, w].
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let mut hidden = self.conv1.forward(&self.norm1.forward(x)?.silu()?)?;
-        if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
-            let (rows, _) = time.dims2()?;
-            let shift = projection.forward(&time.silu()?)?.reshape((rows, (), 1, 1))?;
-            hidden = hidden.broadcast_add(&shift)?;
-        }
-        let hidden = self.conv2.forward(&self.norm2.forward(&hidden)?.silu()?)?;
+        let shift = match (&self.time_emb_proj, time) {
+            (Some(projection), Some(time)) => Some(projection.forward(&time.silu()?)?),
+            _ => None,
+        };
+        let hidden = self.norm1.forward_silu(x)?;
+        let hidden = self.conv1.forward_onto(&hidden, shift.as_ref(), None)?;
+        let hidden = self.norm2.forward_silu(&hidden)?;
+        let hidden =
+            self.conv2.forward_onto(&hidden, None, self.conv_shortcut.is_none().then_some(x))?;
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(x)? + hidden,
-            None => x + hidden,
+            Some(shortcut) => shortcut.forward_onto(x, None, Some(&hidden)),
+            None => Ok(hidden),
         }
     }
 }

@@ -204,7 +204,7 @@ impl UNet {
         for block in &self.up_blocks {
             x = block.forward(&x, &time, &text, &mut skips)?;
         }
-        let x = self.conv_norm_out.forward(&x)?.silu()?;
+        let x = self.conv_norm_out.forward_silu(&x)?;
         self.conv_out.forward(&x)?.to_dtype(latents.dtype())
     }
 

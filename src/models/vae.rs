@@ -147,7 +147,7 @@ impl VaeDecoder {
         for block in &self.up_blocks {
             x = block.forward(&x)?;
         }
-        let x = self.conv_norm_out.forward(&x)?.silu()?;
+        let x = self.conv_norm_out.forward_silu(&x)?;
         self.conv_out.forward(&x)?.to_dtype(latents.dtype())
     }
 

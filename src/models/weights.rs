@@ -46,7 +46,10 @@ impl Weights {
         device: &Device,
     ) -> Result<Self, ModelError> {
         match Recipe::read(folder, stem)? {
-            Some(recipe) => Self::of_recipe(folder, recipe, dtype, device),
+            Some(recipe) => {
+                let files = recipe.tensor_files(stem, dtype)?;
+                Self::of_recipe(folder, recipe, &files, dtype, device)
+            }
             None => Self::of_files(folder, &find_files(folder, stem, dtype)?, dtype, device),
         }
     }
@@ -104,10 +107,11 @@ impl Weights {
     fn of_recipe(
         folder: &Path,
         recipe: Recipe,
+        files: &[PathBuf],
         dtype: DType,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let mut weights = Self::of_files(folder, &recipe.files, dtype, device)?;
+        let mut weights = Self::of_files(folder, files, dtype, device)?;
         if !recipe.names.is_empty() {
             let stored = std::mem::take(&mut weights.holders);
             for (own, name) in &recipe.names {

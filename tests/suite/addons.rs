@@ -89,7 +89,7 @@ fn load(parts: &CheckpointParts) -> anyhow::Result<(Sd15, tempfile::TempDir)> {
         height: Some(settings.height),
         ..Default::default()
     };
-    let folder = parts.assemble(DType::F32)?;
+    let folder = parts.assemble()?;
     Ok((Sd15::load(folder.path(), DType::F32, &Device::Cpu, options)?, folder))
 }
 
@@ -159,7 +159,7 @@ fn near_misses_of_adapters_are_told_apart() {
 fn taught_words_become_the_ids_of_diffusers() {
     for (name, case) in golden().cases {
         let Some(ids) = &case.ids else { continue };
-        let folder = parts(&case).assemble(DType::F32).unwrap();
+        let folder = parts(&case).assemble().unwrap();
         let tokenizer = ClipTokenizer::load(&folder.path().join("tokenizer")).unwrap();
         assert_eq!(&tokenizer.encode(&case.prompt).unwrap().ids, ids, "{name}");
         // Without its other vectors the word would be one token.

@@ -99,6 +99,93 @@ fn sdxl_runs_from_its_folder_and_tells_an_empty_negative_from_none() {
     assert!(!has(&zeros) && has(&encoded));
 }
 
+/// A model file with parts and settings, flags above it, and a preset below both.
+#[test]
+fn a_model_file_stands_between_flags_and_preset() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("items.csv"), QUESTIONS.replace("kite over", "<kite> over")).unwrap();
+    let fixtures = format!("{}/tests/fixtures", env!("CARGO_MANIFEST_DIR"));
+    let model_file = format!(
+        "name = 'tiny-dream'\ncheckpoint = '{fixtures}/sd15-tiny'\n\
+         [[loras]]\nfile = '{fixtures}/addons/kohya.safetensors'\nweight = 0.5\n\
+         [[embeddings]]\nfile = '{fixtures}/addons/kite.safetensors'\n\
+         [settings]\nsteps = 3\nwidth = 64\nheight = 64\nscheduler = 'unipc'\nkarras = true\n"
+    );
+    std::fs::write(path("model.toml"), &model_file).unwrap();
+    let run = |out: &str, more: &str| {
+        let mut arguments = vec!["generate", "--device", "cpu", "--images", "1", "--limit", "1"];
+        let (out, benchmark, file) = (path(out), path("items.csv"), path("model.toml"));
+        arguments.extend(["--out", &out, "--benchmark", &benchmark, "--model-file", &file]);
+        arguments.extend(more.split_whitespace());
+        let output = dpg_bench(&arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let settings = |out: &str| -> serde_json::Value {
+        let text = std::fs::read(folder.path().join(out).join("manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        manifest["generation"]["settings"].clone()
+    };
+    let (code, said) = run("flags", "--preset paper --steps 2 --spacing trailing --rng cuda");
+    assert_eq!(code, Some(0), "{said}");
+    // All that differs from the preset is told; what does not, is not.
+    assert!(
+        said.contains("steps, width, height, scheduler, spacing, karras, rng stated"),
+        "{said}"
+    );
+    let found = settings("flags");
+    let expected = [
+        ("name", "\"tiny-dream\""),
+        ("preset", "\"paper\""),
+        ("steps", "2"),
+        ("guidance", "12.0"),
+        ("width", "64"),
+        ("seed", "1001"),
+        ("seed_mode", "\"sequential\""),
+        ("rng", "\"cuda\""),
+    ];
+    for (name, value) in expected {
+        assert_eq!(found[name].to_string(), value, "{name}");
+    }
+    let sampler = found["scheduler"].as_object().unwrap();
+    assert_eq!(sampler["class"], "UniPCMultistepScheduler");
+    assert_eq!(sampler["timestep_spacing"], "trailing");
+    assert_eq!(sampler["use_karras_sigmas"], true);
+    assert_eq!(found["loras"][0]["file"], "kohya.safetensors");
+    assert_eq!(found["loras"][0]["weight"], 0.5);
+    assert_eq!(found["embeddings"][0]["file"], "kite.safetensors");
+
+    // The same again makes nothing; another strength of the adapter is another run.
+    let (code, said) = run("flags", "--preset paper --steps 2 --spacing trailing --rng cuda");
+    assert!(code == Some(0) && said.contains("0 made now"), "{said}");
+    std::fs::write(path("model.toml"), model_file.replace("0.5", "0.6")).unwrap();
+    let (code, said) = run("flags", "--preset paper --steps 2 --spacing trailing --rng cuda");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("loras") && said.contains("weights.unet"), "{said}");
+
+    let (code, said) = run("plain", "--karras false");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(settings("plain")["scheduler"]["use_karras_sigmas"], false);
+    assert_eq!(settings("plain")["guidance"], 7.5);
+    assert!(settings("plain")["preset"].is_null());
+    let pixels = |out: &str| {
+        image::open(folder.path().join(out).join("images/kite/0.png")).unwrap().to_rgb8()
+    };
+    assert_ne!(pixels("flags"), pixels("plain"));
+    assert!(!folder.path().join("never").exists());
+    for (more, word) in [
+        ("--scheduler ddim", "--karras"),
+        ("--preset papers", "paper"),
+        ("--rng gpu", "cuda:THREADS"),
+        ("--lora nothing.safetensors", "nothing.safetensors"),
+        ("--model sd15", "--model-file"),
+    ] {
+        let (code, said) = run("never", more);
+        assert!(code == Some(2) && said.contains(word), "{more}: {said}");
+        assert!(!folder.path().join("never").exists(), "{more}");
+    }
+}
+
 #[test]
 fn a_wrong_command_says_what_to_do_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

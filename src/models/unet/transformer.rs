@@ -5,7 +5,7 @@
 use candle_core::{Module, Result, Tensor};
 
 use crate::models::attention::{Visible, attend};
-use crate::models::layers::{Activation, GroupNorm, LayerNorm, Linear, LoadResult};
+use crate::models::layers::{GroupNorm, LayerNorm, Linear, LoadResult, gated_by_gelu};
 use crate::models::weights::Scope;
 
 /// Epsilon of `Transformer2DModel.norm`; unlike the UNet's other norms it is not configurable.
@@ -56,12 +56,8 @@ impl SpatialTransformer {
     /// `x` [b, c, h, w] and `context` [b, n, context] to [b, c, h, w].
     pub(crate) fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
-        let positions = self
-            .norm
-            .forward(x)?
-            .reshape((batch, channels, height * width))?
-            .transpose(1, 2)?
-            .contiguous()?;
+        let positions =
+            self.norm.forward(x)?.reshape((batch, channels, height * width))?.transpose(1, 2)?;
         let mut hidden = self.proj_in.forward(&positions)?;
         for block in &self.blocks {
             hidden = block.forward(&hidden, context)?;
@@ -103,9 +99,9 @@ impl TransformerBlock {
 
     fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
-        let x = (x + self.attn1.forward(&normed, &normed)?)?;
-        let x = (&x + self.attn2.forward(&self.norm2.forward(&x)?, context)?)?;
-        &x + self.ff.forward(&self.norm3.forward(&x)?)?
+        let x = self.attn1.forward_onto(&normed, &normed, x)?;
+        let x = self.attn2.forward_onto(&self.norm2.forward(&x)?, context, &x)?;
+        self.ff.forward_onto(&self.norm3.forward(&x)?, &x)
     }
 }
 
@@ -130,11 +126,13 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+    /// The attention's result, added to `shortcut`.
+    fn forward_onto(&self, x: &Tensor, context: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
         let query = self.to_q.forward(x)?;
         let key = self.to_k.forward(context)?;
         let value = self.to_v.forward(context)?;
-        self.to_out.forward(&attend(&query, &key, &value, self.heads, Visible::All)?)
+        let mixed = attend(&query, &key, &value, self.heads, Visible::All)?;
+        self.to_out.forward_onto(&mixed, shortcut)
     }
 }
 
@@ -154,9 +152,8 @@ impl GatedFeedForward {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let halves = self.proj.forward(x)?.chunk(2, candle_core::D::Minus1)?;
-        let gate = Activation::Gelu.apply(&halves[1].contiguous()?)?;
-        self.out.forward(&(&halves[0] * gate)?)
+    /// The feed-forward's result, added to `shortcut`.
+    fn forward_onto(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+        self.out.forward_onto(&gated_by_gelu(&self.proj.forward(x)?)?, shortcut)
     }
 }

@@ -1,0 +1,86 @@
+//! In: numbers. Out: each through an activation, and GEGLU, which multiplies one half of a projection
+//! by the activation of the other half, in one pass.
+
+use candle_core::{Device, Result, Tensor};
+use rayon::prelude::*;
+
+use super::Values;
+use super::vector::{erf, for_processor, sigmoid};
+
+/// Numbers that one thread takes at a time.
+const AT_ONCE: usize = 4096;
+
+/// The activations that are computed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Curve {
+    /// `x (1 + erf(x / sqrt 2)) / 2`.
+    Gelu,
+    /// The tanh approximation of it.
+    GeluTanh,
+    /// `x * sigmoid(1.702 x)`.
+    QuickGelu,
+}
+
+/// `curve` of every number of `x`.
+pub(crate) fn activation(x: &Tensor, curve: Curve) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let mut output = vec![0.0; x.elem_count()];
+    let values = Values::of(&x)?;
+    output
+        .par_chunks_mut(AT_ONCE)
+        .zip(values.slice()?.par_chunks(AT_ONCE))
+        .for_each(|(output, values)| bend(output, values, curve));
+    Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
+/// `a * gelu(g)` for `x` [..., 2 * inner], whose rows are a and then g: [..., inner].
+pub(crate) fn geglu(x: &Tensor) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let mut shape = x.dims().to_vec();
+    let inner = shape.last().map_or(0, |width| width / 2);
+    if let Some(width) = shape.last_mut() {
+        if *width != 2 * inner {
+            candle_core::bail!("rows of {width} cannot be halved")
+        }
+        *width = inner;
+    }
+    let mut output = vec![0.0; x.elem_count() / 2];
+    let values = Values::of(&x)?;
+    output
+        .par_chunks_mut(inner.max(1))
+        .zip(values.slice()?.par_chunks(2 * inner.max(1)))
+        .with_min_len(8)
+        .for_each(|(output, row)| gate(output, &row[..inner], &row[inner..]));
+    Tensor::from_vec(output, shape, &Device::Cpu)
+}
+
+for_processor!(fn gate(output: &mut [f32], plain: &[f32], gate: &[f32]) = gate_body);
+for_processor!(fn bend(output: &mut [f32], values: &[f32], curve: Curve) = bend_body);
+
+#[inline(always)]
+fn gate_body<const FUSED: bool>(output: &mut [f32], plain: &[f32], gate: &[f32]) {
+    for ((output, plain), gate) in output.iter_mut().zip(plain).zip(gate) {
+        *output = plain * gelu::<FUSED>(*gate);
+    }
+}
+
+#[inline(always)]
+fn bend_body<const FUSED: bool>(output: &mut [f32], values: &[f32], curve: Curve) {
+    let pairs = output.iter_mut().zip(values);
+    match curve {
+        Curve::Gelu => pairs.for_each(|(output, x)| *output = gelu::<FUSED>(*x)),
+        // (1 + tanh u) / 2 is the sigmoid of 2 u.
+        Curve::GeluTanh => pairs.for_each(|(output, x)| {
+            const FACTOR: f32 = 2.0 * 0.797_884_6; // The root of 2 / pi.
+            *output = x * sigmoid::<FUSED>(FACTOR * (x + 0.044_715 * x * x * x));
+        }),
+        Curve::QuickGelu => {
+            pairs.for_each(|(output, x)| *output = x * sigmoid::<FUSED>(1.702 * x));
+        }
+    }
+}
+
+#[inline(always)]
+fn gelu<const FUSED: bool>(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf::<FUSED>(x * std::f32::consts::FRAC_1_SQRT_2))
+}

@@ -1,0 +1,41 @@
+//! In: rows. Out: each with mean zero and variance one, scaled and shifted, in two passes over a row
+//! that the cache still holds.
+
+use candle_core::{Device, Result, Tensor};
+use rayon::prelude::*;
+
+use super::Values;
+use super::vector::{for_processor, mean_and_scale, multiply_add};
+
+/// Normalises the last dimension of `x` [..., width]; `weight` and `bias` are [width].
+pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let width = weight.elem_count().max(1);
+    let mut output = vec![0.0; x.elem_count()];
+    let (values, weight, bias) = (Values::of(&x)?, Values::of(weight)?, Values::of(bias)?);
+    let (weight, bias) = (weight.slice()?, bias.slice()?);
+    output
+        .par_chunks_mut(width)
+        .zip(values.slice()?.par_chunks(width))
+        .with_min_len(16)
+        .for_each(|(output, row)| normalise(output, row, weight, bias, eps));
+    Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
+for_processor!(
+    fn normalise(output: &mut [f32], row: &[f32], weight: &[f32], bias: &[f32], eps: f64) = body
+);
+
+#[inline(always)]
+fn body<const FUSED: bool>(
+    output: &mut [f32],
+    row: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f64,
+) {
+    let (mean, scale) = mean_and_scale::<FUSED>(row, eps);
+    for (((output, value), weight), bias) in output.iter_mut().zip(row).zip(weight).zip(bias) {
+        *output = multiply_add::<FUSED>((value - mean) * scale, *weight, *bias);
+    }
+}
