@@ -13,7 +13,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::Values;
-use super::product::{Operand, Size, Target, add_product};
+use super::product::{Enters, Operand, Size, Target, put_product};
 use super::vector::{for_processor, power_of_two};
 
 /// Queries of a task's step; a multiple of every vector length.
@@ -132,7 +132,7 @@ impl Shape {
             // SAFETY: the scores are borrowed by this call alone.
             unsafe {
                 let scores = Target::new(scores);
-                add_product(scores, columns, size, keys, right, scale, false, none)?;
+                put_product(scores, columns, size, keys, right, Enters::Scaled(scale), none)?;
             }
             if self.causal {
                 for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
@@ -147,7 +147,7 @@ impl Shape {
             let size = Size { rows: head, inner: rows, columns };
             // SAFETY: the sums are borrowed by this call alone.
             unsafe {
-                add_product(Target::new(sums), columns, size, left, right, 1.0, true, none)?;
+                put_product(Target::new(sums), columns, size, left, right, Enters::Added, none)?;
             }
         }
         for number in 0..count {

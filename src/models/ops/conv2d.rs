@@ -14,7 +14,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::Values;
-use super::product::{Operand, Size, Target, add_product};
+use super::product::{Enters, Operand, Size, Target, put_product};
 
 /// Output pixels of a tile.
 const TILE: usize = 512;
@@ -221,7 +221,7 @@ fn convolve_tile(
             Operand { values: &layout[..size.inner * count], row_stride: count, column_stride: 1 }
         };
         // SAFETY: the caller alone holds this tile of these channels.
-        unsafe { add_product(target, pixels, size, left, right, 1.0, true, Parallelism::None)? }
+        unsafe { put_product(target, pixels, size, left, right, Enters::Added, Parallelism::None)? }
     }
     Ok(())
 }
@@ -262,7 +262,9 @@ fn small(
             let size = Size { rows: sums.len() / count, inner, columns: count };
             let target = Target::new(sums);
             // SAFETY: `target` borrows this part of the sums alone.
-            unsafe { add_product(target, count, size, left, right, 1.0, true, Parallelism::None) }
+            unsafe {
+                put_product(target, count, size, left, right, Enters::Added, Parallelism::None)
+            }
         })?;
     }
     result.par_chunks_mut(pixels.max(1)).enumerate().for_each(|(plane, result)| {

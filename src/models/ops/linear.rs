@@ -7,7 +7,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::Values;
-use super::product::{Operand, Size, Target, add_product};
+use super::product::{Enters, Operand, Size, Target, put_product};
 
 /// Rows whose start is written by one thread at a time.
 const ROWS_AT_ONCE: usize = 64;
@@ -46,7 +46,7 @@ pub(crate) fn linear(
         let target = target.from(entry * rows * output);
         // SAFETY: `result` is borrowed by `target` alone, and the entries come one after the other.
         unsafe {
-            add_product(target, output, size, left, right, 1.0, true, Parallelism::Rayon(0))?;
+            put_product(target, output, size, left, right, Enters::Added, Parallelism::Rayon(0))?;
         }
     }
     Tensor::from_vec(result, shape, &Device::Cpu)

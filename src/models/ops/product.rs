@@ -62,22 +62,30 @@ pub(super) struct Size {
     pub(super) columns: usize,
 }
 
-/// `target += scale * left @ right`, or `target = ...` where `keep` is false. `target` has rows
-/// `row_stride` apart and columns next to each other.
+/// How a product enters its target.
+#[derive(Clone, Copy)]
+pub(super) enum Enters {
+    /// Added to what stands there.
+    Added,
+    /// In place of it, times a factor.
+    Scaled(f32),
+}
+
+/// Puts `left @ right` into `target`, whose rows are `row_stride` apart and whose columns stand next to
+/// each other.
 ///
 /// # Errors
 /// A matrix that is shorter than its shape.
 ///
 /// # Safety
 /// Nothing else may touch the target's `rows` x `columns` numbers meanwhile.
-pub(super) unsafe fn add_product(
+pub(super) unsafe fn put_product(
     target: Target,
     row_stride: usize,
     size: Size,
     left: Operand,
     right: Operand,
-    scale: f32,
-    keep: bool,
+    enters: Enters,
     parallelism: Parallelism,
 ) -> Result<()> {
     let Size { rows, inner, columns } = size;
@@ -93,6 +101,10 @@ pub(super) unsafe fn add_product(
     {
         candle_core::bail!("a product of {rows} x {inner} x {columns} reaches beyond its matrices")
     }
+    let (keep, scale) = match enters {
+        Enters::Added => (true, 1.0),
+        Enters::Scaled(factor) => (false, factor),
+    };
     // SAFETY: the three index ranges were checked above, and the caller alone holds the target.
     unsafe {
         gemm::gemm(

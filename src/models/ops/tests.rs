@@ -249,3 +249,18 @@ fn powers_and_the_error_function_keep_their_digits() {
         }
     }
 }
+
+#[test]
+fn the_goldens_are_those_of_their_provenance() {
+    use sha2::{Digest, Sha256};
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let text = std::fs::read(fixtures.join("ops/provenance.json")).unwrap();
+    let provenance: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let digests = provenance["sha256"].as_object().unwrap();
+    assert!(!digests.is_empty());
+    for (file, digest) in digests {
+        let bytes = std::fs::read(fixtures.join(file)).unwrap();
+        let ours: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(ours, digest.as_str().unwrap(), "{file}");
+    }
+}

@@ -65,6 +65,7 @@ fn polynomial<const FUSED: bool, const N: usize>(coefficients: [f32; N], x: f32)
 }
 
 /// 2^r for r in [-1/2, 1/2], fitted for the smallest relative error (2e-9).
+#[expect(clippy::approx_constant, reason = "fitted, as its neighbours")]
 const POWER: [f32; 7] = [
     1.0,
     0.693_147_2,
@@ -89,6 +90,7 @@ pub(super) fn power_of_two<const FUSED: bool>(x: f32) -> f32 {
 
 /// erf(x) / x as a quotient of polynomials in x^2 on [-4, 4], fitted for the smallest relative
 /// error (6e-8); beyond, erf is 1 in f32.
+#[expect(clippy::approx_constant, reason = "fitted, as its neighbours")]
 const ERF_ABOVE: [f32; 7] = [
     1.128_379_1,
     0.207_125_46,

@@ -1,0 +1,99 @@
+//! The time that the networks take at full size on the processor, call by call. Made for
+//! `scripts/cpu_speed.py`, which writes the weights and inputs and runs PyTorch in turn with this:
+//!
+//!     cargo bench --bench networks -- unet FOLDER
+//!
+//! reads FOLDER/unet/ and FOLDER/unet.inputs.safetensors, makes one call for every line on standard
+//! input, and answers each with a line of JSON. The last result is left in
+//! FOLDER/unet.ours.safetensors. RAYON_NUM_THREADS sets the threads.
+
+#![allow(clippy::print_stdout)]
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use candle_core::{DType, Device, Tensor};
+use dpg_bench::models::{ClipText, T5Text, UNet, VaeDecoder};
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let [stage, folder] = arguments.as_slice() else {
+        println!("SKIPPED: which network, and the folder that scripts/cpu_speed.py fills");
+        return Ok(());
+    };
+    let folder = Path::new(folder);
+    let inputs = folder.join(format!("{stage}.inputs.safetensors"));
+    let inputs = candle_core::safetensors::load(&inputs, &Device::Cpu)
+        .with_context(|| format!("{} is made by scripts/cpu_speed.py", inputs.display()))?;
+    let network = network(stage, folder, inputs)?;
+    let mut last = None;
+    for line in std::io::stdin().lines() {
+        line?;
+        let (wall, before) = (Instant::now(), processor_seconds()?);
+        last = Some(network()?);
+        let (wall, cpu) = (wall.elapsed().as_secs_f64(), processor_seconds()? - before);
+        println!("{{\"wall\": {wall:.4}, \"cpu\": {cpu:.2}, \"peak_mib\": {}}}", peak_mebibytes()?);
+        std::io::stdout().flush()?;
+    }
+    if let Some(last) = last {
+        let file = folder.join(format!("{stage}.ours.safetensors"));
+        candle_core::safetensors::save(&HashMap::from([("output", last)]), file)?;
+    }
+    Ok(())
+}
+
+type Call = Box<dyn Fn() -> anyhow::Result<Tensor>>;
+
+/// One forward pass of `stage` on the stored inputs.
+fn network(stage: &str, folder: &Path, inputs: HashMap<String, Tensor>) -> anyhow::Result<Call> {
+    let (dtype, device) = (DType::F32, Device::Cpu);
+    let get = |name: &str| inputs.get(name).cloned().with_context(|| format!("no input {name}"));
+    let rows = |name: &str| -> anyhow::Result<Vec<Vec<u32>>> {
+        Ok(get(name)?.to_dtype(DType::U32)?.to_vec2()?)
+    };
+    let folder = folder.join(stage);
+    Ok(match stage {
+        "unet" => {
+            let network = UNet::load(&folder, dtype, &device)?;
+            let (latents, context) = (get("latents")?, get("context")?);
+            Box::new(move || Ok(network.forward(&latents, 981.0, &context)?))
+        }
+        "vae" => {
+            let (network, latents) = (VaeDecoder::load(&folder, dtype, &device)?, get("latents")?);
+            Box::new(move || Ok(network.decode(&latents)?))
+        }
+        "text_encoder" => {
+            let (network, ids) = (ClipText::load(&folder, dtype, &device)?, rows("ids")?);
+            Box::new(move || Ok(network.forward(&ids)?))
+        }
+        "t5" => {
+            let (network, ids) = (T5Text::load(&folder, dtype, &device)?, rows("ids")?);
+            let lengths = vec![ids[0].len(); ids.len()];
+            Box::new(move || Ok(network.forward(&ids, &lengths)?))
+        }
+        other => bail!("no network {other:?}: unet, vae, text_encoder and t5 are"),
+    })
+}
+
+/// User and system time of this process, all threads. Linux counts it in hundredths of a second.
+fn processor_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = |field: usize| -> anyhow::Result<f64> {
+        let text = after_name.split_whitespace().nth(field).context("a short /proc/self/stat")?;
+        Ok(text.parse()?)
+    };
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+/// The most memory that this process has held.
+fn peak_mebibytes() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
+    let kibibytes: u64 = line.split_whitespace().nth(1).context("no VmHWM")?.parse()?;
+    Ok(kibibytes / 1024)
+}
