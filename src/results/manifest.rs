@@ -66,7 +66,7 @@ pub struct StageEntry {
     /// Everything that can change the stage's output.
     pub settings: Settings,
     /// One entry per time that the stage was started.
-    pub sessions: Vec<Session>,
+    pub sittings: Vec<SittingEntry>,
 }
 
 /// A judge's entry is a stage like any other.
@@ -74,7 +74,7 @@ pub type JudgeEntry = StageEntry;
 
 /// One sitting of a stage: from its start to its end or interruption.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Session {
+pub struct SittingEntry {
     /// When it started (RFC 3339, UTC).
     pub started: String,
     /// Program version.

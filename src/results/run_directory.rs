@@ -8,7 +8,7 @@ use super::FORMAT_VERSION;
 use super::atomic_write::{atomic_write, name_path};
 use super::journal::{Journal, JournalError};
 use super::manifest::{
-    BenchmarkIdentity, Difference, Manifest, Session, Settings, StageEntry, differences,
+    BenchmarkIdentity, Difference, Manifest, Settings, SittingEntry, StageEntry, differences,
 };
 use super::records::{AnswerRecord, ImageRecord};
 
@@ -240,10 +240,10 @@ impl RunDirectory {
             StageName::Generation => self.manifest.generation.as_mut(),
             StageName::Judge(judge) => self.manifest.judges.get_mut(judge),
         };
-        if let Some(session) = entry.and_then(|entry| entry.sessions.get_mut(sitting.index)) {
-            session.seconds = Some(sitting.since.elapsed().as_secs_f64());
-            session.images_done = Some(done);
-            session.images_failed = Some(failed);
+        if let Some(entry) = entry.and_then(|entry| entry.sittings.get_mut(sitting.index)) {
+            entry.seconds = Some(sitting.since.elapsed().as_secs_f64());
+            entry.images_done = Some(done);
+            entry.images_failed = Some(failed);
         }
         self.save()
     }
@@ -357,7 +357,7 @@ impl Sitting {
     fn begin(entry: &mut StageEntry, settings: Settings, device: &str, stage: StageName) -> Self {
         let tool = Tool::current();
         entry.settings = settings;
-        entry.sessions.push(Session {
+        entry.sittings.push(SittingEntry {
             started: now(),
             tool: tool.version,
             git_commit: tool.git_commit,
@@ -366,7 +366,7 @@ impl Sitting {
             images_done: None,
             images_failed: None,
         });
-        Self { stage, index: entry.sessions.len() - 1, since: Instant::now() }
+        Self { stage, index: entry.sittings.len() - 1, since: Instant::now() }
     }
 }
 
@@ -409,7 +409,7 @@ mod tests {
         let error = again.begin_generation(settings(json!({"steps": 25})), "cpu").unwrap_err();
         assert!(error.to_string().contains("steps: 50 in the run, 25 now"), "{error}");
         again.begin_generation(settings(json!({"steps": 50})), "cuda:0").unwrap();
-        assert_eq!(again.manifest().generation.as_ref().unwrap().sessions.len(), 2);
+        assert_eq!(again.manifest().generation.as_ref().unwrap().sittings.len(), 2);
 
         let error =
             RunDirectory::open_or_create(&path, identity("d2"), Settings::new(), 1).unwrap_err();

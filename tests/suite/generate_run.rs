@@ -141,8 +141,8 @@ fn a_run_holds_its_images_in_order_and_records_failures() {
     let entry = run.manifest().generation.clone().unwrap();
     assert_eq!(entry.settings["seed"], 7);
     assert_eq!(entry.settings["seed_mode"], "hashed");
-    assert_eq!(entry.sessions[0].images_done, Some(8));
-    assert_eq!(entry.sessions[0].images_failed, Some(4));
+    assert_eq!(entry.sittings[0].images_done, Some(8));
+    assert_eq!(entry.sittings[0].images_failed, Some(4));
 }
 
 #[test]

@@ -91,8 +91,8 @@ fn exit_codes_and_the_closing_line_say_how_it_went() {
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("4 of 12 images judged, 12 answers (4 unparsable), 24 questions failed"));
     let manifest = RunDirectory::open(&run).unwrap().manifest().clone();
-    assert_eq!(manifest.judges["f"].sessions[0].images_done, Some(4));
-    assert_eq!(manifest.judges["f"].sessions[0].images_failed, Some(8));
+    assert_eq!(manifest.judges["f"].sittings[0].images_done, Some(4));
+    assert_eq!(manifest.judges["f"].sittings[0].images_failed, Some(8));
 
     std::fs::write(folder.path().join("run/images.jsonl"), "").unwrap();
     let (code, text) = judge(&run, &["--judge", "scripted", "--judge-rule", "yes"]);
