@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::generate::assembled_checkpoint::CheckpointParts;
 use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
+use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use dpg_bench::generate::lora::LoraFile;
 use dpg_bench::generate::sd15::Sd15Options;
 use dpg_bench::generate::sdxl::Sdxl;
@@ -132,6 +133,9 @@ fn single_file(folder: &Path, change: impl Fn(&mut Tensors)) -> CheckpointParts 
     CheckpointParts { checkpoint: path, base: Some(fixture("sdxl-tiny")), ..Default::default() }
 }
 
+/// What is done to a checkpoint's tensors.
+type Change<'c> = &'c dyn Fn(&mut Tensors);
+
 const SECOND: &str = "conditioner.embedders.1.model.";
 
 #[test]
@@ -147,7 +151,7 @@ fn a_single_file_makes_the_pictures_of_its_folder() {
         let thirds = tensors[&name].chunk(3, 0).unwrap();
         tensors.insert(name, Tensor::cat(&parts.map(|part| thirds[part].clone()), 0).unwrap());
     };
-    let misses: [(&str, &dyn Fn(&mut Tensors)); 4] = [
+    let misses: [(&str, Change<'_>); 4] = [
         ("query and key exchanged", &|tensors| swap(tensors, [1, 0, 2])),
         ("value and key exchanged", &|tensors| swap(tensors, [0, 2, 1])),
         ("projection turned", &|tensors| {
@@ -225,6 +229,35 @@ fn unfitting_single_files_are_refused_in_a_sentence() {
     assert!(refusal(&other).contains("SDXL"), "{}", refusal(&other));
     let none = CheckpointParts { base: None, ..parts };
     assert!(refusal(&none).contains("--tokenizer"), "{}", refusal(&none));
+}
+
+/// `ella-sdxl` takes both of CLIP's encoders, the UNet and the autoencoder from the file.
+#[test]
+fn ella_runs_over_a_single_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = |checkpoint: &Path| {
+        let files = EllaFiles {
+            checkpoint: checkpoint.to_path_buf(),
+            connector: fixture("ella-tiny/ella-sdxl.safetensors"),
+            text_encoder: fixture("ella-tiny/text_encoder"),
+        };
+        let pictures =
+            Sd15Options { steps: 3, width: Some(64), height: Some(64), ..Default::default() };
+        let options = EllaOptions { tokens: EllaTokens::ClipAndElla, low_memory: false, pictures };
+        let mut ella =
+            Ella::load(EllaBase::Sdxl, files, DType::F32, &Device::Cpu, options).unwrap();
+        ella.pictures(&golden().plain, &[21]).unwrap().0
+    };
+    let of_folder = picture(&fixture("sdxl-tiny"));
+    let assembled = single_file(folder.path(), |_| {}).assemble().unwrap();
+    assert_eq!(apart(&picture(assembled.path()), &of_folder), 0.0);
+    let other = single_file(folder.path(), |tensors| {
+        let name = format!("{SECOND}ln_final.bias");
+        let moved = tensors[&name].affine(1.0, 1.0).unwrap();
+        tensors.insert(name, moved);
+    });
+    let other = other.assemble().unwrap();
+    assert!(apart(&picture(other.path()), &of_folder) > 10.0 * TOLERANCE);
 }
 
 /// The parts of a golden case, put onto `parts`.
