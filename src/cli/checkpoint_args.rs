@@ -18,7 +18,8 @@ pub struct CheckpointArgs {
     #[arg(long, value_name = "DIR|FILE")]
     pub weights: Option<PathBuf>,
     /// For a single file: a folder in the diffusers layout whose configurations and vocabulary it uses
-    /// [default: Stable Diffusion 1.5's configurations; the vocabulary by --tokenizer]
+    /// [default: the configurations of Stable Diffusion 1.5 or SDXL base; the vocabulary by
+    /// --tokenizer]
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
     /// Folder with another vocabulary: vocab.json and merges.txt, or tokenizer.json

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::DType;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,8 +13,9 @@ use tempfile::TempDir;
 use super::embeddings::{EmbeddingFile, TaughtWord, WORDS_FILE, read_embedding};
 use super::known_configs;
 use super::lora::{Additions, LoraFile, Target, absolute, read_lora};
+use super::single_file::SingleFile;
 use crate::models::Recipe;
-use crate::models::ldm_names::{self, text_encoder_name, unet_name, vae_name};
+use crate::models::ldm_names::{self, vae_name};
 use crate::models::recipe::Rows;
 use crate::models::safetensors_file::contents;
 
@@ -33,7 +34,7 @@ pub struct CheckpointParts {
     /// A folder in the diffusers layout, or a single safetensors file in the latent-diffusion layout.
     pub checkpoint: PathBuf,
     /// For a single file: a folder in the diffusers layout whose configurations and vocabulary it
-    /// uses. Where absent, those of Stable Diffusion 1.5 are taken.
+    /// uses. Where absent, those of Stable Diffusion 1.5 or of SDXL base are taken.
     pub base: Option<PathBuf>,
     /// Folder with another vocabulary.
     pub tokenizer: Option<PathBuf>,
@@ -64,8 +65,9 @@ impl CheckpointParts {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let root = folder.path();
         let mut recipes = if self.checkpoint.is_file() {
-            self.copy_configurations(root)?;
-            single_file(&self.checkpoint, root)?
+            let single = SingleFile::open(&self.checkpoint)?;
+            self.copy_configurations(root, single.sdxl)?;
+            single.recipes(root)?
         } else {
             ensure!(
                 self.checkpoint.is_dir(),
@@ -82,6 +84,12 @@ impl CheckpointParts {
         };
         if let Some(tokenizer) = &self.tokenizer {
             copy_folder(tokenizer, &root.join("tokenizer"))?;
+            let second = root.join("tokenizer_2");
+            if root.join("text_encoder_2").is_dir() && !second.is_dir() {
+                copy_folder(tokenizer, &second)?;
+                let config = second.join("tokenizer_config.json");
+                write(&config, known_configs::SDXL_TOKENIZER_2)?;
+            }
         }
         if let Some(vae) = &self.vae {
             recipes.insert("vae".to_owned(), other_vae(vae, root)?);
@@ -97,7 +105,7 @@ impl CheckpointParts {
     }
 
     /// Configurations and vocabulary for a single file.
-    fn copy_configurations(&self, root: &Path) -> Result<()> {
+    fn copy_configurations(&self, root: &Path, sdxl: bool) -> Result<()> {
         match &self.base {
             Some(base) => {
                 ensure!(base.is_dir(), "--base {} is no folder", base.display());
@@ -110,9 +118,8 @@ impl CheckpointParts {
                      --base DIR, a diffusers folder of the same architecture",
                     self.checkpoint.display()
                 );
-                known_configs::SD15
-                    .iter()
-                    .try_for_each(|(path, text)| write(&root.join(path), text))
+                let known = if sdxl { known_configs::SDXL } else { known_configs::SD15 };
+                known.iter().try_for_each(|(path, text)| write(&root.join(path), text))
             }
         }
     }
@@ -147,30 +154,36 @@ impl CheckpointParts {
         if self.embeddings.is_empty() {
             return Ok(());
         }
-        ensure!(
-            !recipes.contains_key("text_encoder_2"),
-            "embeddings are supported for models with one text encoder"
-        );
-        let path = root.join("text_encoder/config.json");
-        let width = number(&path, "hidden_size")?;
-        let (mut words, mut rows): (Vec<TaughtWord>, Vec<Rows>) = (Vec::new(), Vec::new());
+        let encoders = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")];
+        let encoders: Vec<_> =
+            encoders.into_iter().filter(|(encoder, _)| recipes.contains_key(*encoder)).collect();
+        let widths = encoders
+            .iter()
+            .map(|(encoder, _)| number(&root.join(encoder).join("config.json"), "hidden_size"))
+            .collect::<Result<Vec<_>>>()?;
+        let mut words: Vec<TaughtWord> = Vec::new();
+        let mut rows: Vec<Vec<Rows>> = vec![Vec::new(); encoders.len()];
         for embedding in &self.embeddings {
-            let (word, row) = read_embedding(embedding, width)?;
+            let (word, of_encoders) = read_embedding(embedding, &widths)?;
             words.push(word);
-            rows.push(row);
+            for (rows, row) in rows.iter_mut().zip(of_encoders) {
+                rows.push(row);
+            }
         }
-        let vocabulary = number(&path, "vocab_size")?;
-        let mut config = read_json(&path)?;
         let added: usize = words.iter().map(|word| word.vectors).sum();
-        config["vocab_size"] = Value::from(vocabulary + added);
-        write_json(&path, &config)?;
-        write_json(&root.join("tokenizer").join(WORDS_FILE), &words)?;
-        let recipe = recipes.get_mut("text_encoder").context("there is no text encoder")?;
-        let table = tensor_names(recipe, "text_encoder")?
-            .into_iter()
-            .find(|name| TOKEN_TABLE.ends_with(name.as_str()) && name.ends_with("weight"))
-            .context("the text encoder has no table of tokens")?;
-        recipe.rows.insert(table, rows);
+        for ((encoder, tokenizer), rows) in encoders.into_iter().zip(rows) {
+            let path = root.join(encoder).join("config.json");
+            let mut config = read_json(&path)?;
+            config["vocab_size"] = Value::from(number(&path, "vocab_size")? + added);
+            write_json(&path, &config)?;
+            write_json(&root.join(tokenizer).join(WORDS_FILE), &words)?;
+            let recipe = recipes.get_mut(encoder).context("there is no text encoder")?;
+            let table = tensor_names(recipe, encoder)?
+                .into_iter()
+                .find(|name| TOKEN_TABLE.ends_with(name.as_str()) && name.ends_with("weight"))
+                .with_context(|| format!("{encoder} has no table of tokens"))?;
+            recipe.rows.insert(table, rows);
+        }
         Ok(())
     }
 }
@@ -204,44 +217,9 @@ fn of_folder(folder: &Path) -> Result<Recipe> {
     Ok(Recipe { folder: Some(absolute(folder)?), ..Default::default() })
 }
 
-fn of_files(files: Vec<PathBuf>) -> Result<Recipe> {
+pub(super) fn of_files(files: Vec<PathBuf>) -> Result<Recipe> {
     let files = files.iter().map(|file| absolute(file)).collect::<Result<_>>()?;
     Ok(Recipe { files, ..Default::default() })
-}
-
-/// Recipes for the components in a single file, with the configurations in `root`.
-fn single_file(path: &Path, root: &Path) -> Result<BTreeMap<String, Recipe>> {
-    let stored = contents(path)
-        .with_context(|| "a single-file checkpoint must be a .safetensors file")?
-        .shapes;
-    let has = |prefix: &str| stored.keys().any(|name| name.starts_with(prefix));
-    if has("conditioner.") {
-        bail!("{} is an SDXL checkpoint; as a single file only SD1.x is read", path.display());
-    }
-    if has("cond_stage_model.model.") {
-        bail!("{} is an SD2.x checkpoint, which no model here runs", path.display());
-    }
-    let layers = number(&root.join("unet/config.json"), "layers_per_block")?;
-    let levels = level_count(&root.join("vae/config.json"))?;
-    type Renamer<'r> = Box<dyn Fn(&str) -> Option<String> + 'r>;
-    let parts: [(&str, &str, Renamer<'_>); 3] = [
-        ("unet", ldm_names::UNET, Box::new(move |name| unet_name(name, layers))),
-        ("vae", ldm_names::VAE, Box::new(move |name| vae_name(name, levels))),
-        ("text_encoder", ldm_names::TEXT_ENCODER, Box::new(text_encoder_name)),
-    ];
-    let mut recipes = BTreeMap::new();
-    for (component, prefix, rename) in parts {
-        let names = renamed(stored.keys(), prefix, rename);
-        ensure!(
-            !names.is_empty(),
-            "{} holds no `{prefix}...`; it is no checkpoint of Stable Diffusion in the \
-             latent-diffusion layout",
-            path.display()
-        );
-        recipes
-            .insert(component.to_owned(), Recipe { names, ..of_files(vec![path.to_path_buf()])? });
-    }
-    Ok(recipes)
 }
 
 /// The network's names with the stored ones, of those that begin with `prefix`.
@@ -323,19 +301,19 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     write(path, serde_json::to_vec_pretty(value)?)
 }
 
-fn read_json(path: &Path) -> Result<Value> {
+pub(super) fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))
 }
 
-fn number(path: &Path, key: &str) -> Result<usize> {
+pub(super) fn number(path: &Path, key: &str) -> Result<usize> {
     read_json(path)?[key]
         .as_u64()
         .and_then(|number| usize::try_from(number).ok())
         .with_context(|| format!("{}: `{key}` is no whole number", path.display()))
 }
 
-fn level_count(path: &Path) -> Result<usize> {
+pub(super) fn level_count(path: &Path) -> Result<usize> {
     read_json(path)?["block_out_channels"]
         .as_array()
         .map(Vec::len)

@@ -60,39 +60,60 @@ impl TaughtWord {
     }
 }
 
-/// Reads a file's word and where its rows lie; `width` is the text encoder's.
+/// What the tensors of a file for several text encoders are called, in the encoders' order.
+const ENCODERS: [&str; 2] = ["clip_l", "clip_g"];
+
+/// Reads a file's word and where its rows lie; `widths` are those of the text encoders, and the rows are
+/// in their order.
 ///
 /// # Errors
-/// The file is unreadable, for another text encoder, or none of the two known forms: one tensor named
-/// after the word, or `emb_params` with the word in the file's name.
-pub fn read_embedding(embedding: &EmbeddingFile, width: usize) -> Result<(TaughtWord, Rows)> {
+/// The file is unreadable, for other text encoders, or of none of the known forms. For one text encoder
+/// these are one tensor named after the word, or `emb_params` with the word in the file's name; for
+/// two, `clip_l` and `clip_g` with the word in the file's name and as many rows in both.
+pub fn read_embedding(
+    embedding: &EmbeddingFile,
+    widths: &[usize],
+) -> Result<(TaughtWord, Vec<Rows>)> {
     let path = &embedding.file;
-    let found = contents(path)?;
-    let mut tensors = found.shapes.iter();
-    let (Some((tensor, shape)), None) = (tensors.next(), tensors.next()) else {
-        bail!(
-            "{} holds {} tensors; an embedding for this model has one",
-            path.display(),
-            found.shapes.len()
-        );
+    let shapes = contents(path)?.shapes;
+    let tensors: Vec<&String> = match widths {
+        [_] => shapes.keys().collect(),
+        _ => ENCODERS.iter().filter_map(|name| Some(shapes.get_key_value(*name)?.0)).collect(),
     };
-    let vectors = match shape.as_slice() {
-        [found] if *found == width => 1,
-        [vectors, found] if *found == width && *vectors > 0 => *vectors,
-        _ => bail!(
-            "{}: `{tensor}` has shape {shape:?}, the text encoder is {width} wide; the embedding is \
-             for another model",
-            path.display()
-        ),
-    };
-    let token = match (&embedding.token, tensor.as_str()) {
+    ensure!(
+        tensors.len() == widths.len() && shapes.len() == widths.len(),
+        "{} holds {} tensors; an embedding for this model has {}",
+        path.display(),
+        shapes.len(),
+        if widths.len() == 1 { "one" } else { "two, `clip_l` and `clip_g`" }
+    );
+    let mut counts = Vec::new();
+    for (tensor, width) in tensors.iter().zip(widths) {
+        let shape = &shapes[*tensor];
+        counts.push(match shape.as_slice() {
+            [found] if found == width => 1,
+            [vectors, found] if found == width && *vectors > 0 => *vectors,
+            _ => bail!(
+                "{}: `{tensor}` has shape {shape:?}, the text encoder is {width} wide; the embedding \
+                 is for another model",
+                path.display()
+            ),
+        });
+    }
+    let vectors = counts.first().copied().unwrap_or(0);
+    ensure!(
+        counts.iter().all(|count| *count == vectors),
+        "{}: `clip_l` and `clip_g` have {counts:?} vectors, where as many are due",
+        path.display()
+    );
+    let token = match (&embedding.token, tensors.as_slice()) {
         (Some(token), _) => token.clone(),
-        (None, "emb_params") => stem(path)?,
-        (None, token) => token.to_owned(),
+        (None, [one]) if one.as_str() != "emb_params" => (*one).clone(),
+        (None, _) => stem(path)?,
     };
     ensure!(!token.trim().is_empty(), "{}: the word is empty", path.display());
-    let rows = Rows { file: absolute(path)?, tensor: tensor.clone() };
-    Ok((TaughtWord { token, vectors }, rows))
+    let rows = |tensor: &&String| Ok(Rows { file: absolute(path)?, tensor: (*tensor).clone() });
+    Ok((TaughtWord { token, vectors }, tensors.iter().map(rows).collect::<Result<_>>()?))
 }
 
 fn stem(path: &Path) -> Result<String> {

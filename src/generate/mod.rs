@@ -28,6 +28,7 @@ pub mod sdxl;
 pub mod seeds;
 pub mod sentence_piece;
 pub mod shipped_checkpoint;
+mod single_file;
 pub mod t5_tokenizer;
 
 use image::RgbImage;

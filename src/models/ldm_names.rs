@@ -1,12 +1,19 @@
 //! In: tensor names of a single-file checkpoint in the layout of the latent-diffusion code. Out: the
 //! names that the networks here know, which are those of diffusers. Reading files is left to `weights`.
 
+use super::recipe::Form;
+
 /// Where the UNet's tensors stand.
 pub const UNET: &str = "model.diffusion_model.";
 /// Where the autoencoder's tensors stand.
 pub const VAE: &str = "first_stage_model.";
 /// Where the tensors of CLIP's text encoder stand.
 pub const TEXT_ENCODER: &str = "cond_stage_model.transformer.";
+
+/// Where the tensors of SDXL's first text encoder stand; they are called as behind [`TEXT_ENCODER`].
+pub const SDXL_TEXT_ENCODER: &str = "conditioner.embedders.0.transformer.";
+/// Where the tensors of SDXL's second text encoder stand.
+pub const SDXL_TEXT_ENCODER_2: &str = "conditioner.embedders.1.model.";
 
 /// The UNet's name of a tensor called `name` behind [`UNET`], where `layers` is the configuration's
 /// `layers_per_block`; `None` for one that no UNet here has.
@@ -125,6 +132,48 @@ pub fn text_encoder_name(name: &str) -> Option<String> {
         return None;
     }
     Some(format!("text_model.{}", name.strip_prefix("text_model.").unwrap_or(name)))
+}
+
+/// The second text encoder's names of a tensor called `name` behind [`SDXL_TEXT_ENCODER_2`], as OpenCLIP
+/// calls it, each with the form in which it is stored where that is another. Query, key and value of an
+/// attention are one tensor there. Empty for one that no text encoder here has.
+pub fn open_clip_names(name: &str) -> Vec<(String, Option<Form>)> {
+    let whole = match name {
+        "positional_embedding" => Some("text_model.embeddings.position_embedding.weight"),
+        "token_embedding.weight" => Some("text_model.embeddings.token_embedding.weight"),
+        "ln_final.weight" => Some("text_model.final_layer_norm.weight"),
+        "ln_final.bias" => Some("text_model.final_layer_norm.bias"),
+        "text_projection" => {
+            return vec![("text_projection.weight".to_owned(), Some(Form::Transposed))];
+        }
+        _ => None,
+    };
+    if let Some(own) = whole {
+        return vec![(own.to_owned(), None)];
+    }
+    let inside = name.strip_prefix("transformer.resblocks.").and_then(|rest| rest.split_once('.'));
+    let Some((layer, rest)) = inside else { return Vec::new() };
+    let layer = format!("text_model.encoder.layers.{layer}");
+    if let Some(kind) = rest.strip_prefix("attn.in_proj_") {
+        let parts = ["q_proj", "k_proj", "v_proj"].into_iter().enumerate();
+        return parts
+            .map(|(number, part)| {
+                let form = Form::Part { number, of: 3 };
+                (format!("{layer}.self_attn.{part}.{kind}"), Some(form))
+            })
+            .collect();
+    }
+    let own = replace_start(
+        rest,
+        &[
+            ("ln_1.", "layer_norm1."),
+            ("ln_2.", "layer_norm2."),
+            ("mlp.c_fc.", "mlp.fc1."),
+            ("mlp.c_proj.", "mlp.fc2."),
+            ("attn.out_proj.", "self_attn.out_proj."),
+        ],
+    );
+    own.map(|own| (format!("{layer}.{own}"), None)).into_iter().collect()
 }
 
 /// A UNet module in the spelling of adapters made for that layout, such as

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
@@ -23,10 +23,46 @@ pub struct Recipe {
     pub files: Vec<PathBuf>,
     /// The network's names of the tensors with those in the files; empty where they are the same.
     pub names: BTreeMap<String, String>,
+    /// Tensors that are stored otherwise than the network takes them, by the network's names.
+    pub forms: BTreeMap<String, Form>,
     /// Low-rank products that are added to a tensor, by the network's names.
     pub additions: BTreeMap<String, Vec<LowRank>>,
     /// Rows that are put below a matrix, by the network's names, in order.
     pub rows: BTreeMap<String, Vec<Rows>>,
+}
+
+/// How a stored tensor becomes the network's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Form {
+    /// One of several tensors of equal size, stored below one another.
+    Part {
+        /// Which, from 0.
+        number: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// A matrix, stored with rows and columns exchanged.
+    Transposed,
+}
+
+impl Form {
+    /// The network's tensor from the stored one.
+    ///
+    /// # Errors
+    /// The stored one cannot be divided so, or is no matrix.
+    pub(super) fn apply(self, stored: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Part { number, of } => {
+                let rows = stored.dim(0)?;
+                if of == 0 || rows % of != 0 {
+                    candle_core::bail!("{rows} rows are not {of} tensors of equal size");
+                }
+                stored.narrow(0, number * (rows / of), rows / of)?.contiguous()
+            }
+            Self::Transposed => stored.t()?.contiguous(),
+        }
+    }
 }
 
 /// `scale * up @ down`, each taken as a matrix: `up` [out, rank, ...], `down` [rank, in, ...].

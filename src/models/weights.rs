@@ -172,7 +172,7 @@ impl Weights {
         let rows = self.recipe.rows.get(name).map_or(&[][..], Vec::as_slice);
         let additions = self.recipe.additions.get(name).map_or(&[][..], Vec::as_slice);
         let tensor = if rows.is_empty() && additions.is_empty() {
-            shard.tensor(name, info, expected)?
+            self.stored(name, (shard, info), Some(expected))?
         } else {
             self.put_together(name, (shard, info), expected, rows, additions)?
         };
@@ -180,6 +180,27 @@ impl Weights {
             .to_dtype(self.dtype)
             .and_then(|tensor| tensor.to_device(&self.device))
             .map_err(|source| shard.refused(name, source))
+    }
+
+    /// A tensor in the network's form; in any shape where none is `expected`.
+    fn stored(
+        &self,
+        name: &str,
+        (shard, info): (&Shard, &TensorInfo),
+        expected: Option<&[usize]>,
+    ) -> Result<Tensor, ModelError> {
+        let Some(form) = self.recipe.forms.get(name) else {
+            return shard.tensor(name, info, expected.unwrap_or(&info.shape));
+        };
+        let tensor = form
+            .apply(&shard.tensor(name, info, &info.shape)?)
+            .map_err(|source| shard.refused(name, source))?;
+        match expected {
+            Some(expected) if tensor.dims() != expected => {
+                Err(shard.wrong_shape(name, expected, tensor.dims()))
+            }
+            _ => Ok(tensor),
+        }
     }
 
     /// A tensor with its recipe's rows and products, in f32.
@@ -191,7 +212,7 @@ impl Weights {
         rows: &[Rows],
         additions: &[LowRank],
     ) -> Result<Tensor, ModelError> {
-        let mut pieces = vec![shard.tensor(name, info, &info.shape)?];
+        let mut pieces = vec![self.stored(name, (shard, info), None)?];
         for rows in rows {
             let tensor = self.extra_tensor(&rows.file, &rows.tensor)?;
             let width = tensor.dims().last().copied().unwrap_or(1).max(1);

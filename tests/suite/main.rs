@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod addons;
+mod addons_sdxl;
 mod benchmark;
 mod benchmark_commands;
 mod checkpoints;
