@@ -47,6 +47,11 @@ pub(super) fn slope(prediction: Prediction, sigma: f64) -> (f64, f64) {
     }
 }
 
+/// The latents at the scale that the network was trained on: unit variance at any noise level.
+pub(super) fn network_input(sigma: f64, latents: &Tensor) -> candle_core::Result<Tensor> {
+    latents.affine(1.0 / (sigma * sigma + 1.0).sqrt(), 0.0)
+}
+
 impl Scheduler for Euler {
     fn timesteps(&self) -> &[f64] {
         &self.timesteps
@@ -58,7 +63,7 @@ impl Scheduler for Euler {
 
     fn network_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
         check_order(index, index, self.timesteps.len())?;
-        latents.affine(1.0 / (self.sigmas[index].powi(2) + 1.0).sqrt(), 0.0)
+        network_input(self.sigmas[index], latents)
     }
 
     fn step(

@@ -5,7 +5,7 @@
 use candle_core::Tensor;
 
 use super::config::{Prediction, SchedulerConfig};
-use super::euler::{initial_noise_scale, slope};
+use super::euler::{initial_noise_scale, network_input, slope};
 use super::noise_schedule::SigmaWalk;
 use super::{Scheduler, check_order, combine};
 
@@ -37,7 +37,7 @@ impl Scheduler for EulerAncestral {
 
     fn network_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
         check_order(index, index, self.timesteps.len())?;
-        latents.affine(1.0 / (self.sigmas[index].powi(2) + 1.0).sqrt(), 0.0)
+        network_input(self.sigmas[index], latents)
     }
 
     /// At every step but the last, which ends without noise; diffusers draws there too and multiplies
