@@ -39,14 +39,26 @@ struct Step {
     weights: Vec<f32>,
 }
 
-/// `softmax(q k^T / sqrt(d)) v` for `query` [b, n, heads * d], `key` and `value` [b, m, heads * d];
-/// gives [b, n, heads * d]. With `causal`, a query sees the keys up to its own position.
+/// What becomes of the products of queries and keys before the softmax.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Scores<'a> {
+    /// Their factor; one over the root of the head size where it is `None`.
+    pub(crate) scale: Option<f64>,
+    /// Whether a query sees only the keys up to its own position.
+    pub(crate) causal: bool,
+    /// What is added to them, [b, heads, n, m] or anything that broadcasts to it. Minus infinity hides
+    /// a key; a query must see one.
+    pub(crate) bias: Option<&'a Tensor>,
+}
+
+/// `softmax(scale * q k^T + bias) v` for `query` [b, n, heads * d], `key` and `value` [b, m, heads * d];
+/// gives [b, n, heads * d].
 pub(crate) fn attention(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
     heads: usize,
-    causal: bool,
+    scores: Scores,
 ) -> Result<Tensor> {
     let (query, key, value) = (query.contiguous()?, key.contiguous()?, value.contiguous()?);
     let (batch, queries, width) = query.dims3()?;
@@ -59,7 +71,17 @@ pub(crate) fn attention(
         let (key, value) = (key.dims(), value.dims());
         candle_core::bail!("queries {:?} do not fit keys {key:?}, values {value:?}", query.dims())
     }
-    let shape = Shape { queries, keys, width, head: width / heads, causal };
+    let head = width / heads;
+    let scale = scores.scale.unwrap_or_else(|| (head as f64).powf(-0.5));
+    let bias = scores.bias.map(|bias| bias.broadcast_as((batch, heads, queries, keys)));
+    let bias = bias.transpose()?;
+    let bias_values = bias.as_ref().map(Values::strided);
+    let bias = match (&bias, &bias_values) {
+        (Some(bias), Some(values)) => Some((values.slice()?, bias.stride())),
+        _ => None,
+    };
+    let Scores { causal, .. } = scores;
+    let shape = Shape { queries, keys, width, head, causal, scale };
     let mut result = vec![0.0; query.elem_count()];
     let (query, key, value) = (Values::of(&query)?, Values::of(&key)?, Values::of(&value)?);
     let (query, key, value) = (query.slice()?, key.slice()?, value.slice()?);
@@ -73,7 +95,12 @@ pub(crate) fn attention(
         let key = &key[entry * keys * width + of_head..];
         let value = &value[entry * keys * width + of_head..];
         let target = target.from((entry * queries + first) * width + of_head);
-        STEP.with_borrow_mut(|step| shape.attend(target, first, query, key, value, step))
+        let bias = bias.map(|(values, stride)| Bias {
+            values: &values[entry * stride[0] + head * stride[1]..],
+            query_stride: stride[2],
+            key_stride: stride[3],
+        });
+        STEP.with_borrow_mut(|step| shape.attend(target, first, (query, key, value), bias, step))
     })?;
     Tensor::from_vec(result, (batch, queries, width), &Device::Cpu)
 }
@@ -87,6 +114,35 @@ struct Shape {
     /// Of one head.
     head: usize,
     causal: bool,
+    scale: f64,
+}
+
+/// What is added to the scores of one head.
+#[derive(Clone, Copy)]
+struct Bias<'a> {
+    values: &'a [f32],
+    query_stride: usize,
+    key_stride: usize,
+}
+
+impl Bias<'_> {
+    /// Adds it to the scores [keys, columns] of `count` queries from `first` on, and of the keys from
+    /// `from` on.
+    fn add_to(
+        self,
+        scores: &mut [f32],
+        columns: usize,
+        (first, count): (usize, usize),
+        from: usize,
+    ) {
+        for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
+            let start = first * self.query_stride + (from + row) * self.key_stride;
+            for (number, score) in scores[..count].iter_mut().enumerate() {
+                let bias = self.values[start + number * self.query_stride];
+                *score += std::f32::consts::LOG2_E * bias;
+            }
+        }
+    }
 }
 
 impl Shape {
@@ -95,9 +151,8 @@ impl Shape {
         self,
         target: Target,
         first: usize,
-        query: &[f32],
-        key: &[f32],
-        value: &[f32],
+        (query, key, value): (&[f32], &[f32], &[f32]),
+        bias: Option<Bias>,
         step: &mut Step,
     ) -> Result<()> {
         let Shape { head, width, .. } = self;
@@ -119,7 +174,7 @@ impl Shape {
         sums.resize(head * columns, 0.0);
         scores.resize(KEYS * columns, 0.0);
         // Scores are in powers of two.
-        let scale = (f64::from(std::f32::consts::LOG2_E) / (head as f64).sqrt()) as f32;
+        let scale = (std::f64::consts::LOG2_E * self.scale) as f32;
         let visible = if self.causal { self.keys.min(first + count) } else { self.keys };
         for from in (0..visible).step_by(KEYS) {
             let rows = KEYS.min(visible - from);
@@ -133,6 +188,9 @@ impl Shape {
             unsafe {
                 let scores = Target::new(scores);
                 put_product(scores, columns, size, keys, right, Enters::Scaled(scale), none)?;
+            }
+            if let Some(bias) = bias {
+                bias.add_to(scores, columns, (first, count), from);
             }
             if self.causal {
                 for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
