@@ -176,7 +176,7 @@ impl Ella {
             encoders: Some(encoders),
             diffusion,
             ahead: BTreeMap::new(),
-            negative: guided.then(|| TimedText::new(negative)),
+            negative: guided.then(|| TimedText::new(negative, !options.low_memory)),
             last_prompt: None,
             connector,
             options,
@@ -191,7 +191,7 @@ impl Ella {
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(Tensor, usize, bool)> {
         let text = match self.last_prompt.take() {
             Some((last, text)) if last == prompt => text,
-            _ => TimedText::new(self.encoded(prompt)?),
+            _ => TimedText::new(self.encoded(prompt)?, !self.options.low_memory),
         };
         let diffusion = self.diffusion.as_ref().context("the UNet is not loaded")?;
         let negative = self.negative.as_ref();
@@ -300,6 +300,7 @@ mod tests {
 
     use super::*;
     use crate::generate::schedulers::SchedulerClass;
+    use crate::models::TextContext;
 
     fn load(low_memory: bool) -> Ella {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -352,8 +353,8 @@ mod tests {
         // What is kept is what is used: with other tensors in its place the picture is another one,
         // until the prompt changes.
         let spoil = |text: &TimedText| {
-            for tokens in text.connected.borrow_mut().values_mut() {
-                *tokens = tokens.zeros_like().unwrap();
+            for context in text.connected.borrow_mut().values_mut() {
+                *context = TextContext::new(context.states().zeros_like().unwrap());
             }
         };
         spoil(&ella.last_prompt.as_ref().unwrap().1);
@@ -368,5 +369,30 @@ mod tests {
         let (spoiled, ..) = ella.pictures("a cat", &[1]).unwrap();
         assert_ne!(bits(&first), bits(&spoiled));
         assert_eq!(connected(ella.negative.as_ref().unwrap()), 4);
+    }
+
+    #[test]
+    fn the_unet_keeps_what_it_makes_of_a_text_unless_memory_is_low() {
+        let kept = |ella: &Ella| -> Vec<usize> {
+            [ella.negative.as_ref().unwrap(), &ella.last_prompt.as_ref().unwrap().1]
+                .into_iter()
+                .flat_map(|text| {
+                    let connected = text.connected.borrow();
+                    connected.values().map(TextContext::kept_bytes).collect::<Vec<_>>()
+                })
+                .collect()
+        };
+        let mut usual = load(false);
+        let (together, ..) = usual.pictures("a cat", &[1, 2]).unwrap();
+        let sizes = kept(&usual);
+        assert!(sizes.len() == 8 && sizes.iter().all(|&size| size == sizes[0] && size > 0));
+        let (alone, ..) = usual.pictures("a cat", &[2]).unwrap();
+        let difference = (together.narrow(0, 1, 1).unwrap() - alone).unwrap().abs().unwrap();
+        assert!(difference.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+
+        let mut low = load(true);
+        let (same, ..) = low.pictures("a cat", &[1, 2]).unwrap();
+        assert_eq!(bits(&together), bits(&same));
+        assert_eq!(kept(&low), [0; 8]);
     }
 }

@@ -29,6 +29,6 @@ pub use ella_connector::EllaConnector;
 pub use model_error::ModelError;
 pub use recipe::Recipe;
 pub use t5_text::T5Text;
-pub use unet::{AddedCondition, UNet};
+pub use unet::{AddedCondition, TextContext, UNet};
 pub use vae::VaeDecoder;
 pub use weights::Weights;
