@@ -34,5 +34,6 @@ mod sdxl_models;
 mod sdxl_pipeline;
 mod seeded_answers;
 mod small_run;
+mod statistics;
 mod tables;
 mod tiny_checkpoint;
