@@ -89,7 +89,7 @@ fn attend_in_chunks(
 }
 
 /// [b * heads, n, d] to [b, n, heads * d].
-fn join_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+pub(crate) fn join_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (rows, length, width) = x.dims3()?;
     x.reshape((rows / heads, heads, length, width))?.transpose(1, 2)?.contiguous()?.reshape((
         rows / heads,
@@ -99,7 +99,7 @@ fn join_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
 }
 
 /// [b, n, heads * d] to [b * heads, n, d], f32 and contiguous.
-fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+pub(crate) fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, length, width) = x.dims3()?;
     x.to_dtype(DType::F32)?
         .reshape((batch, length, heads, width / heads))?
