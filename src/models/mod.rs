@@ -5,10 +5,13 @@
 //! The arithmetic follows diffusers and transformers; `tests/suite/models_sd15.rs` holds it to them.
 
 mod attention;
+mod attention_groups;
+mod bert;
 pub mod clip_text;
 mod config;
 pub mod device;
 pub mod ella_connector;
+mod file_digest;
 #[cfg(test)]
 mod golden;
 mod layers;
@@ -33,6 +36,6 @@ pub use needed_tensors::NeededTensors;
 pub use pickle_file::Unwrapping;
 pub use recipe::Recipe;
 pub use t5_text::T5Text;
-pub use unet::{AddedCondition, UNet};
+pub use unet::{AddedCondition, TextContext, UNet};
 pub use vae::VaeDecoder;
 pub use weights::Weights;

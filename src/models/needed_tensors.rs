@@ -8,8 +8,9 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 
+use super::file_digest::hex;
 use super::pickle_file::{Place, Unwrapping};
-use super::safetensors_file::{Shard, hex};
+use super::safetensors_file::Shard;
 use super::{ModelError, Weights};
 
 /// Name and shape of a tensor.

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
-use sha2::{Digest, Sha256};
 
 use super::ModelError;
+use super::file_digest::sha256_of_file;
 use super::pickle_file::{self, Place, Unwrapping};
 
 /// Headers of real checkpoints stay far below; a larger claim means that this is no header.
@@ -43,16 +43,7 @@ impl Shard {
 
     /// SHA-256 of the whole file, in hex.
     pub(super) fn digest(&self) -> Result<String, ModelError> {
-        let unreadable = |source| ModelError::unreadable(&self.path, source);
-        let mut file = File::open(&self.path).map_err(unreadable)?;
-        let mut digest = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(unreadable)? {
-                0 => return Ok(hex(digest)),
-                count => digest.update(&buffer[..count]),
-            }
-        }
+        sha256_of_file(&self.path)
     }
 
     /// A tensor of the file as it is stored; `name` is the one by which errors call it.
@@ -197,8 +188,4 @@ pub struct FileContents {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// The header's `__metadata__`.
     pub notes: BTreeMap<String, String>,
-}
-
-pub(super) fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

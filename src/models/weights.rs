@@ -11,9 +11,10 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::ModelError;
+use super::file_digest::hex;
 use super::pickle_file::{Place, Unwrapping};
 use super::recipe::{LowRank, Recipe, Rows};
-use super::safetensors_file::{Shard, hex};
+use super::safetensors_file::Shard;
 use super::weight_files::find_files;
 
 /// The safetensors files of one component.

@@ -36,6 +36,7 @@ mod sdxl_models;
 mod sdxl_pipeline;
 mod seeded_answers;
 mod small_run;
+mod statistics;
 mod tables;
 mod tiny_checkpoint;
 mod word_piece;
