@@ -7,7 +7,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::ProgressBar;
 
+mod baseline;
+mod check;
 mod checkpoint_args;
+mod compare;
+mod compared_runs;
 mod ella_args;
 mod endpoint_args;
 pub mod exit_status;
@@ -20,6 +24,7 @@ mod judge_options;
 mod list;
 mod local_judge_args;
 mod progress;
+mod published;
 mod question_tree;
 mod run;
 mod sampling_args;
@@ -51,6 +56,12 @@ enum Command {
     Judge(judge::Args),
     /// Score a run's answers, without judging again
     Score(score::Args),
+    /// Tell how runs differ, with intervals and p-values
+    Compare(compare::Args),
+    /// Write the small file that later runs are checked against
+    Baseline(baseline::Args),
+    /// Fail where a run is worse than a baseline, for CI
+    Check(check::Args),
     /// Recover the answers from the reference script's `_detail.txt`
     ImportLog(import_log::Args),
     /// Tell whether a published category table can come from a complete run
@@ -101,6 +112,9 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Score(args) => score::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Baseline(args) => baseline::run(args),
+        Command::Check(args) => check::run(args),
         Command::ImportLog(args) => import_log::run(args),
         Command::Forensics(args) => forensics::run(args),
         Command::Validate(args) => validate::run(args),

@@ -2,12 +2,14 @@
 //! chart in the run directory. Nothing is judged again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::aggregate::score_table::score_table;
-use crate::aggregate::{JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
+use crate::aggregate::{
+    Baseline, Coverage, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput,
+};
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::{category_chart, csv_table, latex_table, markdown_table, terminal_table};
 use crate::results::atomic_write::atomic_write;
@@ -65,6 +67,15 @@ pub enum ProtocolName {
     Reference,
     /// All questions and images, dependencies in topological order
     Corrected,
+}
+
+impl From<Protocol> for ProtocolName {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Reference => Self::Reference,
+            Protocol::Corrected => Self::Corrected,
+        }
+    }
 }
 
 impl From<ProtocolName> for Protocol {
@@ -139,6 +150,45 @@ pub fn execute(
     }
     let is_withheld = |protocol: &Protocol| summary.protocol(*protocol).overall.is_none();
     Ok(if protocols.iter().any(is_withheld) { ExitStatus::Incomplete } else { ExitStatus::Done })
+}
+
+/// A run directory scored under `protocol`, ready to be compared.
+///
+/// # Errors
+/// It is no run, its judge is not there or not the only one, or a journal is damaged.
+pub fn scored_baseline(
+    path: &Path,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+    protocol: Protocol,
+) -> anyhow::Result<Baseline> {
+    let run = RunDirectory::open(path)?;
+    let benchmark = benchmark_of_run(&run, benchmark)?;
+    let items = selected(&benchmark, &run)?;
+    let judge = choose_judge(&run, judge)?;
+    let records = run.read_answers(&judge)?;
+    let images = run.read_images()?;
+    let answers = NewestAnswers::merge(&records)?;
+    check_pictures(&images, &answers)?;
+    let per_item = run.manifest().images_per_item;
+    let corrected = score_run(&items, &answers, per_item, Protocol::Corrected);
+    let coverage = Coverage::count(
+        benchmark.items.len() as u64,
+        &items,
+        per_item,
+        &images,
+        &answers,
+        &corrected,
+    );
+    let counts = (coverage.questions_answered, coverage.questions_expected);
+    let (run_identity, judge) = (run_identity(&run, &benchmark), judge_identity(&run, &judge));
+    Ok(match protocol {
+        Protocol::Corrected => Baseline::of(run_identity, judge, &corrected, counts),
+        Protocol::Reference => {
+            let reference = score_run(&items, &answers, per_item, protocol);
+            Baseline::of(run_identity, judge, &reference, counts)
+        }
+    })
 }
 
 fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<String> {

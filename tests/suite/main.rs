@@ -9,6 +9,7 @@ mod benchmark;
 mod benchmark_commands;
 mod checkpoints;
 mod clip_tokenizer;
+mod compare;
 mod cuda_noise;
 mod ella_models;
 mod ella_pipeline;
