@@ -89,6 +89,12 @@ fn described(counts: &JudgeCounts) -> String {
             counts.failed_questions
         ));
     }
+    if counts.questions_cut > 0 {
+        text.push_str(&format!(
+            ", {} questions are longer than the judge reads",
+            counts.questions_cut
+        ));
+    }
     if counts.images_missing > 0 {
         text.push_str(&format!(", {} images missing", counts.images_missing));
     }
