@@ -4,6 +4,7 @@
 pub mod category_figures;
 pub mod coverage;
 pub mod estimate;
+pub mod judge_agreement;
 pub mod score_table;
 pub mod summary;
 
@@ -11,4 +12,8 @@ pub use crate::score::Protocol;
 pub use category_figures::{CategoryFigure, Stage, category_figures};
 pub use coverage::{Coverage, DroppedItem};
 pub use estimate::Estimate;
+pub use judge_agreement::{
+    AgreementReport, CategoryAgreement, ItemDispute, JudgeScore, JudgedSummary, PairAgreement,
+    QuestionDispute,
+};
 pub use summary::{JudgeIdentity, ProtocolSummary, RunIdentity, Summary, SummaryInput};

@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let generated = generate::execute(&mut run, &items, generator, &options)?;
     let judged = judge::execute(&mut run, &items, &judge_options)?;
     let score_options =
-        score::ScoreOptions { judge: Some(judge_options.answers_name()?), ..args.score.clone() };
+        score::ScoreOptions { judges: vec![judge_options.answers_name()?], ..args.score.clone() };
     let scored = score::execute(&run, &benchmark, &items, &score_options)?;
     Ok(generated.max(judged).max(scored))
 }

@@ -5,6 +5,7 @@
 
 mod addons;
 mod addons_sdxl;
+mod agreement;
 mod benchmark;
 mod benchmark_commands;
 mod checkpoints;
