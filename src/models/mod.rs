@@ -5,6 +5,8 @@
 //! The arithmetic follows diffusers and transformers; `tests/suite/models_sd15.rs` holds it to them.
 
 mod attention;
+mod attention_groups;
+mod bert;
 pub mod clip_text;
 mod config;
 pub mod device;
@@ -29,6 +31,6 @@ pub use ella_connector::EllaConnector;
 pub use model_error::ModelError;
 pub use recipe::Recipe;
 pub use t5_text::T5Text;
-pub use unet::{AddedCondition, UNet};
+pub use unet::{AddedCondition, TextContext, UNet};
 pub use vae::VaeDecoder;
 pub use weights::Weights;

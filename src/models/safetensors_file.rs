@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -14,6 +16,15 @@ use super::ModelError;
 
 /// Headers of real checkpoints stay far below; a larger claim means that this is no header.
 const LARGEST_HEADER: u64 = 100_000_000;
+
+/// Digests taken by this process, by path, size and time of the last change: a single file holds all
+/// components of a checkpoint, and is read for each.
+type KnownDigests = BTreeMap<(PathBuf, u64, SystemTime), String>;
+static KNOWN_DIGESTS: Mutex<KnownDigests> = Mutex::new(BTreeMap::new());
+
+fn known_digests() -> MutexGuard<'static, KnownDigests> {
+    KNOWN_DIGESTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// One file with its parsed header.
 #[derive(Debug)]
@@ -30,17 +41,34 @@ impl Shard {
         let unreadable = |source| ModelError::unreadable(path, source);
         let OpenFile { mut file, size, header, metadata } = OpenFile::open(path)?;
         let data_start = 8 + header.len() as u64;
-        let mut digest = Sha256::new();
-        digest.update(size);
-        digest.update(&header);
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(unreadable)? {
-                0 => break,
-                count => digest.update(&buffer[..count]),
+        let state = file.metadata().and_then(|about| Ok((about.len(), about.modified()?)));
+        // A file that changed just now may change again within the clock's resolution.
+        let settled = |modified: &SystemTime| {
+            modified.elapsed().is_ok_and(|age| age > Duration::from_secs(2))
+        };
+        let state = state.ok().filter(|(_, modified)| settled(modified));
+        let key = state.map(|(size, modified)| (path.to_path_buf(), size, modified));
+        let known = key.as_ref().and_then(|key| known_digests().get(key).cloned());
+        let sha256 = match known {
+            Some(sha256) => sha256,
+            None => {
+                let mut digest = Sha256::new();
+                digest.update(size);
+                digest.update(&header);
+                let mut buffer = vec![0; 1 << 20];
+                loop {
+                    match file.read(&mut buffer).map_err(unreadable)? {
+                        0 => break,
+                        count => digest.update(&buffer[..count]),
+                    }
+                }
+                hex(digest)
             }
+        };
+        if let Some(key) = key {
+            known_digests().insert(key, sha256.clone());
         }
-        Ok(Self { path: path.to_path_buf(), metadata, data_start, sha256: hex(digest) })
+        Ok(Self { path: path.to_path_buf(), metadata, data_start, sha256 })
     }
 
     /// A tensor of the file as it is stored; `name` is the one by which errors call it.
