@@ -36,13 +36,17 @@ impl Linear {
         input: usize,
         output: usize,
     ) -> LoadResult<Self> {
-        let weight = scope.tensor("weight", &[output, input])?;
-        Ok(Self { inner: candle_nn::Linear::new(weight, None) })
+        Ok(Self::without_bias(scope.tensor("weight", &[output, input])?))
     }
 
     /// `weight` [out, in] and `bias` [out] that are at hand already.
     pub(crate) fn new(weight: Tensor, bias: Tensor) -> Self {
         Self { inner: candle_nn::Linear::new(weight, Some(bias)) }
+    }
+
+    /// `weight` [out, in] that is at hand already, alone.
+    pub(crate) fn without_bias(weight: Tensor) -> Self {
+        Self { inner: candle_nn::Linear::new(weight, None) }
     }
 
     /// A linear layer that the checkpoint stores as a 1x1 convolution, [out, in, 1, 1], or plainly.

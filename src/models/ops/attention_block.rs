@@ -192,8 +192,9 @@ impl Step {
             bias.add_to(scores, columns, block.rows.len(), from);
         }
         for (column, seen) in keys.seen.into_iter().flatten().enumerate() {
+            let within = |key: usize| key.clamp(from, from + rows) - from;
             // A weight of exactly zero, once a key that is seen has come.
-            let hidden = (0..rows).filter(|row| !seen.contains(&(from + row)));
+            let hidden = (0..within(seen.start)).chain(within(seen.end)..rows);
             hidden.for_each(|row| scores[row * columns + column] = f32::MIN);
         }
         soften(scores, columns, maxima, weights, sums);
