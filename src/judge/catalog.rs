@@ -11,10 +11,12 @@ pub enum JudgeKind {
     Scripted,
     /// A model behind an OpenAI-compatible chat API.
     Endpoint,
+    /// BLIP-VQA, computed here.
+    BlipVqa,
 }
 
 /// The judges that compute here, from weights of their own.
-pub const LOCAL: &[JudgeKind] = &[];
+pub const LOCAL: &[JudgeKind] = &[JudgeKind::BlipVqa];
 
 /// One judge of the catalog.
 #[derive(Debug)]
@@ -64,6 +66,19 @@ pub const JUDGES: &[JudgeRow] = &[
                     present: Some(key),
                 },
             ]
+        },
+    },
+    JudgeRow {
+        kind: JudgeKind::BlipVqa,
+        name: "blip-vqa",
+        summary: "BLIP-VQA (Salesforce/blip-vqa-base), computed here; a picture is encoded once for all questions",
+        needs: || {
+            vec![Need {
+                what: "--judge-weights FOLDER, a checkpoint as published: config.json, \
+                       preprocessor_config.json, vocab.txt, model.safetensors"
+                    .to_owned(),
+                present: None,
+            }]
         },
     },
 ];

@@ -1,5 +1,6 @@
 //! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
 
+pub mod blip_vqa;
 pub mod catalog;
 pub mod draw;
 pub mod endpoint;

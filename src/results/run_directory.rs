@@ -321,6 +321,11 @@ impl RunDirectory {
         self.judge_file("summary", judge, "json")
     }
 
+    /// `agreement.json`, how far its judges agree.
+    pub fn agreement_path(&self) -> PathBuf {
+        self.path.join("agreement.json")
+    }
+
     /// Names of the judges whose answers are there, in order.
     pub fn judges(&self) -> Vec<String> {
         self.manifest.judges.keys().cloned().collect()

@@ -5,8 +5,10 @@
 
 mod addons;
 mod addons_sdxl;
+mod agreement;
 mod benchmark;
 mod benchmark_commands;
+mod blip_vqa;
 mod checkpoints;
 mod clip_tokenizer;
 mod cuda_noise;
@@ -36,6 +38,7 @@ mod sd15_pipeline;
 mod sdxl_models;
 mod sdxl_pipeline;
 mod seeded_answers;
+mod several_judges;
 mod small_run;
 mod statistics;
 mod tables;
