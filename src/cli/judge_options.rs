@@ -10,14 +10,18 @@ use super::local_judge_args::LocalJudgeArgs;
 use crate::judge::Judge;
 use crate::judge::blip_vqa::BlipVqaJudge;
 use crate::judge::catalog::{self, JudgeKind, JudgeRow};
+use crate::judge::mplug::{MplugJudge, MplugOptions};
 use crate::judge::scripted::{Rule, ScriptedJudge};
 use crate::models::device::describe_device;
+
+/// What mPLUG's weights are, for the user.
+const MPLUG_WEIGHTS: &str = "the folder of mplug_visual-question-answering_coco_large_en";
 
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeOptions {
-    /// The judge: `scripted`, `endpoint` or `blip-vqa`; a comma list lets several answer, one after the
+    /// The judge: `scripted`, `endpoint`, `mplug` or `blip-vqa`; a comma list lets several answer, one after the
     /// other
     #[arg(long, value_name = "JUDGE,..", value_delimiter = ',')]
     pub judge: Vec<String>,
@@ -99,7 +103,14 @@ impl JudgeOptions {
     /// # Errors
     /// A flag is missing, wrong or out of place, or a file or variable is not there.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.chosen()?.iter().try_for_each(|chosen| self.build(chosen).map(|_| ()))
+        self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
+            // Loading takes seconds and gigabytes; whether it can be done is known sooner.
+            JudgeKind::Mplug => {
+                self.local.place("f32")?;
+                MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
+            }
+            _ => self.build(chosen).map(|_| ()),
+        })
     }
 
     /// Makes a judge, and says where it computes.
@@ -112,6 +123,23 @@ impl JudgeOptions {
             JudgeKind::Scripted => (Box::new(self.scripted()?), "none".to_owned()),
             JudgeKind::Endpoint => {
                 (Box::new(self.endpoint.judge(self.judge_seed)?), "remote".to_owned())
+            }
+            JudgeKind::Mplug => {
+                let weights = self.local.weights(row.name, MPLUG_WEIGHTS)?;
+                let place = self.local.place("f32")?;
+                let device = describe_device(&place.device);
+                let judge = MplugJudge::load(
+                    weights,
+                    MplugOptions {
+                        together: self.local.judge_batch.unwrap_or(1) as usize,
+                        revision: self.local.judge_revision.clone(),
+                        ..MplugOptions::new(place)
+                    },
+                )?;
+                if let Some(warning) = judge.warning() {
+                    super::say(&format!("warning: {}: {warning}", weights.display()));
+                }
+                (Box::new(judge), device)
             }
             JudgeKind::BlipVqa => {
                 let what = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
@@ -127,9 +155,12 @@ impl JudgeOptions {
     fn flags_of_some_judges(&self) -> Vec<(&'static [JudgeKind], &'static str, bool)> {
         const SCRIPTED: &[JudgeKind] = &[JudgeKind::Scripted];
         const ENDPOINT: &[JudgeKind] = &[JudgeKind::Endpoint];
+        const MPLUG: &[JudgeKind] = &[JudgeKind::Mplug];
         let mut flags = vec![
             (SCRIPTED, "--judge-rule", self.judge_rule.is_some()),
             (SCRIPTED, "--judge-answers", self.judge_answers.is_some()),
+            (MPLUG, "--judge-batch", self.local.judge_batch.is_some()),
+            (MPLUG, "--judge-revision", self.local.judge_revision.is_some()),
         ];
         flags.extend(self.endpoint.given().map(|(flag, given)| (ENDPOINT, flag, given)));
         flags.extend(self.local.given().map(|(flag, given)| (catalog::LOCAL, flag, given)));
@@ -181,7 +212,13 @@ mod tests {
     fn what_is_missing_or_out_of_place_is_said() {
         for (flags, expected) in [
             (&[][..], "endpoint: a vision model"),
-            (&["--judge", "mplug"], "there is no judge `mplug`"),
+            (&["--judge", "mplug2"], "there is no judge `mplug2`"),
+            (&["--judge", "mplug"], "needs --judge-weights, the folder of mplug_visual"),
+            (&["--judge", "mplug", "--judge-weights", "no/such"], "there is no model at no/such"),
+            (
+                &["--judge", "scripted", "--judge-rule", "yes", "--judge-batch", "2"],
+                "--judge-batch is not for",
+            ),
             (&["--judge", "scripted"], "either --judge-rule or --judge-answers"),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-url", "http://x"],

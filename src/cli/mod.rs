@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 
 mod agreement;
 mod checkpoint_args;
+mod convert;
 mod ella_args;
 mod endpoint_args;
 pub mod exit_status;
@@ -62,6 +63,8 @@ enum Command {
     Validate(validate::Args),
     /// Print an item's prompt and question graph
     Show(show::Args),
+    /// Rewrite a judge's published weights as safetensors
+    Convert(convert::Args),
     /// List the models and judges with the files that each needs
     List(list::Args),
     /// Print a completion script for a shell
@@ -109,6 +112,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Forensics(args) => forensics::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Show(args) => show::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::List(args) => list::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
