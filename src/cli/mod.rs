@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::ProgressBar;
 
+mod agreement;
 mod baseline;
 mod check;
 mod checkpoint_args;
 mod compare;
 mod compared_runs;
+mod convert;
 mod ella_args;
 mod endpoint_args;
 pub mod exit_status;
@@ -62,6 +64,8 @@ enum Command {
     Baseline(baseline::Args),
     /// Fail where a run is worse than a baseline, for CI
     Check(check::Args),
+    /// Tell how far the judges of a run agree
+    Agreement(agreement::Args),
     /// Recover the answers from the reference script's `_detail.txt`
     ImportLog(import_log::Args),
     /// Tell whether a published category table can come from a complete run
@@ -70,6 +74,8 @@ enum Command {
     Validate(validate::Args),
     /// Print an item's prompt and question graph
     Show(show::Args),
+    /// Rewrite a judge's published weights as safetensors
+    Convert(convert::Args),
     /// List the models and judges with the files that each needs
     List(list::Args),
     /// Print a completion script for a shell
@@ -115,10 +121,12 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Compare(args) => compare::run(args),
         Command::Baseline(args) => baseline::run(args),
         Command::Check(args) => check::run(args),
+        Command::Agreement(args) => agreement::run(args),
         Command::ImportLog(args) => import_log::run(args),
         Command::Forensics(args) => forensics::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Show(args) => show::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::List(args) => list::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

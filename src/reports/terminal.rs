@@ -10,7 +10,7 @@ use super::figure_table::{Cell, FigureTable, Level, printed};
 const SHOWN_ITEMS: usize = 5;
 
 /// Lines above, below and under the heading; nothing between the rows.
-pub(crate) const STYLE: TableStyle =
+pub(super) const STYLE: TableStyle =
     TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 

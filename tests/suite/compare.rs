@@ -84,7 +84,7 @@ fn record(item: &Item, image: u32, share: &impl Fn(u32) -> f64) -> AnswerRecord 
         let draw = u64::from_be_bytes(digest[..8].try_into().unwrap()) as f64 / u64::MAX as f64;
         let text = if draw < share(question.id) { "yes" } else { "no" }.to_owned();
         let outcome = AnswerOutcome::Answered { text, raw: None, yes_probability: None };
-        QuestionAnswer { question: question.id, outcome }
+        QuestionAnswer::new(question.id, outcome)
     });
     AnswerRecord { item: item.id.clone(), image, pixels_sha256: None, answers: answers.collect() }
 }

@@ -5,8 +5,10 @@
 
 mod addons;
 mod addons_sdxl;
+mod agreement;
 mod benchmark;
 mod benchmark_commands;
+mod blip_vqa;
 mod checkpoints;
 mod clip_tokenizer;
 mod compare;
@@ -26,6 +28,7 @@ mod judge_run;
 mod layers;
 mod loopback;
 mod models_sd15;
+mod mplug_models;
 mod noise;
 mod pickle_files;
 mod pillow_resize;
@@ -36,6 +39,7 @@ mod sd15_pipeline;
 mod sdxl_models;
 mod sdxl_pipeline;
 mod seeded_answers;
+mod several_judges;
 mod small_run;
 mod statistics;
 mod tables;
