@@ -3,9 +3,14 @@
 
 /// Listens to a stage that works through images.
 pub trait StageObserver: Sync {
-    /// The stage begins: images in all, and how many of them an earlier sitting has done.
+    /// The work on images begins: images in all, and how many of them an earlier sitting has done.
     fn started(&self, total: u64, already_done: u64) {
         let _ = (total, already_done);
+    }
+
+    /// Before the first image: `done` of `total` prompts are encoded ahead.
+    fn prompt_prepared(&self, done: u64, total: u64) {
+        let _ = (done, total);
     }
 
     /// One image is done and recorded.
@@ -16,6 +21,11 @@ pub trait StageObserver: Sync {
     /// One image (or some of its questions) failed and the failure is recorded; the run goes on.
     fn image_failed(&self, item: &str, image: u32, reason: &str) {
         let _ = (item, image, reason);
+    }
+
+    /// The judge reads only the first `seen` of the `of` tokens of a question.
+    fn question_cut(&self, item: &str, question: u32, seen: u32, of: u32) {
+        let _ = (item, question, seen, of);
     }
 
     /// The stage is over.

@@ -7,15 +7,20 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::ProgressBar;
 
+mod agreement;
 mod checkpoint_args;
+mod convert;
 mod ella_args;
+mod endpoint_args;
 pub mod exit_status;
 mod forensics;
 mod generate;
 mod import;
 mod import_log;
 mod judge;
+mod judge_options;
 mod list;
+mod local_judge_args;
 mod progress;
 mod question_tree;
 mod run;
@@ -48,6 +53,8 @@ enum Command {
     Judge(judge::Args),
     /// Score a run's answers, without judging again
     Score(score::Args),
+    /// Tell how far the judges of a run agree
+    Agreement(agreement::Args),
     /// Recover the answers from the reference script's `_detail.txt`
     ImportLog(import_log::Args),
     /// Tell whether a published category table can come from a complete run
@@ -56,6 +63,8 @@ enum Command {
     Validate(validate::Args),
     /// Print an item's prompt and question graph
     Show(show::Args),
+    /// Rewrite a judge's published weights as safetensors
+    Convert(convert::Args),
     /// List the models and judges with the files that each needs
     List(list::Args),
     /// Print a completion script for a shell
@@ -98,10 +107,12 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Score(args) => score::run(args),
+        Command::Agreement(args) => agreement::run(args),
         Command::ImportLog(args) => import_log::run(args),
         Command::Forensics(args) => forensics::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Show(args) => show::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::List(args) => list::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -11,6 +11,8 @@ use super::ModelError;
 #[derive(Debug)]
 pub(crate) struct Config {
     path: PathBuf,
+    /// Where `values` stand in the file: `text_config.`, or nothing.
+    place: String,
     values: Map<String, Value>,
 }
 
@@ -25,12 +27,25 @@ impl Config {
         let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
         let values = serde_json::from_slice(&text)
             .map_err(|error| ModelError::broken(&path, format!("is not a JSON object: {error}")))?;
-        Ok(Self { path, values })
+        Ok(Self::of(path, values))
     }
 
     /// Of values that came from `path` in another format.
     pub(crate) fn of(path: PathBuf, values: Map<String, Value>) -> Self {
-        Self { path, values }
+        Self { path, place: String::new(), values }
+    }
+
+    /// The object under `key`, a part's configuration within this one, where there is one.
+    pub(crate) fn part(&self, key: &str) -> Result<Option<Self>, ModelError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(values)) => Ok(Some(Self {
+                path: self.path.clone(),
+                place: format!("{}{key}.", self.place),
+                values: values.clone(),
+            })),
+            Some(_) => Err(self.unsupported(key, "an object is needed")),
+        }
     }
 
     /// A value that is there and not null.
@@ -42,7 +57,7 @@ impl Config {
     pub(crate) fn unsupported(&self, key: &str, hint: &str) -> ModelError {
         ModelError::Unsupported {
             path: self.path.clone(),
-            key: key.into(),
+            key: format!("{}{key}", self.place),
             value: self.values.get(key).unwrap_or(&Value::Null).to_string(),
             hint: if hint.is_empty() { String::new() } else { format!("; {hint}") },
         }

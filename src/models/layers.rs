@@ -258,6 +258,33 @@ impl Module for GroupNorm {
     }
 }
 
+/// Scaling by the root of the mean square, in f32, without mean or bias.
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// `weight` [width].
+    pub(crate) fn load(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
+        Ok(Self { weight: scope.tensor("weight", &[width])?, eps })
+    }
+}
+
+impl Module for RmsNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if ops::apply(&[x, &self.weight]) {
+            return layer_norm::rms_norm(x, &self.weight, self.eps);
+        }
+        let x = x.to_dtype(DType::F32)?;
+        let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
+        x.broadcast_div(&(mean_square + self.eps)?.sqrt()?)?
+            .to_dtype(self.weight.dtype())?
+            .broadcast_mul(&self.weight)
+    }
+}
+
 /// Activations by the names that configurations use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activation {

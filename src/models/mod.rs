@@ -7,17 +7,21 @@
 mod attention;
 mod attention_groups;
 mod bert;
+pub mod blip_vqa;
 pub mod clip_text;
 mod config;
 pub mod device;
 pub mod ella_connector;
+mod file_digest;
 #[cfg(test)]
 mod golden;
 mod layers;
 pub mod ldm_names;
 pub mod model_error;
 pub mod mplug;
+pub mod needed_tensors;
 mod ops;
+mod pickle_file;
 pub mod recipe;
 mod resnet;
 pub mod safetensors_file;
@@ -27,12 +31,15 @@ pub mod vae;
 pub mod weight_files;
 pub mod weights;
 
+pub use blip_vqa::{BlipVqa, BlipVqaConfig};
 pub use clip_text::{ClipText, ClipTextWithProjection};
 pub use ella_connector::EllaConnector;
 pub use model_error::ModelError;
 pub use mplug::{Mplug, MplugConfig};
+pub use needed_tensors::NeededTensors;
+pub use pickle_file::Unwrapping;
 pub use recipe::Recipe;
 pub use t5_text::T5Text;
-pub use unet::{AddedCondition, UNet};
+pub use unet::{AddedCondition, TextContext, UNet};
 pub use vae::VaeDecoder;
 pub use weights::Weights;

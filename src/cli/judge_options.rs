@@ -1,0 +1,363 @@
+//! In: the flags that choose a judge. Out: the judge, or a sentence on a flag that is missing or belongs
+//! to another one. What is done with it is left to `judge`.
+
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure};
+
+use super::endpoint_args::EndpointArgs;
+use super::local_judge_args::LocalJudgeArgs;
+use crate::judge::Judge;
+use crate::judge::blip_vqa::BlipVqaJudge;
+use crate::judge::catalog::{self, JudgeKind, JudgeRow};
+use crate::judge::mplug::{MplugJudge, MplugOptions};
+use crate::judge::scripted::{Rule, ScriptedJudge};
+use crate::models::device::describe_device;
+
+/// What mPLUG's weights are, for the user.
+const MPLUG_WEIGHTS: &str = "the folder of mplug_visual-question-answering_coco_large_en";
+
+/// Which judge, and how it is asked.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Judge")]
+pub struct JudgeOptions {
+    /// The judge: `scripted`, `endpoint`, `mplug` or `blip-vqa`; a comma list lets several answer, one after the
+    /// other
+    #[arg(long, value_name = "JUDGE,..", value_delimiter = ',')]
+    pub judge: Vec<String>,
+    /// Name that the answers are filed under; of several judges a comma list [default: the judge's]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub judge_name: Vec<String>,
+    /// Seed of `hash` and `category` rules, and of the endpoint's sampling [default: 0]
+    #[arg(long, value_name = "N")]
+    pub judge_seed: Option<u64>,
+
+    /// scripted: `yes`, `no`, `hash:P` (yes with probability P, the same every time) or
+    /// `category:entity=0.9,attribute=0.7,*=0.5`
+    #[arg(long, value_name = "RULE", conflicts_with = "judge_answers")]
+    pub judge_rule: Option<Rule>,
+    /// scripted: CSV or JSONL with item, image (or `*`), question, answer and, if known,
+    /// yes_probability
+    #[arg(long, value_name = "FILE")]
+    pub judge_answers: Option<PathBuf>,
+
+    /// The judge behind a server.
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+    /// The judges that compute here.
+    #[command(flatten)]
+    pub local: LocalJudgeArgs,
+}
+
+/// One of the judges asked for.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    row: &'static JudgeRow,
+    /// Name that its answers are filed under.
+    pub name: String,
+}
+
+impl JudgeOptions {
+    /// The judges asked for, in order, once every flag is known to belong to one of them.
+    ///
+    /// # Errors
+    /// No judge is named, one is unknown or named twice, their names are not as many, or a flag belongs to
+    /// none of them.
+    pub fn chosen(&self) -> anyhow::Result<Vec<Chosen>> {
+        ensure!(
+            !self.judge.is_empty(),
+            "no judge is named; choose one with --judge: {}",
+            catalog::listed()
+        );
+        ensure!(
+            self.judge_name.is_empty() || self.judge_name.len() == self.judge.len(),
+            "--judge-name has {} names for {} judges",
+            self.judge_name.len(),
+            self.judge.len()
+        );
+        let mut chosen: Vec<Chosen> = Vec::new();
+        for (index, judge) in self.judge.iter().enumerate() {
+            let row = catalog::find(judge).map_err(anyhow::Error::msg)?;
+            let name = self.judge_name.get(index).unwrap_or(judge).clone();
+            for earlier in &chosen {
+                ensure!(earlier.row.kind != row.kind, "--judge names `{judge}` twice");
+                ensure!(earlier.name != name, "--judge-name gives two judges the name `{name}`");
+            }
+            chosen.push(Chosen { row, name });
+        }
+        for (kinds, flag, given) in self.flags_of_some_judges() {
+            if given && !chosen.iter().any(|chosen| kinds.contains(&chosen.row.kind)) {
+                let names: Vec<String> =
+                    chosen.iter().map(|chosen| format!("`{}`", chosen.row.name)).collect();
+                bail!("{flag} is not for the judge {}; leave it out", names.join(" or "));
+            }
+        }
+        let local = chosen.iter().filter(|chosen| catalog::LOCAL.contains(&chosen.row.kind));
+        self.local.check_weights(&local.map(|chosen| chosen.row.name).collect::<Vec<_>>())?;
+        Ok(chosen)
+    }
+
+    /// Whether the judges can be made from these flags; nothing is asked yet. No two of them are in memory
+    /// at a time.
+    ///
+    /// # Errors
+    /// A flag is missing, wrong or out of place, or a file or variable is not there.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
+            // Loading takes seconds and gigabytes; whether it can be done is known sooner.
+            JudgeKind::Mplug => {
+                self.local.place("f32")?;
+                MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
+            }
+            _ => self.build(chosen).map(|_| ()),
+        })
+    }
+
+    /// Makes a judge, and says where it computes.
+    ///
+    /// # Errors
+    /// As [`JudgeOptions::check`].
+    pub fn build(&self, chosen: &Chosen) -> anyhow::Result<(Box<dyn Judge>, String)> {
+        let row = chosen.row;
+        Ok(match row.kind {
+            JudgeKind::Scripted => (Box::new(self.scripted()?), "none".to_owned()),
+            JudgeKind::Endpoint => {
+                (Box::new(self.endpoint.judge(self.judge_seed)?), "remote".to_owned())
+            }
+            JudgeKind::Mplug => {
+                let weights = self.local.weights(row.name, MPLUG_WEIGHTS)?;
+                let place = self.local.place("f32")?;
+                let device = describe_device(&place.device);
+                let judge = MplugJudge::load(
+                    weights,
+                    MplugOptions {
+                        together: self.local.judge_batch.unwrap_or(1) as usize,
+                        revision: self.local.judge_revision.clone(),
+                        ..MplugOptions::new(place)
+                    },
+                )?;
+                if let Some(warning) = judge.warning() {
+                    super::say(&format!("warning: {}: {warning}", weights.display()));
+                }
+                (Box::new(judge), device)
+            }
+            JudgeKind::BlipVqa => {
+                let what = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
+                let weights = self.local.weights(row.name, what)?;
+                let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?;
+                let device = describe_device(judge.device());
+                (Box::new(judge), device)
+            }
+        })
+    }
+
+    /// Each flag that only some judges take, with these, and whether it was given.
+    fn flags_of_some_judges(&self) -> Vec<(&'static [JudgeKind], &'static str, bool)> {
+        const SCRIPTED: &[JudgeKind] = &[JudgeKind::Scripted];
+        const ENDPOINT: &[JudgeKind] = &[JudgeKind::Endpoint];
+        const MPLUG: &[JudgeKind] = &[JudgeKind::Mplug];
+        let mut flags = vec![
+            (SCRIPTED, "--judge-rule", self.judge_rule.is_some()),
+            (SCRIPTED, "--judge-answers", self.judge_answers.is_some()),
+            (MPLUG, "--judge-batch", self.local.judge_batch.is_some()),
+            (MPLUG, "--judge-revision", self.local.judge_revision.is_some()),
+        ];
+        flags.extend(self.endpoint.given().map(|(flag, given)| (ENDPOINT, flag, given)));
+        flags.extend(self.local.given().map(|(flag, given)| (catalog::LOCAL, flag, given)));
+        flags
+    }
+
+    fn scripted(&self) -> anyhow::Result<ScriptedJudge> {
+        match (&self.judge_rule, &self.judge_answers) {
+            (Some(rule), None) => {
+                Ok(ScriptedJudge::by_rule(rule.clone(), self.judge_seed.unwrap_or(0)))
+            }
+            (None, Some(path)) => Ok(ScriptedJudge::from_file(path)?),
+            _ => bail!("the judge `scripted` needs either --judge-rule or --judge-answers"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: JudgeOptions,
+    }
+
+    fn parse(flags: &[&str]) -> JudgeOptions {
+        let line = ["x"].iter().chain(flags);
+        Line::try_parse_from(line).map(|line| line.options).unwrap()
+    }
+
+    fn refused(flags: &[&str]) -> String {
+        match parse(flags).check() {
+            Err(error) => format!("{error:#}"),
+            Ok(()) => panic!("{flags:?} made a judge"),
+        }
+    }
+
+    /// The settings of the only judge, and the name that its answers are filed under.
+    fn made(options: &JudgeOptions) -> (crate::results::Settings, String) {
+        let [chosen] = &options.chosen().unwrap()[..] else { panic!("{options:?}") };
+        (options.build(chosen).unwrap().0.settings(), chosen.name.clone())
+    }
+
+    #[test]
+    fn what_is_missing_or_out_of_place_is_said() {
+        for (flags, expected) in [
+            (&[][..], "endpoint: a vision model"),
+            (&["--judge", "mplug2"], "there is no judge `mplug2`"),
+            (&["--judge", "mplug"], "needs --judge-weights, the folder of mplug_visual"),
+            (&["--judge", "mplug", "--judge-weights", "no/such"], "there is no model at no/such"),
+            (
+                &["--judge", "scripted", "--judge-rule", "yes", "--judge-batch", "2"],
+                "--judge-batch is not for",
+            ),
+            (&["--judge", "scripted"], "either --judge-rule or --judge-answers"),
+            (
+                &["--judge", "scripted", "--judge-rule", "yes", "--judge-url", "http://x"],
+                "--judge-url is not for",
+            ),
+            (
+                &["--judge", "scripted", "--judge-rule", "yes", "--judge-device", "cpu"],
+                "--judge-device is not for",
+            ),
+            (&["--judge", "endpoint"], "needs --judge-url"),
+            (&["--judge", "endpoint", "--judge-url", "http://x"], "needs --judge-model"),
+            (
+                &["--judge", "endpoint", "--judge-model", "m", "--judge-url", "x"],
+                "must begin with http",
+            ),
+            (
+                &[
+                    "--judge",
+                    "endpoint",
+                    "--judge-model",
+                    "m",
+                    "--judge-url",
+                    "http://x",
+                    "--judge-key-env",
+                    "DPG_BENCH_NO_SUCH_KEY",
+                ],
+                "DPG_BENCH_NO_SUCH_KEY",
+            ),
+            (
+                &[
+                    "--judge",
+                    "endpoint",
+                    "--judge-model",
+                    "m",
+                    "--judge-url",
+                    "http://x",
+                    "--judge-timeout=-1",
+                ],
+                "--judge-timeout -1",
+            ),
+            (&["--judge", "scripted", "--judge-answers", "no/such.csv"], "no/such.csv"),
+        ] {
+            let error = refused(flags);
+            assert!(error.contains(expected), "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_settings() {
+        let endpoint = parse(&[
+            "--judge",
+            "endpoint",
+            "--judge-url",
+            "http://localhost:1",
+            "--judge-model",
+            "m",
+            "--judge-seed",
+            "3",
+            "--judge-max-tokens",
+            "9",
+            "--judge-no-logprobs",
+            "--judge-temperature",
+            "0.5",
+            "--judge-system-prompt",
+            "s",
+            "--judge-prompt",
+            "{question}?",
+            "--judge-body",
+            "{\"top_p\": 0.5}",
+            "--judge-key-env",
+            "",
+        ]);
+        let (settings, name) = made(&endpoint);
+        assert_eq!(name, "endpoint");
+        assert_eq!(
+            serde_json::to_value(settings).unwrap(),
+            serde_json::json!({
+                "judge": "endpoint", "url": "http://localhost:1/v1/chat/completions", "model": "m",
+                "prompt": "{question}?", "system_prompt": "s",
+                "request": {"temperature": 0.5, "max_tokens": 9, "seed": 3, "top_p": 0.5},
+            })
+        );
+        let scripted =
+            parse(&["--judge", "scripted", "--judge-rule", "hash:0.5", "--judge-name", "dry"]);
+        let (settings, name) = made(&scripted);
+        assert_eq!((settings["rule"].as_str(), name.as_str()), (Some("hash:0.5"), "dry"));
+    }
+
+    #[test]
+    fn several_judges_share_a_line_and_each_flag_belongs_to_one_of_them() {
+        let both = [
+            "--judge",
+            "scripted,endpoint",
+            "--judge-name",
+            "dry,server",
+            "--judge-rule",
+            "yes",
+            "--judge-url",
+            "http://localhost:1",
+            "--judge-model",
+            "m",
+            "--judge-key-env",
+            "",
+        ];
+        let options = parse(&both);
+        options.check().unwrap();
+        let names: Vec<String> =
+            options.chosen().unwrap().into_iter().map(|chosen| chosen.name).collect();
+        assert_eq!(names, ["dry", "server"]);
+        for (flags, expected) in [
+            (&["--judge", "scripted,scripted", "--judge-rule", "yes"][..], "`scripted` twice"),
+            (&["--judge", "scripted,nobody"], "no judge `nobody`"),
+            (&["--judge", "scripted,endpoint", "--judge-name", "a"], "1 names for 2 judges"),
+            (&["--judge", "scripted,endpoint", "--judge-name", "a,a"], "two judges the name `a`"),
+            (
+                &["--judge", "scripted,endpoint", "--judge-device", "cpu"],
+                "--judge-device is not for the judge `scripted` or `endpoint`",
+            ),
+            (&["--judge", "blip-vqa"], "needs --judge-weights, the folder of a BLIP-VQA"),
+            (&["--judge", "blip-vqa", "--judge-weights", "no/such"], "no/such: there is no such"),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "blip-vqa=no/such"],
+                "no/such: there is no such",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "endpoint=x"],
+                "for a judge that --judge does not name",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-weights", "y"],
+                "twice for the same judge",
+            ),
+        ] {
+            let error = refused(flags);
+            assert!(error.contains(expected), "{flags:?}: {error}");
+        }
+        let unclear = parse(&["--judge-weights", "a=b"]).local;
+        assert_eq!(unclear.judge_weights[0].path, PathBuf::from("a=b"));
+        let error = unclear.check_weights(&["mplug", "blip-vqa"]).unwrap_err().to_string();
+        assert!(error.contains("for which of the judges mplug, blip-vqa"), "{error}");
+    }
+}
