@@ -36,8 +36,8 @@ impl Default for Bootstrap {
 impl Bootstrap {
     /// Percentile intervals of `figures`, all over the same items and the same draws. A draw in which a
     /// figure counts nothing is left out for that figure. `None` for a figure of fewer than two items.
-    pub fn intervals(&self, figures: &[ItemRatio]) -> Vec<Option<Interval>> {
-        let columns = figures.iter().flat_map(columns).collect::<Vec<_>>();
+    pub fn intervals(&self, figures: &[&ItemRatio]) -> Vec<Option<Interval>> {
+        let columns = figures.iter().copied().flat_map(columns).collect::<Vec<_>>();
         let enough: Vec<bool> = figures.iter().map(|figure| figure.clusters() >= 2).collect();
         self.percentiles(&columns, items_of(figures), 2, &enough, |sums| ratio(sums[0], sums[1]))
     }
@@ -46,8 +46,12 @@ impl Bootstrap {
     /// shares together. `None` where either counts fewer than two items.
     ///
     /// Both slices are as long, over the same items.
-    pub fn difference_intervals(&self, a: &[ItemRatio], b: &[ItemRatio]) -> Vec<Option<Interval>> {
-        let pairs = a.iter().zip(b);
+    pub fn difference_intervals(
+        &self,
+        a: &[&ItemRatio],
+        b: &[&ItemRatio],
+    ) -> Vec<Option<Interval>> {
+        let pairs = a.iter().copied().zip(b.iter().copied());
         let figures = pairs.clone().flat_map(|(a, b)| columns(a).into_iter().chain(columns(b)));
         let enough: Vec<bool> =
             pairs.map(|(a, b)| a.clusters() >= 2 && b.clusters() >= 2).collect();
@@ -89,8 +93,8 @@ fn columns(figure: &ItemRatio) -> [&[f64]; 2] {
     [&figure.numerators, &figure.denominators]
 }
 
-fn items_of(figures: &[ItemRatio]) -> usize {
-    figures.first().map_or(0, ItemRatio::items)
+fn items_of(figures: &[&ItemRatio]) -> usize {
+    figures.first().map_or(0, |figure| figure.items())
 }
 
 /// The quantile of sorted `values` at `share` in 0..=1, between neighbours as NumPy's default (`linear`)

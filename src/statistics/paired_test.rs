@@ -30,8 +30,8 @@ impl SwapTest {
     /// p-value is 0 (Phipson and Smyth, 2010).
     ///
     /// Both slices are as long, over the same items.
-    pub fn p_values(&self, a: &[ItemRatio], b: &[ItemRatio]) -> Vec<Option<f64>> {
-        let items = a.first().map_or(0, ItemRatio::items);
+    pub fn p_values(&self, a: &[&ItemRatio], b: &[&ItemRatio]) -> Vec<Option<f64>> {
+        let items = a.first().map_or(0, |figure| figure.items());
         let exact = items <= EXACT_ITEMS;
         let (rounds, weights) = match exact {
             true => (1 << items, Weights::EveryToss),

@@ -28,6 +28,7 @@ mod layers;
 mod loopback;
 mod models_sd15;
 mod noise;
+mod pickle_files;
 mod pillow_resize;
 mod reference_parity;
 mod schedulers;

@@ -81,23 +81,23 @@ fn bootstrap_intervals_equal_scipy_within_their_own_noise() {
     let (ratio, mean, _) = figures(&golden, "yes");
     let (other, ..) = figures(&golden, "other_yes");
     let bootstrap = Bootstrap { draws: DRAWS, ..Bootstrap::default() };
-    let both = bootstrap.intervals(&[ratio.clone(), mean]);
+    let both = bootstrap.intervals(&[&ratio, &mean]);
     assert!(same(both[0], &golden["ratio"]["interval"], 0.01));
     assert!(same(both[1], &golden["mean"]["interval"], 0.01));
-    let pairs = (std::slice::from_ref(&ratio), std::slice::from_ref(&other));
-    let difference = bootstrap.difference_intervals(pairs.0, pairs.1);
+    let pairs = ([&ratio], [&other]);
+    let difference = bootstrap.difference_intervals(&pairs.0, &pairs.1);
     assert!(same(difference[0], &golden["difference"]["interval"], 0.01));
     // Another level is felt, and so is a difference whose pairs are torn apart.
-    let narrow = Bootstrap { level: 0.9, ..bootstrap }.intervals(pairs.0);
+    let narrow = Bootstrap { level: 0.9, ..bootstrap }.intervals(&pairs.0);
     assert!(!same(narrow[0], &golden["ratio"]["interval"], 0.05));
     let mut torn = other.clone();
     torn.numerators.rotate_left(1);
     torn.denominators.rotate_left(1);
-    let torn = bootstrap.difference_intervals(pairs.0, &[torn]);
+    let torn = bootstrap.difference_intervals(&pairs.0, &[&torn]);
     assert!(!same(torn[0], &golden["difference"]["interval"], 0.05));
     // Nothing to draw from.
     let lone = ItemRatio::mean_of([Some(1.0), None, None]);
-    assert_eq!(bootstrap.intervals(&[lone]), [None]);
+    assert_eq!(bootstrap.intervals(&[&lone]), [None]);
     assert_eq!(bootstrap.intervals(&[]), []);
 }
 
@@ -107,18 +107,21 @@ fn swap_tests_equal_scipy() {
     let (ratio, mean, _) = figures(&golden, "yes");
     let (other, other_mean, _) = figures(&golden, "other_yes");
     let test = SwapTest { rounds: DRAWS, seed: 3 };
-    let p_values = test.p_values(&[ratio.clone(), mean], &[other.clone(), other_mean]);
+    let p_values = test.p_values(&[&ratio, &mean], &[&other, &other_mean]);
     assert!(close(p_values[0].unwrap(), &golden["p_values"]["ratio"], 0.25));
     assert!(close(p_values[1].unwrap(), &golden["p_values"]["mean"], 0.06));
     let few = |ratio: &ItemRatio| ItemRatio {
         numerators: ratio.numerators[..12].to_vec(),
         denominators: ratio.denominators[..12].to_vec(),
     };
-    let exact = test.p_values(&[few(&ratio)], &[few(&other)]);
+    let exact = test.p_values(&[&few(&ratio)], &[&few(&other)]);
     assert!(close(exact[0].unwrap(), &golden["p_values"]["ratio_exact"], 1e-9));
     // No difference at all, and nothing to compare.
-    assert_eq!(test.p_values(&[few(&ratio)], &[few(&ratio)]), [Some(1.0)]);
-    assert_eq!(test.p_values(&[ItemRatio::mean_of([None])], &[ItemRatio::mean_of([None])]), [None]);
+    assert_eq!(test.p_values(&[&few(&ratio)], &[&few(&ratio)]), [Some(1.0)]);
+    assert_eq!(
+        test.p_values(&[&ItemRatio::mean_of([None])], &[&ItemRatio::mean_of([None])]),
+        [None]
+    );
 }
 
 #[test]
@@ -196,7 +199,7 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
             figure.numerators.push(yes as f64);
             figure.denominators.push(20.0);
         }
-        let interval = bootstrap.intervals(std::slice::from_ref(&figure))[0].unwrap();
+        let interval = bootstrap.intervals(&[&figure])[0].unwrap();
         held += usize::from((interval.low..=interval.high).contains(&0.6));
         let value = figure.value().unwrap();
         let naive = 1.96 * (value * (1.0 - value) / 1600.0).sqrt();
@@ -216,13 +219,13 @@ fn resampling_is_the_same_at_any_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let bootstrap = Bootstrap { draws: 1_000, ..Bootstrap::default() };
-            let (a, b) = (std::slice::from_ref(&ratio), std::slice::from_ref(&other));
+            let (a, b): (&[_], &[_]) = (&[&ratio], &[&other]);
             let test = SwapTest { rounds: 1_000, seed: 0 };
             (bootstrap.intervals(a), bootstrap.difference_intervals(a, b), test.p_values(a, b))
         })
     };
     assert_eq!(run(1), run(16));
     let bootstrap = |seed| Bootstrap { draws: 1_000, seed, ..Bootstrap::default() };
-    let with = |seed| bootstrap(seed).intervals(std::slice::from_ref(&ratio));
+    let with = |seed| bootstrap(seed).intervals(&[&ratio]);
     assert_ne!(with(0), with(1));
 }
