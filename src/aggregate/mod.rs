@@ -23,4 +23,6 @@ pub use judge_agreement::{
     QuestionDispute,
 };
 pub use shares::Shares;
-pub use summary::{JudgeIdentity, ProtocolSummary, RunIdentity, Summary, SummaryInput};
+pub use summary::{
+    IntervalMethod, JudgeIdentity, ProtocolSummary, RunIdentity, Summary, SummaryInput,
+};
