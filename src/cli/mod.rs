@@ -34,6 +34,7 @@ mod score;
 mod shared_args;
 mod show;
 mod validate;
+mod watch;
 
 use exit_status::ExitStatus;
 
@@ -58,6 +59,8 @@ enum Command {
     Judge(judge::Args),
     /// Score a run's answers, without judging again
     Score(score::Args),
+    /// Follow a run that is being made: how far it is, and its score so far
+    Watch(watch::Args),
     /// Tell how runs differ, with intervals and p-values
     Compare(compare::Args),
     /// Write the small file that later runs are checked against
@@ -118,6 +121,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Score(args) => score::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Baseline(args) => baseline::run(args),
         Command::Check(args) => check::run(args),
