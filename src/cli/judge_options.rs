@@ -1,7 +1,7 @@
 //! In: the flags that choose a judge. Out: the judge, or a sentence on a flag that is missing or belongs
 //! to another one. What is done with it is left to `judge`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 
@@ -48,6 +48,9 @@ pub struct JudgeOptions {
     #[command(flatten)]
     pub local: LocalJudgeArgs,
 }
+
+/// As transformers computes.
+const BLIP_DTYPE: &str = "f32";
 
 /// One of the judges asked for.
 #[derive(Debug, Clone)]
@@ -104,13 +107,27 @@ impl JudgeOptions {
     /// A flag is missing, wrong or out of place, or a file or variable is not there.
     pub fn check(&self) -> anyhow::Result<()> {
         self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
-            // Loading takes seconds and gigabytes; whether it can be done is known sooner.
+            // A network of gigabytes is looked at, not loaded.
+            JudgeKind::BlipVqa => {
+                self.local.place(BLIP_DTYPE)?;
+                BlipVqaJudge::check(self.blip_weights(chosen.row.name)?)
+            }
             JudgeKind::Mplug => {
                 self.local.place("f32")?;
                 MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
             }
-            _ => self.build(chosen).map(|_| ()),
+            JudgeKind::Scripted | JudgeKind::Endpoint => self.build(chosen).map(|_| ()),
         })
+    }
+
+    fn blip_weights(&self, judge: &str) -> anyhow::Result<&Path> {
+        ensure!(
+            self.local.judge_batch.is_none(),
+            "--judge-batch is not for the judge `{judge}`, which looks at one picture at a time; leave it \
+             out"
+        );
+        let what = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
+        self.local.weights(judge, what)
     }
 
     /// Makes a judge, and says where it computes.
@@ -142,9 +159,8 @@ impl JudgeOptions {
                 (Box::new(judge), device)
             }
             JudgeKind::BlipVqa => {
-                let what = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
-                let weights = self.local.weights(row.name, what)?;
-                let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?;
+                let place = self.local.place(BLIP_DTYPE)?;
+                let judge = BlipVqaJudge::load(self.blip_weights(row.name)?, place)?;
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
             }
@@ -342,6 +358,14 @@ mod tests {
             (
                 &["--judge", "blip-vqa", "--judge-weights", "blip-vqa=no/such"],
                 "no/such: there is no such",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-batch", "2"],
+                "one picture at a time",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-dtype", "int8"],
+                "dtype `int8`",
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "endpoint=x"],

@@ -90,7 +90,7 @@ pub const JUDGES: &[JudgeRow] = &[
         needs: || {
             vec![Need {
                 what: "--judge-weights FOLDER, a checkpoint as published: config.json, \
-                       preprocessor_config.json, vocab.txt, model.safetensors"
+                       preprocessor_config.json, vocab.txt, model.safetensors or pytorch_model.bin"
                     .to_owned(),
                 present: None,
             }]

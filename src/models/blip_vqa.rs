@@ -17,7 +17,10 @@
 
 mod config;
 mod decoder;
+mod tensors;
 mod vision;
+
+use std::path::Path;
 
 use candle_core::{Result, Tensor};
 
@@ -25,6 +28,7 @@ use super::attention_groups::Group;
 use super::bert::{BertEmbeddings, BertLayer, KeysAndValues, spans};
 use super::layers::LoadResult;
 use super::weights::Weights;
+use super::{NeededTensors, Unwrapping};
 pub use config::BlipVqaConfig;
 use decoder::Decoder;
 pub use decoder::{Decoding, QuestionStates};
@@ -76,6 +80,21 @@ impl BlipVqa {
                 .collect::<LoadResult<_>>()?,
             decoder: Decoder::load(config, weights)?,
         })
+    }
+
+    /// Opens the file `path` (safetensors, or PyTorch's own, which is read as data) and makes sure that every
+    /// tensor is there with its shape. No tensor is read yet.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged, or a tensor is missing or has another shape; it is named.
+    pub fn find_tensors(config: &BlipVqaConfig, path: &Path) -> LoadResult<NeededTensors> {
+        let open = |answer_words: &str| {
+            let unwrapping = Unwrapping { keys: &[], removed: "" };
+            NeededTensors::open(path, unwrapping, &tensors::needed(config, answer_words))
+        };
+        // Published files hold the one table under one of its two names, or under both.
+        let [own, other] = decoder::WORD_TABLES;
+        open(own).or_else(|error| open(other).map_err(|_| error))
     }
 
     /// States of `pixels` [b, 3, side, side], normalised f32, one for each picture.

@@ -26,6 +26,7 @@ pub mod recipe;
 mod resnet;
 pub mod safetensors_file;
 pub mod t5_text;
+mod tensor_list;
 pub mod unet;
 pub mod vae;
 pub mod weight_files;

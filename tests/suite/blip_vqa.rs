@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::benchmark::{Benchmark, Selection, Strictness};
+use dpg_bench::judge::Judge;
 use dpg_bench::judge::blip_vqa::{BlipVqaJudge, Reply};
 use dpg_bench::models::blip_vqa::ImageStates;
 use dpg_bench::models::device::Place;
@@ -275,7 +276,28 @@ fn the_table_of_words_is_found_under_either_name() {
         tensors.remove(other).unwrap();
     });
     let error = format!("{:#}", load(folder.path()).err().unwrap());
-    assert!(error.contains(other) && error.contains("missing"), "{error}");
+    assert!(error.contains(own) && error.contains("missing"), "{error}");
+}
+
+/// The same tensors in PyTorch's own format, with the copies and buffers that published files hold.
+#[test]
+fn pytorch_files_are_read_to_the_same_answers_and_digest() {
+    let golden = golden();
+    let folder = copy_of("blip-vqa-tiny");
+    let safe = load(folder.path()).unwrap();
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let pickled = load(folder.path()).unwrap();
+    assert_eq!(pickled.settings(), safe.settings());
+    assert_eq!(reply_to_all(&pickled, &golden).1, reply_to_all(&safe, &golden).1);
+    BlipVqaJudge::check(folder.path()).unwrap();
+    let path = folder.path().join("pytorch_model.bin");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let error = format!("{:#}", BlipVqaJudge::check(folder.path()).unwrap_err());
+    assert!(error.contains("pytorch_model.bin"), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    let error = format!("{:#}", load(folder.path()).err().unwrap());
+    assert!(error.contains("neither model.safetensors nor pytorch_model.bin"), "{error}");
 }
 
 #[test]
@@ -366,7 +388,7 @@ fn the_command_records_the_answers_of_transformers_and_resumes_to_the_same_bytes
     }
     let settings = serde_json::to_value(&opened.manifest().judges["blip-vqa"].settings).unwrap();
     assert_eq!(settings["search"], json!({"greedy": true, "most_pieces": 20}));
-    assert_eq!(settings["weights_sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(settings["tensors_sha256"].as_str().unwrap().len(), 64);
     assert_eq!(settings["files_sha256"].as_object().unwrap().len(), 3);
 
     let journal = run.join("answers/blip-vqa.jsonl");

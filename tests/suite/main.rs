@@ -11,6 +11,7 @@ mod benchmark_commands;
 mod blip_vqa;
 mod checkpoints;
 mod clip_tokenizer;
+mod compare;
 mod cuda_noise;
 mod ella_models;
 mod ella_pipeline;

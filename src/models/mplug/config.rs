@@ -90,8 +90,8 @@ impl MplugConfig {
             let hint = format!("clip_vision_width is {vision_width}, and both are the same width");
             return Err(own.unsupported("vision_width", &hint));
         }
-        if config.image_res < config.patch {
-            let hint = format!("one patch has {} pixels a side", config.patch);
+        if !config.image_res.is_multiple_of(config.patch) {
+            let hint = format!("a multiple of the patches' {} is needed", config.patch);
             return Err(own.unsupported("image_res", &hint));
         }
         if config.min_length > config.max_length || config.max_length > config.max_positions {
@@ -138,7 +138,7 @@ impl MplugConfig {
         values
     }
 
-    /// Patches along a side of the picture; pixels beyond the last whole one are not seen.
+    /// Patches along a side of the picture.
     pub(super) fn grid(&self) -> usize {
         self.image_res / self.patch
     }
