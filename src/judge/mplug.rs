@@ -38,7 +38,7 @@ const METHOD: u32 = 1;
 
 /// CLIP's mean and standard deviation of red, green and blue.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// mPLUG as a judge.
 pub struct MplugJudge {
@@ -260,8 +260,8 @@ impl Judge for MplugJudge {
 
     fn question_cut(&self, question: &Question) -> Option<QuestionCut> {
         let ids = self.ids(&question.text).ok()?;
-        ids.truncated()
-            .then(|| QuestionCut { seen: ids.ids.len() as u32, of: ids.full_length as u32 })
+        let cut = QuestionCut { seen: ids.ids.len() as u32, of: ids.full_length as u32 };
+        ids.truncated().then_some(cut)
     }
 
     fn answer(

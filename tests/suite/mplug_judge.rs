@@ -284,6 +284,27 @@ fn the_published_pickle_and_its_conversion_are_one_model() {
     assert!(again.contains("not empty"), "{again}");
 }
 
+/// Two tables where the original has one: the output's is used for both, as there, and it is told.
+#[test]
+fn word_tables_that_differ_are_told() {
+    let published = published();
+    let path = published.path().join("model.safetensors");
+    std::fs::copy(fixture("mplug-tiny/large/model.safetensors"), &path).unwrap();
+    assert_eq!(MplugJudge::load(&path, options()).unwrap().warning(), None);
+    edit(&path, |tensors| {
+        let name = "text_decoder.bert.embeddings.word_embeddings.weight";
+        let table = tensors.get_mut(name).unwrap();
+        *table = table.zeros_like().unwrap();
+    });
+    let judge = MplugJudge::load(&path, options()).unwrap();
+    assert!(judge.warning().unwrap().contains("two different tables"));
+    let goldens = goldens("large");
+    let (found, _) = differences(&found(&judge, &pictures(), &goldens), &goldens, SCORES);
+    assert_eq!(found, Vec::<String>::new());
+    let other = tiny("large", options()).settings();
+    assert_ne!(judge.settings()["weights"], other["weights"]);
+}
+
 fn yes_probabilities(run: &RunDirectory) -> usize {
     let records = run.read_answers("j").unwrap();
     let answers = records.iter().flat_map(|record| &record.answers);
