@@ -56,7 +56,7 @@ enum Command {
     /// Bring images made elsewhere into a run
     Import(import::Args),
     /// Put every question to a judge
-    Judge(judge::Args),
+    Judge(Box<judge::Args>),
     /// Score a run's answers, without judging again
     Score(score::Args),
     /// Follow a run that is being made: how far it is, and its score so far

@@ -28,6 +28,7 @@ mod judge_run;
 mod layers;
 mod loopback;
 mod models_sd15;
+mod mplug_judge;
 mod mplug_models;
 mod noise;
 mod pickle_files;
