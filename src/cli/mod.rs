@@ -9,13 +9,16 @@ use indicatif::ProgressBar;
 
 mod checkpoint_args;
 mod ella_args;
+mod endpoint_args;
 pub mod exit_status;
 mod forensics;
 mod generate;
 mod import;
 mod import_log;
 mod judge;
+mod judge_options;
 mod list;
+mod local_judge_args;
 mod progress;
 mod question_tree;
 mod run;

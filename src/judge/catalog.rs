@@ -13,6 +13,9 @@ pub enum JudgeKind {
     Endpoint,
 }
 
+/// The judges that compute here, from weights of their own.
+pub const LOCAL: &[JudgeKind] = &[];
+
 /// One judge of the catalog.
 #[derive(Debug)]
 pub struct JudgeRow {

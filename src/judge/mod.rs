@@ -5,9 +5,11 @@ pub mod draw;
 pub mod endpoint;
 pub mod judge_run;
 mod ordered_work;
+pub mod pillow_resize;
 pub mod reading;
 pub mod scripted;
 mod scripted_file;
+pub mod word_piece;
 
 use std::path::PathBuf;
 

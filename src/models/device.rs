@@ -42,6 +42,26 @@ pub fn parse_dtype(text: &str, device: &Device) -> Result<DType, ModelError> {
     }
 }
 
+/// Where networks compute, and in which number format.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Their device.
+    pub device: Device,
+    /// Their number format.
+    pub dtype: DType,
+}
+
+impl Place {
+    /// The place that [`parse_device`] and [`parse_dtype`] make of the two names.
+    ///
+    /// # Errors
+    /// As these.
+    pub fn parse(device: &str, dtype: &str) -> Result<Self, ModelError> {
+        let device = parse_device(device)?;
+        Ok(Self { dtype: parse_dtype(dtype, &device)?, device })
+    }
+}
+
 /// One line on the device for the run's record: `cpu, 2 threads` or `cuda:0`.
 pub fn describe_device(device: &Device) -> String {
     match device.location() {

@@ -47,10 +47,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("plotters", &["reports/"]),
     ("comfy_table", &["reports/"]),
     ("ureq", &["judge/endpoint"]),
-    ("candle_core", &["models/", "generate/"]),
+    ("candle_core", &["models/", "generate/", "judge/"]),
     ("candle_nn", &["models/"]),
     ("candle_transformers", &["models/"]),
-    ("tokenizers", &["generate/"]),
+    ("tokenizers", &["generate/", "judge/"]),
 ];
 
 /// Crates that the pure modules must not name, whatever else: no disk, no network, no tensors.
