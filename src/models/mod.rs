@@ -5,6 +5,8 @@
 //! The arithmetic follows diffusers and transformers; `tests/suite/models_sd15.rs` holds it to them.
 
 mod attention;
+mod attention_groups;
+mod bert;
 pub mod clip_text;
 mod config;
 pub mod device;

@@ -9,6 +9,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+mod attention_block;
 pub(crate) mod conv2d;
 pub(crate) mod group_norm;
 pub(crate) mod layer_norm;

@@ -1,0 +1,225 @@
+//! In: queries in one matrix, and for each group of them the keys and values that it sees. Out: their
+//! attention. So rows of different lengths need no padding, and what many rows share - an image's
+//! keys for all questions about it and all ways to continue their answers - is there once.
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor};
+use candle_nn::ops::softmax_last_dim;
+
+use super::attention::{join_heads, split_heads};
+use super::ops;
+
+/// Keys and values that every query of a group sees, or each a part of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// [m, heads * d].
+    pub(crate) key: &'a Tensor,
+    /// [m, heads * d].
+    pub(crate) value: &'a Tensor,
+    /// The keys that each query of the group sees, in the order of its rows; all of them where there
+    /// is nothing. The others have no weight at all.
+    pub(crate) seen: Option<&'a [Range<usize>]>,
+}
+
+/// Queries that see the same keys, or parts of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Group<'a> {
+    /// Their rows, in any order; a row belongs to one group.
+    pub(crate) rows: &'a [usize],
+    /// What they see: one softmax over all of it.
+    pub(crate) sources: Vec<Source<'a>>,
+}
+
+/// `softmax(q k^T / sqrt(d)) v` for `query` [rows, heads * d], all of whose rows are in `groups`; gives
+/// [rows, heads * d]. Scores and sums are f32.
+///
+/// # Errors
+/// Shapes that do not fit, a row in no group or in two, a query that sees no key.
+pub(crate) fn attend_in_groups(query: &Tensor, heads: usize, groups: &[Group]) -> Result<Tensor> {
+    check(query, groups)?;
+    let sources = || groups.iter().flat_map(|group| &group.sources);
+    let fast = sources().all(|source| ops::apply(&[source.key, source.value]));
+    if fast && ops::apply(&[query]) {
+        return ops::attention::attention_in_groups(query, heads, groups);
+    }
+    attend_group_by_group(query, heads, groups)
+}
+
+fn check(query: &Tensor, groups: &[Group]) -> Result<()> {
+    let (rows, width) = query.dims2()?;
+    let mut taken = vec![false; rows];
+    for group in groups {
+        for row in group.rows {
+            match taken.get_mut(*row) {
+                Some(taken) if !*taken => *taken = true,
+                _ => candle_core::bail!("row {row} of {rows} is in two groups, or is none"),
+            }
+        }
+        let mut keys = vec![0; group.rows.len()];
+        for source in &group.sources {
+            let count = source.key.dim(0)?;
+            let fits = source.seen.is_none_or(|seen| {
+                seen.len() == group.rows.len() && seen.iter().all(|seen| seen.end <= count)
+            });
+            if source.key.dims() != [count, width] || source.value.dims() != [count, width] || !fits
+            {
+                let (key, value) = (source.key.dims(), source.value.dims());
+                candle_core::bail!("keys {key:?} and values {value:?} do not fit their queries")
+            }
+            for (number, keys) in keys.iter_mut().enumerate() {
+                *keys += source.seen.map_or(count, |seen| seen[number].len());
+            }
+        }
+        if let Some(blind) = keys.iter().position(|keys| *keys == 0) {
+            candle_core::bail!("row {} sees no key", group.rows[blind])
+        }
+    }
+    match taken.iter().position(|taken| !taken) {
+        Some(row) => candle_core::bail!("row {row} is in no group"),
+        None => Ok(()),
+    }
+}
+
+fn attend_group_by_group(query: &Tensor, heads: usize, groups: &[Group]) -> Result<Tensor> {
+    let (rows, width) = query.dims2()?;
+    let device = query.device();
+    let scale = ((width / heads) as f64).powf(-0.5);
+    let mut places = vec![0; rows];
+    let mut parts = Vec::with_capacity(groups.len());
+    for group in groups.iter().filter(|group| !group.rows.is_empty()) {
+        let count = group.rows.len();
+        let start = parts.iter().map(|part: &Tensor| part.dims()[0]).sum::<usize>();
+        for (place, row) in group.rows.iter().enumerate() {
+            places[*row] = (start + place) as u32;
+        }
+        let numbers = group.rows.iter().map(|row| *row as u32).collect();
+        let own =
+            query.contiguous()?.index_select(&Tensor::from_vec(numbers, count, device)?, 0)?;
+        let joined = |pick: fn(&Source) -> Tensor| -> Result<Tensor> {
+            let all: Vec<Tensor> = group.sources.iter().map(pick).collect();
+            split_heads(&Tensor::cat(&all, 0)?.unsqueeze(0)?, heads)
+        };
+        let key = joined(|source| source.key.clone())?.transpose(1, 2)?.contiguous()?;
+        let value = joined(|source| source.value.clone())?;
+        let own = (split_heads(&own.unsqueeze(0)?, heads)? * scale)?;
+        let mut scores = own.matmul(&key)?;
+        if group.sources.iter().any(|source| source.seen.is_some()) {
+            let keys = scores.dim(2)?;
+            let mask = Tensor::from_vec(mask(group)?, (1, count, keys), device)?;
+            scores = scores.broadcast_add(&mask)?;
+        }
+        let mixed = softmax_last_dim(&scores)?.matmul(&value)?;
+        parts.push(join_heads(&mixed, heads)?.squeeze(0)?);
+    }
+    let places = Tensor::from_vec(places, rows, device)?;
+    Tensor::cat(&parts, 0)?.index_select(&places, 0)?.to_dtype(query.dtype())
+}
+
+/// What is added to the group's scores, row by row: nothing, or minus infinity.
+fn mask(group: &Group) -> Result<Vec<f32>> {
+    let mut mask = Vec::new();
+    for row in 0..group.rows.len() {
+        for source in &group.sources {
+            let seen = source.seen.map(|seen| &seen[row]);
+            mask.extend((0..source.key.dim(0)?).map(|key| match seen {
+                Some(seen) if !seen.contains(&key) => f32::NEG_INFINITY,
+                _ => 0.0,
+            }));
+        }
+    }
+    Ok(mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::models::golden::errors;
+
+    fn random(rows: usize, width: usize, seed: u64) -> Tensor {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+        let values: Vec<f32> = (0..rows * width)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
+            })
+            .collect();
+        Tensor::from_vec(values, (rows, width), &Device::Cpu).unwrap()
+    }
+
+    /// Rows in two groups: 150 about a first image with 700 keys, of which each also sees a few of 90
+    /// own keys; 3 about a second one.
+    #[test]
+    fn both_ways_to_compute_agree_and_any_order_of_rows_does() {
+        let (heads, width) = (3, 24);
+        let query = (random(153, width, 1) * 2.0).unwrap();
+        // Thirds of a wider product: rows that are not next to each other.
+        let wide = random(700, 3 * width, 2);
+        let (image_key, image_value) =
+            (wide.narrow(1, width, width).unwrap(), wide.narrow(1, 2 * width, width).unwrap());
+        let (own_key, own_value) = (random(90, width, 3), random(90, width, 4));
+        let first: Vec<usize> = (0..153).rev().filter(|row| row % 60 != 7).collect();
+        let second: Vec<usize> = vec![127, 7, 67];
+        let seen: Vec<Range<usize>> = first.iter().map(|row| row / 2..row / 2 + row % 5).collect();
+        let few = vec![3..4, 600..700, 0..1];
+        let groups = [
+            Group {
+                rows: &first,
+                sources: vec![
+                    Source { key: &own_key, value: &own_value, seen: Some(&seen) },
+                    Source { key: &image_key, value: &image_value, seen: None },
+                ],
+            },
+            Group {
+                rows: &second,
+                sources: vec![Source { key: &image_key, value: &image_value, seen: Some(&few) }],
+            },
+        ];
+        let plain = attend_group_by_group(&query, heads, &groups).unwrap();
+        let ours = attend_in_groups(&query, heads, &groups).unwrap();
+        assert!(errors("groups", &ours, &plain).within(5e-6, 5e-6));
+        // One row by hand, in f64: it sees a single key, and so takes over its value.
+        let row = ours.get(127).unwrap();
+        assert!(errors("one key", &row, &image_value.get(3).unwrap()).within(1e-6, 1e-6));
+        let mut other = groups.clone();
+        other[0].sources.swap(0, 1);
+        let swapped = attend_in_groups(&query, heads, &other).unwrap();
+        assert!(errors("sources swapped", &swapped, &plain).within(5e-6, 5e-6));
+        other[0].sources[1].seen = None;
+        let unmasked = attend_in_groups(&query, heads, &other).unwrap();
+        assert!(!errors("all own keys seen", &unmasked, &plain).within(5e-6, 5e-6));
+        // Half precision goes the other way.
+        let half = |tensor: &Tensor| tensor.to_dtype(DType::F16).unwrap();
+        let (key, value) = (half(&image_key), half(&image_value));
+        let rows: Vec<usize> = (0..153).collect();
+        let source = Source { key: &key, value: &value, seen: None };
+        let group = [Group { rows: &rows, sources: vec![source] }];
+        let halved = attend_in_groups(&half(&query), heads, &group).unwrap();
+        assert_eq!(halved.dtype(), DType::F16);
+        let source = Source { key: &image_key, value: &image_value, seen: None };
+        let group = [Group { rows: &rows, sources: vec![source] }];
+        let exact = attend_in_groups(&query, heads, &group).unwrap();
+        assert!(errors("half precision", &halved, &exact).within(5e-3, 5e-3));
+    }
+
+    #[test]
+    fn groups_that_do_not_fit_are_refused() {
+        let (query, key) = (random(2, 4, 1), random(3, 4, 2));
+        let run = |rows: &[usize], key: &Tensor, seen: Option<&[Range<usize>]>| {
+            let sources = vec![Source { key, value: key, seen }];
+            attend_in_groups(&query, 2, &[Group { rows, sources }]).map_err(|e| e.to_string())
+        };
+        assert!(run(&[1, 0], &key, None).is_ok());
+        assert!(run(&[0], &key, None).unwrap_err().contains("row 1 is in no group"));
+        assert!(run(&[0, 0], &key, None).unwrap_err().contains("row 0"));
+        assert!(run(&[0, 2], &key, None).unwrap_err().contains("row 2"));
+        assert!(run(&[0, 1], &random(3, 6, 3), None).unwrap_err().contains("do not fit"));
+        assert!(run(&[0, 1], &key, Some(&[0..3, 1..4])).unwrap_err().contains("do not fit"));
+        assert!(run(&[0, 1], &key, Some(&[0..3, 1..1])).unwrap_err().contains("row 1 sees no"));
+        let source = Source { key: &key, value: &key, seen: None };
+        let group = Group { rows: &[0, 1], sources: vec![source] };
+        assert!(attend_in_groups(&query, 3, &[group]).is_err());
+    }
+}

@@ -1,0 +1,342 @@
+//! In: token ids, or states of several texts one after the other. Out: BERT's blocks over them -
+//! embeddings, self-attention, cross-attention, feed-forward, word prediction - with the norm after
+//! each sum, as `BertModel` of transformers and its descendants have them. How blocks are put together,
+//! and what a text sees, is left to the networks.
+//!
+//! Texts stand one after the other in one matrix, [tokens of all, width], so there is no padding and
+//! nothing to hide it behind. [`spans`] and [`causal_spans`] say which rows a row sees.
+
+use std::ops::Range;
+
+use candle_core::{Module, Result, Tensor};
+
+use super::attention::{Visible, attend};
+use super::attention_groups::{Group, Source, attend_in_groups};
+use super::config::Config;
+use super::layers::{Activation, LayerNorm, Linear, LoadResult, embed};
+use super::weights::Scope;
+
+/// Dimensions of BERT's blocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct BertSize {
+    /// Of the states.
+    pub(crate) width: usize,
+    /// Of the feed-forward.
+    pub(crate) inner: usize,
+    /// Of every attention.
+    pub(crate) heads: usize,
+    /// Of feed-forward and word prediction.
+    pub(crate) activation: Activation,
+    /// Of every norm.
+    pub(crate) eps: f64,
+}
+
+impl BertSize {
+    /// From the keys that transformers uses.
+    pub(crate) fn from_config(config: &Config) -> LoadResult<Self> {
+        let activation = Activation::named(config.name("hidden_act", "gelu")?)
+            .ok_or_else(|| config.unsupported("hidden_act", "only the GELU family and relu are"))?;
+        let size = Self {
+            width: config.count("hidden_size", Some(768))?,
+            inner: config.count("intermediate_size", Some(3072))?,
+            heads: config.count("num_attention_heads", Some(12))?,
+            activation,
+            eps: config.number("layer_norm_eps", 1e-12)?,
+        };
+        config.divides("num_attention_heads", size.heads, size.width)?;
+        Ok(size)
+    }
+}
+
+/// For every row of texts of these `lengths`, the rows of its own text.
+pub(crate) fn spans(lengths: &[usize]) -> Vec<Range<usize>> {
+    let mut spans = Vec::with_capacity(lengths.iter().sum());
+    for length in lengths {
+        let start = spans.len();
+        spans.extend(std::iter::repeat_n(start..start + length, *length));
+    }
+    spans
+}
+
+/// For every row of texts of these `lengths`, the rows of its own text up to itself.
+pub(crate) fn causal_spans(lengths: &[usize]) -> Vec<Range<usize>> {
+    let rows = spans(lengths).into_iter().enumerate();
+    rows.map(|(row, span)| span.start..row + 1).collect()
+}
+
+/// Words, positions and, where there are any, segments, all of which are the first here.
+#[derive(Debug)]
+pub(crate) struct BertEmbeddings {
+    words: Tensor,
+    positions: Tensor,
+    /// [width].
+    segment: Option<Tensor>,
+    norm: LayerNorm,
+}
+
+impl BertEmbeddings {
+    /// `segments` is the number of token types, if the checkpoint has such a table.
+    pub(crate) fn load(
+        scope: &Scope,
+        size: BertSize,
+        vocabulary: usize,
+        positions: usize,
+        segments: Option<usize>,
+    ) -> LoadResult<Self> {
+        let words = scope.tensor("word_embeddings.weight", &[vocabulary, size.width])?;
+        Self::load_with_words(scope, size, words, positions, segments)
+    }
+
+    /// As [`BertEmbeddings::load`], with the table of `words` [vocabulary, width] at hand.
+    pub(crate) fn load_with_words(
+        scope: &Scope,
+        size: BertSize,
+        words: Tensor,
+        positions: usize,
+        segments: Option<usize>,
+    ) -> LoadResult<Self> {
+        let name = "token_type_embeddings.weight";
+        let segment = segments
+            .map(|count| {
+                let table = scope.tensor(name, &[count, size.width])?;
+                table.get(0).map_err(|source| scope.refused(name, source))
+            })
+            .transpose()?;
+        Ok(Self {
+            words,
+            positions: scope.tensor("position_embeddings.weight", &[positions, size.width])?,
+            segment,
+            norm: LayerNorm::load(&scope.at("LayerNorm"), size.width, size.eps)?,
+        })
+    }
+
+    /// [ids, width] of `ids`, each at its own one of `positions`.
+    pub(crate) fn forward(&self, ids: &[u32], positions: &[u32]) -> Result<Tensor> {
+        let most = self.positions.dim(0)?;
+        if positions.len() != ids.len() || positions.iter().any(|place| *place as usize >= most) {
+            candle_core::bail!(
+                "{} tokens at positions up to {:?}: this text network has {most} positions",
+                ids.len(),
+                positions.iter().max()
+            )
+        }
+        let count = ids.len();
+        let words = embed(&self.words, &[ids.to_vec()], None)?.squeeze(0)?;
+        let words = match &self.segment {
+            Some(segment) => words.broadcast_add(segment)?,
+            None => words,
+        };
+        let places = Tensor::from_slice(positions, count, self.positions.device())?;
+        self.norm.forward(&(words + self.positions.index_select(&places, 0)?)?)
+    }
+
+    /// [tokens, width] of whole `texts`, each from position 0 on.
+    pub(crate) fn forward_texts(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
+        let positions: Vec<u32> = texts.iter().flat_map(|text| 0..text.len() as u32).collect();
+        self.forward(&texts.concat(), &positions)
+    }
+
+    /// The table of words, [vocabulary, width].
+    pub(crate) fn words(&self) -> &Tensor {
+        &self.words
+    }
+}
+
+/// Keys and values of one attention, [m, heads * d] each.
+#[derive(Debug, Clone)]
+pub(crate) struct KeysAndValues {
+    key: Tensor,
+    value: Tensor,
+}
+
+impl KeysAndValues {
+    /// For a group of queries that each see all of them.
+    pub(crate) fn all(&self) -> Source<'_> {
+        Source { key: &self.key, value: &self.value, seen: None }
+    }
+
+    /// For a group of queries that each see a part, in the order of the group's rows.
+    pub(crate) fn seen<'a>(&'a self, seen: &'a [Range<usize>]) -> Source<'a> {
+        Source { seen: Some(seen), ..self.all() }
+    }
+}
+
+/// What rows have said so far, one position after the other: [rows, positions, heads * d] each.
+#[derive(Debug, Clone)]
+pub(crate) struct Past {
+    key: Tensor,
+    value: Tensor,
+}
+
+/// Attention with the norm of its result and the shortcut.
+#[derive(Debug)]
+pub(crate) struct BertAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    dense: Linear,
+    norm: LayerNorm,
+    heads: usize,
+}
+
+impl BertAttention {
+    /// `scope` is that of `self` and `output`; keys and values come from states of `key_width`.
+    pub(crate) fn load(scope: &Scope, size: BertSize, key_width: usize) -> LoadResult<Self> {
+        let (own, output) = (scope.at("self"), scope.at("output"));
+        Ok(Self {
+            query: Linear::load(&own.at("query"), size.width, size.width)?,
+            key: Linear::load(&own.at("key"), key_width, size.width)?,
+            value: Linear::load(&own.at("value"), key_width, size.width)?,
+            dense: Linear::load(&output.at("dense"), size.width, size.width)?,
+            norm: LayerNorm::load(&output.at("LayerNorm"), size.width, size.eps)?,
+            heads: size.heads,
+        })
+    }
+
+    /// Keys and values of `states` [m, key_width].
+    pub(crate) fn keys_and_values(&self, states: &Tensor) -> Result<KeysAndValues> {
+        Ok(KeysAndValues { key: self.key.forward(states)?, value: self.value.forward(states)? })
+    }
+
+    /// `x` [rows, width] after it has attended to what its groups see.
+    pub(crate) fn forward(&self, x: &Tensor, groups: &[Group]) -> Result<Tensor> {
+        let mixed = attend_in_groups(&self.query.forward(x)?, self.heads, groups)?;
+        self.norm.forward(&self.dense.forward_onto(&mixed, x)?)
+    }
+
+    /// `x` [rows, width] after every row has attended to the rows `seen` by it.
+    pub(crate) fn forward_among(&self, x: &Tensor, seen: &[Range<usize>]) -> Result<Tensor> {
+        let own = self.keys_and_values(x)?;
+        let rows: Vec<usize> = (0..seen.len()).collect();
+        self.forward(x, &[Group { rows: &rows, sources: vec![own.seen(seen)] }])
+    }
+
+    /// `x` [rows, width] after every row has attended to itself and its past, to which it is added.
+    /// Row r goes on where row `parents[r]` of the past ended.
+    pub(crate) fn forward_after(
+        &self,
+        x: &Tensor,
+        past: &mut Option<Past>,
+        parents: &Tensor,
+    ) -> Result<Tensor> {
+        let with_past = |past: Option<&Tensor>, new: Tensor| match past {
+            None => new.unsqueeze(1),
+            Some(past) => Tensor::cat(&[past.index_select(parents, 0)?, new.unsqueeze(1)?], 1),
+        };
+        let key = with_past(past.as_ref().map(|past| &past.key), self.key.forward(x)?)?;
+        let value = with_past(past.as_ref().map(|past| &past.value), self.value.forward(x)?)?;
+        let query = self.query.forward(x)?.unsqueeze(1)?;
+        let mixed = attend(&query, &key, &value, self.heads, Visible::All)?.squeeze(1)?;
+        *past = Some(Past { key, value });
+        self.norm.forward(&self.dense.forward_onto(&mixed, x)?)
+    }
+}
+
+/// Self-attention, cross-attention where there is any, and a feed-forward.
+#[derive(Debug)]
+pub(crate) struct BertLayer {
+    attention: BertAttention,
+    crossattention: Option<BertAttention>,
+    intermediate: Linear,
+    output: Linear,
+    norm: LayerNorm,
+    activation: Activation,
+}
+
+impl BertLayer {
+    /// With a cross-attention to states of width `encoder_width`, where that is given.
+    pub(crate) fn load(
+        scope: &Scope,
+        size: BertSize,
+        encoder_width: Option<usize>,
+    ) -> LoadResult<Self> {
+        let crossattention = encoder_width
+            .map(|width| BertAttention::load(&scope.at("crossattention"), size, width))
+            .transpose()?;
+        let (inner, outer) = (scope.at("intermediate"), scope.at("output"));
+        Ok(Self {
+            attention: BertAttention::load(&scope.at("attention"), size, size.width)?,
+            crossattention,
+            intermediate: Linear::load(&inner.at("dense"), size.width, size.inner)?,
+            output: Linear::load(&outer.at("dense"), size.inner, size.width)?,
+            norm: LayerNorm::load(&outer.at("LayerNorm"), size.width, size.eps)?,
+            activation: size.activation,
+        })
+    }
+
+    /// `x` [rows, width] through the whole layer: every row sees the rows `seen` by it and then, if it
+    /// has a cross-attention and there are groups, what its group in `cross` sees.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        seen: &[Range<usize>],
+        cross: Option<&[Group]>,
+    ) -> Result<Tensor> {
+        self.rest(&self.attention.forward_among(x, seen)?, cross)
+    }
+
+    /// As [`BertLayer::forward`] for one more position, see [`BertAttention::forward_after`].
+    pub(crate) fn forward_after(
+        &self,
+        x: &Tensor,
+        past: &mut Option<Past>,
+        parents: &Tensor,
+        cross: Option<&[Group]>,
+    ) -> Result<Tensor> {
+        self.rest(&self.attention.forward_after(x, past, parents)?, cross)
+    }
+
+    fn rest(&self, x: &Tensor, cross: Option<&[Group]>) -> Result<Tensor> {
+        let crossed = match (&self.crossattention, cross) {
+            (Some(attention), Some(groups)) => Some(attention.forward(x, groups)?),
+            _ => None,
+        };
+        let x = crossed.as_ref().unwrap_or(x);
+        let inner = self.activation.apply(&self.intermediate.forward(x)?)?;
+        self.norm.forward(&self.output.forward_onto(&inner, x)?)
+    }
+
+    /// The cross-attention's keys and values of `states` [m, encoder_width].
+    ///
+    /// # Errors
+    /// This layer has no cross-attention.
+    pub(crate) fn cross_keys_and_values(&self, states: &Tensor) -> Result<KeysAndValues> {
+        match &self.crossattention {
+            Some(attention) => attention.keys_and_values(states),
+            None => candle_core::bail!("this layer has no cross-attention"),
+        }
+    }
+}
+
+/// The scores of every word of the vocabulary to stand next.
+#[derive(Debug)]
+pub(crate) struct BertWordPrediction {
+    dense: Linear,
+    norm: LayerNorm,
+    activation: Activation,
+    decoder: Linear,
+}
+
+impl BertWordPrediction {
+    /// `scope` is `cls.predictions`; `words` [vocabulary, width] is the decoder's table, which most
+    /// checkpoints share with the embeddings.
+    pub(crate) fn load(scope: &Scope, size: BertSize, words: Tensor) -> LoadResult<Self> {
+        let transform = scope.at("transform");
+        let bias = scope.tensor("bias", &words.dims()[..1])?;
+        Ok(Self {
+            dense: Linear::load(&transform.at("dense"), size.width, size.width)?,
+            norm: LayerNorm::load(&transform.at("LayerNorm"), size.width, size.eps)?,
+            activation: size.activation,
+            decoder: Linear::new(words, bias),
+        })
+    }
+
+    /// Logits [rows, vocabulary] after `x` [rows, width].
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = self.activation.apply(&self.dense.forward(x)?)?;
+        self.decoder.forward(&self.norm.forward(&x)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
