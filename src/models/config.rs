@@ -11,6 +11,8 @@ use super::ModelError;
 #[derive(Debug)]
 pub(crate) struct Config {
     path: PathBuf,
+    /// Where `values` stand in the file: `text_config.`, or nothing.
+    place: String,
     values: Map<String, Value>,
 }
 
@@ -21,7 +23,20 @@ impl Config {
         let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
         let values = serde_json::from_slice(&text)
             .map_err(|error| ModelError::broken(&path, format!("is not a JSON object: {error}")))?;
-        Ok(Self { path, values })
+        Ok(Self { path, place: String::new(), values })
+    }
+
+    /// The object under `key`, a part's configuration within this one, where there is one.
+    pub(crate) fn part(&self, key: &str) -> Result<Option<Self>, ModelError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(values)) => Ok(Some(Self {
+                path: self.path.clone(),
+                place: format!("{}{key}.", self.place),
+                values: values.clone(),
+            })),
+            Some(_) => Err(self.unsupported(key, "an object is needed")),
+        }
     }
 
     /// A value that is there and not null.
@@ -33,7 +48,7 @@ impl Config {
     pub(crate) fn unsupported(&self, key: &str, hint: &str) -> ModelError {
         ModelError::Unsupported {
             path: self.path.clone(),
-            key: key.into(),
+            key: format!("{}{key}", self.place),
             value: self.values.get(key).unwrap_or(&Value::Null).to_string(),
             hint: if hint.is_empty() { String::new() } else { format!("; {hint}") },
         }
@@ -78,13 +93,20 @@ impl Config {
         let Some(Value::Array(values)) = self.get(key) else {
             return Ok(vec![self.count(key, absent)?; blocks]);
         };
-        let numbers: Option<Vec<usize>> = values
-            .iter()
-            .map(|v| v.as_u64().filter(|n| (1..=1 << 24).contains(n)).map(|n| n as usize))
-            .collect();
-        numbers
+        numbers_from(values, 1)
             .filter(|numbers| numbers.len() == blocks)
             .ok_or_else(|| self.unsupported(key, &format!("{blocks} whole numbers are needed")))
+    }
+
+    /// A list of whole numbers, zero among them; none where the key is absent.
+    pub(crate) fn indexes(&self, key: &str) -> Result<Vec<usize>, ModelError> {
+        match self.get(key) {
+            None => Ok(Vec::new()),
+            Some(value) => value
+                .as_array()
+                .and_then(|values| numbers_from(values, 0))
+                .ok_or_else(|| self.unsupported(key, "a list of whole numbers is needed")),
+        }
     }
 
     /// A list of names, at least one.
@@ -131,4 +153,10 @@ impl Config {
         }
         Err(self.unsupported(key, &format!("{parts} does not divide {total} channels")))
     }
+}
+
+/// Whole numbers of at least `least`, where all of `values` are.
+fn numbers_from(values: &[Value], least: u64) -> Option<Vec<usize>> {
+    let whole = |value: &Value| value.as_u64().filter(|n| (least..=1 << 24).contains(n));
+    values.iter().map(|value| whole(value).map(|n| n as usize)).collect()
 }

@@ -13,7 +13,7 @@ use super::ModelError;
 use super::ops::activation::{self, Curve};
 use super::ops::conv2d::Start;
 use super::ops::group_norm::Then;
-use super::ops::{self, conv2d, group_norm, layer_norm, linear};
+use super::ops::{self, conv2d, group_norm, layer_norm, linear, narrow};
 use super::weights::Scope;
 
 /// `x @ weight^T + bias` over the last dimension.
@@ -45,6 +45,11 @@ impl Linear {
         Self { inner: candle_nn::Linear::new(weight, Some(bias)) }
     }
 
+    /// `weight` [out, in] alone, at hand already.
+    pub(crate) fn new_without_bias(weight: Tensor) -> Self {
+        Self { inner: candle_nn::Linear::new(weight, None) }
+    }
+
     /// A linear layer that the checkpoint stores as a 1x1 convolution, [out, in, 1, 1], or plainly.
     pub(crate) fn load_pointwise(scope: &Scope, input: usize, output: usize) -> LoadResult<Self> {
         if scope.shape("weight").is_none_or(|shape| shape.len() != 4) {
@@ -68,6 +73,9 @@ impl Linear {
         if ops::apply(&[x, weight, shortcut]) {
             return linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
         }
+        if narrow::applies(x, weight) && ops::apply(&[shortcut]) {
+            return narrow::linear(x, weight, bias, Some(&shortcut.contiguous()?));
+        }
         shortcut + self.forward(x)?
     }
 }
@@ -77,6 +85,9 @@ impl Module for Linear {
         let (weight, bias) = (self.inner.weight(), self.inner.bias());
         if ops::apply(&[x, weight]) {
             return linear::linear(x, weight, bias, None);
+        }
+        if narrow::applies(x, weight) {
+            return narrow::linear(x, weight, bias, None);
         }
         self.inner.forward(&x.contiguous()?)
     }
@@ -203,6 +214,31 @@ pub(crate) fn standardised(x: &Tensor, eps: f64) -> Result<Tensor> {
     centred.broadcast_div(&(variance + eps)?.sqrt()?)
 }
 
+/// Scaling by the root of the mean square, in f32, without mean or bias.
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// `weight` [width].
+    pub(crate) fn load(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
+        Ok(Self { weight: scope.tensor("weight", &[width])?, eps })
+    }
+}
+
+impl Module for RmsNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let exact = x.to_dtype(DType::F32)?;
+        let mean_square = exact.sqr()?.mean_keepdim(D::Minus1)?;
+        exact
+            .broadcast_div(&(mean_square + self.eps)?.sqrt()?)?
+            .to_dtype(x.dtype())?
+            .broadcast_mul(&self.weight.to_dtype(x.dtype())?)
+    }
+}
+
 /// Normalisation over groups of channels of [b, c, ...], accumulating in f32.
 #[derive(Debug)]
 pub(crate) struct GroupNorm {
@@ -265,6 +301,8 @@ pub(crate) enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `x * sigmoid(x)`.
+    Silu,
 }
 
 impl Activation {
@@ -275,6 +313,7 @@ impl Activation {
             "gelu" => Some(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
             "relu" => Some(Activation::Relu),
+            "silu" => Some(Activation::Silu),
             _ => None,
         }
     }
@@ -285,6 +324,7 @@ impl Activation {
             Activation::QuickGelu => Some(Curve::QuickGelu),
             Activation::Gelu => Some(Curve::Gelu),
             Activation::GeluTanh => Some(Curve::GeluTanh),
+            Activation::Silu => Some(Curve::Silu),
             Activation::Relu => None,
         };
         if let Some(curve) = curve.filter(|_| ops::apply(&[x])) {
@@ -295,6 +335,7 @@ impl Activation {
             Activation::Gelu => x.gelu_erf(),
             Activation::GeluTanh => x.gelu(),
             Activation::Relu => x.relu(),
+            Activation::Silu => x.silu(),
         }
     }
 }

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use candle_core::{D, DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::attention::{join_heads, split_heads};
 use super::config::Config;
-use super::layers::{Activation, Linear, LoadResult, embed};
+use super::layers::{Activation, Linear, LoadResult, RmsNorm, embed};
 use super::weights::{Scope, Weights};
 
 /// T5's encoder.
@@ -188,29 +188,6 @@ impl Buckets {
         let share = (distance as f32 / exact as f32).ln() / range;
         let grown = (share * (half - exact) as f32) as usize;
         (ahead + (exact + grown).min(half - 1)) as u32
-    }
-}
-
-/// Scaling by the root of the mean square, in f32, without mean or bias.
-#[derive(Debug)]
-struct RmsNorm {
-    weight: Tensor,
-    eps: f64,
-}
-
-impl RmsNorm {
-    fn load(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
-        Ok(Self { weight: scope.tensor("weight", &[width])?, eps })
-    }
-}
-
-impl Module for RmsNorm {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = x.to_dtype(DType::F32)?;
-        let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
-        x.broadcast_div(&(mean_square + self.eps)?.sqrt()?)?
-            .to_dtype(self.weight.dtype())?
-            .broadcast_mul(&self.weight)
     }
 }
 
