@@ -5,17 +5,20 @@ use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
 
+use super::chat_args::ChatArgs;
 use super::endpoint_args::EndpointArgs;
 use super::local_judge_args::LocalJudgeArgs;
 use crate::judge::Judge;
 use crate::judge::catalog::{self, JudgeKind};
+use crate::judge::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
 use crate::judge::scripted::{Rule, ScriptedJudge};
+use crate::models::device::describe_device;
 
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeOptions {
-    /// The judge: `scripted` or `endpoint`
+    /// The judge: `scripted`, `endpoint` or `qwen3-vl`
     #[arg(long, value_name = "JUDGE")]
     pub judge: Option<String>,
     /// Name that the answers are filed under [default: the judge's]
@@ -34,6 +37,9 @@ pub struct JudgeOptions {
     #[arg(long, value_name = "FILE")]
     pub judge_answers: Option<PathBuf>,
 
+    /// The judges that are asked in words.
+    #[command(flatten)]
+    pub chat: ChatArgs,
     /// The judge behind a server.
     #[command(flatten)]
     pub endpoint: EndpointArgs,
@@ -75,7 +81,13 @@ impl JudgeOptions {
         Ok(match row.kind {
             JudgeKind::Scripted => (Box::new(self.scripted()?), "none".to_owned()),
             JudgeKind::Endpoint => {
-                (Box::new(self.endpoint.judge(self.judge_seed)?), "remote".to_owned())
+                let judge = self.endpoint.judge(&self.chat, self.judge_seed)?;
+                (Box::new(judge), "remote".to_owned())
+            }
+            JudgeKind::Qwen3Vl => {
+                let judge = self.qwen3_vl(row.name)?;
+                let device = describe_device(judge.device());
+                (Box::new(judge), device)
             }
         })
     }
@@ -84,10 +96,12 @@ impl JudgeOptions {
     fn flags_of_some_judges(&self) -> Vec<(&'static [JudgeKind], &'static str, bool)> {
         const SCRIPTED: &[JudgeKind] = &[JudgeKind::Scripted];
         const ENDPOINT: &[JudgeKind] = &[JudgeKind::Endpoint];
+        const CHAT: &[JudgeKind] = &[JudgeKind::Endpoint, JudgeKind::Qwen3Vl];
         let mut flags = vec![
             (SCRIPTED, "--judge-rule", self.judge_rule.is_some()),
             (SCRIPTED, "--judge-answers", self.judge_answers.is_some()),
         ];
+        flags.extend(self.chat.given().map(|(flag, given)| (CHAT, flag, given)));
         flags.extend(self.endpoint.given().map(|(flag, given)| (ENDPOINT, flag, given)));
         flags.extend(self.local.given().map(|(flag, given)| (catalog::LOCAL, flag, given)));
         flags
@@ -101,6 +115,23 @@ impl JudgeOptions {
             (None, Some(path)) => Ok(ScriptedJudge::from_file(path)?),
             _ => bail!("the judge `scripted` needs either --judge-rule or --judge-answers"),
         }
+    }
+
+    fn qwen3_vl(&self, name: &str) -> anyhow::Result<Qwen3VlJudge> {
+        let weights = self.local.weights(name, "the folder of a Qwen3-VL Instruct checkpoint")?;
+        if self.local.judge_batch.is_some() {
+            bail!(
+                "--judge-batch is not for the judge `{name}`, which looks at one picture at a time;                  leave it out"
+            );
+        }
+        // As the checkpoints are published; f32 arithmetic on the processor either way.
+        let default = Qwen3VlOptions::new(weights.to_path_buf(), self.local.place("bf16")?);
+        Qwen3VlJudge::load(Qwen3VlOptions {
+            prompt: self.chat.judge_prompt.clone().unwrap_or(default.prompt),
+            system_prompt: self.chat.judge_system_prompt.clone(),
+            max_tokens: self.chat.judge_max_tokens.unwrap_or(default.max_tokens),
+            ..default
+        })
     }
 }
 
@@ -146,6 +177,21 @@ mod tests {
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-device", "cpu"],
                 "--judge-device is not for",
             ),
+            (&["--judge", "qwen3-vl"], "needs --judge-weights, the folder of"),
+            (&["--judge", "qwen3-vl", "--judge-weights", "no/such"], "no/such: there is no such"),
+            (
+                &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-batch", "2"],
+                "one picture at a time",
+            ),
+            (
+                &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-dtype", "int8"],
+                "dtype `int8`",
+            ),
+            (
+                &["--judge", "qwen3-vl", "--judge-weights", ".", "--judge-prompt", "Is it?"],
+                "must hold `{question}`",
+            ),
+            (&["--judge", "qwen3-vl", "--judge-weights", "src"], "config.json"),
             (&["--judge", "endpoint"], "needs --judge-url"),
             (&["--judge", "endpoint", "--judge-url", "http://x"], "needs --judge-model"),
             (

@@ -41,7 +41,6 @@ impl LocalJudgeArgs {
     ///
     /// # Errors
     /// None were named.
-    #[expect(dead_code, reason = "for the local judges, whose rows follow")]
     pub fn weights(&self, judge: &str, what: &str) -> anyhow::Result<&Path> {
         let named = self.judge_weights.as_deref();
         named.ok_or_else(|| anyhow!("the judge `{judge}` needs --judge-weights, {what}"))
@@ -51,7 +50,6 @@ impl LocalJudgeArgs {
     ///
     /// # Errors
     /// A name means nothing, or there is no such device.
-    #[expect(dead_code, reason = "for the local judges, whose rows follow")]
     pub fn place(&self, dtype: &str) -> anyhow::Result<Place> {
         let device = self.judge_device.as_deref().unwrap_or("cpu");
         let dtype = self.judge_dtype.as_deref().unwrap_or(dtype);

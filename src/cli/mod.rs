@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::ProgressBar;
 
+mod chat_args;
 mod checkpoint_args;
 mod ella_args;
 mod endpoint_args;

@@ -11,10 +11,12 @@ pub enum JudgeKind {
     Scripted,
     /// A model behind an OpenAI-compatible chat API.
     Endpoint,
+    /// Qwen3-VL, computed here.
+    Qwen3Vl,
 }
 
 /// The judges that compute here, from weights of their own.
-pub const LOCAL: &[JudgeKind] = &[];
+pub const LOCAL: &[JudgeKind] = &[JudgeKind::Qwen3Vl];
 
 /// One judge of the catalog.
 #[derive(Debug)]
@@ -64,6 +66,19 @@ pub const JUDGES: &[JudgeRow] = &[
                     present: Some(key),
                 },
             ]
+        },
+    },
+    JudgeRow {
+        kind: JudgeKind::Qwen3Vl,
+        name: "qwen3-vl",
+        summary: "Qwen3-VL Instruct (2B, 4B, 8B), computed here; one picture is seen once for all questions",
+        needs: || {
+            vec![Need {
+                what:
+                    "--judge-weights FOLDER, a checkpoint as published (Qwen/Qwen3-VL-2B-Instruct)"
+                        .to_owned(),
+                present: None,
+            }]
         },
     },
 ];

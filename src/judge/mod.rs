@@ -6,6 +6,7 @@ pub mod endpoint;
 pub mod judge_run;
 mod ordered_work;
 pub mod pillow_resize;
+pub mod qwen3_vl;
 pub mod reading;
 pub mod scripted;
 mod scripted_file;

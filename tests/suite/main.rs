@@ -27,6 +27,7 @@ mod loopback;
 mod models_sd15;
 mod noise;
 mod pillow_resize;
+mod qwen3_vl;
 mod reference_parity;
 mod schedulers;
 mod scoring;

@@ -7,20 +7,6 @@ use candle_core::{Device, Result, Tensor};
 
 use super::Grid;
 
-/// Rows and columns of the patches, in the order of the patches: square by square of those that become
-/// one token, each from its top left corner.
-pub(super) fn patch_places(grid: Grid, merge: usize) -> Vec<[usize; 2]> {
-    let mut places = Vec::with_capacity(grid.rows * grid.columns);
-    for top in (0..grid.rows).step_by(merge) {
-        for left in (0..grid.columns).step_by(merge) {
-            for row in top..top + merge {
-                places.extend((left..left + merge).map(|column| [row, column]));
-            }
-        }
-    }
-    places
-}
-
 /// Where each token of a text with a picture stands: (time, row, column). Text counts on by one in all
 /// three; a picture's tokens stand at one time, spread over rows and columns.
 #[derive(Debug, Clone, Default)]
@@ -151,7 +137,7 @@ mod tests {
 
     #[test]
     fn patches_stand_square_by_square() {
-        let places = patch_places(Grid { rows: 4, columns: 4 }, 2);
+        let places = Grid { rows: 4, columns: 4 }.places(2);
         assert_eq!(places[..6], [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3]]);
         assert_eq!(places[8], [2, 0]);
         assert_eq!(places.len(), 16);

@@ -7,7 +7,7 @@ use super::super::attention::{Visible, attend};
 use super::super::layers::{Activation, LayerNorm, Linear, LoadResult};
 use super::super::weights::Scope;
 use super::config::VisionSizes;
-use super::positions::{Turns, neighbours, patch_places};
+use super::positions::{Turns, neighbours};
 use super::{Grid, ImageStates};
 
 /// Of every norm here.
@@ -77,7 +77,7 @@ impl Vision {
             )
         }
         let device = self.positions.device();
-        let places = patch_places(grid, merge);
+        let places = grid.places(merge);
         let (numbers, weights) = neighbours(&places, grid, side);
         let numbers = Tensor::from_vec(numbers, 4 * places.len(), device)?;
         let weights = Tensor::from_vec(weights, (places.len(), 4, 1), device)?;
