@@ -3,9 +3,14 @@
 
 /// Listens to a stage that works through images.
 pub trait StageObserver: Sync {
-    /// The stage begins: images in all, and how many of them an earlier sitting has done.
+    /// The work on images begins: images in all, and how many of them an earlier sitting has done.
     fn started(&self, total: u64, already_done: u64) {
         let _ = (total, already_done);
+    }
+
+    /// Before the first image: `done` of `total` prompts are encoded ahead.
+    fn prompt_prepared(&self, done: u64, total: u64) {
+        let _ = (done, total);
     }
 
     /// One image is done and recorded.

@@ -1,14 +1,15 @@
 //! In: the verdicts of a run. Out: the share of yes per category, at both levels.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::category::l1_of;
-use crate::score::{ImageVerdicts, Protocol, RunScore, Verdict};
+use crate::score::{RunScore, Verdict};
+use crate::statistics::{Interval, ItemRatio};
 
 use super::estimate::Estimate;
+use super::shares::{CategoryShares, Shares};
 
 /// The broad categories in the order of the reference's table.
 pub const L1_ORDER: [&str; 5] = ["global", "entity", "attribute", "relation", "other"];
@@ -33,64 +34,28 @@ pub struct CategoryFigure {
     pub conditional: Option<Estimate>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    k: u64,
-    n: u64,
-    items: u64,
-    /// 1 + index of the item counted last.
-    last_item: usize,
-}
-
-impl Tally {
-    fn add(&mut self, item: usize, is_yes: bool) {
-        self.k += u64::from(is_yes);
-        self.n += 1;
-        if self.last_item != item + 1 {
-            self.last_item = item + 1;
-            self.items += 1;
-        }
-    }
-
-    fn estimate(self) -> Option<Estimate> {
-        Estimate::of_counts(self.k, self.n, self.items)
-    }
-}
-
-type Tallies<'a> = BTreeMap<&'a str, [Tally; 2]>;
-
-/// The figures per L1 and per L2 category, in table order: the five L1 names of the reference first,
-/// others after them, L2 names alphabetically within their L1.
-///
-/// `reference` counts the last image of scored items, before the rule. `corrected` counts every
-/// image, before and after the rule.
-pub fn category_figures(score: &RunScore<'_>) -> (Vec<CategoryFigure>, Vec<CategoryFigure>) {
-    let (mut l1, mut l2) = (Tallies::new(), Tallies::new());
-    for (index, scored) in score.items.iter().enumerate() {
-        let images: &[ImageVerdicts] = match (score.protocol, &scored.outcome.score) {
-            (Protocol::Corrected, _) => &scored.outcome.images,
-            (Protocol::Reference, Ok(_)) => {
-                let images = &scored.outcome.images;
-                &images[images.len().saturating_sub(1)..]
-            }
-            (Protocol::Reference, Err(_)) => &[],
+/// The figures per L1 and per L2 category, in table order, with the intervals of `intervals`, one for
+/// each of [`Shares::all`]; without intervals where that is empty.
+pub fn category_figures(
+    shares: &Shares,
+    intervals: &[Option<Interval>],
+) -> (Vec<CategoryFigure>, Vec<CategoryFigure>) {
+    // The first is the benchmark score's.
+    let mut intervals = intervals.iter().skip(1).copied();
+    let mut figures = |shares: &[CategoryShares]| -> Vec<CategoryFigure> {
+        let mut figure = |ratio: &ItemRatio| {
+            let interval = intervals.next().flatten();
+            Estimate::of_ratio(ratio, interval)
         };
-        let questions = scored.item.graph.questions();
-        for image in images {
-            for (position, question) in questions.iter().enumerate() {
-                let category = &question.category;
-                for (stage, verdict) in
-                    [image.raw[position], image.ruled[position]].iter().enumerate()
-                {
-                    if let Some(is_yes) = verdict.counted() {
-                        l1.entry(category.l1()).or_default()[stage].add(index, is_yes);
-                        l2.entry(category.l2()).or_default()[stage].add(index, is_yes);
-                    }
-                }
-            }
-        }
-    }
-    (in_table_order(l1, score.protocol), in_table_order(l2, score.protocol))
+        let categories = shares.iter().map(|category| CategoryFigure {
+            name: category.name.clone(),
+            raw: figure(&category.raw),
+            conditional: figure(&category.conditional),
+        });
+        categories.collect()
+    };
+    let l1 = figures(&shares.l1);
+    (l1, figures(&shares.l2))
 }
 
 /// Yes and counted questions after the rule, over the images that the protocol scores.
@@ -107,19 +72,6 @@ pub fn counts_after_rule(score: &RunScore<'_>) -> (u64, u64) {
 pub fn count_raw(score: &RunScore<'_>, verdict: Verdict) -> u64 {
     let images = score.items.iter().flat_map(|item| &item.outcome.images);
     images.flat_map(|image| &image.raw).filter(|&&raw| raw == verdict).count() as u64
-}
-
-fn in_table_order(tallies: Tallies<'_>, protocol: Protocol) -> Vec<CategoryFigure> {
-    let mut figures: Vec<CategoryFigure> = tallies
-        .into_iter()
-        .map(|(name, [raw, conditional])| CategoryFigure {
-            name: name.to_owned(),
-            raw: raw.estimate(),
-            conditional: conditional.estimate().filter(|_| protocol == Protocol::Corrected),
-        })
-        .collect();
-    figures.sort_by(|a, b| table_order(&a.name, &b.name));
-    figures
 }
 
 /// Order of two category names of either level in a table.

@@ -9,11 +9,13 @@ use crate::results::{
     BenchmarkIdentity, FORMAT_VERSION, FormatVersion, ImageRecord, NewestAnswers, Settings,
 };
 use crate::score::{Protocol, RunScore};
-use crate::statistics::numpy_mean;
+use crate::statistics::{Bootstrap, ItemRatio, numpy_mean};
 
 use super::category_figures::{CategoryFigure, category_figures, counts_after_rule};
 use super::coverage::{Coverage, DroppedItem, dropped_items};
 use super::estimate::Estimate;
+use super::image_spread::ScoreSpread;
+use super::shares::Shares;
 
 /// `summary/<judge>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,10 +28,30 @@ pub struct Summary {
     pub judge: JudgeIdentity,
     /// How much of it is there.
     pub coverage: Coverage,
+    /// How the intervals of the figures were made; absent from files of earlier versions.
+    #[serde(default)]
+    pub intervals: Option<IntervalMethod>,
     /// Figures as the reference script computes them in one process.
     pub reference: ProtocolSummary,
     /// Figures over all questions and images, dependencies in topological order.
     pub corrected: ProtocolSummary,
+}
+
+/// How intervals were made: the middle share of figures over items drawn with replacement.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct IntervalMethod {
+    /// Share of the draws that an interval holds.
+    pub level: f64,
+    /// How often the items were drawn.
+    pub draws: u64,
+    /// Where the random numbers began.
+    pub seed: u64,
+}
+
+impl From<Bootstrap> for IntervalMethod {
+    fn from(Bootstrap { draws, seed, level }: Bootstrap) -> Self {
+        Self { level, draws: draws as u64, seed }
+    }
 }
 
 /// What was scored.
@@ -67,6 +89,10 @@ pub struct ProtocolSummary {
     pub gap: Option<String>,
     /// Items with a score.
     pub items_scored: u64,
+    /// Where the score's error bar comes from; absent below two items, and from files of earlier
+    /// versions.
+    #[serde(default)]
+    pub spread: Option<ScoreSpread>,
     /// Items without, in scoring order.
     pub dropped: Vec<DroppedItem>,
     /// Broad categories, in table order.
@@ -106,9 +132,11 @@ impl Summary {
             input.answers,
             input.corrected,
         );
-        let of = |score| ProtocolSummary::new(score, &coverage, input.allow_incomplete);
+        let bootstrap = Bootstrap::default();
+        let of = |score| ProtocolSummary::new(score, &coverage, input.allow_incomplete, bootstrap);
         Self {
             format_version: FORMAT_VERSION,
+            intervals: Some(bootstrap.into()),
             reference: of(input.reference),
             corrected: of(input.corrected),
             run: input.run,
@@ -127,20 +155,33 @@ impl Summary {
 }
 
 impl ProtocolSummary {
-    fn new(score: &RunScore<'_>, coverage: &Coverage, allow_incomplete: bool) -> Self {
+    fn new(
+        score: &RunScore<'_>,
+        coverage: &Coverage,
+        allow_incomplete: bool,
+        bootstrap: Bootstrap,
+    ) -> Self {
         let dropped = dropped_items(score);
         let gap = coverage.gap(score.protocol, &dropped);
-        let (l1, l2) = category_figures(score);
+        let shares = Shares::of(score);
+        let ratios: Vec<&ItemRatio> = shares.all().collect();
+        let intervals = bootstrap.intervals(&ratios);
+        let (l1, l2) = category_figures(&shares, &intervals);
+        let with_error = |estimate: Estimate| {
+            estimate.with_error(&shares.overall, intervals.first().copied().flatten())
+        };
         let items_scored = (score.items.len() - dropped.len()) as u64;
         let overall = benchmark_score(score).filter(|_| gap.is_none() || allow_incomplete);
-        Self { overall, gap, items_scored, dropped, l1, l2 }
+        let overall = overall.map(with_error);
+        let spread = ScoreSpread::of(score);
+        Self { overall, gap, items_scored, spread, dropped, l1, l2 }
     }
 }
 
-/// The benchmark score: `numpy.mean(item scores) * 100`, to the last bit.
+/// The benchmark score: `numpy.mean(item scores) * 100`, to the last bit; without an error bar.
 pub fn benchmark_score(score: &RunScore<'_>) -> Option<Estimate> {
     let scores = score.item_scores();
     let (k, n) = counts_after_rule(score);
     let mean = numpy_mean(&scores)? * 100.0;
-    Some(Estimate { mean, k, n, items: scores.len() as u64 })
+    Some(Estimate { mean, ..Estimate::of_counts(k, n, scores.len() as u64)? })
 }

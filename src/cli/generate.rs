@@ -201,8 +201,10 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         options.sampling.resolve(model, options.file_settings.clone())?;
     let parts = options.checkpoint.parts(checkpoint);
     settings.record.extend(checkpoint_args::record(&parts));
-    if let Some(name) = &options.name {
-        settings.record.insert("name".to_owned(), name.as_str().into());
+    // The pipelines record what they run; a name of its own stands beside that.
+    let name = options.name.as_deref().or(shipped.then_some(model.name));
+    if let Some(name) = name {
+        settings.record.insert("name".to_owned(), name.into());
     }
     let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
     let weights = assembled.as_ref().map_or(checkpoint, |folder| folder.path());

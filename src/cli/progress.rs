@@ -43,6 +43,17 @@ impl StageObserver for StageProgress {
         self.bar.reset_elapsed();
     }
 
+    fn prompt_prepared(&self, done: u64, total: u64) {
+        if self.bar.length() != Some(total) {
+            let template = "encoding prompts {wide_bar} {pos}/{len}, {per_sec}, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                self.bar.set_style(style);
+            }
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(done);
+    }
+
     fn image_done(&self, _: &str, _: u32) {
         self.bar.inc(1);
     }

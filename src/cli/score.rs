@@ -184,7 +184,9 @@ fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> anyhow
 fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIdentity {
     let manifest = run.manifest();
     let generation = manifest.generation.as_ref().map(|entry| entry.settings.clone());
-    let model = generation.as_ref().and_then(|settings| settings.get("model")?.as_str());
+    let model = generation
+        .as_ref()
+        .and_then(|settings| settings.get("name").or(settings.get("model"))?.as_str());
     RunIdentity {
         model: model.map(str::to_owned),
         benchmark: crate::results::BenchmarkIdentity {

@@ -1,19 +1,17 @@
 //! In: a timestep. Out: what the network is told about the prompt there. How texts become tensors is
 //! left to the pipelines.
 
-use candle_core::Tensor;
-
-use crate::models::AddedCondition;
+use crate::models::{AddedCondition, TextContext};
 
 /// What the denoiser attends to at one timestep. One prompt serves all images of a call, so the
 /// batch dimension is 1.
 #[derive(Debug, Clone)]
 pub struct TextCondition {
     /// The prompt: `[1, tokens, width]`.
-    pub conditional: Tensor,
+    pub conditional: TextContext,
     /// The negative prompt: `[1, tokens, width]`, where its number of tokens may differ; `None` where
     /// guidance is off.
-    pub unconditional: Option<Tensor>,
+    pub unconditional: Option<TextContext>,
 }
 
 /// Gives the condition of each timestep: the same one throughout for CLIP, another at each step for

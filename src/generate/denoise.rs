@@ -6,10 +6,11 @@ use candle_core::{DType, Tensor};
 use super::conditioning::{AddedConditions, Conditioning, TextCondition};
 use super::noise::ImageNoise;
 use super::schedulers::Scheduler;
-use crate::models::AddedCondition;
+use crate::models::{AddedCondition, TextContext};
 
 /// A network that predicts the noise (or velocity) in latents `[batch, channels, height, width]` at a
-/// timestep, attending to a context `[batch, tokens, width]`, and told `added` beside it where it is SDXL's.
+/// timestep, attending to texts `[1, tokens, width]`, each of which serves the same number of images
+/// that follow one another, and told `added` beside them where it is SDXL's.
 pub trait Denoiser {
     /// The prediction, of the latents' shape.
     ///
@@ -19,7 +20,7 @@ pub trait Denoiser {
         &self,
         latents: &Tensor,
         timestep: f64,
-        context: &Tensor,
+        texts: &[&TextContext],
         added: Option<&AddedCondition>,
     ) -> candle_core::Result<Tensor>;
 }
@@ -29,13 +30,15 @@ impl<F: Fn(&Tensor, f64, &Tensor) -> candle_core::Result<Tensor>> Denoiser for F
         &self,
         latents: &Tensor,
         timestep: f64,
-        context: &Tensor,
+        texts: &[&TextContext],
         added: Option<&AddedCondition>,
     ) -> candle_core::Result<Tensor> {
         if added.is_some() {
             candle_core::bail!("this network takes no pooled text and no sizes")
         }
-        self(latents, timestep, context)
+        let images = latents.dim(0)? / texts.len().max(1);
+        let rows = texts.iter().map(|text| repeat(text.states(), images));
+        self(latents, timestep, &Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
     }
 }
 
@@ -73,28 +76,27 @@ fn guided(
     guidance: f64,
 ) -> candle_core::Result<Tensor> {
     let images = latents.dim(0)?;
-    let predict = |latents: &Tensor, context: &Tensor, added: Option<&AddedCondition>| {
-        network.predict(latents, timestep, context, added)?.to_dtype(DType::F32)
+    let predict = |latents: &Tensor, texts: &[&TextContext], added: Option<&AddedCondition>| {
+        network.predict(latents, timestep, texts, added)?.to_dtype(DType::F32)
     };
     let added_conditional = added.map(|added| &added.conditional);
     let added_unconditional = added.and_then(|added| added.unconditional.as_ref());
-    let conditional = repeat(&condition.conditional, images)?;
+    let conditional = &condition.conditional;
     let Some(unconditional) = &condition.unconditional else {
-        return predict(latents, &conditional, added_conditional);
+        return predict(latents, &[conditional], added_conditional);
     };
-    let unconditional = repeat(unconditional, images)?;
-    let (without, with) = if unconditional.dims() == conditional.dims() {
+    let (without, with) = if unconditional.states().dims() == conditional.states().dims() {
         // Both halves in one call, as diffusers orders them.
         let both = predict(
             &Tensor::cat(&[latents, latents], 0)?,
-            &Tensor::cat(&[&unconditional, &conditional], 0)?,
+            &[unconditional, conditional],
             both_halves(added_unconditional, added_conditional, images)?.as_ref(),
         )?;
         (both.narrow(0, 0, images)?, both.narrow(0, images, images)?)
     } else {
         (
-            predict(latents, &unconditional, added_unconditional)?,
-            predict(latents, &conditional, added_conditional)?,
+            predict(latents, &[unconditional], added_unconditional)?,
+            predict(latents, &[conditional], added_conditional)?,
         )
     };
     &without + ((with - &without)? * guidance)?
@@ -138,8 +140,8 @@ mod tests {
 
     const SHAPE: (usize, usize, usize) = (4, 3, 5);
 
-    fn context(tokens: usize, value: f32) -> Tensor {
-        Tensor::full(value, (1, tokens, 2), &Device::Cpu).unwrap()
+    fn context(tokens: usize, value: f32) -> TextContext {
+        TextContext::new(Tensor::full(value, (1, tokens, 2), &Device::Cpu).unwrap())
     }
 
     /// Depends on latents, time and every number of the context.
@@ -205,7 +207,7 @@ mod tests {
             &self,
             latents: &Tensor,
             _: f64,
-            _: &Tensor,
+            _: &[&TextContext],
             added: Option<&AddedCondition>,
         ) -> candle_core::Result<Tensor> {
             let added = added.unwrap();

@@ -15,7 +15,7 @@ use super::denoise::{Denoiser, denoise};
 use super::noise::{ImageNoise, NoiseSource};
 use super::schedulers::SchedulerConfig;
 use super::sd15::Sd15Options;
-use crate::models::{AddedCondition, UNet, VaeDecoder};
+use crate::models::{AddedCondition, TextContext, UNet, VaeDecoder};
 use crate::results::Settings;
 
 /// Largest picture side in pixels: a typing error must not ask for terabytes.
@@ -184,10 +184,10 @@ impl Denoiser for UNet {
         &self,
         latents: &Tensor,
         timestep: f64,
-        context: &Tensor,
+        texts: &[&TextContext],
         added: Option<&AddedCondition>,
     ) -> candle_core::Result<Tensor> {
-        self.forward_with(latents, timestep, context, added)
+        self.forward_contexts(latents, timestep, texts, added)
     }
 }
 

@@ -18,6 +18,7 @@ use super::sd15::Sd15Options;
 use super::{GeneratedImage, ImageGenerator, sd15, sdxl};
 use crate::models::EllaConnector;
 use crate::results::Settings;
+use crate::stage_observer::{Silent, StageObserver};
 
 /// The kind of checkpoint that ELLA reads texts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +177,7 @@ impl Ella {
             encoders: Some(encoders),
             diffusion,
             ahead: BTreeMap::new(),
-            negative: guided.then(|| TimedText::new(negative)),
+            negative: guided.then(|| TimedText::new(negative, !options.low_memory)),
             last_prompt: None,
             connector,
             options,
@@ -191,7 +192,7 @@ impl Ella {
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(Tensor, usize, bool)> {
         let text = match self.last_prompt.take() {
             Some((last, text)) if last == prompt => text,
-            _ => TimedText::new(self.encoded(prompt)?),
+            _ => TimedText::new(self.encoded(prompt)?, !self.options.low_memory),
         };
         let diffusion = self.diffusion.as_ref().context("the UNet is not loaded")?;
         let negative = self.negative.as_ref();
@@ -215,7 +216,7 @@ impl Ella {
 
     fn encoded(&mut self, prompt: &str) -> Result<EncodedText> {
         if self.options.low_memory {
-            self.prepare(&[prompt])?;
+            self.prepare(&[prompt], &Silent)?;
             let ahead = self.ahead.get(prompt).context("the prompt was not encoded")?;
             return ahead.clone().map_err(|reason| anyhow!(reason));
         }
@@ -232,7 +233,7 @@ impl ImageGenerator for Ella {
     /// Where memory is low: encodes the prompts, frees the text encoders, and then loads the rest. An
     /// encoded text takes 4 bytes (2 in half precision) x tokens x the connector's width: 0.4 MB at
     /// 128 tokens of 768, so 0.42 GB for the 1,065 prompts of DPG-Bench; CLIP's states add 0.24 MB.
-    fn prepare(&mut self, prompts: &[&str]) -> Result<()> {
+    fn prepare(&mut self, prompts: &[&str], observer: &dyn StageObserver) -> Result<()> {
         if !self.options.low_memory {
             return Ok(());
         }
@@ -243,12 +244,13 @@ impl ImageGenerator for Ella {
                 Some(encoders) => encoders,
                 None => Encoders::load(files, base, self.options.tokens, dtype, &self.device)?,
             };
-            for prompt in prompts {
+            for (done, prompt) in (1..).zip(prompts) {
                 if !self.ahead.contains_key(*prompt) {
                     let encoded = encoders.encode(prompt, &self.connector);
                     let encoded = encoded.map_err(|error| format!("{error:#}"));
                     self.ahead.insert((*prompt).to_owned(), encoded);
                 }
+                observer.prompt_prepared(done, prompts.len() as u64);
             }
         }
         self.encoders = None;
@@ -300,6 +302,7 @@ mod tests {
 
     use super::*;
     use crate::generate::schedulers::SchedulerClass;
+    use crate::models::TextContext;
 
     fn load(low_memory: bool) -> Ella {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -323,17 +326,28 @@ mod tests {
         picture.flatten_all().unwrap().to_vec1().unwrap()
     }
 
+    #[derive(Default)]
+    struct Heard(std::sync::Mutex<Vec<(u64, u64)>>);
+
+    impl StageObserver for Heard {
+        fn prompt_prepared(&self, done: u64, total: u64) {
+            self.0.lock().unwrap().push((done, total));
+        }
+    }
+
     #[test]
     fn low_memory_never_holds_both_halves() {
         let mut ella = load(true);
         assert!(ella.encoders.is_some() && ella.diffusion.is_none());
-        ella.prepare(&["a cat", "a dog"]).unwrap();
+        let heard = Heard::default();
+        ella.prepare(&["a cat", "a dog"], &heard).unwrap();
+        assert_eq!(*heard.0.lock().unwrap(), [(1, 2), (2, 2)]);
         assert!(ella.encoders.is_none() && ella.diffusion.is_some());
         ella.pictures("a dog", &[1]).unwrap();
         assert!(ella.encoders.is_none() && ella.ahead.len() == 2);
         // A run that is done already needs neither.
         let mut done = load(true);
-        done.prepare(&[]).unwrap();
+        done.prepare(&[], &Silent).unwrap();
         assert!(done.encoders.is_none() && done.diffusion.is_none());
         let usual = load(false);
         assert!(usual.encoders.is_some() && usual.diffusion.is_some());
@@ -352,8 +366,8 @@ mod tests {
         // What is kept is what is used: with other tensors in its place the picture is another one,
         // until the prompt changes.
         let spoil = |text: &TimedText| {
-            for tokens in text.connected.borrow_mut().values_mut() {
-                *tokens = tokens.zeros_like().unwrap();
+            for context in text.connected.borrow_mut().values_mut() {
+                *context = TextContext::new(context.states().zeros_like().unwrap());
             }
         };
         spoil(&ella.last_prompt.as_ref().unwrap().1);
@@ -368,5 +382,30 @@ mod tests {
         let (spoiled, ..) = ella.pictures("a cat", &[1]).unwrap();
         assert_ne!(bits(&first), bits(&spoiled));
         assert_eq!(connected(ella.negative.as_ref().unwrap()), 4);
+    }
+
+    #[test]
+    fn the_unet_keeps_what_it_makes_of_a_text_unless_memory_is_low() {
+        let kept = |ella: &Ella| -> Vec<usize> {
+            [ella.negative.as_ref().unwrap(), &ella.last_prompt.as_ref().unwrap().1]
+                .into_iter()
+                .flat_map(|text| {
+                    let connected = text.connected.borrow();
+                    connected.values().map(TextContext::kept_bytes).collect::<Vec<_>>()
+                })
+                .collect()
+        };
+        let mut usual = load(false);
+        let (together, ..) = usual.pictures("a cat", &[1, 2]).unwrap();
+        let sizes = kept(&usual);
+        assert!(sizes.len() == 8 && sizes.iter().all(|&size| size == sizes[0] && size > 0));
+        let (alone, ..) = usual.pictures("a cat", &[2]).unwrap();
+        let difference = (together.narrow(0, 1, 1).unwrap() - alone).unwrap().abs().unwrap();
+        assert!(difference.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+
+        let mut low = load(true);
+        let (same, ..) = low.pictures("a cat", &[1, 2]).unwrap();
+        assert_eq!(bits(&together), bits(&same));
+        assert_eq!(kept(&low), [0; 8]);
     }
 }

@@ -67,11 +67,11 @@ pub fn generate_run(
         already_done: present.len() as u64,
         ..Default::default()
     };
-    observer.started(summary.images, summary.already_done);
     let lacking =
         |item: &&&Item| (0..images).any(|image| !present.contains(&(item.id.clone(), image)));
     let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
-    generator.prepare(&prompts).context("the prompts cannot be prepared")?;
+    generator.prepare(&prompts, observer).context("the prompts cannot be prepared")?;
+    observer.started(summary.images, summary.already_done);
     let mut stage = Stage { run, ledger, present, settings, plan, observer };
     for item in items {
         for first in (0..images).step_by(plan.batch.max(1) as usize) {

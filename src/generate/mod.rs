@@ -34,6 +34,7 @@ pub mod t5_tokenizer;
 use image::RgbImage;
 
 use crate::results::Settings;
+use crate::stage_observer::StageObserver;
 
 /// One generated picture with what the record of it needs.
 #[derive(Debug, Clone)]
@@ -55,13 +56,13 @@ pub trait ImageGenerator {
     fn settings(&self) -> Settings;
 
     /// Told once before a run, with every prompt that lacks an image, in order: a chance to encode
-    /// texts ahead. It changes no pixel.
+    /// texts ahead, each of which `observer` hears of. It changes no pixel.
     ///
     /// # Errors
     /// A network could not be loaded, which stops the run. A prompt that cannot be encoded is no
     /// error here but one of [`Self::generate`].
-    fn prepare(&mut self, prompts: &[&str]) -> anyhow::Result<()> {
-        let _ = prompts;
+    fn prepare(&mut self, prompts: &[&str], observer: &dyn StageObserver) -> anyhow::Result<()> {
+        let _ = (prompts, observer);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::diffusion::{Diffusion, images};
 use super::noise::NoiseSource;
 use super::schedulers::{SchedulerClass, SchedulerOverrides};
 use super::{GeneratedImage, ImageGenerator};
-use crate::models::ClipText;
+use crate::models::{ClipText, TextContext};
 use crate::results::Settings;
 
 /// How pictures are made, by this pipeline and by those that share its settings; the defaults are those
@@ -69,9 +69,9 @@ pub struct Sd15 {
     negative_prompt: String,
     configuration_sha256: String,
     /// The negative prompt, encoded; `None` where guidance is off.
-    unconditional: Option<Tensor>,
+    unconditional: Option<TextContext>,
     /// The last prompt: the images of an item follow one another.
-    last_prompt: Option<(String, EncodedPrompt, Tensor)>,
+    last_prompt: Option<(String, EncodedPrompt, TextContext)>,
 }
 
 impl Sd15 {
@@ -93,7 +93,7 @@ impl Sd15 {
         diffusion.check_context(negative.dim(2)?, "text encoder", folder)?;
         Ok(Self {
             clip,
-            unconditional: diffusion.is_guided().then_some(negative),
+            unconditional: diffusion.is_guided().then(|| TextContext::new(negative)),
             diffusion,
             configuration_sha256: configuration_sha256(folder)?,
             last_prompt: None,
@@ -109,7 +109,10 @@ impl Sd15 {
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(EncodedPrompt, Tensor)> {
         let (encoded, conditional) = match self.last_prompt.take() {
             Some((last, encoded, hidden)) if last == prompt => (encoded, hidden),
-            _ => self.clip.encode(prompt)?,
+            _ => {
+                let (encoded, hidden) = self.clip.encode(prompt)?;
+                (encoded, TextContext::new(hidden))
+            }
         };
         self.last_prompt = Some((prompt.to_owned(), encoded.clone(), conditional.clone()));
         let conditioning = FixedConditioning(TextCondition {

@@ -17,14 +17,14 @@ use super::conditioning::{AddedConditions, FixedConditioning, TextCondition, Wit
 use super::diffusion::{Diffusion, images};
 use super::sd15::Sd15Options;
 use super::{GeneratedImage, ImageGenerator};
-use crate::models::{AddedCondition, ClipText, ClipTextWithProjection, VaeDecoder};
+use crate::models::{AddedCondition, ClipText, ClipTextWithProjection, TextContext, VaeDecoder};
 use crate::results::Settings;
 
 /// A text as the UNet takes it.
 #[derive(Debug, Clone)]
 pub(super) struct SdxlText {
     /// Penultimate hidden states of both encoders, side by side: [1, tokens, width].
-    pub(super) hidden: Tensor,
+    pub(super) hidden: TextContext,
     /// Pooled output of the second encoder: [1, width].
     pub(super) pooled: Tensor,
 }
@@ -75,7 +75,7 @@ impl Sdxl {
 
     /// Refuses text encoders and a UNet of different models.
     fn check_widths(&self, text: &SdxlText) -> Result<()> {
-        let (hidden, pooled) = (text.hidden.dim(2)?, text.pooled.dim(1)?);
+        let (hidden, pooled) = (text.hidden.states().dim(2)?, text.pooled.dim(1)?);
         let needed = self.diffusion.context_width();
         let needed_pooled = self.diffusion.pooled_width().context(
             "unet/config.json: no `addition_embed_type`, or too small a \
@@ -188,7 +188,7 @@ impl SdxlPrompts {
             truncated: first.truncated || second.truncated,
             ids: first.ids,
         };
-        let hidden = Tensor::cat(&[&hidden, &states.penultimate], 2)?;
+        let hidden = TextContext::new(Tensor::cat(&[&hidden, &states.penultimate], 2)?);
         Ok((encoded, SdxlText { hidden, pooled }))
     }
 
@@ -198,7 +198,8 @@ impl SdxlPrompts {
         if text.is_some() {
             return Ok(encoded);
         }
-        Ok(SdxlText { hidden: encoded.hidden.zeros_like()?, pooled: encoded.pooled.zeros_like()? })
+        let hidden = TextContext::new(encoded.hidden.states().zeros_like()?);
+        Ok(SdxlText { hidden, pooled: encoded.pooled.zeros_like()? })
     }
 
     /// Digests of the weights, by part.

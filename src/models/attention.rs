@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::ops;
+use super::ops::attention::{Scores, attention};
 
 /// Scores held at once for one batch entry, all heads together: 64 MiB of f32. It does not depend on
 /// the batch, so that the batch does not change how an image's rows are split.
@@ -29,9 +30,34 @@ pub(crate) fn attend(
     visible: Visible,
 ) -> Result<Tensor> {
     if ops::apply(&[query, key, value]) {
-        return ops::attention::attention(query, key, value, heads, visible == Visible::UpToOwn);
+        let scores = Scores { causal: visible == Visible::UpToOwn, ..Scores::default() };
+        return attention(query, key, value, heads, scores);
     }
     attend_in_chunks(query, key, value, heads, visible, SCORES_AT_ONCE)
+}
+
+/// `softmax(q k^T + bias) v`, without a factor; the tensors as in [`attend`], and `bias` [b, heads, n,
+/// m] in f32, or anything that broadcasts to it. Minus infinity hides a key; a query must see one.
+pub(crate) fn attend_with_bias(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    heads: usize,
+    bias: &Tensor,
+) -> Result<Tensor> {
+    if ops::apply(&[query, key, value, bias]) {
+        let scores = Scores { scale: Some(1.0), bias: Some(bias), ..Scores::default() };
+        return attention(query, key, value, heads, scores);
+    }
+    let (batch, queries, _) = query.dims3()?;
+    let keys = key.dim(1)?;
+    let scores = split_heads(query, heads)?
+        .matmul(&split_heads(key, heads)?.transpose(1, 2)?.contiguous()?)?
+        .reshape((batch, heads, queries, keys))?
+        .broadcast_add(bias)?
+        .reshape((batch * heads, queries, keys))?;
+    let mixed = softmax_last_dim(&scores)?.matmul(&split_heads(value, heads)?)?;
+    join_heads(&mixed, heads)?.to_dtype(query.dtype())
 }
 
 fn attend_in_chunks(

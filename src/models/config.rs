@@ -19,7 +19,11 @@ pub(crate) struct Config {
 impl Config {
     /// Reads `config.json` of `folder`.
     pub(crate) fn read(folder: &Path) -> Result<Self, ModelError> {
-        let path = folder.join("config.json");
+        Self::read_file(folder.join("config.json"))
+    }
+
+    /// Reads a JSON file of another name.
+    pub(crate) fn read_file(path: PathBuf) -> Result<Self, ModelError> {
         let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
         let values = serde_json::from_slice(&text)
             .map_err(|error| ModelError::broken(&path, format!("is not a JSON object: {error}")))?;
@@ -37,6 +41,11 @@ impl Config {
             })),
             Some(_) => Err(self.unsupported(key, "an object is needed")),
         }
+    }
+
+    /// Of values that came from `path` in another format.
+    pub(crate) fn of(path: PathBuf, values: Map<String, Value>) -> Self {
+        Self { path, place: String::new(), values }
     }
 
     /// A value that is there and not null.
@@ -73,13 +82,26 @@ impl Config {
 
     /// A whole number of at least one.
     pub(crate) fn count(&self, key: &str, absent: Option<usize>) -> Result<usize, ModelError> {
+        self.count_from(1, key, absent)
+    }
+
+    /// A whole number of at least `least`.
+    pub(crate) fn count_from(
+        &self,
+        least: u64,
+        key: &str,
+        absent: Option<usize>,
+    ) -> Result<usize, ModelError> {
         match (self.get(key), absent) {
             (None, Some(value)) => Ok(value),
             (value, _) => value
                 .and_then(Value::as_u64)
-                .filter(|number| (1..=1 << 24).contains(number))
+                .filter(|number| (least..=1 << 24).contains(number))
                 .map(|number| number as usize)
-                .ok_or_else(|| self.unsupported(key, "a whole number of at least 1 is needed")),
+                .ok_or_else(|| {
+                    let hint = format!("a whole number of at least {least} is needed");
+                    self.unsupported(key, &hint)
+                }),
         }
     }
 

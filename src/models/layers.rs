@@ -36,8 +36,7 @@ impl Linear {
         input: usize,
         output: usize,
     ) -> LoadResult<Self> {
-        let weight = scope.tensor("weight", &[output, input])?;
-        Ok(Self { inner: candle_nn::Linear::new(weight, None) })
+        Ok(Self::without_bias(scope.tensor("weight", &[output, input])?))
     }
 
     /// `weight` [out, in] and `bias` [out] that are at hand already.
@@ -45,8 +44,8 @@ impl Linear {
         Self { inner: candle_nn::Linear::new(weight, Some(bias)) }
     }
 
-    /// `weight` [out, in] alone, at hand already.
-    pub(crate) fn new_without_bias(weight: Tensor) -> Self {
+    /// `weight` [out, in] that is at hand already, alone.
+    pub(crate) fn without_bias(weight: Tensor) -> Self {
         Self { inner: candle_nn::Linear::new(weight, None) }
     }
 
@@ -214,31 +213,6 @@ pub(crate) fn standardised(x: &Tensor, eps: f64) -> Result<Tensor> {
     centred.broadcast_div(&(variance + eps)?.sqrt()?)
 }
 
-/// Scaling by the root of the mean square, in f32, without mean or bias.
-#[derive(Debug)]
-pub(crate) struct RmsNorm {
-    weight: Tensor,
-    eps: f64,
-}
-
-impl RmsNorm {
-    /// `weight` [width].
-    pub(crate) fn load(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
-        Ok(Self { weight: scope.tensor("weight", &[width])?, eps })
-    }
-}
-
-impl Module for RmsNorm {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let exact = x.to_dtype(DType::F32)?;
-        let mean_square = exact.sqr()?.mean_keepdim(D::Minus1)?;
-        exact
-            .broadcast_div(&(mean_square + self.eps)?.sqrt()?)?
-            .to_dtype(x.dtype())?
-            .broadcast_mul(&self.weight.to_dtype(x.dtype())?)
-    }
-}
-
 /// Normalisation over groups of channels of [b, c, ...], accumulating in f32.
 #[derive(Debug)]
 pub(crate) struct GroupNorm {
@@ -287,6 +261,36 @@ impl Module for GroupNorm {
             return self.fast(x, Then::Plain);
         }
         self.inner.forward(&x.contiguous()?)
+    }
+}
+
+/// Scaling by the root of the mean square, in f32, without mean or bias.
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// `weight` [width].
+    pub(crate) fn load(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
+        Ok(Self { weight: scope.tensor("weight", &[width])?, eps })
+    }
+}
+
+impl Module for RmsNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        // The number format is that of `x`, whatever the weights are stored in.
+        let weight = self.weight.to_dtype(x.dtype())?;
+        if ops::apply(&[x]) {
+            return layer_norm::rms_norm(x, &weight, self.eps);
+        }
+        let exact = x.to_dtype(DType::F32)?;
+        let mean_square = exact.sqr()?.mean_keepdim(D::Minus1)?;
+        exact
+            .broadcast_div(&(mean_square + self.eps)?.sqrt()?)?
+            .to_dtype(x.dtype())?
+            .broadcast_mul(&weight)
     }
 }
 

@@ -36,15 +36,15 @@ pub enum ModelError {
         reason: String,
     },
     /// A tensor that the network needs and the checkpoint lacks.
-    #[error("{path}: tensor `{tensor}` is missing; is this the right component for its config.json?", path = path.display())]
+    #[error("{path}: tensor `{tensor}` is missing; is this the right component for its configuration?", path = path.display())]
     MissingTensor {
         /// The file.
         path: PathBuf,
         /// The tensor's full name.
         tensor: String,
     },
-    /// A tensor of another shape than config.json implies.
-    #[error("{path}: tensor `{tensor}` has shape {found:?} where config.json implies {expected:?}", path = path.display())]
+    /// A tensor of another shape than the configuration implies.
+    #[error("{path}: tensor `{tensor}` has shape {found:?} where the configuration implies {expected:?}", path = path.display())]
     WrongShape {
         /// The file.
         path: PathBuf,

@@ -1,5 +1,5 @@
-//! In: one safetensors file. Out: its header, its digest, and its tensors one by one. Which file holds
-//! what is left to `weights`.
+//! In: one safetensors file, or the places of tensors in a PyTorch checkpoint. Out: its digest, and its
+//! tensors one by one. Which file holds what is left to `weights`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,52 +8,55 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
-use sha2::{Digest, Sha256};
 
 use super::ModelError;
+use super::file_digest::sha256_of_file;
+use super::pickle_file::{self, Place, Unwrapping};
 
 /// Headers of real checkpoints stay far below; a larger claim means that this is no header.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// One file with its parsed header.
+/// One file, with the places of its tensors.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) path: PathBuf,
-    pub(super) metadata: Metadata,
+    pub(super) tensors: BTreeMap<String, Place>,
+    /// Where the places are counted from.
     data_start: u64,
-    pub(super) sha256: String,
 }
 
 impl Shard {
-    /// Reads the header, and takes the digest of the file.
+    /// Reads the header.
     pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
-        let unreadable = |source| ModelError::unreadable(path, source);
-        let OpenFile { mut file, size, header, metadata } = OpenFile::open(path)?;
+        let OpenFile { header, metadata, .. } = OpenFile::open(path)?;
+        let place = |info: &TensorInfo| Place { info: info.clone(), strides: None };
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, place(info)));
         let data_start = 8 + header.len() as u64;
-        let mut digest = Sha256::new();
-        digest.update(size);
-        digest.update(&header);
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(unreadable)? {
-                0 => break,
-                count => digest.update(&buffer[..count]),
-            }
-        }
-        Ok(Self { path: path.to_path_buf(), metadata, data_start, sha256: hex(digest) })
+        Ok(Self { path: path.to_path_buf(), tensors: tensors.collect(), data_start })
+    }
+
+    /// Looks up the tensors of a PyTorch checkpoint.
+    pub(super) fn open_pickle(path: &Path, unwrapping: Unwrapping) -> Result<Self, ModelError> {
+        let tensors = pickle_file::tensors(path, unwrapping)?;
+        Ok(Self { path: path.to_path_buf(), tensors, data_start: 0 })
+    }
+
+    /// SHA-256 of the whole file, in hex.
+    pub(super) fn digest(&self) -> Result<String, ModelError> {
+        sha256_of_file(&self.path)
     }
 
     /// A tensor of the file as it is stored; `name` is the one by which errors call it.
     pub(super) fn tensor(
         &self,
         name: &str,
-        info: &TensorInfo,
+        place: &Place,
         expected: &[usize],
     ) -> Result<Tensor, ModelError> {
-        if info.shape != expected {
-            return Err(self.wrong_shape(name, expected, &info.shape));
+        if place.info.shape != expected {
+            return Err(self.wrong_shape(name, expected, &place.info.shape));
         }
-        let stored = match info.dtype {
+        let stored = match place.info.dtype {
             safetensors::Dtype::F16 => DType::F16,
             safetensors::Dtype::BF16 => DType::BF16,
             safetensors::Dtype::F32 => DType::F32,
@@ -63,7 +66,7 @@ impl Shard {
                 return Err(ModelError::broken(&self.path, reason));
             }
         };
-        let bytes = self.read(info)?;
+        let bytes = self.read(place)?;
         Tensor::from_raw_buffer(&bytes, stored, expected, &Device::Cpu)
             .map_err(|source| self.refused(name, source))
     }
@@ -86,21 +89,42 @@ impl Shard {
         ModelError::Tensor { path: self.path.clone(), tensor: name.into(), source: source.into() }
     }
 
-    fn read(&self, info: &TensorInfo) -> Result<Vec<u8>, ModelError> {
+    /// The bytes of a tensor, its last dimension fastest.
+    pub(super) fn read(&self, place: &Place) -> Result<Vec<u8>, ModelError> {
         let unreadable = |source| ModelError::unreadable(&self.path, source);
-        let (start, end) = info.data_offsets;
+        let (start, end) = place.info.data_offsets;
         let mut bytes = vec![0; end - start];
         let mut file = File::open(&self.path).map_err(unreadable)?;
         file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(unreadable)?;
         file.read_exact(&mut bytes).map_err(unreadable)?;
-        Ok(bytes)
+        Ok(match &place.strides {
+            None => bytes,
+            Some(strides) => in_order(&bytes, &place.info.shape, strides, place.width()),
+        })
     }
+}
+
+/// The elements of a view, each `width` bytes, in the order of its shape.
+fn in_order(bytes: &[u8], shape: &[usize], strides: &[usize], width: usize) -> Vec<u8> {
+    let count: usize = shape.iter().product();
+    let mut out = Vec::with_capacity(count * width);
+    let mut index = vec![0; shape.len()];
+    for _ in 0..count {
+        let element: usize = index.iter().zip(strides).map(|(at, step)| at * step).sum();
+        out.extend_from_slice(&bytes[element * width..][..width]);
+        for (at, &size) in index.iter_mut().zip(shape).rev() {
+            *at += 1;
+            if *at < size {
+                break;
+            }
+            *at = 0;
+        }
+    }
+    out
 }
 
 /// A safetensors file, read up to its data.
 struct OpenFile {
-    file: File,
-    size: [u8; 8],
     header: Vec<u8>,
     metadata: Metadata,
 }
@@ -141,7 +165,7 @@ impl OpenFile {
             let reason = format!("{state}: {length} bytes where its header implies {expected}");
             return Err(broken(format!("{reason}; download it again")));
         }
-        Ok(Self { file, size, header, metadata })
+        Ok(Self { header, metadata })
     }
 }
 
@@ -164,8 +188,4 @@ pub struct FileContents {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// The header's `__metadata__`.
     pub notes: BTreeMap<String, String>,
-}
-
-pub(super) fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

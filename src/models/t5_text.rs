@@ -4,9 +4,8 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
-use candle_nn::ops::softmax_last_dim;
 
-use super::attention::{join_heads, split_heads};
+use super::attention::attend_with_bias;
 use super::config::Config;
 use super::layers::{Activation, Linear, LoadResult, RmsNorm, embed};
 use super::weights::{Scope, Weights};
@@ -240,18 +239,11 @@ impl Block {
 
     /// Scores are not divided by the root of the head size: T5's weights hold that factor.
     fn attend(&self, x: &Tensor, bias: &Tensor, heads: usize) -> Result<Tensor> {
-        let (batch, length, _) = x.dims3()?;
         let normed = self.attention_norm.forward(x)?;
-        let query = split_heads(&self.query.forward(&normed)?, heads)?;
-        let key = split_heads(&self.key.forward(&normed)?, heads)?;
-        let value = split_heads(&self.value.forward(&normed)?, heads)?;
-        let scores = query
-            .matmul(&key.transpose(1, 2)?.contiguous()?)?
-            .reshape((batch, heads, length, length))?
-            .broadcast_add(bias)?
-            .reshape((batch * heads, length, length))?;
-        let mixed = softmax_last_dim(&scores)?.matmul(&value)?;
-        self.out.forward(&join_heads(&mixed, heads)?.to_dtype(x.dtype())?)
+        let query = self.query.forward(&normed)?;
+        let key = self.key.forward(&normed)?;
+        let value = self.value.forward(&normed)?;
+        self.out.forward(&attend_with_bias(&query, &key, &value, heads, bias)?)
     }
 }
 

@@ -4,16 +4,20 @@
 
 mod added;
 mod blocks;
+mod text_context;
 pub(crate) mod timestep;
 mod transformer;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
 pub use self::added::AddedCondition;
 use self::added::{TextTimeEmbedding, TextTimeSize};
 use self::blocks::{Common, DownBlock, MidBlock, UpBlock, UpChannels};
+pub use self::text_context::TextContext;
+use self::text_context::{AttendedTexts, KeysAndValues};
 use self::timestep::{Sinusoid, TimestepEmbedding};
 use self::transformer::TransformerSize;
 use super::config::Config;
@@ -71,7 +75,12 @@ pub struct UNet {
     context_width: usize,
     dtype: DType,
     sha256: String,
+    /// Tells this network from every other of the process.
+    number: u64,
 }
+
+/// The number of the next network to be loaded.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl UNet {
     /// Loads `unet/`: `config.json` and `diffusion_pytorch_model.safetensors` or a variant of it.
@@ -144,6 +153,7 @@ impl UNet {
             context_width: plan.context,
             dtype,
             sha256: weights.sha256().to_owned(),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -173,18 +183,41 @@ impl UNet {
         context: &Tensor,
         added: Option<&AddedCondition>,
     ) -> Result<Tensor> {
+        self.forward_contexts(latents, timestep, &[&TextContext::new(context.clone())], added)
+    }
+
+    /// As [`UNet::forward_with`], for texts that serve several calls or several images: the rows of
+    /// `contexts` follow one another, all of one length, and each serves the same number of latents
+    /// that follow one another (two texts and b = 6: the first text serves the first three). What
+    /// this network makes of a context is kept with it.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_contexts(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        contexts: &[&TextContext],
+        added: Option<&AddedCondition>,
+    ) -> Result<Tensor> {
         let (batch, channels, _, _) = latents.dims4()?;
-        let (contexts, _, width) = context.dims3()?;
-        if (channels, contexts, width) != (self.in_channels, batch, self.context_width) {
+        let shapes: Vec<&[usize]> =
+            contexts.iter().map(|context| context.states().dims()).collect();
+        let rows: usize = shapes.iter().map(|shape| shape[0]).sum();
+        let fits = |shape: &&[usize]| matches!(*shape, &[_, n, width] if n == shapes[0][1] && width == self.context_width);
+        if channels != self.in_channels
+            || !shapes.iter().all(fits)
+            || rows == 0
+            || !batch.is_multiple_of(rows)
+        {
             candle_core::bail!(
-                "latents {:?} with context {:?}: this UNet takes [b, {}, h, w] with [b, n, {}]",
+                "latents {:?} with context {shapes:?}: this UNet takes [b, {}, h, w] with [b, n, {}]",
                 latents.dims(),
-                context.dims(),
                 self.in_channels,
                 self.context_width
             )
         }
-        let text = context.to_dtype(self.dtype)?.contiguous()?;
+        let mut texts = AttendedTexts::new(contexts, self.number, |states| self.project(states))?;
         let sinusoid = self.sinusoid.of(timestep, latents.device())?;
         let mut time = self.time_embedding.forward(&sinusoid.to_dtype(self.dtype)?)?;
         time = match (&self.add_embedding, added) {
@@ -198,14 +231,26 @@ impl UNet {
         let mut x = self.conv_in.forward(&latents.to_dtype(self.dtype)?)?;
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
-            x = block.forward(&x, &time, &text, &mut skips)?;
+            x = block.forward(&x, &time, &mut texts, &mut skips)?;
         }
-        x = self.mid_block.forward(&x, &time, &text)?;
+        x = self.mid_block.forward(&x, &time, &mut texts)?;
         for block in &self.up_blocks {
-            x = block.forward(&x, &time, &text, &mut skips)?;
+            x = block.forward(&x, &time, &mut texts, &mut skips)?;
         }
         let x = self.conv_norm_out.forward_silu(&x)?;
         self.conv_out.forward(&x)?.to_dtype(latents.dtype())
+    }
+
+    /// What the cross-attention layers make of the text `states`, in the order of the forward pass.
+    fn project(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
+        let states = states.to_dtype(self.dtype)?.contiguous()?;
+        let down = self.down_blocks.iter().map(DownBlock::attentions);
+        let up = self.up_blocks.iter().map(UpBlock::attentions);
+        down.chain([self.mid_block.attentions()])
+            .chain(up)
+            .flatten()
+            .flat_map(|attention| attention.project(&states))
+            .collect()
     }
 
     /// Channels of the latents.

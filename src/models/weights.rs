@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::TensorInfo;
 use sha2::{Digest, Sha256};
 
 use super::ModelError;
+use super::file_digest::hex;
+use super::pickle_file::{Place, Unwrapping};
 use super::recipe::{LowRank, Recipe, Rows};
-use super::safetensors_file::{Shard, hex};
+use super::safetensors_file::Shard;
 use super::weight_files::find_files;
 
 /// The safetensors files of one component.
@@ -63,6 +64,23 @@ impl Weights {
         Self::of_files(folder, &[path.to_path_buf()], dtype, device)
     }
 
+    /// Opens the PyTorch checkpoint `path`, whose pickle is read as data; otherwise as
+    /// [`Weights::open_file`].
+    ///
+    /// # Errors
+    /// The file is missing, truncated or no such checkpoint, or would call something.
+    pub fn open_pickle(
+        path: &Path,
+        unwrapping: Unwrapping,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let shard = Shard::open_pickle(path, unwrapping)?;
+        let sha256 = shard.digest()?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::of_shards(folder, vec![shard], sha256, dtype, device)
+    }
+
     fn of_files(
         folder: &Path,
         files: &[PathBuf],
@@ -71,9 +89,30 @@ impl Weights {
     ) -> Result<Self, ModelError> {
         let shards: Vec<Shard> =
             files.iter().map(|path| Shard::open(path)).collect::<Result<_, _>>()?;
+        let sha256 = match shards.as_slice() {
+            [only] => only.digest()?,
+            several => {
+                let mut digest = Sha256::new();
+                for shard in several {
+                    digest.update(shard.digest()?);
+                }
+                hex(digest)
+            }
+        };
+        Self::of_shards(folder, shards, sha256, dtype, device)
+    }
+
+    /// Tensors of files that are open; `sha256` stands for what is in them.
+    pub(super) fn of_shards(
+        folder: &Path,
+        shards: Vec<Shard>,
+        sha256: String,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
         let mut holders = BTreeMap::new();
         for (number, shard) in shards.iter().enumerate() {
-            for tensor in shard.metadata.offset_keys() {
+            for tensor in shard.tensors.keys() {
                 let holder = (number, tensor.clone());
                 if let Some((other, _)) = holders.insert(tensor.clone(), holder) {
                     let other = shards[other].path.display();
@@ -82,16 +121,6 @@ impl Weights {
                 }
             }
         }
-        let sha256 = match shards.as_slice() {
-            [only] => only.sha256.clone(),
-            several => {
-                let mut digest = Sha256::new();
-                for shard in several {
-                    digest.update(&shard.sha256);
-                }
-                hex(digest)
-            }
-        };
         Ok(Self {
             folder: folder.to_path_buf(),
             shards,
@@ -127,7 +156,7 @@ impl Weights {
             let mut digest = Sha256::new();
             digest.update(&weights.sha256);
             for shard in weights.extra.values() {
-                digest.update(&shard.sha256);
+                digest.update(shard.digest()?);
             }
             digest.update(recipe.described());
             weights.sha256 = hex(digest);
@@ -157,14 +186,14 @@ impl Weights {
         Scope { weights: self, prefix: String::new() }
     }
 
-    fn info(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
+    fn info(&self, name: &str) -> Option<(&Shard, &Place)> {
         let (shard, stored) = self.holders.get(name)?;
         let shard = &self.shards[*shard];
-        Some((shard, shard.metadata.info(stored)?))
+        Some((shard, shard.tensors.get(stored)?))
     }
 
     fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, ModelError> {
-        let Some((shard, info)) = self.info(name) else {
+        let Some((shard, place)) = self.info(name) else {
             // With several files there is no saying which of them should have held it.
             let path = if self.shards.len() == 1 { &self.shards[0].path } else { &self.folder };
             return Err(ModelError::MissingTensor { path: path.clone(), tensor: name.into() });
@@ -172,9 +201,9 @@ impl Weights {
         let rows = self.recipe.rows.get(name).map_or(&[][..], Vec::as_slice);
         let additions = self.recipe.additions.get(name).map_or(&[][..], Vec::as_slice);
         let tensor = if rows.is_empty() && additions.is_empty() {
-            self.stored(name, (shard, info), Some(expected))?
+            self.stored(name, (shard, place), Some(expected))?
         } else {
-            self.put_together(name, (shard, info), expected, rows, additions)?
+            self.put_together(name, (shard, place), expected, rows, additions)?
         };
         tensor
             .to_dtype(self.dtype)
@@ -186,14 +215,14 @@ impl Weights {
     fn stored(
         &self,
         name: &str,
-        (shard, info): (&Shard, &TensorInfo),
+        (shard, place): (&Shard, &Place),
         expected: Option<&[usize]>,
     ) -> Result<Tensor, ModelError> {
         let Some(form) = self.recipe.forms.get(name) else {
-            return shard.tensor(name, info, expected.unwrap_or(&info.shape));
+            return shard.tensor(name, place, expected.unwrap_or(&place.info.shape));
         };
         let tensor = form
-            .apply(&shard.tensor(name, info, &info.shape)?)
+            .apply(&shard.tensor(name, place, &place.info.shape)?)
             .map_err(|source| shard.refused(name, source))?;
         match expected {
             Some(expected) if tensor.dims() != expected => {
@@ -207,12 +236,12 @@ impl Weights {
     fn put_together(
         &self,
         name: &str,
-        (shard, info): (&Shard, &TensorInfo),
+        (shard, place): (&Shard, &Place),
         expected: &[usize],
         rows: &[Rows],
         additions: &[LowRank],
     ) -> Result<Tensor, ModelError> {
-        let mut pieces = vec![self.stored(name, (shard, info), None)?];
+        let mut pieces = vec![self.stored(name, (shard, place), None)?];
         for rows in rows {
             let tensor = self.extra_tensor(&rows.file, &rows.tensor)?;
             let width = tensor.dims().last().copied().unwrap_or(1).max(1);
@@ -249,8 +278,8 @@ impl Weights {
         let missing =
             || ModelError::MissingTensor { path: file.to_path_buf(), tensor: name.to_owned() };
         let shard = self.extra.get(file).ok_or_else(missing)?;
-        let info = shard.metadata.info(name).ok_or_else(missing)?;
-        shard.tensor(name, info, &info.shape)
+        let place = shard.tensors.get(name).ok_or_else(missing)?;
+        shard.tensor(name, place, &place.info.shape)
     }
 }
 
@@ -290,8 +319,8 @@ impl<'w> Scope<'w> {
 
     /// Shape of a tensor in the checkpoint, where it has it.
     pub fn shape(&self, name: &str) -> Option<&'w [usize]> {
-        let (_, info) = self.weights.info(&format!("{}{name}", self.prefix))?;
-        Some(&info.shape)
+        let (_, place) = self.weights.info(&format!("{}{name}", self.prefix))?;
+        Some(&place.info.shape)
     }
 
     /// The tensor `name`, which must have the shape `expected`.

@@ -97,6 +97,17 @@ fn draw<'a>(
                 root.draw(&Rectangle::new(corners, colour.filled()))?;
             }
         }
+        // The interval of the darker bar, which is the shorter one.
+        if let Some(Cell::Figure(figure)) = row.cells.get(2)
+            && let (Some(low), Some(high)) = (figure.low, figure.high)
+        {
+            let ends = (x_of(low), x_of(high));
+            let mut strokes = vec![vec![(ends.0, middle), (ends.1, middle)]];
+            strokes.extend([ends.0, ends.1].map(|x| vec![(x, middle - 3), (x, middle + 3)]));
+            for stroke in strokes {
+                root.draw(&PathElement::new(stroke, INK))?;
+            }
+        }
         if let Some(Cell::Figure(figure)) = row.cells.first() {
             let x = x_of(figure.mean);
             root.draw(&Rectangle::new(

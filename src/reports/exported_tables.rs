@@ -4,18 +4,30 @@
 use crate::aggregate::category_figures::Stage;
 use crate::aggregate::{Protocol, Summary};
 
-use super::figure_table::{Cell, FigureTable, Level, Row};
+use super::figure_table::{Cell, FigureTable, Level, Row, printed};
 use super::terminal::notes;
 
-/// One row per figure: `level,name,protocol,stage,percent,k,n,items`. A withheld or absent figure has
-/// no row. `percent` reads back to the same number.
+/// One row per figure: `level,name,protocol,stage,percent,k,n,items,low,high,standard_error`. A withheld or
+/// absent figure has no row, an absent error bar is empty. Numbers read back to the same ones.
 ///
 /// # Errors
 /// The CSV writer refused (a programming error).
 pub fn csv_table(summary: &Summary, protocols: &[Protocol]) -> Result<Vec<u8>, csv::Error> {
     let table = FigureTable::new(summary, protocols);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["level", "name", "protocol", "stage", "percent", "k", "n", "items"])?;
+    writer.write_record([
+        "level",
+        "name",
+        "protocol",
+        "stage",
+        "percent",
+        "k",
+        "n",
+        "items",
+        "low",
+        "high",
+        "standard_error",
+    ])?;
     for row in &table.rows {
         for (column, cell) in table.columns.iter().zip(&row.cells) {
             let Cell::Figure(figure) = cell else { continue };
@@ -24,6 +36,7 @@ pub fn csv_table(summary: &Summary, protocols: &[Protocol]) -> Result<Vec<u8>, c
                 (Level::Overall, _) | (_, Stage::Conditional) => "conditional",
                 (_, Stage::Raw) => "raw",
             };
+            let optional = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
             writer.write_record([
                 row.level.name(),
                 &row.name,
@@ -33,6 +46,9 @@ pub fn csv_table(summary: &Summary, protocols: &[Protocol]) -> Result<Vec<u8>, c
                 &figure.k.to_string(),
                 &figure.n.to_string(),
                 &figure.items.to_string(),
+                &optional(figure.low),
+                &optional(figure.high),
+                &optional(figure.standard_error),
             ])?;
         }
     }
@@ -94,7 +110,9 @@ pub fn latex_table(summary: &Summary, protocols: &[Protocol]) -> String {
         text.push_str(&name);
         for cell in &row.cells {
             let (figure, counts) = plain(cell, row);
-            text.push_str(&format!(" & {} & {counts}", if figure == "-" { "--" } else { &figure }));
+            let figure =
+                if figure == "-" { "--".to_owned() } else { figure.replace('±', "$\\pm$") };
+            text.push_str(&format!(" & {figure} & {counts}"));
         }
         text.push_str(" \\\\\n");
     }
@@ -105,11 +123,13 @@ pub fn latex_table(summary: &Summary, protocols: &[Protocol]) -> String {
 /// A cell's figure and its counts.
 fn plain(cell: &Cell, row: &Row) -> (String, String) {
     match cell {
-        Cell::Figure(figure) if row.level == Level::Overall => {
-            (format!("{:.2}", figure.mean), format!("{} items", figure.items))
-        }
         Cell::Figure(figure) => {
-            (format!("{:.2}", figure.mean), format!("{}/{}", figure.k, figure.n))
+            let (mean, margin) = printed(figure);
+            let counts = match row.level {
+                Level::Overall => format!("{} items", figure.items),
+                _ => format!("{}/{}", figure.k, figure.n),
+            };
+            (margin.map_or(mean.clone(), |margin| format!("{mean} {margin}")), counts)
         }
         Cell::Withheld => ("withheld".to_owned(), String::new()),
         Cell::Absent => ("-".to_owned(), String::new()),

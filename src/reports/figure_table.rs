@@ -79,6 +79,11 @@ pub enum Cell {
     Absent,
 }
 
+/// A figure as it is printed: `71.70`, and `±1.31`, half the length of its interval, where it has one.
+pub fn printed(figure: &Estimate) -> (String, Option<String>) {
+    (format!("{:.2}", figure.mean), figure.margin().map(|margin| format!("±{margin:.2}")))
+}
+
 impl From<Option<Estimate>> for Cell {
     fn from(estimate: Option<Estimate>) -> Self {
         estimate.map_or(Self::Absent, Self::Figure)

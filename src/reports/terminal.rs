@@ -2,9 +2,9 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use crate::aggregate::{DroppedItem, Protocol, Summary};
+use crate::aggregate::{DroppedItem, Protocol, ScoreSpread, Summary};
 
-use super::figure_table::{Cell, FigureTable, Level};
+use super::figure_table::{Cell, FigureTable, Level, printed};
 
 /// Dropped items listed one by one; the summary file has them all.
 const SHOWN_ITEMS: usize = 5;
@@ -31,7 +31,8 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol]) -> String {
                     Level::Overall => format!("{} items", figure.items),
                     _ => format!("{}/{}", figure.k, figure.n),
                 };
-                [format!("{:.2}", figure.mean), counts]
+                let (mean, margin) = printed(figure);
+                [[mean, margin.unwrap_or_default()].join(" ").trim_end().to_owned(), counts]
             }
             Cell::Withheld => ["withheld".to_owned(), String::new()],
             Cell::Absent => ["-".to_owned(), String::new()],
@@ -87,6 +88,13 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
             coverage.prompts_truncated, coverage.items_expected
         ));
     }
+    lines.extend(summary.intervals.map(|method| {
+        format!(
+            "± is half of the {} % interval: {} bootstrap draws of whole items",
+            100.0 * method.level,
+            method.draws
+        )
+    }));
     for &protocol in protocols {
         let figures = summary.protocol(protocol);
         lines.push(format!(
@@ -95,6 +103,9 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
             figures.items_scored,
             figures.dropped.len()
         ));
+        if let Some(spread) = figures.spread.filter(|_| protocol == Protocol::Corrected) {
+            lines.extend(spread_lines(spread));
+        }
         lines.extend(figures.dropped.iter().take(SHOWN_ITEMS).map(dropped_line));
         if let Some(more) = figures.dropped.len().checked_sub(SHOWN_ITEMS).filter(|&more| more > 0)
         {
@@ -111,6 +122,22 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Where the score's error bar comes from, and what it can tell.
+fn spread_lines(spread: ScoreSpread) -> [String; 2] {
+    let ScoreSpread { between_items, between_images, .. } = spread;
+    let (alike, unrelated) = (spread.detectable_alike, spread.detectable_unrelated);
+    [
+        format!(
+            "  an image's score varies by {between_items:.1} points between items, by {between_images:.1} \
+             between an item's images"
+        ),
+        format!(
+            "  told apart from it is a run that differs by {alike:.1} points (a like model) to \
+             {unrelated:.1} (an unlike one)"
+        ),
+    ]
 }
 
 fn dropped_line(item: &DroppedItem) -> String {

@@ -28,6 +28,14 @@ pub struct ItemScore {
     pub score: Result<f64, NotScored>,
 }
 
+impl ItemScore {
+    /// The images' scores: of each the share of yes after the dependency rule, in 0..=1; images of
+    /// which nothing is counted are left out.
+    pub fn image_scores(&self) -> impl Iterator<Item = f64> {
+        self.images.iter().filter_map(|image| share_of_yes(&image.ruled))
+    }
+}
+
 /// Why an item has no score.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotScored {

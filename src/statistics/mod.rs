@@ -1,5 +1,16 @@
 //! In: numbers. Out: numbers. Nothing here knows what they are about.
 
+pub mod bootstrap;
+pub mod item_ratio;
+pub mod paired_test;
 pub mod pairwise_sum;
+pub mod power;
+mod resample;
+pub mod variance;
 
+pub use bootstrap::{Bootstrap, Interval};
+pub use item_ratio::ItemRatio;
+pub use paired_test::{SwapTest, holm};
 pub use pairwise_sum::{numpy_mean, pairwise_sum};
+pub use power::Demand;
+pub use variance::VarianceSplit;

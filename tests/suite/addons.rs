@@ -221,7 +221,7 @@ fn spellings_of_adapters_mean_the_same() {
 }
 
 /// The tiny checkpoint as one file in the latent-diffusion layout, changed by `change`.
-fn single_file(folder: &Path, change: impl Fn(&mut Tensors)) -> CheckpointParts {
+pub fn single_file(folder: &Path, change: impl Fn(&mut Tensors)) -> CheckpointParts {
     let golden = golden();
     let mut tensors = Tensors::new();
     for (component, stem) in [

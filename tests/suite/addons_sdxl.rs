@@ -93,7 +93,7 @@ fn apart(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 /// The tiny checkpoint as one file in the latent-diffusion layout, changed by `change`.
-fn single_file(folder: &Path, change: impl Fn(&mut Tensors)) -> CheckpointParts {
+pub fn single_file(folder: &Path, change: impl Fn(&mut Tensors)) -> CheckpointParts {
     let golden = golden();
     let mut tensors = Tensors::new();
     for (component, stem) in [

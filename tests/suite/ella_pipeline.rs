@@ -8,6 +8,7 @@ use dpg_bench::generate::ImageGenerator;
 use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use dpg_bench::generate::schedulers::SchedulerClass;
 use dpg_bench::generate::sd15::Sd15Options;
+use dpg_bench::stage_observer::Silent;
 use serde::Deserialize;
 
 use crate::generate_run::files;
@@ -137,7 +138,7 @@ fn low_memory_and_company_change_no_bit() {
         let alone = values(&picture(&case));
         // Prepared among others, and not prepared at all.
         let mut prepared = case.load(true);
-        prepared.prepare(&["a boat", &case.prompt, "", &case.prompt]).unwrap();
+        prepared.prepare(&["a boat", &case.prompt, "", &case.prompt], &Silent).unwrap();
         let mut unprepared = case.load(true);
         let mut usual = case.load(false);
         for pipeline in [&mut prepared, &mut unprepared, &mut usual] {
@@ -150,7 +151,7 @@ fn low_memory_and_company_change_no_bit() {
         let second = both.narrow(0, 1, 1).unwrap();
         assert!(difference(&second, &golden()[&name]) <= TOLERANCE);
         // Nothing to make: nothing is loaded again.
-        prepared.prepare(&[]).unwrap();
+        prepared.prepare(&[], &Silent).unwrap();
     }
 }
 

@@ -186,6 +186,76 @@ fn a_model_file_stands_between_flags_and_preset() {
     }
 }
 
+/// Single files with adapters, with and without ELLA: a model file says what flags can say, pixel for
+/// pixel, and each of its parts is felt.
+#[test]
+fn model_files_of_every_kind_equal_their_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let fixture = |name: &str| format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::write(path("items.csv"), QUESTIONS).unwrap();
+    let sd15 = crate::addons::single_file(folder.path(), |_| {}).checkpoint;
+    std::fs::rename(sd15, path("sd15.safetensors")).unwrap();
+    let sdxl = crate::addons_sdxl::single_file(folder.path(), |_| {}).checkpoint;
+    std::fs::rename(sdxl, path("sdxl.safetensors")).unwrap();
+    let run = |out: &str, flags: &[&str]| -> (Vec<u8>, serde_json::Value) {
+        let (out, benchmark) = (path(out), path("items.csv"));
+        let arguments = "generate --device cpu --images 1 --limit 1 --out".split_whitespace();
+        let arguments = arguments.chain([out.as_str(), "--benchmark", &benchmark]);
+        let output = dpg_bench(&arguments.chain(flags.iter().copied()).collect::<Vec<_>>());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let manifest = std::fs::read(format!("{out}/manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let picture = image::open(format!("{out}/images/kite/0.png")).unwrap().to_rgb8();
+        (picture.into_raw(), manifest["generation"]["settings"].clone())
+    };
+    let mut pictures = Vec::new();
+    for (model, base, lora) in [
+        ("sd15", "sd15", "addons/kohya"),
+        ("ella-sd15", "sd15", "addons/kohya"),
+        ("sdxl", "sdxl", "addons-sdxl/kohya"),
+        ("ella-sdxl", "sdxl", "addons-sdxl/kohya"),
+    ] {
+        let (single, tiny) =
+            (path(&format!("{base}.safetensors")), fixture(&format!("{base}-tiny")));
+        let lora = fixture(&format!("{lora}.safetensors"));
+        let connector = fixture(match base {
+            "sd15" => "ella-tiny/ella.safetensors",
+            _ => "ella-tiny/ella-sdxl.safetensors",
+        });
+        let (t5, weighted) = (fixture("ella-tiny/text_encoder"), format!("{lora}:0.5"));
+        let mut flags = vec!["--model", model, "--weights", &single, "--base", &tiny, "--lora"];
+        flags.extend([weighted.as_str(), "--steps", "2", "--scheduler", "unipc"]);
+        // Paths beside the model file are relative to it.
+        let mut file = format!(
+            "name = 'own-{model}'\nmodel = '{model}'\ncheckpoint = '{base}.safetensors'\nbase = '{tiny}'\n"
+        );
+        if model.starts_with("ella") {
+            flags.extend(["--ella", &connector, "--text-encoder", &t5]);
+            file += &format!("ella = '{connector}'\ntext_encoder = '{t5}'\n");
+        }
+        file += &format!(
+            "[[loras]]\nfile = '{lora}'\nweight = 0.5\n[settings]\nsteps = 2\nscheduler = 'unipc'\n"
+        );
+        std::fs::write(path("model.toml"), file).unwrap();
+        let (by_flags, flag_settings) = run(&format!("{model}-flags"), &flags);
+        let (by_file, mut file_settings) =
+            run(&format!("{model}-file"), &["--model-file", &path("model.toml")]);
+        assert!(by_flags == by_file, "{model}");
+        let settings = file_settings.as_object_mut().unwrap();
+        assert_eq!(settings.remove("name").unwrap(), format!("own-{model}"));
+        assert_eq!(file_settings, flag_settings, "{model}");
+        pictures.push(by_file);
+        // Without the adapter it is another picture.
+        let at = flags.iter().position(|flag| *flag == "--lora").unwrap();
+        let (bare, _) = run(&format!("{model}-bare"), &[&flags[..at], &flags[at + 2..]].concat());
+        pictures.push(bare);
+    }
+    pictures.sort();
+    pictures.dedup();
+    assert_eq!(pictures.len(), 8);
+}
+
 #[test]
 fn a_wrong_command_says_what_to_do_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -50,6 +50,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("candle_core", &["models/", "generate/", "judge/"]),
     ("candle_nn", &["models/"]),
     ("candle_transformers", &["models/"]),
+    ("zip", &["models/pickle_file.rs"]),
     ("tokenizers", &["generate/", "judge/"]),
 ];
 

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::models::{ClipText, UNet, VaeDecoder};
+use dpg_bench::models::{ClipText, TextContext, UNet, VaeDecoder};
 
 use crate::tiny_checkpoint::{
-    Bounds, Copy, F32, UNET_CASES, VAE_CASES, clip_against, clip_cases, compare, digest, fixture,
-    golden, read, rows, sha256, unet_against, unet_cases, vae_against, vae_cases,
+    Bounds, Copy, F32, UNET_CASES, UNET_FILE, VAE_CASES, clip_against, clip_cases, compare, digest,
+    fixture, golden, read, rows, sha256, unet_against, unet_cases, vae_against, vae_cases,
 };
 
 /// Sums over up to 11,520 products, and over up to 60 layers.
@@ -28,6 +28,53 @@ fn the_unet_equals_diffusers() {
     }
     let late = unet.forward(&golden["odd.latents"], 501.0, &golden["odd.context"]).unwrap();
     compare("unet a step late", &late, &golden["odd.output"], F32).unwrap_err();
+}
+
+/// Two texts, each for two latents that follow one another, against the golden of a batch of two.
+#[test]
+fn texts_that_serve_several_images_are_projected_once() {
+    let (unet, golden) = (Copy::new().unet().unwrap(), golden("unet"));
+    let part = |part: &str| golden[&format!("odd.{part}")].clone();
+    let row = |tensor: &Tensor, row| tensor.narrow(0, row, 1).unwrap();
+    let (latents, context, output) = (part("latents"), part("context"), part("output"));
+    let timestep = f64::from(part("timestep").to_vec1::<f32>().unwrap()[0]);
+    let twice = |tensor: &Tensor| {
+        let rows = [0, 0, 1, 1].map(|number| row(tensor, number));
+        Tensor::cat(&rows, 0).unwrap()
+    };
+    let texts = [0, 1].map(|number| TextContext::new(row(&context, number)));
+    let run = |unet: &UNet, texts: &[&TextContext]| {
+        unet.forward_contexts(&twice(&latents), timestep, texts, None).unwrap()
+    };
+    let (first, second) = (&texts[0], &texts[1]);
+    let ours = run(&unet, &[first, second]);
+    compare("shared texts", &ours, &twice(&output), F32).unwrap();
+    let kept = first.kept_bytes();
+    assert!(kept > 0 && second.kept_bytes() == kept);
+    // What is kept is used, by every clone, and the halves do not mix.
+    let again = run(&unet, &[&first.clone(), second]);
+    compare("again", &again, &ours, Bounds { relative: 0.0, absolute: 0.0 }).unwrap();
+    compare("swapped", &run(&unet, &[second, first]), &twice(&output), F32).unwrap_err();
+    // Another network makes its own keys and values.
+    let scaled = Copy::new().edit(UNET_FILE, |tensors| {
+        for (name, tensor) in tensors.iter_mut() {
+            if name.contains("attn2.to_k") {
+                *tensor = (&*tensor * 3.0).unwrap();
+            }
+        }
+    });
+    let other = scaled.unet().unwrap();
+    let fresh = [0, 1].map(|number| TextContext::new(row(&context, number)));
+    let expected = run(&other, &[&fresh[0], &fresh[1]]);
+    compare("louder keys", &expected, &twice(&output), F32).unwrap_err();
+    let exact = Bounds { relative: 0.0, absolute: 0.0 };
+    compare("other network", &run(&other, &[first, second]), &expected, exact).unwrap();
+    // Three latents cannot be shared among two texts, nor can texts of two lengths.
+    let three = twice(&latents).narrow(0, 0, 3).unwrap();
+    unet.forward_contexts(&three, 1.0, &[first, second], None).unwrap_err();
+    let short = TextContext::new(row(&context, 0).narrow(1, 0, 2).unwrap());
+    unet.forward_contexts(&latents, 1.0, &[first, &short], None).unwrap_err();
+    unet.forward_contexts(&latents, 1.0, &[], None).unwrap_err();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use dpg_bench::aggregate::summary::benchmark_score;
-use dpg_bench::aggregate::{CategoryFigure, category_figures};
+use dpg_bench::aggregate::{CategoryFigure, Shares, category_figures};
 use dpg_bench::benchmark::{Item, QuestionGraph};
 use dpg_bench::results::NewestAnswers;
 use dpg_bench::score::dependency_rule::in_topological_order;
@@ -62,7 +62,7 @@ fn differences(case: &Case, score: &RunScore<'_>, overall: Option<f64>) -> Vec<S
         check(format!("{id}: {:?}", scored.outcome.score), same);
     }
     check("overall".into(), overall.map(f64::to_bits) == Some(case.overall.to_bits()));
-    let (l1, l2) = category_figures(score);
+    let (l1, l2) = category_figures(&Shares::of(score), &[]);
     for (golden, ours) in [(&case.l1, &l1), (&case.l2, &l2)] {
         check("category names".into(), golden.len() == ours.len());
         for CategoryFigure { name, raw, conditional } in ours {

@@ -1,11 +1,20 @@
 //! The tables and the chart of a small summary, as text. Awkward names must not break a format.
 
+use dpg_bench::aggregate::summary::IntervalMethod;
 use dpg_bench::aggregate::{
     CategoryFigure, Coverage, DroppedItem, Estimate, JudgeIdentity, Protocol, ProtocolSummary,
-    RunIdentity, Summary,
+    RunIdentity, ScoreSpread, Summary,
 };
 use dpg_bench::reports::{category_chart, csv_table, latex_table, markdown_table, terminal_table};
 use dpg_bench::results::{BenchmarkIdentity, FORMAT_VERSION};
+
+const SPREAD: ScoreSpread = ScoreSpread {
+    between_items: 21.0,
+    between_images: 13.5,
+    image_error: 0.75,
+    detectable_alike: 1.5,
+    detectable_unrelated: 4.25,
+};
 
 fn figure(name: &str, k: u64, n: u64, with_conditional: bool) -> CategoryFigure {
     CategoryFigure {
@@ -17,9 +26,16 @@ fn figure(name: &str, k: u64, n: u64, with_conditional: bool) -> CategoryFigure 
 
 fn protocol(overall: Option<f64>, gap: Option<&str>, with_conditional: bool) -> ProtocolSummary {
     ProtocolSummary {
-        overall: overall.map(|mean| Estimate { mean, k: 5, n: 9, items: 2 }),
+        overall: overall.map(|mean| Estimate {
+            mean,
+            low: Some(58.25),
+            high: Some(75.5),
+            standard_error: Some(4.5),
+            ..Estimate::of_counts(5, 9, 2).unwrap()
+        }),
         gap: gap.map(str::to_owned),
         items_scored: 2,
+        spread: with_conditional.then_some(SPREAD),
         dropped: vec![DroppedItem {
             item: "x_1".into(),
             reason: "no answers".into(),
@@ -39,6 +55,7 @@ fn protocol(overall: Option<f64>, gap: Option<&str>, with_conditional: bool) -> 
 fn summary() -> Summary {
     Summary {
         format_version: FORMAT_VERSION,
+        intervals: Some(IntervalMethod { level: 0.95, draws: 10_000, seed: 0 }),
         run: RunIdentity {
             model: Some("tiny".into()),
             generation: None,

@@ -8,18 +8,30 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::Values;
-use super::attention_block::{Block, Keys, Matrix, QUERIES};
+use super::attention_block::{Bias, Block, Keys, Matrix, QUERIES};
 use super::product::Target;
 use crate::models::attention_groups::{Group, Source};
 
-/// `softmax(q k^T / sqrt(d)) v` for `query` [b, n, heads * d], `key` and `value` [b, m, heads * d];
-/// gives [b, n, heads * d]. With `causal`, a query sees the keys up to its own position.
+/// What becomes of the products of queries and keys before the softmax.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Scores<'a> {
+    /// Their factor; one over the root of the head size where it is `None`.
+    pub(crate) scale: Option<f64>,
+    /// Whether a query sees only the keys up to its own position.
+    pub(crate) causal: bool,
+    /// What is added to them, [b, heads, n, m] or anything that broadcasts to it. Minus infinity hides
+    /// a key; a query must see one.
+    pub(crate) bias: Option<&'a Tensor>,
+}
+
+/// `softmax(scale * q k^T + bias) v` for `query` [b, n, heads * d], `key` and `value` [b, m, heads * d];
+/// gives [b, n, heads * d].
 pub(crate) fn attention(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
     heads: usize,
-    causal: bool,
+    Scores { scale, causal, bias }: Scores,
 ) -> Result<Tensor> {
     let (batch, queries, width) = query.dims3()?;
     let keys = key.dim(1)?;
@@ -44,7 +56,9 @@ pub(crate) fn attention(
         .zip(&entries)
         .map(|(rows, (key, value))| Group { rows, sources: vec![source(key, value)] })
         .collect();
-    let result = attention_over(&query, rows.len(), width, heads, &groups)?;
+    let bias = bias.map(|bias| bias.broadcast_as((batch, heads, queries, keys))).transpose()?;
+    let extras = Extras { scale, bias: bias.as_ref() };
+    let result = attention_over(&query, rows.len(), width, heads, &groups, extras)?;
     Tensor::from_vec(result, query.dims(), &Device::Cpu)
 }
 
@@ -78,7 +92,7 @@ pub(crate) fn attention_in_groups(
             Group { rows: group.rows, sources }
         })
         .collect();
-    let result = attention_over(&query, rows, width, heads, &groups)?;
+    let result = attention_over(&query, rows, width, heads, &groups, Extras::default())?;
     Tensor::from_vec(result, query.dims(), &Device::Cpu)
 }
 
@@ -112,24 +126,39 @@ impl<'a> Heads<'a> {
     }
 }
 
+/// What else becomes of the scores.
+#[derive(Clone, Copy, Default)]
+struct Extras<'a> {
+    scale: Option<f64>,
+    /// [groups, heads, rows, keys] over groups of one size and one source.
+    bias: Option<&'a Tensor>,
+}
+
 fn attention_over(
     query: &Tensor,
     rows: usize,
     width: usize,
     heads: usize,
     groups: &[Group],
+    Extras { scale, bias }: Extras,
 ) -> Result<Vec<f32>> {
     if heads == 0 || !width.is_multiple_of(heads) {
         candle_core::bail!("rows of {width} numbers cannot be cut into {heads} heads")
     }
     let head = width / heads;
+    let scale = scale.unwrap_or_else(|| (head as f64).powf(-0.5));
+    let bias_values = bias.map(Values::strided);
+    let bias = match (bias, &bias_values) {
+        (Some(bias), Some(values)) => Some((values.slice()?, bias.stride())),
+        _ => None,
+    };
     let held: Vec<Vec<(Heads, Heads)>> = groups
         .iter()
         .map(|group| group.sources.iter().map(|s| (Heads::of(s.key), Heads::of(s.value))).collect())
         .collect();
     // Every block of queries, with what its group sees.
     let mut blocks = Vec::new();
-    for (group, held) in groups.iter().zip(&held) {
+    for (number, (group, held)) in groups.iter().zip(&held).enumerate() {
         for first in (0..group.rows.len()).step_by(QUERIES) {
             let rows = &group.rows[first..(first + QUERIES).min(group.rows.len())];
             let keys: Vec<Keys> = group
@@ -145,7 +174,7 @@ fn attention_over(
                     })
                 })
                 .collect::<Result<_>>()?;
-            blocks.push((rows, keys));
+            blocks.push((rows, keys, number, first));
         }
     }
     let query = Heads::of(query);
@@ -153,11 +182,15 @@ fn attention_over(
     let mut result = vec![0.0; rows * width];
     let target = Target::new(&mut result);
     (0..blocks.len() * heads).into_par_iter().try_for_each(|task| {
-        let (rows, keys) = &blocks[task / heads];
+        let (rows, keys, group, first) = &blocks[task / heads];
         let offset = task % heads * head;
         let keys: Vec<Keys> = keys.iter().map(|keys| keys.from(offset)).collect();
+        let bias = bias.map(|(values, stride)| {
+            let start = group * stride[0] + task % heads * stride[1] + first * stride[2];
+            Bias { values: &values[start..], query_stride: stride[2], key_stride: stride[3] }
+        });
         // SAFETY (of the writes inside): no two blocks share a row, no two heads a column.
-        Block { rows, head, query: query.from(offset), keys: &keys }
+        Block { rows, head, query: query.from(offset), keys: &keys, scale, bias }
             .attend(target.from(offset), width)
     })?;
     Ok(result)

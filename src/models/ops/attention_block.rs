@@ -86,6 +86,32 @@ pub(super) struct Block<'a> {
     pub(super) query: Matrix<'a>,
     /// Every query sees at least one of these keys.
     pub(super) keys: &'a [Keys<'a>],
+    /// Factor of the scores.
+    pub(super) scale: f64,
+    /// What is added to them.
+    pub(super) bias: Option<Bias<'a>>,
+}
+
+/// What is added to the scores of a block over one matrix of keys.
+#[derive(Clone, Copy)]
+pub(super) struct Bias<'a> {
+    /// From the block's first query and the first key on.
+    pub(super) values: &'a [f32],
+    pub(super) query_stride: usize,
+    pub(super) key_stride: usize,
+}
+
+impl Bias<'_> {
+    /// Adds it to the scores [keys, columns] of the block's `count` queries and the keys from `from` on.
+    fn add_to(self, scores: &mut [f32], columns: usize, count: usize, from: usize) {
+        for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
+            let start = (from + row) * self.key_stride;
+            for (number, score) in scores[..count].iter_mut().enumerate() {
+                *score +=
+                    std::f32::consts::LOG2_E * self.values[start + number * self.query_stride];
+            }
+        }
+    }
 }
 
 impl Block<'_> {
@@ -110,7 +136,7 @@ impl Block<'_> {
         for keys in self.keys {
             let reach = keys.reach();
             for from in reach.clone().step_by(KEYS) {
-                step.take(*keys, from..(from + KEYS).min(reach.end), self.head, columns)?;
+                step.take(&self, *keys, from..(from + KEYS).min(reach.end), columns)?;
             }
         }
         for (column, row) in self.rows.iter().enumerate() {
@@ -139,10 +165,17 @@ impl Step {
     }
 
     /// Brings up to `KEYS` keys into the running sums.
-    fn take(&mut self, keys: Keys, range: Range<usize>, head: usize, columns: usize) -> Result<()> {
+    fn take(
+        &mut self,
+        block: &Block,
+        keys: Keys,
+        range: Range<usize>,
+        columns: usize,
+    ) -> Result<()> {
+        let head = block.head;
         let Step { queries, scores, sums, maxima, weights } = self;
         // Scores are in powers of two.
-        let scale = (f64::from(std::f32::consts::LOG2_E) / (head as f64).sqrt()) as f32;
+        let scale = (std::f64::consts::LOG2_E * block.scale) as f32;
         let (from, rows) = (range.start, range.len());
         let scores = &mut scores[..rows * columns];
         let none = Parallelism::None;
@@ -155,9 +188,13 @@ impl Step {
             let scores = Target::new(scores);
             put_product(scores, columns, size, left, right, Enters::Scaled(scale), none)?;
         }
+        if let Some(bias) = block.bias {
+            bias.add_to(scores, columns, block.rows.len(), from);
+        }
         for (column, seen) in keys.seen.into_iter().flatten().enumerate() {
+            let within = |key: usize| key.clamp(from, from + rows) - from;
             // A weight of exactly zero, once a key that is seen has come.
-            let hidden = (0..rows).filter(|row| !seen.contains(&(from + row)));
+            let hidden = (0..within(seen.start)).chain(within(seen.end)..rows);
             hidden.for_each(|row| scores[row * columns + column] = f32::MIN);
         }
         soften(scores, columns, maxima, weights, sums);

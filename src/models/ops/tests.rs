@@ -6,10 +6,10 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::activation::{Curve, activation, geglu};
-use super::attention::attention;
+use super::attention::{Scores, attention};
 use super::conv2d::{Start, conv2d};
 use super::group_norm::{Then, group_norm};
-use super::layer_norm::layer_norm;
+use super::layer_norm::{layer_norm, rms_norm};
 use super::linear::linear;
 use super::vector;
 use crate::models::golden::{Golden, errors};
@@ -121,7 +121,9 @@ fn attention_equals_pytorch() {
         let get = |name: &str| golden.get(&format!("{case}.{name}"));
         let (query, key, value) = (get("query"), get("key"), get("value"));
         let run = |heads: usize, causal: bool| {
-            at_any_number_of_threads(|| attention(&query, &key, &value, heads, causal))
+            at_any_number_of_threads(|| {
+                attention(&query, &key, &value, heads, Scores { causal, ..Scores::default() })
+            })
         };
         assert!(equals(case, &run(heads, causal), &get("output")));
         assert!(!equals("heads", &run(1, causal), &get("output")));
@@ -129,6 +131,32 @@ fn attention_equals_pytorch() {
             assert!(!equals("no mask", &run(heads, false), &get("output")));
         }
     }
+}
+
+#[test]
+fn biased_attention_equals_pytorch() {
+    let golden = goldens();
+    let get = |name: &str| golden.get(&format!("biased.{name}"));
+    let (query, key, value, bias) = (get("query"), get("key"), get("value"), get("bias"));
+    let run = |scale: Option<f64>, bias: Option<&Tensor>| {
+        let scores = Scores { scale, bias, causal: false };
+        at_any_number_of_threads(|| attention(&query, &key, &value, 3, scores))
+    };
+    let output = get("output");
+    assert!(equals("biased", &run(Some(1.0), Some(&bias)), &output));
+    assert!(!equals("divided", &run(None, Some(&bias)), &output));
+    assert!(!equals("no bias", &run(Some(1.0), None), &output));
+    // One bias for all entries, and one in another layout.
+    let first = bias.narrow(0, 0, 1).unwrap();
+    let shared = run(Some(1.0), Some(&first));
+    assert!(equals("first", &shared.get(0).unwrap(), &output.get(0).unwrap()));
+    assert!(!equals("second", &shared.get(1).unwrap(), &output.get(1).unwrap()));
+    let turned = bias.transpose(2, 3).unwrap().contiguous().unwrap().transpose(2, 3).unwrap();
+    assert!(equals("turned", &run(Some(1.0), Some(&turned)), &output));
+    assert!(
+        attention(&query, &key, &value, 3, Scores { bias: Some(&query), ..Scores::default() })
+            .is_err()
+    );
 }
 
 /// Sizes of the UNet's and CLIP's heads, and scores so large that a naive softmax overflows.
@@ -154,9 +182,10 @@ fn attention_equals_candle_at_any_size() {
         let scores = (scores / (head as f64).sqrt()).unwrap();
         let mixed = softmax_last_dim(&scores).unwrap().matmul(&v).unwrap();
         let plain = mixed.transpose(1, 2).unwrap().reshape((batch, queries, width)).unwrap();
-        let ours = attention(&query, &key, &value, heads, false).unwrap();
+        let ours = attention(&query, &key, &value, heads, Scores::default()).unwrap();
         assert!(errors("attention", &ours, &plain).within(5e-6, 5e-5));
-        let shifted = attention(&query, &(key * 1.01).unwrap(), &value, heads, false).unwrap();
+        let shifted =
+            attention(&query, &(key * 1.01).unwrap(), &value, heads, Scores::default()).unwrap();
         if (0.5..4.0).contains(&scale) {
             assert!(!errors("louder keys", &shifted, &plain).within(5e-6, 5e-5));
         }
@@ -204,6 +233,13 @@ fn norms_equal_pytorch() {
     let run = |eps: f64| at_any_number_of_threads(|| layer_norm(&x, &weight, &bias, eps));
     assert!(equals("layer_norm", &run(1e-5), &get("output")));
     assert!(!equals("eps", &run(1e-3), &get("output")));
+
+    let get = |name: &str| golden.get(&format!("rms_norm.{name}"));
+    let (x, weight) = (get("x"), get("weight"));
+    let run = |eps: f64| at_any_number_of_threads(|| rms_norm(&x, &weight, eps));
+    assert!(equals("rms_norm", &run(1e-6), &get("output")));
+    assert!(!equals("eps", &run(1e-1), &get("output")));
+
     // A mean a hundred times the deviation leaves five digits, not two.
     let far = (random(&[4, 700]) + 100.0).unwrap();
     let (ones, zeros) =

@@ -58,7 +58,7 @@ impl Language {
         let LanguageSizes { vocabulary, width, .. } = sizes;
         let table = own.at("embed_tokens").tensor("weight", &[vocabulary, width])?;
         let head = if sizes.tied {
-            Linear::new_without_bias(table.clone())
+            Linear::without_bias(table.clone())
         } else {
             Linear::load_without_bias(&scope.at("lm_head"), width, vocabulary)?
         };

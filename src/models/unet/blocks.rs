@@ -4,6 +4,7 @@
 
 use candle_core::{Module, Result, Tensor};
 
+use super::text_context::AttendedTexts;
 use super::transformer::{SpatialTransformer, TransformerSize};
 use crate::models::layers::{Conv2d, LoadResult};
 use crate::models::resnet::{NormSettings, ResnetBlock, Upsampler};
@@ -52,10 +53,16 @@ impl Layers {
         })
     }
 
-    fn forward(&self, number: usize, x: &Tensor, time: &Tensor, text: &Tensor) -> Result<Tensor> {
+    fn forward(
+        &self,
+        number: usize,
+        x: &Tensor,
+        time: &Tensor,
+        texts: &mut AttendedTexts,
+    ) -> Result<Tensor> {
         let x = self.resnets[number].forward(x, Some(time))?;
         match self.attentions.get(number) {
-            Some(attention) => attention.forward(&x, text),
+            Some(attention) => attention.forward(&x, texts),
             None => Ok(x),
         }
     }
@@ -87,17 +94,22 @@ impl DownBlock {
         })
     }
 
+    /// The attention of this level, in the order of the forward pass.
+    pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
+        &self.layers.attentions
+    }
+
     /// The map after this level; every map on the way is pushed onto `skips`.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
         time: &Tensor,
-        text: &Tensor,
+        texts: &mut AttendedTexts,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         let mut x = x.clone();
         for number in 0..self.layers.resnets.len() {
-            x = self.layers.forward(number, &x, time, text)?;
+            x = self.layers.forward(number, &x, time, texts)?;
             skips.push(x.clone());
         }
         if let Some(downsampler) = &self.downsampler {
@@ -130,10 +142,20 @@ impl MidBlock {
         })
     }
 
+    /// The attention between the residual blocks.
+    pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
+        std::slice::from_ref(&self.attention)
+    }
+
     /// [b, c, h, w] to the same shape.
-    pub(crate) fn forward(&self, x: &Tensor, time: &Tensor, text: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        time: &Tensor,
+        texts: &mut AttendedTexts,
+    ) -> Result<Tensor> {
         let x = self.before.forward(x, Some(time))?;
-        let x = self.attention.forward(&x, text)?;
+        let x = self.attention.forward(&x, texts)?;
         self.after.forward(&x, Some(time))
     }
 }
@@ -179,12 +201,17 @@ impl UpBlock {
         })
     }
 
+    /// The attention of this level, in the order of the forward pass.
+    pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
+        &self.layers.attentions
+    }
+
     /// The map after this level, as large as the next map on `skips`.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
         time: &Tensor,
-        text: &Tensor,
+        texts: &mut AttendedTexts,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         let mut x = x.clone();
@@ -192,7 +219,7 @@ impl UpBlock {
             let Some(skip) = skips.pop() else {
                 candle_core::bail!("the way up takes back more maps than the way down left")
             };
-            x = self.layers.forward(number, &Tensor::cat(&[&x, &skip], 1)?, time, text)?;
+            x = self.layers.forward(number, &Tensor::cat(&[&x, &skip], 1)?, time, texts)?;
         }
         match (&self.upsampler, skips.last()) {
             (Some(upsampler), Some(next)) => {

@@ -4,6 +4,7 @@
 
 use candle_core::{Module, Result, Tensor};
 
+use super::text_context::{AttendedTexts, KeysAndValues};
 use crate::models::attention::{Visible, attend};
 use crate::models::layers::{GroupNorm, LayerNorm, Linear, LoadResult, gated_by_gelu};
 use crate::models::weights::Scope;
@@ -53,14 +54,23 @@ impl SpatialTransformer {
         })
     }
 
-    /// `x` [b, c, h, w] and `context` [b, n, context] to [b, c, h, w].
-    pub(crate) fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+    /// Keys and values of the text `states` [r, n, context], block by block.
+    pub(crate) fn project<'s>(
+        &'s self,
+        states: &'s Tensor,
+    ) -> impl Iterator<Item = Result<KeysAndValues>> + 's {
+        self.blocks.iter().map(|block| block.attn2.project(states))
+    }
+
+    /// `x` [b, c, h, w] to the same shape; of the texts' r rows, each serves b / r rows of `x` that
+    /// follow one another.
+    pub(crate) fn forward(&self, x: &Tensor, texts: &mut AttendedTexts) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
         let positions =
             self.norm.forward(x)?.reshape((batch, channels, height * width))?.transpose(1, 2)?;
         let mut hidden = self.proj_in.forward(&positions)?;
         for block in &self.blocks {
-            hidden = block.forward(&hidden, context)?;
+            hidden = block.forward(&hidden, &texts.next_layer()?)?;
         }
         let hidden = self
             .proj_out
@@ -97,10 +107,11 @@ impl TransformerBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, text: &KeysAndValues) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
-        let x = self.attn1.forward_onto(&normed, &normed, x)?;
-        let x = self.attn2.forward_onto(&self.norm2.forward(&x)?, context, &x)?;
+        let own = self.attn1.project(&normed)?;
+        let x = self.attn1.forward_onto(&normed, &own, x)?;
+        let x = self.attn2.forward_onto(&self.norm2.forward(&x)?, text, &x)?;
         self.ff.forward_onto(&self.norm3.forward(&x)?, &x)
     }
 }
@@ -126,13 +137,24 @@ impl Attention {
         })
     }
 
+    fn project(&self, context: &Tensor) -> Result<KeysAndValues> {
+        Ok(KeysAndValues { keys: self.to_k.forward(context)?, values: self.to_v.forward(context)? })
+    }
+
     /// The attention's result, added to `shortcut`.
-    fn forward_onto(&self, x: &Tensor, context: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+    fn forward_onto(
+        &self,
+        x: &Tensor,
+        KeysAndValues { keys, values }: &KeysAndValues,
+        shortcut: &Tensor,
+    ) -> Result<Tensor> {
         let query = self.to_q.forward(x)?;
-        let key = self.to_k.forward(context)?;
-        let value = self.to_v.forward(context)?;
-        let mixed = attend(&query, &key, &value, self.heads, Visible::All)?;
-        self.to_out.forward_onto(&mixed, shortcut)
+        let (batch, length, width) = query.dims3()?;
+        let rows = keys.dim(0)?;
+        // Queries that share keys stand in a row: to the attention they are one longer row.
+        let query = query.reshape((rows, batch / rows * length, width))?;
+        let mixed = attend(&query, keys, values, self.heads, Visible::All)?;
+        self.to_out.forward_onto(&mixed.reshape((batch, length, width))?, shortcut)
     }
 }
 
