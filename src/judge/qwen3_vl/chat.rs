@@ -270,7 +270,7 @@ mod tests {
     fn a_generation_config_names_one_end_or_several() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("generation_config.json");
-        let mut read = |text: &str| {
+        let read = |text: &str| {
             std::fs::write(&path, text).unwrap();
             ends(&path).map_err(|error| error.to_string())
         };

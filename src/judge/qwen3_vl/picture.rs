@@ -158,7 +158,7 @@ impl PictureRules {
     fn scaled_size(&self, (width, height): (u32, u32)) -> Result<(u32, u32)> {
         let (width, height) = (f64::from(width), f64::from(height));
         let shape = width.max(height) / width.min(height);
-        if !(shape <= LONGEST_SHAPE) {
+        if shape.is_nan() || shape > LONGEST_SHAPE {
             bail!(
                 "a picture of {width} x {height} pixels is too long for Qwen3-VL, which takes sides up \
                  to {LONGEST_SHAPE} times the other"
