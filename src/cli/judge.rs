@@ -17,6 +17,7 @@ Examples:
   dpg-bench judge results/sd15 --judge scripted --judge-answers answers.csv
   dpg-bench judge results/sd15 --judge endpoint \\
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
+  dpg-bench judge results/sd15 --judge qwen3-vl --judge-weights Qwen3-VL-2B-Instruct
 
 Run the same command again to go on after an interruption, or to ask failed questions again.";
 

@@ -85,7 +85,7 @@ impl JudgeOptions {
                 (Box::new(judge), "remote".to_owned())
             }
             JudgeKind::Qwen3Vl => {
-                let judge = self.qwen3_vl(row.name)?;
+                let judge = Qwen3VlJudge::load(self.qwen3_vl(row.name)?)?;
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
             }
@@ -117,7 +117,7 @@ impl JudgeOptions {
         }
     }
 
-    fn qwen3_vl(&self, name: &str) -> anyhow::Result<Qwen3VlJudge> {
+    fn qwen3_vl(&self, name: &str) -> anyhow::Result<Qwen3VlOptions> {
         let weights = self.local.weights(name, "the folder of a Qwen3-VL Instruct checkpoint")?;
         if self.local.judge_batch.is_some() {
             bail!(
@@ -126,7 +126,7 @@ impl JudgeOptions {
         }
         // As the checkpoints are published; f32 arithmetic on the processor either way.
         let default = Qwen3VlOptions::new(weights.to_path_buf(), self.local.place("bf16")?);
-        Qwen3VlJudge::load(Qwen3VlOptions {
+        Ok(Qwen3VlOptions {
             prompt: self.chat.judge_prompt.clone().unwrap_or(default.prompt),
             system_prompt: self.chat.judge_system_prompt.clone(),
             max_tokens: self.chat.judge_max_tokens.unwrap_or(default.max_tokens),

@@ -20,7 +20,7 @@ use super::reading::{answer_token, read_reply, yes_share};
 use super::{Answer, Judge, JudgeRequest};
 use crate::models::Qwen3Vl;
 use crate::models::device::Place;
-use crate::models::qwen3_vl::Beginning;
+use crate::models::qwen3_vl::{Beginning, Outline};
 use crate::results::Settings;
 
 /// Questions that are read at once; items have up to about eighty.
@@ -48,6 +48,17 @@ impl Qwen3VlOptions {
         let prompt = DEFAULT_PROMPT.to_owned();
         Self { weights, place, prompt, system_prompt: None, max_tokens: 32 }
     }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.prompt.contains(QUESTION_MARK),
+            "the judge's prompt must hold `{QUESTION_MARK}` once or more"
+        );
+        ensure!(self.max_tokens > 0, "a reply needs at least one token");
+        let folder = &self.weights;
+        ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
+        Ok(())
+    }
 }
 
 /// A Qwen3-VL model.
@@ -70,22 +81,29 @@ struct Reply {
 }
 
 impl Qwen3VlJudge {
-    /// Loads the checkpoint.
+    /// Whether the checkpoint can be loaded, as far as that is seen without reading its weights.
     ///
     /// # Errors
     /// An option is out of its range, or a file is missing, broken or of another model.
-    pub fn load(options: Qwen3VlOptions) -> Result<Self> {
-        ensure!(
-            options.prompt.contains(QUESTION_MARK),
-            "the judge's prompt must hold `{QUESTION_MARK}` once or more"
-        );
-        ensure!(options.max_tokens > 0, "a reply needs at least one token");
+    pub fn check(options: &Qwen3VlOptions) -> Result<()> {
+        options.check()?;
         let folder = &options.weights;
-        ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
+        let outline = Outline::read(folder, options.place.dtype)?;
+        PictureRules::read(folder, outline.layout)?;
+        Chat::load(folder, options.system_prompt.as_deref(), outline)?;
+        Ok(())
+    }
+
+    /// Loads the checkpoint.
+    ///
+    /// # Errors
+    /// As [`Qwen3VlJudge::check`], or the weights do not fit.
+    pub fn load(options: Qwen3VlOptions) -> Result<Self> {
+        options.check()?;
+        let folder = &options.weights;
         let model = Qwen3Vl::load(folder, options.place.dtype, &options.place.device)?;
-        let rules = PictureRules::read(folder, model.layout())?;
-        let system = options.system_prompt.as_deref();
-        let chat = Chat::load(folder, system, model.vocabulary(), model.image_token())?;
+        let rules = PictureRules::read(folder, model.outline().layout)?;
+        let chat = Chat::load(folder, options.system_prompt.as_deref(), model.outline())?;
         Ok(Self { options, model, rules, chat })
     }
 

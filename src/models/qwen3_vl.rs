@@ -33,8 +33,10 @@ use self::config::Sizes;
 use self::language::{Added, Language, Memory, Text};
 use self::positions::Places;
 use self::vision::Vision;
+use super::ModelError;
 use super::config::Config;
 use super::layers::LoadResult;
+use super::weight_files::find_files;
 use super::weights::Weights;
 
 /// Rows and columns of a picture's patches.
@@ -75,13 +77,49 @@ pub struct PatchLayout {
     pub channels: usize,
 }
 
+/// What a checkpoint's `config.json` tells those who prepare its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outline {
+    /// How pictures are to be cut.
+    pub layout: PatchLayout,
+    /// The token that stands for a picture's tokens in a text.
+    pub image_token: u32,
+    /// How many tokens there are logits of.
+    pub vocabulary: usize,
+}
+
+impl Outline {
+    /// Reads the `config.json` of `folder`, and sees that the weights are there; does not read these.
+    ///
+    /// # Errors
+    /// A file is missing or broken, or the configuration asks for arithmetic that is not here.
+    pub fn read(folder: &Path, dtype: DType) -> LoadResult<Self> {
+        let sizes = Sizes::from_config(&Config::read(folder)?)?;
+        find_files(folder, "model", dtype)?.iter().try_for_each(|file| match file.metadata() {
+            Ok(_) => Ok(()),
+            Err(source) => Err(ModelError::unreadable(file, source)),
+        })?;
+        Ok(Self::of(&sizes))
+    }
+
+    fn of(sizes: &Sizes) -> Self {
+        let layout = PatchLayout {
+            patch: sizes.vision.patch,
+            merge: sizes.vision.merge,
+            frames: sizes.vision.frames,
+            channels: sizes.vision.channels,
+        };
+        let vocabulary = sizes.language.vocabulary;
+        Self { layout, image_token: sizes.image_token, vocabulary }
+    }
+}
+
 /// Qwen3-VL.
 #[derive(Debug)]
 pub struct Qwen3Vl {
     vision: Vision,
     language: Language,
-    layout: PatchLayout,
-    image_token: u32,
+    outline: Outline,
     sha256: String,
 }
 
@@ -122,35 +160,19 @@ impl Qwen3Vl {
         let sizes = Sizes::from_config(&Config::read(folder)?)?;
         let weights = Weights::open(folder, "model", dtype, device)?;
         let dtype = if device.is_cpu() { DType::F32 } else { dtype };
-        let layout = PatchLayout {
-            patch: sizes.vision.patch,
-            merge: sizes.vision.merge,
-            frames: sizes.vision.frames,
-            channels: sizes.vision.channels,
-        };
+        let outline = Outline::of(&sizes);
         let visual = weights.root().at("model.visual");
         Ok(Self {
             vision: Vision::load(&visual, sizes.vision, sizes.language.width, dtype)?,
             language: Language::load(&weights.root(), sizes.language, dtype)?,
-            layout,
-            image_token: sizes.image_token,
+            outline,
             sha256: weights.sha256().to_owned(),
         })
     }
 
-    /// How pictures are to be cut.
-    pub fn layout(&self) -> PatchLayout {
-        self.layout
-    }
-
-    /// The token that stands for a picture's tokens in a text.
-    pub fn image_token(&self) -> u32 {
-        self.image_token
-    }
-
-    /// How many tokens there are logits of.
-    pub fn vocabulary(&self) -> usize {
-        self.language.sizes().vocabulary
+    /// What its configuration tells those who prepare its input.
+    pub fn outline(&self) -> Outline {
+        self.outline
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use super::super::reading::polarity;
+use crate::models::qwen3_vl::Outline;
 
 /// Tokens that the conversation's form is made of.
 const TURN: &str = "<|im_start|>";
@@ -52,16 +53,12 @@ impl std::fmt::Debug for Chat {
 
 impl Chat {
     /// Reads `tokenizer.json` and, where there is one, `generation_config.json` of `folder`, for a network
-    /// with logits of `vocabulary` tokens, in which `image_token` stands for a picture's.
+    /// of this `outline`.
     ///
     /// # Errors
     /// The tokenizer is missing or broken, or of another model.
-    pub fn load(
-        folder: &Path,
-        system: Option<&str>,
-        vocabulary: usize,
-        image_token: u32,
-    ) -> Result<Self> {
+    pub fn load(folder: &Path, system: Option<&str>, outline: Outline) -> Result<Self> {
+        let Outline { vocabulary, image_token, .. } = outline;
         let path = folder.join("tokenizer.json");
         let bytes =
             std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
@@ -193,10 +190,11 @@ mod tests {
 
     fn chat(system: Option<&str>) -> Chat {
         let folder = fixtures().join("qwen3-vl-tied");
-        let config: Value =
-            serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
-        let image_token = config["image_token_id"].as_u64().unwrap() as u32;
-        Chat::load(&folder, system, 384, image_token).unwrap()
+        Chat::load(&folder, system, outline()).unwrap()
+    }
+
+    fn outline() -> Outline {
+        Outline::read(&fixtures().join("qwen3-vl-tied"), candle_core::DType::F32).unwrap()
     }
 
     fn prompt(case: &Value) -> String {
@@ -252,12 +250,14 @@ mod tests {
     fn a_tokenizer_of_another_model_is_refused() {
         let folder = fixtures().join("qwen3-vl-tied");
         let refused = |vocabulary, token| {
-            Chat::load(&folder, None, vocabulary, token).unwrap_err().to_string()
+            let outline = Outline { vocabulary, image_token: token, ..outline() };
+            Chat::load(&folder, None, outline).unwrap_err().to_string()
         };
-        assert!(refused(384, 1).contains("different models"));
-        assert!(refused(100, 355).contains("different models"));
+        let Outline { vocabulary, image_token, .. } = outline();
+        assert!(refused(vocabulary, 1).contains("different models"));
+        assert!(refused(100, image_token).contains("different models"));
         let folder = tempfile::tempdir().unwrap();
-        let load = || Chat::load(folder.path(), None, 384, 355).unwrap_err().to_string();
+        let load = || Chat::load(folder.path(), None, outline()).unwrap_err().to_string();
         assert!(load().contains("tokenizer.json: cannot be read"));
         std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
         assert!(load().contains("is no tokenizer"));

@@ -75,10 +75,6 @@ impl Language {
         })
     }
 
-    pub(super) fn sizes(&self) -> &LanguageSizes {
-        &self.sizes
-    }
-
     pub(super) fn device(&self) -> &Device {
         self.table.device()
     }
