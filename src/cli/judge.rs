@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
+use super::judge_options::Chosen;
 pub use super::judge_options::JudgeOptions;
 use super::progress::StageProgress;
 use super::shared_args::{benchmark_of_run, selected};
@@ -17,6 +18,11 @@ Examples:
   dpg-bench judge results/sd15 --judge scripted --judge-answers answers.csv
   dpg-bench judge results/sd15 --judge endpoint \\
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
+  dpg-bench judge results/sd15 --judge mplug \\
+      --judge-weights mplug_visual-question-answering_coco_large_en
+  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base
+  dpg-bench judge results/sd15 --judge scripted,blip-vqa --judge-rule yes \\
+      --judge-weights blip-vqa=blip-vqa-base
   dpg-bench judge results/sd15 --judge qwen3-vl --judge-weights Qwen3-VL-2B-Instruct
 
 Run the same command again to go on after an interruption, or to ask failed questions again.";
@@ -46,19 +52,38 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     execute(&mut run, &items, &args.options)
 }
 
-/// Puts every unanswered question about the pictures of `items` to the judge that the options name.
+/// Puts every unanswered question about the pictures of `items` to the judges that the options name, one
+/// judge after the other, so that no two of them are in memory at a time.
 ///
 /// # Errors
-/// The options name no judge or do not fit it; the run has answers of this judge under other settings;
-/// see [`judge_images`] for the rest.
+/// The options name no judge or do not fit those that they name; the run has answers of such a judge under
+/// other settings; see [`judge_images`] for the rest. Judges that came before keep their answers.
 pub fn execute(
     run: &mut RunDirectory,
     items: &[&Item],
     options: &JudgeOptions,
 ) -> anyhow::Result<ExitStatus> {
-    let (judge, device) = options.build()?;
-    let name = options.answers_name()?;
-    let sitting = run.begin_judge(&name, judge.settings(), &device).map_err(|error| {
+    let judges = options.chosen()?;
+    if judges.len() > 1 {
+        // What would stop the second one after hours of the first is looked at first.
+        options.check()?;
+    }
+    let mut status = ExitStatus::Done;
+    for chosen in &judges {
+        status = status.max(ask(run, items, options, chosen)?);
+    }
+    Ok(status)
+}
+
+fn ask(
+    run: &mut RunDirectory,
+    items: &[&Item],
+    options: &JudgeOptions,
+    chosen: &Chosen,
+) -> anyhow::Result<ExitStatus> {
+    let (judge, device) = options.build(chosen)?;
+    let name = &chosen.name;
+    let sitting = run.begin_judge(name, judge.settings(), &device).map_err(|error| {
         let other_settings = matches!(error, RunError::SettingsChanged { .. });
         let error = anyhow::Error::from(error);
         if other_settings {
@@ -70,7 +95,7 @@ pub fn execute(
             error
         }
     })?;
-    let counts = judge_images(run, &name, items, judge.as_ref(), &StageProgress::new("judging"))?;
+    let counts = judge_images(run, name, items, judge.as_ref(), &StageProgress::new("judging"))?;
     run.finish(&sitting, counts.finished_now, counts.failed_now)?;
     let journal = run.path().join("answers").join(format!("{name}.jsonl"));
     super::say(&format!("{}: {}", journal.display(), described(&counts)));
@@ -88,6 +113,12 @@ fn described(counts: &JudgeCounts) -> String {
         text.push_str(&format!(
             ", {} questions failed (the same command asks them again)",
             counts.failed_questions
+        ));
+    }
+    if counts.questions_cut > 0 {
+        text.push_str(&format!(
+            ", {} questions are longer than the judge reads",
+            counts.questions_cut
         ));
     }
     if counts.images_missing > 0 {

@@ -1,29 +1,35 @@
 //! In: the flags that choose a judge. Out: the judge, or a sentence on a flag that is missing or belongs
 //! to another one. What is done with it is left to `judge`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail};
+use anyhow::{bail, ensure};
 
 use super::chat_args::ChatArgs;
 use super::endpoint_args::EndpointArgs;
 use super::local_judge_args::LocalJudgeArgs;
 use crate::judge::Judge;
-use crate::judge::catalog::{self, JudgeKind};
+use crate::judge::blip_vqa::BlipVqaJudge;
+use crate::judge::catalog::{self, JudgeKind, JudgeRow};
+use crate::judge::mplug::{MplugJudge, MplugOptions};
 use crate::judge::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
 use crate::judge::scripted::{Rule, ScriptedJudge};
 use crate::models::device::describe_device;
+
+/// What mPLUG's weights are, for the user.
+const MPLUG_WEIGHTS: &str = "the folder of mplug_visual-question-answering_coco_large_en";
 
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeOptions {
-    /// The judge: `scripted`, `endpoint` or `qwen3-vl`
-    #[arg(long, value_name = "JUDGE")]
-    pub judge: Option<String>,
-    /// Name that the answers are filed under [default: the judge's]
-    #[arg(long, value_name = "NAME")]
-    pub judge_name: Option<String>,
+    /// The judge: `scripted`, `endpoint`, `mplug`, `blip-vqa` or `qwen3-vl`; a comma list lets several answer, one after the
+    /// other
+    #[arg(long, value_name = "JUDGE,..", value_delimiter = ',')]
+    pub judge: Vec<String>,
+    /// Name that the answers are filed under; of several judges a comma list [default: the judge's]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub judge_name: Vec<String>,
     /// Seed of `hash` and `category` rules, and of the endpoint's sampling [default: 0]
     #[arg(long, value_name = "N")]
     pub judge_seed: Option<u64>,
@@ -48,36 +54,94 @@ pub struct JudgeOptions {
     pub local: LocalJudgeArgs,
 }
 
+/// As transformers computes.
+const BLIP_DTYPE: &str = "f32";
+
+/// One of the judges asked for.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    row: &'static JudgeRow,
+    /// Name that its answers are filed under.
+    pub name: String,
+}
+
 impl JudgeOptions {
-    /// Name that the answers are filed under.
+    /// The judges asked for, in order, once every flag is known to belong to one of them.
     ///
     /// # Errors
-    /// No judge is named.
-    pub fn answers_name(&self) -> anyhow::Result<String> {
-        let judge = self.judge.as_ref().ok_or_else(no_judge)?;
-        Ok(self.judge_name.as_ref().unwrap_or(judge).clone())
+    /// No judge is named, one is unknown or named twice, their names are not as many, or a flag belongs to
+    /// none of them.
+    pub fn chosen(&self) -> anyhow::Result<Vec<Chosen>> {
+        ensure!(
+            !self.judge.is_empty(),
+            "no judge is named; choose one with --judge: {}",
+            catalog::listed()
+        );
+        ensure!(
+            self.judge_name.is_empty() || self.judge_name.len() == self.judge.len(),
+            "--judge-name has {} names for {} judges",
+            self.judge_name.len(),
+            self.judge.len()
+        );
+        let mut chosen: Vec<Chosen> = Vec::new();
+        for (index, judge) in self.judge.iter().enumerate() {
+            let row = catalog::find(judge).map_err(anyhow::Error::msg)?;
+            let name = self.judge_name.get(index).unwrap_or(judge).clone();
+            for earlier in &chosen {
+                ensure!(earlier.row.kind != row.kind, "--judge names `{judge}` twice");
+                ensure!(earlier.name != name, "--judge-name gives two judges the name `{name}`");
+            }
+            chosen.push(Chosen { row, name });
+        }
+        for (kinds, flag, given) in self.flags_of_some_judges() {
+            if given && !chosen.iter().any(|chosen| kinds.contains(&chosen.row.kind)) {
+                let names: Vec<String> =
+                    chosen.iter().map(|chosen| format!("`{}`", chosen.row.name)).collect();
+                bail!("{flag} is not for the judge {}; leave it out", names.join(" or "));
+            }
+        }
+        let local = chosen.iter().filter(|chosen| catalog::LOCAL.contains(&chosen.row.kind));
+        self.local.check_weights(&local.map(|chosen| chosen.row.name).collect::<Vec<_>>())?;
+        Ok(chosen)
     }
 
-    /// Whether the judge can be made from these flags; nothing is asked yet.
+    /// Whether the judges can be made from these flags; nothing is asked yet. No two of them are in memory
+    /// at a time.
     ///
     /// # Errors
     /// A flag is missing, wrong or out of place, or a file or variable is not there.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.build().map(|_| ())
+        self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
+            // A network of gigabytes is looked at, not loaded.
+            JudgeKind::BlipVqa => {
+                self.local.place(BLIP_DTYPE)?;
+                BlipVqaJudge::check(self.blip_weights(chosen.row.name)?)
+            }
+            JudgeKind::Mplug => {
+                self.local.place("f32")?;
+                MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
+            }
+            JudgeKind::Qwen3Vl => Qwen3VlJudge::check(&self.qwen3_vl(chosen.row.name)?),
+            JudgeKind::Scripted | JudgeKind::Endpoint => self.build(chosen).map(|_| ()),
+        })
     }
 
-    /// Makes the judge, and says where it computes.
+    fn blip_weights(&self, judge: &str) -> anyhow::Result<&Path> {
+        ensure!(
+            self.local.judge_batch.is_none(),
+            "--judge-batch is not for the judge `{judge}`, which looks at one picture at a time; leave it \
+             out"
+        );
+        let what = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
+        self.local.weights(judge, what)
+    }
+
+    /// Makes a judge, and says where it computes.
     ///
     /// # Errors
     /// As [`JudgeOptions::check`].
-    pub fn build(&self) -> anyhow::Result<(Box<dyn Judge>, String)> {
-        let row =
-            catalog::find(self.judge.as_ref().ok_or_else(no_judge)?).map_err(anyhow::Error::msg)?;
-        for (kinds, flag, given) in self.flags_of_some_judges() {
-            if given && !kinds.contains(&row.kind) {
-                bail!("{flag} is not for the judge `{}`; leave it out", row.name);
-            }
-        }
+    pub fn build(&self, chosen: &Chosen) -> anyhow::Result<(Box<dyn Judge>, String)> {
+        let row = chosen.row;
         Ok(match row.kind {
             JudgeKind::Scripted => (Box::new(self.scripted()?), "none".to_owned()),
             JudgeKind::Endpoint => {
@@ -89,6 +153,29 @@ impl JudgeOptions {
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
             }
+            JudgeKind::Mplug => {
+                let weights = self.local.weights(row.name, MPLUG_WEIGHTS)?;
+                let place = self.local.place("f32")?;
+                let device = describe_device(&place.device);
+                let judge = MplugJudge::load(
+                    weights,
+                    MplugOptions {
+                        together: self.local.judge_batch.unwrap_or(1) as usize,
+                        revision: self.local.judge_revision.clone(),
+                        ..MplugOptions::new(place)
+                    },
+                )?;
+                if let Some(warning) = judge.warning() {
+                    super::say(&format!("warning: {}: {warning}", weights.display()));
+                }
+                (Box::new(judge), device)
+            }
+            JudgeKind::BlipVqa => {
+                let place = self.local.place(BLIP_DTYPE)?;
+                let judge = BlipVqaJudge::load(self.blip_weights(row.name)?, place)?;
+                let device = describe_device(judge.device());
+                (Box::new(judge), device)
+            }
         })
     }
 
@@ -97,9 +184,13 @@ impl JudgeOptions {
         const SCRIPTED: &[JudgeKind] = &[JudgeKind::Scripted];
         const ENDPOINT: &[JudgeKind] = &[JudgeKind::Endpoint];
         const CHAT: &[JudgeKind] = &[JudgeKind::Endpoint, JudgeKind::Qwen3Vl];
+        const MPLUG: &[JudgeKind] = &[JudgeKind::Mplug];
+        const REVISED: &[JudgeKind] = &[JudgeKind::Mplug, JudgeKind::Qwen3Vl];
         let mut flags = vec![
             (SCRIPTED, "--judge-rule", self.judge_rule.is_some()),
             (SCRIPTED, "--judge-answers", self.judge_answers.is_some()),
+            (MPLUG, "--judge-batch", self.local.judge_batch.is_some()),
+            (REVISED, "--judge-revision", self.local.judge_revision.is_some()),
         ];
         flags.extend(self.chat.given().map(|(flag, given)| (CHAT, flag, given)));
         flags.extend(self.endpoint.given().map(|(flag, given)| (ENDPOINT, flag, given)));
@@ -119,24 +210,21 @@ impl JudgeOptions {
 
     fn qwen3_vl(&self, name: &str) -> anyhow::Result<Qwen3VlOptions> {
         let weights = self.local.weights(name, "the folder of a Qwen3-VL Instruct checkpoint")?;
-        if self.local.judge_batch.is_some() {
-            bail!(
-                "--judge-batch is not for the judge `{name}`, which looks at one picture at a time;                  leave it out"
-            );
-        }
+        ensure!(
+            self.local.judge_batch.is_none(),
+            "--judge-batch is not for the judge `{name}`, which looks at one picture at a time; leave it \
+             out"
+        );
         // As the checkpoints are published; f32 arithmetic on the processor either way.
         let default = Qwen3VlOptions::new(weights.to_path_buf(), self.local.place("bf16")?);
         Ok(Qwen3VlOptions {
             prompt: self.chat.judge_prompt.clone().unwrap_or(default.prompt),
             system_prompt: self.chat.judge_system_prompt.clone(),
             max_tokens: self.chat.judge_max_tokens.unwrap_or(default.max_tokens),
+            revision: self.local.judge_revision.clone(),
             ..default
         })
     }
-}
-
-fn no_judge() -> anyhow::Error {
-    anyhow!("no judge is named; choose one with --judge: {}", catalog::listed())
 }
 
 #[cfg(test)]
@@ -157,17 +245,29 @@ mod tests {
     }
 
     fn refused(flags: &[&str]) -> String {
-        match parse(flags).build() {
+        match parse(flags).check() {
             Err(error) => format!("{error:#}"),
-            Ok((judge, _)) => panic!("{flags:?} made a judge: {:?}", judge.settings()),
+            Ok(()) => panic!("{flags:?} made a judge"),
         }
+    }
+
+    /// The settings of the only judge, and the name that its answers are filed under.
+    fn made(options: &JudgeOptions) -> (crate::results::Settings, String) {
+        let [chosen] = &options.chosen().unwrap()[..] else { panic!("{options:?}") };
+        (options.build(chosen).unwrap().0.settings(), chosen.name.clone())
     }
 
     #[test]
     fn what_is_missing_or_out_of_place_is_said() {
         for (flags, expected) in [
             (&[][..], "endpoint: a vision model"),
-            (&["--judge", "mplug"], "there is no judge `mplug`"),
+            (&["--judge", "mplug2"], "there is no judge `mplug2`"),
+            (&["--judge", "mplug"], "needs --judge-weights, the folder of mplug_visual"),
+            (&["--judge", "mplug", "--judge-weights", "no/such"], "there is no model at no/such"),
+            (
+                &["--judge", "scripted", "--judge-rule", "yes", "--judge-batch", "2"],
+                "--judge-batch is not for",
+            ),
             (&["--judge", "scripted"], "either --judge-rule or --judge-answers"),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-url", "http://x"],
@@ -255,19 +355,81 @@ mod tests {
             "--judge-key-env",
             "",
         ]);
-        let (judge, _) = endpoint.build().unwrap();
+        let (settings, name) = made(&endpoint);
+        assert_eq!(name, "endpoint");
         assert_eq!(
-            serde_json::to_value(judge.settings()).unwrap(),
+            serde_json::to_value(settings).unwrap(),
             serde_json::json!({
                 "judge": "endpoint", "url": "http://localhost:1/v1/chat/completions", "model": "m",
                 "prompt": "{question}?", "system_prompt": "s",
                 "request": {"temperature": 0.5, "max_tokens": 9, "seed": 3, "top_p": 0.5},
             })
         );
-        assert_eq!(endpoint.answers_name().unwrap(), "endpoint");
         let scripted =
             parse(&["--judge", "scripted", "--judge-rule", "hash:0.5", "--judge-name", "dry"]);
-        assert_eq!(scripted.build().unwrap().0.settings()["rule"], "hash:0.5");
-        assert_eq!(scripted.answers_name().unwrap(), "dry");
+        let (settings, name) = made(&scripted);
+        assert_eq!((settings["rule"].as_str(), name.as_str()), (Some("hash:0.5"), "dry"));
+    }
+
+    #[test]
+    fn several_judges_share_a_line_and_each_flag_belongs_to_one_of_them() {
+        let both = [
+            "--judge",
+            "scripted,endpoint",
+            "--judge-name",
+            "dry,server",
+            "--judge-rule",
+            "yes",
+            "--judge-url",
+            "http://localhost:1",
+            "--judge-model",
+            "m",
+            "--judge-key-env",
+            "",
+        ];
+        let options = parse(&both);
+        options.check().unwrap();
+        let names: Vec<String> =
+            options.chosen().unwrap().into_iter().map(|chosen| chosen.name).collect();
+        assert_eq!(names, ["dry", "server"]);
+        for (flags, expected) in [
+            (&["--judge", "scripted,scripted", "--judge-rule", "yes"][..], "`scripted` twice"),
+            (&["--judge", "scripted,nobody"], "no judge `nobody`"),
+            (&["--judge", "scripted,endpoint", "--judge-name", "a"], "1 names for 2 judges"),
+            (&["--judge", "scripted,endpoint", "--judge-name", "a,a"], "two judges the name `a`"),
+            (
+                &["--judge", "scripted,endpoint", "--judge-device", "cpu"],
+                "--judge-device is not for the judge `scripted` or `endpoint`",
+            ),
+            (&["--judge", "blip-vqa"], "needs --judge-weights, the folder of a BLIP-VQA"),
+            (&["--judge", "blip-vqa", "--judge-weights", "no/such"], "no/such: there is no such"),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "blip-vqa=no/such"],
+                "no/such: there is no such",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-batch", "2"],
+                "one picture at a time",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-dtype", "int8"],
+                "dtype `int8`",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "endpoint=x"],
+                "for a judge that --judge does not name",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-weights", "y"],
+                "twice for the same judge",
+            ),
+        ] {
+            let error = refused(flags);
+            assert!(error.contains(expected), "{flags:?}: {error}");
+        }
+        let unclear = parse(&["--judge-weights", "a=b"]).local;
+        assert_eq!(unclear.judge_weights[0].path, PathBuf::from("a=b"));
+        let error = unclear.check_weights(&["mplug", "blip-vqa"]).unwrap_err().to_string();
+        assert!(error.contains("for which of the judges mplug, blip-vqa"), "{error}");
     }
 }

@@ -1,18 +1,21 @@
 //! In: the flags of the judges that compute here. Out: where their weights are and where they run, or
 //! a sentence on the flag that is missing or wrong.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail, ensure};
 
+use crate::judge::catalog;
 use crate::models::device::Place;
 
 /// Weights and device of a judge that computes here.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LocalJudgeArgs {
-    /// local judges: folder of the judge's model, as published, or a file that `convert` wrote
-    #[arg(long, value_name = "PATH")]
-    pub judge_weights: Option<PathBuf>,
+    /// local judges: folder of the judge's model, as published, or a file that `convert` wrote; with several
+    /// such judges JUDGE=PATH for each
+    #[arg(long, value_name = "[JUDGE=]PATH")]
+    pub judge_weights: Vec<JudgeWeights>,
     /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]` [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub judge_device: Option<String>,
@@ -20,20 +23,42 @@ pub struct LocalJudgeArgs {
     /// original]
     #[arg(long, value_name = "DTYPE")]
     pub judge_dtype: Option<String>,
-    /// local judges: pictures that are looked at together; changes the speed and the memory, never an answer
+    /// mplug: pictures that are looked at together; changes the speed and the memory, never an answer
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub judge_batch: Option<u32>,
+    /// mplug, qwen3-vl: revision of the weights as their publisher names it, to be recorded beside their digest
+    #[arg(long, value_name = "NAME")]
+    pub judge_revision: Option<String>,
+}
+
+/// Whose weights are where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JudgeWeights {
+    /// The judge; `None` where the path stands alone.
+    pub judge: Option<String>,
+    /// Folder or file.
+    pub path: PathBuf,
+}
+
+/// `JUDGE=PATH` where what stands before the first `=` is a judge; anything else is a path.
+impl From<OsString> for JudgeWeights {
+    fn from(text: OsString) -> Self {
+        let named = text.to_str().and_then(|text| text.split_once('='));
+        match named.filter(|(judge, _)| catalog::find(judge).is_ok()) {
+            Some((judge, path)) => Self { judge: Some(judge.to_owned()), path: path.into() },
+            None => Self { judge: None, path: text.into() },
+        }
+    }
 }
 
 impl LocalJudgeArgs {
-    /// Each flag, and whether it was given.
-    pub fn given(&self) -> [(&'static str, bool); 4] {
+    /// Each flag that all of these judges take, and whether it was given.
+    pub fn given(&self) -> [(&'static str, bool); 3] {
         [
-            ("--judge-weights", self.judge_weights.is_some()),
+            ("--judge-weights", !self.judge_weights.is_empty()),
             ("--judge-device", self.judge_device.is_some()),
             ("--judge-dtype", self.judge_dtype.is_some()),
-            ("--judge-batch", self.judge_batch.is_some()),
         ]
     }
 
@@ -42,8 +67,38 @@ impl LocalJudgeArgs {
     /// # Errors
     /// None were named.
     pub fn weights(&self, judge: &str, what: &str) -> anyhow::Result<&Path> {
-        let named = self.judge_weights.as_deref();
-        named.ok_or_else(|| anyhow!("the judge `{judge}` needs --judge-weights, {what}"))
+        let named = |given: &&JudgeWeights| given.judge.as_deref() == Some(judge);
+        let own = self.judge_weights.iter().find(named);
+        let weights = own.or_else(|| self.judge_weights.iter().find(|given| given.judge.is_none()));
+        weights
+            .map(|weights| weights.path.as_path())
+            .ok_or_else(|| anyhow!("the judge `{judge}` needs --judge-weights, {what}"))
+    }
+
+    /// Makes sure that every path belongs to one of the `judges`, local ones among those asked for.
+    ///
+    /// # Errors
+    /// A path is for another judge, or it is open whose it is.
+    pub fn check_weights(&self, judges: &[&str]) -> anyhow::Result<()> {
+        for (index, given) in self.judge_weights.iter().enumerate() {
+            let path = given.path.display();
+            match &given.judge {
+                Some(judge) if !judges.contains(&judge.as_str()) => bail!(
+                    "--judge-weights {judge}={path} is for a judge that --judge does not name; leave \
+                     it out"
+                ),
+                None if judges.len() > 1 => bail!(
+                    "--judge-weights {path} does not say for which of the judges {} it is; write \
+                     JUDGE={path}",
+                    judges.join(", ")
+                ),
+                judge => ensure!(
+                    self.judge_weights[..index].iter().all(|earlier| earlier.judge != *judge),
+                    "--judge-weights is given twice for the same judge"
+                ),
+            }
+        }
+        Ok(())
     }
 
     /// Where the judge computes; in the format `dtype` unless the user names another.

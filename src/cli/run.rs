@@ -55,8 +55,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut run = open_run(&out, &benchmark, &selection, options.images)?;
     let generated = generate::execute(&mut run, &items, generator, &options)?;
     let judged = judge::execute(&mut run, &items, &judge_options)?;
-    let score_options =
-        score::ScoreOptions { judge: Some(judge_options.answers_name()?), ..args.score.clone() };
+    let judges = judge_options.chosen()?.into_iter().map(|chosen| chosen.name).collect();
+    let score_options = score::ScoreOptions { judges, ..args.score.clone() };
     let scored = score::execute(&run, &benchmark, &items, &score_options)?;
     Ok(generated.max(judged).max(scored))
 }
@@ -66,8 +66,8 @@ impl Args {
     fn judge_or_default(&self) -> anyhow::Result<judge::JudgeOptions> {
         let mut options = self.judge.clone();
         let shipped = self.generate.model == catalog::SHIPPED && self.generate.model_file.is_none();
-        if options.judge.is_none() && shipped {
-            options.judge = Some("scripted".to_owned());
+        if options.judge.is_empty() && shipped {
+            options.judge = vec!["scripted".to_owned()];
             if options.judge_rule.is_none() && options.judge_answers.is_none() {
                 options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);
             }

@@ -2,18 +2,18 @@
 //! chart in the run directory. Nothing is judged again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::aggregate::score_table::score_table;
-use crate::aggregate::{JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
+use crate::aggregate::{Baseline, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::{category_chart, csv_table, latex_table, markdown_table, terminal_table};
 use crate::results::atomic_write::atomic_write;
-use crate::results::{ImageOutcome, ImageRecord, NewestAnswers, RunDirectory};
-use crate::score::score_run;
+use crate::results::{AnswerRecord, ImageOutcome, ImageRecord, NewestAnswers, RunDirectory};
 use crate::score::score_run::in_journal_order;
+use crate::score::{RunScore, score_run};
 
 use super::exit_status::ExitStatus;
 use super::shared_args::{benchmark_of_run, selected};
@@ -24,6 +24,7 @@ use super::{print, print_json, say};
 #[command(after_help = "Examples:
   dpg-bench score results/sd15
   dpg-bench score results/sd15 --judge endpoint --protocol reference
+  dpg-bench score results/sd15 --judge mplug,blip-vqa
   dpg-bench score results/sd15 --json | jq .corrected.overall
 
 Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing.")]
@@ -31,9 +32,9 @@ pub struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// Whose answers [default: those of the only judge]
-    #[arg(long, value_name = "NAME")]
-    judge: Option<String>,
+    /// Whose answers, one judge or several (comma list) [default: those of the only judge]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    judge: Vec<String>,
     /// Where the benchmark is now, if it is not where the run was made with it
     #[arg(long, value_name = "PATH")]
     benchmark: Option<PathBuf>,
@@ -44,16 +45,16 @@ pub struct Args {
 /// How to score; shared with `run`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ScoreOptions {
-    /// Whose answers; `None`: those of the only judge. Set by the command, which has its own flag.
+    /// Whose answers; none named: those of the only judge. Set by the command, which has its own flag.
     #[arg(skip)]
-    pub judge: Option<String>,
+    pub judges: Vec<String>,
     /// Show the figures of one protocol only (all files hold both)
     #[arg(long, value_enum, value_name = "NAME")]
     pub protocol: Option<ProtocolName>,
     /// Print the benchmark score even where images or answers are missing
     #[arg(long)]
     pub allow_incomplete: bool,
-    /// Print the summary as one JSON document instead of the table
+    /// Print the summary as one JSON document instead of the table; of several judges, a list
     #[arg(long)]
     pub json: bool,
 }
@@ -65,6 +66,15 @@ pub enum ProtocolName {
     Reference,
     /// All questions and images, dependencies in topological order
     Corrected,
+}
+
+impl From<Protocol> for ProtocolName {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Reference => Self::Reference,
+            Protocol::Corrected => Self::Corrected,
+        }
+    }
 }
 
 impl From<ProtocolName> for Protocol {
@@ -84,82 +94,181 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
-    let options = ScoreOptions { judge: args.judge.clone(), ..args.options.clone() };
+    let options = ScoreOptions { judges: args.judge.clone(), ..args.options.clone() };
     execute(&run, &benchmark, &items, &options)
 }
 
-/// Scores `items` of a run, writes what belongs into its directory and prints the figures.
+/// Scores `items` of a run by each judge asked for, writes what belongs into its directory and prints
+/// the figures.
 ///
 /// # Errors
-/// The judge is not there or not the only one, a journal is damaged, or the disk said no.
+/// A judge is not there or not the only one, a journal is damaged, or the disk said no.
 pub fn execute(
     run: &RunDirectory,
     benchmark: &Benchmark,
     items: &[&Item],
     options: &ScoreOptions,
 ) -> anyhow::Result<ExitStatus> {
-    let judge = choose_judge(run, options.judge.as_deref())?;
-    let records = run.read_answers(&judge)?;
-    let images = run.read_images()?;
-    let answers = NewestAnswers::merge(&records)?;
-    check_pictures(&images, &answers)?;
-    let per_item = run.manifest().images_per_item;
-
-    // The script adds item scores up in the order in which it met the files. Answers that came from
-    // its log stand in that order; pictures of our own have the benchmark's.
-    let reference_order =
-        if images.is_empty() { in_journal_order(items, &records) } else { items.to_vec() };
-    let reference = score_run(&reference_order, &answers, per_item, Protocol::Reference);
-    let corrected = score_run(items, &answers, per_item, Protocol::Corrected);
-    let summary = Summary::new(SummaryInput {
-        run: run_identity(run, benchmark),
-        judge: judge_identity(run, &judge),
-        items,
-        images: &images,
-        answers: &answers,
-        reference: &reference,
-        corrected: &corrected,
-        allow_incomplete: options.allow_incomplete,
-    });
-    let table = score_table(items, per_item, &images, &answers, &reference, &corrected)
-        .context("the table of answers cannot be made")?;
-    write_files(run, &judge, &summary, &table)?;
-
     let protocols: Vec<Protocol> =
         options.protocol.map_or_else(|| Protocol::ALL.to_vec(), |name| vec![name.into()]);
-    if options.json {
-        print_json(&summary)?;
-    } else {
-        print(&terminal_table(&summary, &protocols))?;
-        say(&format!(
+    let images = run.read_images()?;
+    let mut summaries = Vec::new();
+    let mut written = Vec::new();
+    for judge in choose_judges(run, &options.judges)? {
+        let records = run.read_answers(&judge)?;
+        let answers = NewestAnswers::merge(&records)?;
+        let judged =
+            Judged { judge: &judge, images: &images, records: &records, answers: &answers };
+        let scored = judged.score(run, benchmark, items, options.allow_incomplete)?;
+        let per_item = run.manifest().images_per_item;
+        let [reference, corrected] = &scored.protocols;
+        let table = score_table(items, per_item, &images, &answers, reference, corrected)
+            .context("the table of answers cannot be made")?;
+        write_files(run, &judge, &scored.summary, &table)?;
+        written.push(format!(
             "written: {} (and .csv, .md, .tex, .svg), {}",
             run.summary_path(&judge)?.display(),
             run.scores_path(&judge)?.display()
         ));
+        summaries.push(scored.summary);
     }
-    let is_withheld = |protocol: &Protocol| summary.protocol(*protocol).overall.is_none();
-    Ok(if protocols.iter().any(is_withheld) { ExitStatus::Incomplete } else { ExitStatus::Done })
+    match (options.json, summaries.as_slice()) {
+        (true, [only]) => print_json(only)?,
+        (true, several) => print_json(&several)?,
+        (false, several) => {
+            let tables: Vec<String> =
+                several.iter().map(|summary| terminal_table(summary, &protocols)).collect();
+            print(&tables.join("\n"))?;
+            written.iter().for_each(|line| say(line));
+            ExitStatus::Done
+        }
+    };
+    let is_withheld = |summary: &Summary| {
+        protocols.iter().any(|protocol| summary.protocol(*protocol).overall.is_none())
+    };
+    let withheld = summaries.iter().any(is_withheld);
+    Ok(if withheld { ExitStatus::Incomplete } else { ExitStatus::Done })
 }
 
-fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<String> {
-    let judges = run.judges();
-    let there = || match judges.as_slice() {
+/// A run directory scored under `protocol`, ready to be compared.
+///
+/// # Errors
+/// It is no run, its judge is not there or not the only one, or a journal is damaged.
+pub(super) fn scored_baseline(
+    path: &Path,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+    protocol: Protocol,
+) -> anyhow::Result<Baseline> {
+    let run = RunDirectory::open(path)?;
+    let benchmark = benchmark_of_run(&run, benchmark)?;
+    let items = selected(&benchmark, &run)?;
+    let named: Vec<String> = judge.map(str::to_owned).into_iter().collect();
+    let judges = choose_judges(&run, &named)?;
+    let [judge] = judges.as_slice() else { bail!("{}: name one judge", path.display()) };
+    let records = run.read_answers(judge)?;
+    let images = run.read_images()?;
+    let answers = NewestAnswers::merge(&records)?;
+    let judged = Judged { judge, images: &images, records: &records, answers: &answers };
+    let Scored { summary, protocols } = judged.score(&run, &benchmark, &items, true)?;
+    let counts = (summary.coverage.questions_answered, summary.coverage.questions_expected);
+    let [reference, corrected] = &protocols;
+    let score = if protocol == Protocol::Reference { reference } else { corrected };
+    Ok(Baseline::of(summary.run, summary.judge, score, counts))
+}
+
+/// What a judge said in a run.
+pub(super) struct Judged<'a> {
+    /// Name in the run directory.
+    pub(super) judge: &'a str,
+    /// The image journal.
+    pub(super) images: &'a [ImageRecord],
+    /// The judge's journal.
+    pub(super) records: &'a [AnswerRecord],
+    /// The same, newest answers only.
+    pub(super) answers: &'a NewestAnswers<'a>,
+}
+
+/// A judge's answers, scored.
+pub(super) struct Scored<'a> {
+    /// All figures.
+    pub(super) summary: Summary,
+    /// The items under `reference` and under `corrected`.
+    protocols: [RunScore<'a>; 2],
+}
+
+impl Judged<'_> {
+    /// Scores `items` under both protocols.
+    ///
+    /// # Errors
+    /// The answers are about other pictures than those of the run.
+    pub(super) fn score<'i>(
+        &self,
+        run: &RunDirectory,
+        benchmark: &Benchmark,
+        items: &[&'i Item],
+        allow_incomplete: bool,
+    ) -> anyhow::Result<Scored<'i>> {
+        let Self { judge, images, records, answers } = *self;
+        check_pictures(images, answers)?;
+        let per_item = run.manifest().images_per_item;
+        // The script adds item scores up in the order in which it met the files. Answers that came
+        // from its log stand in that order; pictures of our own have the benchmark's.
+        let reference_order =
+            if images.is_empty() { in_journal_order(items, records) } else { items.to_vec() };
+        let reference = score_run(&reference_order, answers, per_item, Protocol::Reference);
+        let corrected = score_run(items, answers, per_item, Protocol::Corrected);
+        let summary = Summary::new(SummaryInput {
+            run: run_identity(run, benchmark),
+            judge: judge_identity(run, judge),
+            items,
+            images,
+            answers,
+            reference: &reference,
+            corrected: &corrected,
+            allow_incomplete,
+        });
+        Ok(Scored { summary, protocols: [reference, corrected] })
+    }
+}
+
+/// The judges named, all of which must have answered; the only one where none is named.
+fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec<String>> {
+    let there = run.judges();
+    for name in named {
+        check_has_answered(run, name)?;
+    }
+    match (named, there.as_slice()) {
+        ([], [only]) => Ok(vec![only.clone()]),
+        ([], []) => {
+            bail!("{}: {}; run `dpg-bench judge` first", run.path().display(), answered_by(&there))
+        }
+        ([], _) => {
+            let judges = answered_by(&there);
+            bail!("{}: {judges}; choose some with --judge (comma list)", run.path().display())
+        }
+        _ => Ok(named.to_vec()),
+    }
+}
+
+/// # Errors
+/// The run has no answers of that judge; the sentence names those that there are.
+pub(super) fn check_has_answered(run: &RunDirectory, judge: &str) -> anyhow::Result<()> {
+    let there = run.judges();
+    ensure!(
+        there.iter().any(|name| name == judge),
+        "{} has no answers of `{judge}`; {}",
+        run.path().display(),
+        answered_by(&there)
+    );
+    Ok(())
+}
+
+/// Who has answered, for messages.
+pub(super) fn answered_by(judges: &[String]) -> String {
+    match judges {
         [] => "no judge has answered there yet".to_owned(),
         judges => format!("there are answers of {}", judges.join(", ")),
-    };
-    match (named, judges.as_slice()) {
-        (Some(name), _) => {
-            ensure!(
-                judges.iter().any(|judge| judge == name),
-                "{} has no answers of `{name}`; {}",
-                run.path().display(),
-                there()
-            );
-            Ok(name.to_owned())
-        }
-        (None, [only]) => Ok(only.clone()),
-        (None, []) => bail!("{}: {}; run `dpg-bench judge` first", run.path().display(), there()),
-        (None, _) => bail!("{}: {}; choose one with --judge", run.path().display(), there()),
     }
 }
 
@@ -181,7 +290,7 @@ fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> anyhow
     Ok(())
 }
 
-fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIdentity {
+pub(super) fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIdentity {
     let manifest = run.manifest();
     let generation = manifest.generation.as_ref().map(|entry| entry.settings.clone());
     let model = generation

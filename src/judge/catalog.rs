@@ -11,12 +11,16 @@ pub enum JudgeKind {
     Scripted,
     /// A model behind an OpenAI-compatible chat API.
     Endpoint,
+    /// mPLUG, the judge of the published numbers, computed here.
+    Mplug,
+    /// BLIP-VQA, computed here.
+    BlipVqa,
     /// Qwen3-VL, computed here.
     Qwen3Vl,
 }
 
 /// The judges that compute here, from weights of their own.
-pub const LOCAL: &[JudgeKind] = &[JudgeKind::Qwen3Vl];
+pub const LOCAL: &[JudgeKind] = &[JudgeKind::Mplug, JudgeKind::BlipVqa, JudgeKind::Qwen3Vl];
 
 /// One judge of the catalog.
 #[derive(Debug)]
@@ -69,14 +73,40 @@ pub const JUDGES: &[JudgeRow] = &[
         },
     },
     JudgeRow {
-        kind: JudgeKind::Qwen3Vl,
-        name: "qwen3-vl",
-        summary: "Qwen3-VL Instruct (2B, 4B, 8B), computed here; one picture is seen once for all questions",
+        kind: JudgeKind::Mplug,
+        name: "mplug",
+        summary: "mPLUG-large, the judge of the published numbers, computed here; a picture is encoded once for all questions",
         needs: || {
             vec![Need {
-                what:
-                    "--judge-weights FOLDER, a checkpoint as published (Qwen/Qwen3-VL-2B-Instruct)"
-                        .to_owned(),
+                what: "--judge-weights FOLDER, the model as published: config.yaml, \
+                       config_bert.json, vocab.txt, pytorch_model.bin; or what `convert` makes of it"
+                    .to_owned(),
+                present: None,
+            }]
+        },
+    },
+    JudgeRow {
+        kind: JudgeKind::BlipVqa,
+        name: "blip-vqa",
+        summary: "BLIP-VQA (Salesforce/blip-vqa-base), computed here; a picture is encoded once for all questions",
+        needs: || {
+            vec![Need {
+                what: "--judge-weights FOLDER, a checkpoint as published: config.json, \
+                       preprocessor_config.json, vocab.txt, model.safetensors or pytorch_model.bin"
+                    .to_owned(),
+                present: None,
+            }]
+        },
+    },
+    JudgeRow {
+        kind: JudgeKind::Qwen3Vl,
+        name: "qwen3-vl",
+        summary: "Qwen3-VL Instruct (2B, 4B, 8B), computed here; a picture is seen once for all questions",
+        needs: || {
+            vec![Need {
+                what: "--judge-weights FOLDER, a checkpoint as published \
+                       (Qwen/Qwen3-VL-2B-Instruct)"
+                    .to_owned(),
                 present: None,
             }]
         },

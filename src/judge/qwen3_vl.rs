@@ -40,13 +40,15 @@ pub struct Qwen3VlOptions {
     pub system_prompt: Option<String>,
     /// Most tokens of a reply.
     pub max_tokens: u32,
+    /// Revision of the weights as their publisher names it, for the record.
+    pub revision: Option<String>,
 }
 
 impl Qwen3VlOptions {
     /// The defaults for a checkpoint.
     pub fn new(weights: PathBuf, place: Place) -> Self {
         let prompt = DEFAULT_PROMPT.to_owned();
-        Self { weights, place, prompt, system_prompt: None, max_tokens: 32 }
+        Self { weights, place, prompt, system_prompt: None, max_tokens: 32, revision: None }
     }
 
     fn check(&self) -> Result<()> {
@@ -211,6 +213,7 @@ impl Judge for Qwen3VlJudge {
     fn settings(&self) -> Settings {
         [
             ("judge", "qwen3-vl".into()),
+            ("revision", self.options.revision.clone().into()),
             ("weights_sha256", self.model.sha256().into()),
             ("tokenizer_sha256", self.chat.sha256().into()),
             ("dtype", self.options.place.dtype.as_str().into()),

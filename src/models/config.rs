@@ -27,7 +27,12 @@ impl Config {
         let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
         let values = serde_json::from_slice(&text)
             .map_err(|error| ModelError::broken(&path, format!("is not a JSON object: {error}")))?;
-        Ok(Self { path, place: String::new(), values })
+        Ok(Self::of(path, values))
+    }
+
+    /// Of values that came from `path` in another format.
+    pub(crate) fn of(path: PathBuf, values: Map<String, Value>) -> Self {
+        Self { path, place: String::new(), values }
     }
 
     /// The object under `key`, a part's configuration within this one, where there is one.
@@ -41,11 +46,6 @@ impl Config {
             })),
             Some(_) => Err(self.unsupported(key, "an object is needed")),
         }
-    }
-
-    /// Of values that came from `path` in another format.
-    pub(crate) fn of(path: PathBuf, values: Map<String, Value>) -> Self {
-        Self { path, place: String::new(), values }
     }
 
     /// A value that is there and not null.

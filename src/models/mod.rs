@@ -7,6 +7,7 @@
 mod attention;
 mod attention_groups;
 mod bert;
+pub mod blip_vqa;
 pub mod clip_text;
 mod config;
 pub mod device;
@@ -26,11 +27,13 @@ pub mod recipe;
 mod resnet;
 pub mod safetensors_file;
 pub mod t5_text;
+mod tensor_list;
 pub mod unet;
 pub mod vae;
 pub mod weight_files;
 pub mod weights;
 
+pub use blip_vqa::{BlipVqa, BlipVqaConfig};
 pub use clip_text::{ClipText, ClipTextWithProjection};
 pub use ella_connector::EllaConnector;
 pub use model_error::ModelError;

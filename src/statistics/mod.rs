@@ -1,5 +1,6 @@
 //! In: numbers. Out: numbers. Nothing here knows what they are about.
 
+pub mod agreement;
 pub mod bootstrap;
 pub mod item_ratio;
 pub mod paired_test;
@@ -8,6 +9,7 @@ pub mod power;
 mod resample;
 pub mod variance;
 
+pub use agreement::TwoByTwo;
 pub use bootstrap::{Bootstrap, Interval};
 pub use item_ratio::ItemRatio;
 pub use paired_test::{SwapTest, holm};

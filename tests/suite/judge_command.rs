@@ -14,7 +14,7 @@ use super::small_run::{IMAGES, put_picture};
 const KEY: &str = "sk-test-9876543210";
 
 /// A question file of three items and a run about it with all pictures, both in `folder`.
-fn make_run(folder: &Path) -> PathBuf {
+pub fn make_run(folder: &Path) -> PathBuf {
     let mut csv =
         "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,\
                    tuple,question_natural_language\n"
@@ -49,7 +49,7 @@ fn make_run(folder: &Path) -> PathBuf {
     path
 }
 
-fn command(run: &Path, flags: &[&str]) -> Command {
+pub fn command(run: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
     command.arg("judge").arg(run).args(flags);
     command.env_remove("OPENAI_API_KEY").env("DPG_TEST_KEY", KEY).stdin(Stdio::null());
@@ -62,7 +62,7 @@ fn judge(run: &Path, flags: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
-fn endpoint_flags(url: &str) -> Vec<&str> {
+pub fn endpoint_flags(url: &str) -> Vec<&str> {
     let mut flags = vec!["--judge", "endpoint", "--judge-url", url, "--judge-model", "tiny/vlm"];
     flags.extend(["--judge-key-env", "DPG_TEST_KEY", "--judge-concurrency", "2"]);
     flags

@@ -1,0 +1,297 @@
+//! In: the answers of several judges about the same pictures, and the summary of each. Out: how far
+//! every two of them agree, by category and item, and how far apart their scores are. How that looks
+//! on paper is left to `reports`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::benchmark::Item;
+use crate::results::{FORMAT_VERSION, FormatVersion, NewestAnswers};
+use crate::score::{Protocol, Verdict, answer_grid};
+use crate::statistics::{Bootstrap, Interval, ItemRatio, TwoByTwo};
+
+use super::category_figures::table_order;
+use super::estimate::Estimate;
+use super::summary::{IntervalMethod, JudgeIdentity, RunIdentity, Summary};
+
+/// How the judges of a run compare.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AgreementReport {
+    /// Version of the file.
+    pub format_version: FormatVersion,
+    /// What was judged.
+    pub run: RunIdentity,
+    /// How the intervals of the figures were made.
+    pub intervals: IntervalMethod,
+    /// The judges with their scores, in the order asked for.
+    pub judges: Vec<JudgeScore>,
+    /// Every two of them, the earlier one first.
+    pub pairs: Vec<PairAgreement>,
+}
+
+/// A judge with the benchmark scores that it gives.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JudgeScore {
+    /// Who answered.
+    pub judge: JudgeIdentity,
+    /// Under `reference`, as `score` computes it; absent where it is withheld.
+    pub reference: Option<Estimate>,
+    /// Under `corrected`.
+    pub corrected: Option<Estimate>,
+    /// What is missing for a score, by protocol.
+    pub gaps: BTreeMap<&'static str, String>,
+}
+
+impl JudgeScore {
+    /// The score under a protocol.
+    pub fn score(&self, protocol: Protocol) -> Option<Estimate> {
+        match protocol {
+            Protocol::Reference => self.reference,
+            Protocol::Corrected => self.corrected,
+        }
+    }
+}
+
+/// Two judges beside each other.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairAgreement {
+    /// The first judge's name.
+    pub first: String,
+    /// The second judge's name.
+    pub second: String,
+    /// Over all questions.
+    pub overall: CategoryAgreement,
+    /// By broad category, in table order.
+    pub l1: Vec<CategoryAgreement>,
+    /// The first judge's score less the second's, in points, by protocol; no entry where one of the
+    /// two is withheld.
+    pub score_differences: BTreeMap<&'static str, f64>,
+    /// Items over which they disagree.
+    pub items_in_dispute: u64,
+    /// The items with the most disagreements: most first, at equal numbers the larger share first,
+    /// then in benchmark order. As many as were asked for.
+    pub worst: Vec<ItemDispute>,
+}
+
+/// Answers of two judges to the questions of a category, one per image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CategoryAgreement {
+    /// L1 name, or `all`.
+    pub name: String,
+    /// Questions that both answered, whatever they said.
+    pub answered: u64,
+    /// Of these, those where one of them (or both) said neither yes nor no. They enter no figure.
+    pub unparsable: u64,
+    /// Both said yes.
+    pub yes_yes: u64,
+    /// The first said yes, the second no.
+    pub yes_no: u64,
+    /// The first said no, the second yes.
+    pub no_yes: u64,
+    /// Both said no.
+    pub no_no: u64,
+    /// Share of equal answers in percent, with its error bar over items: `k` equal ones of `n` where both
+    /// said yes or no. Absent where there is no such question.
+    pub agreement: Option<Estimate>,
+    /// Cohen's kappa over the same `n`; absent where it is undefined ([`TwoByTwo::kappa`]).
+    pub kappa: Option<f64>,
+}
+
+/// An item over which two judges disagree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ItemDispute {
+    /// Item identifier.
+    pub item: String,
+    /// Questions, one per image, to which one said yes and the other no.
+    pub disagreed: u64,
+    /// Questions to which both said yes or no.
+    pub compared: u64,
+    /// The questions in dispute, in file order.
+    pub questions: Vec<QuestionDispute>,
+}
+
+/// A question over which two judges disagree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QuestionDispute {
+    /// Number inside the item.
+    pub question: u32,
+    /// The question.
+    pub text: String,
+    /// Images about which only the first judge said yes.
+    pub first_yes: Vec<u32>,
+    /// Images about which only the second judge said yes.
+    pub second_yes: Vec<u32>,
+}
+
+/// A judge's summary with the answers behind it.
+pub struct JudgedSummary<'a> {
+    /// The figures, as `score` computes them.
+    pub summary: Summary,
+    /// The answers.
+    pub answers: &'a NewestAnswers<'a>,
+}
+
+impl AgreementReport {
+    /// Compares every two of `judges` over `items`, and lists up to `worst` items for each pair. Yes
+    /// and no are read as under `corrected`: blanks and letter case do not matter.
+    pub fn new(
+        run: RunIdentity,
+        judges: &[JudgedSummary<'_>],
+        items: &[&Item],
+        worst: usize,
+    ) -> Self {
+        let images = run.images_per_item;
+        let scores: Vec<JudgeScore> =
+            judges.iter().map(|judge| judge_score(&judge.summary)).collect();
+        let mut pairs = Vec::new();
+        for second in 1..judges.len() {
+            for first in 0..second {
+                let answers = [judges[first].answers, judges[second].answers];
+                pairs.push(pair((&scores[first], &scores[second]), answers, items, images, worst));
+            }
+        }
+        // By the first judge, then by the second, as the judges were named.
+        let place = |name: &str| scores.iter().position(|score| score.judge.name == name);
+        pairs.sort_by_key(|pair| (place(&pair.first), place(&pair.second)));
+        let intervals = Bootstrap::default().into();
+        Self { format_version: FORMAT_VERSION, run, intervals, judges: scores, pairs }
+    }
+}
+
+fn judge_score(summary: &Summary) -> JudgeScore {
+    let gap = |protocol: Protocol| Some((protocol.name(), summary.protocol(protocol).gap.clone()?));
+    JudgeScore {
+        judge: summary.judge.clone(),
+        reference: summary.reference.overall,
+        corrected: summary.corrected.overall,
+        gaps: Protocol::ALL.into_iter().filter_map(gap).collect(),
+    }
+}
+
+/// Counts of a category while they are taken.
+#[derive(Debug, Clone)]
+struct Tally {
+    table: TwoByTwo,
+    unparsable: u64,
+    /// Of each item: equal answers, and compared ones.
+    agreed: ItemRatio,
+}
+
+impl Tally {
+    fn new(items: usize) -> Self {
+        let agreed = ItemRatio { numerators: vec![0.0; items], denominators: vec![0.0; items] };
+        Self { table: TwoByTwo::default(), unparsable: 0, agreed }
+    }
+
+    fn add(&mut self, item: usize, said: Option<(bool, bool)>) {
+        let Some((first, second)) = said else {
+            self.unparsable += 1;
+            return;
+        };
+        self.table.add(first, second);
+        self.agreed.numerators[item] += f64::from(u8::from(first == second));
+        self.agreed.denominators[item] += 1.0;
+    }
+
+    fn agreement(&self, name: &str, interval: Option<Interval>) -> CategoryAgreement {
+        let TwoByTwo { yes_yes, yes_no, no_yes, no_no } = self.table;
+        CategoryAgreement {
+            name: name.to_owned(),
+            answered: self.table.total() + self.unparsable,
+            unparsable: self.unparsable,
+            yes_yes,
+            yes_no,
+            no_yes,
+            no_no,
+            agreement: Estimate::of_ratio(&self.agreed, interval),
+            kappa: self.table.kappa(),
+        }
+    }
+}
+
+fn pair(
+    (first, second): (&JudgeScore, &JudgeScore),
+    answers: [&NewestAnswers<'_>; 2],
+    items: &[&Item],
+    images: u32,
+    worst: usize,
+) -> PairAgreement {
+    let mut overall = Tally::new(items.len());
+    let mut l1: BTreeMap<&str, Tally> = BTreeMap::new();
+    let mut disputes = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let [of_first, of_second] = answers.map(|answers| answer_grid(item, images, answers));
+        let mut dispute =
+            ItemDispute { item: item.id.clone(), disagreed: 0, compared: 0, questions: Vec::new() };
+        for (position, question) in item.graph.questions().iter().enumerate() {
+            let mut by_image = QuestionDispute {
+                question: question.id,
+                text: question.text.clone(),
+                first_yes: Vec::new(),
+                second_yes: Vec::new(),
+            };
+            for image in 0..images as usize {
+                let verdicts = [&of_first, &of_second]
+                    .map(|grid| Verdict::of(grid[image][position], Protocol::Corrected));
+                if verdicts.contains(&Verdict::Missing) {
+                    continue;
+                }
+                let said = yes_or_no(verdicts[0]).zip(yes_or_no(verdicts[1]));
+                overall.add(index, said);
+                let category = l1.entry(question.category.l1());
+                category.or_insert_with(|| Tally::new(items.len())).add(index, said);
+                dispute.compared += u64::from(said.is_some());
+                match said {
+                    Some((true, false)) => by_image.first_yes.push(image as u32),
+                    Some((false, true)) => by_image.second_yes.push(image as u32),
+                    _ => {}
+                }
+            }
+            let disagreed = by_image.first_yes.len() + by_image.second_yes.len();
+            if disagreed > 0 {
+                dispute.disagreed += disagreed as u64;
+                dispute.questions.push(by_image);
+            }
+        }
+        if dispute.disagreed > 0 {
+            disputes.push(dispute);
+        }
+    }
+    let items_in_dispute = disputes.len() as u64;
+    // Of two items with as many disagreements, the one with fewer questions is the worse.
+    disputes.sort_by_key(|dispute| (std::cmp::Reverse(dispute.disagreed), dispute.compared));
+    disputes.truncate(worst);
+    let mut tallies: Vec<(&str, Tally)> = l1.into_iter().collect();
+    tallies.sort_by(|(a, _), (b, _)| table_order(a, b));
+    tallies.insert(0, ("all", overall));
+    let ratios: Vec<&ItemRatio> = tallies.iter().map(|(_, tally)| &tally.agreed).collect();
+    let intervals = Bootstrap::default().intervals(&ratios);
+    let mut rows: Vec<CategoryAgreement> = tallies
+        .iter()
+        .zip(intervals)
+        .map(|((name, tally), interval)| tally.agreement(name, interval))
+        .collect();
+    let overall = rows.remove(0);
+    let difference = |protocol: Protocol| {
+        let points = first.score(protocol)?.mean - second.score(protocol)?.mean;
+        Some((protocol.name(), points))
+    };
+    PairAgreement {
+        first: first.judge.name.clone(),
+        second: second.judge.name.clone(),
+        overall,
+        l1: rows,
+        score_differences: Protocol::ALL.into_iter().filter_map(difference).collect(),
+        items_in_dispute,
+        worst: disputes,
+    }
+}
+
+fn yes_or_no(verdict: Verdict) -> Option<bool> {
+    match verdict {
+        Verdict::Yes => Some(true),
+        Verdict::No => Some(false),
+        _ => None,
+    }
+}

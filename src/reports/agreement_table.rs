@@ -1,0 +1,181 @@
+//! In: how the judges of a run compare. Out: that as a text for a terminal and as CSV. Writing them is
+//! left to the command.
+
+use comfy_table::{CellAlignment, Table};
+
+use crate::aggregate::{
+    AgreementReport, CategoryAgreement, Estimate, ItemDispute, PairAgreement, Protocol,
+    QuestionDispute,
+};
+
+use super::figure_table::printed;
+use super::terminal::{STYLE, interval_note};
+
+/// Questions of an item shown one by one; the JSON file has them all.
+const SHOWN_QUESTIONS: usize = 3;
+
+/// The scores of all judges, then for every two of them a table by category and the items over which
+/// they disagree most.
+pub fn agreement_text(report: &AgreementReport) -> String {
+    let mut text = scores(report);
+    for pair in &report.pairs {
+        text.push('\n');
+        text.push_str(&pair_text(pair));
+    }
+    text.push('\n');
+    text.push_str(&interval_note(report.intervals));
+    text.push('\n');
+    text
+}
+
+fn scores(report: &AgreementReport) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    let headings = Protocol::ALL.map(|protocol| format!("{} score", protocol.name()));
+    table.set_header(std::iter::once("judge".to_owned()).chain(headings));
+    for judge in &report.judges {
+        let score = |protocol| match judge.score(protocol) {
+            Some(score) => figure(&score),
+            None => "withheld".to_owned(),
+        };
+        table.add_row(std::iter::once(judge.judge.name.clone()).chain(Protocol::ALL.map(score)));
+    }
+    finished(table)
+}
+
+fn pair_text(pair: &PairAgreement) -> String {
+    let PairAgreement { first, second, .. } = pair;
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header([
+        "",
+        "agree",
+        "k/n",
+        "kappa",
+        "yes/yes",
+        "yes/no",
+        "no/yes",
+        "no/no",
+        "unparsable",
+    ]);
+    for row in std::iter::once(&pair.overall).chain(&pair.l1) {
+        let counts = [row.yes_yes, row.yes_no, row.no_yes, row.no_no, row.unparsable];
+        table.add_row(
+            std::iter::once(row.name.clone())
+                .chain(figures(row))
+                .chain(counts.map(|count| count.to_string())),
+        );
+    }
+    let mut text = format!("{first} / {second}\n{}", finished(table));
+    for protocol in Protocol::ALL {
+        text.push_str(&match pair.score_differences.get(protocol.name()) {
+            Some(points) => {
+                format!("{}: {first} scores {points:+.2} points beside {second}\n", protocol.name())
+            }
+            None => format!("{}: no difference of scores, one is withheld\n", protocol.name()),
+        });
+    }
+    text.push_str(&format!("they disagree over {} items", pair.items_in_dispute));
+    text.push_str(if pair.worst.is_empty() { "\n" } else { ", most over\n" });
+    for dispute in &pair.worst {
+        text.push_str(&dispute_text(dispute, pair));
+    }
+    text
+}
+
+/// A figure with its margin, where it has one.
+fn figure(estimate: &Estimate) -> String {
+    let (mean, margin) = printed(estimate);
+    margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
+}
+
+/// Share, its counts and kappa.
+fn figures(row: &CategoryAgreement) -> [String; 3] {
+    let absent = || "-".to_owned();
+    let [share, counts] = match row.agreement {
+        Some(share) => [figure(&share), format!("{}/{}", share.k, share.n)],
+        None => [absent(), "0/0".to_owned()],
+    };
+    [share, counts, row.kappa.map_or_else(absent, |kappa| format!("{kappa:.3}"))]
+}
+
+fn dispute_text(dispute: &ItemDispute, pair: &PairAgreement) -> String {
+    let ItemDispute { item, disagreed, compared, questions } = dispute;
+    let mut text = format!("  {item}: {disagreed} of {compared} answers\n");
+    let mut ordered: Vec<&QuestionDispute> = questions.iter().collect();
+    ordered.sort_by_key(|question| {
+        std::cmp::Reverse(question.first_yes.len() + question.second_yes.len())
+    });
+    for question in ordered.iter().take(SHOWN_QUESTIONS) {
+        let said = |judge: &str, images: &[u32]| {
+            let images: Vec<String> = images.iter().map(u32::to_string).collect();
+            let plural = if images.len() == 1 { "" } else { "s" };
+            (!images.is_empty())
+                .then(|| format!("only {judge} says yes to image{plural} {}", images.join(", ")))
+        };
+        let parts =
+            [said(&pair.first, &question.first_yes), said(&pair.second, &question.second_yes)];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        text.push_str(&format!(
+            "    {} {}: {}\n",
+            question.question,
+            question.text,
+            parts.join("; ")
+        ));
+    }
+    if let Some(more) = questions.len().checked_sub(SHOWN_QUESTIONS).filter(|&more| more > 0) {
+        text.push_str(&format!("    and {more} more questions\n"));
+    }
+    text
+}
+
+fn finished(mut table: Table) -> String {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// One row per pair and category: `first,second,level,category,answered,unparsable,compared,agreed,
+/// agreement_percent,kappa,yes_yes,yes_no,no_yes,no_no`. A figure that is undefined is an empty cell;
+/// numbers read back to the same value.
+///
+/// # Errors
+/// The CSV writer refused (a programming error).
+pub fn agreement_csv(report: &AgreementReport) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record([
+        "first",
+        "second",
+        "level",
+        "category",
+        "answered",
+        "unparsable",
+        "compared",
+        "agreed",
+        "agreement_percent",
+        "kappa",
+        "yes_yes",
+        "yes_no",
+        "no_yes",
+        "no_no",
+    ])?;
+    for pair in &report.pairs {
+        let rows = std::iter::once(("overall", &pair.overall));
+        for (level, row) in rows.chain(pair.l1.iter().map(|row| ("l1", row))) {
+            let counts = [row.yes_yes, row.yes_no, row.no_yes, row.no_no];
+            let number = |value: Option<f64>| value.map(|value| value.to_string());
+            let share = row.agreement;
+            let names = [pair.first.as_str(), &pair.second, level, &row.name];
+            let mut record: Vec<String> = names.map(str::to_owned).into();
+            record.extend([row.answered, row.unparsable].map(|count| count.to_string()));
+            record.push(counts.iter().sum::<u64>().to_string());
+            record.push((row.yes_yes + row.no_no).to_string());
+            record.push(number(share.map(|share| share.mean)).unwrap_or_default());
+            record.push(number(row.kappa).unwrap_or_default());
+            record.extend(counts.map(|count| count.to_string()));
+            writer.write_record(&record)?;
+        }
+    }
+    writer.into_inner().map_err(|error| error.into_error().into())
+}

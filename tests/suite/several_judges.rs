@@ -1,0 +1,121 @@
+//! `--judge a,b`: several judges in one command, each with answers of its own, killed in the second one,
+//! and scored together.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dpg_bench::results::RunDirectory;
+use serde_json::Value;
+
+use super::judge_command::{command, endpoint_flags, make_run};
+use super::loopback::{Loopback, Received, Reply, well_behaved};
+use super::tiny_checkpoint::fixture;
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// `scripted`, then `endpoint`.
+fn both(url: &str) -> Vec<&str> {
+    let mut flags = endpoint_flags(url);
+    flags[1] = "scripted,endpoint";
+    flags.extend(["--judge-rule", "hash:0.6", "--judge-name", "dry,server"]);
+    flags
+}
+
+fn journals(run: &Path) -> [Vec<u8>; 2] {
+    ["dry", "server"]
+        .map(|name| std::fs::read(run.join(format!("answers/{name}.jsonl"))).unwrap_or_default())
+}
+
+#[test]
+fn a_run_killed_in_the_second_judge_goes_on_there_to_the_same_bytes() {
+    let late = |request: &Received| {
+        Reply::Late(Duration::from_millis(30), Box::new(well_behaved(request)))
+    };
+    let server = Loopback::start(late);
+    let url = server.url();
+    let whole = tempfile::tempdir().unwrap();
+    let undisturbed = make_run(whole.path());
+    let output = command(&undisturbed, &both(&url)).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("dry.jsonl") && said(&output).contains("server.jsonl"));
+    let expected = journals(&undisturbed);
+    let asked_once = server.received().len();
+    assert_eq!(asked_once, 36);
+
+    let folder = tempfile::tempdir().unwrap();
+    let run = make_run(folder.path());
+    let mut child = command(&run, &both(&url)).stderr(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    while server.received().len() < asked_once + 15 {
+        assert!(started.elapsed() < Duration::from_secs(60), "the process asks nothing");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let [dry, part] = journals(&run);
+    assert_eq!(dry, expected[0]);
+    assert!(expected[1].starts_with(&part) && part.len() < expected[1].len());
+
+    let output = command(&run, &both(&url)).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(journals(&run), expected);
+    let sittings =
+        |name: &str| RunDirectory::open(&run).unwrap().manifest().judges[name].sittings.len();
+    assert_eq!((sittings("dry"), sittings("server")), (2, 2));
+}
+
+#[test]
+fn a_second_judge_that_cannot_be_made_stops_the_command_before_the_first_one_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = make_run(folder.path());
+    let weights = "blip-vqa=no/such/folder";
+    let flags = ["--judge", "scripted,blip-vqa", "--judge-rule", "yes", "--judge-weights", weights];
+    let output = command(&run, &flags).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("no/such/folder: there is no such folder"), "{}", said(&output));
+    assert!(RunDirectory::open(&run).unwrap().judges().is_empty());
+}
+
+/// Generates, lets two judges answer, scores both and compares them.
+#[test]
+fn run_scores_every_judge_and_agreement_compares_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let blip = format!("blip-vqa={}", fixture("blip-vqa-tiny").display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
+    command.current_dir(folder.path()).args(["run", "--limit", "2", "--images", "1", "--out"]);
+    command.arg(&out).args(["--steps", "2", "--judge", "scripted,blip-vqa"]);
+    command.args(["--judge-rule", "hash:0.7", "--judge-weights", &blip, "--json"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let summaries: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<&Value> =
+        summaries.as_array().unwrap().iter().map(|summary| &summary["judge"]["name"]).collect();
+    assert_eq!(names, ["scripted", "blip-vqa"]);
+    for name in ["scripted", "blip-vqa"] {
+        assert!(out.join(format!("summary/{name}.json")).is_file());
+        assert!(out.join(format!("scores/{name}.parquet")).is_file());
+    }
+    let tool = |command: &str, more: &[&str]| {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
+        process.current_dir(folder.path()).arg(command).arg(&out).args(more).output().unwrap()
+    };
+    // Which of them is asked for where it is not said.
+    let unclear = tool("score", &[]);
+    assert_eq!(unclear.status.code(), Some(2));
+    assert!(said(&unclear).contains("answers of blip-vqa, scripted; choose some with --judge"));
+    let tables = tool("score", &["--judge", "scripted,blip-vqa"]);
+    let text = String::from_utf8_lossy(&tables.stdout).into_owned();
+    assert!(text.contains("judge scripted") && text.contains("judge blip-vqa"), "{text}");
+
+    let agreement = tool("agreement", &["--json"]);
+    assert_eq!(agreement.status.code(), Some(0), "{}", said(&agreement));
+    let report: Value = serde_json::from_slice(&agreement.stdout).unwrap();
+    assert_eq!(report["judges"].as_array().unwrap().len(), 2);
+    let overall = &report["pairs"][0]["overall"];
+    let questions = &summaries[0]["coverage"]["questions_expected"];
+    assert_eq!(&overall["answered"], questions);
+}
