@@ -134,7 +134,7 @@ def make_run(program, folder, pictures, count, side):
                                  "entity - whole (truck)", question])
     subprocess.run(
         [program, "import", "--benchmark", folder / "questions.csv", "--images", folder / "images",
-         "--images-per-item", "1", "--out", folder / "run"],
+         "--images-per-item", "1", "--resolution", str(side), "--out", folder / "run"],
         check=True, stdout=sys.stderr, stderr=sys.stderr,
     )
     return folder / "run", pixels

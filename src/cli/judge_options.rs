@@ -210,11 +210,6 @@ impl JudgeOptions {
 
     fn qwen3_vl(&self, name: &str) -> anyhow::Result<Qwen3VlOptions> {
         let weights = self.local.weights(name, "the folder of a Qwen3-VL Instruct checkpoint")?;
-        ensure!(
-            self.local.judge_batch.is_none(),
-            "--judge-batch is not for the judge `{name}`, which looks at one picture at a time; leave it \
-             out"
-        );
         // As the checkpoints are published; f32 arithmetic on the processor either way.
         let default = Qwen3VlOptions::new(weights.to_path_buf(), self.local.place("bf16")?);
         Ok(Qwen3VlOptions {
@@ -281,7 +276,7 @@ mod tests {
             (&["--judge", "qwen3-vl", "--judge-weights", "no/such"], "no/such: there is no such"),
             (
                 &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-batch", "2"],
-                "one picture at a time",
+                "--judge-batch is not for the judge `qwen3-vl`",
             ),
             (
                 &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-dtype", "int8"],
