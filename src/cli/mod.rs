@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 
 mod agreement;
 mod baseline;
+mod chat_args;
 mod check;
 mod checkpoint_args;
 mod compare;

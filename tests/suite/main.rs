@@ -33,6 +33,7 @@ mod mplug_models;
 mod noise;
 mod pickle_files;
 mod pillow_resize;
+mod qwen3_vl;
 mod reference_parity;
 mod schedulers;
 mod scoring;
