@@ -23,6 +23,11 @@ pub trait StageObserver: Sync {
         let _ = (item, image, reason);
     }
 
+    /// The judge reads only the first `seen` of the `of` tokens of a question.
+    fn question_cut(&self, item: &str, question: u32, seen: u32, of: u32) {
+        let _ = (item, question, seen, of);
+    }
+
     /// The stage is over.
     fn finished(&self) {}
 }

@@ -194,10 +194,7 @@ fn records_of(pass: &Pass<'_>) -> Vec<AnswerRecord> {
             pixels_sha256: None,
             answers: answers
                 .iter()
-                .map(|(question, answer)| QuestionAnswer {
-                    question: *question,
-                    outcome: outcome(*answer),
-                })
+                .map(|(question, answer)| QuestionAnswer::new(*question, outcome(*answer)))
                 .collect(),
         })
         .collect()

@@ -18,6 +18,8 @@ Examples:
   dpg-bench judge results/sd15 --judge scripted --judge-answers answers.csv
   dpg-bench judge results/sd15 --judge endpoint \\
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
+  dpg-bench judge results/sd15 --judge mplug \\
+      --judge-weights mplug_visual-question-answering_coco_large_en
   dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base
   dpg-bench judge results/sd15 --judge scripted,blip-vqa --judge-rule yes \\
       --judge-weights blip-vqa=blip-vqa-base
@@ -110,6 +112,12 @@ fn described(counts: &JudgeCounts) -> String {
         text.push_str(&format!(
             ", {} questions failed (the same command asks them again)",
             counts.failed_questions
+        ));
+    }
+    if counts.questions_cut > 0 {
+        text.push_str(&format!(
+            ", {} questions are longer than the judge reads",
+            counts.questions_cut
         ));
     }
     if counts.images_missing > 0 {

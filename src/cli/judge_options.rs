@@ -1,7 +1,7 @@
 //! In: the flags that choose a judge. Out: the judge, or a sentence on a flag that is missing or belongs
 //! to another one. What is done with it is left to `judge`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
@@ -10,14 +10,21 @@ use super::local_judge_args::LocalJudgeArgs;
 use crate::judge::Judge;
 use crate::judge::blip_vqa::BlipVqaJudge;
 use crate::judge::catalog::{self, JudgeKind, JudgeRow};
+use crate::judge::mplug::{MplugJudge, MplugOptions};
 use crate::judge::scripted::{Rule, ScriptedJudge};
 use crate::models::device::describe_device;
+
+/// What mPLUG's weights are, for the user.
+const MPLUG_WEIGHTS: &str = "the folder of mplug_visual-question-answering_coco_large_en";
+
+/// What BLIP's weights are.
+const BLIP_WEIGHTS: &str = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
 
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeOptions {
-    /// The judge: `scripted`, `endpoint` or `blip-vqa`; a comma list lets several answer, one after the
+    /// The judge: `scripted`, `endpoint`, `mplug` or `blip-vqa`; a comma list lets several answer, one after the
     /// other
     #[arg(long, value_name = "JUDGE,..", value_delimiter = ',')]
     pub judge: Vec<String>,
@@ -44,9 +51,6 @@ pub struct JudgeOptions {
     #[command(flatten)]
     pub local: LocalJudgeArgs,
 }
-
-/// As transformers computes.
-const BLIP_DTYPE: &str = "f32";
 
 /// One of the judges asked for.
 #[derive(Debug, Clone)]
@@ -103,23 +107,17 @@ impl JudgeOptions {
     /// A flag is missing, wrong or out of place, or a file or variable is not there.
     pub fn check(&self) -> anyhow::Result<()> {
         self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
-            // A network of gigabytes is looked at, not loaded.
-            JudgeKind::BlipVqa => {
-                self.local.place(BLIP_DTYPE)?;
-                BlipVqaJudge::check(self.blip_weights(chosen.row.name)?)
+            // Loading takes seconds and gigabytes; whether it can be done is known sooner.
+            JudgeKind::Mplug => {
+                self.local.place("f32")?;
+                MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
             }
-            JudgeKind::Scripted | JudgeKind::Endpoint => self.build(chosen).map(|_| ()),
+            JudgeKind::BlipVqa => {
+                self.local.place("f32")?;
+                BlipVqaJudge::check(self.local.weights(chosen.row.name, BLIP_WEIGHTS)?)
+            }
+            _ => self.build(chosen).map(|_| ()),
         })
-    }
-
-    fn blip_weights(&self, judge: &str) -> anyhow::Result<&Path> {
-        ensure!(
-            self.local.judge_batch.is_none(),
-            "--judge-batch is not for the judge `{judge}`, which looks at one picture at a time; leave it \
-             out"
-        );
-        let what = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
-        self.local.weights(judge, what)
     }
 
     /// Makes a judge, and says where it computes.
@@ -133,9 +131,26 @@ impl JudgeOptions {
             JudgeKind::Endpoint => {
                 (Box::new(self.endpoint.judge(self.judge_seed)?), "remote".to_owned())
             }
+            JudgeKind::Mplug => {
+                let weights = self.local.weights(row.name, MPLUG_WEIGHTS)?;
+                let place = self.local.place("f32")?;
+                let device = describe_device(&place.device);
+                let judge = MplugJudge::load(
+                    weights,
+                    MplugOptions {
+                        together: self.local.judge_batch.unwrap_or(1) as usize,
+                        revision: self.local.judge_revision.clone(),
+                        ..MplugOptions::new(place)
+                    },
+                )?;
+                if let Some(warning) = judge.warning() {
+                    super::say(&format!("warning: {}: {warning}", weights.display()));
+                }
+                (Box::new(judge), device)
+            }
             JudgeKind::BlipVqa => {
-                let place = self.local.place(BLIP_DTYPE)?;
-                let judge = BlipVqaJudge::load(self.blip_weights(row.name)?, place)?;
+                let weights = self.local.weights(row.name, BLIP_WEIGHTS)?;
+                let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?;
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
             }
@@ -146,9 +161,12 @@ impl JudgeOptions {
     fn flags_of_some_judges(&self) -> Vec<(&'static [JudgeKind], &'static str, bool)> {
         const SCRIPTED: &[JudgeKind] = &[JudgeKind::Scripted];
         const ENDPOINT: &[JudgeKind] = &[JudgeKind::Endpoint];
+        const MPLUG: &[JudgeKind] = &[JudgeKind::Mplug];
         let mut flags = vec![
             (SCRIPTED, "--judge-rule", self.judge_rule.is_some()),
             (SCRIPTED, "--judge-answers", self.judge_answers.is_some()),
+            (MPLUG, "--judge-batch", self.local.judge_batch.is_some()),
+            (MPLUG, "--judge-revision", self.local.judge_revision.is_some()),
         ];
         flags.extend(self.endpoint.given().map(|(flag, given)| (ENDPOINT, flag, given)));
         flags.extend(self.local.given().map(|(flag, given)| (catalog::LOCAL, flag, given)));
@@ -200,7 +218,13 @@ mod tests {
     fn what_is_missing_or_out_of_place_is_said() {
         for (flags, expected) in [
             (&[][..], "endpoint: a vision model"),
-            (&["--judge", "mplug"], "there is no judge `mplug`"),
+            (&["--judge", "mplug2"], "there is no judge `mplug2`"),
+            (&["--judge", "mplug"], "needs --judge-weights, the folder of mplug_visual"),
+            (&["--judge", "mplug", "--judge-weights", "no/such"], "there is no model at no/such"),
+            (
+                &["--judge", "scripted", "--judge-rule", "yes", "--judge-batch", "2"],
+                "--judge-batch is not for",
+            ),
             (&["--judge", "scripted"], "either --judge-rule or --judge-answers"),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-url", "http://x"],
@@ -327,7 +351,7 @@ mod tests {
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-batch", "2"],
-                "one picture at a time",
+                "--judge-batch is not for the judge `blip-vqa`",
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-dtype", "int8"],

@@ -23,10 +23,13 @@ pub struct LocalJudgeArgs {
     /// original]
     #[arg(long, value_name = "DTYPE")]
     pub judge_dtype: Option<String>,
-    /// local judges: pictures that are looked at together; changes the speed and the memory, never an answer
+    /// mplug: pictures that are looked at together; changes the speed and the memory, never an answer
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub judge_batch: Option<u32>,
+    /// mplug: revision of the weights as their publisher names it, to be recorded beside their digest
+    #[arg(long, value_name = "NAME")]
+    pub judge_revision: Option<String>,
 }
 
 /// Whose weights are where.
@@ -50,13 +53,12 @@ impl From<OsString> for JudgeWeights {
 }
 
 impl LocalJudgeArgs {
-    /// Each flag, and whether it was given.
-    pub fn given(&self) -> [(&'static str, bool); 4] {
+    /// Each flag that all of these judges take, and whether it was given.
+    pub fn given(&self) -> [(&'static str, bool); 3] {
         [
             ("--judge-weights", !self.judge_weights.is_empty()),
             ("--judge-device", self.judge_device.is_some()),
             ("--judge-dtype", self.judge_dtype.is_some()),
-            ("--judge-batch", self.judge_batch.is_some()),
         ]
     }
 

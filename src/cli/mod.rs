@@ -8,7 +8,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::ProgressBar;
 
 mod agreement;
+mod baseline;
+mod check;
 mod checkpoint_args;
+mod compare;
+mod compared_runs;
+mod convert;
 mod ella_args;
 mod endpoint_args;
 pub mod exit_status;
@@ -21,6 +26,7 @@ mod judge_options;
 mod list;
 mod local_judge_args;
 mod progress;
+mod published;
 mod question_tree;
 mod run;
 mod sampling_args;
@@ -52,6 +58,12 @@ enum Command {
     Judge(judge::Args),
     /// Score a run's answers, without judging again
     Score(score::Args),
+    /// Tell how runs differ, with intervals and p-values
+    Compare(compare::Args),
+    /// Write the small file that later runs are checked against
+    Baseline(baseline::Args),
+    /// Fail where a run is worse than a baseline, for CI
+    Check(check::Args),
     /// Tell how far the judges of a run agree
     Agreement(agreement::Args),
     /// Recover the answers from the reference script's `_detail.txt`
@@ -62,6 +74,8 @@ enum Command {
     Validate(validate::Args),
     /// Print an item's prompt and question graph
     Show(show::Args),
+    /// Rewrite a judge's published weights as safetensors
+    Convert(convert::Args),
     /// List the models and judges with the files that each needs
     List(list::Args),
     /// Print a completion script for a shell
@@ -104,11 +118,15 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Score(args) => score::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Baseline(args) => baseline::run(args),
+        Command::Check(args) => check::run(args),
         Command::Agreement(args) => agreement::run(args),
         Command::ImportLog(args) => import_log::run(args),
         Command::Forensics(args) => forensics::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Show(args) => show::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::List(args) => list::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -16,6 +16,7 @@ pub struct StageProgress {
     bar: ProgressBar,
     verb: &'static str,
     failures: Mutex<u64>,
+    cuts: Mutex<u64>,
 }
 
 impl StageProgress {
@@ -25,7 +26,7 @@ impl StageProgress {
         if std::io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
         }
-        Self { bar, verb, failures: Mutex::new(0) }
+        Self { bar, verb, failures: Mutex::new(0), cuts: Mutex::new(0) }
     }
 }
 
@@ -75,6 +76,22 @@ impl StageObserver for StageProgress {
                 "further failures are recorded in the journal and not shown here",
             );
         }
+    }
+
+    fn question_cut(&self, item: &str, question: u32, seen: u32, of: u32) {
+        let count = {
+            let mut cuts = self.cuts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            *cuts += 1;
+            *cuts
+        };
+        let rest = match count {
+            ..SHOWN_FAILURES => "",
+            SHOWN_FAILURES => "; further ones are only counted",
+            _ => return,
+        };
+        let text =
+            format!("{item}, question {question}: the judge reads {seen} of its {of} tokens{rest}");
+        super::warn(&self.bar, &text);
     }
 
     fn finished(&self) {

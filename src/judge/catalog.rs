@@ -11,12 +11,14 @@ pub enum JudgeKind {
     Scripted,
     /// A model behind an OpenAI-compatible chat API.
     Endpoint,
+    /// mPLUG, the judge of the published numbers, computed here.
+    Mplug,
     /// BLIP-VQA, computed here.
     BlipVqa,
 }
 
 /// The judges that compute here, from weights of their own.
-pub const LOCAL: &[JudgeKind] = &[JudgeKind::BlipVqa];
+pub const LOCAL: &[JudgeKind] = &[JudgeKind::Mplug, JudgeKind::BlipVqa];
 
 /// One judge of the catalog.
 #[derive(Debug)]
@@ -66,6 +68,19 @@ pub const JUDGES: &[JudgeRow] = &[
                     present: Some(key),
                 },
             ]
+        },
+    },
+    JudgeRow {
+        kind: JudgeKind::Mplug,
+        name: "mplug",
+        summary: "mPLUG-large, the judge of the published numbers, computed here; a picture is encoded once for all questions",
+        needs: || {
+            vec![Need {
+                what: "--judge-weights FOLDER, the model as published: config.yaml, \
+                       config_bert.json, vocab.txt, pytorch_model.bin; or what `convert` makes of it"
+                    .to_owned(),
+                present: None,
+            }]
         },
     },
     JudgeRow {

@@ -31,6 +31,8 @@ pub struct JudgeCounts {
     pub unparsable: u64,
     /// Questions about existing pictures that have no answer.
     pub failed_questions: u64,
+    /// Questions of the selected items of which the judge reads only the beginning.
+    pub questions_cut: u64,
     /// Images that this sitting asked about and finished.
     pub finished_now: u64,
     /// Images that this sitting asked about and left with a failed question.
@@ -54,8 +56,8 @@ struct Task<'a> {
 
 /// Puts every unanswered question about every existing picture of `items` to `judge`.
 ///
-/// Images are asked about in the order of `items` and of their index, several at a time as the judge
-/// wishes. Failed questions of an earlier sitting are asked again; their new outcome is a further line,
+/// Images are asked about in the order of `items` and of their index, several at a time or together as
+/// the judge wishes. Failed questions of an earlier sitting are asked again; their new outcome is a further line,
 /// unless it is the same failure.
 ///
 /// # Errors
@@ -79,7 +81,8 @@ pub fn judge_images(
     let newest = NewestAnswers::merge(&earlier)
         .with_context(|| format!("answers/{judge_name}.jsonl cannot be continued"))?;
 
-    let mut counts = JudgeCounts::default();
+    let mut counts =
+        JudgeCounts { questions_cut: tell_cuts(items, judge, observer), ..JudgeCounts::default() };
     let mut tasks = Vec::new();
     for &item in items {
         for image in 0..run.manifest().images_per_item {
@@ -117,35 +120,37 @@ pub fn judge_images(
         run.path().display()
     );
     observer.started(total, counts.images_done);
+    let groups: Vec<&[Task<'_>]> = tasks.chunks(judge.images_together().max(1)).collect();
     let finished = for_each_in_order(
-        tasks.len(),
+        groups.len(),
         judge.images_in_flight(),
         |index| {
-            let task = &tasks[index];
-            ask(run, judge, task).with_context(|| {
-                format!("the judge gave up at {}, image {}", task.item.id, task.image)
+            let (group, first) = (groups[index], &groups[index][0]);
+            ask(run, judge, group).with_context(|| {
+                format!("the judge gave up at {}, image {}", first.item.id, first.image)
             })
         },
         |index, answers| {
-            let task = &tasks[index];
-            let failure = counts.count_image(&answers);
-            let known = newest.image(&task.item.id, task.image);
-            let mut record = AnswerRecord {
-                item: task.item.id.clone(),
-                image: task.image,
-                pixels_sha256: Some(task.pixels_sha256.to_owned()),
-                answers,
-            };
-            // The same failure again says nothing new.
-            record.answers.retain(|answer| {
-                known.and_then(|known| known.outcome(answer.question)) != Some(&answer.outcome)
-            });
-            if !record.answers.is_empty() {
-                journal.append(&record)?;
-            }
-            match failure {
-                Some(reason) => observer.image_failed(&task.item.id, task.image, &reason),
-                None => observer.image_done(&task.item.id, task.image),
+            for (task, answers) in groups[index].iter().zip(answers) {
+                let failure = counts.count_image(&answers);
+                let known = newest.image(&task.item.id, task.image);
+                let mut record = AnswerRecord {
+                    item: task.item.id.clone(),
+                    image: task.image,
+                    pixels_sha256: Some(task.pixels_sha256.to_owned()),
+                    answers,
+                };
+                // The same failure again says nothing new.
+                record.answers.retain(|answer| {
+                    known.and_then(|known| known.outcome(answer.question)) != Some(&answer.outcome)
+                });
+                if !record.answers.is_empty() {
+                    journal.append(&record)?;
+                }
+                match failure {
+                    Some(reason) => observer.image_failed(&task.item.id, task.image, &reason),
+                    None => observer.image_done(&task.item.id, task.image),
+                }
             }
             Ok(())
         },
@@ -186,52 +191,87 @@ impl JudgeCounts {
     }
 }
 
-/// Puts a task's questions and makes journal entries of what comes back. A panic in one judge must
-/// not take the other images' answers with it: it is a failure like any other.
+/// Tells the observer of every question that the judge reads only in part, and counts them.
+fn tell_cuts(items: &[&Item], judge: &dyn Judge, observer: &dyn StageObserver) -> u64 {
+    let mut count = 0;
+    for item in items {
+        for question in item.graph.questions() {
+            if let Some(cut) = judge.question_cut(question) {
+                observer.question_cut(&item.id, question.id, cut.seen, cut.of);
+                count += 1;
+            }
+        }
+    }
+    count
+}
+
+/// Puts the questions of a group of tasks and makes journal entries of what comes back. A panic in one
+/// judge must not take the other images' answers with it: it is a failure like any other.
 fn ask(
     run: &RunDirectory,
     judge: &dyn Judge,
-    task: &Task<'_>,
-) -> anyhow::Result<Vec<QuestionAnswer>> {
-    let results = match catch_unwind(AssertUnwindSafe(|| answers_of(run, judge, task))) {
+    tasks: &[Task<'_>],
+) -> anyhow::Result<Vec<Vec<QuestionAnswer>>> {
+    let results = match catch_unwind(AssertUnwindSafe(|| answers_of(run, judge, tasks))) {
         Ok(results) => results?,
-        Err(panic) => all_failed(task, &format!("the judge broke: {}", panic_text(panic.as_ref()))),
-    };
-    let outcomes = results.into_iter().map(|result| match result {
-        Ok(Answer { text, raw, yes_probability }) => {
-            AnswerOutcome::Answered { text, raw, yes_probability }
+        Err(panic) => {
+            let reason = format!("the judge broke: {}", panic_text(panic.as_ref()));
+            tasks.iter().map(|task| all_failed(task, &reason)).collect()
         }
-        Err(reason) => AnswerOutcome::Failed { reason },
-    });
-    let questions = task.questions.iter().map(|question| question.id);
-    Ok(questions
-        .zip(outcomes)
-        .map(|(question, outcome)| QuestionAnswer { question, outcome })
+    };
+    let entry = |(question, result): (&&Question, Result<Answer, String>)| {
+        let outcome = match result {
+            Ok(Answer { text, raw, yes_probability }) => {
+                AnswerOutcome::Answered { text, raw, yes_probability }
+            }
+            Err(reason) => AnswerOutcome::Failed { reason },
+        };
+        let tokens_cut = judge.question_cut(question).map(|cut| cut.of - cut.seen);
+        QuestionAnswer { question: question.id, tokens_cut, outcome }
+    };
+    Ok(tasks
+        .iter()
+        .zip(results)
+        .map(|(task, results)| task.questions.iter().zip(results).map(entry).collect())
         .collect())
 }
 
-/// One result per question of the task, whatever the judge returns.
+/// One result per question of each task, whatever the judge returns.
 fn answers_of(
     run: &RunDirectory,
     judge: &dyn Judge,
-    task: &Task<'_>,
-) -> anyhow::Result<Vec<Result<Answer, String>>> {
-    let image = match read_picture(run, task) {
-        Ok(image) => image,
-        Err(error) => return Ok(all_failed(task, &format!("{error:#}"))),
+    tasks: &[Task<'_>],
+) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {
+    let pictures: Vec<_> = tasks.iter().map(|task| read_picture(run, task)).collect();
+    let with_picture = || {
+        tasks.iter().zip(&pictures).filter_map(|(task, image)| Some((task, image.as_ref().ok()?)))
     };
-    let request = JudgeRequest {
-        item: task.item,
-        image_index: task.image,
-        image: &image,
-        questions: &task.questions,
-    };
-    let results = judge.answer(&request)?;
-    let (got, asked) = (results.len(), task.questions.len());
-    if got != asked {
-        return Ok(all_failed(task, &format!("the judge gave {got} answers to {asked} questions")));
+    let requests: Vec<JudgeRequest<'_>> = with_picture()
+        .map(|(task, image)| JudgeRequest {
+            item: task.item,
+            image_index: task.image,
+            image,
+            questions: &task.questions,
+        })
+        .collect();
+    let mut results = match requests.as_slice() {
+        [] => Vec::new(),
+        [only] => vec![judge.answer(only)?],
+        several => judge.answer_together(several)?,
     }
-    Ok(results)
+    .into_iter();
+    let of_task = |(task, image): (&Task<'_>, &anyhow::Result<JudgedImage>)| {
+        if let Err(error) = image {
+            return all_failed(task, &format!("{error:#}"));
+        }
+        let results = results.next().unwrap_or_default();
+        let (got, asked) = (results.len(), task.questions.len());
+        if got == asked {
+            return results;
+        }
+        all_failed(task, &format!("the judge gave {got} answers to {asked} questions"))
+    };
+    Ok(tasks.iter().zip(&pictures).map(of_task).collect())
 }
 
 fn all_failed(task: &Task<'_>, reason: &str) -> Vec<Result<Answer, String>> {

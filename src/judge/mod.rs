@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod draw;
 pub mod endpoint;
 pub mod judge_run;
+pub mod mplug;
 mod ordered_work;
 pub mod pillow_resize;
 pub mod reading;
@@ -64,6 +65,15 @@ impl JudgedImage {
     }
 }
 
+/// How much of a question a judge reads, in its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuestionCut {
+    /// Tokens that it reads.
+    pub seen: u32,
+    /// Tokens of the whole question.
+    pub of: u32,
+}
+
 /// A visual question answering model.
 pub trait Judge: Send + Sync {
     /// Every setting that can change an answer, for the manifest. No secrets.
@@ -74,6 +84,18 @@ pub trait Judge: Send + Sync {
         1
     }
 
+    /// How many images it is worth to hand over together (see [`Judge::answer_together`]).
+    fn images_together(&self) -> usize {
+        1
+    }
+
+    /// Whether the judge reads only the beginning of a question; `None` where it reads all of it, or
+    /// cannot tell.
+    fn question_cut(&self, question: &Question) -> Option<QuestionCut> {
+        let _ = question;
+        None
+    }
+
     /// Answers `request.questions` about one image, one result per question in the same order. A
     /// failed question is recorded with its reason and asked again when the run is resumed.
     ///
@@ -81,4 +103,16 @@ pub trait Judge: Send + Sync {
     /// Asking on would be in vain (a refused key, a server that is not there): nothing is recorded of
     /// this image and the run stops with this error. It must hold no secret.
     fn answer(&self, request: &JudgeRequest<'_>) -> anyhow::Result<Vec<Result<Answer, String>>>;
+
+    /// Answers several requests at once, as [`Judge::answer`] answers each: what is handed over together
+    /// may change the time that it takes, and nothing else.
+    ///
+    /// # Errors
+    /// As there; nothing is recorded of any of these images.
+    fn answer_together(
+        &self,
+        requests: &[JudgeRequest<'_>],
+    ) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {
+        requests.iter().map(|request| self.answer(request)).collect()
+    }
 }

@@ -126,10 +126,7 @@ mod tests {
             pixels_sha256: pixels.map(str::to_owned),
             answers: answers
                 .iter()
-                .map(|(question, outcome)| QuestionAnswer {
-                    question: *question,
-                    outcome: outcome.clone(),
-                })
+                .map(|(question, outcome)| QuestionAnswer::new(*question, outcome.clone()))
                 .collect(),
         }
     }

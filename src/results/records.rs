@@ -82,8 +82,18 @@ impl JournalRecord for AnswerRecord {
 pub struct QuestionAnswer {
     /// Number of the question inside the item.
     pub question: u32,
+    /// Tokens of the question that the judge did not read, where it reads only the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_cut: Option<u32>,
     /// What came of asking.
     pub outcome: AnswerOutcome,
+}
+
+impl QuestionAnswer {
+    /// The outcome of a question that was read as a whole.
+    pub fn new(question: u32, outcome: AnswerOutcome) -> Self {
+        Self { question, tokens_cut: None, outcome }
+    }
 }
 
 /// How the asking of a question ended.

@@ -441,7 +441,7 @@ mod tests {
         let mut run =
             RunDirectory::open_or_create(folder.path(), identity("d"), Settings::new(), 4).unwrap();
         let put = |run: &RunDirectory, outcome| {
-            let answers = vec![QuestionAnswer { question: 1, outcome }];
+            let answers = vec![QuestionAnswer::new(1, outcome)];
             let (item, image, pixels_sha256) = ("a".to_owned(), 0, None);
             let record = AnswerRecord { item, image, pixels_sha256, answers };
             run.open_answers("j").unwrap().0.append(&record).unwrap();

@@ -38,7 +38,7 @@ mod tests {
             AnswerOutcome::Answered { text: "no".into(), raw: None, yes_probability: None };
         let failed = AnswerOutcome::Failed { reason: "time-out".into() };
         let answers = [(2, answered), (7, failed)];
-        let answers = answers.map(|(question, outcome)| QuestionAnswer { question, outcome });
+        let answers = answers.map(|(question, outcome)| QuestionAnswer::new(question, outcome));
         let records = [AnswerRecord {
             item: "a".into(),
             image: 1,

@@ -78,13 +78,13 @@ impl TestRun {
                     'u' => "perhaps",
                     '!' => {
                         let outcome = AnswerOutcome::Failed { reason: "time-out".into() };
-                        return Some(QuestionAnswer { question: index as u32 + 1, outcome });
+                        return Some(QuestionAnswer::new(index as u32 + 1, outcome));
                     }
                     _ => return None,
                 };
                 let outcome =
                     AnswerOutcome::Answered { text: text.into(), raw: None, yes_probability: None };
-                Some(QuestionAnswer { question: index as u32 + 1, outcome })
+                Some(QuestionAnswer::new(index as u32 + 1, outcome))
             };
             journal
                 .append(&AnswerRecord {

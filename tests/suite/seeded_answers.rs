@@ -52,13 +52,10 @@ pub fn records<'a>(
             .graph
             .questions()
             .iter()
-            .map(|question| QuestionAnswer {
-                question: question.id,
-                outcome: AnswerOutcome::Answered {
-                    text: answer(seed, &item.id, image, question.id).to_owned(),
-                    raw: None,
-                    yes_probability: None,
-                },
+            .map(|question| {
+                let text = answer(seed, &item.id, image, question.id).to_owned();
+                let outcome = AnswerOutcome::Answered { text, raw: None, yes_probability: None };
+                QuestionAnswer::new(question.id, outcome)
             })
             .collect(),
     };

@@ -90,8 +90,8 @@ impl MplugConfig {
             let hint = format!("clip_vision_width is {vision_width}, and both are the same width");
             return Err(own.unsupported("vision_width", &hint));
         }
-        if config.image_res < config.patch {
-            let hint = format!("one patch has {} pixels a side", config.patch);
+        if !config.image_res.is_multiple_of(config.patch) {
+            let hint = format!("a multiple of the patches' {} is needed", config.patch);
             return Err(own.unsupported("image_res", &hint));
         }
         if config.min_length > config.max_length || config.max_length > config.max_positions {
@@ -112,7 +112,33 @@ impl MplugConfig {
         Ok(config)
     }
 
-    /// Patches along a side of the picture; pixels beyond the last whole one are not seen.
+    /// Every number of the network that decides its answers, by name, for the record of a run.
+    pub fn numbers(&self) -> Map<String, Value> {
+        let numbers = [
+            ("image_res", self.image_res),
+            ("patch", self.patch),
+            ("vision_width", self.vision_width),
+            ("vision_layers", self.vision_layers),
+            ("vocab_size", self.vocab_size),
+            ("max_positions", self.max_positions),
+            ("segments", self.segments),
+            ("text_layers", self.text_layers),
+            ("hidden_layers", self.hidden_layers),
+            ("fusion_layers", self.fusion_layers),
+            ("decoder_layers", self.decoder_layers),
+            ("stride_layer", self.stride),
+            ("width", self.bert.width),
+            ("inner", self.bert.inner),
+            ("heads", self.bert.heads),
+        ];
+        let mut values: Map<String, Value> =
+            numbers.map(|(name, number)| (name.to_owned(), number.into())).into_iter().collect();
+        values.insert("layer_norm_eps".to_owned(), self.bert.eps.into());
+        values.insert("activation".to_owned(), format!("{:?}", self.bert.activation).into());
+        values
+    }
+
+    /// Patches along a side of the picture.
     pub(super) fn grid(&self) -> usize {
         self.image_res / self.patch
     }

@@ -76,11 +76,8 @@ impl Vision {
             candle_core::bail!("pictures [b, 3, {side}, {side}] are needed, not {found:?}")
         }
         let (patch, grid) = (self.patch, self.side / self.patch);
-        let seen = grid * patch;
         let rows = pixels
             .to_dtype(self.class.dtype())?
-            .narrow(2, 0, seen)?
-            .narrow(3, 0, seen)?
             .reshape((batch, 3, grid, patch, grid, patch))?
             .permute([0, 2, 4, 1, 3, 5])?
             .contiguous()?
