@@ -55,7 +55,7 @@ enum Command {
     /// Bring images made elsewhere into a run
     Import(import::Args),
     /// Put every question to a judge
-    Judge(judge::Args),
+    Judge(Box<judge::Args>),
     /// Score a run's answers, without judging again
     Score(score::Args),
     /// Tell how runs differ, with intervals and p-values
