@@ -1,7 +1,7 @@
 //! In: the flags that choose a judge. Out: the judge, or a sentence on a flag that is missing or belongs
 //! to another one. What is done with it is left to `judge`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
@@ -18,6 +18,9 @@ use crate::models::device::describe_device;
 
 /// What mPLUG's weights are, for the user.
 const MPLUG_WEIGHTS: &str = "the folder of mplug_visual-question-answering_coco_large_en";
+
+/// What BLIP's weights are.
+const BLIP_WEIGHTS: &str = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
 
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -53,9 +56,6 @@ pub struct JudgeOptions {
     #[command(flatten)]
     pub local: LocalJudgeArgs,
 }
-
-/// As transformers computes.
-const BLIP_DTYPE: &str = "f32";
 
 /// One of the judges asked for.
 #[derive(Debug, Clone)]
@@ -112,28 +112,18 @@ impl JudgeOptions {
     /// A flag is missing, wrong or out of place, or a file or variable is not there.
     pub fn check(&self) -> anyhow::Result<()> {
         self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
-            // A network of gigabytes is looked at, not loaded.
-            JudgeKind::BlipVqa => {
-                self.local.place(BLIP_DTYPE)?;
-                BlipVqaJudge::check(self.blip_weights(chosen.row.name)?)
-            }
+            // Loading takes seconds and gigabytes; whether it can be done is known sooner.
             JudgeKind::Mplug => {
                 self.local.place("f32")?;
                 MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
             }
+            JudgeKind::BlipVqa => {
+                self.local.place("f32")?;
+                BlipVqaJudge::check(self.local.weights(chosen.row.name, BLIP_WEIGHTS)?)
+            }
             JudgeKind::Qwen3Vl => Qwen3VlJudge::check(&self.qwen3_vl(chosen.row.name)?),
             JudgeKind::Scripted | JudgeKind::Endpoint => self.build(chosen).map(|_| ()),
         })
-    }
-
-    fn blip_weights(&self, judge: &str) -> anyhow::Result<&Path> {
-        ensure!(
-            self.local.judge_batch.is_none(),
-            "--judge-batch is not for the judge `{judge}`, which looks at one picture at a time; leave it \
-             out"
-        );
-        let what = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
-        self.local.weights(judge, what)
     }
 
     /// Makes a judge, and says where it computes.
@@ -171,8 +161,8 @@ impl JudgeOptions {
                 (Box::new(judge), device)
             }
             JudgeKind::BlipVqa => {
-                let place = self.local.place(BLIP_DTYPE)?;
-                let judge = BlipVqaJudge::load(self.blip_weights(row.name)?, place)?;
+                let weights = self.local.weights(row.name, BLIP_WEIGHTS)?;
+                let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?;
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
             }
@@ -404,7 +394,7 @@ mod tests {
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-batch", "2"],
-                "one picture at a time",
+                "--judge-batch is not for the judge `blip-vqa`",
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-dtype", "int8"],

@@ -4,7 +4,7 @@
 //! and what a text sees, is left to the networks.
 //!
 //! Texts stand one after the other in one matrix, [tokens of all, width], so there is no padding and
-//! nothing to hide it behind. [`spans`] and [`causal_spans`] say which rows a row sees.
+//! nothing to hide it behind. [`spans`] says which rows a row sees.
 
 use std::ops::Range;
 
@@ -59,6 +59,7 @@ pub(crate) fn spans(lengths: &[usize]) -> Vec<Range<usize>> {
 }
 
 /// For every row of texts of these `lengths`, the rows of its own text up to itself.
+#[cfg(test)]
 pub(crate) fn causal_spans(lengths: &[usize]) -> Vec<Range<usize>> {
     let rows = spans(lengths).into_iter().enumerate();
     rows.map(|(row, span)| span.start..row + 1).collect()
@@ -137,6 +138,7 @@ impl BertEmbeddings {
     }
 
     /// The table of words, [vocabulary, width].
+    #[cfg(test)]
     pub(crate) fn words(&self) -> &Tensor {
         &self.words
     }

@@ -9,6 +9,7 @@ mod agreement;
 mod benchmark;
 mod benchmark_commands;
 mod blip_vqa;
+mod blip_vqa_command;
 mod checkpoints;
 mod clip_tokenizer;
 mod compare;
