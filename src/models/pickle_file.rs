@@ -9,10 +9,12 @@ mod harmless;
 mod opcodes;
 mod unpickler;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::rc::Rc;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
@@ -156,9 +158,34 @@ fn state_dict<'p>(
     Ok(tensors)
 }
 
+/// A checkpoint's directory has about a hundred bytes for each tensor.
+const LARGEST_DIRECTORY: u64 = 64 << 20;
+
+/// A file that gives up when more is read of it than `left`: so a made-up or cut archive is not searched
+/// from end to end, nor a directory of any size kept.
+struct Bounded {
+    file: BufReader<File>,
+    left: Rc<Cell<u64>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        let left = self.left.get().checked_sub(count as u64);
+        self.left.set(left.ok_or_else(|| std::io::Error::other("no directory at its end"))?);
+        Ok(count)
+    }
+}
+
+impl Seek for Bounded {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 /// A zip archive whose entries are stored as they are.
 struct Archive {
-    zip: ZipArchive<BufReader<File>>,
+    zip: ZipArchive<Bounded>,
     length: u64,
     /// What stands before `data.pkl` and `data/`.
     folder: String,
@@ -169,9 +196,12 @@ struct Archive {
 impl Archive {
     fn open(file: File) -> Result<Self, String> {
         let length = file.metadata().map_err(|error| format!("cannot be read: {error}"))?.len();
-        let zip = ZipArchive::new(BufReader::new(file)).map_err(|error| {
+        let left = Rc::new(Cell::new(LARGEST_DIRECTORY));
+        let bounded = Bounded { file: BufReader::new(file), left: Rc::clone(&left) };
+        let zip = ZipArchive::new(bounded).map_err(|error| {
             format!("is truncated or damaged: its zip archive cannot be read ({error}); download it again")
         })?;
+        left.set(u64::MAX);
         let pickles: Vec<String> = zip
             .file_names()
             .filter_map(|name| name.ok())

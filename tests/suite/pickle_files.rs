@@ -321,6 +321,13 @@ fn files_that_are_no_such_archive_are_refused() {
         let error = said(&bytes);
         assert!(error.contains(part), "{error}");
     }
+    // A large file whose end, with the directory, is missing: it is not searched from end to end.
+    let path = put(folder.path(), &whole[..whole.len() - 30]);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8 << 30).unwrap();
+    let started = std::time::Instant::now();
+    let error = open(&path).unwrap_err();
+    assert!(error.contains("download it again"), "{error}");
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     // An entry whose directory claims more than the file has.
     let mut bytes = archive(&sound, &[("data/0", &[0; 24])], stored);
     let at = bytes.windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
