@@ -73,13 +73,10 @@ fn make_data() -> std::io::Result<Data> {
     let mut text = Vec::new();
     for item in &items {
         for image in 0..IMAGES {
-            let answers = item.graph.questions().iter().map(|question| QuestionAnswer {
-                question: question.id,
-                outcome: AnswerOutcome::Answered {
-                    text: answer(&item.id, image, question.id).into(),
-                    raw: None,
-                    yes_probability: None,
-                },
+            let answers = item.graph.questions().iter().map(|question| {
+                let text = answer(&item.id, image, question.id).into();
+                let outcome = AnswerOutcome::Answered { text, raw: None, yes_probability: None };
+                QuestionAnswer::new(question.id, outcome)
             });
             let pixels_sha256 = Some(format!("{:064x}", image));
             let item = item.id.clone();

@@ -6,7 +6,9 @@
 
 pub mod aggregate;
 pub mod benchmark;
+pub mod check;
 pub mod cli;
+pub mod compare;
 pub mod forensics;
 pub mod generate;
 pub mod judge;

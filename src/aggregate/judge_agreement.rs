@@ -9,11 +9,11 @@ use serde::Serialize;
 use crate::benchmark::Item;
 use crate::results::{FORMAT_VERSION, FormatVersion, NewestAnswers};
 use crate::score::{Protocol, Verdict, answer_grid};
-use crate::statistics::TwoByTwo;
+use crate::statistics::{Bootstrap, Interval, ItemRatio, TwoByTwo};
 
 use super::category_figures::table_order;
 use super::estimate::Estimate;
-use super::summary::{JudgeIdentity, RunIdentity, Summary};
+use super::summary::{IntervalMethod, JudgeIdentity, RunIdentity, Summary};
 
 /// How the judges of a run compare.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -22,6 +22,8 @@ pub struct AgreementReport {
     pub format_version: FormatVersion,
     /// What was judged.
     pub run: RunIdentity,
+    /// How the intervals of the figures were made.
+    pub intervals: IntervalMethod,
     /// The judges with their scores, in the order asked for.
     pub judges: Vec<JudgeScore>,
     /// Every two of them, the earlier one first.
@@ -89,8 +91,8 @@ pub struct CategoryAgreement {
     pub no_yes: u64,
     /// Both said no.
     pub no_no: u64,
-    /// Share of equal answers in percent: `k` equal ones of `n` where both said yes or no. Absent where
-    /// there is no such question.
+    /// Share of equal answers in percent, with its error bar over items: `k` equal ones of `n` where both
+    /// said yes or no. Absent where there is no such question.
     pub agreement: Option<Estimate>,
     /// Cohen's kappa over the same `n`; absent where it is undefined ([`TwoByTwo::kappa`]).
     pub kappa: Option<f64>,
@@ -152,7 +154,8 @@ impl AgreementReport {
         // By the first judge, then by the second, as the judges were named.
         let place = |name: &str| scores.iter().position(|score| score.judge.name == name);
         pairs.sort_by_key(|pair| (place(&pair.first), place(&pair.second)));
-        Self { format_version: FORMAT_VERSION, run, judges: scores, pairs }
+        let intervals = Bootstrap::default().into();
+        Self { format_version: FORMAT_VERSION, run, intervals, judges: scores, pairs }
     }
 }
 
@@ -167,40 +170,41 @@ fn judge_score(summary: &Summary) -> JudgeScore {
 }
 
 /// Counts of a category while they are taken.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone)]
 struct Tally {
     table: TwoByTwo,
     unparsable: u64,
-    items: u64,
-    /// 1 + index of the item counted last.
-    last_item: usize,
+    /// Of each item: equal answers, and compared ones.
+    agreed: ItemRatio,
 }
 
 impl Tally {
+    fn new(items: usize) -> Self {
+        let agreed = ItemRatio { numerators: vec![0.0; items], denominators: vec![0.0; items] };
+        Self { table: TwoByTwo::default(), unparsable: 0, agreed }
+    }
+
     fn add(&mut self, item: usize, said: Option<(bool, bool)>) {
         let Some((first, second)) = said else {
             self.unparsable += 1;
             return;
         };
         self.table.add(first, second);
-        if self.last_item != item + 1 {
-            self.last_item = item + 1;
-            self.items += 1;
-        }
+        self.agreed.numerators[item] += f64::from(u8::from(first == second));
+        self.agreed.denominators[item] += 1.0;
     }
 
-    fn agreement(self, name: &str) -> CategoryAgreement {
+    fn agreement(&self, name: &str, interval: Option<Interval>) -> CategoryAgreement {
         let TwoByTwo { yes_yes, yes_no, no_yes, no_no } = self.table;
-        let compared = self.table.total();
         CategoryAgreement {
             name: name.to_owned(),
-            answered: compared + self.unparsable,
+            answered: self.table.total() + self.unparsable,
             unparsable: self.unparsable,
             yes_yes,
             yes_no,
             no_yes,
             no_no,
-            agreement: Estimate::of_counts(self.table.agreed(), compared, self.items),
+            agreement: Estimate::of_ratio(&self.agreed, interval),
             kappa: self.table.kappa(),
         }
     }
@@ -213,7 +217,7 @@ fn pair(
     images: u32,
     worst: usize,
 ) -> PairAgreement {
-    let mut overall = Tally::default();
+    let mut overall = Tally::new(items.len());
     let mut l1: BTreeMap<&str, Tally> = BTreeMap::new();
     let mut disputes = Vec::new();
     for (index, item) in items.iter().enumerate() {
@@ -235,7 +239,8 @@ fn pair(
                 }
                 let said = yes_or_no(verdicts[0]).zip(yes_or_no(verdicts[1]));
                 overall.add(index, said);
-                l1.entry(question.category.l1()).or_default().add(index, said);
+                let category = l1.entry(question.category.l1());
+                category.or_insert_with(|| Tally::new(items.len())).add(index, said);
                 dispute.compared += u64::from(said.is_some());
                 match said {
                     Some((true, false)) => by_image.first_yes.push(image as u32),
@@ -257,9 +262,17 @@ fn pair(
     // Of two items with as many disagreements, the one with fewer questions is the worse.
     disputes.sort_by_key(|dispute| (std::cmp::Reverse(dispute.disagreed), dispute.compared));
     disputes.truncate(worst);
-    let mut l1: Vec<CategoryAgreement> =
-        l1.into_iter().map(|(name, tally)| tally.agreement(name)).collect();
-    l1.sort_by(|a, b| table_order(&a.name, &b.name));
+    let mut tallies: Vec<(&str, Tally)> = l1.into_iter().collect();
+    tallies.sort_by(|(a, _), (b, _)| table_order(a, b));
+    tallies.insert(0, ("all", overall));
+    let ratios: Vec<&ItemRatio> = tallies.iter().map(|(_, tally)| &tally.agreed).collect();
+    let intervals = Bootstrap::default().intervals(&ratios);
+    let mut rows: Vec<CategoryAgreement> = tallies
+        .iter()
+        .zip(intervals)
+        .map(|((name, tally), interval)| tally.agreement(name, interval))
+        .collect();
+    let overall = rows.remove(0);
     let difference = |protocol: Protocol| {
         let points = first.score(protocol)?.mean - second.score(protocol)?.mean;
         Some((protocol.name(), points))
@@ -267,8 +280,8 @@ fn pair(
     PairAgreement {
         first: first.judge.name.clone(),
         second: second.judge.name.clone(),
-        overall: overall.agreement("all"),
-        l1,
+        overall,
+        l1: rows,
         score_differences: Protocol::ALL.into_iter().filter_map(difference).collect(),
         items_in_dispute,
         worst: disputes,

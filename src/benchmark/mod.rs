@@ -14,6 +14,7 @@ pub mod question;
 pub mod question_graph;
 mod rows;
 pub mod select;
+mod subset;
 
 pub use category::Category;
 pub use error::BenchmarkError;

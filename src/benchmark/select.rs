@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::BenchmarkError;
 use super::item::Item;
 use super::load::Benchmark;
+use super::subset::balanced_subset;
 
 /// A part of a benchmark. Every field that is set narrows it; the default is all of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,10 @@ pub struct Selection {
     /// Only items that have a question of this category, L1 or L2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
+    /// So many of what the others leave, chosen to keep its mix of categories and sources; always the
+    /// same ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<usize>,
     /// Only the first so many of what the others leave, in file order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -37,6 +42,9 @@ impl std::fmt::Display for Selection {
         }
         if let Some(category) = &self.category {
             parts.push(format!("category `{category}`"));
+        }
+        if let Some(subset) = self.subset {
+            parts.push(format!("subset {subset}"));
         }
         if let Some(limit) = self.limit {
             parts.push(format!("limit {limit}"));
@@ -57,7 +65,7 @@ impl Benchmark {
         if let Some(name) = category {
             self.check_category(name)?;
         }
-        let selected: Vec<&Item> = self
+        let mut selected: Vec<&Item> = self
             .items
             .iter()
             .filter(|item| wanted.is_empty() || wanted.contains(item.id.as_str()))
@@ -65,8 +73,12 @@ impl Benchmark {
                 selection.prefix.as_ref().is_none_or(|prefix| item.id.starts_with(prefix))
             })
             .filter(|item| category.is_none_or(|name| has_category(item, name)))
-            .take(selection.limit.unwrap_or(usize::MAX))
             .collect();
+        if let Some(count) = selection.subset {
+            let places = balanced_subset(&selected, count);
+            selected = places.into_iter().map(|place| selected[place]).collect();
+        }
+        selected.truncate(selection.limit.unwrap_or(usize::MAX));
         if selected.is_empty() {
             return Err(BenchmarkError::NothingSelected { selection: selection.to_string() });
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use serde_json::{Map, Value};
 
+use super::chat_args::ChatArgs;
 use crate::judge::catalog::DEFAULT_KEY_VARIABLE;
 use crate::judge::endpoint::{Address, ApiKey, DEFAULT_PROMPT, EndpointJudge, EndpointOptions};
 
@@ -22,19 +23,9 @@ pub struct EndpointArgs {
     /// set]
     #[arg(long, value_name = "VARIABLE")]
     pub judge_key_env: Option<String>,
-    /// endpoint: prompt; `{question}` stands for the question [default: the question and `Answer with
-    /// one word, yes or no.`]
-    #[arg(long, value_name = "TEXT")]
-    pub judge_prompt: Option<String>,
-    /// endpoint: system prompt [default: none]
-    #[arg(long, value_name = "TEXT")]
-    pub judge_system_prompt: Option<String>,
     /// endpoint: sampling temperature [default: 0]
     #[arg(long, value_name = "T")]
     pub judge_temperature: Option<f64>,
-    /// endpoint: most tokens of a reply; models that think aloud need thousands [default: 32]
-    #[arg(long, value_name = "N")]
-    pub judge_max_tokens: Option<u32>,
     /// endpoint: do not ask for logprobs, for servers that refuse them; there is no P(yes) then
     #[arg(long)]
     pub judge_no_logprobs: bool,
@@ -62,15 +53,12 @@ fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
 
 impl EndpointArgs {
     /// Each flag, and whether it was given.
-    pub fn given(&self) -> [(&'static str, bool); 13] {
+    pub fn given(&self) -> [(&'static str, bool); 10] {
         [
             ("--judge-url", self.judge_url.is_some()),
             ("--judge-model", self.judge_model.is_some()),
             ("--judge-key-env", self.judge_key_env.is_some()),
-            ("--judge-prompt", self.judge_prompt.is_some()),
-            ("--judge-system-prompt", self.judge_system_prompt.is_some()),
             ("--judge-temperature", self.judge_temperature.is_some()),
-            ("--judge-max-tokens", self.judge_max_tokens.is_some()),
             ("--judge-no-logprobs", self.judge_no_logprobs),
             ("--judge-body", self.judge_body.is_some()),
             ("--judge-concurrency", self.judge_concurrency.is_some()),
@@ -80,11 +68,11 @@ impl EndpointArgs {
         ]
     }
 
-    /// Makes the judge; `seed` is that of the server's sampling.
+    /// Makes the judge, to be asked in the words of `chat`; `seed` is that of the server's sampling.
     ///
     /// # Errors
     /// A flag is missing or wrong, or the named variable is not set.
-    pub fn judge(&self, seed: Option<u64>) -> anyhow::Result<EndpointJudge> {
+    pub fn judge(&self, chat: &ChatArgs, seed: Option<u64>) -> anyhow::Result<EndpointJudge> {
         let needed = |flag: &str| anyhow!("the judge `endpoint` needs {flag}");
         let url = self.judge_url.as_ref().ok_or_else(|| needed("--judge-url"))?;
         let model = self.judge_model.as_ref().ok_or_else(|| needed("--judge-model"))?;
@@ -97,10 +85,10 @@ impl EndpointArgs {
         };
         let options = EndpointOptions {
             key: self.key()?,
-            prompt: self.judge_prompt.clone().unwrap_or_else(|| DEFAULT_PROMPT.to_owned()),
-            system_prompt: self.judge_system_prompt.clone(),
+            prompt: chat.judge_prompt.clone().unwrap_or_else(|| DEFAULT_PROMPT.to_owned()),
+            system_prompt: chat.judge_system_prompt.clone(),
             temperature: self.judge_temperature.unwrap_or(default.temperature),
-            max_tokens: self.judge_max_tokens.unwrap_or(default.max_tokens),
+            max_tokens: chat.judge_max_tokens.unwrap_or(default.max_tokens),
             seed: seed.unwrap_or(default.seed),
             logprobs: !self.judge_no_logprobs,
             body: self.judge_body.clone().unwrap_or_default(),

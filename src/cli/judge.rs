@@ -23,6 +23,7 @@ Examples:
   dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base
   dpg-bench judge results/sd15 --judge scripted,blip-vqa --judge-rule yes \\
       --judge-weights blip-vqa=blip-vqa-base
+  dpg-bench judge results/sd15 --judge qwen3-vl --judge-weights Qwen3-VL-2B-Instruct
 
 Run the same command again to go on after an interruption, or to ask failed questions again.";
 

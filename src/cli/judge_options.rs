@@ -5,23 +5,28 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
+use super::chat_args::ChatArgs;
 use super::endpoint_args::EndpointArgs;
 use super::local_judge_args::LocalJudgeArgs;
 use crate::judge::Judge;
 use crate::judge::blip_vqa::BlipVqaJudge;
 use crate::judge::catalog::{self, JudgeKind, JudgeRow};
 use crate::judge::mplug::{MplugJudge, MplugOptions};
+use crate::judge::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
 use crate::judge::scripted::{Rule, ScriptedJudge};
 use crate::models::device::describe_device;
 
 /// What mPLUG's weights are, for the user.
 const MPLUG_WEIGHTS: &str = "the folder of mplug_visual-question-answering_coco_large_en";
 
+/// What BLIP's weights are.
+const BLIP_WEIGHTS: &str = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
+
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeOptions {
-    /// The judge: `scripted`, `endpoint`, `mplug` or `blip-vqa`; a comma list lets several answer, one after the
+    /// The judge: `scripted`, `endpoint`, `mplug`, `blip-vqa` or `qwen3-vl`; a comma list lets several answer, one after the
     /// other
     #[arg(long, value_name = "JUDGE,..", value_delimiter = ',')]
     pub judge: Vec<String>,
@@ -41,6 +46,9 @@ pub struct JudgeOptions {
     #[arg(long, value_name = "FILE")]
     pub judge_answers: Option<PathBuf>,
 
+    /// The judges that are asked in words.
+    #[command(flatten)]
+    pub chat: ChatArgs,
     /// The judge behind a server.
     #[command(flatten)]
     pub endpoint: EndpointArgs,
@@ -109,7 +117,12 @@ impl JudgeOptions {
                 self.local.place("f32")?;
                 MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
             }
-            _ => self.build(chosen).map(|_| ()),
+            JudgeKind::BlipVqa => {
+                self.local.place("f32")?;
+                BlipVqaJudge::check(self.local.weights(chosen.row.name, BLIP_WEIGHTS)?)
+            }
+            JudgeKind::Qwen3Vl => Qwen3VlJudge::check(&self.qwen3_vl(chosen.row.name)?),
+            JudgeKind::Scripted | JudgeKind::Endpoint => self.build(chosen).map(|_| ()),
         })
     }
 
@@ -122,7 +135,13 @@ impl JudgeOptions {
         Ok(match row.kind {
             JudgeKind::Scripted => (Box::new(self.scripted()?), "none".to_owned()),
             JudgeKind::Endpoint => {
-                (Box::new(self.endpoint.judge(self.judge_seed)?), "remote".to_owned())
+                let judge = self.endpoint.judge(&self.chat, self.judge_seed)?;
+                (Box::new(judge), "remote".to_owned())
+            }
+            JudgeKind::Qwen3Vl => {
+                let judge = Qwen3VlJudge::load(self.qwen3_vl(row.name)?)?;
+                let device = describe_device(judge.device());
+                (Box::new(judge), device)
             }
             JudgeKind::Mplug => {
                 let weights = self.local.weights(row.name, MPLUG_WEIGHTS)?;
@@ -142,8 +161,7 @@ impl JudgeOptions {
                 (Box::new(judge), device)
             }
             JudgeKind::BlipVqa => {
-                let what = "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base";
-                let weights = self.local.weights(row.name, what)?;
+                let weights = self.local.weights(row.name, BLIP_WEIGHTS)?;
                 let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?;
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
@@ -155,13 +173,16 @@ impl JudgeOptions {
     fn flags_of_some_judges(&self) -> Vec<(&'static [JudgeKind], &'static str, bool)> {
         const SCRIPTED: &[JudgeKind] = &[JudgeKind::Scripted];
         const ENDPOINT: &[JudgeKind] = &[JudgeKind::Endpoint];
+        const CHAT: &[JudgeKind] = &[JudgeKind::Endpoint, JudgeKind::Qwen3Vl];
         const MPLUG: &[JudgeKind] = &[JudgeKind::Mplug];
+        const REVISED: &[JudgeKind] = &[JudgeKind::Mplug, JudgeKind::Qwen3Vl];
         let mut flags = vec![
             (SCRIPTED, "--judge-rule", self.judge_rule.is_some()),
             (SCRIPTED, "--judge-answers", self.judge_answers.is_some()),
             (MPLUG, "--judge-batch", self.local.judge_batch.is_some()),
-            (MPLUG, "--judge-revision", self.local.judge_revision.is_some()),
+            (REVISED, "--judge-revision", self.local.judge_revision.is_some()),
         ];
+        flags.extend(self.chat.given().map(|(flag, given)| (CHAT, flag, given)));
         flags.extend(self.endpoint.given().map(|(flag, given)| (ENDPOINT, flag, given)));
         flags.extend(self.local.given().map(|(flag, given)| (catalog::LOCAL, flag, given)));
         flags
@@ -175,6 +196,19 @@ impl JudgeOptions {
             (None, Some(path)) => Ok(ScriptedJudge::from_file(path)?),
             _ => bail!("the judge `scripted` needs either --judge-rule or --judge-answers"),
         }
+    }
+
+    fn qwen3_vl(&self, name: &str) -> anyhow::Result<Qwen3VlOptions> {
+        let weights = self.local.weights(name, "the folder of a Qwen3-VL Instruct checkpoint")?;
+        // As the checkpoints are published; f32 arithmetic on the processor either way.
+        let default = Qwen3VlOptions::new(weights.to_path_buf(), self.local.place("bf16")?);
+        Ok(Qwen3VlOptions {
+            prompt: self.chat.judge_prompt.clone().unwrap_or(default.prompt),
+            system_prompt: self.chat.judge_system_prompt.clone(),
+            max_tokens: self.chat.judge_max_tokens.unwrap_or(default.max_tokens),
+            revision: self.local.judge_revision.clone(),
+            ..default
+        })
     }
 }
 
@@ -228,6 +262,21 @@ mod tests {
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-device", "cpu"],
                 "--judge-device is not for",
             ),
+            (&["--judge", "qwen3-vl"], "needs --judge-weights, the folder of"),
+            (&["--judge", "qwen3-vl", "--judge-weights", "no/such"], "no/such: there is no such"),
+            (
+                &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-batch", "2"],
+                "--judge-batch is not for the judge `qwen3-vl`",
+            ),
+            (
+                &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-dtype", "int8"],
+                "dtype `int8`",
+            ),
+            (
+                &["--judge", "qwen3-vl", "--judge-weights", ".", "--judge-prompt", "Is it?"],
+                "must hold `{question}`",
+            ),
+            (&["--judge", "qwen3-vl", "--judge-weights", "src"], "config.json"),
             (&["--judge", "endpoint"], "needs --judge-url"),
             (&["--judge", "endpoint", "--judge-url", "http://x"], "needs --judge-model"),
             (
@@ -342,6 +391,14 @@ mod tests {
             (
                 &["--judge", "blip-vqa", "--judge-weights", "blip-vqa=no/such"],
                 "no/such: there is no such",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-batch", "2"],
+                "--judge-batch is not for the judge `blip-vqa`",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-dtype", "int8"],
+                "dtype `int8`",
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "endpoint=x"],

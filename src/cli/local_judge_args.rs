@@ -27,7 +27,7 @@ pub struct LocalJudgeArgs {
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub judge_batch: Option<u32>,
-    /// mplug: revision of the weights as their publisher names it, to be recorded beside their digest
+    /// mplug, qwen3-vl: revision of the weights as their publisher names it, to be recorded beside their digest
     #[arg(long, value_name = "NAME")]
     pub judge_revision: Option<String>,
 }

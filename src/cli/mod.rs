@@ -8,7 +8,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::ProgressBar;
 
 mod agreement;
+mod baseline;
+mod chat_args;
+mod check;
 mod checkpoint_args;
+mod compare;
+mod compared_runs;
 mod convert;
 mod ella_args;
 mod endpoint_args;
@@ -22,6 +27,7 @@ mod judge_options;
 mod list;
 mod local_judge_args;
 mod progress;
+mod published;
 mod question_tree;
 mod run;
 mod sampling_args;
@@ -29,6 +35,7 @@ mod score;
 mod shared_args;
 mod show;
 mod validate;
+mod watch;
 
 use exit_status::ExitStatus;
 
@@ -50,9 +57,17 @@ enum Command {
     /// Bring images made elsewhere into a run
     Import(import::Args),
     /// Put every question to a judge
-    Judge(judge::Args),
+    Judge(Box<judge::Args>),
     /// Score a run's answers, without judging again
     Score(score::Args),
+    /// Follow a run that is being made: how far it is, and its score so far
+    Watch(watch::Args),
+    /// Tell how runs differ, with intervals and p-values
+    Compare(compare::Args),
+    /// Write the small file that later runs are checked against
+    Baseline(baseline::Args),
+    /// Fail where a run is worse than a baseline, for CI
+    Check(check::Args),
     /// Tell how far the judges of a run agree
     Agreement(agreement::Args),
     /// Recover the answers from the reference script's `_detail.txt`
@@ -107,6 +122,10 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Score(args) => score::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Baseline(args) => baseline::run(args),
+        Command::Check(args) => check::run(args),
         Command::Agreement(args) => agreement::run(args),
         Command::ImportLog(args) => import_log::run(args),
         Command::Forensics(args) => forensics::run(args),

@@ -2,12 +2,12 @@
 //! chart in the run directory. Nothing is judged again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::aggregate::score_table::score_table;
-use crate::aggregate::{JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
+use crate::aggregate::{Baseline, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::{category_chart, csv_table, latex_table, markdown_table, terminal_table};
 use crate::results::atomic_write::atomic_write;
@@ -66,6 +66,15 @@ pub enum ProtocolName {
     Reference,
     /// All questions and images, dependencies in topological order
     Corrected,
+}
+
+impl From<Protocol> for ProtocolName {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Reference => Self::Reference,
+            Protocol::Corrected => Self::Corrected,
+        }
+    }
 }
 
 impl From<ProtocolName> for Protocol {
@@ -139,6 +148,33 @@ pub fn execute(
     };
     let withheld = summaries.iter().any(is_withheld);
     Ok(if withheld { ExitStatus::Incomplete } else { ExitStatus::Done })
+}
+
+/// A run directory scored under `protocol`, ready to be compared.
+///
+/// # Errors
+/// It is no run, its judge is not there or not the only one, or a journal is damaged.
+pub(super) fn scored_baseline(
+    path: &Path,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+    protocol: Protocol,
+) -> anyhow::Result<Baseline> {
+    let run = RunDirectory::open(path)?;
+    let benchmark = benchmark_of_run(&run, benchmark)?;
+    let items = selected(&benchmark, &run)?;
+    let named: Vec<String> = judge.map(str::to_owned).into_iter().collect();
+    let judges = choose_judges(&run, &named)?;
+    let [judge] = judges.as_slice() else { bail!("{}: name one judge", path.display()) };
+    let records = run.read_answers(judge)?;
+    let images = run.read_images()?;
+    let answers = NewestAnswers::merge(&records)?;
+    let judged = Judged { judge, images: &images, records: &records, answers: &answers };
+    let Scored { summary, protocols } = judged.score(&run, &benchmark, &items, true)?;
+    let counts = (summary.coverage.questions_answered, summary.coverage.questions_expected);
+    let [reference, corrected] = &protocols;
+    let score = if protocol == Protocol::Reference { reference } else { corrected };
+    Ok(Baseline::of(summary.run, summary.judge, score, counts))
 }
 
 /// What a judge said in a run.

@@ -41,6 +41,10 @@ pub struct SelectionArgs {
     /// Only items with a question of this category, L1 (`attribute`) or L2 (`attribute - color`)
     #[arg(long, value_name = "NAME")]
     pub category: Option<String>,
+    /// Only N items of what the other flags leave, always the same ones, chosen to keep the mix of
+    /// categories and sources: for CI, where a whole run is too long
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub subset: Option<u32>,
     /// Only the first N of what the other flags leave, in file order
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -72,6 +76,7 @@ impl SelectionArgs {
             items: self.items.clone(),
             prefix: self.prefix.clone(),
             category: self.category.clone(),
+            subset: self.subset.map(|count| count as usize),
             limit: self.limit,
         }
     }

@@ -22,7 +22,7 @@ use super::word_piece::WordPiece;
 use super::{Answer, Judge, JudgeRequest};
 use crate::models::blip_vqa::{ImageStates, QuestionStates};
 use crate::models::device::Place;
-use crate::models::{BlipVqa, BlipVqaConfig, Weights};
+use crate::models::{BlipVqa, BlipVqaConfig, NeededTensors, Weights};
 use crate::results::Settings;
 
 /// Word pieces of an answer, its end included: what `generate` of transformers writes unless it is told
@@ -45,25 +45,20 @@ pub struct BlipVqaJudge {
     settings: Settings,
 }
 
-/// An answer as the network wrote it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
-    /// Word pieces between start and end.
-    pub ids: Vec<u32>,
-    /// Scores of every word piece of the vocabulary to come first.
-    pub first_logits: Vec<f32>,
+/// What stands beside the weights.
+struct Files {
+    config: BlipVqaConfig,
+    rules: PictureRules,
+    words: WordPiece,
+    yes: u32,
 }
 
-impl BlipVqaJudge {
-    /// Loads the folder.
-    ///
-    /// # Errors
-    /// A file is missing, broken or of another model.
-    pub fn load(folder: &Path, place: Place) -> Result<Self> {
+impl Files {
+    fn read(folder: &Path) -> Result<Self> {
         ensure!(
             folder.is_dir(),
             "{}: there is no such folder; it must hold config.json, preprocessor_config.json, \
-             vocab.txt and model.safetensors",
+             vocab.txt and model.safetensors or pytorch_model.bin",
             folder.display()
         );
         let config = BlipVqaConfig::read(folder)?;
@@ -79,7 +74,36 @@ impl BlipVqaJudge {
         let yes = words.id(YES).with_context(|| {
             format!("{}: vocab.txt lacks `{YES}`, so nothing can be scored", folder.display())
         })?;
-        let weights = Weights::open(folder, "model", place.dtype, &place.device)?;
+        Ok(Self { config, rules, words, yes })
+    }
+}
+
+/// An answer as the network wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// Word pieces between start and end.
+    pub ids: Vec<u32>,
+    /// Scores of every word piece of the vocabulary to come first.
+    pub first_logits: Vec<f32>,
+}
+
+impl BlipVqaJudge {
+    /// Whether the folder holds a whole model. Tensors are looked up but not read.
+    ///
+    /// # Errors
+    /// A file is missing, broken or of another model.
+    pub fn check(folder: &Path) -> Result<()> {
+        let files = Files::read(folder)?;
+        find_weights(folder, &files.config).map(|_| ())
+    }
+
+    /// Loads the folder.
+    ///
+    /// # Errors
+    /// A file is missing, broken or of another model.
+    pub fn load(folder: &Path, place: Place) -> Result<Self> {
+        let Files { config, rules, words, yes } = Files::read(folder)?;
+        let weights = find_weights(folder, &config)?.weights(place.dtype, &place.device)?;
         let network = BlipVqa::load(&config, &weights)?;
         let settings = settings(folder, &weights)?;
         let joining = Joining::new("##".to_owned(), true);
@@ -208,6 +232,18 @@ impl Judge for BlipVqaJudge {
     }
 }
 
+/// Weights that a folder may hold, the preferred ones first.
+const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+
+fn find_weights(folder: &Path, config: &BlipVqaConfig) -> Result<NeededTensors> {
+    let mut files = WEIGHT_FILES.iter().map(|name| folder.join(name));
+    let [first, second] = WEIGHT_FILES;
+    let path = files
+        .find(|path| path.is_file())
+        .with_context(|| format!("{} holds neither {first} nor {second}", folder.display()))?;
+    Ok(BlipVqa::find_tensors(config, &path)?)
+}
+
 /// What decides the answers: the weights, the files beside them, and how they are used.
 fn settings(folder: &Path, weights: &Weights) -> Result<Settings> {
     let digest = |name: &str| -> Result<(String, String)> {
@@ -220,7 +256,7 @@ fn settings(folder: &Path, weights: &Weights) -> Result<Settings> {
     let files: BTreeMap<String, String> = FILES.into_iter().map(digest).collect::<Result<_>>()?;
     Ok([
         ("judge", json!("blip-vqa")),
-        ("weights_sha256", json!(weights.sha256())),
+        ("tensors_sha256", json!(weights.sha256())),
         ("files_sha256", json!(files)),
         ("dtype", json!(weights.dtype().as_str())),
         ("search", json!({"greedy": true, "most_pieces": MOST_PIECES})),

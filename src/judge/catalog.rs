@@ -15,10 +15,12 @@ pub enum JudgeKind {
     Mplug,
     /// BLIP-VQA, computed here.
     BlipVqa,
+    /// Qwen3-VL, computed here.
+    Qwen3Vl,
 }
 
 /// The judges that compute here, from weights of their own.
-pub const LOCAL: &[JudgeKind] = &[JudgeKind::Mplug, JudgeKind::BlipVqa];
+pub const LOCAL: &[JudgeKind] = &[JudgeKind::Mplug, JudgeKind::BlipVqa, JudgeKind::Qwen3Vl];
 
 /// One judge of the catalog.
 #[derive(Debug)]
@@ -90,7 +92,20 @@ pub const JUDGES: &[JudgeRow] = &[
         needs: || {
             vec![Need {
                 what: "--judge-weights FOLDER, a checkpoint as published: config.json, \
-                       preprocessor_config.json, vocab.txt, model.safetensors"
+                       preprocessor_config.json, vocab.txt, model.safetensors or pytorch_model.bin"
+                    .to_owned(),
+                present: None,
+            }]
+        },
+    },
+    JudgeRow {
+        kind: JudgeKind::Qwen3Vl,
+        name: "qwen3-vl",
+        summary: "Qwen3-VL Instruct (2B, 4B, 8B), computed here; a picture is seen once for all questions",
+        needs: || {
+            vec![Need {
+                what: "--judge-weights FOLDER, a checkpoint as published \
+                       (Qwen/Qwen3-VL-2B-Instruct)"
                     .to_owned(),
                 present: None,
             }]

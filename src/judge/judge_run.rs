@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::ordered_work::for_each_in_order;
 use super::{Answer, Judge, JudgeRequest, JudgedImage};
+use crate::benchmark::question::QuestionId;
 use crate::benchmark::{Item, Question};
 use crate::results::image_store::pixels_sha256;
 use crate::results::{
@@ -46,12 +47,14 @@ impl JudgeCounts {
     }
 }
 
-/// An image with the questions that are still to be put.
+/// An image with the questions that are put about it.
 struct Task<'a> {
     item: &'a Item,
     image: u32,
     pixels_sha256: &'a str,
     questions: Vec<&'a Question>,
+    /// Those of them whose answers are not known yet.
+    wanted: Vec<QuestionId>,
 }
 
 /// Puts every unanswered question about every existing picture of `items` to `judge`.
@@ -83,9 +86,13 @@ pub fn judge_images(
 
     let mut counts =
         JudgeCounts { questions_cut: tell_cuts(items, judge, observer), ..JudgeCounts::default() };
-    let mut tasks = Vec::new();
-    for &item in items {
-        for image in 0..run.manifest().images_per_item {
+    // Pictures that are handed over together are those of neighbouring numbers, answered or not: so a
+    // resumed run has the groups of an undisturbed one, and the same rounding.
+    let together = judge.images_together().max(1);
+    let per_item = run.manifest().images_per_item;
+    let mut groups: Vec<(usize, Vec<Task<'_>>)> = Vec::new();
+    for (number, &item) in items.iter().enumerate() {
+        for image in 0..per_item {
             let Some(&pixels_sha256) = pictures.get(&(item.id.as_str(), image)) else {
                 counts.images_missing += 1;
                 continue;
@@ -99,39 +106,54 @@ pub fn judge_images(
                  delete that answers file",
                 item.id
             );
-            let mut questions = Vec::new();
+            let mut open = Vec::new();
             for question in item.graph.questions() {
                 match known.and_then(|known| known.outcome(question.id)) {
                     Some(AnswerOutcome::Answered { text, .. }) => counts.count_answer(text),
-                    _ => questions.push(question),
+                    _ => open.push(question),
                 }
             }
-            if questions.is_empty() {
-                counts.images_done += 1;
-            } else {
-                tasks.push(Task { item, image, pixels_sha256, questions });
+            counts.images_done += u64::from(open.is_empty());
+            let wanted: Vec<QuestionId> = open.iter().map(|question| question.id).collect();
+            if together > 1 {
+                open = item.graph.questions().iter().collect();
+            } else if open.is_empty() {
+                continue;
+            }
+            let task = Task { item, image, pixels_sha256, questions: open, wanted };
+            let group = (number * per_item as usize + image as usize) / together;
+            match groups.last_mut() {
+                Some((last, tasks)) if *last == group => tasks.push(task),
+                _ => groups.push((group, vec![task])),
             }
         }
     }
-    let total = counts.images_done + tasks.len() as u64;
+    let is_wanted = |task: &Task<'_>| !task.wanted.is_empty();
+    groups.retain(|(_, tasks)| tasks.iter().any(is_wanted));
+    let open = groups.iter().flat_map(|(_, tasks)| tasks).filter(|task| is_wanted(task)).count();
+    let total = counts.images_done + open as u64;
     ensure!(
         total > 0,
         "{} has no picture of the selected items; generate or import them first",
         run.path().display()
     );
     observer.started(total, counts.images_done);
-    let groups: Vec<&[Task<'_>]> = tasks.chunks(judge.images_together().max(1)).collect();
     let finished = for_each_in_order(
         groups.len(),
         judge.images_in_flight(),
         |index| {
-            let (group, first) = (groups[index], &groups[index][0]);
+            let (_, group) = &groups[index];
+            let first = group.iter().find(|task| is_wanted(task)).unwrap_or(&group[0]);
             ask(run, judge, group).with_context(|| {
                 format!("the judge gave up at {}, image {}", first.item.id, first.image)
             })
         },
         |index, answers| {
-            for (task, answers) in groups[index].iter().zip(answers) {
+            for (task, mut answers) in groups[index].1.iter().zip(answers) {
+                if !is_wanted(task) {
+                    continue;
+                }
+                answers.retain(|answer| task.wanted.contains(&answer.question));
                 let failure = counts.count_image(&answers);
                 let known = newest.image(&task.item.id, task.image);
                 let mut record = AnswerRecord {

@@ -8,6 +8,7 @@ pub mod judge_run;
 pub mod mplug;
 mod ordered_work;
 pub mod pillow_resize;
+pub mod qwen3_vl;
 pub mod reading;
 pub mod scripted;
 mod scripted_file;

@@ -38,7 +38,7 @@ const METHOD: u32 = 1;
 
 /// CLIP's mean and standard deviation of red, green and blue.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// mPLUG as a judge.
 pub struct MplugJudge {
@@ -48,6 +48,7 @@ pub struct MplugJudge {
     image_res: u32,
     together: usize,
     question_tokens: usize,
+    order: Order,
     device: Device,
     settings: Settings,
     /// The ids of questions that were asked before: each is asked about several pictures.
@@ -65,14 +66,29 @@ pub struct MplugOptions {
     pub revision: Option<String>,
     /// Tokens of a question: [`QUESTION_TOKENS`], but for checks.
     pub question_tokens: usize,
-    /// The beam's width and penalty, where they are not the model's own: for checks.
-    pub beam: Option<(usize, f64)>,
+    /// Order of Pillow's passes; the published numbers are older than version 13.
+    pub order: Order,
+    /// Width of the beam where it is not the model's own: for checks.
+    pub beam_width: Option<usize>,
+    /// Exponent of the length penalty: [`LENGTH_PENALTY`], but for checks.
+    pub alpha: f64,
+    /// Whether a question is left as soon as its answer is certain; it changes no answer.
+    pub leave_early: bool,
 }
 
 impl MplugOptions {
     /// The original's, computed at `place`.
     pub fn new(place: Place) -> Self {
-        Self { place, together: 1, revision: None, question_tokens: QUESTION_TOKENS, beam: None }
+        Self {
+            place,
+            together: 1,
+            revision: None,
+            question_tokens: QUESTION_TOKENS,
+            order: Order::RowsFirst,
+            beam_width: None,
+            alpha: LENGTH_PENALTY,
+            leave_early: true,
+        }
     }
 }
 
@@ -104,16 +120,15 @@ impl MplugJudge {
             let missing = || format!("{}: vocab.txt lacks `{piece}`", files.folder.display());
             words.id(piece).with_context(missing)
         };
-        let (width, alpha) = options.beam.unwrap_or((config.beam_size, LENGTH_PENALTY));
         let beam = BeamSettings {
-            width,
+            width: options.beam_width.unwrap_or(config.beam_size),
             min_length: config.min_length,
             max_length: config.max_length,
-            alpha,
+            alpha: options.alpha,
             start: id("[CLS]")?,
             end: id("[SEP]")?,
             watched: id("yes")?,
-            leave_early: true,
+            leave_early: options.leave_early,
         };
         let mut about = json!({
             "judge": "mplug",
@@ -126,7 +141,10 @@ impl MplugJudge {
                 "length_penalty": beam.alpha,
             },
             "question_tokens": options.question_tokens,
-            "resize": "Pillow bicubic, rows first",
+            "resize": match options.order {
+                Order::RowsFirst => "Pillow bicubic, rows first",
+                Order::Pillow13 => "Pillow bicubic, as Pillow 13",
+            },
             "dtype": format_name(dtype),
         });
         if let Some(revision) = &options.revision {
@@ -141,6 +159,7 @@ impl MplugJudge {
             image_res: u32::try_from(config.image_res)?,
             together: options.together.max(1),
             question_tokens: options.question_tokens,
+            order: options.order,
             device,
             settings,
             known_ids: Mutex::new(HashMap::new()),
@@ -202,7 +221,7 @@ impl MplugJudge {
     /// f32, in the order of the original's operations.
     fn pixels(&self, picture: &RgbImage) -> Result<Tensor> {
         let side = self.image_res;
-        let resized = resize(picture, (side, side), Filter::Bicubic, Order::RowsFirst);
+        let resized = resize(picture, (side, side), Filter::Bicubic, self.order);
         let plane = (side * side) as usize;
         let mut values = vec![0.0_f32; 3 * plane];
         for (at, pixel) in resized.pixels().enumerate() {
@@ -241,8 +260,8 @@ impl Judge for MplugJudge {
 
     fn question_cut(&self, question: &Question) -> Option<QuestionCut> {
         let ids = self.ids(&question.text).ok()?;
-        ids.truncated()
-            .then(|| QuestionCut { seen: ids.ids.len() as u32, of: ids.full_length as u32 })
+        let cut = QuestionCut { seen: ids.ids.len() as u32, of: ids.full_length as u32 };
+        ids.truncated().then_some(cut)
     }
 
     fn answer(

@@ -42,6 +42,41 @@ pub fn polarity(token: &str) -> Option<bool> {
     }
 }
 
+/// Which of a reply's tokens its answer begins with: the first one after any thinking that holds a letter
+/// or digit. `None` where there is none, and where the answer that was read (`read`, see [`Reading`]) is
+/// a yes or no that does not begin there (`Answer: yes`, `{"answer": "yes"}`).
+pub fn answer_token<'t>(tokens: impl Iterator<Item = &'t str>, read: &str) -> Option<usize> {
+    let mut so_far = String::new();
+    let mut first: Option<(usize, &str)> = None;
+    for (index, token) in tokens.enumerate() {
+        so_far.push_str(token);
+        if so_far.contains("</think>") {
+            so_far.clear();
+            first = None;
+        } else if first.is_none() && token.contains(char::is_alphanumeric) {
+            first = Some((index, token));
+        }
+    }
+    let (index, token) = first?;
+    let elsewhere = matches!(read, "yes" | "no") && polarity(token).is_none();
+    (!elsewhere).then_some(index)
+}
+
+/// P(yes) at one token: the probability of all alternatives that are `yes` over that of all that are `yes`
+/// or `no`, from each one's [`polarity`] and the logarithm of its probability, to which any one number
+/// may have been added. `None` where there are none.
+pub fn yes_share(alternatives: impl Iterator<Item = (bool, f64)> + Clone) -> Option<f64> {
+    let finite = alternatives.filter(|(_, logarithm)| logarithm.is_finite());
+    // Only ratios matter, so the largest is taken out first: tiny masses keep their digits.
+    let largest = finite.clone().map(|(_, logarithm)| logarithm).fold(f64::NEG_INFINITY, f64::max);
+    let mass = |wanted: bool| -> f64 {
+        let of_kind = finite.clone().filter(|(is_yes, _)| *is_yes == wanted);
+        of_kind.map(|(_, logarithm)| (logarithm - largest).exp()).sum()
+    };
+    let (yes, no) = (mass(true), mass(false));
+    (yes + no > 0.0).then(|| yes / (yes + no))
+}
+
 /// The reply after its thinking; `None` where the thinking never ends. Some servers swallow the
 /// opening mark, so the closing one alone counts.
 fn without_thinking(reply: &str) -> Option<&str> {

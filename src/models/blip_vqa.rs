@@ -4,20 +4,23 @@
 //! at the picture, a BERT that writes the answer and looks at the question. Pictures, words and the choice
 //! among them are left to the judge.
 //!
-//! candle-transformers has BLIP for captions alone: its text network takes no question without being a
-//! decoder (there is no encoder's view of the whole text, and no mask for questions of several lengths),
-//! makes the keys and values of picture and question anew for every step, and keeps the parts that a
-//! question answering network needs to itself. So the text side is built here from the blocks that mPLUG
-//! uses too, where questions stand one after the other without padding and a picture's keys and values
-//! are made once for all questions about it; and the vision side from our own layers, which read the
-//! checkpoint's fused projections as they are and are quicker on the processor.
+//! candle-transformers (0.11) has BLIP for captions alone, and nothing of it is used here. The network that
+//! would read a question is private there, and what is public always hides later words, as a decoder must;
+//! there is no mask for questions of several lengths; keys and values of what is attended to are made anew
+//! at each step; the vision tower comes only inside the captioning network, with a LayerNorm that loses
+//! digits (see `layers`). So the text side is built from the blocks that mPLUG uses too, where questions
+//! stand one after the other without padding and a picture's keys and values are made once for all
+//! questions about it, and the vision side from our own layers.
 //!
 //! A question counts here as it does alone. (transformers, given several questions of different lengths at
 //! once, lets the decoder look at their padding, and then answers otherwise than one by one.)
 
 mod config;
 mod decoder;
+mod tensors;
 mod vision;
+
+use std::path::Path;
 
 use candle_core::{Result, Tensor};
 
@@ -25,6 +28,7 @@ use super::attention_groups::Group;
 use super::bert::{BertEmbeddings, BertLayer, KeysAndValues, spans};
 use super::layers::LoadResult;
 use super::weights::Weights;
+use super::{NeededTensors, Unwrapping};
 pub use config::BlipVqaConfig;
 use decoder::Decoder;
 pub use decoder::{Decoding, QuestionStates};
@@ -76,6 +80,21 @@ impl BlipVqa {
                 .collect::<LoadResult<_>>()?,
             decoder: Decoder::load(config, weights)?,
         })
+    }
+
+    /// Opens the file `path` (safetensors, or PyTorch's own, which is read as data) and makes sure that every
+    /// tensor is there with its shape. No tensor is read yet.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged, or a tensor is missing or has another shape; it is named.
+    pub fn find_tensors(config: &BlipVqaConfig, path: &Path) -> LoadResult<NeededTensors> {
+        let open = |answer_words: &str| {
+            let unwrapping = Unwrapping { keys: &[], removed: "" };
+            NeededTensors::open(path, unwrapping, &tensors::needed(config, answer_words))
+        };
+        // Published files hold the one table under one of its two names, or under both.
+        let [own, other] = decoder::WORD_TABLES;
+        open(own).or_else(|error| open(other).map_err(|_| error))
     }
 
     /// States of `pixels` [b, 3, side, side], normalised f32, one for each picture.

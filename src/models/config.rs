@@ -115,13 +115,20 @@ impl Config {
         let Some(Value::Array(values)) = self.get(key) else {
             return Ok(vec![self.count(key, absent)?; blocks]);
         };
-        let numbers: Option<Vec<usize>> = values
-            .iter()
-            .map(|v| v.as_u64().filter(|n| (1..=1 << 24).contains(n)).map(|n| n as usize))
-            .collect();
-        numbers
+        numbers_from(values, 1)
             .filter(|numbers| numbers.len() == blocks)
             .ok_or_else(|| self.unsupported(key, &format!("{blocks} whole numbers are needed")))
+    }
+
+    /// A list of whole numbers, zero among them; none where the key is absent.
+    pub(crate) fn indexes(&self, key: &str) -> Result<Vec<usize>, ModelError> {
+        match self.get(key) {
+            None => Ok(Vec::new()),
+            Some(value) => value
+                .as_array()
+                .and_then(|values| numbers_from(values, 0))
+                .ok_or_else(|| self.unsupported(key, "a list of whole numbers is needed")),
+        }
     }
 
     /// A list of names, at least one.
@@ -168,4 +175,10 @@ impl Config {
         }
         Err(self.unsupported(key, &format!("{parts} does not divide {total} channels")))
     }
+}
+
+/// Whole numbers of at least `least`, where all of `values` are.
+fn numbers_from(values: &[Value], least: u64) -> Option<Vec<usize>> {
+    let whole = |value: &Value| value.as_u64().filter(|n| (least..=1 << 24).contains(n));
+    values.iter().map(|value| whole(value).map(|n| n as usize)).collect()
 }

@@ -13,7 +13,7 @@ use super::ModelError;
 use super::ops::activation::{self, Curve};
 use super::ops::conv2d::Start;
 use super::ops::group_norm::Then;
-use super::ops::{self, conv2d, group_norm, layer_norm, linear};
+use super::ops::{self, conv2d, group_norm, layer_norm, linear, narrow};
 use super::weights::Scope;
 
 /// `x @ weight^T + bias` over the last dimension.
@@ -72,6 +72,9 @@ impl Linear {
         if ops::apply(&[x, weight, shortcut]) {
             return linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
         }
+        if narrow::applies(x, weight) && ops::apply(&[shortcut]) {
+            return narrow::linear(x, weight, bias, Some(&shortcut.contiguous()?));
+        }
         shortcut + self.forward(x)?
     }
 }
@@ -81,6 +84,9 @@ impl Module for Linear {
         let (weight, bias) = (self.inner.weight(), self.inner.bias());
         if ops::apply(&[x, weight]) {
             return linear::linear(x, weight, bias, None);
+        }
+        if narrow::applies(x, weight) {
+            return narrow::linear(x, weight, bias, None);
         }
         self.inner.forward(&x.contiguous()?)
     }
@@ -274,14 +280,17 @@ impl RmsNorm {
 
 impl Module for RmsNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if ops::apply(&[x, &self.weight]) {
-            return layer_norm::rms_norm(x, &self.weight, self.eps);
+        // The number format is that of `x`, whatever the weights are stored in.
+        let weight = self.weight.to_dtype(x.dtype())?;
+        if ops::apply(&[x]) {
+            return layer_norm::rms_norm(x, &weight, self.eps);
         }
-        let x = x.to_dtype(DType::F32)?;
-        let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
-        x.broadcast_div(&(mean_square + self.eps)?.sqrt()?)?
-            .to_dtype(self.weight.dtype())?
-            .broadcast_mul(&self.weight)
+        let exact = x.to_dtype(DType::F32)?;
+        let mean_square = exact.sqr()?.mean_keepdim(D::Minus1)?;
+        exact
+            .broadcast_div(&(mean_square + self.eps)?.sqrt()?)?
+            .to_dtype(x.dtype())?
+            .broadcast_mul(&weight)
     }
 }
 
@@ -296,6 +305,8 @@ pub(crate) enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `x * sigmoid(x)`.
+    Silu,
 }
 
 impl Activation {
@@ -306,6 +317,7 @@ impl Activation {
             "gelu" => Some(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
             "relu" => Some(Activation::Relu),
+            "silu" => Some(Activation::Silu),
             _ => None,
         }
     }
@@ -316,6 +328,7 @@ impl Activation {
             Activation::QuickGelu => Some(Curve::QuickGelu),
             Activation::Gelu => Some(Curve::Gelu),
             Activation::GeluTanh => Some(Curve::GeluTanh),
+            Activation::Silu => Some(Curve::Silu),
             Activation::Relu => None,
         };
         if let Some(curve) = curve.filter(|_| ops::apply(&[x])) {
@@ -326,6 +339,7 @@ impl Activation {
             Activation::Gelu => x.gelu_erf(),
             Activation::GeluTanh => x.gelu(),
             Activation::Relu => x.relu(),
+            Activation::Silu => x.silu(),
         }
     }
 }

@@ -4,10 +4,12 @@
 use comfy_table::{CellAlignment, Table};
 
 use crate::aggregate::{
-    AgreementReport, CategoryAgreement, ItemDispute, PairAgreement, Protocol, QuestionDispute,
+    AgreementReport, CategoryAgreement, Estimate, ItemDispute, PairAgreement, Protocol,
+    QuestionDispute,
 };
 
-use super::terminal::STYLE;
+use super::figure_table::printed;
+use super::terminal::{STYLE, interval_note};
 
 /// Questions of an item shown one by one; the JSON file has them all.
 const SHOWN_QUESTIONS: usize = 3;
@@ -20,6 +22,9 @@ pub fn agreement_text(report: &AgreementReport) -> String {
         text.push('\n');
         text.push_str(&pair_text(pair));
     }
+    text.push('\n');
+    text.push_str(&interval_note(report.intervals));
+    text.push('\n');
     text
 }
 
@@ -30,7 +35,7 @@ fn scores(report: &AgreementReport) -> String {
     table.set_header(std::iter::once("judge".to_owned()).chain(headings));
     for judge in &report.judges {
         let score = |protocol| match judge.score(protocol) {
-            Some(score) => format!("{:.2}", score.mean),
+            Some(score) => figure(&score),
             None => "withheld".to_owned(),
         };
         table.add_row(std::iter::once(judge.judge.name.clone()).chain(Protocol::ALL.map(score)));
@@ -78,11 +83,17 @@ fn pair_text(pair: &PairAgreement) -> String {
     text
 }
 
+/// A figure with its margin, where it has one.
+fn figure(estimate: &Estimate) -> String {
+    let (mean, margin) = printed(estimate);
+    margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
+}
+
 /// Share, its counts and kappa.
 fn figures(row: &CategoryAgreement) -> [String; 3] {
     let absent = || "-".to_owned();
     let [share, counts] = match row.agreement {
-        Some(share) => [format!("{:.2}", share.mean), format!("{}/{}", share.k, share.n)],
+        Some(share) => [figure(&share), format!("{}/{}", share.k, share.n)],
         None => [absent(), "0/0".to_owned()],
     };
     [share, counts, row.kappa.map_or_else(absent, |kappa| format!("{kappa:.3}"))]

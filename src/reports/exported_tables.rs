@@ -136,7 +136,7 @@ fn plain(cell: &Cell, row: &Row) -> (String, String) {
     }
 }
 
-fn escape_markdown(text: &str) -> String {
+pub(crate) fn escape_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, '|' | '*' | '_' | '`' | '<' | '\\') {

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use crate::aggregate::{DroppedItem, Protocol, ScoreSpread, Summary};
+use crate::aggregate::{DroppedItem, IntervalMethod, Protocol, ScoreSpread, Summary};
 
 use super::figure_table::{Cell, FigureTable, Level, printed};
 
@@ -88,13 +88,7 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
             coverage.prompts_truncated, coverage.items_expected
         ));
     }
-    lines.extend(summary.intervals.map(|method| {
-        format!(
-            "± is half of the {} % interval: {} bootstrap draws of whole items",
-            100.0 * method.level,
-            method.draws
-        )
-    }));
+    lines.extend(summary.intervals.map(interval_note));
     for &protocol in protocols {
         let figures = summary.protocol(protocol);
         lines.push(format!(
@@ -138,6 +132,15 @@ fn spread_lines(spread: ScoreSpread) -> [String; 2] {
              {unrelated:.1} (an unlike one)"
         ),
     ]
+}
+
+/// What the margins are.
+pub(super) fn interval_note(method: IntervalMethod) -> String {
+    format!(
+        "± is half of the {} % interval: {} bootstrap draws of whole items",
+        100.0 * method.level,
+        method.draws
+    )
 }
 
 fn dropped_line(item: &DroppedItem) -> String {

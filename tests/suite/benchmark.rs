@@ -485,3 +485,61 @@ fn a_lenient_graph_keeps_every_edge_that_can_stand() {
         }
     }
 }
+
+/// Shares of the L1 categories among the questions of `items`.
+fn mix(items: &[&dpg_bench::benchmark::Item]) -> std::collections::BTreeMap<String, f64> {
+    let mut counts = std::collections::BTreeMap::new();
+    let questions = items.iter().flat_map(|item| item.graph.questions());
+    let mut total = 0.0;
+    for question in questions {
+        *counts.entry(question.category.l1().to_owned()).or_insert(0.0) += 1.0;
+        total += 1.0;
+    }
+    counts.values_mut().for_each(|count| *count /= total);
+    counts
+}
+
+#[test]
+fn a_subset_keeps_the_mix_and_is_always_the_same() {
+    let Some(path) = shared_data("dsg-1k/dsg-1k-anns.csv") else { return };
+    let benchmark = Benchmark::load(&path, Strictness::Lenient).unwrap();
+    let select = |selection: Selection| benchmark.select(&selection).unwrap();
+    let all = select(Selection::default());
+    let of = |count| select(Selection { subset: Some(count), ..Default::default() });
+    let ids = |items: &[&dpg_bench::benchmark::Item]| -> Vec<String> {
+        items.iter().map(|item| item.id.clone()).collect()
+    };
+    let worst = |items: &[&dpg_bench::benchmark::Item]| {
+        let (part, whole) = (mix(items), mix(&all));
+        let apart = whole
+            .iter()
+            .map(|(name, share)| (part.get(name).copied().unwrap_or_default() - share).abs());
+        apart.fold(0.0_f64, f64::max)
+    };
+    let chosen = of(128);
+    assert_eq!(chosen.len(), 128);
+    assert_eq!(ids(&chosen), ids(&of(128)));
+    let first = select(Selection { limit: Some(128), ..Default::default() });
+    eprintln!("{} and {}", worst(&chosen), worst(&first));
+    // Within a point of the whole mix in every broad category; the first items of the file are not.
+    assert!(worst(&chosen) < 0.01 && worst(&first) > 0.015);
+    // In file order, and no more than there are; other flags narrow it first, the limit cuts it last.
+    let places: Vec<usize> = chosen
+        .iter()
+        .map(|item| all.iter().position(|other| other.id == item.id).unwrap())
+        .collect();
+    assert!(places.is_sorted());
+    assert_eq!(of(99_999).len(), all.len());
+    let narrowed = Selection {
+        category: Some("other".into()),
+        subset: Some(30),
+        limit: Some(7),
+        ..Default::default()
+    };
+    let narrowed = select(narrowed);
+    assert_eq!(narrowed.len(), 7);
+    let is_other = |item: &&dpg_bench::benchmark::Item| {
+        item.graph.questions().iter().any(|question| question.category.l1() == "other")
+    };
+    assert!(narrowed.iter().all(is_other));
+}

@@ -16,7 +16,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("score", &["benchmark", "results"]),
     ("aggregate", &["benchmark", "results", "score", "statistics"]),
     ("forensics", &["aggregate", "statistics", "benchmark"]),
-    ("reports", &["aggregate", "results", "benchmark", "forensics"]),
+    ("compare", &["aggregate", "benchmark", "results", "statistics"]),
+    ("check", &["aggregate", "compare", "statistics"]),
+    (
+        "reports",
+        &["aggregate", "results", "benchmark", "forensics", "statistics", "compare", "check"],
+    ),
     (
         "cli",
         &[
@@ -30,6 +35,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "score",
             "aggregate",
             "forensics",
+            "compare",
+            "check",
             "reports",
         ],
     ),
@@ -56,7 +63,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that the pure modules must not name, whatever else: no disk, no network, no tensors.
-const PURE: &[&str] = &["score/", "statistics/", "aggregate/"];
+const PURE: &[&str] = &["score/", "statistics/", "aggregate/", "compare.rs", "check.rs"];
 const PURE_EXCEPT: &[&str] = &["aggregate/score_table.rs"];
 const IMPURE: &[&str] = &["std::fs", "std::net", "std::env", "std::process"];
 

@@ -115,6 +115,16 @@ fn the_needed_tensors_have_one_digest_in_both_formats() {
     }
 }
 
+/// A device that is always full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told() {
+    let needed = [("half".to_owned(), vec![4, 2])];
+    let open = NeededTensors::open(&fixture("pickle/bare.bin"), UNWRAPPING, &needed).unwrap();
+    let error = open.write(Path::new("/dev/full"), &[]).unwrap_err().to_string();
+    assert!(error.contains("/dev/full: cannot be written: No space left"), "{error}");
+}
+
 /// A checkpoint with this pickle and these storages.
 fn archive(pickle: &[u8], storages: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));

@@ -79,23 +79,25 @@ fn a_second_judge_that_cannot_be_made_stops_the_command_before_the_first_one_ans
     assert!(RunDirectory::open(&run).unwrap().judges().is_empty());
 }
 
-/// Generates, lets two judges answer, scores both and compares them.
+/// Generates, lets three judges answer, two of them with weights of their own, scores and compares them.
 #[test]
 fn run_scores_every_judge_and_agreement_compares_them() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let blip = format!("blip-vqa={}", fixture("blip-vqa-tiny").display());
+    let [blip, mplug] = [("blip-vqa", "blip-vqa-tiny"), ("mplug", "mplug-tiny/large")]
+        .map(|(judge, weights)| format!("{judge}={}", fixture(weights).display()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
     command.current_dir(folder.path()).args(["run", "--limit", "2", "--images", "1", "--out"]);
-    command.arg(&out).args(["--steps", "2", "--judge", "scripted,blip-vqa"]);
-    command.args(["--judge-rule", "hash:0.7", "--judge-weights", &blip, "--json"]);
+    command.arg(&out).args(["--steps", "2", "--judge", "scripted,blip-vqa,mplug"]);
+    command.args(["--judge-rule", "hash:0.7", "--judge-weights", &blip]);
+    command.args(["--judge-weights", &mplug, "--json"]);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let summaries: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<&Value> =
         summaries.as_array().unwrap().iter().map(|summary| &summary["judge"]["name"]).collect();
-    assert_eq!(names, ["scripted", "blip-vqa"]);
-    for name in ["scripted", "blip-vqa"] {
+    assert_eq!(names, ["scripted", "blip-vqa", "mplug"]);
+    for name in ["scripted", "blip-vqa", "mplug"] {
         assert!(out.join(format!("summary/{name}.json")).is_file());
         assert!(out.join(format!("scores/{name}.parquet")).is_file());
     }
@@ -106,7 +108,9 @@ fn run_scores_every_judge_and_agreement_compares_them() {
     // Which of them is asked for where it is not said.
     let unclear = tool("score", &[]);
     assert_eq!(unclear.status.code(), Some(2));
-    assert!(said(&unclear).contains("answers of blip-vqa, scripted; choose some with --judge"));
+    assert!(
+        said(&unclear).contains("answers of blip-vqa, mplug, scripted; choose some with --judge")
+    );
     let tables = tool("score", &["--judge", "scripted,blip-vqa"]);
     let text = String::from_utf8_lossy(&tables.stdout).into_owned();
     assert!(text.contains("judge scripted") && text.contains("judge blip-vqa"), "{text}");
@@ -114,8 +118,9 @@ fn run_scores_every_judge_and_agreement_compares_them() {
     let agreement = tool("agreement", &["--json"]);
     assert_eq!(agreement.status.code(), Some(0), "{}", said(&agreement));
     let report: Value = serde_json::from_slice(&agreement.stdout).unwrap();
-    assert_eq!(report["judges"].as_array().unwrap().len(), 2);
-    let overall = &report["pairs"][0]["overall"];
+    assert_eq!(report["judges"].as_array().unwrap().len(), 3);
+    let pairs = report["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 3);
     let questions = &summaries[0]["coverage"]["questions_expected"];
-    assert_eq!(&overall["answered"], questions);
+    assert!(pairs.iter().all(|pair| &pair["overall"]["answered"] == questions));
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::Answer;
-use super::super::reading::{polarity, read_reply};
+use super::super::reading::{answer_token, polarity, read_reply, yes_share};
 
 /// Why a body gives no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,36 +68,14 @@ fn said(message: &Value) -> String {
 /// (`read`) does not begin there (`Answer: yes`, `{"answer": "yes"}`).
 pub fn yes_probability(logprobs: &Value, read: &str) -> Option<f64> {
     let tokens = logprobs["content"].as_array()?;
-    let text_of = |token: &Value| token["token"].as_str().unwrap_or_default().to_owned();
-    let mut start = 0;
-    let mut so_far = String::new();
-    for (index, token) in tokens.iter().enumerate() {
-        so_far.push_str(&text_of(token));
-        if so_far.contains("</think>") {
-            start = index + 1;
-            so_far.clear();
-        }
-    }
-    let first =
-        tokens[start..].iter().find(|token| text_of(token).contains(char::is_alphanumeric))?;
-    if matches!(read, "yes" | "no") && polarity(&text_of(first)).is_none() {
-        return None;
-    }
+    let texts = tokens.iter().map(|token| token["token"].as_str().unwrap_or_default());
+    let first = &tokens[answer_token(texts, read)?];
     let alternatives: Vec<(bool, f64)> = first["top_logprobs"]
         .as_array()?
         .iter()
         .filter_map(|entry| Some((polarity(entry["token"].as_str()?)?, entry["logprob"].as_f64()?)))
-        .filter(|(_, logprob)| logprob.is_finite())
         .collect();
-    // Only ratios matter, so the largest is taken out first: tiny masses keep their digits.
-    let largest =
-        alternatives.iter().map(|(_, logprob)| *logprob).fold(f64::NEG_INFINITY, f64::max);
-    let mass = |wanted: bool| -> f64 {
-        let of_kind = alternatives.iter().filter(|(is_yes, _)| *is_yes == wanted);
-        of_kind.map(|(_, logprob)| (logprob - largest).exp()).sum()
-    };
-    let (yes, no) = (mass(true), mass(false));
-    (yes + no > 0.0).then(|| yes / (yes + no))
+    yes_share(alternatives.into_iter())
 }
 
 /// The message of an error object: `{"error": {"message": ...}}`, `{"error": "..."}`,

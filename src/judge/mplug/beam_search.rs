@@ -131,7 +131,7 @@ pub fn search(
             }
             let over = open.advance(&scores, first_row, step, settings)?;
             first_row += rows.len();
-            if over || (settings.leave_early && open.is_certain(step, settings)) {
+            if over || (settings.leave_early && open.is_certain(settings)) {
                 let question = open.question;
                 found[question] = Some(open.close(step + 1, watched[question]));
             } else {
@@ -184,16 +184,15 @@ impl Open {
     /// Whether no sequence still alive can end better than the best that is noted.
     ///
     /// A sum never rises, and the penalty it is divided by is never larger than that of the last step;
-    /// so no score to come is above the best sum over that penalty, but for rounding: each step rounds
-    /// three times, by 2^-24 of the value at most. See docs/judges.md.
-    fn is_certain(&self, step: usize, settings: BeamSettings) -> bool {
-        const ROUNDING: f32 = 1e-5;
+    /// so no score to come is above the best sum over that penalty, but for rounding: a step rounds three
+    /// times, by 2^-24 of the value at most. docs/judges.md has the proof.
+    fn is_certain(&self, settings: BeamSettings) -> bool {
         let noted = self.noted.iter().map(|hypothesis| hypothesis.score).reduce(f32::max);
         let alive = self.beams.iter().map(|beam| beam.sum).reduce(f32::max);
         let (Some(noted), Some(alive)) = (noted, alive) else { return false };
         let last = penalty(settings.max_length - 1, settings.alpha);
-        debug_assert!(step < settings.max_length);
-        settings.alpha >= 0.0 && alive <= 0.0 && noted > alive / last * (1.0 - ROUNDING)
+        let rounding = 4.0 * (settings.max_length + 1) as f32 * f32::EPSILON;
+        settings.alpha >= 0.0 && alive <= 0.0 && noted > alive / last * (1.0 - rounding)
     }
 
     fn close(mut self, steps: usize, watched: f64) -> Found {

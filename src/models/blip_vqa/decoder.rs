@@ -11,6 +11,12 @@ use crate::models::bert::{BertEmbeddings, BertLayer, BertWordPrediction, KeysAnd
 use crate::models::layers::LoadResult;
 use crate::models::weights::Weights;
 
+/// The answers' table of words under the two names that it has; transformers takes the first for both.
+pub(super) const WORD_TABLES: [&str; 2] = [
+    "text_decoder.bert.embeddings.word_embeddings.weight",
+    "text_decoder.cls.predictions.decoder.weight",
+];
+
 #[derive(Debug)]
 pub(super) struct Decoder {
     embeddings: BertEmbeddings,
@@ -24,13 +30,9 @@ impl Decoder {
         let (bert, predictions) = (scope.at("bert"), scope.at("cls.predictions"));
         let embeddings = bert.at("embeddings");
         let shape = [config.vocabulary, config.text.width];
-        // One table under two names, of which a file may hold either or both; transformers takes the
-        // embeddings' for both.
-        let words = if embeddings.has("word_embeddings.weight") {
-            embeddings.tensor("word_embeddings.weight", &shape)?
-        } else {
-            predictions.tensor("decoder.weight", &shape)?
-        };
+        let root = weights.root();
+        let [own, other] = WORD_TABLES;
+        let words = root.tensor(if root.has(own) { own } else { other }, &shape)?;
         let layers = bert.at("encoder.layer");
         let (size, positions) = (config.text, config.max_positions);
         Ok(Self {

@@ -19,6 +19,8 @@ pub(crate) enum Curve {
     GeluTanh,
     /// `x * sigmoid(1.702 x)`.
     QuickGelu,
+    /// `x * sigmoid(x)`.
+    Silu,
 }
 
 /// `curve` of every number of `x`.
@@ -77,6 +79,7 @@ fn bend_body<const FUSED: bool>(output: &mut [f32], values: &[f32], curve: Curve
         Curve::QuickGelu => {
             pairs.for_each(|(output, x)| *output = x * sigmoid::<FUSED>(1.702 * x));
         }
+        Curve::Silu => pairs.for_each(|(output, x)| *output = x * sigmoid::<FUSED>(*x)),
     }
 }
 

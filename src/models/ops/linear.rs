@@ -53,7 +53,7 @@ pub(crate) fn linear(
 }
 
 /// `[rows, width]` filled with bias and shortcut.
-fn start(
+pub(super) fn start(
     rows: usize,
     width: usize,
     bias: Option<&Tensor>,

@@ -14,6 +14,7 @@ pub(crate) mod conv2d;
 pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod narrow;
 mod product;
 #[cfg(test)]
 mod tests;

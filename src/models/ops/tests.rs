@@ -11,6 +11,7 @@ use super::conv2d::{Start, conv2d};
 use super::group_norm::{Then, group_norm};
 use super::layer_norm::{layer_norm, rms_norm};
 use super::linear::linear;
+use super::narrow;
 use super::vector;
 use crate::models::golden::{Golden, errors};
 
@@ -273,6 +274,54 @@ fn linear_layers_equal_pytorch_from_any_layout() {
     }
     assert!(linear(&random(&[2, 3]), &weight, None, None).is_err());
     assert!(linear(&solid, &weight, Some(&random(&[5])), None).is_err());
+}
+
+/// Rows and outputs on both sides of every cut.
+#[test]
+fn weights_of_sixteen_bits_equal_candle_with_the_same_weights_in_f32() {
+    for (rows, input, output, dtype) in [
+        (1, 37, 5, DType::BF16),
+        (3, 64, 200, DType::F16),
+        (130, 37, 450, DType::BF16),
+        (1100, 21, 193, DType::BF16),
+    ] {
+        let x = random(&[2, rows, input]);
+        let exact = (random(&[output, input]) * 0.3).unwrap();
+        let stored = exact.to_dtype(dtype).unwrap();
+        let (bias, shortcut) = (random(&[output]), random(&[2, rows, output]));
+        let product = |weight: &Tensor| {
+            let flat = x.reshape((2 * rows, input)).unwrap();
+            let product = flat.matmul(&weight.t().unwrap().contiguous().unwrap()).unwrap();
+            let product = product.reshape((2, rows, output)).unwrap();
+            (product.broadcast_add(&bias).unwrap() + &shortcut).unwrap()
+        };
+        assert!(narrow::applies(&x, &stored) && !narrow::applies(&x, &exact));
+        let run = |weight: &Tensor, bias: Option<&Tensor>, shortcut: Option<&Tensor>| {
+            at_any_number_of_threads(|| narrow::linear(&x, weight, bias, shortcut))
+        };
+        let ours = run(&stored, Some(&bias), Some(&shortcut));
+        let widened = product(&stored.to_dtype(DType::F32).unwrap());
+        assert!(equals("narrow", &ours, &widened));
+        assert!(!equals("as if stored in f32", &ours, &product(&exact)));
+        assert!(!equals("no bias", &run(&stored, None, Some(&shortcut)), &widened));
+        assert!(!equals("no shortcut", &run(&stored, Some(&bias), None), &widened));
+        // A part of a larger matrix.
+        let twice = Tensor::cat(&[&stored, &stored], 0).unwrap();
+        let second = twice.narrow(0, output, output).unwrap();
+        assert!(equals("part", &run(&second, Some(&bias), Some(&shortcut)), &widened));
+    }
+    let stored = random(&[4, 5]).to_dtype(DType::BF16).unwrap();
+    assert!(narrow::linear(&random(&[2, 4]), &stored, None, None).is_err());
+    assert!(narrow::linear(&random(&[2, 4]), &stored.t().unwrap(), None, None).is_err());
+}
+
+#[test]
+fn silu_equals_candle() {
+    let x = (random(&[3, 1111]) * 5.0).unwrap();
+    let ours = at_any_number_of_threads(|| activation(&x, Curve::Silu));
+    assert!(equals("silu", &ours, &x.silu().unwrap()));
+    let other = activation(&x, Curve::QuickGelu).unwrap();
+    assert!(!equals("quick_gelu", &other, &x.silu().unwrap()));
 }
 
 /// Fused and plain, so that both kinds of processor are checked on either.

@@ -1,0 +1,127 @@
+//! In: a scored run. Out: what another run is compared with: every item's score and counts, small enough
+//! to be committed beside the code of a model. Back again: the shares that it holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::benchmark::category::l1_of;
+use crate::results::{FORMAT_VERSION, FormatVersion};
+use crate::score::{Protocol, RunScore};
+use crate::statistics::ItemRatio;
+
+use super::shares::{CategoryShares, Shares};
+use super::summary::{JudgeIdentity, RunIdentity};
+
+/// What [`Baseline::kind`] says.
+pub const KIND: &str = "baseline";
+
+/// A run as far as another can be compared with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Version of the file.
+    pub format_version: FormatVersion,
+    /// `baseline`.
+    pub kind: String,
+    /// What was scored.
+    pub run: RunIdentity,
+    /// Who answered.
+    pub judge: JudgeIdentity,
+    /// The rules.
+    pub protocol: Protocol,
+    /// Questions (one per image) that the selected items raise.
+    pub questions_expected: u64,
+    /// Those with an answer.
+    pub questions_answered: u64,
+    /// The L2 categories that [`ItemCounts::counts`] numbers.
+    pub categories: Vec<String>,
+    /// The items, in order.
+    pub items: Vec<ItemCounts>,
+}
+
+/// One item of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ItemCounts {
+    /// Item id.
+    pub id: String,
+    /// Its score, in 0..=1; absent where it has none.
+    pub score: Option<f64>,
+    /// Per category: its number, yes and counted questions (one per image) before the dependency rule,
+    /// and the same after it.
+    pub counts: Vec<[u32; 5]>,
+}
+
+impl Baseline {
+    /// Of a scored run.
+    pub fn of(
+        run: RunIdentity,
+        judge: JudgeIdentity,
+        score: &RunScore<'_>,
+        (questions_answered, questions_expected): (u64, u64),
+    ) -> Self {
+        let shares = Shares::of(score);
+        let count = |ratio: &ItemRatio, item: usize| {
+            // Counts are whole and small.
+            [ratio.numerators[item] as u32, ratio.denominators[item] as u32]
+        };
+        let items = score.items.iter().enumerate().map(|(item, scored)| {
+            let categories = (0..).zip(&shares.l2).filter_map(|(number, category)| {
+                let [yes, counted] = count(&category.raw, item);
+                let [yes_after, counted_after] = count(&category.conditional, item);
+                (counted + counted_after > 0).then_some([
+                    number,
+                    yes,
+                    counted,
+                    yes_after,
+                    counted_after,
+                ])
+            });
+            ItemCounts {
+                id: scored.item.id.clone(),
+                score: scored.outcome.score.as_ref().ok().copied(),
+                counts: categories.collect(),
+            }
+        });
+        Self {
+            format_version: FORMAT_VERSION,
+            kind: KIND.to_owned(),
+            run,
+            judge,
+            protocol: score.protocol,
+            questions_expected,
+            questions_answered,
+            items: items.collect(),
+            categories: shares.l2.into_iter().map(|category| category.name).collect(),
+        }
+    }
+
+    /// Whether every selected question has an answer.
+    pub fn is_complete(&self) -> bool {
+        self.questions_answered == self.questions_expected
+    }
+
+    /// The shares of the items at `places`, in that order, for the L2 categories `names` and the L1
+    /// categories `broad`. A category that the run does not have counts nothing.
+    pub fn shares(&self, places: &[usize], broad: &[&str], names: &[&str]) -> Shares {
+        let items: Vec<&ItemCounts> = places.iter().map(|&place| &self.items[place]).collect();
+        let category = |name: &str, belongs: &dyn Fn(&str) -> bool| {
+            let numbers: Vec<bool> =
+                self.categories.iter().map(|category| belongs(category)).collect();
+            let ratio = |yes: usize| {
+                let of = |item: &&ItemCounts, place: usize| -> f64 {
+                    let counts = item.counts.iter();
+                    let own = counts.filter(|count| numbers.get(count[0] as usize) == Some(&true));
+                    own.map(|count| f64::from(count[place])).sum()
+                };
+                ItemRatio {
+                    numerators: items.iter().map(|item| of(item, yes)).collect(),
+                    denominators: items.iter().map(|item| of(item, yes + 1)).collect(),
+                }
+            };
+            CategoryShares { name: name.to_owned(), raw: ratio(1), conditional: ratio(3) }
+        };
+        Shares {
+            overall: ItemRatio::mean_of(items.iter().map(|item| item.score)),
+            l1: broad.iter().map(|&name| category(name, &|l2| l1_of(l2) == name)).collect(),
+            l2: names.iter().map(|&name| category(name, &|l2| l2 == name)).collect(),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! In: the flags of the judges that are asked in words, behind a server or computed here. Out: what was
+//! given of them; each judge has defaults of its own.
+
+/// How a question is put in words.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ChatArgs {
+    /// endpoint, qwen3-vl: prompt; `{question}` stands for the question [default: the question and
+    /// `Answer with one word, yes or no.`]
+    #[arg(long, value_name = "TEXT")]
+    pub judge_prompt: Option<String>,
+    /// endpoint, qwen3-vl: system prompt [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub judge_system_prompt: Option<String>,
+    /// endpoint, qwen3-vl: most tokens of a reply; models that think aloud need thousands [default: 32]
+    #[arg(long, value_name = "N")]
+    pub judge_max_tokens: Option<u32>,
+}
+
+impl ChatArgs {
+    /// Each flag, and whether it was given.
+    pub fn given(&self) -> [(&'static str, bool); 3] {
+        [
+            ("--judge-prompt", self.judge_prompt.is_some()),
+            ("--judge-system-prompt", self.judge_system_prompt.is_some()),
+            ("--judge-max-tokens", self.judge_max_tokens.is_some()),
+        ]
+    }
+}

@@ -1,0 +1,459 @@
+//! In: two scored runs. Out: their differences, item by item over the items that both have, with
+//! intervals and p-values. Loading the runs is left to the command line, paper to `reports`.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Serialize;
+
+use crate::aggregate::baseline::Baseline;
+use crate::aggregate::category_figures::table_order;
+use crate::aggregate::shares::Shares;
+use crate::aggregate::{Protocol, Stage};
+use crate::benchmark::category::l1_of;
+use crate::statistics::{Bootstrap, Demand, ItemRatio, SwapTest, holm};
+
+/// Two runs compared. Differences are `other - base`, in points.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The run that stands for zero.
+    pub base: Side,
+    /// The run compared with it.
+    pub other: Side,
+    /// The rules of both.
+    pub protocol: Protocol,
+    /// Items with a score in both.
+    pub items: usize,
+    /// Items with a score in the base alone.
+    pub only_base: usize,
+    /// Items with a score in the other alone.
+    pub only_other: usize,
+    /// What makes the runs differ beside what is compared; nothing in a clean comparison.
+    pub warnings: Vec<String>,
+    /// Share of draws that an interval holds.
+    pub level: f64,
+    /// Bootstrap draws, and random rounds of the test.
+    pub draws: usize,
+    /// The benchmark score, the L1 and the L2 categories (after the dependency rule under
+    /// `corrected`), in table order.
+    pub figures: Vec<Difference>,
+    /// The smallest true difference in the benchmark score that so many items find with a probability
+    /// of 80 % at a level of 5 %, in points.
+    pub detectable: Option<f64>,
+    /// The items, largest loss first.
+    pub items_by_difference: Vec<ItemDifference>,
+}
+
+/// One of the runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Side {
+    /// What the user calls it.
+    pub label: String,
+    /// The model, where known.
+    pub model: Option<String>,
+    /// The judge's name in the run.
+    pub judge: String,
+    /// Whether every selected question has an answer.
+    pub complete: bool,
+}
+
+/// What a figure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The benchmark score.
+    Overall,
+    /// A broad category.
+    L1,
+    /// A detailed category.
+    L2,
+}
+
+/// A figure of both runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// What it is about.
+    pub level: Level,
+    /// Category, or `DPG-Bench score`.
+    pub name: String,
+    /// Of the base, in percent.
+    pub base: Figure,
+    /// Of the other, in percent.
+    pub other: Figure,
+    /// `other - base`, in points.
+    pub difference: f64,
+    /// Ends of its interval; absent below two items.
+    pub low: Option<f64>,
+    /// See `low`.
+    pub high: Option<f64>,
+    /// Two-sided p-value of the swap test.
+    pub p: Option<f64>,
+    /// The same by Holm's correction among the figures of its level.
+    pub p_holm: Option<f64>,
+}
+
+/// One run's figure over the shared items.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Figure {
+    /// In percent.
+    pub percent: f64,
+    /// Numerator: yes, or for the benchmark score the sum of the item scores.
+    pub k: f64,
+    /// Denominator: counted questions (one per image), or items.
+    pub n: f64,
+    /// Items that take part.
+    pub items: usize,
+}
+
+/// One item's scores, in percent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ItemDifference {
+    /// Item id.
+    pub item: String,
+    /// Of the base.
+    pub base: f64,
+    /// Of the other.
+    pub other: f64,
+    /// `other - base`.
+    pub difference: f64,
+}
+
+/// In what two runs may differ although they are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// The benchmark's digest.
+    Benchmark,
+    /// The judge or its settings.
+    Judge,
+    /// The number of images an item.
+    Images,
+}
+
+/// Why two runs are not compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompareError {
+    /// They differ in what must be the same.
+    #[error(
+        "{sentence}; such figures cannot be compared, unless --allow {flag} says that they may"
+    )]
+    Differ {
+        /// In what.
+        sentence: String,
+        /// What the flag calls it.
+        flag: &'static str,
+    },
+    /// The rules differ.
+    #[error(
+        "{base} was scored under `{base_protocol}` and {other} under `{other_protocol}`; make the \
+         baseline anew, or choose its protocol with --protocol"
+    )]
+    Protocols {
+        /// Label of the base.
+        base: String,
+        /// Its protocol.
+        base_protocol: &'static str,
+        /// Label of the other.
+        other: String,
+        /// Its protocol.
+        other_protocol: &'static str,
+    },
+    /// No item in common.
+    #[error("{base} and {other} have no item with a score in common")]
+    NothingShared {
+        /// Label of the base.
+        base: String,
+        /// Label of the other.
+        other: String,
+    },
+}
+
+/// A run with what the user calls it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Labelled {
+    /// A path, mostly.
+    pub label: String,
+    /// The run.
+    pub run: Baseline,
+}
+
+/// How two runs are compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Intervals.
+    pub bootstrap: Bootstrap,
+    /// P-values.
+    pub test: SwapTest,
+    /// Tolerated differences.
+    pub allowed: Vec<Allowed>,
+}
+
+/// What both runs have, item by item.
+pub(crate) struct Shared {
+    /// Ids, in the base's order.
+    pub(crate) ids: Vec<String>,
+    pub(crate) base: Shares,
+    pub(crate) other: Shares,
+    only_base: usize,
+    only_other: usize,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Compares `other` with `base`.
+///
+/// # Errors
+/// The runs differ in benchmark, protocol, judge or number of images, which is not allowed, or they
+/// have no item in common.
+pub fn compare(
+    base: &Labelled,
+    other: &Labelled,
+    options: &Options,
+) -> Result<Comparison, CompareError> {
+    let shared = share(base, other, &options.allowed)?;
+    let protocol = base.run.protocol;
+    let figures = differences(&shared, protocol, options);
+    let scores = shared.base.overall.numerators.iter().zip(&shared.other.overall.numerators);
+    let mut items_by_difference: Vec<ItemDifference> = shared
+        .ids
+        .iter()
+        .zip(scores)
+        .map(|(item, (base, other))| ItemDifference {
+            item: item.clone(),
+            base: 100.0 * base,
+            other: 100.0 * other,
+            difference: 100.0 * (other - base),
+        })
+        .collect();
+    // Stable, so that ties keep the benchmark's order.
+    items_by_difference.sort_by(|a, b| a.difference.total_cmp(&b.difference));
+    let deviation = deviation(&shared);
+    let items = shared.ids.len();
+    Ok(Comparison {
+        base: side(base),
+        other: side(other),
+        protocol,
+        items,
+        only_base: shared.only_base,
+        only_other: shared.only_other,
+        warnings: shared.warnings,
+        level: options.bootstrap.level,
+        draws: options.bootstrap.draws,
+        figures,
+        detectable: deviation.map(|deviation| {
+            100.0 * Demand::default().smallest_difference(deviation, items as f64)
+        }),
+        items_by_difference,
+    })
+}
+
+fn side(labelled: &Labelled) -> Side {
+    Side {
+        label: labelled.label.clone(),
+        model: labelled.run.run.model.clone(),
+        judge: labelled.run.judge.name.clone(),
+        complete: labelled.run.is_complete(),
+    }
+}
+
+/// Standard deviation of the items' differences, in 0..=1; `None` below two items.
+pub(crate) fn deviation(shared: &Shared) -> Option<f64> {
+    let pairs = shared.base.overall.numerators.iter().zip(&shared.other.overall.numerators);
+    let ratio = ItemRatio::mean_of(pairs.map(|(base, other)| Some(other - base)));
+    Some(ratio.standard_error()? * (ratio.clusters() as f64).sqrt())
+}
+
+/// The items with a score in both runs, and their shares.
+pub(crate) fn share(
+    base: &Labelled,
+    other: &Labelled,
+    allowed: &[Allowed],
+) -> Result<Shared, CompareError> {
+    let warnings = check_alike(base, other, allowed)?;
+    let scored = |labelled: &Labelled| -> Vec<(String, usize)> {
+        let items = labelled.run.items.iter().enumerate();
+        items
+            .filter(|(_, item)| item.score.is_some())
+            .map(|(n, item)| (item.id.clone(), n))
+            .collect()
+    };
+    let (of_base, of_other) = (scored(base), scored(other));
+    let places: HashMap<&str, usize> =
+        of_other.iter().map(|(id, place)| (id.as_str(), *place)).collect();
+    let both: Vec<(&String, usize, usize)> = of_base
+        .iter()
+        .filter_map(|(id, place)| Some((id, *place, *places.get(id.as_str())?)))
+        .collect();
+    if both.is_empty() {
+        return Err(CompareError::NothingShared {
+            base: base.label.clone(),
+            other: other.label.clone(),
+        });
+    }
+    let mut l2: Vec<&str> = base
+        .run
+        .categories
+        .iter()
+        .chain(&other.run.categories)
+        .map(String::as_str)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    l2.sort_by(|a, b| table_order(a, b));
+    let mut l1: Vec<&str> = l2.iter().map(|name| l1_of(name)).collect();
+    l1.dedup();
+    let in_base: Vec<usize> = both.iter().map(|(_, place, _)| *place).collect();
+    let in_other: Vec<usize> = both.iter().map(|(_, _, place)| *place).collect();
+    Ok(Shared {
+        ids: both.iter().map(|(id, ..)| (*id).clone()).collect(),
+        base: base.run.shares(&in_base, &l1, &l2),
+        other: other.run.shares(&in_other, &l1, &l2),
+        only_base: of_base.len() - both.len(),
+        only_other: of_other.len() - both.len(),
+        warnings,
+    })
+}
+
+/// What the runs differ in, where that is allowed.
+fn check_alike(
+    base: &Labelled,
+    other: &Labelled,
+    allowed: &[Allowed],
+) -> Result<Vec<String>, CompareError> {
+    let (a, b) = (&base.run, &other.run);
+    if a.protocol != b.protocol {
+        return Err(CompareError::Protocols {
+            base: base.label.clone(),
+            base_protocol: a.protocol.name(),
+            other: other.label.clone(),
+            other_protocol: b.protocol.name(),
+        });
+    }
+    let (of_base, of_other) = (&base.label, &other.label);
+    let mut found = Vec::new();
+    if a.run.benchmark.digest != b.run.benchmark.digest {
+        found.push((
+            Allowed::Benchmark,
+            "benchmark",
+            format!(
+                "{of_base} is about {} and {of_other} about {}, whose questions are not the same",
+                a.run.benchmark.path, b.run.benchmark.path
+            ),
+        ));
+    }
+    let keys = differing_keys(&a.judge.settings, &b.judge.settings);
+    if !keys.is_empty() {
+        found.push((
+            Allowed::Judge,
+            "judge",
+            format!(
+                "{of_base} was judged by {} and {of_other} by {}, with other {}",
+                a.judge.name,
+                b.judge.name,
+                keys.join(", ")
+            ),
+        ));
+    }
+    if a.run.images_per_item != b.run.images_per_item {
+        found.push((
+            Allowed::Images,
+            "images",
+            format!(
+                "{of_base} has {} images an item and {of_other} {}",
+                a.run.images_per_item, b.run.images_per_item
+            ),
+        ));
+    }
+    let mut warnings = Vec::new();
+    for (kind, flag, sentence) in found {
+        if !allowed.contains(&kind) {
+            return Err(CompareError::Differ { sentence, flag });
+        }
+        warnings.push(sentence);
+    }
+    for (label, run) in [(of_base, a), (of_other, b)] {
+        if !run.is_complete() {
+            warnings.push(format!(
+                "{label} is incomplete: {} of {} questions have an answer",
+                run.questions_answered, run.questions_expected
+            ));
+        }
+    }
+    Ok(warnings)
+}
+
+fn differing_keys(a: &crate::results::Settings, b: &crate::results::Settings) -> Vec<String> {
+    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    keys.into_iter().filter(|key| a.get(*key) != b.get(*key)).cloned().collect()
+}
+
+/// The figures that are compared, with the shares of both runs.
+pub(crate) fn compared(
+    shared: &Shared,
+    protocol: Protocol,
+) -> Vec<(Level, &str, &ItemRatio, &ItemRatio)> {
+    let stage = match protocol {
+        Protocol::Reference => Stage::Raw,
+        Protocol::Corrected => Stage::Conditional,
+    };
+    let (base, other) = (&shared.base, &shared.other);
+    let mut rows = vec![(Level::Overall, "DPG-Bench score", &base.overall, &other.overall)];
+    for (level, base, other) in [(Level::L1, &base.l1, &other.l1), (Level::L2, &base.l2, &other.l2)]
+    {
+        rows.extend(base.iter().zip(other).map(|(base, other)| {
+            (level, base.name.as_str(), base.stage(stage), other.stage(stage))
+        }));
+    }
+    rows
+}
+
+pub(crate) fn differences(
+    shared: &Shared,
+    protocol: Protocol,
+    options: &Options,
+) -> Vec<Difference> {
+    let rows = compared(shared, protocol);
+    let base: Vec<&ItemRatio> = rows.iter().map(|row| row.2).collect();
+    let other: Vec<&ItemRatio> = rows.iter().map(|row| row.3).collect();
+    let intervals = options.bootstrap.difference_intervals(&other, &base);
+    let p_values = options.test.p_values(&other, &base);
+    let mut corrected = vec![None; rows.len()];
+    for level in [Level::Overall, Level::L1, Level::L2] {
+        let of_level: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].0 == level).collect();
+        let p: Vec<Option<f64>> = of_level.iter().map(|&row| p_values[row]).collect();
+        for (row, p) in of_level.into_iter().zip(holm(&p)) {
+            corrected[row] = p;
+        }
+    }
+    let mut figures: Vec<Difference> = rows
+        .iter()
+        .enumerate()
+        .filter_map(|(row, (level, name, base, other))| {
+            let (base, other) = (figure(base)?, figure(other)?);
+            Some(Difference {
+                level: *level,
+                name: (*name).to_owned(),
+                difference: other.percent - base.percent,
+                base,
+                other,
+                low: intervals[row].map(|interval| 100.0 * interval.low),
+                high: intervals[row].map(|interval| 100.0 * interval.high),
+                p: p_values[row],
+                p_holm: corrected[row],
+            })
+        })
+        .collect();
+    // Each L1 with its L2 below it.
+    figures.sort_by(|a, b| in_table(a).cmp(&in_table(b)).then(table_order(&a.name, &b.name)));
+    figures
+}
+
+fn in_table(difference: &Difference) -> bool {
+    difference.level != Level::Overall
+}
+
+fn figure(ratio: &ItemRatio) -> Option<Figure> {
+    Some(Figure {
+        percent: 100.0 * ratio.value()?,
+        k: ratio.numerators.iter().sum(),
+        n: ratio.denominators.iter().sum(),
+        items: ratio.clusters(),
+    })
+}

@@ -1,0 +1,258 @@
+//! In: embedded tokens of one or several texts, each after its own or a shared beginning. Out: their
+//! states, and keys and values that later tokens see. Follows `Qwen3VLTextModel` of transformers.
+//!
+//! Texts of different lengths stand one after the other in one matrix, so that every product takes all
+//! of them at once and none is padded; attention alone takes them apart.
+
+use std::ops::Range;
+
+use candle_core::{DType, Device, Module, Result, Tensor};
+
+use super::super::attention_groups::{Group, Source, attend_in_groups};
+use super::super::layers::{Activation, Linear, LoadResult, RmsNorm};
+use super::super::weights::Scope;
+use super::config::LanguageSizes;
+use super::positions::Turns;
+
+/// The network that reads and answers.
+#[derive(Debug)]
+pub(super) struct Language {
+    /// [vocabulary, width].
+    table: Tensor,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    head: Linear,
+    sizes: LanguageSizes,
+    /// Number format of the states.
+    dtype: DType,
+}
+
+/// Keys and values of a text, layer by layer, both [tokens, key_heads * head].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    layers: Vec<(Tensor, Tensor)>,
+    /// How many tokens it holds.
+    pub(super) tokens: usize,
+}
+
+/// A text's next tokens.
+pub(super) struct Text<'a> {
+    /// Their rows.
+    pub(super) rows: Range<usize>,
+    /// What stands before the text, seen by all of it.
+    pub(super) beginning: Option<&'a Memory>,
+    /// The text so far, which these tokens join.
+    pub(super) memory: &'a mut Memory,
+}
+
+/// What a picture adds behind the first layers: to which rows, and one tensor for each of these layers.
+pub(super) struct Added<'a> {
+    pub(super) first: usize,
+    pub(super) layers: &'a [Tensor],
+}
+
+impl Language {
+    /// `scope` is that of the whole model: the head stands beside the rest.
+    pub(super) fn load(scope: &Scope, sizes: LanguageSizes, dtype: DType) -> LoadResult<Self> {
+        let own = scope.at("model.language_model");
+        let LanguageSizes { vocabulary, width, .. } = sizes;
+        let table = own.at("embed_tokens").tensor("weight", &[vocabulary, width])?;
+        let head = if sizes.tied {
+            Linear::without_bias(table.clone())
+        } else {
+            Linear::load_without_bias(&scope.at("lm_head"), width, vocabulary)?
+        };
+        let layers = own.at("layers");
+        Ok(Self {
+            table,
+            layers: (0..sizes.depth)
+                .map(|number| Layer::load(&layers.at(number), &sizes))
+                .collect::<LoadResult<_>>()?,
+            norm: RmsNorm::load(&own.at("norm"), width, sizes.eps)?,
+            head,
+            sizes,
+            dtype,
+        })
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        self.table.device()
+    }
+
+    /// Rows of the table, [ids, width].
+    pub(super) fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        let vocabulary = self.sizes.vocabulary;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+            candle_core::bail!(
+                "token id {id} is outside this model's vocabulary of {vocabulary}: the tokenizer \
+                 belongs to another model"
+            )
+        }
+        let numbers = Tensor::new(ids, self.device())?;
+        self.table.index_select(&numbers, 0)?.to_dtype(self.dtype)
+    }
+
+    /// States [rows, width] of `x` [rows, width] behind the last layer, before the last norm. `texts` hold
+    /// every row once, in order; `places` says where each row stands.
+    pub(super) fn forward(
+        &self,
+        x: Tensor,
+        places: &[[u32; 3]],
+        texts: &mut [Text<'_>],
+        added: Option<Added<'_>>,
+    ) -> Result<Tensor> {
+        let LanguageSizes { heads, key_heads, head, theta, sections, .. } = self.sizes;
+        let turns = Turns::of_tokens(places, head, theta, sections, self.device())?;
+        let shared = heads / key_heads;
+        let views: Vec<View> = texts.iter().map(|text| View::of(text, shared)).collect();
+        let mut x = x;
+        for (number, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, &turns, number, texts, &views, &self.sizes)?;
+            if let Some(added) = &added
+                && let Some(tokens) = added.layers.get(number)
+            {
+                x = add_rows(&x, added.first, tokens)?;
+            }
+        }
+        for text in texts {
+            text.memory.tokens += text.rows.len();
+        }
+        Ok(x)
+    }
+
+    /// Logits [rows, vocabulary], f32, of the tokens that follow states [rows, width].
+    pub(super) fn logits(&self, states: &Tensor) -> Result<Tensor> {
+        self.head.forward(&self.norm.forward(states)?)?.to_dtype(DType::F32)
+    }
+}
+
+/// `x` with `tokens` added to its rows from `first` on.
+fn add_rows(x: &Tensor, first: usize, tokens: &Tensor) -> Result<Tensor> {
+    let (rows, count) = (x.dim(0)?, tokens.dim(0)?);
+    let after = first + count;
+    let sum = (x.narrow(0, first, count)? + tokens)?;
+    Tensor::cat(&[&x.narrow(0, 0, first)?, &sum, &x.narrow(0, after, rows - after)?], 0)
+}
+
+/// Whom the queries of a text see, the same in every layer. Each head of keys takes the heads of queries
+/// that it serves as so many rows of its own.
+struct View {
+    rows: Vec<usize>,
+    /// Of the text's own keys, those up to each query's token.
+    seen: Vec<Range<usize>>,
+}
+
+impl View {
+    fn of(text: &Text<'_>, shared: usize) -> Self {
+        let rows = text.rows.start * shared..text.rows.end * shared;
+        let seen =
+            rows.clone().map(|row| 0..text.memory.tokens + row / shared - text.rows.start + 1);
+        Self { seen: seen.collect(), rows: rows.collect() }
+    }
+}
+
+/// Attention and a gated feed-forward, each behind its norm and beside its shortcut.
+#[derive(Debug)]
+struct Layer {
+    attention_norm: RmsNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    /// Over each head.
+    query_norm: RmsNorm,
+    key_norm: RmsNorm,
+    out: Linear,
+    feed_forward_norm: RmsNorm,
+    gate: Linear,
+    inner: Linear,
+    outer: Linear,
+    activation: Activation,
+}
+
+impl Layer {
+    fn load(scope: &Scope, sizes: &LanguageSizes) -> LoadResult<Self> {
+        let LanguageSizes { width, inner, heads, key_heads, head, eps, activation, .. } = *sizes;
+        let (own, dense) = (scope.at("self_attn"), scope.at("mlp"));
+        let linear = Linear::load_without_bias;
+        Ok(Self {
+            attention_norm: RmsNorm::load(&scope.at("input_layernorm"), width, eps)?,
+            query: linear(&own.at("q_proj"), width, heads * head)?,
+            key: linear(&own.at("k_proj"), width, key_heads * head)?,
+            value: linear(&own.at("v_proj"), width, key_heads * head)?,
+            query_norm: RmsNorm::load(&own.at("q_norm"), head, eps)?,
+            key_norm: RmsNorm::load(&own.at("k_norm"), head, eps)?,
+            out: linear(&own.at("o_proj"), heads * head, width)?,
+            feed_forward_norm: RmsNorm::load(&scope.at("post_attention_layernorm"), width, eps)?,
+            gate: linear(&dense.at("gate_proj"), width, inner)?,
+            inner: linear(&dense.at("up_proj"), width, inner)?,
+            outer: linear(&dense.at("down_proj"), inner, width)?,
+            activation,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        turns: &Turns,
+        number: usize,
+        texts: &mut [Text<'_>],
+        views: &[View],
+        sizes: &LanguageSizes,
+    ) -> Result<Tensor> {
+        let rows = x.dim(0)?;
+        let LanguageSizes { heads, key_heads, head, .. } = *sizes;
+        let shared = heads / key_heads;
+        let normed = self.attention_norm.forward(x)?;
+        let query = self.query.forward(&normed)?.reshape((rows, heads, head))?;
+        let query = turns.turn(&self.query_norm.forward(&query)?)?;
+        let key = self.key.forward(&normed)?.reshape((rows, key_heads, head))?;
+        let key = turns.turn(&self.key_norm.forward(&key)?)?.flatten_from(1)?;
+        let value = self.value.forward(&normed)?;
+        for text in texts.iter_mut() {
+            let (first, count) = (text.rows.start, text.rows.len());
+            let own = (key.narrow(0, first, count)?, value.narrow(0, first, count)?);
+            text.memory.join(number, own)?;
+        }
+        // [rows, key heads, heads served, head] to rows of heads served by key heads.
+        let query = query
+            .reshape((rows, key_heads, shared, head))?
+            .transpose(1, 2)?
+            .contiguous()?
+            .reshape((rows * shared, key_heads * head))?;
+        let groups: Vec<Group> = texts
+            .iter()
+            .zip(views)
+            .map(|(text, view)| {
+                let beginning = text.beginning.and_then(|memory| memory.layers.get(number));
+                let own = text.memory.layers.get(number);
+                let whole = beginning.map(|(key, value)| Source { key, value, seen: None });
+                let seen = Some(view.seen.as_slice());
+                let own = own.map(|(key, value)| Source { key, value, seen });
+                Group { rows: &view.rows, sources: whole.into_iter().chain(own).collect() }
+            })
+            .collect();
+        let mixed = attend_in_groups(&query, key_heads, &groups)?
+            .reshape((rows, shared, key_heads, head))?
+            .transpose(1, 2)?
+            .contiguous()?
+            .reshape((rows, heads * head))?;
+        let x = self.out.forward_onto(&mixed, x)?;
+        let normed = self.feed_forward_norm.forward(&x)?;
+        let gate = self.activation.apply(&self.gate.forward(&normed)?)?;
+        self.outer.forward_onto(&(gate * self.inner.forward(&normed)?)?, &x)
+    }
+}
+
+impl Memory {
+    /// Adds a layer's keys and values of further tokens.
+    fn join(&mut self, layer: usize, (key, value): (Tensor, Tensor)) -> Result<()> {
+        match self.layers.get_mut(layer) {
+            Some(held) => {
+                *held = (Tensor::cat(&[&held.0, &key], 0)?, Tensor::cat(&[&held.1, &value], 0)?);
+            }
+            // A copy, so that no memory outlives its text as a view of many texts.
+            None => self.layers.push((key.force_contiguous()?, value.force_contiguous()?)),
+        }
+        Ok(())
+    }
+}

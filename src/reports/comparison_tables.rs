@@ -1,0 +1,196 @@
+//! In: a comparison of two runs. Out: its tables, for a terminal, as Markdown and as CSV.
+
+use comfy_table::{CellAlignment, Table};
+
+use crate::compare::{Comparison, Difference, ItemDifference, Level};
+
+use super::exported_tables::escape_markdown;
+use super::terminal::STYLE;
+
+/// The columns of [`cells`].
+const HEADINGS: [&str; 6] = ["base", "other", "difference", "interval", "p", "p (Holm)"];
+
+/// The differences as a table, what they rest on below it, and the `swings` items that lost and won most.
+pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(std::iter::once("").chain(HEADINGS));
+    for figure in &comparison.figures {
+        let indent = if figure.level == Level::L2 { "  " } else { "" };
+        let name = format!("{indent}{}", figure.name);
+        table.add_row(std::iter::once(name).chain(cells(figure)));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    for note in notes(comparison) {
+        text.push_str(&note);
+        text.push('\n');
+    }
+    let (lost, won) = swung(comparison, swings);
+    for (heading, items) in [("lost most:", lost), ("won most:", won)] {
+        if !items.is_empty() {
+            text.push_str(heading);
+            text.push('\n');
+        }
+        for item in items {
+            text.push_str(&format!(
+                "  {:+7.2}  {:6.2} -> {:6.2}  {}\n",
+                item.difference, item.base, item.other, item.item
+            ));
+        }
+    }
+    text
+}
+
+/// The same as Markdown.
+pub fn comparison_markdown(comparison: &Comparison, swings: usize) -> String {
+    let mut text = format!("| | {} |\n| --- |", HEADINGS.join(" | "));
+    text.push_str(&" ---: |".repeat(HEADINGS.len()));
+    text.push('\n');
+    for figure in &comparison.figures {
+        let name = escape_markdown(&figure.name);
+        let name = if figure.level == Level::L2 { name } else { format!("**{name}**") };
+        text.push_str(&format!("| {name} | {} |\n", cells(figure).join(" | ")));
+    }
+    text.push('\n');
+    for note in notes(comparison) {
+        text.push_str(&format!("- {}\n", escape_markdown(&note)));
+    }
+    let (lost, won) = swung(comparison, swings);
+    if !(lost.is_empty() && won.is_empty()) {
+        text.push_str("\n| item | base | other | difference |\n| --- | ---: | ---: | ---: |\n");
+    }
+    for item in lost.into_iter().chain(won) {
+        text.push_str(&format!(
+            "| {} | {:.2} | {:.2} | {:+.2} |\n",
+            escape_markdown(&item.item),
+            item.base,
+            item.other,
+            item.difference
+        ));
+    }
+    text
+}
+
+/// One row per figure of every comparison; numbers read back to the same ones, an absent one is empty.
+///
+/// # Errors
+/// The CSV writer refused (a programming error).
+pub fn comparison_csv(comparisons: &[Comparison]) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record([
+        "base",
+        "other",
+        "protocol",
+        "level",
+        "name",
+        "base_percent",
+        "base_k",
+        "base_n",
+        "other_percent",
+        "other_k",
+        "other_n",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "items",
+    ])?;
+    let optional = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
+    for comparison in comparisons {
+        for figure in &comparison.figures {
+            let level = match figure.level {
+                Level::Overall => "overall",
+                Level::L1 => "l1",
+                Level::L2 => "l2",
+            };
+            writer.write_record([
+                &comparison.base.label,
+                &comparison.other.label,
+                comparison.protocol.name(),
+                level,
+                &figure.name,
+                &figure.base.percent.to_string(),
+                &figure.base.k.to_string(),
+                &figure.base.n.to_string(),
+                &figure.other.percent.to_string(),
+                &figure.other.k.to_string(),
+                &figure.other.n.to_string(),
+                &figure.difference.to_string(),
+                &optional(figure.low),
+                &optional(figure.high),
+                &optional(figure.p),
+                &optional(figure.p_holm),
+                &figure.other.items.to_string(),
+            ])?;
+        }
+    }
+    writer.into_inner().map_err(|error| error.into_error().into())
+}
+
+fn cells(figure: &Difference) -> [String; 6] {
+    let interval = match (figure.low, figure.high) {
+        (Some(low), Some(high)) => format!("{low:+.2} to {high:+.2}"),
+        _ => "-".to_owned(),
+    };
+    let p = |p: Option<f64>| p.map_or("-".to_owned(), printed_p);
+    [
+        format!("{:.2}", figure.base.percent),
+        format!("{:.2}", figure.other.percent),
+        format!("{:+.2}", figure.difference),
+        interval,
+        p(figure.p),
+        // One figure alone needs no correction.
+        if figure.level == Level::Overall { String::new() } else { p(figure.p_holm) },
+    ]
+}
+
+/// A p-value with two digits that count.
+pub(crate) fn printed_p(p: f64) -> String {
+    if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+fn notes(comparison: &Comparison) -> Vec<String> {
+    let side = |side: &crate::compare::Side| {
+        let model = side.model.as_deref().unwrap_or("model not stated");
+        format!("{} ({model}, judge {})", side.label, side.judge)
+    };
+    let mut notes = vec![
+        format!("base: {}", side(&comparison.base)),
+        format!("other: {}", side(&comparison.other)),
+        format!(
+            "protocol {}, {} items with a score in both ({} in the base alone, {} in the other alone)",
+            comparison.protocol.name(),
+            comparison.items,
+            comparison.only_base,
+            comparison.only_other
+        ),
+        format!(
+            "differences are other - base in points; {} % intervals: {} bootstrap draws of whole \
+             items; p: swapping the runs item by item, two-sided",
+            100.0 * comparison.level,
+            comparison.draws
+        ),
+    ];
+    if let Some(detectable) = comparison.detectable {
+        notes.push(format!(
+            "so many items tell a true difference of {detectable:.2} points in the benchmark score from \
+             none (80 % of the time, at 5 %)"
+        ));
+    }
+    notes.extend(comparison.warnings.iter().map(|warning| format!("note: {warning}")));
+    notes
+}
+
+/// The items that lost most and those that won most, the largest first; items that did neither are
+/// left out.
+fn swung(comparison: &Comparison, count: usize) -> (Vec<&ItemDifference>, Vec<&ItemDifference>) {
+    let items = &comparison.items_by_difference;
+    let lost = items.iter().filter(|item| item.difference < 0.0).take(count).collect();
+    let won = items.iter().rev().filter(|item| item.difference > 0.0).take(count).collect();
+    (lost, won)
+}

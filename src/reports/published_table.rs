@@ -1,0 +1,62 @@
+//! In: published scores and those of runs. Out: one table, best first.
+
+use comfy_table::{CellAlignment, Table};
+
+use crate::aggregate::published::PublishedScore;
+
+use super::terminal::STYLE;
+
+/// A benchmark score and whose it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    /// The model, or the run.
+    pub model: String,
+    /// In percent.
+    pub overall: f64,
+    /// Its interval, where it has one: nobody publishes any.
+    pub interval: Option<(f64, f64)>,
+    /// Where it comes from.
+    pub source: String,
+    /// Whether it is a run of the user's.
+    pub ours: bool,
+}
+
+impl From<PublishedScore> for Placed {
+    fn from(PublishedScore { model, overall, source }: PublishedScore) -> Self {
+        Self { model, overall, interval: None, source, ours: false }
+    }
+}
+
+/// The table, and `notes` below it.
+pub fn published_terminal(mut rows: Vec<Placed>, notes: &[String]) -> String {
+    rows.sort_by(|a, b| b.overall.total_cmp(&a.overall));
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(["", "model", "overall", "interval", "source"]);
+    for row in rows {
+        let interval =
+            row.interval.map_or(String::new(), |(low, high)| format!("{low:.2} to {high:.2}"));
+        table.add_row([
+            if row.ours { ">" } else { "" }.to_owned(),
+            row.model,
+            format!("{:.2}", row.overall),
+            interval,
+            row.source,
+        ]);
+    }
+    for column in [2, 3] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = table.trim_fmt();
+    text.push_str(
+        "\nprotocol reference; published by the reference script with mPLUG-large, without error bars\n\
+         category columns are left out: published ones count one image of four, and most were scrambled \
+         between processes\n",
+    );
+    for note in notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text
+}

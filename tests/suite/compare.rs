@@ -1,0 +1,344 @@
+//! `compare`, `baseline` and `check` on made-up runs: 80 items of four questions, whose answers follow from
+//! a hash, so that one run can be a little or much worse than another.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use dpg_bench::benchmark::{Benchmark, Item};
+use dpg_bench::results::{
+    AnswerOutcome, AnswerRecord, BenchmarkIdentity, QuestionAnswer, RunDirectory, Settings,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+const IMAGES: u32 = 4;
+
+/// A cup, its colour, where it is, and an awkward category.
+fn questions(items: usize) -> String {
+    let mut text =
+        "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,\
+                    tuple,question_natural_language\n"
+            .to_owned();
+    for item in 0..items {
+        for (number, parent, broad, tuple) in [
+            (1, 0, "entity", "entity - whole (cup)"),
+            (2, 1, "attribute", "\"attribute - color (cup, red)\""),
+            (3, 1, "relation", "\"relation - spatial (cup, table, on)\""),
+            (4, 0, "other", "other - <b>&%: count (cup)"),
+        ] {
+            text += &format!(
+                "i{item},A red cup.,,{number},{parent},{broad},x,{tuple},Is it so in {item}?\n"
+            );
+        }
+    }
+    text
+}
+
+struct Runs {
+    folder: tempfile::TempDir,
+    benchmark: Benchmark,
+}
+
+impl Runs {
+    fn new(items: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("questions.csv");
+        std::fs::write(&path, questions(items)).unwrap();
+        let benchmark = Benchmark::load(&path, Default::default()).unwrap();
+        Self { folder, benchmark }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A run in which question `q` is yes with the probability `share(q)`, given an item's own luck.
+    fn run(&self, name: &str, judge: Value, share: impl Fn(u32) -> f64) -> PathBuf {
+        let identity = BenchmarkIdentity {
+            path: self.path("questions.csv").display().to_string(),
+            digest: self.benchmark.digest.clone(),
+            official: false,
+            items: self.benchmark.items.len() as u64,
+            questions: self.benchmark.question_count() as u64,
+            lenient: false,
+        };
+        let path = self.path(name);
+        let mut run =
+            RunDirectory::open_or_create(&path, identity, Settings::new(), IMAGES).unwrap();
+        let judge: Settings = serde_json::from_value(judge).unwrap();
+        run.begin_judge("made-up", judge, "none").unwrap();
+        let (mut journal, _) = run.open_answers("made-up").unwrap();
+        for item in &self.benchmark.items {
+            for image in 0..IMAGES {
+                journal.append(&record(item, image, &share)).unwrap();
+            }
+        }
+        path
+    }
+}
+
+fn record(item: &Item, image: u32, share: &impl Fn(u32) -> f64) -> AnswerRecord {
+    let answers = item.graph.questions().iter().map(|question| {
+        let digest = Sha256::digest(format!("{}|{image}|{}", item.id, question.id));
+        let draw = u64::from_be_bytes(digest[..8].try_into().unwrap()) as f64 / u64::MAX as f64;
+        let text = if draw < share(question.id) { "yes" } else { "no" }.to_owned();
+        let outcome = AnswerOutcome::Answered { text, raw: None, yes_probability: None };
+        QuestionAnswer::new(question.id, outcome)
+    });
+    AnswerRecord { item: item.id.clone(), image, pixels_sha256: None, answers: answers.collect() }
+}
+
+fn dpg_bench(command: &str, runs: &[&Path], more: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_dpg-bench"))
+        .arg(command)
+        .args(runs)
+        .args(more)
+        .env_remove("GITHUB_STEP_SUMMARY")
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn compared(base: &Path, other: &Path, more: &[&str]) -> Value {
+    let (code, json, said) = dpg_bench("compare", &[base, other], &[&["--json"], more].concat());
+    assert_eq!(code, Some(0), "{said}");
+    serde_json::from_str::<Vec<Value>>(&json).unwrap().remove(0)
+}
+
+fn judge() -> Value {
+    json!({"judge": "made-up", "rule": "hash"})
+}
+
+fn percent(run: &Path, protocol: &str) -> BTreeMap<String, f64> {
+    let (code, json, said) = dpg_bench("score", &[run], &["--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let summary: Value = serde_json::from_str(&json).unwrap();
+    let figures = &summary[protocol];
+    let mut found: BTreeMap<String, f64> =
+        [("DPG-Bench score".to_owned(), figures["overall"]["mean"].as_f64().unwrap())].into();
+    for level in ["l1", "l2"] {
+        for figure in figures[level].as_array().unwrap() {
+            let stage = if protocol == "reference" { "raw" } else { "conditional" };
+            let name = figure["name"].as_str().unwrap().to_owned();
+            found.insert(name, figure[stage]["mean"].as_f64().unwrap());
+        }
+    }
+    found
+}
+
+/// Colours are much worse in the other run; all else is the same, answer by answer.
+#[test]
+fn differences_are_those_of_the_summaries_and_p_values_follow() {
+    let runs = Runs::new(80);
+    let base = runs.run("base", judge(), |_| 0.8);
+    let other = runs.run("other", judge(), |q| if q == 2 { 0.5 } else { 0.8 });
+    for protocol in ["reference", "corrected"] {
+        let found = compared(&base, &other, &["--protocol", protocol]);
+        // The reference script's first row is lost, and with it nothing here but a question.
+        let (of_base, of_other) = (percent(&base, protocol), percent(&other, protocol));
+        let figures = found["figures"].as_array().unwrap();
+        assert_eq!(figures.len(), of_base.len());
+        for figure in figures {
+            let name = figure["name"].as_str().unwrap();
+            let number = |key: &str| figure[key].as_f64().unwrap();
+            let expected = of_other[name] - of_base[name];
+            assert!((number("difference") - expected).abs() < 1e-9, "{protocol} {name}");
+            assert!(number("low") <= expected && expected <= number("high"), "{name}");
+            assert!(number("p") <= number("p_holm"));
+            let differs = name == "DPG-Bench score" || name.starts_with("attribute");
+            assert_eq!(number("p_holm") < 0.01, differs, "{name}");
+            assert_eq!(number("high") < 0.0, differs, "{name}");
+        }
+        // The largest loss comes first, and nothing won.
+        let items = found["items_by_difference"].as_array().unwrap();
+        let difference = |item: &Value| item["difference"].as_f64().unwrap();
+        assert!(items.is_sorted_by(|a, b| difference(a) <= difference(b)));
+        assert!(difference(&items[0]) < 0.0 && difference(&items[items.len() - 1]) <= 0.0);
+    }
+    let itself = compared(&base, &base, &[]);
+    for figure in itself["figures"].as_array().unwrap() {
+        let expected = json!([0.0, 0.0, 0.0, 1.0]);
+        let found = ["difference", "low", "high", "p"].map(|key| figure[key].clone());
+        assert_eq!(Value::from(found.to_vec()), expected);
+    }
+    // Words for people.
+    let (_, table, _) = dpg_bench("compare", &[&base, &other], &["--swings", "3"]);
+    for word in ["DPG-Bench score", "attribute - color", "<0.001", "lost most:", "80 items"] {
+        assert!(table.contains(word), "{word} in {table}");
+    }
+    assert!(!table.contains("won most:"), "{table}");
+    let prefix = runs.path("tables");
+    let out = ["--out", prefix.to_str().unwrap()];
+    let (code, ..) = dpg_bench("compare", &[&base, &other, &base], &out);
+    assert_eq!(code, Some(0));
+    let csv = std::fs::read_to_string(runs.path("tables.csv")).unwrap();
+    // Two comparisons of one overall, four L1 and four L2 figures.
+    assert_eq!(csv.lines().count(), 1 + 2 * 9);
+    let markdown = std::fs::read_to_string(runs.path("tables.md")).unwrap();
+    assert!(markdown.contains("other - \\<b>&%: count"), "{markdown}");
+}
+
+#[test]
+fn what_must_be_the_same_is_or_the_output_says_so() {
+    let runs = Runs::new(12);
+    let base = runs.run("base", judge(), |_| 0.8);
+    let judged = runs.run("judged", json!({"judge": "made-up", "rule": "other"}), |_| 0.7);
+    let (code, _, said) = dpg_bench("compare", &[&base, &judged], &[]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("rule") && said.contains("--allow judge"), "{said}");
+    let (code, table, _) = dpg_bench("compare", &[&base, &judged], &["--allow", "judge"]);
+    assert_eq!(code, Some(0));
+    assert!(table.contains("note:") && table.contains("with other rule"), "{table}");
+
+    // Another benchmark, of which only some items are shared.
+    let larger = Runs::new(14);
+    let other = larger.run("other", judge(), |_| 0.7);
+    let (code, _, said) = dpg_bench("compare", &[&base, &other], &[]);
+    assert!(code == Some(2) && said.contains("--allow benchmark"), "{said}");
+    let found = compared(&base, &other, &["--allow", "benchmark"]);
+    assert_eq!([&found["items"], &found["only_base"], &found["only_other"]], [12, 0, 2]);
+
+    let (code, _, said) = dpg_bench("compare", &[&base], &[]);
+    assert!(code == Some(2) && said.contains("--published"), "{said}");
+    let nowhere = runs.path("nowhere.json");
+    let (code, _, said) = dpg_bench("compare", &[&base, &nowhere], &[]);
+    assert!(code == Some(2) && said.contains("nowhere.json"), "{said}");
+    for text in ["{", "{}", r#"{"format_version":"1.0","kind":"summary"}"#] {
+        std::fs::write(&nowhere, text).unwrap();
+        let (code, _, said) = dpg_bench("compare", &[&base, &nowhere], &[]);
+        assert!(code == Some(2) && said.contains("dpg-bench baseline"), "{said}");
+    }
+    std::fs::write(&nowhere, r#"{"format_version":"99.0","kind":"baseline"}"#).unwrap();
+    let (_, _, said) = dpg_bench("compare", &[&base, &nowhere], &[]);
+    assert!(said.contains("99.0") && said.contains("make the baseline anew"), "{said}");
+}
+
+#[test]
+fn a_baseline_stands_for_its_run() {
+    let runs = Runs::new(30);
+    let base = runs.run("base", judge(), |_| 0.8);
+    let other = runs.run("other", judge(), |_| 0.7);
+    for protocol in ["corrected", "reference"] {
+        let file = runs.path(&format!("{protocol}.json"));
+        let arguments = ["--protocol", protocol, "--out", file.to_str().unwrap()];
+        let (code, _, said) = dpg_bench("baseline", &[&base], &arguments);
+        assert_eq!(code, Some(0), "{said}");
+        let first = std::fs::read(&file).unwrap();
+        dpg_bench("baseline", &[&base], &arguments);
+        assert_eq!(std::fs::read(&file).unwrap(), first);
+        let more = ["--protocol", protocol];
+        let mut of_file = compared(&file, &other, &more);
+        of_file["base"]["label"] = base.to_str().unwrap().into();
+        assert_eq!(of_file, compared(&base, &other, &more));
+    }
+    // Its counts are checked, and its protocol.
+    let (corrected, broken) = (runs.path("corrected.json"), runs.path("broken.json"));
+    let mut baseline: Value = serde_json::from_slice(&std::fs::read(&corrected).unwrap()).unwrap();
+    baseline["items"][3]["counts"][0][1] = 9999.into();
+    std::fs::write(&broken, baseline.to_string()).unwrap();
+    let (code, _, said) = dpg_bench("compare", &[&broken, &other], &[]);
+    assert!(code == Some(2) && said.contains("item i3"), "{said}");
+    let (code, _, said) = dpg_bench("compare", &[&corrected, &other], &["--protocol", "reference"]);
+    assert!(code == Some(2) && said.contains("`reference`"), "{said}");
+    let (code, _, said) = dpg_bench("compare", &[&corrected], &["--published"]);
+    assert!(code == Some(2) && said.contains("--protocol reference"), "{said}");
+}
+
+#[test]
+fn the_gate_fails_passes_or_says_that_it_cannot_tell() {
+    let runs = Runs::new(80);
+    let base = runs.run("base", judge(), |_| 0.8);
+    let check = |run: &Path, more: &[&str]| {
+        let baseline = ["--baseline", base.to_str().unwrap()];
+        dpg_bench("check", &[run], &[&baseline, more].concat())
+    };
+    // The same again, and a better one.
+    assert_eq!(check(&base, &[]).0, Some(0));
+    let better = runs.run("better", judge(), |_| 0.9);
+    let (code, said, _) = check(&better, &[]);
+    assert!(code == Some(0) && said.contains("rose by"), "{said}");
+
+    let worse = runs.run("worse", judge(), |q| if q == 2 { 0.6 } else { 0.8 });
+    let junit = runs.path("check.xml");
+    let awkward = "other - <b>&%: count";
+    let arguments =
+        ["--category", "attribute", "--category", awkward, "--junit", junit.to_str().unwrap()];
+    let (code, said, _) = check(&worse, &arguments);
+    assert_eq!(code, Some(1), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("failed     DPG-Bench score"), "{said}");
+    assert!(lines[1].starts_with("failed     attribute"), "{said}");
+    assert!(lines[2].starts_with("passed     other"), "{said}");
+    let xml = std::fs::read_to_string(&junit).unwrap();
+    assert!(xml.contains("tests=\"3\" failures=\"2\" skipped=\"0\""), "{xml}");
+    assert!(xml.contains("name=\"other - &lt;b&gt;&amp;%: count\""), "{xml}");
+    // A large drop may be tolerated.
+    assert_eq!(check(&worse, &["--max-drop", "20"]).0, Some(0));
+
+    // Six items cannot tell a small loss from noise.
+    let few = Runs::new(6);
+    let (base, noisy) = (
+        few.run("base", judge(), |_| 0.8),
+        few.run("noisy", judge(), |q| if q == 3 { 0.55 } else { 0.85 }),
+    );
+    let baseline = few.path("base.json");
+    dpg_bench("baseline", &[&base], &["--out", baseline.to_str().unwrap()]);
+    let arguments = ["--baseline", baseline.to_str().unwrap()];
+    let (code, said, _) = dpg_bench("check", &[&noisy], &arguments);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("undecided") && said.contains("would do"), "{said}");
+    let (code, ..) =
+        dpg_bench("check", &[&noisy], &[&arguments[..], &["--undecided-passes"]].concat());
+    assert_eq!(code, Some(0));
+    let (_, found, _) = dpg_bench("check", &[&noisy], &[&arguments[..], &["--json"]].concat());
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert!(found["figures"][0]["items_needed"].as_u64().unwrap() > 6);
+
+    for (more, word) in [
+        (["--category", "colour"], "`attribute - color`"),
+        (["--max-drop", "nan"], "--max-drop"),
+        (["--alpha", "0.7"], "--alpha"),
+    ] {
+        let (code, _, said) = dpg_bench("check", &[&noisy], &[&arguments[..], &more].concat());
+        assert!(code == Some(2) && said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn github_gets_annotations_and_a_summary() {
+    let runs = Runs::new(80);
+    let base = runs.run("base", judge(), |_| 0.8);
+    let worse = runs.run("worse", judge(), |_| 0.6);
+    let summary = runs.path("summary.md");
+    std::fs::write(&summary, "before\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_dpg-bench"))
+        .args(["check".as_ref(), worse.as_os_str(), "--baseline".as_ref(), base.as_os_str()])
+        .args(["--github", "--category", "other - <b>&%: count"])
+        .env("GITHUB_STEP_SUMMARY", &summary)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("::error title=dpg-bench DPG-Bench score::"), "{said}");
+    assert!(said.contains("title=dpg-bench other - <b>&%25%3A count::"), "{said}");
+    let text = std::fs::read_to_string(&summary).unwrap();
+    assert!(text.starts_with("before\n### dpg-bench check: failed"), "{text}");
+    assert!(text.contains("other - \\<b>&%: count"), "{text}");
+}
+
+#[test]
+fn a_run_stands_among_published_scores_with_what_speaks_against_it() {
+    let runs = Runs::new(12);
+    let base = runs.run("base", judge(), |_| 0.8);
+    let (code, table, said) = dpg_bench("compare", &[&base], &["--published"]);
+    assert_eq!(code, Some(0), "{said}");
+    for word in ["ELLA-SDXL", "80.23", "2403.05135", "this run", "official question file", "mPLUG"]
+    {
+        assert!(table.contains(word), "{word} in {table}");
+    }
+    let score = format!("{:.2}", percent(&base, "reference")["DPG-Bench score"]);
+    let ours = table.lines().find(|line| line.contains("this run")).unwrap();
+    assert!(ours.contains(&score) && ours.trim_start().starts_with('>'), "{ours}");
+}
