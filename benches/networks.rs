@@ -1,5 +1,5 @@
 //! The time that the networks take at full size on the processor, call by call. Made for
-//! `scripts/cpu_speed.py`, which writes the weights and inputs and runs PyTorch in turn with this:
+//! `scripts/cpu_speed.py` and `scripts/mplug_speed.py`, which write the weights and inputs and run PyTorch in turn with this:
 //!
 //!     cargo bench --bench networks -- unet FOLDER
 //!
@@ -16,7 +16,10 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::judge::mplug::{Found, MplugJudge, MplugOptions};
+use dpg_bench::models::device::Place;
 use dpg_bench::models::{ClipText, T5Text, UNet, VaeDecoder};
+use image::RgbImage;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> =
@@ -70,12 +73,37 @@ fn network(stage: &str, folder: &Path, inputs: HashMap<String, Tensor>) -> anyho
             let (network, ids) = (ClipText::load(&folder, dtype, &device)?, rows("ids")?);
             Box::new(move || Ok(network.forward(&ids)?))
         }
+        "mplug" => {
+            let place = Place { device, dtype };
+            let judge = MplugJudge::load(&folder, MplugOptions::new(place))?;
+            let picture = get("picture")?;
+            let (height, width, _) = picture.dims3()?;
+            let picture =
+                RgbImage::from_raw(width as u32, height as u32, picture.flatten_all()?.to_vec1()?)
+                    .context("a picture of another size")?;
+            let questions = std::fs::read(folder.join("questions.json"))?;
+            let questions: Vec<String> = serde_json::from_slice(&questions)?;
+            Box::new(move || {
+                let asked = vec![questions.iter().map(String::as_str).collect()];
+                let found = judge.hypotheses(std::slice::from_ref(&picture), &asked)?.concat();
+                // The best answer's score and tokens.
+                let row = |found: Found| -> Option<Vec<f32>> {
+                    let best = found.hypotheses.into_iter().next()?;
+                    let tokens = best.tokens.iter().map(|token| *token as f32);
+                    Some(std::iter::once(best.score).chain(tokens).collect())
+                };
+                let mut rows: Vec<Vec<f32>> = found.into_iter().filter_map(row).collect();
+                let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+                rows.iter_mut().for_each(|row| row.resize(longest, 0.0));
+                Ok(Tensor::new(rows, &Device::Cpu)?)
+            })
+        }
         "t5" => {
             let (network, ids) = (T5Text::load(&folder, dtype, &device)?, rows("ids")?);
             let lengths = vec![ids[0].len(); ids.len()];
             Box::new(move || Ok(network.forward(&ids, &lengths)?))
         }
-        other => bail!("no network {other:?}: unet, vae, text_encoder and t5 are"),
+        other => bail!("no network {other:?}: unet, vae, text_encoder, t5 and mplug are"),
     })
 }
 

@@ -94,7 +94,7 @@ def make_checkpoint(folder):
             save_file(part, folder / file)
             index.update({name: file for name in part})
             part = {}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     written = {
         **ids,
         "model_type": "qwen3_vl",
@@ -212,6 +212,7 @@ def main():
         folder = arguments.folder / f"pictures-{pictures}"
         run, pixels = make_run(program, folder, pictures, count, arguments.side)
         measured[pictures] = ours(program, run, weights, threads, "bf16")
+        print(f"{pictures}: {measured[pictures][:3]}", file=sys.stderr)
     one, two = measured[1], measured[2]
     print(f"load average {os.getloadavg()}", file=sys.stderr)
     asked = questions(count)[: arguments.asked]

@@ -101,7 +101,13 @@ impl JudgeOptions {
             }
         }
         let local = chosen.iter().filter(|chosen| catalog::LOCAL.contains(&chosen.row.kind));
-        self.local.check_weights(&local.map(|chosen| chosen.row.name).collect::<Vec<_>>())?;
+        let local: Vec<&str> = local.map(|chosen| chosen.row.name).collect();
+        self.local.check_weights(&local)?;
+        ensure!(
+            self.local.judge_revision.is_none() || local.len() == 1,
+            "--judge-revision does not say for which of the judges {} it is; let them answer one by one",
+            local.join(", ")
+        );
         Ok(chosen)
     }
 
@@ -162,7 +168,8 @@ impl JudgeOptions {
             }
             JudgeKind::BlipVqa => {
                 let weights = self.local.weights(row.name, BLIP_WEIGHTS)?;
-                let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?;
+                let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?
+                    .with_revision(self.local.judge_revision.as_deref());
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
             }
@@ -175,12 +182,11 @@ impl JudgeOptions {
         const ENDPOINT: &[JudgeKind] = &[JudgeKind::Endpoint];
         const CHAT: &[JudgeKind] = &[JudgeKind::Endpoint, JudgeKind::Qwen3Vl];
         const MPLUG: &[JudgeKind] = &[JudgeKind::Mplug];
-        const REVISED: &[JudgeKind] = &[JudgeKind::Mplug, JudgeKind::Qwen3Vl];
         let mut flags = vec![
             (SCRIPTED, "--judge-rule", self.judge_rule.is_some()),
             (SCRIPTED, "--judge-answers", self.judge_answers.is_some()),
             (MPLUG, "--judge-batch", self.local.judge_batch.is_some()),
-            (REVISED, "--judge-revision", self.local.judge_revision.is_some()),
+            (catalog::LOCAL, "--judge-revision", self.local.judge_revision.is_some()),
         ];
         flags.extend(self.chat.given().map(|(flag, given)| (CHAT, flag, given)));
         flags.extend(self.endpoint.given().map(|(flag, given)| (ENDPOINT, flag, given)));
@@ -391,6 +397,10 @@ mod tests {
             (
                 &["--judge", "blip-vqa", "--judge-weights", "blip-vqa=no/such"],
                 "no/such: there is no such",
+            ),
+            (
+                &["--judge", "blip-vqa,mplug", "--judge-revision", "v1"],
+                "--judge-revision does not say for which of the judges blip-vqa, mplug",
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-batch", "2"],

@@ -27,7 +27,8 @@ pub struct LocalJudgeArgs {
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub judge_batch: Option<u32>,
-    /// mplug, qwen3-vl: revision of the weights as their publisher names it, to be recorded beside their digest
+    /// local judges: revision of the weights as their publisher names it, to be recorded beside their digest;
+    /// for one such judge at a time
     #[arg(long, value_name = "NAME")]
     pub judge_revision: Option<String>,
 }

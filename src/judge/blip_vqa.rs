@@ -110,6 +110,14 @@ impl BlipVqaJudge {
         Ok(Self { network, config, rules, words, joining, yes, place, settings })
     }
 
+    /// Records the weights' revision, as their publisher names it, beside their digest.
+    pub fn with_revision(mut self, revision: Option<&str>) -> Self {
+        if let Some(revision) = revision {
+            self.settings.insert("revision".to_owned(), json!(revision));
+        }
+        self
+    }
+
     /// Where it computes.
     pub fn device(&self) -> &Device {
         &self.place.device

@@ -4,7 +4,7 @@
 //! and what a text sees, is left to the networks.
 //!
 //! Texts stand one after the other in one matrix, [tokens of all, width], so there is no padding and
-//! nothing to hide it behind. [`spans`] says which rows a row sees.
+//! nothing to hide it behind. What a row sees is a range of rows: [`spans`] gives that of its own text.
 
 use std::ops::Range;
 
@@ -56,13 +56,6 @@ pub(crate) fn spans(lengths: &[usize]) -> Vec<Range<usize>> {
         spans.extend(std::iter::repeat_n(start..start + length, *length));
     }
     spans
-}
-
-/// For every row of texts of these `lengths`, the rows of its own text up to itself.
-#[cfg(test)]
-pub(crate) fn causal_spans(lengths: &[usize]) -> Vec<Range<usize>> {
-    let rows = spans(lengths).into_iter().enumerate();
-    rows.map(|(row, span)| span.start..row + 1).collect()
 }
 
 /// Words, positions and, where there are any, segments, all of which are the first here.
@@ -135,12 +128,6 @@ impl BertEmbeddings {
     pub(crate) fn forward_texts(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
         let positions: Vec<u32> = texts.iter().flat_map(|text| 0..text.len() as u32).collect();
         self.forward(&texts.concat(), &positions)
-    }
-
-    /// The table of words, [vocabulary, width].
-    #[cfg(test)]
-    pub(crate) fn words(&self) -> &Tensor {
-        &self.words
     }
 }
 

@@ -114,8 +114,11 @@ fn the_command_records_the_answers_of_transformers_and_resumes_to_the_same_bytes
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
     assert!(said.contains("dtype: \"f32\" in the run, \"bf16\" now"), "{said}");
-    let half = judge(&run, &["--judge-dtype", "bf16", "--judge-name", "half"]);
+    let half =
+        judge(&run, &["--judge-dtype", "bf16", "--judge-name", "half", "--judge-revision", "v7"]);
     assert_eq!(half.status.code(), Some(0), "{}", String::from_utf8_lossy(&half.stderr));
+    let manifest = RunDirectory::open(&run).unwrap().manifest().clone();
+    assert_eq!(manifest.judges["half"].settings["revision"], "v7");
 }
 
 #[test]

@@ -58,6 +58,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("candle_nn", &["models/"]),
     ("candle_transformers", &["models/"]),
     ("zip", &["models/pickle_file.rs"]),
+    ("saphyr", &["models/mplug/"]),
     ("tokenizers", &["generate/", "judge/"]),
 ];
 

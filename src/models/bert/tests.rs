@@ -30,6 +30,12 @@ fn layers(scope: &Scope, size: BertSize, encoder_width: Option<usize>) -> Vec<Be
     (0..2).map(|number| BertLayer::load(&scope.at(number), size, encoder_width).unwrap()).collect()
 }
 
+/// For every row of texts of these `lengths`, the rows of its own text up to itself.
+fn causal_spans(lengths: &[usize]) -> Vec<Range<usize>> {
+    let rows = spans(lengths).into_iter().enumerate();
+    rows.map(|(row, span)| span.start..row + 1).collect()
+}
+
 fn lengths(golden: &Golden) -> Vec<usize> {
     let lengths: Vec<i64> = golden.get("golden.lengths").to_vec1().unwrap();
     lengths.into_iter().map(|length| length as usize).collect()
@@ -83,7 +89,7 @@ impl Decoder {
         let (bert, head) = (weights.root().at("bert"), weights.root().at("cls.predictions"));
         let scope = bert.at("embeddings");
         let embeddings = BertEmbeddings::load(&scope, SIZE, VOCABULARY, POSITIONS, None).unwrap();
-        let table = embeddings.words().clone();
+        let table = embeddings.words.clone();
         Self {
             golden: Golden::open("../bert/decoder"),
             layers: layers(&bert, SIZE, Some(20)),
@@ -197,7 +203,7 @@ fn sizes_come_from_the_configuration() {
     assert_eq!(read(own).unwrap(), SIZE);
     let usual = BertSize { width: 768, inner: 3072, heads: 12, ..SIZE };
     assert_eq!(read(json!({})).unwrap(), usual);
-    assert!(read(json!({"hidden_act": "silu"})).unwrap_err().to_string().contains("hidden_act"));
+    assert!(read(json!({"hidden_act": "tanh"})).unwrap_err().to_string().contains("hidden_act"));
     let message = read(json!({"num_attention_heads": 7})).unwrap_err().to_string();
     assert!(message.contains("num_attention_heads"), "{message}");
 }
