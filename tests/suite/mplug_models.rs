@@ -274,7 +274,7 @@ fn contradicting_configurations_are_refused_in_a_sentence() {
         (json!({"encoder_width": 64}), &["encoder_width", "hidden_size is 32"][..]),
         (json!({"fusion_layers": 5}), &["fusion_layers", "4 in all"]),
         (json!({"num_attention_heads": 3}), &["num_attention_heads"]),
-        (json!({"hidden_act": "silu"}), &["hidden_act", "silu"]),
+        (json!({"hidden_act": "mish"}), &["hidden_act", "mish"]),
         (json!({"vocab_size": 150}), &["word_embeddings", "[139, 32]", "[150, 32]"]),
         (json!({"stride_layer": 0}), &["stride_layer"]),
     ] {
