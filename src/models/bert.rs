@@ -34,8 +34,10 @@ pub(crate) struct BertSize {
 impl BertSize {
     /// From the keys that transformers uses.
     pub(crate) fn from_config(config: &Config) -> LoadResult<Self> {
-        let activation = Activation::named(config.name("hidden_act", "gelu")?)
-            .ok_or_else(|| config.unsupported("hidden_act", "only the GELU family and relu are"))?;
+        let activation =
+            Activation::named(config.name("hidden_act", "gelu")?).ok_or_else(|| {
+                config.unsupported("hidden_act", "only the GELU family, relu and silu are")
+            })?;
         let size = Self {
             width: config.count("hidden_size", Some(768))?,
             inner: config.count("intermediate_size", Some(3072))?,
