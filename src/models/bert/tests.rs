@@ -202,11 +202,7 @@ fn sizes_come_from_the_configuration() {
     assert_eq!(read(own).unwrap(), SIZE);
     let usual = BertSize { width: 768, inner: 3072, heads: 12, ..SIZE };
     assert_eq!(read(json!({})).unwrap(), usual);
-<<<<<<< HEAD
-    assert!(read(json!({"hidden_act": "tanh"})).unwrap_err().to_string().contains("hidden_act"));
-=======
     assert!(read(json!({"hidden_act": "mish"})).unwrap_err().to_string().contains("hidden_act"));
->>>>>>> mplug-net
     let message = read(json!({"num_attention_heads": 7})).unwrap_err().to_string();
     assert!(message.contains("num_attention_heads"), "{message}");
 }
