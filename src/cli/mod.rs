@@ -21,6 +21,7 @@ mod list;
 mod local_judge_args;
 mod progress;
 mod question_tree;
+mod report;
 mod run;
 mod sampling_args;
 mod score;
@@ -51,6 +52,8 @@ enum Command {
     Judge(judge::Args),
     /// Score a run's answers, without judging again
     Score(score::Args),
+    /// Make a page, tables and charts from one or more runs
+    Report(report::Args),
     /// Recover the answers from the reference script's `_detail.txt`
     ImportLog(import_log::Args),
     /// Tell whether a published category table can come from a complete run
@@ -101,6 +104,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Score(args) => score::run(args),
+        Command::Report(args) => report::run(args),
         Command::ImportLog(args) => import_log::run(args),
         Command::Forensics(args) => forensics::run(args),
         Command::Validate(args) => validate::run(args),

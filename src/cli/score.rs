@@ -141,7 +141,7 @@ pub fn execute(
     Ok(if protocols.iter().any(is_withheld) { ExitStatus::Incomplete } else { ExitStatus::Done })
 }
 
-fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<String> {
+pub(super) fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<String> {
     let judges = run.judges();
     let there = || match judges.as_slice() {
         [] => "no judge has answered there yet".to_owned(),
@@ -164,7 +164,10 @@ fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<Strin
 }
 
 /// An answer about a picture that was since made anew says nothing about the one that is there.
-fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> anyhow::Result<()> {
+pub(super) fn check_pictures(
+    images: &[ImageRecord],
+    answers: &NewestAnswers<'_>,
+) -> anyhow::Result<()> {
     let mut stored: BTreeMap<(&str, u32), &str> = BTreeMap::new();
     for record in images {
         if let ImageOutcome::Done { pixels_sha256, .. } = &record.outcome {
@@ -181,7 +184,7 @@ fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> anyhow
     Ok(())
 }
 
-fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIdentity {
+pub(super) fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIdentity {
     let manifest = run.manifest();
     let generation = manifest.generation.as_ref().map(|entry| entry.settings.clone());
     let model = generation
@@ -199,7 +202,7 @@ fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIdentity {
     }
 }
 
-fn judge_identity(run: &RunDirectory, judge: &str) -> JudgeIdentity {
+pub(super) fn judge_identity(run: &RunDirectory, judge: &str) -> JudgeIdentity {
     let entry = run.manifest().judges.get(judge);
     JudgeIdentity {
         name: judge.to_owned(),

@@ -136,7 +136,7 @@ fn plain(cell: &Cell, row: &Row) -> (String, String) {
     }
 }
 
-fn escape_markdown(text: &str) -> String {
+pub(super) fn escape_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, '|' | '*' | '_' | '`' | '<' | '\\') {
@@ -147,7 +147,7 @@ fn escape_markdown(text: &str) -> String {
     escaped
 }
 
-fn escape_latex(text: &str) -> String {
+pub(super) fn escape_latex(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

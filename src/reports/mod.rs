@@ -1,10 +1,21 @@
-//! In: a summary. Out: the tables and charts that people look at, as text. Writing them to disk is
-//! left to the command.
+//! In: summaries, or scored runs. Out: the tables and charts that people look at, as text, and the folder of
+//! a report. Writing the files of a single run is left to the command.
 
 pub mod charts;
+pub mod differences;
+pub mod drawing;
+pub mod escape;
 pub mod exported_tables;
 pub mod figure_table;
+pub mod gallery_data;
+pub mod html;
+pub mod report_folder;
+pub mod report_input;
+pub mod report_table;
+pub mod report_tables;
+pub mod run_charts;
 pub mod terminal;
+pub mod thumbnails;
 
 pub use charts::category_chart;
 pub use exported_tables::{csv_table, latex_table, markdown_table};

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("score", &["benchmark", "results"]),
     ("aggregate", &["benchmark", "results", "score", "statistics"]),
     ("forensics", &["aggregate", "statistics", "benchmark"]),
-    ("reports", &["aggregate", "results", "benchmark", "forensics"]),
+    ("reports", &["aggregate", "results", "benchmark", "forensics", "score", "statistics"]),
     (
         "cli",
         &[
@@ -45,6 +45,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("plotters", &["reports/"]),
+    ("tiny_skia", &["reports/drawing/"]),
+    ("ttf_parser", &["reports/drawing/"]),
     ("comfy_table", &["reports/"]),
     ("ureq", &["judge/endpoint"]),
     ("candle_core", &["models/", "generate/", "judge/"]),
