@@ -246,17 +246,20 @@ fn warnings(input: &ReportInput<'_>) -> Vec<String> {
     let base = &input.runs[0].name;
     let mut warn = |names: String, what: &str| {
         if !names.is_empty() {
-            warnings.push(format!("{names}: {what} than {base}"));
+            warnings.push(format!("{names} and {base}: {what}"));
         }
     };
     warn(
         differ(&|summary| summary.judge != first.judge),
-        "judged by another judge, or one set otherwise; the figures measure judge and model together",
+        "different judges, or one judge set differently; their figures do not tell model from judge",
     );
-    warn(differ(&|summary| summary.run.selection != first.run.selection), "about other items");
+    warn(
+        differ(&|summary| summary.run.selection != first.run.selection),
+        "different selections of items; only the differences are taken over shared ones",
+    );
     warn(
         differ(&|summary| summary.run.images_per_item != first.run.images_per_item),
-        "with another number of images per item",
+        "different numbers of images per item",
     );
     for run in &input.runs {
         if let Some(gap) = &input.figures(run).gap {

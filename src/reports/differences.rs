@@ -15,7 +15,7 @@ pub struct Differences {
     pub run: usize,
     /// Items that both have scored.
     pub items: usize,
-    /// Overall, then each L1 category with its L2 below it.
+    /// Overall, unless either score is withheld, then each L1 category with its L2 below it.
     pub rows: Vec<Difference>,
 }
 
@@ -63,6 +63,8 @@ fn between(
     other: &ReportRun<'_>,
     run: usize,
 ) -> Option<Differences> {
+    // A withheld score does not come back by this door.
+    let with_score = [base, other].iter().all(|run| input.figures(run).overall.is_some());
     let (base, other) = (base.judge()?, other.judge()?);
     let mut places = [Vec::new(), Vec::new()];
     for item in &input.items {
@@ -79,11 +81,16 @@ fn between(
     let items = places[0].len();
     let base = Shares::of(&base.score).of_items(&places[0]);
     let other = Shares::of(&other.score).of_items(&places[1]);
-    let rows = rows(input, &base, &other);
+    let rows = rows(input, &base, &other, with_score);
     Some(Differences { run, items, rows })
 }
 
-fn rows(input: &ReportInput<'_>, base: &Shares, other: &Shares) -> Vec<Difference> {
+fn rows(
+    input: &ReportInput<'_>,
+    base: &Shares,
+    other: &Shares,
+    with_score: bool,
+) -> Vec<Difference> {
     let stage = input.stage();
     let mut figures: Vec<(Level, &str, &ItemRatio, &ItemRatio)> = Vec::new();
     for (level, a, b) in [(Level::L1, &base.l1, &other.l1), (Level::L2, &base.l2, &other.l2)] {
@@ -95,7 +102,9 @@ fn rows(input: &ReportInput<'_>, base: &Shares, other: &Shares) -> Vec<Differenc
     }
     // An L1 name is the beginning of its L2 names, so that it stands before them.
     figures.sort_by(|a, b| table_order(a.1, b.1));
-    figures.insert(0, (Level::Overall, "DPG-Bench score", &base.overall, &other.overall));
+    if with_score {
+        figures.insert(0, (Level::Overall, "DPG-Bench score", &base.overall, &other.overall));
+    }
     // A category that either run has no answer in has no difference.
     figures.retain(|(_, _, a, b)| a.clusters() > 0 && b.clusters() > 0);
     let (a, b): (Vec<&ItemRatio>, Vec<&ItemRatio>) =

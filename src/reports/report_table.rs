@@ -37,11 +37,17 @@ pub struct TableRow {
 }
 
 impl ReportTable {
+    fn is_text(&self) -> bool {
+        self.rows.iter().all(|row| row.is_text)
+    }
+
     /// A `table` element with a caption and heading cells.
     pub fn html(&self) -> String {
         let mut html = format!(
-            "<div class=\"scroll\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\"><table>\n<caption>{0}</caption>\n<thead><tr>",
-            escape(&self.caption)
+            "<div class=\"scroll\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\">\
+             <table{1}>\n<caption>{0}</caption>\n<thead><tr>",
+            escape(&self.caption),
+            if self.is_text() { " class=\"words\"" } else { "" }
         );
         for heading in &self.headings {
             html.push_str(&format!("<th scope=\"col\">{}</th>", escape(heading)));
@@ -49,9 +55,7 @@ impl ReportTable {
         html.push_str("</tr></thead>\n<tbody>\n");
         for row in &self.rows {
             let mut classes = Vec::new();
-            for (is_so, class) in
-                [(row.indented, "below"), (row.is_text, "words"), (row.marked, "marked")]
-            {
+            for (is_so, class) in [(row.indented, "below"), (row.marked, "marked")] {
                 if is_so {
                     classes.push(class);
                 }
@@ -82,8 +86,7 @@ impl ReportTable {
         };
         let mut text = format!("**{}**\n\n", escape_markdown(&self.caption));
         text.push_str(&line(&escaped(&self.headings)));
-        let is_text = self.rows.iter().all(|row| row.is_text);
-        let rule = if is_text { "---" } else { "---:" };
+        let rule = if self.is_text() { "---" } else { "---:" };
         let columns = self.headings.len().saturating_sub(1);
         text.push_str(&format!("| --- |{}\n", format!(" {rule} |").repeat(columns)));
         for row in &self.rows {
@@ -97,13 +100,12 @@ impl ReportTable {
 
     /// A `tabular` for LaTeX; needs the package `booktabs`.
     pub fn latex(&self) -> String {
-        let is_text = self.rows.iter().all(|row| row.is_text);
         let columns = self.headings.len().saturating_sub(1);
         let plain = |text: &str| escape_latex(&text.replace(['\n', '\r'], " "));
         let mut text = format!(
             "% {}\n% Needs \\usepackage{{booktabs}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n",
             self.caption.replace(['\n', '\r'], " "),
-            if is_text { "l" } else { "r" }.repeat(columns)
+            if self.is_text() { "l" } else { "r" }.repeat(columns)
         );
         let headings: Vec<String> = self.headings.iter().map(|heading| plain(heading)).collect();
         text.push_str(&format!("{} \\\\\n\\midrule\n", headings.join(" & ")));

@@ -143,7 +143,7 @@ pub fn category_rows(input: &ReportInput<'_>) -> Vec<(Level, String)> {
     rows
 }
 
-/// A category's figure in a run.
+/// A category's figure in a run; of [`Level::Overall`], the benchmark score.
 pub fn category_figure(
     input: &ReportInput<'_>,
     run: &ReportRun<'_>,
@@ -152,6 +152,9 @@ pub fn category_figure(
     stage: Stage,
 ) -> Option<Estimate> {
     let figures = input.figures(run);
+    if level == Level::Overall {
+        return figures.overall.filter(|_| stage == input.stage());
+    }
     let figures = if level == Level::L1 { &figures.l1 } else { &figures.l2 };
     at_stage(figures.iter().find(|figure| figure.name == name)?, stage)
 }

@@ -29,6 +29,7 @@ mod noise;
 mod pickle_files;
 mod pillow_resize;
 mod reference_parity;
+mod report;
 mod schedulers;
 mod scoring;
 mod sd15_pipeline;

@@ -18,6 +18,8 @@ pub enum Ink {
     Soft,
     /// Lines of the grid.
     Grid,
+    /// What everything stands on.
+    Ground,
     /// The run of that place on the command line, counted from 0.
     Run(usize),
 }
@@ -44,6 +46,7 @@ impl Ink {
             Self::Text => [28, 28, 30],
             Self::Soft => [92, 92, 98],
             Self::Grid => [221, 221, 226],
+            Self::Ground => [255, 255, 255],
             Self::Run(place) => RUN_COLOURS[place % MOST_RUNS],
         }
     }
@@ -54,6 +57,7 @@ impl Ink {
             Self::Text => "ink".to_owned(),
             Self::Soft => "soft".to_owned(),
             Self::Grid => "grid".to_owned(),
+            Self::Ground => "ground".to_owned(),
             Self::Run(place) => format!("run{}", place % MOST_RUNS),
         }
     }
@@ -85,6 +89,8 @@ pub struct Text {
     pub anchor: Anchor,
     /// Colour.
     pub ink: Ink,
+    /// Whether what lies below is kept away from the letters.
+    pub halo: bool,
     /// The words.
     pub words: String,
 }
@@ -210,7 +216,16 @@ impl Drawing {
         words: impl Into<String>,
     ) {
         let words = words.into();
-        self.shapes.push(Shape::Text(Text { x, y, size: 13.0, bold, anchor, ink, words }));
+        self.shapes.push(Shape::Text(Text {
+            x,
+            y,
+            size: 13.0,
+            bold,
+            anchor,
+            ink,
+            halo: false,
+            words,
+        }));
     }
 
     /// The texts.

@@ -59,6 +59,9 @@ fn draw(pixels: &mut Pixmap, shape: &Shape) {
             let [left, ..] = text.bounds();
             let baseline = text.y + BASELINE * text.size;
             let letters = outline(&text.words, text.size, text.bold, left, baseline);
+            if text.halo {
+                stroke(pixels, letters.clone(), Ink::Ground, 4.0);
+            }
             fill(pixels, letters, text.ink, 1.0);
         }
     }

@@ -8,15 +8,17 @@ use crate::reports::escape::escape;
 pub fn svg_picture(drawing: &Drawing) -> String {
     let ground = "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n";
     let size = format!(" width=\"{0}\" height=\"{1}\"", drawing.width, drawing.height);
-    element(drawing, &size, ground, |ink, what| {
+    let halo = " paint-order=\"stroke\" stroke=\"#fff\" stroke-width=\"4\"";
+    element(drawing, &size, ground, halo, |ink, what| {
         let [r, g, b] = ink.rgb();
         format!("{what}=\"#{r:02x}{g:02x}{b:02x}\"")
     })
 }
 
-/// An SVG element for the page, as wide as there is room.
+/// An SVG element for the page.
 pub fn page_svg(drawing: &Drawing) -> String {
-    element(drawing, " class=\"chart\"", "", |ink, what| {
+    let size = format!(" class=\"chart\" width=\"{}\"", drawing.width);
+    element(drawing, &size, "", " paint-order=\"stroke\" stroke-width=\"4\"", |ink, what| {
         format!("class=\"{what}-{}\"", ink.class())
     })
 }
@@ -25,6 +27,7 @@ fn element(
     drawing: &Drawing,
     attributes: &str,
     ground: &str,
+    halo: &str,
     paint: impl Fn(Ink, &str) -> String,
 ) -> String {
     let mut svg = format!(
@@ -67,22 +70,23 @@ fn element(
                 short(*y),
                 paint(*ink, "stroke")
             ),
-            Shape::Text(text) => words(text, &paint(text.ink, "fill")),
+            Shape::Text(text) => words(text, &paint(text.ink, "fill"), halo),
         });
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-fn words(text: &Text, paint: &str) -> String {
+fn words(text: &Text, paint: &str, ground: &str) -> String {
     let anchor = match text.anchor {
         Anchor::Start => "start",
         Anchor::Middle => "middle",
         Anchor::End => "end",
     };
     let weight = if text.bold { " font-weight=\"bold\"" } else { "" };
+    let halo = if text.halo { ground } else { "" };
     format!(
-        "<text x=\"{}\" y=\"{}\" font-size=\"{}\" text-anchor=\"{anchor}\"{weight} {paint}>{}</text>\n",
+        "<text x=\"{}\" y=\"{}\" font-size=\"{}\" text-anchor=\"{anchor}\"{weight}{halo} {paint}>{}</text>\n",
         short(text.x),
         short(text.y + BASELINE * text.size),
         text.size,

@@ -2,7 +2,7 @@
 
 const find = (id) => document.getElementById(id);
 const text = find("text"), category = find("category"), verdict = find("verdict"), run = find("run"), base = find("base");
-const low = find("low"), high = find("high"), order = find("order"), length = find("length"), form = find("filters");
+const low = find("low"), high = find("high"), order = find("order"), perPage = find("per-page"), form = find("filters");
 let page = 0, shown = [];
 const broad = (name) => name.split("-")[0].trim();
 // What a text search looks through, made when first needed.
@@ -98,7 +98,7 @@ function refresh() {
 }
 
 function render() {
-  const count = Number(length.value), pages = Math.max(1, Math.ceil(shown.length / count));
+  const count = Number(perPage.value), pages = Math.max(1, Math.ceil(shown.length / count));
   page = Math.min(page, pages - 1);
   const items = shown.slice(page * count, (page + 1) * count);
   find("items").replaceChildren(...items.map((item) => itemView(item, Number(base.value), Number(run.value))));

@@ -139,7 +139,10 @@ function linesOf(text) {
     line = word;
   }
   if (line) lines.push(line);
-  return lines.length > 7 ? [...lines.slice(0, 6), lines[6] + "…"] : lines;
+  if (lines.length <= 7) return lines;
+  const last = Array.from(lines[6]);
+  while (!fits(last.join("") + "…")) last.pop();
+  return [...lines.slice(0, 6), last.join("") + "…"];
 }
 
 function graphView(item) {

@@ -126,15 +126,7 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
             .iter()
             .map(|found| {
                 let name = format!("differences-{}", found.run + 1);
-                let heading = &page.input.runs[found.run].name;
-                let base = &page.input.runs[0].name;
-                format!(
-                    "<h3 dir=\"auto\">{} less {}</h3>\n{}{}",
-                    escape(heading),
-                    escape(base),
-                    chart(&name),
-                    table(&name)
-                )
+                chart(&name) + &table(&name)
             })
             .collect();
         sections.push(("differences", "Differences", content));

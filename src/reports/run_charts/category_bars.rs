@@ -15,16 +15,19 @@ const NUMBER: f64 = 50.0;
 
 /// Draws the chart.
 pub fn chart(input: &ReportInput<'_>) -> Chart {
-    let rows = category_rows(input);
+    let mut rows = vec![(Level::Overall, "DPG-Bench score".to_owned())];
+    rows.extend(category_rows(input));
     let runs = input.runs.len();
-    let longest = rows.iter().map(|(level, name)| text_width(name, 13.0, *level == Level::L1));
+    let longest = rows.iter().map(|(level, name)| text_width(name, 13.0, *level != Level::L2));
     let left = longest.fold(120.0, f64::max).min(260.0) + 28.0;
     let numbers = NUMBER * runs as f64 + 16.0;
     let width = left + 480.0 + numbers;
     let row_height = (BAR * runs as f64 + 9.0).max(22.0);
     let stage = match input.stage() {
-        Stage::Raw => "Share of yes by category, last image, before the dependency rule",
-        Stage::Conditional => "Share of yes by category, after the dependency rule",
+        Stage::Raw => {
+            "Score, and share of yes by category (last image, before the dependency rule)"
+        }
+        Stage::Conditional => "Score, and share of yes by category (after the dependency rule)",
     };
     let mut drawing = Drawing::new(width, 0.0, stage);
     let top = head(&mut drawing, stage, &run_entries(input)) + 14.0;
@@ -43,7 +46,7 @@ pub fn chart(input: &ReportInput<'_>) -> Chart {
     }
     for (place, (level, name)) in rows.iter().enumerate() {
         let middle = top + row_height * (place as f64 + 0.5);
-        let is_broad = *level == Level::L1;
+        let is_broad = *level != Level::L2;
         if is_broad && place > 0 {
             let y = middle - row_height / 2.0;
             drawing.line(&[(12.0, y), (width - 12.0, y)], Ink::Grid, 1.0);

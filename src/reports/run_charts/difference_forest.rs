@@ -23,36 +23,35 @@ pub fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Chart> {
     let width = left + 440.0 + NUMBERS;
     let title = format!("{other} less {base}");
     let mut drawing = Drawing::new(width, 0.0, format!("{title}, in points, with 95 % intervals"));
-    let entries = [(Ink::Run(found.run), format!("points above {base}"))];
-    let top = head(&mut drawing, &title, &entries) + 6.0;
+    let top = head(&mut drawing, &format!("{title}, in points"), &[]) + 2.0;
     let bottom = top + ROW * found.rows.len() as f64;
     drawing.height = bottom + 56.0;
 
-    let reach = found.rows.iter().map(|row| {
-        let ends = row.interval.unwrap_or((row.points(), row.points()));
-        ends.0.abs().max(ends.1.abs()).max(row.points().abs())
-    });
-    let reach = reach.fold(1.0, f64::max);
-    let limit = (reach / round_step(reach / 4.0)).ceil() * round_step(reach / 4.0);
-    let axis = Axis { from: -limit, to: limit, start: left + 10.0, end: width - NUMBERS - 20.0 };
+    let (mut from, mut to) = (-1.0_f64, 1.0_f64);
+    for row in &found.rows {
+        let (low, high) = row.interval.unwrap_or((row.points(), row.points()));
+        from = from.min(low).min(row.points());
+        to = to.max(high).max(row.points());
+    }
+    let step = round_step((to - from) / 6.0);
+    let axis = Axis {
+        from: (from / step).floor() * step,
+        to: (to / step).ceil() * step,
+        start: left + 10.0,
+        end: width - NUMBERS - 20.0,
+    };
     for tick in axis.ticks(6.0) {
         let x = axis.at(tick);
         let (ink, thick) = if tick == 0.0 { (Ink::Soft, 1.5) } else { (Ink::Grid, 1.0) };
         drawing.line(&[(x, top), (x, bottom)], ink, thick);
         drawing.words(x, bottom + 14.0, Anchor::Middle, Ink::Soft, false, tick_label(tick));
     }
-    let half = (axis.end - axis.start) / 2.0 - 40.0;
-    let better = |name: &str| shortened(name, half, false);
+    let half = (axis.end - axis.start) / 2.0 - 75.0;
+    let cut = |name: &str| shortened(name, half, false);
+    let (fewer, more) = (format!("← {} higher", cut(&base)), format!("{} higher →", cut(&other)));
     let y = bottom + 36.0;
-    drawing.words(
-        axis.start,
-        y,
-        Anchor::Start,
-        Ink::Soft,
-        false,
-        better(&format!("← {base} higher")),
-    );
-    drawing.words(axis.end, y, Anchor::End, Ink::Soft, false, better(&format!("{other} higher →")));
+    drawing.words(axis.start, y, Anchor::Start, Ink::Soft, false, fewer);
+    drawing.words(axis.end, y, Anchor::End, Ink::Soft, false, more);
 
     for (place, row) in found.rows.iter().enumerate() {
         let y = top + ROW * (place as f64 + 0.5);

@@ -63,6 +63,7 @@ fn head(drawing: &mut Drawing, title: &str, entries: &[(Ink, String)]) -> f64 {
         bold: true,
         anchor: Anchor::Start,
         ink: Ink::Text,
+        halo: false,
         words,
     }));
     let (mut x, mut y) = (16.0, 52.0);

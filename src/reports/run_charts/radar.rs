@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use crate::reports::drawing::{Anchor, Drawing, Ink, Shape, shortened};
+use crate::reports::drawing::{Anchor, Drawing, Ink, Shape, Text, shortened};
 use crate::reports::figure_table::Level;
 use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::{category_figure, category_names};
@@ -66,11 +66,22 @@ pub fn chart(input: &ReportInput<'_>) -> Option<Chart> {
             drawing.dot(x, y, 3.0, Ink::Run(run), 1.0);
         }
     }
-    // Between two axes, where no line of a run crosses a corner.
+    // Between two axes, where runs have no corners.
     for ring in 1..=5 {
         let (a, b) = (at(0.0, f64::from(ring) / 5.0), at(1.0, f64::from(ring) / 5.0));
         let (x, y) = ((a.0 + b.0) / 2.0, (a.1 + b.1) / 2.0);
-        drawing.words(x, y, Anchor::Middle, Ink::Soft, false, (ring * 20).to_string());
+        let words = (ring * 20).to_string();
+        let (anchor, ink) = (Anchor::Middle, Ink::Soft);
+        drawing.shapes.push(Shape::Text(Text {
+            x,
+            y,
+            size: 12.0,
+            bold: false,
+            anchor,
+            ink,
+            halo: true,
+            words,
+        }));
     }
     Some(Chart {
         name: "radar".into(),

@@ -42,7 +42,8 @@ pub fn chart(
         drawing.line(&[(across.start, y), (across.end, y)], Ink::Grid, 1.0);
         drawing.words(56.0, y, Anchor::End, Ink::Soft, false, format!("{tick:.0} %"));
     }
-    for tick in across.ticks(8.0) {
+    // Both numbers are counts.
+    for tick in across.ticks(8.0).into_iter().filter(|tick| tick.fract() == 0.0) {
         let x = across.at(tick);
         drawing.line(&[(x, up.start), (x, up.start + 4.0)], Ink::Soft, 1.0);
         drawing.words(x, up.start + 16.0, Anchor::Middle, Ink::Soft, false, tick_label(tick));
@@ -50,10 +51,11 @@ pub fn chart(
     let middle = (across.start + across.end) / 2.0;
     drawing.words(middle, up.start + 40.0, Anchor::Middle, Ink::Text, false, what);
 
+    let opacity = (40.0 / items.len() as f64).clamp(0.14, 0.5);
     for (run, scored) in input.runs.iter().enumerate() {
         for (value, item) in &items {
             if let Some(score) = scored.item_score(&item.id) {
-                drawing.dot(across.at(*value), up.at(score), 2.0, Ink::Run(run), 0.16);
+                drawing.dot(across.at(*value), up.at(score), 2.0, Ink::Run(run), opacity);
             }
         }
     }
@@ -90,16 +92,23 @@ pub fn chart(
     })
 }
 
+/// The place at or near `place` before which the number is another.
+fn nearest_change(items: &[(f64, &Item)], place: usize) -> usize {
+    let changes = |at: usize| at == 0 || at >= items.len() || items[at].0 != items[at - 1].0;
+    let nearest = (0..=items.len()).find_map(|away| {
+        let below = place.checked_sub(away).filter(|&at| changes(at));
+        below.or_else(|| Some(place + away).filter(|&at| changes(at)))
+    });
+    nearest.unwrap_or(items.len()).min(items.len())
+}
+
 /// Groups of about as many items, those of one number together.
 fn groups<'s, 'i>(items: &'s [(f64, &'i Item)]) -> Vec<&'s [(f64, &'i Item)]> {
     let count = (items.len() / GROUP).clamp(3, MOST_GROUPS);
     let mut groups = Vec::new();
     let mut from = 0;
     for number in 1..=count {
-        let mut to = (items.len() * number / count).max(from);
-        while to > 0 && to < items.len() && items[to].0 == items[to - 1].0 {
-            to += 1;
-        }
+        let to = nearest_change(items, items.len() * number / count).max(from);
         if to > from {
             groups.push(&items[from..to]);
         }
