@@ -11,7 +11,7 @@ use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 
 /// Longest side of a thumbnail in pixels.
-pub const THUMBNAIL_SIDE: u32 = 256;
+pub const THUMBNAIL_SIDE: u32 = 192;
 const QUALITY: u8 = 78;
 
 /// A picture of a run.
@@ -105,41 +105,98 @@ fn address_of(name: &str) -> String {
 }
 
 fn thumbnail(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let small = shrunk(image::open(path)?.into_rgb8());
+    let small = match shrunk_in_passing(path)? {
+        Some(small) => small,
+        None => shrunk(&image::open(path)?.into_rgb8()),
+    };
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&small)?;
     Ok(jpeg)
 }
 
-/// Averages squares of pixels, as many as bring the longest side down to [`THUMBNAIL_SIDE`].
-fn shrunk(picture: RgbImage) -> RgbImage {
-    let (width, height) = picture.dimensions();
-    let step = width.max(height).div_ceil(THUMBNAIL_SIDE).max(1);
-    if step == 1 {
-        return picture;
+/// Reads a PNG as runs hold them row by row, without ever holding it whole: half of the time goes into
+/// unpacking, and thousands are read. `None` of any other file.
+fn shrunk_in_passing(path: &Path) -> anyhow::Result<Option<RgbImage>> {
+    let file = std::io::BufReader::with_capacity(1 << 16, std::fs::File::open(path)?);
+    let Ok(mut reader) = png::Decoder::new(file).read_info() else { return Ok(None) };
+    let info = reader.info();
+    let is_plain = info.color_type == png::ColorType::Rgb
+        && info.bit_depth == png::BitDepth::Eight
+        && !info.interlaced;
+    if !is_plain {
+        return Ok(None);
     }
-    let (columns, rows) = ((width / step).max(1), (height / step).max(1));
-    let pixels = picture.as_raw();
-    let mut small = Vec::with_capacity((columns * rows * 3) as usize);
-    let mut sums = vec![0_u32; columns as usize * 3];
-    for row in 0..rows {
-        sums.fill(0);
-        let lines = step.min(height - row * step);
-        for line in 0..lines {
-            let from = ((row * step + line) * width * 3) as usize;
-            let line = &pixels[from..from + (width * 3) as usize];
-            for (sum, square) in sums.chunks_exact_mut(3).zip(line.chunks(step as usize * 3)) {
-                for pixel in square.chunks_exact(3) {
-                    for (sum, value) in sum.iter_mut().zip(pixel) {
-                        *sum += u32::from(*value);
-                    }
-                }
+    let mut shrinking = Shrinking::new(info.width, info.height);
+    while let Some(row) = reader.next_row()? {
+        shrinking.add(row.data());
+    }
+    Ok(Some(shrinking.finish()))
+}
+
+fn shrunk(picture: &RgbImage) -> RgbImage {
+    let mut shrinking = Shrinking::new(picture.width(), picture.height());
+    for row in picture.as_raw().chunks_exact(picture.width().max(1) as usize * 3) {
+        shrinking.add(row);
+    }
+    shrinking.finish()
+}
+
+/// Averages squares of pixels, as many as bring the longest side down to [`THUMBNAIL_SIDE`].
+struct Shrinking {
+    /// Pixels of a square's side.
+    step: u32,
+    columns: u32,
+    rows: u32,
+    /// Rows that the sums are of.
+    lines: u32,
+    /// Pixels of a row that are summed.
+    across: u32,
+    sums: Vec<u32>,
+    pixels: Vec<u8>,
+    height: u32,
+}
+
+impl Shrinking {
+    fn new(width: u32, height: u32) -> Self {
+        let step = width.max(height).div_ceil(THUMBNAIL_SIDE).max(1);
+        let (columns, rows) = ((width / step).max(1), (height / step).max(1));
+        Self {
+            step,
+            columns,
+            rows,
+            lines: 0,
+            across: step.min(width).max(1),
+            sums: vec![0; columns as usize * 3],
+            pixels: Vec::with_capacity((columns * rows * 3) as usize),
+            height,
+        }
+    }
+
+    /// Adds the next row: three bytes a pixel.
+    fn add(&mut self, row: &[u8]) {
+        if self.pixels.len() == (self.columns * self.rows * 3) as usize {
+            return;
+        }
+        let squares = row.chunks(self.step as usize * 3);
+        for (sum, square) in self.sums.chunks_exact_mut(3).zip(squares) {
+            for pixel in square.chunks_exact(3) {
+                sum[0] += u32::from(pixel[0]);
+                sum[1] += u32::from(pixel[1]);
+                sum[2] += u32::from(pixel[2]);
             }
         }
-        let count = lines * step.min(width);
-        small.extend(sums.iter().map(|sum| ((sum + count / 2) / count) as u8));
+        self.lines += 1;
+        if self.lines == self.step.min(self.height) {
+            let count = self.lines * self.across;
+            self.pixels.extend(self.sums.iter().map(|sum| ((sum + count / 2) / count) as u8));
+            self.sums.fill(0);
+            self.lines = 0;
+        }
     }
-    RgbImage::from_raw(columns, rows, small).unwrap_or_default()
+
+    fn finish(self) -> RgbImage {
+        RgbImage::from_raw(self.columns, self.rows, self.pixels).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -150,14 +207,30 @@ mod tests {
     fn squares_are_averaged_and_a_rest_is_cut() {
         let picture =
             RgbImage::from_fn(513, 300, |x, y| image::Rgb([(x % 3) as u8 * 90, y as u8, 7]));
-        let small = shrunk(picture);
+        let small = shrunk(&picture);
         assert_eq!(small.dimensions(), (171, 100));
         assert_eq!(small.get_pixel(5, 3).0, [90, 10, 7]);
         let kept = RgbImage::from_pixel(4, 9, image::Rgb([1, 2, 3]));
-        assert_eq!(shrunk(kept.clone()), kept);
+        assert_eq!(shrunk(&kept), kept);
         let thin = RgbImage::from_pixel(1, 600, image::Rgb([9, 9, 9]));
-        let thin = shrunk(thin);
-        assert_eq!((thin.dimensions(), thin.get_pixel(0, 0).0), ((1, 200), [9, 9, 9]));
+        let thin = shrunk(&thin);
+        assert_eq!((thin.dimensions(), thin.get_pixel(0, 0).0), ((1, 150), [9, 9, 9]));
+    }
+
+    #[test]
+    fn a_picture_read_in_passing_is_the_same_and_others_are_left_to_the_decoder() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = RgbImage::from_fn(600, 401, |x, y| {
+            image::Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x ^ y) % 256) as u8])
+        });
+        let (plain, grey) = (folder.path().join("a.png"), folder.path().join("b.png"));
+        picture.save(&plain).unwrap();
+        assert_eq!(shrunk_in_passing(&plain).unwrap(), Some(shrunk(&picture)));
+        image::DynamicImage::ImageRgb8(picture).to_luma8().save(&grey).unwrap();
+        assert_eq!(shrunk_in_passing(&grey).unwrap(), None);
+        assert!(!thumbnail(&grey).unwrap().is_empty());
+        std::fs::write(&grey, "no picture").unwrap();
+        assert!(thumbnail(&grey).is_err());
     }
 
     #[test]

@@ -97,10 +97,9 @@ fn filled(template: &str, value: impl Fn(&str) -> String) -> String {
 fn subtitle(input: &ReportInput<'_>) -> String {
     let questions: usize = input.items.iter().map(|item| item.graph.len()).sum();
     let official = input.runs.iter().all(|run| run.summary.run.benchmark.official);
-    let benchmark =
-        if official { "the official benchmark" } else { "not the official question file" };
+    let file = if official { "the official" } else { "not the official" };
     format!(
-        "{} items with {questions} questions of {benchmark}, under the {} protocol.",
+        "{} items with {questions} questions ({file} question file), under the {} protocol.",
         input.items.len(),
         input.protocol.name()
     )

@@ -23,7 +23,7 @@ pub fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Chart> {
     let width = left + 440.0 + NUMBERS;
     let title = format!("{other} less {base}");
     let mut drawing = Drawing::new(width, 0.0, format!("{title}, in points, with 95 % intervals"));
-    let top = head(&mut drawing, &format!("{title}, in points"), &[]) + 2.0;
+    let top = head(&mut drawing, &format!("{title}, in points"), &[]) + 6.0;
     let bottom = top + ROW * found.rows.len() as f64;
     drawing.height = bottom + 56.0;
 

@@ -76,7 +76,7 @@ fn head(drawing: &mut Drawing, title: &str, entries: &[(Ink, String)]) -> f64 {
         drawing.text(x + 18.0, y, Anchor::Start, words.as_str());
         x += width + 22.0;
     }
-    y + 18.0
+    if entries.is_empty() { 42.0 } else { y + 18.0 }
 }
 
 /// The runs as entries of [`head`].
