@@ -14,6 +14,7 @@ pub mod report_input;
 pub mod report_table;
 pub mod report_tables;
 pub mod run_charts;
+pub mod settings_tables;
 pub mod terminal;
 pub mod thumbnails;
 

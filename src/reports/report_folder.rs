@@ -17,10 +17,9 @@ use super::gallery_data::gallery_data;
 use super::html::{Page, page};
 use super::report_input::ReportInput;
 use super::report_table::ReportTable;
-use super::report_tables::{
-    categories, category_names, coverage, difference_table, items, leaderboard, settings,
-};
+use super::report_tables::{categories, category_names, difference_table, items, leaderboard};
 use super::run_charts::charts;
+use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
 
 /// Tells a report of ours from any other folder.

@@ -1,22 +1,20 @@
-//! In: the runs of a report. Out: its tables: leaderboard, categories, differences, coverage, settings,
-//! items. How a table is written is left to `report_table`.
+//! In: the runs of a report. Out: its tables of figures: leaderboard, categories, differences, items. How a
+//! table is written is left to `report_table`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde_json::Value;
+use std::collections::BTreeSet;
 
 use crate::aggregate::Estimate;
 use crate::aggregate::category_figures::{Stage, table_order};
 use crate::benchmark::category::l1_of;
-use crate::results::Settings;
 
 use super::differences::Differences;
 use super::figure_table::{Level, printed};
 use super::report_input::{ReportInput, ReportRun, at_stage, words};
 use super::report_table::{ReportTable, TableRow};
+use super::settings_tables::share;
 
 /// What stands where there is no figure.
-const NONE: &str = "–";
+pub(super) const NONE: &str = "–";
 
 fn full(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
@@ -34,10 +32,6 @@ fn with_margin(figure: &Estimate) -> String {
 
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
-}
-
-fn run_headings(input: &ReportInput<'_>, first: &str) -> Vec<String> {
-    std::iter::once(first.to_owned()).chain(input.runs.iter().map(|run| run.name.clone())).collect()
 }
 
 /// The runs, best score first.
@@ -103,15 +97,6 @@ pub fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
         table.csv_rows.push(row);
     }
     table
-}
-
-/// `12 of 13 (92 %)`; only whole things are 100 %.
-fn share(part: u64, whole: u64) -> String {
-    match whole {
-        0 => NONE.to_owned(),
-        _ if part == whole => format!("all {whole}"),
-        _ => format!("{part} of {whole} ({:.0} %)", (100.0 * part as f64 / whole as f64).floor()),
-    }
 }
 
 /// The names of all categories of one level that any run has, in table order.
@@ -275,104 +260,6 @@ pub fn difference_table(input: &ReportInput<'_>, found: &Differences) -> ReportT
         ]);
     }
     table
-}
-
-/// A table whose CSV is what it prints: names and one column per run.
-fn text_table(
-    input: &ReportInput<'_>,
-    name: &str,
-    caption: &str,
-    rows: Vec<(String, Vec<String>)>,
-) -> ReportTable {
-    let mut table = ReportTable {
-        name: name.to_owned(),
-        caption: caption.to_owned(),
-        headings: run_headings(input, name),
-        csv_headings: vec!["name", "run", "value"],
-        ..ReportTable::default()
-    };
-    for (name, cells) in rows {
-        let marked = cells.iter().any(|cell| *cell != cells[0]);
-        for (run, cell) in input.runs.iter().zip(&cells) {
-            table.csv_rows.push(vec![name.clone(), run.name.clone(), cell.clone()]);
-        }
-        table.rows.push(TableRow { name, is_text: true, marked, cells, ..TableRow::default() });
-    }
-    table
-}
-
-/// What is there of each run.
-pub fn coverage(input: &ReportInput<'_>) -> ReportTable {
-    let row = |name: &str, cell: &dyn Fn(&ReportRun<'_>) -> String| {
-        (name.to_owned(), input.runs.iter().map(cell).collect::<Vec<String>>())
-    };
-    let count = |value: u64| value.to_string();
-    let rows = vec![
-        row("items of the benchmark selected", &|run| {
-            let coverage = &run.summary.coverage;
-            share(coverage.items_expected, coverage.items_in_benchmark)
-        }),
-        row("items scored", &|run| {
-            share(input.figures(run).items_scored, run.summary.coverage.items_expected)
-        }),
-        row("images", &|run| {
-            share(run.summary.coverage.images_present, run.summary.coverage.images_expected)
-        }),
-        row("questions answered", &|run| {
-            share(run.summary.coverage.questions_answered, run.summary.coverage.questions_expected)
-        }),
-        row("answers that are neither yes nor no", &|run| {
-            count(run.summary.coverage.questions_unparsable)
-        }),
-        row("questions at which the judge failed", &|run| {
-            count(run.summary.coverage.questions_failed)
-        }),
-        row("questions never asked", &|run| count(run.summary.coverage.questions_missing)),
-        row("prompts cut short by the text encoder", &|run| {
-            count(run.summary.coverage.prompts_truncated)
-        }),
-        row("why the score is withheld or incomplete", &|run| {
-            input.figures(run).gap.clone().unwrap_or_else(|| NONE.to_owned())
-        }),
-    ];
-    text_table(input, "coverage", "What is there of each run", rows)
-}
-
-/// What decided the results of each run.
-pub fn settings(input: &ReportInput<'_>) -> ReportTable {
-    let flat: Vec<BTreeMap<String, String>> =
-        input.runs.iter().map(|run| flattened(&run.settings)).collect();
-    let names: BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();
-    let rows = names.into_iter().map(|name| {
-        let cells = flat.iter().map(|own| own.get(name).cloned().unwrap_or_else(|| NONE.into()));
-        (name.clone(), cells.collect())
-    });
-    text_table(input, "settings", "What decided the results of each run", rows.collect())
-}
-
-/// Nested objects as `outer.inner`.
-fn flattened(settings: &Settings) -> BTreeMap<String, String> {
-    fn put(name: String, value: &Value, flat: &mut BTreeMap<String, String>) {
-        match value {
-            Value::Object(inner) => {
-                for (key, value) in inner {
-                    put(format!("{name}.{key}"), value, flat);
-                }
-            }
-            Value::Null => {}
-            Value::String(text) => {
-                flat.insert(name, text.clone());
-            }
-            other => {
-                flat.insert(name, other.to_string());
-            }
-        }
-    }
-    let mut flat = BTreeMap::new();
-    for (name, value) in settings {
-        put(name.clone(), value, &mut flat);
-    }
-    flat
 }
 
 /// One row per item and run; for other programs only.

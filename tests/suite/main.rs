@@ -30,6 +30,7 @@ mod pickle_files;
 mod pillow_resize;
 mod reference_parity;
 mod report;
+mod report_runs;
 mod schedulers;
 mod scoring;
 mod sd15_pipeline;
