@@ -227,33 +227,4 @@ impl Drawing {
             words,
         }));
     }
-
-    /// The texts.
-    pub fn texts(&self) -> impl Iterator<Item = &Text> {
-        self.shapes.iter().filter_map(|shape| match shape {
-            Shape::Text(text) => Some(text),
-            _ => None,
-        })
-    }
-
-    /// The first two texts that stand on each other, or a text that leaves the picture.
-    pub fn misplaced_text(&self) -> Option<(&Text, Option<&Text>)> {
-        let texts: Vec<(&Text, [f64; 4])> =
-            self.texts().map(|text| (text, text.bounds())).collect();
-        for (place, (text, own)) in texts.iter().enumerate() {
-            if own[0] < 0.0 || own[1] < 0.0 || own[2] > self.width || own[3] > self.height {
-                return Some((text, None));
-            }
-            for (other, bounds) in &texts[place + 1..] {
-                let apart = own[2] <= bounds[0]
-                    || bounds[2] <= own[0]
-                    || own[3] <= bounds[1]
-                    || bounds[3] <= own[1];
-                if !apart {
-                    return Some((text, Some(other)));
-                }
-            }
-        }
-        None
-    }
 }
