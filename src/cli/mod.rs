@@ -29,6 +29,7 @@ mod local_judge_args;
 mod progress;
 mod published;
 mod question_tree;
+mod report;
 mod run;
 mod sampling_args;
 mod score;
@@ -70,6 +71,8 @@ enum Command {
     Check(check::Args),
     /// Tell how far the judges of a run agree
     Agreement(agreement::Args),
+    /// Make a page, tables and charts from one or more runs
+    Report(report::Args),
     /// Recover the answers from the reference script's `_detail.txt`
     ImportLog(import_log::Args),
     /// Tell whether a published category table can come from a complete run
@@ -127,6 +130,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Baseline(args) => baseline::run(args),
         Command::Check(args) => check::run(args),
         Command::Agreement(args) => agreement::run(args),
+        Command::Report(args) => report::run(args),
         Command::ImportLog(args) => import_log::run(args),
         Command::Forensics(args) => forensics::run(args),
         Command::Validate(args) => validate::run(args),

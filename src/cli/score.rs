@@ -233,7 +233,7 @@ impl Judged<'_> {
 }
 
 /// The judges named, all of which must have answered; the only one where none is named.
-fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec<String>> {
+pub(super) fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec<String>> {
     let there = run.judges();
     for name in named {
         check_has_answered(run, name)?;
@@ -273,7 +273,10 @@ pub(super) fn answered_by(judges: &[String]) -> String {
 }
 
 /// An answer about a picture that was since made anew says nothing about the one that is there.
-fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> anyhow::Result<()> {
+pub(super) fn check_pictures(
+    images: &[ImageRecord],
+    answers: &NewestAnswers<'_>,
+) -> anyhow::Result<()> {
     let mut stored: BTreeMap<(&str, u32), &str> = BTreeMap::new();
     for record in images {
         if let ImageOutcome::Done { pixels_sha256, .. } = &record.outcome {
@@ -308,7 +311,7 @@ pub(super) fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIden
     }
 }
 
-fn judge_identity(run: &RunDirectory, judge: &str) -> JudgeIdentity {
+pub(super) fn judge_identity(run: &RunDirectory, judge: &str) -> JudgeIdentity {
     let entry = run.manifest().judges.get(judge);
     JudgeIdentity {
         name: judge.to_owned(),

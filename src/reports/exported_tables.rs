@@ -147,7 +147,7 @@ pub(crate) fn escape_markdown(text: &str) -> String {
     escaped
 }
 
-fn escape_latex(text: &str) -> String {
+pub(super) fn escape_latex(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

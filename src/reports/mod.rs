@@ -1,14 +1,26 @@
-//! In: a summary, or several judges compared. Out: the tables and charts that people look at, as text.
-//! Writing them to disk is left to the command.
+//! In: summaries, comparisons, checks, or scored runs. Out: the tables and charts that people look at, as text, and the folder of
+//! a report. Writing the files of a single run is left to the command.
 
 pub mod agreement_table;
 pub mod charts;
 pub mod check_reports;
 pub mod comparison_tables;
+pub mod differences;
+pub mod drawing;
+pub mod escape;
 pub mod exported_tables;
 pub mod figure_table;
+pub mod gallery_data;
+pub mod html;
 pub mod published_table;
+pub mod report_folder;
+pub mod report_input;
+pub mod report_table;
+pub mod report_tables;
+pub mod run_charts;
+pub mod settings_tables;
 pub mod terminal;
+pub mod thumbnails;
 
 pub use agreement_table::{agreement_csv, agreement_text};
 pub use charts::category_chart;

@@ -18,6 +18,13 @@ pub struct ImageVerdicts {
     pub ruled: Vec<Verdict>,
 }
 
+impl ImageVerdicts {
+    /// The image's score: the share of yes after the rule, in 0..=1; `None` where nothing is counted.
+    pub fn score(&self) -> Option<f64> {
+        share_of_yes(&self.ruled)
+    }
+}
+
 /// What came of one item under one protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemScore {
@@ -32,7 +39,7 @@ impl ItemScore {
     /// The images' scores: of each the share of yes after the dependency rule, in 0..=1; images of
     /// which nothing is counted are left out.
     pub fn image_scores(&self) -> impl Iterator<Item = f64> {
-        self.images.iter().filter_map(|image| share_of_yes(&image.ruled))
+        self.images.iter().filter_map(ImageVerdicts::score)
     }
 }
 
@@ -171,7 +178,7 @@ fn score_corrected(graph: &QuestionGraph, images: &[Vec<AnswerState<'_>>]) -> It
             ImageVerdicts { raw, ruled }
         })
         .collect();
-    let scores: Vec<f64> = images.iter().filter_map(|image| share_of_yes(&image.ruled)).collect();
+    let scores: Vec<f64> = images.iter().filter_map(ImageVerdicts::score).collect();
     let is_silent =
         || images.iter().flat_map(|image| &image.raw).all(|&raw| raw == Verdict::Missing);
     let score = mean_left_to_right(&scores).ok_or_else(|| match (graph.is_empty(), is_silent()) {

@@ -20,7 +20,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("check", &["aggregate", "compare", "statistics"]),
     (
         "reports",
-        &["aggregate", "results", "benchmark", "forensics", "statistics", "compare", "check"],
+        &[
+            "aggregate",
+            "results",
+            "benchmark",
+            "forensics",
+            "score",
+            "statistics",
+            "compare",
+            "check",
+        ],
     ),
     (
         "cli",
@@ -52,6 +61,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("plotters", &["reports/"]),
+    ("tiny_skia", &["reports/drawing/"]),
+    ("ttf_parser", &["reports/drawing/"]),
     ("comfy_table", &["reports/"]),
     ("ureq", &["judge/endpoint"]),
     ("candle_core", &["models/", "generate/", "judge/"]),

@@ -36,6 +36,8 @@ mod pickle_files;
 mod pillow_resize;
 mod qwen3_vl;
 mod reference_parity;
+mod report;
+mod report_runs;
 mod schedulers;
 mod scoring;
 mod sd15_pipeline;

@@ -1,0 +1,139 @@
+//! In: two runs. Out: how much the second scores above the first, figure by figure, over the items that
+//! both have scored, with intervals and p-values.
+
+use crate::aggregate::Shares;
+use crate::aggregate::category_figures::table_order;
+use crate::statistics::{Bootstrap, ItemRatio, SwapTest, holm};
+
+use super::figure_table::Level;
+use super::report_input::{ReportInput, ReportRun};
+
+/// All figures of a run less those of the first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Differences {
+    /// Place of the run in the report.
+    pub run: usize,
+    /// Items that both have scored.
+    pub items: usize,
+    /// Overall, unless either score is withheld, then each L1 category with its L2 below it.
+    pub rows: Vec<Difference>,
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// What it is about.
+    pub level: Level,
+    /// Category name, or `DPG-Bench score`.
+    pub name: String,
+    /// The first run's figure over the shared items, in percent.
+    pub base: f64,
+    /// The other's.
+    pub other: f64,
+    /// Ends of the interval of the difference, in points; `None` below two items.
+    pub interval: Option<(f64, f64)>,
+    /// How likely so large a difference is where neither is better.
+    pub p: Option<f64>,
+    /// The same for a category, with Holm's correction for the number of categories of its level.
+    pub corrected_p: Option<f64>,
+}
+
+impl Difference {
+    /// In points; positive where the other run is better.
+    pub fn points(&self) -> f64 {
+        self.other - self.base
+    }
+
+    /// Whether it is told apart from chance at a level of 5 %, the number of categories considered.
+    pub fn is_told_apart(&self) -> bool {
+        self.corrected_p.or(self.p).is_some_and(|p| p < 0.05)
+    }
+}
+
+/// Compares every run with the first.
+pub fn differences(input: &ReportInput<'_>) -> Vec<Differences> {
+    let Some(base) = input.runs.first() else { return Vec::new() };
+    let others = input.runs.iter().enumerate().skip(1);
+    others.filter_map(|(place, other)| between(input, base, other, place)).collect()
+}
+
+fn between(
+    input: &ReportInput<'_>,
+    base: &ReportRun<'_>,
+    other: &ReportRun<'_>,
+    run: usize,
+) -> Option<Differences> {
+    // A withheld score does not come back by this door.
+    let with_score = [base, other].iter().all(|run| input.figures(run).overall.is_some());
+    let (base, other) = (base.judge()?, other.judge()?);
+    let mut places = [Vec::new(), Vec::new()];
+    for item in &input.items {
+        let both = [base.place(&item.id), other.place(&item.id)];
+        let [Some(a), Some(b)] = both else { continue };
+        let has_score = |place: usize, judged: &super::report_input::JudgedRun<'_>| {
+            judged.score.items[place].outcome.score.is_ok()
+        };
+        if has_score(a, base) && has_score(b, other) {
+            places[0].push(a);
+            places[1].push(b);
+        }
+    }
+    let items = places[0].len();
+    let base = Shares::of(&base.score).of_items(&places[0]);
+    let other = Shares::of(&other.score).of_items(&places[1]);
+    let rows = rows(input, &base, &other, with_score);
+    Some(Differences { run, items, rows })
+}
+
+fn rows(
+    input: &ReportInput<'_>,
+    base: &Shares,
+    other: &Shares,
+    with_score: bool,
+) -> Vec<Difference> {
+    let stage = input.stage();
+    let mut figures: Vec<(Level, &str, &ItemRatio, &ItemRatio)> = Vec::new();
+    for (level, a, b) in [(Level::L1, &base.l1, &other.l1), (Level::L2, &base.l2, &other.l2)] {
+        for own in a {
+            if let Some(theirs) = b.iter().find(|theirs| theirs.name == own.name) {
+                figures.push((level, &own.name, own.stage(stage), theirs.stage(stage)));
+            }
+        }
+    }
+    // An L1 name is the beginning of its L2 names, so that it stands before them.
+    figures.sort_by(|a, b| table_order(a.1, b.1));
+    if with_score {
+        figures.insert(0, (Level::Overall, "DPG-Bench score", &base.overall, &other.overall));
+    }
+    // A category that either run has no answer in has no difference.
+    figures.retain(|(_, _, a, b)| a.clusters() > 0 && b.clusters() > 0);
+    let (a, b): (Vec<&ItemRatio>, Vec<&ItemRatio>) =
+        figures.iter().map(|(_, _, a, b)| (*a, *b)).unzip();
+    if a.is_empty() {
+        return Vec::new();
+    }
+    let intervals = Bootstrap::default().difference_intervals(&b, &a);
+    let p_values = SwapTest::default().p_values(&b, &a);
+    // The score is one question of its own; the categories of a level are many.
+    let of_level = |wanted: Level| {
+        let pairs = figures.iter().zip(&p_values);
+        holm(&pairs.map(|((level, ..), p)| p.filter(|_| *level == wanted)).collect::<Vec<_>>())
+    };
+    let corrected: Vec<Option<f64>> = of_level(Level::L1)
+        .into_iter()
+        .zip(of_level(Level::L2))
+        .map(|(l1, l2)| l1.or(l2))
+        .collect();
+    let rows = figures.iter().enumerate().filter_map(|(place, (level, name, a, b))| {
+        Some(Difference {
+            level: *level,
+            name: (*name).to_owned(),
+            base: 100.0 * a.value()?,
+            other: 100.0 * b.value()?,
+            interval: intervals[place].map(|ends| (100.0 * ends.low, 100.0 * ends.high)),
+            p: p_values[place],
+            corrected_p: corrected[place],
+        })
+    });
+    rows.collect()
+}

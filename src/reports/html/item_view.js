@@ -1,0 +1,218 @@
+// In: one item of the data. Out: its elements: prompt, pictures, question graph, answers. All texts are put
+// in as text, never as markup.
+
+const MARKS = {
+  y: ["✓", "yes"], n: ["✕", "no"], p: ["↑", "zeroed by a parent"], u: ["?", "neither yes nor no"],
+  f: ["!", "the judge failed"], m: ["–", "no answer, its own or a parent's"], s: ["·", "not part of the protocol"],
+};
+const SVG = "http://www.w3.org/2000/svg";
+
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function draw(tag, attributes, text) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+const percent = (score) => (score === null ? "–" : score.toFixed(1));
+const swatch = (run) => make("span", { class: "swatch back-run" + (run % 7), "aria-hidden": "true" });
+
+function itemView(item, base, run) {
+  const heading = make("h3", { dir: "auto" }, item.id);
+  const view = make("article", { class: "item" }, heading);
+  view.append(make("p", { class: "prompt", dir: "auto" }, item.prompt));
+  const [a, b] = [item.runs[base], item.runs[run]];
+  if (base !== run && a && b && a.score !== null && b.score !== null) {
+    const swing = b.score - a.score;
+    const text = (swing < 0 ? "−" : "+") + Math.abs(swing).toFixed(1) + " points from " +
+      data.runs[base].name + " to " + data.runs[run].name;
+    view.append(make("p", { class: "soft" }, text));
+  }
+  item.runs.forEach((own, number) => { if (own) view.append(...runView(item, own, number)); });
+  view.append(detailsView(item));
+  return view;
+}
+
+function runView(item, own, number) {
+  const name = data.runs[number].name;
+  const heading = make("h4", {}, swatch(number), name + ": " + (own.score === null ? "no score" : percent(own.score)));
+  const pictures = make("div", { class: "pictures" });
+  own.images.forEach((image, place) => {
+    const what = "image " + (place + 1);
+    let picture;
+    if (image.picture) {
+      picture = make("img", { loading: "lazy", decoding: "async", src: image.picture, alt: name + ", " + what + " of " + item.id });
+    } else {
+      picture = make("span", { class: "absent" }, "no picture");
+    }
+    const score = image.score === null ? "no score" : percent(image.score);
+    pictures.append(make("figure", {}, picture, make("figcaption", {}, what + ": " + score)));
+  });
+  const parts = [heading];
+  if (own.why) parts.push(make("p", { class: "soft" }, "Not scored: " + own.why));
+  parts.push(pictures);
+  return parts;
+}
+
+function detailsView(item) {
+  const details = make("details", {}, make("summary", {}, "Question graph and all answers (" + item.questions.length + " questions)"));
+  details.addEventListener("toggle", () => {
+    if (!details.open || details.childElementCount > 1) return;
+    details.append(make("h4", {}, "Question graph"), graphView(item));
+    item.runs.forEach((own, number) => {
+      if (own) data.runs[number].judges.forEach((judge, place) => details.append(answersView(item, own, number, judge, place)));
+    });
+  });
+  return details;
+}
+
+function answersView(item, own, number, judge, place) {
+  const head = make("tr", {});
+  const headings = ["No.", "Question", "Category", "Depends on", ...own.images.map((_, image) => "Image " + (image + 1))];
+  for (const words of headings) head.append(make("th", { scope: "col" }, words));
+  const body = make("tbody", {});
+  item.questions.forEach(([id, text, category, parents], question) => {
+    const row = make("tr", {}, make("th", { scope: "row" }, String(id)), make("td", { class: "question", dir: "auto" }, text),
+      make("td", {}, data.categories[category]), make("td", {}, parents.map((parent) => item.questions[parent][0]).join(", ") || "–"));
+    for (const image of own.images) row.append(answerCell(item, image.judges[place], question, parents));
+    body.append(row);
+  });
+  const caption = make("caption", {}, swatch(number), data.runs[number].name + ", judged by " + judge);
+  const table = make("table", { class: "answers" }, caption, make("thead", {}, head), body);
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Answers about " + data.runs[number].name + " by " + judge }, table);
+}
+
+function answerCell(item, answers, question, parents) {
+  const verdict = answers.ruled[question];
+  const [sign, meaning] = MARKS[verdict];
+  const cell = make("td", {}, make("span", { class: "mark is-" + verdict, role: "img", "aria-label": meaning, title: meaning }, sign));
+  const said = answers.texts[question];
+  if (said >= 0) cell.append(" ", make("span", { dir: "auto" }, data.texts[said]));
+  const p = answers.p && answers.p.length ? answers.p[question] : null;
+  if (p !== null) cell.append(make("span", { class: "own" }, "P(yes) " + p.toFixed(3)));
+  if (verdict === "p") {
+    const failed = parents.filter((parent) => "npu".includes(answers.ruled[parent])).map((parent) => item.questions[parent][0]);
+    cell.append(make("span", { class: "own" }, "zeroed by " + failed.join(", ")));
+  }
+  const words = answers.words && answers.words.length ? answers.words[question] : -1;
+  if (words >= 0) cell.append(make("span", { class: "own", dir: "auto" }, data.texts[words]));
+  return cell;
+}
+
+// Levels from left to right: a question stands right of all that it depends on.
+function levelsOf(questions) {
+  const levels = questions.map(() => -1);
+  const level = (place) => {
+    if (levels[place] < 0) levels[place] = questions[place][3].reduce((deepest, parent) => Math.max(deepest, level(parent) + 1), 0);
+    return levels[place];
+  };
+  questions.forEach((_, place) => level(place));
+  return levels;
+}
+
+const NODE = 216, GAP = 64, LINE = 16, PAD = 9, MARK = 17;
+const measure = document.createElement("canvas").getContext("2d");
+
+// Breaks a text into lines that fit a node; a word that is too long is broken anywhere.
+function linesOf(text) {
+  const fits = (line) => measure.measureText(line).width <= NODE - 2 * PAD;
+  const lines = [];
+  let line = "";
+  for (let word of text.split(/\s+/u)) {
+    if (line && fits(line + " " + word)) { line += " " + word; continue; }
+    if (line) lines.push(line);
+    while (!fits(word)) {
+      const letters = Array.from(word);
+      let count = 1;
+      while (count < letters.length && fits(letters.slice(0, count + 1).join(""))) count += 1;
+      lines.push(letters.slice(0, count).join(""));
+      word = letters.slice(count).join("");
+      if (!word) break;
+    }
+    line = word;
+  }
+  if (line) lines.push(line);
+  if (lines.length <= 7) return lines;
+  const last = Array.from(lines[6]);
+  while (!fits(last.join("") + "…")) last.pop();
+  return [...lines.slice(0, 6), last.join("") + "…"];
+}
+
+function graphView(item) {
+  measure.font = "13px " + getComputedStyle(document.body).fontFamily;
+  const runs = item.runs.map((own, number) => [own, number]).filter(([own]) => own && own.images.some((image) => image.judges.length));
+  const levels = levelsOf(item.questions);
+  const nodes = item.questions.map(([id, text, category], place) => {
+    const lines = linesOf(text);
+    return { place, id, lines, category: data.categories[category], level: levels[place], height: 2 * PAD + LINE * (lines.length + 1) + runs.length * (MARK + 5) + 2 };
+  });
+  const depth = Math.max(0, ...levels);
+  const middleOf = (node) => node.y + node.height / 2;
+  let height = 0;
+  for (let level = 0; level <= depth; level += 1) {
+    const column = nodes.filter((node) => node.level === level);
+    // Beside their parents, which stand already.
+    const wanted = (node) => {
+      const parents = item.questions[node.place][3];
+      return parents.length ? parents.reduce((sum, parent) => sum + middleOf(nodes[parent]), 0) / parents.length : node.place;
+    };
+    column.sort((a, b) => wanted(a) - wanted(b) || a.place - b.place);
+    let y = 2;
+    for (const node of column) {
+      node.x = 2 + level * (NODE + GAP);
+      node.y = level ? Math.max(y, wanted(node) - node.height / 2) : y;
+      y = node.y + node.height + 12;
+    }
+    height = Math.max(height, y);
+  }
+  const width = 4 + depth * (NODE + GAP) + NODE;
+  const svg = draw("svg", { width, height, viewBox: "0 0 " + width + " " + height, role: "img",
+    "aria-label": "Graph of " + item.questions.length + " questions in " + (depth + 1) + " levels; the tables below tell the same" });
+  for (const node of nodes) {
+    for (const parent of item.questions[node.place][3]) {
+      const from = nodes[parent];
+      const [x1, y1, x2, y2] = [from.x + NODE, middleOf(from), node.x, middleOf(node)];
+      const bend = (x1 + x2) / 2;
+      svg.append(draw("path", { d: "M" + x1 + " " + y1 + " C" + bend + " " + y1 + " " + bend + " " + y2 + " " + x2 + " " + y2 }));
+    }
+  }
+  for (const node of nodes) svg.append(nodeView(node, runs));
+  return make("div", { class: "graph", tabindex: "0", role: "region", "aria-label": "Question graph" }, svg);
+}
+
+function nodeView(node, runs) {
+  const verdicts = runs.flatMap(([own]) => own.images.map((image) => image.judges[0].ruled[node.place]));
+  const counted = verdicts.filter((verdict) => "ynpu".includes(verdict));
+  const yes = counted.filter((verdict) => verdict === "y").length;
+  const kind = counted.length === 0 ? "unknown" : yes === counted.length ? "all" : yes === 0 ? "none" : "some";
+  const group = draw("g", {});
+  group.append(draw("rect", { x: node.x, y: node.y, width: NODE, height: node.height, rx: 6, class: "node " + kind }));
+  let y = node.y + PAD + 11;
+  const head = node.id + " · " + node.category;
+  const cut = linesOf(head);
+  group.append(draw("text", { x: node.x + PAD, y, "font-size": 12, class: "small" }, cut[0] + (cut.length > 1 ? "…" : "")));
+  for (const line of node.lines) {
+    y += LINE;
+    group.append(draw("text", { x: node.x + PAD, y, "font-size": 13 }, line));
+  }
+  for (const [own, number] of runs) {
+    y += 6;
+    group.append(draw("rect", { x: node.x + PAD, y, width: 5, height: MARK, class: "fill-run" + (number % 7) }));
+    own.images.forEach((image, place) => {
+      const verdict = image.judges[0].ruled[node.place];
+      const x = node.x + PAD + 12 + place * (MARK + 5);
+      if (x + MARK > node.x + NODE - PAD) return;
+      group.append(draw("rect", { x, y, width: MARK, height: MARK, rx: 3, class: "is-" + verdict }));
+      group.append(draw("text", { x: x + MARK / 2, y: y + 13, "font-size": 12, "text-anchor": "middle" }, MARKS[verdict][0]));
+    });
+    y += MARK - 1;
+  }
+  return group;
+}

@@ -1,0 +1,200 @@
+//! In: a report's parts. Out: its folder: page, thumbnails, tables, charts. It is made beside its place
+//! and renamed, so that there is either the old report or the new one; a folder that is no report is
+//! not touched unless asked for, and then kept.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use rayon::prelude::*;
+
+use crate::results::FORMAT_VERSION;
+use crate::results::atomic_write::{name_path, sync_folder};
+
+use super::differences::differences;
+use super::drawing::{MOST_RUNS, png_picture, svg_picture};
+use super::figure_table::Level;
+use super::gallery_data::gallery_data;
+use super::html::{Page, page};
+use super::report_input::ReportInput;
+use super::report_table::ReportTable;
+use super::report_tables::{categories, category_names, difference_table, items, leaderboard};
+use super::run_charts::charts;
+use super::settings_tables::{coverage, settings};
+use super::thumbnails::{Picture, Thumbnails};
+
+/// Tells a report of ours from any other folder.
+const MARKER: &str = "report.json";
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriteOptions {
+    /// Whether thumbnails stand inside the page instead of beside it.
+    pub inline: bool,
+    /// Whether a folder that is no report may be replaced; it is kept as `<name>.before`.
+    pub force: bool,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The page.
+    pub page: PathBuf,
+    /// Its size in bytes.
+    pub page_bytes: u64,
+    /// Pictures that could not be read, each with the reason.
+    pub unreadable: Vec<String>,
+    /// Where the folder that stood there is now, if it was no report.
+    pub kept: Option<PathBuf>,
+}
+
+/// Writes the report to `out`.
+///
+/// # Errors
+/// More runs than can be told apart, something else stands at `out`, or the disk said no.
+pub fn write_report(
+    input: &ReportInput<'_>,
+    pictures: &[Picture],
+    warnings: &[String],
+    out: &Path,
+    options: WriteOptions,
+) -> anyhow::Result<Written> {
+    ensure!(!input.runs.is_empty(), "a report needs a run");
+    ensure!(
+        input.runs.len() <= MOST_RUNS,
+        "a report tells at most {MOST_RUNS} runs apart; make several reports"
+    );
+    let foreign = check_place(out, options.force)?;
+    let parent = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(parent).map_err(|error| name_path(error, "make", parent))?;
+    let building = tempfile::Builder::new()
+        .prefix(".report-")
+        .tempdir_in(parent)
+        .map_err(|error| name_path(error, "make a folder in", parent))?;
+    // A folder inside, which gets the usual permissions; the outer one is the owner's alone.
+    let folder = building.path().join("report");
+    let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options.inline)?;
+    let kept = match foreign {
+        true => Some(beside(out, "before")),
+        false => None,
+    };
+    let old = match &kept {
+        Some(kept) => kept.clone(),
+        None => building.path().join("old"),
+    };
+    if out.exists() {
+        std::fs::rename(out, &old).map_err(|error| name_path(error, "move away", out))?;
+    }
+    std::fs::rename(&folder, out).map_err(|error| name_path(error, "put in place", out))?;
+    sync_folder(parent)?;
+    Ok(Written { page: out.join("index.html"), page_bytes, unreadable, kept })
+}
+
+/// Whether something that is no report stands at `out` and is to be moved away.
+fn check_place(out: &Path, force: bool) -> anyhow::Result<bool> {
+    ensure!(
+        out.file_name().is_some(),
+        "{} cannot be a report: name a folder of its own",
+        out.display()
+    );
+    if !out.exists() {
+        return Ok(false);
+    }
+    ensure!(out.is_dir(), "{} is a file; name a folder with --out", out.display());
+    let is_empty =
+        std::fs::read_dir(out).map_err(|error| name_path(error, "read", out))?.next().is_none();
+    if is_empty || is_report(out) {
+        return Ok(false);
+    }
+    if !force {
+        bail!(
+            "{} holds something that is no report of dpg-bench; name another --out, or say --force to \
+             have it moved to {}",
+            out.display(),
+            beside(out, "before").display()
+        );
+    }
+    let before = beside(out, "before");
+    ensure!(!before.exists(), "{} is in the way; move it", before.display());
+    Ok(true)
+}
+
+fn is_report(folder: &Path) -> bool {
+    let text = std::fs::read(folder.join(MARKER)).unwrap_or_default();
+    serde_json::from_slice::<serde_json::Value>(&text)
+        .is_ok_and(|marker| marker["kind"] == "report")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// Writes everything into `folder`. Returns the page's size and the unreadable pictures.
+fn fill(
+    input: &ReportInput<'_>,
+    pictures: &[Picture],
+    warnings: &[String],
+    folder: &Path,
+    inline: bool,
+) -> anyhow::Result<(u64, Vec<String>)> {
+    for part in ["tables", "charts"] {
+        let path = folder.join(part);
+        std::fs::create_dir_all(&path).map_err(|error| name_path(error, "make", &path))?;
+    }
+    let found = differences(input);
+    let mut tables = vec![leaderboard(input), categories(input)];
+    tables.extend(found.iter().map(|found| difference_table(input, found)));
+    tables.extend([coverage(input), settings(input), items(input)]);
+    for table in &tables {
+        write_table(folder, table)?;
+    }
+    let charts = charts(input, &found);
+    charts.par_iter().try_for_each(|chart| {
+        let path = folder.join("charts").join(&chart.name);
+        put(&path.with_extension("svg"), svg_picture(&chart.drawing).as_bytes())?;
+        put(&path.with_extension("png"), &png_picture(&chart.drawing)?)
+    })?;
+
+    let thumbnails = Thumbnails::make(pictures, (!inline).then_some(folder))?;
+    let names = category_names(input, Level::L2);
+    let gallery = serde_json::to_string(&gallery_data(input, &names, &thumbnails))
+        .context("the gallery cannot be written as JSON")?;
+    let html = page(&Page {
+        input,
+        differences: &found,
+        tables: &tables,
+        charts: &charts,
+        gallery: &gallery,
+        warnings,
+    });
+    put(&folder.join("index.html"), html.as_bytes())?;
+    let runs: Vec<&str> = input.runs.iter().map(|run| run.name.as_str()).collect();
+    let marker = serde_json::json!({
+        "format_version": FORMAT_VERSION,
+        "kind": "report",
+        "protocol": input.protocol.name(),
+        "runs": runs,
+    });
+    put(&folder.join(MARKER), format!("{marker:#}\n").as_bytes())?;
+    Ok((html.len() as u64, thumbnails.unreadable))
+}
+
+fn write_table(folder: &Path, table: &ReportTable) -> anyhow::Result<()> {
+    let path = folder.join("tables").join(&table.name);
+    put(&path.with_extension("csv"), &table.csv()?)?;
+    if !table.rows.is_empty() {
+        put(&path.with_extension("md"), table.markdown().as_bytes())?;
+        put(&path.with_extension("tex"), table.latex().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Not synced one by one: the whole folder is renamed when it is done.
+fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, bytes).map_err(|error| name_path(error, "write", path).into())
+}

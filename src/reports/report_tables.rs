@@ -1,0 +1,292 @@
+//! In: the runs of a report. Out: its tables of figures: leaderboard, categories, differences, items. How a
+//! table is written is left to `report_table`.
+
+use std::collections::BTreeSet;
+
+use crate::aggregate::Estimate;
+use crate::aggregate::category_figures::{Stage, table_order};
+use crate::benchmark::category::l1_of;
+
+use super::differences::Differences;
+use super::figure_table::{Level, printed};
+use super::report_input::{ReportInput, ReportRun, at_stage, words};
+use super::report_table::{ReportTable, TableRow};
+use super::settings_tables::share;
+
+/// What stands where there is no figure.
+pub(super) const NONE: &str = "–";
+
+fn full(value: Option<f64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn error_bar(figure: Option<Estimate>) -> [String; 4] {
+    let of = |part: fn(Estimate) -> Option<f64>| full(figure.and_then(part));
+    [of(|f| Some(f.mean)), of(|f| f.low), of(|f| f.high), of(|f| f.standard_error)]
+}
+
+fn with_margin(figure: &Estimate) -> String {
+    let (mean, margin) = printed(figure);
+    margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// The runs, best score first.
+pub fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
+    let mut table = ReportTable {
+        name: "leaderboard".into(),
+        caption: format!("DPG-Bench score under the {} protocol", input.protocol.name()),
+        headings: strings(&[
+            "run",
+            "score",
+            "95 % interval",
+            "items",
+            "answered",
+            "model",
+            "judge",
+        ]),
+        csv_headings: vec![
+            "run",
+            "model",
+            "judge",
+            "protocol",
+            "score",
+            "low",
+            "high",
+            "standard_error",
+            "items",
+            "questions_answered",
+            "questions_expected",
+        ],
+        ..ReportTable::default()
+    };
+    for place in input.ranked() {
+        let run = &input.runs[place];
+        let figures = input.figures(run);
+        let coverage = &run.summary.coverage;
+        let ends = figures.overall.and_then(|figure| Some((figure.low?, figure.high?)));
+        let score = match (&figures.overall, &figures.gap) {
+            (Some(figure), None) => with_margin(figure),
+            (Some(figure), Some(_)) => format!("{} (incomplete)", with_margin(figure)),
+            (None, Some(_)) => "withheld".to_owned(),
+            (None, None) => NONE.to_owned(),
+        };
+        let model = run.summary.run.model.clone();
+        let judge = run.summary.judge.name.clone();
+        table.rows.push(TableRow {
+            name: run.name.clone(),
+            cells: vec![
+                score,
+                ends.map_or(NONE.to_owned(), |(low, high)| format!("{low:.2} to {high:.2}")),
+                figures.items_scored.to_string(),
+                share(coverage.questions_answered, coverage.questions_expected),
+                model.clone().unwrap_or_else(|| NONE.to_owned()),
+                judge.clone(),
+            ],
+            ..TableRow::default()
+        });
+        let mut row = vec![run.name.clone(), model.unwrap_or_default(), judge];
+        row.push(input.protocol.name().to_owned());
+        row.extend(error_bar(figures.overall));
+        row.push(figures.items_scored.to_string());
+        row.push(coverage.questions_answered.to_string());
+        row.push(coverage.questions_expected.to_string());
+        table.csv_rows.push(row);
+    }
+    table
+}
+
+/// The names of all categories of one level that any run has, in table order.
+pub fn category_names(input: &ReportInput<'_>, level: Level) -> Vec<String> {
+    let names: BTreeSet<String> = input
+        .runs
+        .iter()
+        .flat_map(|run| match level {
+            Level::L2 => &input.figures(run).l2,
+            _ => &input.figures(run).l1,
+        })
+        .map(|figure| figure.name.clone())
+        .collect();
+    let mut names: Vec<String> = names.into_iter().collect();
+    names.sort_by(|a, b| table_order(a, b));
+    names
+}
+
+/// The L1 names, each followed by its L2 names.
+pub fn category_rows(input: &ReportInput<'_>) -> Vec<(Level, String)> {
+    let l2 = category_names(input, Level::L2);
+    let mut rows = Vec::new();
+    for l1 in category_names(input, Level::L1) {
+        let below = l2.iter().filter(|name| l1_of(name) == l1).cloned();
+        let below: Vec<_> = below.map(|name| (Level::L2, name)).collect();
+        rows.push((Level::L1, l1));
+        rows.extend(below);
+    }
+    rows
+}
+
+/// A category's figure in a run; of [`Level::Overall`], the benchmark score.
+pub fn category_figure(
+    input: &ReportInput<'_>,
+    run: &ReportRun<'_>,
+    level: Level,
+    name: &str,
+    stage: Stage,
+) -> Option<Estimate> {
+    let figures = input.figures(run);
+    if level == Level::Overall {
+        return figures.overall.filter(|_| stage == input.stage());
+    }
+    let figures = if level == Level::L1 { &figures.l1 } else { &figures.l2 };
+    at_stage(figures.iter().find(|figure| figure.name == name)?, stage)
+}
+
+/// Every category, raw and, where the protocol has it, conditional.
+pub fn categories(input: &ReportInput<'_>) -> ReportTable {
+    let stages: &[(Stage, &'static str)] = match input.stage() {
+        Stage::Raw => &[(Stage::Raw, "raw")],
+        Stage::Conditional => &[(Stage::Raw, "raw"), (Stage::Conditional, "conditional")],
+    };
+    let mut headings = strings(&["category"]);
+    for run in &input.runs {
+        headings.extend(stages.iter().map(|(_, stage)| format!("{}, {stage}", run.name)));
+    }
+    let mut table = ReportTable {
+        name: "categories".into(),
+        caption: "Share of yes in percent, by category (± half of the 95 % interval)".into(),
+        headings,
+        csv_headings: vec![
+            "level",
+            "name",
+            "run",
+            "stage",
+            "percent",
+            "low",
+            "high",
+            "standard_error",
+            "k",
+            "n",
+            "items",
+        ],
+        ..ReportTable::default()
+    };
+    for (level, name) in category_rows(input) {
+        let mut cells = Vec::new();
+        for run in &input.runs {
+            for (stage, stage_name) in stages {
+                let figure = category_figure(input, run, level, &name, *stage);
+                cells.push(figure.as_ref().map_or(NONE.to_owned(), with_margin));
+                if let Some(figure) = figure {
+                    let mut row = vec![level.name().to_owned(), name.clone(), run.name.clone()];
+                    row.push((*stage_name).to_owned());
+                    row.extend(error_bar(Some(figure)));
+                    row.extend([figure.k, figure.n, figure.items].map(|count| count.to_string()));
+                    table.csv_rows.push(row);
+                }
+            }
+        }
+        let indented = level == Level::L2;
+        table.rows.push(TableRow { name, indented, cells, ..TableRow::default() });
+    }
+    table
+}
+
+/// A difference in points with its sign.
+pub fn signed(points: f64) -> String {
+    let text = format!("{points:+.2}");
+    if text == "-0.00" { "+0.00".to_owned() } else { text.replace('-', "−") }
+}
+
+fn p_value(p: Option<f64>) -> String {
+    p.map_or(NONE.to_owned(), |p| if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") })
+}
+
+/// A run against the first.
+pub fn difference_table(input: &ReportInput<'_>, found: &Differences) -> ReportTable {
+    let (base, other) = (&input.runs[0].name, &input.runs[found.run].name);
+    let mut table = ReportTable {
+        name: format!("differences-{}", found.run + 1),
+        caption: format!("{other} less {base}, in points, over {} shared items", found.items),
+        headings: strings(&["figure"]),
+        csv_headings: vec![
+            "level",
+            "name",
+            "base",
+            "run",
+            "base_percent",
+            "run_percent",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "p_holm",
+        ],
+        ..ReportTable::default()
+    };
+    table.headings.extend([base.clone(), other.clone()]);
+    table.headings.extend(strings(&["difference", "95 % interval", "p", "p (Holm)"]));
+    for row in &found.rows {
+        let ends = row.interval;
+        table.rows.push(TableRow {
+            name: row.name.clone(),
+            indented: row.level == Level::L2,
+            cells: vec![
+                format!("{:.2}", row.base),
+                format!("{:.2}", row.other),
+                signed(row.points()),
+                ends.map_or(NONE.into(), |(low, high)| {
+                    format!("{} to {}", signed(low), signed(high))
+                }),
+                p_value(row.p),
+                p_value(row.corrected_p),
+            ],
+            ..TableRow::default()
+        });
+        table.csv_rows.push(vec![
+            row.level.name().to_owned(),
+            row.name.clone(),
+            base.clone(),
+            other.clone(),
+            row.base.to_string(),
+            row.other.to_string(),
+            row.points().to_string(),
+            full(ends.map(|ends| ends.0)),
+            full(ends.map(|ends| ends.1)),
+            full(row.p),
+            full(row.corrected_p),
+        ]);
+    }
+    table
+}
+
+/// One row per item and run; for other programs only.
+pub fn items(input: &ReportInput<'_>) -> ReportTable {
+    let mut table = ReportTable {
+        name: "items".into(),
+        csv_headings: vec![
+            "item",
+            "prompt_words",
+            "questions",
+            "run",
+            "score",
+            "image_standard_deviation",
+        ],
+        ..ReportTable::default()
+    };
+    for item in &input.items {
+        for run in &input.runs {
+            table.csv_rows.push(vec![
+                item.id.clone(),
+                words(&item.prompt).to_string(),
+                item.graph.len().to_string(),
+                run.name.clone(),
+                full(run.item_score(&item.id)),
+                full(run.image_deviation(&item.id)),
+            ]);
+        }
+    }
+    table
+}

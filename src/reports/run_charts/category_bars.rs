@@ -1,0 +1,86 @@
+//! In: the category figures of the runs. Out: bars with intervals, every category a row.
+
+use crate::aggregate::Estimate;
+use crate::aggregate::category_figures::Stage;
+use crate::reports::drawing::{Anchor, Drawing, Ink, shortened, text_width};
+use crate::reports::figure_table::Level;
+use crate::reports::report_input::ReportInput;
+use crate::reports::report_tables::{category_figure, category_rows};
+
+use super::axis::Axis;
+use super::{Chart, head, run_entries};
+
+const BAR: f64 = 9.0;
+const NUMBER: f64 = 50.0;
+
+/// Draws the chart.
+pub fn chart(input: &ReportInput<'_>) -> Chart {
+    let mut rows = vec![(Level::Overall, "DPG-Bench score".to_owned())];
+    rows.extend(category_rows(input));
+    let runs = input.runs.len();
+    let longest = rows.iter().map(|(level, name)| text_width(name, 13.0, *level != Level::L2));
+    let left = longest.fold(120.0, f64::max).min(260.0) + 28.0;
+    let numbers = NUMBER * runs as f64 + 16.0;
+    let width = left + 480.0 + numbers;
+    let row_height = (BAR * runs as f64 + 9.0).max(22.0);
+    let stage = match input.stage() {
+        Stage::Raw => {
+            "Score, and share of yes by category (last image, before the dependency rule)"
+        }
+        Stage::Conditional => "Score, and share of yes by category (after the dependency rule)",
+    };
+    let mut drawing = Drawing::new(width, 0.0, stage);
+    let top = head(&mut drawing, stage, &run_entries(input)) + 14.0;
+    let bottom = top + row_height * rows.len() as f64;
+    drawing.height = bottom + 34.0;
+    let axis = Axis { from: 0.0, to: 100.0, start: left, end: width - numbers - 14.0 };
+    for tick in axis.ticks(5.0) {
+        let x = axis.at(tick);
+        drawing.line(&[(x, top - 4.0), (x, bottom)], Ink::Grid, 1.0);
+        drawing.words(x, bottom + 14.0, Anchor::Middle, Ink::Soft, false, format!("{tick:.0} %"));
+    }
+    let number_at = |run: usize| width - 12.0 - NUMBER * (runs - 1 - run) as f64;
+    for run in 0..runs {
+        let right = number_at(run);
+        drawing.bar([right - 34.0, top - 9.0, right, top - 5.0], Ink::Run(run), 1.0);
+    }
+    for (place, (level, name)) in rows.iter().enumerate() {
+        let middle = top + row_height * (place as f64 + 0.5);
+        let is_broad = *level != Level::L2;
+        if is_broad && place > 0 {
+            let y = middle - row_height / 2.0;
+            drawing.line(&[(12.0, y), (width - 12.0, y)], Ink::Grid, 1.0);
+        }
+        let words = shortened(name, left - 28.0, is_broad);
+        let ink = if is_broad { Ink::Text } else { Ink::Soft };
+        drawing.words(left - 10.0, middle, Anchor::End, ink, is_broad, words);
+        for (run, scored) in input.runs.iter().enumerate() {
+            let bar_top = middle + BAR * (run as f64 - runs as f64 / 2.0);
+            let at = |stage| category_figure(input, scored, *level, name, stage);
+            let bar = |drawing: &mut Drawing, figure: Option<Estimate>, opacity: f64| {
+                let Some(figure) = figure else { return };
+                let ends = [left, bar_top + 0.5, axis.at(figure.mean), bar_top + BAR - 0.5];
+                drawing.bar(ends, Ink::Run(run), opacity);
+            };
+            if input.stage() == Stage::Conditional {
+                bar(&mut drawing, at(Stage::Raw), 0.3);
+            }
+            let figure = at(input.stage());
+            bar(&mut drawing, figure, 1.0);
+            if let Some((low, high)) = figure.and_then(|figure| Some((figure.low?, figure.high?))) {
+                let (low, high) = (axis.at(low), axis.at(high));
+                drawing.interval(bar_top + BAR / 2.0, low, high, false, Ink::Text);
+            }
+            let number = figure.map_or("–".to_owned(), |figure| format!("{:.1}", figure.mean));
+            drawing.text(number_at(run), middle, Anchor::End, number);
+        }
+    }
+    let note = match input.stage() {
+        Stage::Raw => "Lines are 95 % intervals.",
+        Stage::Conditional => {
+            "Light bars reach to the share of yes before the dependency rule. Lines are 95 % intervals of \
+             the figures after it, which the numbers tell."
+        }
+    };
+    Chart { name: "categories".into(), title: "Categories".into(), note: note.into(), drawing }
+}

@@ -1,0 +1,86 @@
+//! In: a run's differences from the first. Out: a forest plot of them.
+
+use crate::reports::differences::Differences;
+use crate::reports::drawing::{Anchor, Drawing, Ink, shortened, text_width};
+use crate::reports::figure_table::Level;
+use crate::reports::report_input::ReportInput;
+use crate::reports::report_tables::signed;
+
+use super::axis::{Axis, round_step, tick_label};
+use super::{Chart, head, label};
+
+const ROW: f64 = 22.0;
+const NUMBERS: f64 = 190.0;
+
+/// Draws the chart; `None` where the runs share no scored item.
+pub fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Chart> {
+    if found.rows.is_empty() {
+        return None;
+    }
+    let (base, other) = (label(input, 0), label(input, found.run));
+    let longest = found.rows.iter().map(|row| text_width(&row.name, 13.0, row.level != Level::L2));
+    let left = longest.fold(120.0, f64::max).min(260.0) + 28.0;
+    let width = left + 440.0 + NUMBERS;
+    let title = format!("{other} less {base}");
+    let mut drawing = Drawing::new(width, 0.0, format!("{title}, in points, with 95 % intervals"));
+    let top = head(&mut drawing, &format!("{title}, in points"), &[]) + 6.0;
+    let bottom = top + ROW * found.rows.len() as f64;
+    drawing.height = bottom + 56.0;
+
+    let (mut from, mut to) = (-1.0_f64, 1.0_f64);
+    for row in &found.rows {
+        let (low, high) = row.interval.unwrap_or((row.points(), row.points()));
+        from = from.min(low).min(row.points());
+        to = to.max(high).max(row.points());
+    }
+    let step = round_step((to - from) / 6.0);
+    let axis = Axis {
+        from: (from / step).floor() * step,
+        to: (to / step).ceil() * step,
+        start: left + 10.0,
+        end: width - NUMBERS - 20.0,
+    };
+    for tick in axis.ticks(6.0) {
+        let x = axis.at(tick);
+        let (ink, thick) = if tick == 0.0 { (Ink::Soft, 1.5) } else { (Ink::Grid, 1.0) };
+        drawing.line(&[(x, top), (x, bottom)], ink, thick);
+        drawing.words(x, bottom + 14.0, Anchor::Middle, Ink::Soft, false, tick_label(tick));
+    }
+    let half = (axis.end - axis.start) / 2.0 - 75.0;
+    let cut = |name: &str| shortened(name, half, false);
+    let (fewer, more) = (format!("← {} higher", cut(&base)), format!("{} higher →", cut(&other)));
+    let y = bottom + 36.0;
+    drawing.words(axis.start, y, Anchor::Start, Ink::Soft, false, fewer);
+    drawing.words(axis.end, y, Anchor::End, Ink::Soft, false, more);
+
+    for (place, row) in found.rows.iter().enumerate() {
+        let y = top + ROW * (place as f64 + 0.5);
+        let is_broad = row.level != Level::L2;
+        let words = shortened(&row.name, left - 28.0, is_broad);
+        let ink = if is_broad { Ink::Text } else { Ink::Soft };
+        drawing.words(left - 10.0, y, Anchor::End, ink, is_broad, words);
+        let mut number = signed(row.points());
+        if let Some((low, high)) = row.interval {
+            drawing.line(&[(axis.at(low), y), (axis.at(high), y)], Ink::Run(found.run), 2.0);
+            number.push_str(&format!(" [{}, {}]", signed(low), signed(high)));
+        }
+        let radius = if row.level == Level::Overall { 5.5 } else { 4.0 };
+        let x = axis.at(row.points());
+        if row.is_told_apart() {
+            drawing.dot(x, y, radius, Ink::Run(found.run), 1.0);
+        } else {
+            drawing.ring(x, y, radius, Ink::Run(found.run));
+        }
+        drawing.text(width - NUMBERS, y, Anchor::Start, number);
+    }
+    Some(Chart {
+        name: format!("differences-{}", found.run + 1),
+        title: format!("{} less {}", input.runs[found.run].name, input.runs[0].name),
+        note: format!(
+            "Over {} shared items. A full dot is told apart from chance (p < 0.05; categories with Holm's \
+             correction), a ring is not.",
+            found.items
+        ),
+        drawing,
+    })
+}

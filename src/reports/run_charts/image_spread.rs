@@ -1,0 +1,84 @@
+//! In: the scores of each item's images. Out: how much they differ from seed to seed, as a histogram.
+
+use crate::reports::drawing::{Anchor, Drawing, Ink};
+use crate::reports::report_input::ReportInput;
+
+use super::axis::{Axis, round_step};
+use super::{Chart, head, label};
+
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 260.0;
+/// Width of a bar's range in points.
+const STEP: f64 = 5.0;
+
+/// Draws the chart; `None` where no item has two images with scores.
+pub fn chart(input: &ReportInput<'_>) -> Option<Chart> {
+    let deviations: Vec<Vec<f64>> = input
+        .runs
+        .iter()
+        .map(|run| input.items.iter().filter_map(|item| run.image_deviation(&item.id)).collect())
+        .collect();
+    let widest = deviations.iter().flatten().copied().reduce(f64::max)?;
+    let ranges = (widest / STEP).floor() as usize + 1;
+    let shares: Vec<Vec<f64>> = deviations
+        .iter()
+        .map(|own| {
+            let mut counts = vec![0.0; ranges];
+            for deviation in own {
+                counts[(deviation / STEP).floor() as usize] += 100.0 / own.len() as f64;
+            }
+            counts
+        })
+        .collect();
+    let highest = shares.iter().flatten().copied().fold(1.0, f64::max);
+
+    let entries: Vec<(Ink, String)> = input
+        .runs
+        .iter()
+        .enumerate()
+        .map(|(run, scored)| {
+            let spread = input.figures(scored).spread;
+            let points = spread.map(|spread| format!(": {:.1} points", spread.between_images));
+            (Ink::Run(run), label(input, run) + &points.unwrap_or_default())
+        })
+        .collect();
+    let title = "How far an item's images differ in score";
+    let mut drawing = Drawing::new(WIDTH, 0.0, title);
+    let top = head(&mut drawing, title, &entries) + 8.0;
+    drawing.height = top + HEIGHT + 58.0;
+    let step = round_step(highest / 4.0);
+    let limit = (highest / step).ceil() * step;
+    let up = Axis { from: 0.0, to: limit, start: top + HEIGHT, end: top };
+    let across = Axis { from: 0.0, to: ranges as f64, start: 64.0, end: WIDTH - 20.0 };
+    for tick in up.ticks(4.0) {
+        let y = up.at(tick);
+        drawing.line(&[(across.start, y), (across.end, y)], Ink::Grid, 1.0);
+        drawing.words(56.0, y, Anchor::End, Ink::Soft, false, format!("{tick:.0} %"));
+    }
+    for range in 0..=ranges {
+        let x = across.at(range as f64);
+        let points = format!("{:.0}", range as f64 * STEP);
+        drawing.words(x, up.start + 16.0, Anchor::Middle, Ink::Soft, false, points);
+    }
+    let middle = (across.start + across.end) / 2.0;
+    let what = "standard deviation of the scores of an item's images, in points";
+    drawing.words(middle, up.start + 40.0, Anchor::Middle, Ink::Text, false, what);
+    let runs = shares.len() as f64;
+    for (run, own) in shares.iter().enumerate() {
+        for (range, share) in own.iter().enumerate() {
+            let room = across.at(1.0) - across.at(0.0) - 6.0;
+            let left = across.at(range as f64) + 3.0 + room * run as f64 / runs;
+            let ends = [left, up.at(*share), left + room / runs - 1.0, up.start];
+            drawing.bar(ends, Ink::Run(run), 1.0);
+        }
+    }
+    drawing.line(&[(across.start, up.start), (across.end, up.start)], Ink::Soft, 1.0);
+    Some(Chart {
+        name: "seed-variance".into(),
+        title: "Seeds".into(),
+        note: "Share of the items by how far the scores of their images lie apart. Beside each run's name: \
+               the standard deviation between an item's images over the whole run."
+            .into(),
+        drawing,
+    })
+}

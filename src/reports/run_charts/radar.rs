@@ -1,0 +1,92 @@
+//! In: the figures of the broad categories. Out: a radar chart of them.
+
+use std::f64::consts::TAU;
+
+use crate::reports::drawing::{Anchor, Drawing, Ink, Shape, Text, shortened};
+use crate::reports::figure_table::Level;
+use crate::reports::report_input::ReportInput;
+use crate::reports::report_tables::{category_figure, category_names};
+
+use super::{Chart, head, run_entries};
+
+const WIDTH: f64 = 640.0;
+const RADIUS: f64 = 170.0;
+
+/// Draws the chart; `None` below three categories that all runs have.
+pub fn chart(input: &ReportInput<'_>) -> Option<Chart> {
+    let stage = input.stage();
+    let of = |run: usize, name: &str| {
+        category_figure(input, &input.runs[run], Level::L1, name, stage).map(|figure| figure.mean)
+    };
+    let names: Vec<String> = category_names(input, Level::L1)
+        .into_iter()
+        .filter(|name| (0..input.runs.len()).all(|run| of(run, name).is_some()))
+        .collect();
+    if names.len() < 3 {
+        return None;
+    }
+    let title = "Broad categories";
+    let mut drawing = Drawing::new(WIDTH, 0.0, format!("{title}: share of yes in percent"));
+    let top = head(&mut drawing, title, &run_entries(input)) + 34.0;
+    let middle = (WIDTH / 2.0, top + RADIUS);
+    drawing.height = top + 2.0 * RADIUS + 40.0;
+    let at = |axis: f64, share: f64| {
+        let angle = TAU * (axis / names.len() as f64 - 0.25);
+        (middle.0 + RADIUS * share * angle.cos(), middle.1 + RADIUS * share * angle.sin())
+    };
+    let around = |share: &dyn Fn(usize) -> f64| -> Vec<(f64, f64)> {
+        (0..names.len()).map(|axis| at(axis as f64, share(axis))).collect()
+    };
+    for ring in 1..=5 {
+        let share = f64::from(ring) / 5.0;
+        let mut points = around(&|_| share);
+        points.push(points[0]);
+        drawing.line(&points, Ink::Grid, 1.0);
+    }
+    for (axis, name) in names.iter().enumerate() {
+        drawing.line(&[middle, at(axis as f64, 1.0)], Ink::Grid, 1.0);
+        let (x, y) = at(axis as f64, 1.0 + 18.0 / RADIUS);
+        let anchor = match x - middle.0 {
+            side if side.abs() < 1.0 => Anchor::Middle,
+            side if side > 0.0 => Anchor::Start,
+            _ => Anchor::End,
+        };
+        drawing.words(x, y, anchor, Ink::Text, true, shortened(name, 120.0, true));
+    }
+    for run in 0..input.runs.len() {
+        let points = around(&|axis| of(run, &names[axis]).unwrap_or_default() / 100.0);
+        let dots = points.clone();
+        drawing.shapes.push(Shape::Polygon {
+            points,
+            ink: Ink::Run(run),
+            opacity: 0.1,
+            width: 2.0,
+        });
+        for (x, y) in dots {
+            drawing.dot(x, y, 3.0, Ink::Run(run), 1.0);
+        }
+    }
+    // Between two axes, where runs have no corners.
+    for ring in 1..=5 {
+        let (a, b) = (at(0.0, f64::from(ring) / 5.0), at(1.0, f64::from(ring) / 5.0));
+        let (x, y) = ((a.0 + b.0) / 2.0, (a.1 + b.1) / 2.0);
+        let words = (ring * 20).to_string();
+        let (anchor, ink) = (Anchor::Middle, Ink::Soft);
+        drawing.shapes.push(Shape::Text(Text {
+            x,
+            y,
+            size: 12.0,
+            bold: false,
+            anchor,
+            ink,
+            halo: true,
+            words,
+        }));
+    }
+    Some(Chart {
+        name: "radar".into(),
+        title: title.into(),
+        note: "The rings are 20, 40, 60, 80 and 100 %. A radar shows a profile; compare sizes by the bars.".into(),
+        drawing,
+    })
+}

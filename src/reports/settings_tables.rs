@@ -1,0 +1,123 @@
+//! In: the runs of a report. Out: its tables of words: what is there of each run and what decided its
+//! results; rows in which the runs differ are marked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::results::Settings;
+
+use super::report_input::{ReportInput, ReportRun};
+use super::report_table::{ReportTable, TableRow};
+use super::report_tables::NONE;
+
+/// `12 of 13 (92 %)`; only whole things are 100 %.
+pub(super) fn share(part: u64, whole: u64) -> String {
+    match whole {
+        0 => NONE.to_owned(),
+        _ if part == whole => format!("all {whole}"),
+        _ => format!("{part} of {whole} ({:.0} %)", (100.0 * part as f64 / whole as f64).floor()),
+    }
+}
+
+fn run_headings(input: &ReportInput<'_>, first: &str) -> Vec<String> {
+    std::iter::once(first.to_owned()).chain(input.runs.iter().map(|run| run.name.clone())).collect()
+}
+
+/// A table whose CSV is what it prints: names and one column per run.
+fn text_table(
+    input: &ReportInput<'_>,
+    name: &str,
+    caption: &str,
+    rows: Vec<(String, Vec<String>)>,
+) -> ReportTable {
+    let mut table = ReportTable {
+        name: name.to_owned(),
+        caption: caption.to_owned(),
+        headings: run_headings(input, name),
+        csv_headings: vec!["name", "run", "value"],
+        ..ReportTable::default()
+    };
+    for (name, cells) in rows {
+        let marked = cells.iter().any(|cell| *cell != cells[0]);
+        for (run, cell) in input.runs.iter().zip(&cells) {
+            table.csv_rows.push(vec![name.clone(), run.name.clone(), cell.clone()]);
+        }
+        table.rows.push(TableRow { name, is_text: true, marked, cells, ..TableRow::default() });
+    }
+    table
+}
+
+/// What is there of each run.
+pub fn coverage(input: &ReportInput<'_>) -> ReportTable {
+    let row = |name: &str, cell: &dyn Fn(&ReportRun<'_>) -> String| {
+        (name.to_owned(), input.runs.iter().map(cell).collect::<Vec<String>>())
+    };
+    let count = |value: u64| value.to_string();
+    let rows = vec![
+        row("items of the benchmark selected", &|run| {
+            let coverage = &run.summary.coverage;
+            share(coverage.items_expected, coverage.items_in_benchmark)
+        }),
+        row("items scored", &|run| {
+            share(input.figures(run).items_scored, run.summary.coverage.items_expected)
+        }),
+        row("images", &|run| {
+            share(run.summary.coverage.images_present, run.summary.coverage.images_expected)
+        }),
+        row("questions answered", &|run| {
+            share(run.summary.coverage.questions_answered, run.summary.coverage.questions_expected)
+        }),
+        row("answers that are neither yes nor no", &|run| {
+            count(run.summary.coverage.questions_unparsable)
+        }),
+        row("questions at which the judge failed", &|run| {
+            count(run.summary.coverage.questions_failed)
+        }),
+        row("questions never asked", &|run| count(run.summary.coverage.questions_missing)),
+        row("prompts cut short by the text encoder", &|run| {
+            count(run.summary.coverage.prompts_truncated)
+        }),
+        row("why the score is withheld or incomplete", &|run| {
+            input.figures(run).gap.clone().unwrap_or_else(|| NONE.to_owned())
+        }),
+    ];
+    text_table(input, "coverage", "What is there of each run", rows)
+}
+
+/// What decided the results of each run.
+pub fn settings(input: &ReportInput<'_>) -> ReportTable {
+    let flat: Vec<BTreeMap<String, String>> =
+        input.runs.iter().map(|run| flattened(&run.settings)).collect();
+    let names: BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();
+    let rows = names.into_iter().map(|name| {
+        let cells = flat.iter().map(|own| own.get(name).cloned().unwrap_or_else(|| NONE.into()));
+        (name.clone(), cells.collect())
+    });
+    text_table(input, "settings", "What decided the results of each run", rows.collect())
+}
+
+/// Nested objects as `outer.inner`.
+fn flattened(settings: &Settings) -> BTreeMap<String, String> {
+    fn put(name: String, value: &Value, flat: &mut BTreeMap<String, String>) {
+        match value {
+            Value::Object(inner) => {
+                for (key, value) in inner {
+                    put(format!("{name}.{key}"), value, flat);
+                }
+            }
+            Value::Null => {}
+            Value::String(text) => {
+                flat.insert(name, text.clone());
+            }
+            other => {
+                flat.insert(name, other.to_string());
+            }
+        }
+    }
+    let mut flat = BTreeMap::new();
+    for (name, value) in settings {
+        put(name.clone(), value, &mut flat);
+    }
+    flat
+}

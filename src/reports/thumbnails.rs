@@ -1,0 +1,240 @@
+//! In: the pictures of the runs. Out: small JPEGs of them and their addresses in the page. Where the files
+//! are put is left to `report_folder`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use base64::Engine;
+use image::RgbImage;
+use image::codecs::jpeg::JpegEncoder;
+use rayon::prelude::*;
+
+/// Longest side of a thumbnail in pixels.
+pub const THUMBNAIL_SIDE: u32 = 192;
+const QUALITY: u8 = 78;
+
+/// A picture of a run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Picture {
+    /// Place of the run in the report, from 0.
+    pub run: usize,
+    /// Item id.
+    pub item: String,
+    /// Index of the image.
+    pub image: u32,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Addresses of the thumbnails, by run, item and image.
+#[derive(Debug, Default)]
+pub struct Thumbnails {
+    addresses: BTreeMap<(usize, String, u32), String>,
+    /// Pictures that could not be read, each with the reason.
+    pub unreadable: Vec<String>,
+}
+
+impl Thumbnails {
+    /// The address of a thumbnail inside the page; `None` where there is no picture.
+    pub fn address(&self, run: usize, item: &str, image: u32) -> Option<&str> {
+        self.addresses.get(&(run, item.to_owned(), image)).map(String::as_str)
+    }
+
+    /// Makes all thumbnails: as files `images/<run>/<item>/<image>.jpg` of `folder`, or, without a
+    /// folder, as data addresses.
+    ///
+    /// # Errors
+    /// A thumbnail cannot be written. A picture that cannot be read is listed in `unreadable`.
+    pub fn make(pictures: &[Picture], folder: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(folder) = folder {
+            let mut folders: Vec<(usize, &str)> =
+                pictures.iter().map(|picture| (picture.run, picture.item.as_str())).collect();
+            folders.dedup();
+            for (run, item) in folders {
+                let path = folder.join("images").join((run + 1).to_string()).join(item);
+                std::fs::create_dir_all(&path)
+                    .with_context(|| format!("cannot make {}", path.display()))?;
+            }
+        }
+        let made: Vec<anyhow::Result<Result<String, String>>> = pictures
+            .par_iter()
+            .map(|picture| {
+                let jpeg = match thumbnail(&picture.path) {
+                    Ok(jpeg) => jpeg,
+                    Err(error) => return Ok(Err(format!("{}: {error}", picture.path.display()))),
+                };
+                let Some(folder) = folder else {
+                    let text = base64::engine::general_purpose::STANDARD.encode(&jpeg);
+                    return Ok(Ok(format!("data:image/jpeg;base64,{text}")));
+                };
+                let (run, image) = (picture.run + 1, picture.image);
+                let path = folder.join("images").join(run.to_string()).join(&picture.item);
+                let path = path.join(format!("{image}.jpg"));
+                std::fs::write(&path, &jpeg)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+                Ok(Ok(format!("images/{run}/{}/{image}.jpg", address_of(&picture.item))))
+            })
+            .collect();
+        let mut thumbnails = Self::default();
+        for (picture, made) in pictures.iter().zip(made) {
+            match made? {
+                Ok(address) => {
+                    let key = (picture.run, picture.item.clone(), picture.image);
+                    thumbnails.addresses.insert(key, address);
+                }
+                Err(reason) => thumbnails.unreadable.push(reason),
+            }
+        }
+        Ok(thumbnails)
+    }
+}
+
+/// A file name as a part of an address: everything but plain letters and digits is written as bytes.
+fn address_of(name: &str) -> String {
+    let mut address = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                address.push(byte.into())
+            }
+            _ => address.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    address
+}
+
+fn thumbnail(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let small = match shrunk_in_passing(path)? {
+        Some(small) => small,
+        None => shrunk(&image::open(path)?.into_rgb8()),
+    };
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&small)?;
+    Ok(jpeg)
+}
+
+/// Reads a PNG as runs hold them row by row, without ever holding it whole: half of the time goes into
+/// unpacking, and thousands are read. `None` of any other file.
+fn shrunk_in_passing(path: &Path) -> anyhow::Result<Option<RgbImage>> {
+    let file = std::io::BufReader::with_capacity(1 << 16, std::fs::File::open(path)?);
+    let Ok(mut reader) = png::Decoder::new(file).read_info() else { return Ok(None) };
+    let info = reader.info();
+    let is_plain = info.color_type == png::ColorType::Rgb
+        && info.bit_depth == png::BitDepth::Eight
+        && !info.interlaced;
+    if !is_plain {
+        return Ok(None);
+    }
+    let mut shrinking = Shrinking::new(info.width, info.height);
+    while let Some(row) = reader.next_row()? {
+        shrinking.add(row.data());
+    }
+    Ok(Some(shrinking.finish()))
+}
+
+fn shrunk(picture: &RgbImage) -> RgbImage {
+    let mut shrinking = Shrinking::new(picture.width(), picture.height());
+    for row in picture.as_raw().chunks_exact(picture.width().max(1) as usize * 3) {
+        shrinking.add(row);
+    }
+    shrinking.finish()
+}
+
+/// Averages squares of pixels, as many as bring the longest side down to [`THUMBNAIL_SIDE`].
+struct Shrinking {
+    /// Pixels of a square's side.
+    step: u32,
+    columns: u32,
+    rows: u32,
+    /// Rows that the sums are of.
+    lines: u32,
+    /// Pixels of a row that are summed.
+    across: u32,
+    sums: Vec<u32>,
+    pixels: Vec<u8>,
+    height: u32,
+}
+
+impl Shrinking {
+    fn new(width: u32, height: u32) -> Self {
+        let step = width.max(height).div_ceil(THUMBNAIL_SIDE).max(1);
+        let (columns, rows) = ((width / step).max(1), (height / step).max(1));
+        Self {
+            step,
+            columns,
+            rows,
+            lines: 0,
+            across: step.min(width).max(1),
+            sums: vec![0; columns as usize * 3],
+            pixels: Vec::with_capacity((columns * rows * 3) as usize),
+            height,
+        }
+    }
+
+    /// Adds the next row: three bytes a pixel.
+    fn add(&mut self, row: &[u8]) {
+        if self.pixels.len() == (self.columns * self.rows * 3) as usize {
+            return;
+        }
+        let squares = row.chunks(self.step as usize * 3);
+        for (sum, square) in self.sums.chunks_exact_mut(3).zip(squares) {
+            for pixel in square.chunks_exact(3) {
+                sum[0] += u32::from(pixel[0]);
+                sum[1] += u32::from(pixel[1]);
+                sum[2] += u32::from(pixel[2]);
+            }
+        }
+        self.lines += 1;
+        if self.lines == self.step.min(self.height) {
+            let count = self.lines * self.across;
+            self.pixels.extend(self.sums.iter().map(|sum| ((sum + count / 2) / count) as u8));
+            self.sums.fill(0);
+            self.lines = 0;
+        }
+    }
+
+    fn finish(self) -> RgbImage {
+        RgbImage::from_raw(self.columns, self.rows, self.pixels).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_are_averaged_and_a_rest_is_cut() {
+        let picture =
+            RgbImage::from_fn(513, 300, |x, y| image::Rgb([(x % 3) as u8 * 90, y as u8, 7]));
+        let small = shrunk(&picture);
+        assert_eq!(small.dimensions(), (171, 100));
+        assert_eq!(small.get_pixel(5, 3).0, [90, 10, 7]);
+        let kept = RgbImage::from_pixel(4, 9, image::Rgb([1, 2, 3]));
+        assert_eq!(shrunk(&kept), kept);
+        let thin = RgbImage::from_pixel(1, 600, image::Rgb([9, 9, 9]));
+        let thin = shrunk(&thin);
+        assert_eq!((thin.dimensions(), thin.get_pixel(0, 0).0), ((1, 150), [9, 9, 9]));
+    }
+
+    #[test]
+    fn a_picture_read_in_passing_is_the_same_and_others_are_left_to_the_decoder() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = RgbImage::from_fn(600, 401, |x, y| {
+            image::Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x ^ y) % 256) as u8])
+        });
+        let (plain, grey) = (folder.path().join("a.png"), folder.path().join("b.png"));
+        picture.save(&plain).unwrap();
+        assert_eq!(shrunk_in_passing(&plain).unwrap(), Some(shrunk(&picture)));
+        image::DynamicImage::ImageRgb8(picture).to_luma8().save(&grey).unwrap();
+        assert_eq!(shrunk_in_passing(&grey).unwrap(), None);
+        assert!(!thumbnail(&grey).unwrap().is_empty());
+        std::fs::write(&grey, "no picture").unwrap();
+        assert!(thumbnail(&grey).is_err());
+    }
+
+    #[test]
+    fn an_address_holds_no_sign_of_its_own() {
+        assert_eq!(address_of("a b#%?é"), "a%20b%23%25%3F%C3%A9");
+    }
+}
