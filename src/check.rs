@@ -146,10 +146,11 @@ pub fn check(
         .iter()
         .filter(|row| wanted(row.level, &row.name))
         .map(|row| {
-            let drop = -row.difference;
+            // Not a minus sign alone: that makes -0.00 of no change.
+            let drop = 0.0 - row.difference;
             // By symmetry of the test, half of the two-sided probability lies on each side.
             let p = row.p.map(|p| if drop > 0.0 { p / 2.0 } else { 1.0 - p / 2.0 });
-            let most_drop = row.low.map(|low| -low);
+            let most_drop = row.low.map(|low| 0.0 - low);
             let outcome = if drop > gate.max_drop && p.is_some_and(|p| p < gate.alpha) {
                 Outcome::Failed
             } else if most_drop.is_some_and(|most| most <= gate.max_drop) {
@@ -164,7 +165,7 @@ pub fn check(
                 baseline: row.base.percent,
                 run: row.other.percent,
                 drop,
-                least_drop: row.high.map(|high| -high),
+                least_drop: row.high.map(|high| 0.0 - high),
                 most_drop,
                 p,
                 n: row.other.n,
