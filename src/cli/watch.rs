@@ -16,6 +16,8 @@ use super::exit_status::ExitStatus;
 use super::print;
 use super::shared_args::{benchmark_of_run, selected};
 
+/// What the part of the images is called.
+const IMAGES: &str = "images";
 /// A running score needs no third digit of its interval.
 const DRAWS: usize = 2_000;
 
@@ -77,7 +79,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         let up = if redraws && shown > 0 { format!("\x1b[{shown}A\x1b[J") } else { String::new() };
         print(&format!("{up}{}\n", lines.join("\n")))?;
         shown = lines.len();
-        let done = parts.iter().all(|part| part.done == part.total) && parts.len() > 1;
+        let is_judged = parts.iter().any(|part| part.name != IMAGES);
+        let done = is_judged && parts.iter().all(|part| part.done == part.total);
         match (done, args.once) {
             (true, _) => return Ok(ExitStatus::Done),
             (false, true) => return Ok(ExitStatus::Incomplete),
@@ -105,8 +108,11 @@ fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
     }
     let done = newest.values().filter(|done| **done).count() as u64;
     let failed = newest.len() as u64 - done;
-    let mut parts =
-        vec![Part { name: "images".to_owned(), done, total, failed, score: String::new() }];
+    let mut parts = Vec::new();
+    // Answers that came from a log have no pictures, and wait for none.
+    if run.manifest().generation.is_some() || !newest.is_empty() || run.judges().is_empty() {
+        parts.push(Part { name: IMAGES.to_owned(), done, total, failed, score: String::new() });
+    }
     for judge in run.judges() {
         let records = run.read_answers(&judge)?;
         let answers = NewestAnswers::merge(&records)?;

@@ -331,6 +331,29 @@ fn github_gets_annotations_and_a_summary() {
 }
 
 #[test]
+fn watch_tells_how_far_a_run_is_and_what_it_scores_so_far() {
+    let runs = Runs::new(12);
+    let whole = runs.run("whole", judge(), |_| 0.8);
+    let score = percent(&whole, "corrected")["DPG-Bench score"];
+    let (code, said, _) = dpg_bench("watch", &[&whole], &["--once"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("made-up: 48/48; score so far {score:.2} ±")), "{said}");
+    // It ends by itself where all is done, and writes nothing.
+    assert_eq!(dpg_bench("watch", &[&whole], &["--every", "1"]).0, Some(0));
+    // Half of the answers, the last line torn as by a process that is writing it.
+    let half = runs.run("half", judge(), |_| 0.8);
+    let journal = half.join("answers/made-up.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let torn = lines[..1 + 22].concat() + &lines[23][..40];
+    std::fs::write(&journal, &torn).unwrap();
+    let (code, said, _) = dpg_bench("watch", &[&half], &["--once"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("made-up: 22/48; score so far") && said.contains("(5 items)"), "{said}");
+    assert_eq!(std::fs::read_to_string(&journal).unwrap(), torn);
+}
+
+#[test]
 fn a_run_stands_among_published_scores_with_what_speaks_against_it() {
     let runs = Runs::new(12);
     let base = runs.run("base", judge(), |_| 0.8);
