@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
+pub use crate::aggregate::Level;
 use crate::aggregate::baseline::Baseline;
 use crate::aggregate::category_figures::table_order;
 use crate::aggregate::shares::Shares;
@@ -54,18 +55,6 @@ pub struct Side {
     pub judge: String,
     /// Whether every selected question has an answer.
     pub complete: bool,
-}
-
-/// What a figure is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// The benchmark score.
-    Overall,
-    /// A broad category.
-    L1,
-    /// A detailed category.
-    L2,
 }
 
 /// A figure of both runs.
@@ -409,11 +398,21 @@ pub(crate) fn differences(
     protocol: Protocol,
     options: &Options,
 ) -> Vec<Difference> {
-    let rows = compared(shared, protocol);
+    paired_differences(&compared(shared, protocol), options.bootstrap, options.test)
+}
+
+/// The differences of figures over the same items, given as level, name, base and other: the benchmark
+/// score first, then each L1 category with its L2 below it. A figure that either side counts nothing for
+/// is left out.
+pub(crate) fn paired_differences(
+    rows: &[(Level, &str, &ItemRatio, &ItemRatio)],
+    bootstrap: Bootstrap,
+    test: SwapTest,
+) -> Vec<Difference> {
     let base: Vec<&ItemRatio> = rows.iter().map(|row| row.2).collect();
     let other: Vec<&ItemRatio> = rows.iter().map(|row| row.3).collect();
-    let intervals = options.bootstrap.difference_intervals(&other, &base);
-    let p_values = options.test.p_values(&other, &base);
+    let intervals = bootstrap.difference_intervals(&other, &base);
+    let p_values = test.p_values(&other, &base);
     let mut corrected = vec![None; rows.len()];
     for level in [Level::Overall, Level::L1, Level::L2] {
         let of_level: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].0 == level).collect();

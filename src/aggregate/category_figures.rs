@@ -14,6 +14,29 @@ use super::shares::{CategoryShares, Shares};
 /// The broad categories in the order of the reference's table.
 pub const L1_ORDER: [&str; 5] = ["global", "entity", "attribute", "relation", "other"];
 
+/// What a figure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The benchmark score.
+    Overall,
+    /// A broad category.
+    L1,
+    /// A detailed category.
+    L2,
+}
+
+impl Level {
+    /// The name in exported tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overall => "overall",
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+        }
+    }
+}
+
 /// Which verdicts a category figure counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {

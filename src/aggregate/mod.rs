@@ -14,7 +14,7 @@ pub mod summary;
 
 pub use crate::score::Protocol;
 pub use baseline::Baseline;
-pub use category_figures::{CategoryFigure, Stage, category_figures};
+pub use category_figures::{CategoryFigure, Level, Stage, category_figures};
 pub use coverage::{Coverage, DroppedItem};
 pub use estimate::Estimate;
 pub use image_spread::ScoreSpread;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::benchmark::category::l1_of;
 use crate::score::{ImageVerdicts, Protocol, RunScore};
 use crate::statistics::ItemRatio;
 
@@ -106,13 +105,6 @@ impl Shares {
             categories.iter().map(pick).collect()
         };
         Self { overall: pick(&self.overall), l1: categories(&self.l1), l2: categories(&self.l2) }
-    }
-
-    /// The L1 names, in table order, each with its L2 categories.
-    pub fn groups(&self) -> impl Iterator<Item = (&CategoryShares, Vec<&CategoryShares>)> {
-        self.l1.iter().map(|l1| {
-            (l1, self.l2.iter().filter(|l2| l1_of(&l2.name) == l1.name).collect::<Vec<_>>())
-        })
     }
 }
 

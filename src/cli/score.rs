@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use crate::aggregate::score_table::score_table;
-use crate::aggregate::{Baseline, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
+use crate::aggregate::{
+    Baseline, Coverage, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput,
+};
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::{category_chart, csv_table, latex_table, markdown_table, terminal_table};
 use crate::results::atomic_write::atomic_write;
@@ -170,11 +172,12 @@ pub(super) fn scored_baseline(
     let images = run.read_images()?;
     let answers = NewestAnswers::merge(&records)?;
     let judged = Judged { judge, images: &images, records: &records, answers: &answers };
-    let Scored { summary, protocols } = judged.score(&run, &benchmark, &items, true)?;
-    let counts = (summary.coverage.questions_answered, summary.coverage.questions_expected);
-    let [reference, corrected] = &protocols;
+    let [reference, corrected] = judged.under_both(&run, &items)?;
+    let (all, per_item) = (benchmark.items.len() as u64, run.manifest().images_per_item);
+    let coverage = Coverage::count(all, &items, per_item, &images, &answers, &corrected);
+    let counts = (coverage.questions_answered, coverage.questions_expected);
     let score = if protocol == Protocol::Reference { reference } else { corrected };
-    Ok(Baseline::of(summary.run, summary.judge, score, counts))
+    Ok(Baseline::of(run_identity(&run, &benchmark), judge_identity(&run, judge), &score, counts))
 }
 
 /// What a judge said in a run.
@@ -198,7 +201,27 @@ pub(super) struct Scored<'a> {
 }
 
 impl Judged<'_> {
-    /// Scores `items` under both protocols.
+    /// `items` under `reference` and under `corrected`, without figures.
+    ///
+    /// # Errors
+    /// The answers are about other pictures than those of the run.
+    fn under_both<'i>(
+        &self,
+        run: &RunDirectory,
+        items: &[&'i Item],
+    ) -> anyhow::Result<[RunScore<'i>; 2]> {
+        let Self { images, records, answers, .. } = *self;
+        check_pictures(images, answers)?;
+        let per_item = run.manifest().images_per_item;
+        // The script adds item scores up in the order in which it met the files. Answers that came
+        // from its log stand in that order; pictures of our own have the benchmark's.
+        let reference_order =
+            if images.is_empty() { in_journal_order(items, records) } else { items.to_vec() };
+        let reference = score_run(&reference_order, answers, per_item, Protocol::Reference);
+        Ok([reference, score_run(items, answers, per_item, Protocol::Corrected)])
+    }
+
+    /// Scores `items` under both protocols, with all figures.
     ///
     /// # Errors
     /// The answers are about other pictures than those of the run.
@@ -209,15 +232,8 @@ impl Judged<'_> {
         items: &[&'i Item],
         allow_incomplete: bool,
     ) -> anyhow::Result<Scored<'i>> {
-        let Self { judge, images, records, answers } = *self;
-        check_pictures(images, answers)?;
-        let per_item = run.manifest().images_per_item;
-        // The script adds item scores up in the order in which it met the files. Answers that came
-        // from its log stand in that order; pictures of our own have the benchmark's.
-        let reference_order =
-            if images.is_empty() { in_journal_order(items, records) } else { items.to_vec() };
-        let reference = score_run(&reference_order, answers, per_item, Protocol::Reference);
-        let corrected = score_run(items, answers, per_item, Protocol::Corrected);
+        let [reference, corrected] = self.under_both(run, items)?;
+        let Self { judge, images, answers, .. } = *self;
         let summary = Summary::new(SummaryInput {
             run: run_identity(run, benchmark),
             judge: judge_identity(run, judge),

@@ -50,14 +50,20 @@ impl BertSize {
     }
 }
 
+/// The rows of each of the texts of these `lengths`.
+pub(crate) fn rows_of_texts(lengths: &[usize]) -> Vec<Range<usize>> {
+    let mut first = 0;
+    let ranges = lengths.iter().map(|length| {
+        first += length;
+        first - length..first
+    });
+    ranges.collect()
+}
+
 /// For every row of texts of these `lengths`, the rows of its own text.
 pub(crate) fn spans(lengths: &[usize]) -> Vec<Range<usize>> {
-    let mut spans = Vec::with_capacity(lengths.iter().sum());
-    for length in lengths {
-        let start = spans.len();
-        spans.extend(std::iter::repeat_n(start..start + length, *length));
-    }
-    spans
+    let texts = rows_of_texts(lengths).into_iter();
+    texts.flat_map(|rows| std::iter::repeat_n(rows.clone(), rows.len())).collect()
 }
 
 /// Words, positions and, where there are any, segments, all of which are the first here.

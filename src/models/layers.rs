@@ -114,6 +114,25 @@ pub(crate) fn embed(table: &Tensor, rows: &[Vec<u32>], most: Option<usize>) -> R
     table.index_select(&flat, 0)?.reshape((rows.len(), length, width))
 }
 
+/// `pixels` [b, 3, side, side] cut into squares of `patch` x `patch`, row by row: [b, squares, 3 * patch *
+/// patch], so that a convolution without overlap is a product. What does not fill a square at the right
+/// and at the bottom is not seen.
+pub(crate) fn square_patches(pixels: &Tensor, side: usize, patch: usize) -> Result<Tensor> {
+    let (batch, channels, height, width) = pixels.dims4()?;
+    if (channels, height, width) != (3, side, side) {
+        let found = pixels.dims();
+        candle_core::bail!("pictures [b, 3, {side}, {side}] are needed, not {found:?}")
+    }
+    let grid = side / patch;
+    pixels
+        .narrow(2, 0, grid * patch)?
+        .narrow(3, 0, grid * patch)?
+        .reshape((batch, 3, grid, patch, grid, patch))?
+        .permute([0, 2, 4, 1, 3, 5])?
+        .contiguous()?
+        .reshape((batch, grid * grid, 3 * patch * patch))
+}
+
 /// A square convolution with bias over [b, c, h, w], padded to keep the size at stride one.
 #[derive(Debug)]
 pub(crate) struct Conv2d {

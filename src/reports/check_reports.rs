@@ -3,6 +3,7 @@
 use crate::check::{Check, CheckedFigure, Outcome};
 
 use super::comparison_tables::printed_p;
+use super::escape::escape;
 use super::exported_tables::escape_markdown;
 
 /// One line a figure, and what they rest on.
@@ -81,8 +82,8 @@ pub fn check_junit(check: &Check) -> String {
         count(Outcome::Undecided)
     ));
     for figure in &check.figures {
-        let (name, class) = (escape_xml(&figure.name), escape_xml(&check.run));
-        let reason = escape_xml(&sentence(figure, check));
+        let (name, class) = (escape(&figure.name), escape(&check.run));
+        let reason = escape(&sentence(figure, check));
         text.push_str(&format!("    <testcase classname=\"{class}\" name=\"{name}\">"));
         text.push_str(&match figure.outcome {
             Outcome::Failed => format!("<failure message=\"{reason}\"/>"),
@@ -129,27 +130,11 @@ pub fn check_github_annotations(check: &Check) -> String {
             Outcome::Passed => continue,
         };
         // Workflow commands end with the line and read percent signs as escapes.
-        let escape =
+        let encode =
             |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
-        let title = escape(&figure.name).replace(':', "%3A").replace(',', "%2C");
-        let message = escape(&sentence(figure, check));
+        let title = encode(&figure.name).replace(':', "%3A").replace(',', "%2C");
+        let message = encode(&sentence(figure, check));
         text.push_str(&format!("::{command} title=dpg-bench {title}::{message}\n"));
     }
     text
-}
-
-fn escape_xml(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            // XML 1.0 has no way to write these.
-            c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => escaped.push('\u{FFFD}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

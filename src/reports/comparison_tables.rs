@@ -103,16 +103,11 @@ pub fn comparison_csv(comparisons: &[Comparison]) -> Result<Vec<u8>, csv::Error>
     let optional = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
     for comparison in comparisons {
         for figure in &comparison.figures {
-            let level = match figure.level {
-                Level::Overall => "overall",
-                Level::L1 => "l1",
-                Level::L2 => "l2",
-            };
             writer.write_record([
                 &comparison.base.label,
                 &comparison.other.label,
                 comparison.protocol.name(),
-                level,
+                figure.level.name(),
                 &figure.name,
                 &figure.base.percent.to_string(),
                 &figure.base.k.to_string(),

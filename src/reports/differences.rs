@@ -2,8 +2,8 @@
 //! both have scored, with intervals and p-values.
 
 use crate::aggregate::Shares;
-use crate::aggregate::category_figures::table_order;
-use crate::statistics::{Bootstrap, ItemRatio, SwapTest, holm};
+use crate::compare::{self, paired_differences};
+use crate::statistics::{Bootstrap, ItemRatio, SwapTest};
 
 use super::figure_table::Level;
 use super::report_input::{ReportInput, ReportRun};
@@ -36,6 +36,21 @@ pub struct Difference {
     pub p: Option<f64>,
     /// The same for a category, with Holm's correction for the number of categories of its level.
     pub corrected_p: Option<f64>,
+}
+
+impl From<compare::Difference> for Difference {
+    fn from(found: compare::Difference) -> Self {
+        Self {
+            level: found.level,
+            name: found.name,
+            base: found.base.percent,
+            other: found.other.percent,
+            interval: found.low.zip(found.high),
+            p: found.p,
+            // The score is one question of its own; the categories are many.
+            corrected_p: found.p_holm.filter(|_| found.level != Level::Overall),
+        }
+    }
 }
 
 impl Difference {
@@ -100,40 +115,9 @@ fn rows(
             }
         }
     }
-    // An L1 name is the beginning of its L2 names, so that it stands before them.
-    figures.sort_by(|a, b| table_order(a.1, b.1));
     if with_score {
-        figures.insert(0, (Level::Overall, "DPG-Bench score", &base.overall, &other.overall));
+        figures.push((Level::Overall, "DPG-Bench score", &base.overall, &other.overall));
     }
-    // A category that either run has no answer in has no difference.
-    figures.retain(|(_, _, a, b)| a.clusters() > 0 && b.clusters() > 0);
-    let (a, b): (Vec<&ItemRatio>, Vec<&ItemRatio>) =
-        figures.iter().map(|(_, _, a, b)| (*a, *b)).unzip();
-    if a.is_empty() {
-        return Vec::new();
-    }
-    let intervals = Bootstrap::default().difference_intervals(&b, &a);
-    let p_values = SwapTest::default().p_values(&b, &a);
-    // The score is one question of its own; the categories of a level are many.
-    let of_level = |wanted: Level| {
-        let pairs = figures.iter().zip(&p_values);
-        holm(&pairs.map(|((level, ..), p)| p.filter(|_| *level == wanted)).collect::<Vec<_>>())
-    };
-    let corrected: Vec<Option<f64>> = of_level(Level::L1)
-        .into_iter()
-        .zip(of_level(Level::L2))
-        .map(|(l1, l2)| l1.or(l2))
-        .collect();
-    let rows = figures.iter().enumerate().filter_map(|(place, (level, name, a, b))| {
-        Some(Difference {
-            level: *level,
-            name: (*name).to_owned(),
-            base: 100.0 * a.value()?,
-            other: 100.0 * b.value()?,
-            interval: intervals[place].map(|ends| (100.0 * ends.low, 100.0 * ends.high)),
-            p: p_values[place],
-            corrected_p: corrected[place],
-        })
-    });
-    rows.collect()
+    let found = paired_differences(&figures, Bootstrap::default(), SwapTest::default());
+    found.into_iter().map(Difference::from).collect()
 }

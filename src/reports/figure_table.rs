@@ -2,6 +2,7 @@
 //! rows are overall, L1 and L2, columns are protocol and stage. How a cell is written is left to the
 //! formats.
 
+pub use crate::aggregate::Level;
 use crate::aggregate::category_figures::{Stage, table_order};
 use crate::aggregate::{CategoryFigure, Estimate, Protocol, Summary};
 use crate::benchmark::category::l1_of;
@@ -31,28 +32,6 @@ impl Column {
             (Protocol::Reference, _) => "reference",
             (Protocol::Corrected, Stage::Raw) => "corrected, raw",
             (Protocol::Corrected, Stage::Conditional) => "corrected, conditional",
-        }
-    }
-}
-
-/// What a row is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// The benchmark score.
-    Overall,
-    /// A broad category.
-    L1,
-    /// A detailed category.
-    L2,
-}
-
-impl Level {
-    /// The name in exported tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Overall => "overall",
-            Self::L1 => "l1",
-            Self::L2 => "l2",
         }
     }
 }

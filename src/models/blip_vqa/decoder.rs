@@ -7,7 +7,9 @@ use candle_core::{DType, Result, Tensor};
 
 use super::config::BlipVqaConfig;
 use crate::models::attention_groups::Group;
-use crate::models::bert::{BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, Past};
+use crate::models::bert::{
+    BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, Past, rows_of_texts,
+};
 use crate::models::layers::LoadResult;
 use crate::models::weights::Weights;
 
@@ -59,14 +61,7 @@ pub struct QuestionStates {
 impl QuestionStates {
     /// Of the `states` [tokens of all, width] of questions of these `lengths`.
     pub(super) fn new(decoder: &Decoder, states: Tensor, lengths: &[usize]) -> Result<Self> {
-        let mut first = 0;
-        let tokens = lengths
-            .iter()
-            .map(|length| {
-                first += length;
-                first - length..first
-            })
-            .collect();
+        let tokens = rows_of_texts(lengths);
         let layers = decoder.layers.iter();
         let keys = layers.map(|layer| layer.cross_keys_and_values(&states));
         Ok(Self { keys: keys.collect::<Result<_>>()?, states, tokens })

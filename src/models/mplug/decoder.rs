@@ -12,7 +12,9 @@ use super::config::MplugConfig;
 use super::fusion::Fused;
 use super::rows_of;
 use crate::models::attention_groups::Group;
-use crate::models::bert::{BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, Past};
+use crate::models::bert::{
+    BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, Past, rows_of_texts,
+};
 use crate::models::layers::LoadResult;
 use crate::models::weights::Weights;
 
@@ -91,14 +93,7 @@ impl QuestionStates {
             Some(keys) => keys,
             None => images.iter().map(|states| decoder.keys(states)).collect::<Result<_>>()?,
         };
-        let mut first = 0;
-        let tokens = lengths
-            .iter()
-            .map(|length| {
-                first += length;
-                first - length..first
-            })
-            .collect();
+        let tokens = rows_of_texts(&lengths);
         Ok(Self { image_keys, images, image_of, text_keys: decoder.keys(&text)?, text, tokens })
     }
 

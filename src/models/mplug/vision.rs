@@ -6,7 +6,7 @@ use candle_core::{Module, Result, Tensor};
 use super::config::{MplugConfig, VISION_HEAD};
 use crate::models::ModelError;
 use crate::models::attention::{Visible, attend};
-use crate::models::layers::{Activation, LayerNorm, Linear, LoadResult};
+use crate::models::layers::{Activation, LayerNorm, Linear, LoadResult, square_patches};
 use crate::models::weights::{Scope, Weights};
 
 /// Of CLIP's norms, which no configuration names.
@@ -70,18 +70,8 @@ impl Vision {
     /// States [b, 1 + patches, text width] of `pixels` [b, 3, side, side]; the class token first, then
     /// the patches row by row.
     pub(super) fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = pixels.dims4()?;
-        if (channels, height, width) != (3, self.side, self.side) {
-            let (side, found) = (self.side, pixels.dims());
-            candle_core::bail!("pictures [b, 3, {side}, {side}] are needed, not {found:?}")
-        }
-        let (patch, grid) = (self.patch, self.side / self.patch);
-        let rows = pixels
-            .to_dtype(self.class.dtype())?
-            .reshape((batch, 3, grid, patch, grid, patch))?
-            .permute([0, 2, 4, 1, 3, 5])?
-            .contiguous()?
-            .reshape((batch, grid * grid, 3 * patch * patch))?;
+        let rows = square_patches(&pixels.to_dtype(self.class.dtype())?, self.side, self.patch)?;
+        let batch = rows.dim(0)?;
         let patches = self.conv1.forward(&rows)?;
         let class = self.class.reshape((1, 1, ()))?.broadcast_as((batch, 1, self.class.dim(0)?))?;
         let x = Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&self.positions)?;

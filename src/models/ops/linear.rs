@@ -21,11 +21,7 @@ pub(crate) fn linear(
     shortcut: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (output, input) = weight.dims2()?;
-    let mut shape = x.dims().to_vec();
-    match shape.last_mut() {
-        Some(width) if *width == input => *width = output,
-        _ => candle_core::bail!("rows {:?} do not fit weights {:?}", x.dims(), weight.dims()),
-    }
+    let shape = result_shape(x, weight)?;
     // (entries, rows, strides of entries, rows and columns)
     let (entries, rows, strides) = match (x.is_contiguous(), x.stride()) {
         (false, &[entry, row, column]) => (x.dim(0)?, x.dim(1)?, [entry, row, column]),
@@ -50,6 +46,17 @@ pub(crate) fn linear(
         }
     }
     Tensor::from_vec(result, shape, &Device::Cpu)
+}
+
+/// [..., output] for `x` [..., input] and `weight` [output, input].
+pub(super) fn result_shape(x: &Tensor, weight: &Tensor) -> Result<Vec<usize>> {
+    let (output, input) = weight.dims2()?;
+    let mut shape = x.dims().to_vec();
+    match shape.last_mut() {
+        Some(width) if *width == input => *width = output,
+        _ => candle_core::bail!("rows {:?} do not fit weights {:?}", x.dims(), weight.dims()),
+    }
+    Ok(shape)
 }
 
 /// `[rows, width]` filled with bias and shortcut.

@@ -11,7 +11,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::Values;
-use super::linear::start;
+use super::linear::{result_shape, start};
 use super::product::{Enters, Operand, Size, Target, put_product};
 
 /// Rows that share one widening of a tile.
@@ -39,11 +39,7 @@ pub(crate) fn linear(
     shortcut: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (output, input) = weight.dims2()?;
-    let mut shape = x.dims().to_vec();
-    match shape.last_mut() {
-        Some(width) if *width == input => *width = output,
-        _ => candle_core::bail!("rows {:?} do not fit weights {:?}", x.dims(), weight.dims()),
-    }
+    let shape = result_shape(x, weight)?;
     if !weight.is_contiguous() {
         candle_core::bail!("contiguous weights are needed, not {:?}", weight.layout())
     }
