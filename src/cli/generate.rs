@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
 use super::checkpoint_args::{self, CheckpointArgs};
@@ -17,15 +17,15 @@ use super::shared_args::{
 use super::{print_json, say};
 use crate::benchmark::Item;
 use crate::generate::ImageGenerator;
-use crate::generate::catalog;
-use crate::generate::ella::{Ella, EllaBase, EllaOptions};
+use crate::generate::catalog::{self, CatalogModel, Pipeline, Source};
+use crate::generate::ella::{Ella, EllaOptions};
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
 use crate::generate::model_file::ModelFile;
 use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
 use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
-use crate::generate::shipped_checkpoint;
+use crate::models::ShippedFolder;
 use crate::models::device::{describe_device, parse_device, parse_dtype};
 use crate::results::RunDirectory;
 
@@ -33,7 +33,7 @@ use crate::results::RunDirectory;
 #[derive(Debug, Clone, clap::Args)]
 pub struct GenerateOptions {
     /// Model, as `dpg-bench list` names it
-    #[arg(long, default_value = catalog::SHIPPED, value_name = "MODEL")]
+    #[arg(long, default_value = catalog::DEFAULT, value_name = "MODEL")]
     pub model: String,
     /// TOML file that names a checkpoint with its parts and settings; flags stand above it
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
@@ -65,6 +65,12 @@ pub struct GenerateOptions {
 }
 
 impl GenerateOptions {
+    /// Whether the model is one of the demo's, which draw nothing but the demo's prompts.
+    pub fn is_shipped(&self) -> bool {
+        let model = catalog::find(&self.model);
+        self.model_file.is_none() && model.is_ok_and(CatalogModel::is_shipped)
+    }
+
     /// Where the run goes when the user does not say.
     pub fn default_out(&self) -> PathBuf {
         PathBuf::from("results").join(self.name.as_ref().unwrap_or(&self.model))
@@ -131,7 +137,7 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let benchmark = open_benchmark(&args.benchmark)?;
+    let benchmark = open_benchmark(&args.benchmark, args.options.is_shipped())?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;
     let options = args.options.with_model_file()?;
@@ -172,7 +178,7 @@ pub struct Loaded {
     /// Images made at a time where the user does not say.
     batch: u32,
     /// Removed when dropped; a pipeline may load parts of them late.
-    _folders: [Option<TempDir>; 2],
+    _folders: Vec<TempDir>,
 }
 
 /// Loads the model that the options name. A wrong flag or file shows here, before a run directory is
@@ -182,16 +188,13 @@ pub struct Loaded {
 /// There is no such model, its files are missing or damaged, or a setting does not fit it.
 pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let model = catalog::find(&options.model)?;
-    let shipped = model.name == catalog::SHIPPED;
-    let unpacked = if shipped { Some(shipped_checkpoint::unpack()?) } else { None };
-    let checkpoint = match (&unpacked, &options.checkpoint.weights) {
+    let mut ella = options.ella.clone();
+    let unpacked = unpack(model, options, &mut ella)?;
+    let checkpoint = match (unpacked.first(), &options.checkpoint.weights) {
+        (Some(folder), _) => folder.path(),
         (None, Some(weights)) => weights.as_path(),
-        (Some(folder), None) => folder.path(),
-        (Some(_), Some(_)) => {
-            bail!("model {} has its weights inside; leave out --weights", model.name)
-        }
         (None, None) => {
-            let files: String = model.files.iter().map(|file| format!("\n  {file}")).collect();
+            let files: String = model.files().iter().map(|file| format!("\n  {file}")).collect();
             bail!("model {} needs --weights DIR, a folder that holds:{files}", model.name);
         }
     };
@@ -202,24 +205,24 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let parts = options.checkpoint.parts(checkpoint);
     settings.record.extend(checkpoint_args::record(&parts));
     // The pipelines record what they run; a name of its own stands beside that.
-    let name = options.name.as_deref().or(shipped.then_some(model.name));
+    let name = options.name.as_deref().or(model.is_shipped().then_some(model.name));
     if let Some(name) = name {
         settings.record.insert("name".to_owned(), name.into());
     }
     let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
     let weights = assembled.as_ref().map_or(checkpoint, |folder| folder.path());
     let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
-        if let Some(base) = EllaBase::of_model(model.name) {
-            let files = options.ella.files(model.name, weights)?;
-            let (tokens, low_memory) = (options.ella.tokens(), options.ella.low_memory);
+        if let Pipeline::Ella(base) = model.pipeline {
+            let files = ella.files(model.name, weights)?;
+            let (tokens, low_memory) = (ella.tokens(), ella.low_memory);
             let settings = EllaOptions { tokens, low_memory, pictures: settings };
             return Ok(Box::new(Ella::load(base, files, dtype, &device, settings)?));
         }
-        options.ella.refuse_for(model.name)?;
-        if model.name == "sdxl" {
-            return Ok(Box::new(Sdxl::load(weights, dtype, &device, settings)?));
-        }
-        Ok(Box::new(Sd15::load(weights, dtype, &device, settings)?))
+        ella.refuse_for(model.name)?;
+        Ok(match model.pipeline {
+            Pipeline::Sdxl => Box::new(Sdxl::load(weights, dtype, &device, settings)?),
+            _ => Box::new(Sd15::load(weights, dtype, &device, settings)?),
+        })
     };
     let generator = pipeline().with_context(|| format!("model {} cannot be loaded", model.name))?;
     Ok(Loaded {
@@ -228,8 +231,39 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         seed_mode,
         batch: if device.is_cpu() { 1 } else { 4 },
         device: describe_device(&device),
-        _folders: [unpacked, assembled],
+        _folders: unpacked.into_iter().chain(assembled).collect(),
     })
+}
+
+/// The folders of a model that is inside the program, the checkpoint's first; its parts are entered into
+/// `ella`. None for other models.
+fn unpack(
+    model: &CatalogModel,
+    options: &GenerateOptions,
+    ella: &mut EllaArgs,
+) -> anyhow::Result<Vec<TempDir>> {
+    let Source::Shipped { checkpoint, ella: connector } = model.source else {
+        return Ok(Vec::new());
+    };
+    let given = [
+        ("--weights", options.checkpoint.weights.is_some()),
+        ("--ella", ella.ella.is_some()),
+        ("--text-encoder", ella.text_encoder.is_some()),
+    ];
+    for (flag, given) in given {
+        ensure!(!given, "model {} has its weights inside; leave out {flag}", model.name);
+    }
+    let write = |folder: ShippedFolder| {
+        folder.unpack().with_context(|| format!("{} cannot be unpacked", folder.name))
+    };
+    let mut folders = vec![write(checkpoint)?];
+    if let Some(connector) = connector {
+        let folder = write(connector)?;
+        ella.ella = Some(folder.path().join("ella.safetensors"));
+        ella.text_encoder = Some(folder.path().join("text_encoder"));
+        folders.push(folder);
+    }
+    Ok(folders)
 }
 
 fn make_images(

@@ -63,7 +63,7 @@ pub struct Args {
 /// # Errors
 /// The benchmark or the pictures cannot be made out, or the run directory cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let benchmark = open_benchmark(&args.benchmark)?;
+    let benchmark = open_benchmark(&args.benchmark, false)?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;
     let request = ImportRequest {

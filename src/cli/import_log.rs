@@ -92,7 +92,7 @@ struct Comparison {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let benchmark = open_benchmark(&args.benchmark)?;
+    let benchmark = open_benchmark(&args.benchmark, false)?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;
     let text = read_text(&args.detail)?;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::chat_args::ChatArgs;
 use super::endpoint_args::EndpointArgs;
@@ -26,7 +26,7 @@ const BLIP_WEIGHTS: &str = "the folder of a BLIP-VQA checkpoint such as Salesfor
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeOptions {
-    /// The judge: `scripted`, `endpoint`, `mplug`, `blip-vqa` or `qwen3-vl`; a comma list lets several answer, one after the
+    /// The judge: `demo-judge`, `scripted`, `endpoint`, `mplug`, `blip-vqa` or `qwen3-vl`; a comma list lets several answer, one after the
     /// other
     #[arg(long, value_name = "JUDGE,..", value_delimiter = ',')]
     pub judge: Vec<String>,
@@ -88,7 +88,7 @@ impl JudgeOptions {
             let row = catalog::find(judge).map_err(anyhow::Error::msg)?;
             let name = self.judge_name.get(index).unwrap_or(judge).clone();
             for earlier in &chosen {
-                ensure!(earlier.row.kind != row.kind, "--judge names `{judge}` twice");
+                ensure!(earlier.row.name != row.name, "--judge names `{judge}` twice");
                 ensure!(earlier.name != name, "--judge-name gives two judges the name `{name}`");
             }
             chosen.push(Chosen { row, name });
@@ -100,8 +100,20 @@ impl JudgeOptions {
                 bail!("{flag} is not for the judge {}; leave it out", names.join(" or "));
             }
         }
-        let local = chosen.iter().filter(|chosen| catalog::LOCAL.contains(&chosen.row.kind));
+        let local = chosen.iter().filter(|chosen| {
+            catalog::LOCAL.contains(&chosen.row.kind) && chosen.row.shipped.is_none()
+        });
         let local: Vec<&str> = local.map(|chosen| chosen.row.name).collect();
+        if let (true, [first, ..]) = (local.is_empty(), chosen.as_slice()) {
+            let given = [
+                ("--judge-weights", !self.local.judge_weights.is_empty()),
+                ("--judge-revision", self.local.judge_revision.is_some()),
+            ];
+            for (flag, given) in given {
+                let name = first.row.name;
+                ensure!(!given, "the judge `{name}` has its weights inside; leave out {flag}");
+            }
+        }
         self.local.check_weights(&local)?;
         ensure!(
             self.local.judge_revision.is_none() || local.len() == 1,
@@ -119,6 +131,7 @@ impl JudgeOptions {
     pub fn check(&self) -> anyhow::Result<()> {
         self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
             // Loading takes seconds and gigabytes; whether it can be done is known sooner.
+            JudgeKind::Mplug if chosen.row.shipped.is_some() => self.local.place("f32").map(|_| ()),
             JudgeKind::Mplug => {
                 self.local.place("f32")?;
                 MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
@@ -150,7 +163,13 @@ impl JudgeOptions {
                 (Box::new(judge), device)
             }
             JudgeKind::Mplug => {
-                let weights = self.local.weights(row.name, MPLUG_WEIGHTS)?;
+                let unpacked = row.shipped.map(|folder| folder.unpack()).transpose();
+                let unpacked =
+                    unpacked.with_context(|| format!("{} cannot be unpacked", row.name))?;
+                let weights = match &unpacked {
+                    Some(folder) => folder.path(),
+                    None => self.local.weights(row.name, MPLUG_WEIGHTS)?,
+                };
                 let place = self.local.place("f32")?;
                 let device = describe_device(&place.device);
                 let judge = MplugJudge::load(
@@ -254,6 +273,19 @@ mod tests {
             (&[][..], "endpoint: a vision model"),
             (&["--judge", "mplug2"], "there is no judge `mplug2`"),
             (&["--judge", "mplug"], "needs --judge-weights, the folder of mplug_visual"),
+            (
+                &["--judge", "demo-judge", "--judge-weights", "x"],
+                "demo-judge` has its weights inside; leave out --judge-weights",
+            ),
+            (
+                &["--judge", "demo-judge", "--judge-revision", "x"],
+                "demo-judge` has its weights inside; leave out --judge-revision",
+            ),
+            (&["--judge", "demo-judge", "--judge-dtype", "int8"], "dtype `int8`"),
+            (
+                &["--judge", "demo-judge,mplug", "--judge-weights", "demo-judge=x"],
+                "for a judge that --judge does not name",
+            ),
             (&["--judge", "mplug", "--judge-weights", "no/such"], "there is no model at no/such"),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-batch", "2"],

@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
                 name: model.name,
                 summary: model.description,
                 needs: model
-                    .files
+                    .files()
                     .iter()
                     .map(|file| Need {
                         what: file.to_string(),

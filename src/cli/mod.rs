@@ -15,6 +15,7 @@ mod checkpoint_args;
 mod compare;
 mod compared_runs;
 mod convert;
+mod demo;
 mod ella_args;
 mod endpoint_args;
 pub mod exit_status;
@@ -53,6 +54,8 @@ struct Cli {
 enum Command {
     /// Generate, judge and score in one go
     Run(Box<run::Args>),
+    /// Run the demo: two small models inside the program, compared, checked and reported
+    Demo(demo::Args),
     /// Generate the images of a run
     Generate(Box<generate::Args>),
     /// Bring images made elsewhere into a run
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),

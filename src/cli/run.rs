@@ -6,15 +6,13 @@ use std::path::PathBuf;
 use super::exit_status::ExitStatus;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark, open_run};
 use super::{generate, judge, say, score};
-use crate::generate::catalog;
-
-/// The rule by which the shipped model's pictures are judged when no judge is named.
-const SHIPPED_RULE: &str = "hash:0.7";
+use crate::judge::catalog as judges;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench run
+  dpg-bench run --model demo-sd --subset 16
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge endpoint \\
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --limit 20 --out results/trial \\
@@ -43,10 +41,10 @@ pub struct Args {
 /// # Errors
 /// Whatever stops one of the stages, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let judge_options = args.judge_or_default()?;
+    let judge_options = args.judge_or_default();
     // What would stop the judge after hours of generation is looked at first.
     judge_options.check()?;
-    let benchmark = open_benchmark(&args.benchmark)?;
+    let benchmark = open_benchmark(&args.benchmark, args.generate.is_shipped())?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;
     let options = args.generate.with_model_file()?;
@@ -58,25 +56,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let judges = judge_options.chosen()?.into_iter().map(|chosen| chosen.name).collect();
     let score_options = score::ScoreOptions { judges, ..args.score.clone() };
     let scored = score::execute(&run, &benchmark, &items, &score_options)?;
+    let name = options.name.as_ref().unwrap_or(&options.model);
+    say(&format!("report: dpg-bench report {} --out reports/{name}", out.display()));
     Ok(generated.max(judged).max(scored))
 }
 
 impl Args {
-    /// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
-    fn judge_or_default(&self) -> anyhow::Result<judge::JudgeOptions> {
+    /// The judge that was named; for the demo's models the demo's judge, where none was.
+    fn judge_or_default(&self) -> judge::JudgeOptions {
         let mut options = self.judge.clone();
-        let shipped = self.generate.model == catalog::SHIPPED && self.generate.model_file.is_none();
-        if options.judge.is_empty() && shipped {
-            options.judge = vec!["scripted".to_owned()];
-            if options.judge_rule.is_none() && options.judge_answers.is_none() {
-                options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);
-            }
-            say(&format!(
-                "note: {} has random weights and its judge answers by the rule {SHIPPED_RULE}: this \
-                 run shows that everything works, not how good a model is",
-                catalog::SHIPPED
-            ));
+        if options.judge.is_empty() && self.generate.is_shipped() {
+            options.judge = vec![judges::DEMO.to_owned()];
         }
-        Ok(options)
+        options
     }
 }

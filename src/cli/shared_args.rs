@@ -20,8 +20,8 @@ const DOWNLOADED: &str = "benchmark/dpg";
 /// Which benchmark.
 #[derive(Debug, Clone, Default, Args)]
 pub struct BenchmarkArgs {
-    /// Question file, or a folder that holds one [default: benchmark/dpg when downloaded, else the
-    /// shipped demo]
+    /// Question file, or a folder that holds one [default: the shipped demo for the demo's models, else
+    /// benchmark/dpg when downloaded, else the demo]
     #[arg(long, value_name = "PATH")]
     pub benchmark: Option<PathBuf>,
     /// Turn faults of the question graphs into warnings: the faulty edges are ignored
@@ -82,15 +82,15 @@ impl SelectionArgs {
     }
 }
 
-/// Loads the benchmark that the flags name: `--benchmark`, else the downloaded official one, else the
-/// shipped demo.
+/// Loads the benchmark that the flags name: `--benchmark`, else the downloaded official one unless the
+/// `demo`'s models are at work, else the shipped demo.
 ///
 /// # Errors
 /// It cannot be read, or its data is invalid.
-pub fn open_benchmark(args: &BenchmarkArgs) -> anyhow::Result<Benchmark> {
+pub fn open_benchmark(args: &BenchmarkArgs, demo: bool) -> anyhow::Result<Benchmark> {
     let path = match &args.benchmark {
         Some(path) => path.clone(),
-        None if Path::new(DOWNLOADED).is_dir() => PathBuf::from(DOWNLOADED),
+        None if !demo && Path::new(DOWNLOADED).is_dir() => PathBuf::from(DOWNLOADED),
         None => PathBuf::from(DEMO_NAME),
     };
     load(&path, if args.lenient { Strictness::Lenient } else { Strictness::Strict })

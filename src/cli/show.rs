@@ -32,7 +32,7 @@ pub struct Args {
 /// # Errors
 /// The benchmark cannot be loaded, or has no such item (ids near it are named).
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let benchmark = open_benchmark(&args.benchmark)?;
+    let benchmark = open_benchmark(&args.benchmark, false)?;
     let selection = Selection { items: vec![args.item.clone()], ..Default::default() };
     for item in benchmark.select(&selection)? {
         if args.output.json {

@@ -1,9 +1,11 @@
-//! In: nothing. Out: the table of models that can generate, with the files that each needs. Loading
-//! them is left to one file per pipeline.
+//! In: nothing. Out: the table of models that can generate, with the pipeline of each and the files that it
+//! needs. Loading them is left to one file per pipeline.
 
 use std::path::Path;
 
+use super::ella::EllaBase;
 use super::schedulers::SchedulerClass;
+use crate::models::shipped::{DEMO_ELLA, DEMO_SD, ShippedFolder};
 
 /// A model that `generate --model NAME` knows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,10 +14,37 @@ pub struct CatalogModel {
     pub name: &'static str,
     /// One line for people.
     pub description: &'static str,
-    /// What its folder must hold; nothing where the checkpoint is inside the program.
-    pub files: &'static [NeededFile],
+    /// What makes its pictures.
+    pub pipeline: Pipeline,
+    /// Where its files are.
+    pub source: Source,
     /// Settings where the user says nothing.
     pub defaults: Defaults,
+}
+
+/// What makes a model's pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipeline {
+    /// Stable Diffusion 1.x.
+    Sd15,
+    /// Stable Diffusion XL.
+    Sdxl,
+    /// ELLA over one of them.
+    Ella(EllaBase),
+}
+
+/// Where a model's files are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Source {
+    /// In a folder of the user's, which must hold these.
+    Folder(&'static [NeededFile]),
+    /// Inside the program.
+    Shipped {
+        /// The checkpoint.
+        checkpoint: ShippedFolder,
+        /// The connector and text encoder of an ELLA.
+        ella: Option<ShippedFolder>,
+    },
 }
 
 /// How a model makes pictures where the user says nothing.
@@ -38,6 +67,10 @@ const DIFFUSERS_XL: Defaults = Defaults { guidance: 5.0, ..DIFFUSERS };
 /// Those of ELLA's released test code.
 const ELLA: Defaults =
     Defaults { steps: 50, guidance: 12.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
+
+/// Those that the demo's models were trained and measured with.
+const DEMO: Defaults =
+    Defaults { steps: 20, guidance: 4.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
 
 /// A Stable Diffusion 1.x checkpoint in the diffusers layout.
 const SD15_FILES: &[NeededFile] = &[
@@ -132,49 +165,74 @@ impl std::fmt::Display for NeededFile {
 }
 
 impl CatalogModel {
+    /// What its folder must hold; nothing where it is inside the program.
+    pub fn files(&self) -> &'static [NeededFile] {
+        match self.source {
+            Source::Folder(files) => files,
+            Source::Shipped { .. } => &[],
+        }
+    }
+
+    /// Whether it is inside the program.
+    pub fn is_shipped(&self) -> bool {
+        matches!(self.source, Source::Shipped { .. })
+    }
+
     /// The files that `folder` lacks, in the table's order.
     pub fn missing(&self, folder: &Path) -> Vec<NeededFile> {
-        self.files.iter().filter(|file| !file.is_in(folder)).copied().collect()
+        self.files().iter().filter(|file| !file.is_in(folder)).copied().collect()
     }
 }
 
-/// The model whose checkpoint is inside the program.
-pub const SHIPPED: &str = "tiny-sd15";
+/// The model where the user names none.
+pub const DEFAULT: &str = "demo-ella";
 
 /// Every model that works.
 pub const MODELS: &[CatalogModel] = &[
     CatalogModel {
-        name: SHIPPED,
-        description: "the checkpoint inside the program: Stable Diffusion 1.x at toy size with random \
-                      weights, whose pictures are noise; to try everything out",
-        files: &[],
-        defaults: DIFFUSERS,
+        name: "demo-sd",
+        description: "inside the program: Stable Diffusion 1.x at small size, trained on drawn shapes of \
+                      64 x 64 pixels, with a text encoder that reads 24 tokens",
+        pipeline: Pipeline::Sd15,
+        source: Source::Shipped { checkpoint: DEMO_SD, ella: None },
+        defaults: DEMO,
+    },
+    CatalogModel {
+        name: DEFAULT,
+        description: "inside the program: ELLA over demo-sd, which reads the whole prompt",
+        pipeline: Pipeline::Ella(EllaBase::Sd15),
+        source: Source::Shipped { checkpoint: DEMO_SD, ella: Some(DEMO_ELLA) },
+        defaults: DEMO,
     },
     CatalogModel {
         name: "sd15",
         description: "Stable Diffusion 1.x (StableDiffusionPipeline in the diffusers layout), 512 x 512",
-        files: SD15_FILES,
+        pipeline: Pipeline::Sd15,
+        source: Source::Folder(SD15_FILES),
         defaults: DIFFUSERS,
     },
     CatalogModel {
         name: "sdxl",
         description: "Stable Diffusion XL base (StableDiffusionXLPipeline in the diffusers layout), \
                       1024 x 1024, without the refiner",
-        files: SDXL_FILES,
+        pipeline: Pipeline::Sdxl,
+        source: Source::Folder(SDXL_FILES),
         defaults: DIFFUSERS_XL,
     },
     CatalogModel {
         name: "ella-sd15",
         description: "ELLA over Stable Diffusion 1.x: its checkpoint, and with --ella the connector and \
                       with --text-encoder the folder of flan-t5-xl",
-        files: SD15_FILES,
+        pipeline: Pipeline::Ella(EllaBase::Sd15),
+        source: Source::Folder(SD15_FILES),
         defaults: ELLA,
     },
     CatalogModel {
         name: "ella-sdxl",
         description: "ELLA over Stable Diffusion XL base, for a connector of your own (none was \
                       published), with --ella and --text-encoder as for ella-sd15",
-        files: SDXL_FILES,
+        pipeline: Pipeline::Ella(EllaBase::Sdxl),
+        source: Source::Folder(SDXL_FILES),
         defaults: DIFFUSERS_XL,
     },
 ];
@@ -200,7 +258,7 @@ mod tests {
     fn missing_files_are_told_and_variants_count() {
         let folder = tempfile::tempdir().unwrap();
         let model = find("sd15").unwrap();
-        assert_eq!(model.missing(folder.path()).len(), model.files.len());
+        assert_eq!(model.missing(folder.path()).len(), model.files().len());
         for file in [
             "model_index.json",
             "scheduler/scheduler_config.json",

@@ -30,19 +30,12 @@ pub enum EllaBase {
 }
 
 impl EllaBase {
-    const ALL: [Self; 2] = [Self::Sd15, Self::Sdxl];
-
-    /// Name in the catalog.
+    /// Name of the ELLA over it, as runs record it.
     pub fn model(self) -> &'static str {
         match self {
             Self::Sd15 => "ella-sd15",
             Self::Sdxl => "ella-sdxl",
         }
-    }
-
-    /// The base of the catalog's `model`, if that is an ELLA.
-    pub fn of_model(model: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|base| base.model() == model)
     }
 
     fn class(self) -> &'static str {

@@ -27,7 +27,6 @@ pub mod sd15;
 pub mod sdxl;
 pub mod seeds;
 pub mod sentence_piece;
-pub mod shipped_checkpoint;
 mod single_file;
 pub mod t5_tokenizer;
 

@@ -1,6 +1,8 @@
 //! In: nothing. Out: the judges that there are, as a plain table. A new judge is one file, one row here
 //! and its flags on the command line.
 
+use crate::models::shipped::{DEMO_JUDGE, ShippedFolder};
+
 /// The variable that holds the endpoint's key unless another is named.
 pub const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";
 
@@ -33,6 +35,8 @@ pub struct JudgeRow {
     pub summary: &'static str,
     /// What it needs, looked up anew at each call.
     pub needs: fn() -> Vec<Need>,
+    /// Its weights, where they are inside the program.
+    pub shipped: Option<ShippedFolder>,
 }
 
 /// A flag, file or variable that a judge needs.
@@ -43,6 +47,9 @@ pub struct Need {
     /// Whether it is there; `None` where that is known only when the judge is asked for.
     pub present: Option<bool>,
 }
+
+/// The judge of the demo's pictures.
+pub const DEMO: &str = "demo-judge";
 
 /// All judges.
 pub const JUDGES: &[JudgeRow] = &[
@@ -56,6 +63,7 @@ pub const JUDGES: &[JudgeRow] = &[
                 present: None,
             }]
         },
+        shipped: None,
     },
     JudgeRow {
         kind: JudgeKind::Endpoint,
@@ -71,6 +79,15 @@ pub const JUDGES: &[JudgeRow] = &[
                 },
             ]
         },
+        shipped: None,
+    },
+    JudgeRow {
+        kind: JudgeKind::Mplug,
+        name: DEMO,
+        summary: "inside the program: mPLUG at small size, trained on drawn shapes of 64 x 64 pixels; for the demo's \
+                  benchmark only",
+        needs: Vec::new,
+        shipped: Some(DEMO_JUDGE),
     },
     JudgeRow {
         kind: JudgeKind::Mplug,
@@ -84,6 +101,7 @@ pub const JUDGES: &[JudgeRow] = &[
                 present: None,
             }]
         },
+        shipped: None,
     },
     JudgeRow {
         kind: JudgeKind::BlipVqa,
@@ -97,6 +115,7 @@ pub const JUDGES: &[JudgeRow] = &[
                 present: None,
             }]
         },
+        shipped: None,
     },
     JudgeRow {
         kind: JudgeKind::Qwen3Vl,
@@ -110,6 +129,7 @@ pub const JUDGES: &[JudgeRow] = &[
                 present: None,
             }]
         },
+        shipped: None,
     },
 ];
 
@@ -139,7 +159,7 @@ mod tests {
     fn judges_are_found_by_name_and_listed_where_there_is_none() {
         for row in JUDGES {
             assert_eq!(find(row.name).unwrap().kind, row.kind);
-            assert!(!(row.needs)().is_empty());
+            assert_eq!((row.needs)().is_empty(), row.shipped.is_some());
         }
         let error = find("mplug2").unwrap_err();
         assert!(error.contains("`mplug2`") && JUDGES.iter().all(|row| error.contains(row.name)));

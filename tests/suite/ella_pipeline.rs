@@ -32,7 +32,8 @@ struct Case {
 
 impl Case {
     fn base(&self) -> EllaBase {
-        EllaBase::of_model(&self.model).unwrap()
+        let bases = [EllaBase::Sd15, EllaBase::Sdxl];
+        bases.into_iter().find(|base| base.model() == self.model).unwrap()
     }
 
     fn load(&self, low_memory: bool) -> Ella {
