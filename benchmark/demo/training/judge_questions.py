@@ -237,10 +237,11 @@ def phrase(kind, *given):
 
 
 NOUNS = [(shape, several) for shape in world.SHAPES for several in (False, True)]
+# Shares of the kinds; those that are hard to learn come more often.
 WEIGHTS = {
-    "there": 10, "colour": 12, "coloured": 6, "size": 9, "sized": 3, "pattern": 10, "patterned": 3, "count": 9,
-    "place": 10, "placed": 4, "relation": 16, "coloured relation": 4, "same colour": 3, "background": 4, "frame": 4,
-    "no frame": 1, "empty": 3, "occupied": 2, "occupied quarters": 2, "drawing": 1,
+    "there": 6, "colour": 7, "coloured": 4, "size": 5, "sized": 2, "pattern": 6, "patterned": 2, "count": 6,
+    "place": 18, "placed": 5, "relation": 30, "coloured relation": 6, "same colour": 5, "background": 8, "frame": 2,
+    "no frame": 1, "empty": 6, "occupied": 3, "occupied quarters": 4, "drawing": 1,
 }
 CHOICES = list(WEIGHTS)
 CHANCES = np.array(list(WEIGHTS.values())) / sum(WEIGHTS.values())
@@ -338,11 +339,11 @@ def drawn_question(draw, facts, kind):
     return (kind,)
 
 
-def questions(generator, rows, nothing, number, draw_kind=None):
+def questions(generator, rows, nothing, number, only=None):
     """`number` questions about each scene, half of them with the answer yes where that can be.
 
     Texts [scenes][number] and answers, bool [scenes, number]. About a picture of nothing, the questions of the
-    scene that might have been there are asked.
+    scene that might have been there are asked. `only` is the one kind of question that is wanted.
     """
     draw = Draw(generator)
     kinds = generator.choice(len(CHOICES), p=CHANCES, size=(len(rows), number))
@@ -351,7 +352,7 @@ def questions(generator, rows, nothing, number, draw_kind=None):
         facts, asked = Facts(row), []
         shown = Facts(row, True) if nothing[n] else facts
         for m in range(number):
-            kind, wanted = CHOICES[kinds[n, m]], draw.below(2) == 1
+            kind, wanted = only or CHOICES[kinds[n, m]], draw.below(2) == 1
             for _ in range(8):
                 question = drawn_question(draw, facts, kind)
                 if KINDS[kind](facts, *question[1:]) == wanted:

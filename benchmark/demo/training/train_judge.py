@@ -4,10 +4,10 @@ In: world.py, judge_questions.py, and --autoencoder, the trained autoencoder of 
 among those that the judge learns from. Out: WORK/judge-look.pt and WORK/judge-answer.pt, rewritten every two
 minutes; the same command goes on from there. export_judge.py makes the published files of the second.
 
-1. `look`: the vision tower alone learns what stands in each quarter, by heads that are thrown away. The
-   original's tower was trained on pictures and captions before it saw a question, too.
-2. `answer`: the rest learns the answers' word pieces, "yes" or "no" and [SEP], as the original does. The tower
-   stays as it is: nearly all of the time goes into questions, and there is one core.
+1. `look`: the vision tower alone learns what stands where, by heads that are thrown away. The original's tower
+   was trained on pictures and captions before it saw a question, too.
+2. `answer`: everything learns the answers' word pieces, "yes" or "no" and [SEP], as the original does; the heads
+   go on beside, with a fifth of the weight, until the tower is left as it is.
 
 Every step draws its scenes, pictures and questions from a generator of its own, seeded by its number, so that
 a stopped training ends as one that was never stopped.
@@ -31,8 +31,10 @@ from judge_pictures import pictures
 
 SEED = 7
 BATCH = {"look": 64, "answer": 32}
-STEPS = {"look": 6000, "answer": 8000}
+STEPS = {"look": 6000, "answer": 3000}
 RATE = {"look": 1e-3, "answer": 8e-4}
+# After so many steps of `answer` the tower stays as it is: the time goes into questions.
+TOWER = 800
 QUESTIONS = 24
 PARTS = 3
 EMA = 0.999
@@ -47,19 +49,35 @@ class Heads(nn.Module):
         super().__init__()
         self.things = nn.Linear(width, sum(self.FIELDS))
         self.whole = nn.Linear(width, len(world.BACKGROUNDS) + 2)
+        # The class token knows the whole scene, and each patch where it is: without that, nothing tells the
+        # questions which place a state is of.
+        self.scene = nn.Linear(width, 4 * sum(self.FIELDS))
+        self.place = nn.Linear(width, 16)
 
     def loss(self, states, rows, nothing):
         rows = torch.from_numpy(rows.astype(np.int64))
         patches = states[:, 1:].unflatten(1, (2, 4, 2, 4)).mean((2, 4)).flatten(1, 2)
-        shape, colour, form = self.things(patches.float()).split(self.FIELDS, dim=-1)
         shapes = torch.where(nothing[:, None], 0, rows[:, 2::4] + 1)
-        there = shapes > 0
+        something, there = ~nothing, shapes > 0
+
+        def things(logits):
+            shape, colour, form = logits.split(self.FIELDS, dim=-1)
+            losses = (
+                F.cross_entropy(shape.flatten(0, 1), shapes.flatten())
+                + F.cross_entropy(colour[there], rows[:, 3::4][there])
+                + F.cross_entropy(form[there], rows[:, 4::4][there])
+            )
+            return losses, shape, colour, form
+
+        near, shape, colour, form = things(self.things(patches.float()))
+        far = things(self.scene(states[:, 0].float()).unflatten(1, (4, -1)))[0]
         background, frame = self.whole(states[:, 0].float()).split((len(world.BACKGROUNDS), 2), dim=-1)
-        something = ~nothing
+        place = self.place(states[:, 1:].float()).unflatten(2, (2, 8))
+        places = torch.stack([torch.arange(64) // 8, torch.arange(64) % 8], dim=-1).expand(len(states), -1, -1)
         parts = [
-            F.cross_entropy(shape.flatten(0, 1), shapes.flatten()),
-            F.cross_entropy(colour[there], rows[:, 3::4][there]),
-            F.cross_entropy(form[there], rows[:, 4::4][there]),
+            near,
+            0.5 * far,
+            F.cross_entropy(place.flatten(0, 2), places.flatten()),
             0.3 * F.cross_entropy(background[something], rows[something, 0]),
             0.3 * F.cross_entropy(frame[something], rows[something, 1]),
         ]
@@ -67,21 +85,19 @@ class Heads(nn.Module):
         return sum(parts), (shape.argmax(-1) == shapes).float().mean().item(), right.item()
 
 
-def answer_loss(network, words, inputs, asked, truth):
+def answer_loss(network, words, states, asked, truth):
     """Cross-entropy of both word pieces of each answer, and the share of right answers."""
-    with torch.autocast("cpu", torch.bfloat16):
-        states = image_states(network, inputs)
-        # Short questions and long ones apart: less padding.
-        order = torch.tensor([[len(words.encode(text)) for text in texts] for texts in asked]).argsort(dim=1)
-        loss, right = 0.0, 0.0
-        for part in order.chunk(PARTS, dim=1):
-            ids = padded(words, [[texts[place] for place in places] for texts, places in zip(asked, part.tolist())])
-            wanted = truth.gather(1, part)
-            answers = torch.where(wanted, words.yes, words.no)
-            logits = answer_logits(network, states, ids, answers)
-            targets = torch.stack([answers, torch.full_like(answers, END)], dim=-1)
-            loss = loss + F.cross_entropy(logits.float().flatten(0, 2), targets.flatten()) / PARTS
-            right += (first_word(words, logits.detach())[0] == wanted).float().mean().item() / PARTS
+    # Short questions and long ones apart: less padding.
+    order = torch.tensor([[len(words.encode(text)) for text in texts] for texts in asked]).argsort(dim=1)
+    loss, right = 0.0, 0.0
+    for part in order.chunk(PARTS, dim=1):
+        ids = padded(words, [[texts[place] for place in places] for texts, places in zip(asked, part.tolist())])
+        wanted = truth.gather(1, part)
+        answers = torch.where(wanted, words.yes, words.no)
+        logits = answer_logits(network, states, ids, answers)
+        targets = torch.stack([answers, torch.full_like(answers, END)], dim=-1)
+        loss = loss + F.cross_entropy(logits.float().flatten(0, 2), targets.flatten()) / PARTS
+        right += (first_word(words, logits.detach())[0] == wanted).float().mean().item() / PARTS
     return loss, right
 
 
@@ -95,6 +111,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--work", type=Path, required=True)
     arguments.add_argument("--autoencoder", type=Path)
+    arguments.add_argument("--start", type=Path, help="weights that `answer` begins with [default: those of `look`]")
     arguments.add_argument("phase", choices=STEPS)
     arguments = arguments.parse_args()
     phase, answering = arguments.phase, arguments.phase == "answer"
@@ -109,9 +126,8 @@ def main():
     network = new_network(words, SEED)
     heads = Heads(network.config.hidden_size)
     if answering:
-        before = torch.load(arguments.work / "judge-look.pt", weights_only=True)["averaged"]
-        network.load_state_dict(before, strict=False)
-        network.visual_encoder.requires_grad_(False)
+        start = arguments.start or arguments.work / "judge-look.pt"
+        network.load_state_dict(torch.load(start, weights_only=True)["averaged"], strict=False)
     else:
         # The vocabulary is not known yet, and not needed.
         network.text_encoder = network.fusion_encoder = network.text_decoder = nn.Identity()
@@ -146,15 +162,19 @@ def main():
         generator = np.random.default_rng([SEED, list(STEPS).index(phase), step])
         rows = world.training_rows(generator, BATCH[phase])
         drawn, nothing = pictures(generator, rows, autoencoder)
-        inputs = pixels(drawn)
+        still = answering and step >= TOWER
+        network.visual_encoder.requires_grad_(not still)
+        with torch.autocast("cpu", torch.bfloat16):
+            states = image_states(network, pixels(drawn))
+        looked, shapes, forms = heads.loss(states, rows, nothing)
         if answering:
             asked, truth = judge_questions.questions(generator, rows, nothing, QUESTIONS)
-            loss, right = answer_loss(network, words, inputs, asked, truth)
-            seen.append((loss.item(), right))
-        else:
             with torch.autocast("cpu", torch.bfloat16):
-                states = image_states(network, inputs)
-            loss, shapes, forms = heads.loss(states, rows, nothing)
+                loss, right = answer_loss(network, words, states, asked, truth)
+            seen.append((loss.item(), right, looked.item(), shapes, forms))
+            loss = loss if still else loss + 0.2 * looked
+        else:
+            loss = looked
             seen.append((loss.item(), shapes, forms))
         for group in optimizer.param_groups:
             group["lr"] = rate(step, phase)
