@@ -212,15 +212,20 @@ def _bank():
 _BANK = None
 
 
-def render(rows):
-    """Pictures of scenes: uint8 [n, 64, 64, 3]."""
+def bank():
+    """The masks of all things, drawn once: uint8 [6, 8, 9, 32, 32]."""
     global _BANK
     if _BANK is None:
         _BANK = _bank()
+    return _BANK
+
+
+def render(rows):
+    """Pictures of scenes: uint8 [n, 64, 64, 3]."""
     rows = np.asarray(rows).astype(np.int64)
     shape, colour, form, shift = (rows[:, k::4] for k in (2, 3, 4, 5))
     there = (shape >= 0)[..., None, None]
-    cover = _BANK[np.maximum(shape, 0), form, shift] * there
+    cover = bank()[np.maximum(shape, 0), form, shift] * there
     cover = cover.astype(np.float32)[..., None] / 255
     background = _BACKGROUND_TABLE[rows[:, 0]][:, None, None, None]
     quadrants = background + cover * (_COLOUR_TABLE[colour][:, :, None, None] - background)
