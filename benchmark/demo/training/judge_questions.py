@@ -171,7 +171,7 @@ OF_PICTURE = ["", "", " of the picture", " of the image"]
 
 
 def phrase(kind, *given):
-    """All ways of putting a question."""
+    """All ways of putting a question, the benchmark's first."""
     if kind == "there":
         noun = given[0]
         if noun[1]:
@@ -196,7 +196,7 @@ def phrase(kind, *given):
         if not noun[1]:
             return [f"Is there {just} one {name(noun)}?" for just in ("exactly", "only", "just")]
         return [form.format(COUNTS[value], name(noun)) for form in (
-            "Are there {} {}?", "Are there exactly {} {}?", "Does the group have {} {}?", "Are the {1} {0} in number?")]
+            "Are there exactly {} {}?", "Are there {} {}?", "Does the group have {} {}?", "Are the {1} {0} in number?")]
     if kind == "place":
         noun, where = given
         words = f"{is_are(noun).capitalize()} the {name(noun)}"
@@ -220,9 +220,9 @@ def phrase(kind, *given):
         return [f"Is the background {given[0]}?", f"Is the picture on a {given[0]} background?",
                 f"Does the picture have a {given[0]} background?", f"Is the background of the picture {given[0]}?"]
     if kind == "frame":
-        return ["Is there a frame around the picture?", "Does the picture have a frame?", "Is the picture framed?",
+        return ["Is there a brown frame around the picture?", "Is there a frame around the picture?", "Does the picture have a frame?", "Is the picture framed?",
                 "Is there a brown frame?", "Does a brown frame surround the picture?", "Is there a frame?",
-                "Is the frame brown?", "Is there a brown frame around the picture?"]
+                "Is the frame brown?"]
     if kind == "no frame":
         return ["Is the picture without a frame?", "Is there no frame around the picture?"]
     if kind == "empty":
@@ -239,10 +239,12 @@ def phrase(kind, *given):
 NOUNS = [(shape, several) for shape in world.SHAPES for several in (False, True)]
 # Shares of the kinds; those that are hard to learn come more often.
 WEIGHTS = {
-    "there": 6, "colour": 7, "coloured": 4, "size": 5, "sized": 2, "pattern": 6, "patterned": 2, "count": 6,
-    "place": 18, "placed": 5, "relation": 30, "coloured relation": 6, "same colour": 5, "background": 8, "frame": 2,
-    "no frame": 1, "empty": 6, "occupied": 3, "occupied quarters": 4, "drawing": 1,
+    "there": 6, "colour": 7, "coloured": 2, "size": 5, "sized": 1, "pattern": 6, "patterned": 1, "count": 7,
+    "place": 24, "placed": 2, "relation": 32, "coloured relation": 1, "same colour": 1, "background": 10, "frame": 2,
+    "no frame": 1, "empty": 1, "occupied": 1, "occupied quarters": 1, "drawing": 1,
 }
+# How often what the benchmark asks for is taken, of a kind's phrasings, places and relations.
+USUAL = 0.7
 CHOICES = list(WEIGHTS)
 CHANCES = np.array(list(WEIGHTS.values())) / sum(WEIGHTS.values())
 FEW = {"size", "sized", "pattern", "patterned"}
@@ -263,6 +265,10 @@ class Draw:
 
     def one(self, values):
         return values[self.below(len(values))]
+
+    def usual(self, values, usual):
+        """Mostly one of the first `usual`."""
+        return self.one(values[:usual] if self.below(100) < 100 * USUAL else values)
 
 
 def nouns_of(facts, few=False):
@@ -303,7 +309,7 @@ def drawn_question(draw, facts, kind):
         noun = drawn_noun(draw, facts, there=0.85)
         return kind, noun, draw.one((2, 3)) if noun[1] else 1
     if kind == "place":
-        return kind, drawn_noun(draw, facts), draw.one(list(PLACES))
+        return kind, drawn_noun(draw, facts), draw.usual(list(PLACES), 4)
     if kind == "placed":
         noun = drawn_noun(draw, facts)
         own = facts.things.get(noun[0])
@@ -323,7 +329,7 @@ def drawn_question(draw, facts, kind):
             other = draw.one([second for second in known if second != noun])
         if kind == "same colour":
             return kind, noun, other
-        where = draw.one(list(RELATION_WORDS))
+        where = draw.usual(list(RELATION_WORDS), 4)
         if kind == "relation":
             return kind, noun, where, other
         hues = [facts.things[which[0]][1] if which[0] in facts.things else draw.one(world.COLOUR_NAMES) for which in (noun, other)]
@@ -358,7 +364,7 @@ def questions(generator, rows, nothing, number, only=None):
                 if KINDS[kind](facts, *question[1:]) == wanted:
                     break
             answers[n, m] = KINDS[kind](shown, *question[1:])
-            asked.append(draw.one(phrase(*question)))
+            asked.append(draw.usual(phrase(*question), 1))
         texts.append(asked)
     return texts, torch.from_numpy(answers)
 

@@ -34,9 +34,9 @@ BATCH = {"look": 64, "answer": 32}
 STEPS = {"look": 6000, "answer": 3000}
 RATE = {"look": 1e-3, "answer": 8e-4}
 # After so many steps of `answer` the tower stays as it is: the time goes into questions.
-TOWER = 800
-QUESTIONS = 24
-PARTS = 3
+TOWER = 900
+QUESTIONS = 16
+PARTS = 2
 EMA = 0.999
 
 
@@ -77,7 +77,7 @@ class Heads(nn.Module):
         parts = [
             near,
             0.5 * far,
-            F.cross_entropy(place.flatten(0, 2), places.flatten()),
+            2.0 * F.cross_entropy(place.flatten(0, 2), places.flatten()),
             0.3 * F.cross_entropy(background[something], rows[something, 0]),
             0.3 * F.cross_entropy(frame[something], rows[something, 1]),
         ]
