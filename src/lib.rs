@@ -13,6 +13,7 @@ pub mod forensics;
 pub mod generate;
 pub mod judge;
 pub mod models;
+pub mod ordered_work;
 pub mod reports;
 pub mod results;
 pub mod score;

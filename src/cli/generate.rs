@@ -12,21 +12,22 @@ use super::exit_status::ExitStatus;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
 use super::shared_args::{
-    BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, open_benchmark, open_run,
+    BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, one_kind_of_device, open_benchmark,
+    open_run,
 };
 use super::{print_json, say};
 use crate::benchmark::Item;
 use crate::generate::ImageGenerator;
 use crate::generate::catalog;
 use crate::generate::ella::{Ella, EllaBase, EllaOptions};
-use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
+use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_on_devices};
 use crate::generate::model_file::ModelFile;
 use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
 use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
 use crate::generate::shipped_checkpoint;
-use crate::models::device::{describe_device, parse_device, parse_dtype};
+use crate::models::device::{Device, describe_device, parse_device, parse_dtype};
 use crate::results::RunDirectory;
 
 /// How images are generated; `run` has the same flags.
@@ -165,8 +166,10 @@ fn status(summary: &GenerationSummary) -> ExitStatus {
 
 /// A model ready to generate, and where it runs.
 pub struct Loaded {
-    generator: Box<dyn ImageGenerator>,
-    device: String,
+    /// One per device.
+    generators: Vec<Box<dyn ImageGenerator>>,
+    /// Where each of them computes.
+    devices: Vec<String>,
     seed: u64,
     seed_mode: SeedMode,
     /// Images made at a time where the user does not say.
@@ -195,8 +198,10 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
             bail!("model {} needs --weights DIR, a folder that holds:{files}", model.name);
         }
     };
-    let device = parse_device(&options.device.device)?;
-    let dtype = parse_dtype(&options.device.dtype, &device)?;
+    let devices: Vec<Device> =
+        options.device.named().into_iter().map(parse_device).collect::<Result<_, _>>()?;
+    let described: Vec<String> = devices.iter().map(describe_device).collect();
+    one_kind_of_device(&described)?;
     let Sampling { options: mut settings, seed, seed_mode } =
         options.sampling.resolve(model, options.file_settings.clone())?;
     let parts = options.checkpoint.parts(checkpoint);
@@ -208,26 +213,31 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     }
     let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
     let weights = assembled.as_ref().map_or(checkpoint, |folder| folder.path());
-    let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
+    let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
+        let (settings, dtype) = (settings.clone(), parse_dtype(&options.device.dtype, device)?);
         if let Some(base) = EllaBase::of_model(model.name) {
             let files = options.ella.files(model.name, weights)?;
             let (tokens, low_memory) = (options.ella.tokens(), options.ella.low_memory);
             let settings = EllaOptions { tokens, low_memory, pictures: settings };
-            return Ok(Box::new(Ella::load(base, files, dtype, &device, settings)?));
+            return Ok(Box::new(Ella::load(base, files, dtype, device, settings)?));
         }
         options.ella.refuse_for(model.name)?;
         if model.name == "sdxl" {
-            return Ok(Box::new(Sdxl::load(weights, dtype, &device, settings)?));
+            return Ok(Box::new(Sdxl::load(weights, dtype, device, settings)?));
         }
-        Ok(Box::new(Sd15::load(weights, dtype, &device, settings)?))
+        Ok(Box::new(Sd15::load(weights, dtype, device, settings)?))
     };
-    let generator = pipeline().with_context(|| format!("model {} cannot be loaded", model.name))?;
+    let generators = devices
+        .iter()
+        .map(pipeline)
+        .collect::<anyhow::Result<Vec<_>>>()
+        .with_context(|| format!("model {} cannot be loaded", model.name))?;
     Ok(Loaded {
-        generator,
+        generators,
         seed,
         seed_mode,
-        batch: if device.is_cpu() { 1 } else { 4 },
-        device: describe_device(&device),
+        batch: if devices.iter().all(Device::is_cpu) { 1 } else { 4 },
+        devices: described,
         _folders: [unpacked, assembled],
     })
 }
@@ -244,8 +254,12 @@ fn make_images(
         batch: options.batch.unwrap_or(loaded.batch),
     };
     let progress = StageProgress::new("generating");
-    let generator = loaded.generator.as_mut();
-    let summary = generate_run(run, items, generator, plan, &loaded.device, &progress)?;
+    let device = loaded.devices.join("; ");
+    let mut generators: Vec<&mut dyn ImageGenerator> = Vec::new();
+    for generator in &mut loaded.generators {
+        generators.push(generator.as_mut());
+    }
+    let summary = generate_on_devices(run, items, generators, plan, &device, &progress)?;
     say(&describe(&summary, items.len(), run));
     Ok(summary)
 }

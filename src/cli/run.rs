@@ -65,6 +65,7 @@ impl Args {
     /// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
     fn judge_or_default(&self) -> anyhow::Result<judge::JudgeOptions> {
         let mut options = self.judge.clone();
+        options.share_devices(&self.generate.device.devices);
         let shipped = self.generate.model == catalog::SHIPPED && self.generate.model_file.is_none();
         if options.judge.is_empty() && shipped {
             options.judge = vec!["scripted".to_owned()];

@@ -56,9 +56,24 @@ pub struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:INDEX]`
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
+    /// Several devices, with the model on each: `cuda:0,cuda:1`. They share the work and the pictures
+    /// are those of one. In `run`, judges that compute here use them too, unless --judge-device says
+    /// otherwise
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', conflicts_with = "device")]
+    pub devices: Vec<String>,
     /// Number format of the networks: `auto`, `f32`, `f16` or `bf16`
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
     pub dtype: String,
+}
+
+impl DeviceArgs {
+    /// The devices named, at least one.
+    pub fn named(&self) -> Vec<&str> {
+        match self.devices.as_slice() {
+            [] => vec![&self.device],
+            several => several.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// How results are printed.
@@ -67,6 +82,23 @@ pub struct OutputArgs {
     /// Print one JSON document on stdout instead of tables
     #[arg(long)]
     pub json: bool,
+}
+
+/// Makes sure that devices that share the work, as [`crate::models::device::describe_device`] tells of
+/// them, round alike.
+///
+/// # Errors
+/// They are of several kinds.
+pub fn one_kind_of_device(devices: &[String]) -> anyhow::Result<()> {
+    let kind = |device: &String| device.split([':', ',']).next().unwrap_or_default().to_owned();
+    let kinds: std::collections::BTreeSet<String> = devices.iter().map(kind).collect();
+    let listed = kinds.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
+    anyhow::ensure!(
+        kinds.len() <= 1,
+        "{listed} devices do not round alike, so the result would depend on which of them did what; name \
+         devices of one kind"
+    );
+    Ok(())
 }
 
 impl SelectionArgs {

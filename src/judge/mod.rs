@@ -6,7 +6,7 @@ pub mod draw;
 pub mod endpoint;
 pub mod judge_run;
 pub mod mplug;
-mod ordered_work;
+pub mod pool;
 pub mod pillow_resize;
 pub mod qwen3_vl;
 pub mod reading;

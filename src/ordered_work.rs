@@ -1,5 +1,6 @@
 //! In: numbered pieces of work. Out: their results, made by several threads and handed over in order,
-//! with a bound on how many wait. What the work is, is its caller's.
+//! with a bound on how many wait; and workers of which each serves one thread at a time. What the work
+//! is, is its caller's.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -100,6 +101,56 @@ pub fn for_each_in_order<T: Send>(
     })
 }
 
+/// Workers that threads borrow one at a time: networks on several devices, say. Which one serves whom
+/// must not show in the result.
+pub struct Pool<W> {
+    workers: Vec<Mutex<W>>,
+    idle: Mutex<Vec<usize>>,
+    returned: Condvar,
+}
+
+impl<W> Pool<W> {
+    /// A pool of these workers; at least one, or [`Self::with`] never returns.
+    pub fn new(workers: Vec<W>) -> Self {
+        let idle = Mutex::new((0..workers.len()).rev().collect());
+        Self {
+            workers: workers.into_iter().map(Mutex::new).collect(),
+            idle,
+            returned: Condvar::new(),
+        }
+    }
+
+    /// Does `work` with an idle worker, waiting for one where all are busy. The worker comes back even
+    /// when `work` panics.
+    pub fn with<T>(&self, work: impl FnOnce(&mut W) -> T) -> T {
+        let mut idle = lock(&self.idle);
+        let place = loop {
+            match idle.pop() {
+                Some(place) => break place,
+                None => {
+                    idle = self.returned.wait(idle).unwrap_or_else(|poisoned| poisoned.into_inner())
+                }
+            }
+        };
+        drop(idle);
+        let _borrowed = Borrowed { pool: self, place };
+        work(&mut lock(&self.workers[place]))
+    }
+}
+
+/// Returns its worker when dropped.
+struct Borrowed<'p, W> {
+    pool: &'p Pool<W>,
+    place: usize,
+}
+
+impl<W> Drop for Borrowed<'_, W> {
+    fn drop(&mut self) {
+        lock(&self.pool.idle).push(self.place);
+        self.pool.returned.notify_one();
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -179,5 +230,28 @@ mod tests {
         assert_eq!(error.to_string(), "disk full");
         assert!(started.load(Ordering::SeqCst) <= 5 + 3 * FINISHED_AHEAD);
         for_each_in_order(0, 4, |_| Ok(()), |_, ()| bail!("never called")).unwrap();
+    }
+
+    #[test]
+    fn a_worker_serves_one_thread_at_a_time_and_comes_back_from_a_panic() {
+        let pool = Pool::new(vec![0u32, 0]);
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    pool.with(|served| {
+                        most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(5));
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        *served += 1;
+                    });
+                });
+            }
+        });
+        assert!(most.load(Ordering::SeqCst) <= 2);
+        let broken = || pool.with(|_| panic!("broken"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(broken)).is_err());
+        let served: u32 = pool.workers.iter().map(|served| *lock(served)).sum();
+        assert_eq!((served, lock(&pool.idle).len()), (6, 2));
     }
 }
