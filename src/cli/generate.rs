@@ -11,10 +11,11 @@ use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
+use super::shard_choice::ShardArgs;
 use super::shared_args::{
     BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, one_kind_of_device, open_benchmark,
-    open_run,
 };
+use super::work::{Subject, dealt, open_work};
 use super::{print_json, say};
 use crate::benchmark::Item;
 use crate::generate::ImageGenerator;
@@ -107,6 +108,8 @@ impl GenerateOptions {
   dpg-bench generate --model sd15 --weights dreamshaper_8.safetensors --base stable-diffusion-v1-5 \\
       --lora detail.safetensors:0.7 --embedding badhands.safetensors
   dpg-bench generate --model-file models/dreamshaper-ella.toml
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --shard 0/4
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1
 
 A run that was interrupted goes on where it stopped when the same command is given again.")]
 pub struct Args {
@@ -122,6 +125,9 @@ pub struct Args {
     /// Run directory [default: results/MODEL]
     #[arg(long, value_name = "RUN")]
     pub out: Option<PathBuf>,
+    /// Which part of them.
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// How the outcome is printed.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -132,14 +138,21 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let shard = args.shard.choose()?;
     let benchmark = open_benchmark(&args.benchmark)?;
     let selection = args.selection.selection();
-    let items = benchmark.select(&selection)?;
+    let Some(items) = dealt(benchmark.select(&selection)?, shard) else {
+        return Ok(ExitStatus::Done);
+    };
     let options = args.options.with_model_file()?;
     let mut loaded = load(&options)?;
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
-    let mut run = open_run(&out, &benchmark, &selection, options.images)?;
-    let summary = make_images(&mut run, &items, &mut loaded, &options)?;
+    let subject = Subject::new(&benchmark, &selection, options.images)?;
+    let mut work = open_work(&out, &subject, items, shard, "generate")?;
+    let summary = make_images(&mut work.run, &work.items, &mut loaded, &options)?;
+    if shard.is_some() {
+        work.say_next();
+    }
     if args.output.json {
         print_json(&summary)?;
     }

@@ -7,7 +7,6 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::benchmark::{Benchmark, Item, Selection, Strictness};
-use crate::results::manifest::to_settings;
 use crate::results::{BenchmarkIdentity, RunDirectory};
 
 /// The shipped demo, inside the binary: it works from any folder.
@@ -164,11 +163,23 @@ pub fn benchmark_of_run(
     Ok(benchmark)
 }
 
-/// The items that the run was started with, in file order.
+/// The items that the run was started with, in file order; those of its part where it is a shard.
 ///
 /// # Errors
 /// The manifest's selection was edited to something that the benchmark has not.
 pub fn selected<'b>(benchmark: &'b Benchmark, run: &RunDirectory) -> anyhow::Result<Vec<&'b Item>> {
+    let all = all_selected(benchmark, run)?;
+    Ok(run.shard().map_or_else(|| all.clone(), |shard| shard.deal(&all)))
+}
+
+/// The items that the run was started with, in file order, whether it is a shard or not.
+///
+/// # Errors
+/// As [`selected`].
+pub fn all_selected<'b>(
+    benchmark: &'b Benchmark,
+    run: &RunDirectory,
+) -> anyhow::Result<Vec<&'b Item>> {
     let recorded = serde_json::to_value(&run.manifest().selection)?;
     let selection: Selection = serde_json::from_value(recorded).with_context(|| {
         format!("{}: the manifest's selection cannot be read", run.path().display())
@@ -176,21 +187,8 @@ pub fn selected<'b>(benchmark: &'b Benchmark, run: &RunDirectory) -> anyhow::Res
     Ok(benchmark.select(&selection)?)
 }
 
-/// Opens the run at `out`, or starts one there, about the selected items.
-///
-/// # Errors
-/// The run there is about something else, is damaged, or the disk said no.
-pub fn open_run(
-    out: &Path,
-    benchmark: &Benchmark,
-    selection: &Selection,
-    images_per_item: u32,
-) -> anyhow::Result<RunDirectory> {
-    let settings = to_settings(selection)?;
-    Ok(RunDirectory::open_or_create(out, identity(benchmark), settings, images_per_item)?)
-}
-
-fn identity(benchmark: &Benchmark) -> BenchmarkIdentity {
+/// What the manifest says of a benchmark.
+pub fn identity(benchmark: &Benchmark) -> BenchmarkIdentity {
     BenchmarkIdentity {
         path: benchmark.source.path.display().to_string(),
         digest: benchmark.digest.clone(),

@@ -49,7 +49,10 @@ impl Judge for JudgePool {
         self.judges[0].question_cut(question)
     }
 
-    fn answer(&self, request: &JudgeRequest<'_>) -> Result<Vec<std::result::Result<Answer, String>>> {
+    fn answer(
+        &self,
+        request: &JudgeRequest<'_>,
+    ) -> Result<Vec<std::result::Result<Answer, String>>> {
         self.idle.with(|place| self.judges[*place].answer(request))
     }
 
