@@ -5,10 +5,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// How many results may be finished ahead of the one that is written next, per thread. It
-/// bounds what waits in memory, and what a kill can cost while one piece of work is slow.
-const FINISHED_AHEAD: usize = 4;
-
 /// What the threads of [`for_each_in_order`] share.
 struct Progress<T> {
     next_to_start: usize,
@@ -30,20 +26,25 @@ impl<T> Drop for StopOnDrop<'_, T> {
     }
 }
 
-/// Runs `work(0..count)` on `in_flight` threads and hands each result to `write`, on the calling
+/// Runs `work(0..count)` on `threads` threads and hands each result to `write`, on the calling
 /// thread and in order. Stops at the first error of either; work in progress is then awaited. What
 /// was begun before the work that failed is still written. `work` must not panic.
+///
+/// At most `threads * ahead` pieces are begun and not yet written. It bounds what waits in memory, and what a
+/// kill can cost while one piece is slow; with 1 and one thread, nothing is begun before what was made is
+/// written.
 ///
 /// # Errors
 /// The first error, in order, of `work` or `write`.
 pub fn for_each_in_order<T: Send>(
     count: usize,
-    in_flight: usize,
+    threads: usize,
+    ahead: usize,
     work: impl Fn(usize) -> anyhow::Result<T> + Sync,
     mut write: impl FnMut(usize, T) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let threads = in_flight.max(1).min(count);
-    let window = threads * FINISHED_AHEAD;
+    let threads = threads.max(1).min(count);
+    let window = threads * ahead.max(1);
     let progress = Mutex::new(Progress {
         next_to_start: 0,
         next_to_write: 0,
@@ -164,6 +165,8 @@ mod tests {
 
     use super::*;
 
+    const AHEAD: usize = 4;
+
     #[test]
     fn results_come_in_order_and_the_work_is_bounded() {
         let (running, most, started) =
@@ -172,6 +175,7 @@ mod tests {
         for_each_in_order(
             60,
             4,
+            AHEAD,
             |index| {
                 started.fetch_add(1, Ordering::SeqCst);
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -183,7 +187,7 @@ mod tests {
             },
             |index, result| {
                 if index == 0 {
-                    assert!(started.load(Ordering::SeqCst) <= 4 * FINISHED_AHEAD);
+                    assert!(started.load(Ordering::SeqCst) <= 4 * AHEAD);
                 }
                 seen.push(result);
                 Ok(())
@@ -200,6 +204,7 @@ mod tests {
         let error = for_each_in_order(
             1000,
             3,
+            AHEAD,
             |index| {
                 started.fetch_max(index, Ordering::SeqCst);
                 let wait = if index == 6 { 0 } else { 20 };
@@ -223,13 +228,14 @@ mod tests {
         let error = for_each_in_order(
             1000,
             3,
+            AHEAD,
             |index| Ok(started.fetch_max(index, Ordering::SeqCst)),
             |index, _| if index == 5 { bail!("disk full") } else { Ok(()) },
         )
         .unwrap_err();
         assert_eq!(error.to_string(), "disk full");
-        assert!(started.load(Ordering::SeqCst) <= 5 + 3 * FINISHED_AHEAD);
-        for_each_in_order(0, 4, |_| Ok(()), |_, ()| bail!("never called")).unwrap();
+        assert!(started.load(Ordering::SeqCst) <= 5 + 3 * AHEAD);
+        for_each_in_order(0, 4, AHEAD, |_| Ok(()), |_, ()| bail!("never called")).unwrap();
     }
 
     #[test]

@@ -150,6 +150,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let subject = Subject::new(&benchmark, &selection, options.images)?;
     let mut work = open_work(&out, &subject, items, shard, "generate")?;
     let summary = make_images(&mut work.run, &work.items, &mut loaded, &options)?;
+    work.stage_is_over()?;
     if shard.is_some() {
         work.say_next();
     }

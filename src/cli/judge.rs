@@ -71,6 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let Some(items) = dealt(items, shard) else { return Ok(ExitStatus::Done) };
     let mut work = open_work(&args.run, &Subject::of(&run), items, shard, WORK)?;
     let status = execute(&mut work.run, &work.items, &args.options)?;
+    work.stage_is_over()?;
     if shard.is_some() {
         work.say_next();
     }

@@ -68,7 +68,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let subject = Subject::new(&benchmark, &selection, options.images)?;
     let mut work = open_work(&out, &subject, items, shard, "run")?;
     let generated = generate::execute(&mut work.run, &work.items, generator, &options)?;
+    work.stage_is_over()?;
     let judged = judge::execute(&mut work.run, &work.items, &judge_options)?;
+    work.stage_is_over()?;
     if shard.is_some() {
         if args.score.json {
             let gathered = Gathered::read(&work.run)?;

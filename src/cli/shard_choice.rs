@@ -169,11 +169,15 @@ fn place_in_array(
     };
     let (count, min) = (of("SLURM_ARRAY_TASK_COUNT")?, of("SLURM_ARRAY_TASK_MIN")?);
     let max = of("SLURM_ARRAY_TASK_MAX")?;
-    // Not every version tells the step; the others do.
-    let step = match max.checked_sub(min) {
+    let even = match max.checked_sub(min) {
         Some(span) if count > 1 && span % (count - 1) == 0 => span / (count - 1),
         Some(0) if count == 1 => 1,
         _ => 0,
+    };
+    // A list such as 1,3,7 may look even by its ends; its step does not fit them then.
+    let step = match number("SLURM_ARRAY_TASK_STEP")? {
+        Some(stated) if count > 1 && stated != even => 0,
+        _ => even,
     };
     let place = task.checked_sub(min).filter(|from| step > 0 && from % step == 0);
     match place.map(|from| from / step) {
@@ -229,7 +233,10 @@ mod tests {
         assert_eq!(shard(&array("2", "4", "0", "3")), "2/4");
         assert_eq!(shard(&array("1", "4", "1", "4")), "0/4");
         assert_eq!(shard(&array("4", "4", "1", "4")), "3/4");
-        assert_eq!(shard(&array("9", "4", "3", "12")), "2/4");
+        let mut stepped = array("9", "4", "3", "12").to_vec();
+        assert_eq!(shard(&stepped), "2/4");
+        stepped.push(("SLURM_ARRAY_TASK_STEP", "3"));
+        assert_eq!(shard(&stepped), "2/4");
         let notes = by(&array("2", "4", "0", "3"), None).unwrap().notes.join(" ");
         assert!(
             notes.contains("by SLURM_ARRAY_TASK_ID") && notes.contains("--shard none"),
@@ -239,10 +246,16 @@ mod tests {
 
     #[test]
     fn arrays_with_gaps_and_lone_tasks_do_not_pass_for_something_else() {
-        for (id, count, min, max) in
-            [("7", "3", "1", "7"), ("2", "3", "1", "7"), ("3", "3", "1", "6"), ("5", "0", "0", "3")]
-        {
-            let error = refused(&array(id, count, min, max));
+        for (id, count, min, max, step) in [
+            // 1,3,7: where the step is told, every task is refused; else the one in the middle is.
+            ("7", "3", "1", "7", Some("1")),
+            ("3", "3", "1", "7", None),
+            ("3", "3", "1", "6", None),
+            ("5", "0", "0", "3", None),
+        ] {
+            let mut variables = array(id, count, min, max).to_vec();
+            variables.extend(step.map(|step| ("SLURM_ARRAY_TASK_STEP", step)));
+            let error = refused(&variables);
             assert!(error.contains("leave gaps") && error.contains("--shard I/N"), "{error}");
         }
         // Task 2 of an array of 4, given again alone.

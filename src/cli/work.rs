@@ -10,7 +10,7 @@ use super::say;
 use super::shared_args::identity;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::results::manifest::to_settings;
-use crate::results::merge::{Part, Purpose, merge, unmerged};
+use crate::results::merge::{Part, Purpose, merge, restore_order, unmerged};
 use crate::results::{BenchmarkIdentity, LockError, RunDirectory, RunLock, Settings, Shard};
 
 /// The lock of those that only start the directory for their shards.
@@ -30,6 +30,15 @@ pub struct Work<'b> {
 }
 
 impl Work<'_> {
+    /// To be called when a stage is over.
+    ///
+    /// # Errors
+    /// The disk said no.
+    pub fn stage_is_over(&mut self) -> anyhow::Result<()> {
+        let ids: Vec<&str> = self.items.iter().map(|item| item.id.as_str()).collect();
+        Ok(restore_order(&mut self.run, &ids)?)
+    }
+
     /// Says what comes after a shard.
     pub fn say_next(&self) {
         say(&format!("when all shards are done: dpg-bench merge {}", self.whole.display()));

@@ -100,6 +100,8 @@ pub fn generate_on_devices(
     for_each_in_order(
         groups.len(),
         in_flight,
+        // One generator makes nothing that could not be kept; several need not wait for each other.
+        if in_flight == 1 { 1 } else { 2 },
         |index| Ok(generators.with(|generator| groups[index].make(*generator))),
         |index, made| stage.keep_group(&groups[index], made, &mut summary),
     )?;

@@ -17,6 +17,9 @@ use crate::results::{
 };
 use crate::stage_observer::StageObserver;
 
+/// How many images may be finished ahead of the one that is written next, per image in flight.
+const FINISHED_AHEAD: usize = 4;
+
 /// What the journal holds about the selected items after a sitting, earlier sittings included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JudgeCounts {
@@ -141,6 +144,7 @@ pub fn judge_images(
     let finished = for_each_in_order(
         groups.len(),
         judge.images_in_flight(),
+        FINISHED_AHEAD,
         |index| {
             let (_, group) = &groups[index];
             let first = group.iter().find(|task| is_wanted(task)).unwrap_or(&group[0]);

@@ -204,6 +204,21 @@ pub fn merge(
     Ok(merged)
 }
 
+/// Puts the journals of a run that was merged once, and worked on since, in the order of a single run
+/// again. Other runs are left alone.
+///
+/// # Errors
+/// See [`MergeError`].
+pub fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), MergeError> {
+    let manifest = run.manifest();
+    let entries = manifest.generation.iter().chain(manifest.judges.values());
+    let mut sittings = entries.flat_map(|entry| &entry.sittings);
+    if sittings.any(|sitting| sitting.merged_from.is_some()) {
+        merge(run, &[], items, Purpose::Deal)?;
+    }
+    Ok(())
+}
+
 /// The shards of `run` that hold something which it has not.
 ///
 /// # Errors
@@ -421,7 +436,10 @@ fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
         return Err(named(error));
     }
     if std::fs::hard_link(from, &temporary).is_ok() {
-        return std::fs::rename(&temporary, to).map_err(named);
+        std::fs::rename(&temporary, to).map_err(named)?;
+        // Where both are names of one file already, renaming leaves both.
+        let _ = std::fs::remove_file(&temporary);
+        return Ok(());
     }
     let bytes = std::fs::read(from).map_err(|error| name_path(error, "read", from))?;
     super::atomic_write::atomic_write(to, &bytes)
@@ -434,6 +452,9 @@ fn note_in_manifest(
     purpose: Purpose,
 ) -> Result<(), MergeError> {
     let before = run.manifest().clone();
+    if purpose == Purpose::Gather {
+        forget_sittings(run, parts);
+    }
     let mut answered = Vec::new();
     for (place, part) in parts.iter().enumerate() {
         for judge in part.run.judges() {
@@ -464,15 +485,22 @@ fn note_in_manifest(
     Ok(())
 }
 
+/// Those of an earlier merge of these parts: they may have ended since, or be named otherwise.
+fn forget_sittings(run: &mut RunDirectory, parts: &[Part]) {
+    let is_of_parts = |from: &String| {
+        let below = |name: &str| from.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+        parts.iter().any(|part| *from == part.name || below(&part.name))
+    };
+    let manifest = &mut run.manifest;
+    for entry in manifest.generation.iter_mut().chain(manifest.judges.values_mut()) {
+        entry.sittings.retain(|sitting| !sitting.merged_from.as_ref().is_some_and(is_of_parts));
+    }
+}
+
 fn note_sittings(own: &mut StageEntry, theirs: &StageEntry, name: &str, purpose: Purpose) {
     if purpose == Purpose::Deal {
         return;
     }
-    let below = format!("{name}/");
-    let is_of_part = |from: &Option<String>| {
-        from.as_ref().is_some_and(|from| from == name || from.starts_with(&below))
-    };
-    own.sittings.retain(|sitting| !is_of_part(&sitting.merged_from));
     for sitting in &theirs.sittings {
         let from = match &sitting.merged_from {
             None => name.to_owned(),

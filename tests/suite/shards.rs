@@ -10,7 +10,8 @@ use dpg_bench::results::{RunDirectory, RunLock};
 use serde_json::Value;
 
 /// What a cluster may have set around the tests themselves.
-const ENVIRONMENT: [&str; 8] = [
+const ENVIRONMENT: [&str; 9] = [
+    "SLURM_ARRAY_TASK_STEP",
     "SLURM_ARRAY_TASK_ID",
     "SLURM_ARRAY_TASK_COUNT",
     "SLURM_ARRAY_TASK_MIN",
@@ -41,9 +42,11 @@ fn checkpoint() -> String {
 /// `command` of a small job with the tiny checkpoint: two steps, three pictures, five items.
 fn job(folder: &Path, command: &str, more: &[&str]) -> Command {
     let (weights, limit) = (checkpoint(), ITEMS.to_string());
-    let mut arguments = vec![command, "--model", "sd15", "--weights", &weights, "--limit", &limit];
-    if !more.contains(&"--steps") {
-        arguments.extend(["--steps", "2"]);
+    let mut arguments = vec![command, "--model", "sd15", "--weights", &weights];
+    for (flag, value) in [("--steps", "2"), ("--limit", &limit)] {
+        if !more.contains(&flag) {
+            arguments.extend([flag, value]);
+        }
     }
     arguments.extend(["--images", "3", "--batch", "2", "--benchmark", "demo"]);
     if command == "run" {
@@ -482,10 +485,6 @@ fn the_environment_of_a_cluster_deals_by_itself_and_says_so() {
     let mut torn = array("1");
     torn.env("RANK", "1").env("WORLD_SIZE", "2");
     refused(torn, &["make this shard 0/2", "RANK and WORLD_SIZE make it 1/2"]);
-    let mut whole = array("1");
-    whole.args(["--shard", "none", "--out", "whole"]);
-    // The last --out counts for nobody: a flag given twice is refused.
-    assert_eq!(output(whole).status.code(), Some(2));
     let mut whole = job(folder, "generate", &["--out", "whole", "--shard", "none"]);
     whole.env("JOB_COMPLETION_INDEX", "0").env("DPG_BENCH_SHARDS", "2");
     let said = ended(&output(whole), 0);
@@ -522,4 +521,33 @@ fn several_devices_make_the_bytes_of_one_and_any_number_goes_on() {
     assert_same(&folder.join("both"), &whole);
     refused(job(folder, "run", &["--devices", "cpu,tpu", "--out", "x"]), &["tpu"]);
     refused(job(folder, "run", &["--devices", "cpu", "--device", "cpu"]), &["cannot be used with"]);
+}
+
+/// The Kubernetes file's numbers belong together, and its command lines are ones that the program takes.
+#[test]
+fn the_kubernetes_file_fits_the_program() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes.yaml");
+    let file = std::fs::read_to_string(path).unwrap();
+    let value = |key: &str| {
+        let line = file.lines().find(|line| line.trim_start().starts_with(key)).unwrap();
+        line.split_once(':').unwrap().1.trim().trim_matches('"').to_owned()
+    };
+    let shards = file.split("name: DPG_BENCH_SHARDS").nth(1).unwrap();
+    let shards = shards.split('"').nth(1).unwrap();
+    assert_eq!([value("completions"), value("parallelism")], [shards, shards]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = value("args").trim_matches(['[', ']']).replace(' ', "");
+    let arguments: Vec<&str> = arguments.split(',').collect();
+    let mut pod = program(folder.path(), &arguments);
+    pod.env("JOB_COMPLETION_INDEX", "1").env("DPG_BENCH_SHARDS", shards);
+    // As far as the first file that is not there.
+    let said = ended(&output(pod), 2);
+    assert!(
+        said.contains("shard 1/4, by JOB_COMPLETION_INDEX") && !said.contains("Usage"),
+        "{said}"
+    );
+    for command in file.split("dpg-bench ").filter(|part| part.contains("/data/results")).skip(1) {
+        assert!(command.starts_with("merge ") || command.starts_with("score "), "{command}");
+    }
 }
