@@ -7,8 +7,8 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Map, Value};
 
 use super::chat_args::ChatArgs;
-use crate::judge::catalog::DEFAULT_KEY_VARIABLE;
 use crate::http::ApiKey;
+use crate::judge::catalog::DEFAULT_KEY_VARIABLE;
 use crate::judge::endpoint::{Address, DEFAULT_PROMPT, EndpointJudge, EndpointOptions};
 
 /// How a server is asked.

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::checkpoint_args::{self, CheckpointArgs};
 use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
+use super::fetched;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
 use super::shared_args::{
@@ -16,7 +17,7 @@ use super::shared_args::{
 };
 use super::{print_json, say};
 use crate::benchmark::Item;
-use crate::generate::ImageGenerator;
+use crate::fetch::Role;
 use crate::generate::catalog;
 use crate::generate::ella::{Ella, EllaBase, EllaOptions};
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
@@ -26,6 +27,7 @@ use crate::generate::sd15::Sd15;
 use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
 use crate::generate::shipped_checkpoint;
+use crate::generate::{ImageGenerator, PictureTimes};
 use crate::models::device::{describe_device, parse_device, parse_dtype};
 use crate::results::RunDirectory;
 
@@ -163,6 +165,17 @@ fn status(summary: &GenerationSummary) -> ExitStatus {
     if summary.failed == 0 { ExitStatus::Done } else { ExitStatus::Incomplete }
 }
 
+/// Where the model's checkpoint lies: where the user says, else where `fetch` put it.
+///
+/// # Errors
+/// A variable of the environment holds what it cannot hold.
+pub fn weights_of(options: &GenerateOptions, model: &str) -> anyhow::Result<Option<PathBuf>> {
+    match &options.checkpoint.weights {
+        Some(weights) => Ok(Some(weights.clone())),
+        None => fetched::part(model, Role::Checkpoint),
+    }
+}
+
 /// A model ready to generate, and where it runs.
 pub struct Loaded {
     generator: Box<dyn ImageGenerator>,
@@ -175,6 +188,16 @@ pub struct Loaded {
     _folders: [Option<TempDir>; 2],
 }
 
+impl Loaded {
+    /// How long the parts of a picture take (see [`ImageGenerator::measure`]).
+    ///
+    /// # Errors
+    /// The model failed.
+    pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
+        self.generator.measure(prompt, calls)
+    }
+}
+
 /// Loads the model that the options name. A wrong flag or file shows here, before a run directory is
 /// made.
 ///
@@ -184,7 +207,8 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let model = catalog::find(&options.model)?;
     let shipped = model.name == catalog::SHIPPED;
     let unpacked = if shipped { Some(shipped_checkpoint::unpack()?) } else { None };
-    let checkpoint = match (&unpacked, &options.checkpoint.weights) {
+    let weights = weights_of(options, model.name)?;
+    let checkpoint = match (&unpacked, &weights) {
         (None, Some(weights)) => weights.as_path(),
         (Some(folder), None) => folder.path(),
         (Some(_), Some(_)) => {
@@ -192,9 +216,14 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         }
         (None, None) => {
             let files: String = model.files.iter().map(|file| format!("\n  {file}")).collect();
-            bail!("model {} needs --weights DIR, a folder that holds:{files}", model.name);
+            let advice = fetched::advice(model.name, Role::Checkpoint);
+            let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+            bail!("model {} needs --weights DIR{advice}; the folder holds:{files}", model.name);
         }
     };
+    if !shipped && options.checkpoint.weights.is_none() {
+        say(&format!("weights of {}: {}", model.name, checkpoint.display()));
+    }
     let device = parse_device(&options.device.device)?;
     let dtype = parse_dtype(&options.device.dtype, &device)?;
     let Sampling { options: mut settings, seed, seed_mode } =

@@ -157,8 +157,9 @@ impl Client {
         let bytes = reply.body.with_config().limit(LARGEST_JSON).read_to_vec();
         let bytes = bytes.map_err(|error| of_transport(&error))?;
         serde_json::from_slice(&bytes).map_err(|_| Trouble {
-            reason: "the reply is no JSON; is this the address of a mirror that has no list of files?"
-                .to_owned(),
+            reason:
+                "the reply is no JSON; is this the address of a mirror that has no list of files?"
+                    .to_owned(),
             kind: TroubleKind::Lasting,
         })
     }
@@ -174,9 +175,7 @@ fn of_transport(error: &ureq::Error) -> Trouble {
         TransportFault::Unreachable(reason) => {
             (format!("no connection to the server: {reason}"), TroubleKind::Passing(None))
         }
-        TransportFault::TimedOut => {
-            ("the server is silent".to_owned(), TroubleKind::Passing(None))
-        }
+        TransportFault::TimedOut => ("the server is silent".to_owned(), TroubleKind::Passing(None)),
         TransportFault::Broken(reason) => (reason, TroubleKind::Passing(None)),
         TransportFault::Refused(reason) => (reason, TroubleKind::Lasting),
     };

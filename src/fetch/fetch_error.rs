@@ -28,7 +28,9 @@ pub enum FetchError {
         reason: String,
     },
     /// The server was asked often enough.
-    #[error("{what}: {reason}; gave up after {failures} failures; the same command goes on from here")]
+    #[error(
+        "{what}: {reason}; gave up after {failures} failures; the same command goes on from here"
+    )]
     GaveUp {
         /// Repository and file.
         what: String,

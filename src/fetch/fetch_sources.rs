@@ -178,10 +178,8 @@ fn listing(
     };
     let listing = listing.map_err(answer)?;
     if revision != source.host.newest() && listing.revision != revision {
-        let reason = format!(
-            "the server lists commit {} where {revision} was asked for",
-            listing.revision
-        );
+        let reason =
+            format!("the server lists commit {} where {revision} was asked for", listing.revision);
         return Err(answer(reason));
     }
     Ok(listing)

@@ -67,8 +67,7 @@ impl LockFile {
     /// # Errors
     /// It cannot be read, or is of another format.
     pub fn read(path: &Path) -> Result<Option<Self>, FetchError> {
-        let told =
-            |reason: String| FetchError::LockFile { path: path.to_owned(), reason };
+        let told = |reason: String| FetchError::LockFile { path: path.to_owned(), reason };
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -42,7 +42,8 @@ pub fn read(
         if text("Type") == Some("tree") || !is_plain_path(path) {
             continue;
         }
-        let query = format!("Revision={}&FilePath={}", encoded(revision, false), encoded(path, false));
+        let query =
+            format!("Revision={}&FilePath={}", encoded(revision, false), encoded(path, false));
         files.push(RemoteFile {
             url: server.at(&format!("api/v1/models/{repository}/repo?{query}")),
             path: path.to_owned(),

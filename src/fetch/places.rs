@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_without_being_repeated() {
-        for bad in ["hush", "ftp://hush", "http://me:hush@host", "https://host?code=hush", "http://"]
+        for bad in
+            ["hush", "ftp://hush", "http://me:hush@host", "https://host?code=hush", "http://"]
         {
             let error = places(&[("HF_ENDPOINT", bad)]).unwrap_err().to_string();
             assert!(error.contains("HF_ENDPOINT") && !error.contains("hush"), "{error}");

@@ -90,7 +90,11 @@ impl<'a> Retry<'a> {
     ) -> Result<(), FetchError> {
         self.failed += 1;
         if self.failed >= self.persistence.failures.max(1) {
-            return Err(FetchError::GaveUp { what: what.to_owned(), reason, failures: self.failed });
+            return Err(FetchError::GaveUp {
+                what: what.to_owned(),
+                reason,
+                failures: self.failed,
+            });
         }
         let doubled = self.persistence.first_wait * 2_u32.saturating_pow(self.failed.min(20) - 1);
         let wait = asked.map_or(doubled.min(LONGEST_BACKOFF), |asked| asked.min(LONGEST_WAIT));
@@ -299,7 +303,8 @@ impl Transfer<'_> {
                 start_over(&file, job)?;
                 have = 0;
             }
-            let length = header(&reply.headers, "content-length").and_then(|text| text.parse().ok());
+            let length =
+                header(&reply.headers, "content-length").and_then(|text| text.parse().ok());
             if let (Some(length), Some(size)) = (length, job.size)
                 && length != size
             {
@@ -388,7 +393,9 @@ fn contradiction(reply: &Reply, job: &Job<'_>) -> Option<String> {
     if let (Some(stated), Some(commit)) = (stated, job.commit)
         && stated != commit
     {
-        return Some(format!("the server answers with commit {stated} where {commit} was asked for"));
+        return Some(format!(
+            "the server answers with commit {stated} where {commit} was asked for"
+        ));
     }
     let linked = header(&reply.first_headers, "x-linked-etag")?;
     let linked = FileDigest::from_hex(linked.trim_start_matches("W/").trim_matches('"'))?;
