@@ -54,7 +54,7 @@ pub struct Args {
 /// Whatever stops one of the stages, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
-    let judge_options = args.judge_or_default()?;
+    let judge_options = judge_or_default(&args.judge, &args.generate)?;
     // What would stop the judge after hours of generation is looked at first.
     judge_options.check()?;
     let benchmark = open_benchmark(&args.benchmark)?;
@@ -85,23 +85,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     Ok(generated.max(judged).max(scored))
 }
 
-impl Args {
-    /// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
-    fn judge_or_default(&self) -> anyhow::Result<judge::JudgeOptions> {
-        let mut options = self.judge.clone();
-        options.share_devices(&self.generate.device.devices);
-        let shipped = self.generate.model == catalog::SHIPPED && self.generate.model_file.is_none();
-        if options.judge.is_empty() && shipped {
-            options.judge = vec!["scripted".to_owned()];
-            if options.judge_rule.is_none() && options.judge_answers.is_none() {
-                options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);
-            }
-            say(&format!(
-                "note: {} has random weights and its judge answers by the rule {SHIPPED_RULE}: this \
-                 run shows that everything works, not how good a model is",
-                catalog::SHIPPED
-            ));
+/// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
+///
+/// # Errors
+/// None that a user could cause.
+pub(super) fn judge_or_default(
+    judge: &judge::JudgeOptions,
+    generate: &generate::GenerateOptions,
+) -> anyhow::Result<judge::JudgeOptions> {
+    let mut options = judge.clone();
+    options.share_devices(&generate.device.devices);
+    let shipped = generate.model == catalog::SHIPPED && generate.model_file.is_none();
+    if options.judge.is_empty() && shipped {
+        options.judge = vec!["scripted".to_owned()];
+        if options.judge_rule.is_none() && options.judge_answers.is_none() {
+            options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);
         }
-        Ok(options)
+        say(&format!(
+            "note: {} has random weights and its judge answers by the rule {SHIPPED_RULE}: this run \
+             shows that everything works, not how good a model is",
+            catalog::SHIPPED
+        ));
     }
+    Ok(options)
 }
