@@ -9,12 +9,13 @@ use tempfile::TempDir;
 use super::checkpoint_args::{self, CheckpointArgs};
 use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
+use super::live::Live;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
 use super::shared_args::{
     BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, open_benchmark, open_run,
 };
-use super::{print_json, say};
+use super::{print_json, say, watch};
 use crate::benchmark::Item;
 use crate::generate::ImageGenerator;
 use crate::generate::catalog;
@@ -138,7 +139,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut loaded = load(&options)?;
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
     let mut run = open_run(&out, &benchmark, &selection, options.images)?;
-    let summary = make_images(&mut run, &items, &mut loaded, &options)?;
+    let summary = make_images(&mut run, &items, &mut loaded, &options, None)?;
     if args.output.json {
         print_json(&summary)?;
     }
@@ -154,8 +155,9 @@ pub fn execute(
     items: &[&Item],
     mut loaded: Loaded,
     options: &GenerateOptions,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<ExitStatus> {
-    let summary = make_images(run, items, &mut loaded, options)?;
+    let summary = make_images(run, items, &mut loaded, options, live)?;
     Ok(status(&summary))
 }
 
@@ -237,13 +239,14 @@ fn make_images(
     items: &[&Item],
     loaded: &mut Loaded,
     options: &GenerateOptions,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<GenerationSummary> {
     let plan = GenerationPlan {
         seed: loaded.seed,
         seed_mode: loaded.seed_mode,
         batch: options.batch.unwrap_or(loaded.batch),
     };
-    let progress = StageProgress::new("generating");
+    let progress = StageProgress::new("generating", live.map(|live| live.part(watch::IMAGES)));
     let generator = loaded.generator.as_mut();
     let summary = generate_run(run, items, generator, plan, &loaded.device, &progress)?;
     say(&describe(&summary, items.len(), run));

@@ -76,8 +76,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let plan = plan_import(&benchmark, &items, &request)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.folder));
     let mut run = open_run(&out, &benchmark, &selection, args.images_per_item)?;
-    let summary =
-        import_images(&mut run, &plan, args.model.as_deref(), &StageProgress::new("importing"))?;
+    let summary = import_images(
+        &mut run,
+        &plan,
+        args.model.as_deref(),
+        &StageProgress::new("importing", None),
+    )?;
     if args.output.json {
         print_json(&report(&plan, summary, &out))?;
     } else {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::exit_status::ExitStatus;
 use super::judge_options::Chosen;
 pub use super::judge_options::JudgeOptions;
+use super::live::Live;
 use super::progress::StageProgress;
 use super::shared_args::{benchmark_of_run, selected};
 use crate::benchmark::Item;
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut run = RunDirectory::open(&args.run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
-    execute(&mut run, &items, &args.options)
+    execute(&mut run, &items, &args.options, None)
 }
 
 /// Puts every unanswered question about the pictures of `items` to the judges that the options name, one
@@ -62,6 +63,7 @@ pub fn execute(
     run: &mut RunDirectory,
     items: &[&Item],
     options: &JudgeOptions,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<ExitStatus> {
     let judges = options.chosen()?;
     if judges.len() > 1 {
@@ -70,7 +72,7 @@ pub fn execute(
     }
     let mut status = ExitStatus::Done;
     for chosen in &judges {
-        status = status.max(ask(run, items, options, chosen)?);
+        status = status.max(ask(run, items, options, chosen, live)?);
     }
     Ok(status)
 }
@@ -80,6 +82,7 @@ fn ask(
     items: &[&Item],
     options: &JudgeOptions,
     chosen: &Chosen,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<ExitStatus> {
     let (judge, device) = options.build(chosen)?;
     let name = &chosen.name;
@@ -95,7 +98,8 @@ fn ask(
             error
         }
     })?;
-    let counts = judge_images(run, name, items, judge.as_ref(), &StageProgress::new("judging"))?;
+    let progress = StageProgress::new("judging", live.map(|live| live.part(name)));
+    let counts = judge_images(run, name, items, judge.as_ref(), &progress)?;
     run.finish(&sitting, counts.finished_now, counts.failed_now)?;
     let journal = run.path().join("answers").join(format!("{name}.jsonl"));
     super::say(&format!("{}: {}", journal.display(), described(&counts)));

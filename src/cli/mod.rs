@@ -25,6 +25,7 @@ mod import_log;
 mod judge;
 mod judge_options;
 mod list;
+mod live;
 mod local_judge_args;
 mod progress;
 mod published;

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
+use super::live::Live;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark, open_run};
 use super::{generate, judge, say, score};
 use crate::generate::catalog;
@@ -19,6 +20,8 @@ const SHIPPED_RULE: &str = "hash:0.7";
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --limit 20 --out results/trial \\
       --judge scripted --judge-rule hash:0.8
+  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge mplug \\
+      --judge-weights mplug_visual-question-answering_coco_large_en --live
 
 An interrupted run goes on where it stopped when the same command is given again.
 Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing.")]
@@ -30,6 +33,9 @@ pub struct Args {
     /// Run directory [default: results/MODEL]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
+    /// Tell the score so far while judging, as `watch` does
+    #[arg(long)]
+    live: bool,
     #[command(flatten)]
     generate: generate::GenerateOptions,
     #[command(flatten)]
@@ -53,8 +59,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let generator = generate::load(&options)?;
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
     let mut run = open_run(&out, &benchmark, &selection, options.images)?;
-    let generated = generate::execute(&mut run, &items, generator, &options)?;
-    let judged = judge::execute(&mut run, &items, &judge_options)?;
+    let live = args.live.then(|| Live::new(&out, &items));
+    let generated = generate::execute(&mut run, &items, generator, &options, live.as_ref())?;
+    let judged = judge::execute(&mut run, &items, &judge_options, live.as_ref())?;
     let judges = judge_options.chosen()?.into_iter().map(|chosen| chosen.name).collect();
     let score_options = score::ScoreOptions { judges, ..args.score.clone() };
     let scored = score::execute(&run, &benchmark, &items, &score_options)?;

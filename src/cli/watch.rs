@@ -17,7 +17,7 @@ use super::print;
 use super::shared_args::{benchmark_of_run, selected};
 
 /// What the part of the images is called.
-const IMAGES: &str = "images";
+pub const IMAGES: &str = "images";
 /// A running score needs no third digit of its interval.
 const DRAWS: usize = 2_000;
 
@@ -48,14 +48,14 @@ pub struct Args {
 
 /// How far a part of the work is.
 #[derive(Debug, Clone, PartialEq)]
-struct Part {
+pub struct Part {
     /// `images`, or a judge's name.
-    name: String,
+    pub name: String,
     done: u64,
     total: u64,
     failed: u64,
     /// What is printed behind the counts.
-    score: String,
+    pub score: String,
 }
 
 /// Runs the command.
@@ -90,7 +90,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 }
 
 /// The images, then each judge of the run.
-fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
+///
+/// # Errors
+/// A file of the run cannot be read.
+pub fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
     // Opened anew: a judge may have begun since.
     let run = RunDirectory::open(path)?;
     let per_item = run.manifest().images_per_item;
@@ -165,7 +168,7 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
 }
 
 /// `images: 120/4260, 2 failed, 3.5 a minute, 19 h 42 min left`.
-fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
+pub fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
     let mut text = format!("{}: {}/{}", part.name, part.done, part.total);
     if part.failed > 0 {
         text.push_str(&format!(", {} failed", part.failed));
