@@ -27,6 +27,7 @@ pub mod recipe;
 mod resnet;
 pub mod safetensors_file;
 pub mod shipped;
+pub mod speed;
 pub mod t5_text;
 mod tensor_list;
 pub mod unet;
