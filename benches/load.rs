@@ -1,5 +1,5 @@
 //! How long it takes to load and check question files. DSG-1k (8,182 rows) is read from the shared data
-//! beside the checkout; without it, the shipped demo is measured alone.
+//! beside the checkout; without it, twelve items are measured alone.
 //!
 //! `cargo bench --bench load`
 
@@ -30,7 +30,7 @@ fn dsg_1k(bencher: Bencher) {
 }
 
 #[divan::bench]
-fn demo(bencher: Bencher) {
-    let path = beside_the_checkout("benchmark/demo/dpg_bench.csv");
+fn twelve_items(bencher: Bencher) {
+    let path = beside_the_checkout("tests/fixtures/natural/dpg_bench.csv");
     bencher.bench(|| Benchmark::load(&path, Strictness::Strict));
 }

@@ -13,7 +13,7 @@ const DEFAULT_WIDTH: usize = 100;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  dpg-bench show bakery_window
+  dpg-bench show square_and_diamond
   dpg-bench show whoops31 --benchmark benchmark/dpg --dot | dot -Tsvg > whoops31.svg")]
 pub struct Args {
     /// Id of the item

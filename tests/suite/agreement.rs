@@ -9,6 +9,7 @@ use dpg_bench::results::RunDirectory;
 use dpg_bench::results::manifest::{BenchmarkIdentity, to_settings};
 use serde_json::Value;
 
+use super::benchmark_commands::natural;
 use super::small_run::put_picture;
 
 fn fixture(name: &str) -> PathBuf {
@@ -24,9 +25,9 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A run over the demo, two pictures an item, answered by the two judges of the fixture.
+/// A run over twelve items, two pictures an item, answered by the two judges of the fixture.
 fn judged_run(folder: &Path) -> PathBuf {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmark/demo");
+    let demo = natural();
     let benchmark = Benchmark::load(&demo, Strictness::Strict).unwrap();
     let identity = BenchmarkIdentity {
         path: demo.display().to_string(),

@@ -1,9 +1,11 @@
 //! `validate`, `show` and `import` as a user runs them: exit status, stdout and stderr.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use super::tiny_checkpoint::fixture;
 
 fn dpg_bench(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dpg-bench"))
@@ -21,14 +23,36 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn demo() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmark/demo").display().to_string()
+/// Twelve items about everyday scenes, with questions of all categories.
+pub fn natural() -> PathBuf {
+    fixture("natural")
+}
+
+#[test]
+fn the_demo_is_clean_and_its_questions_are_of_all_five_broad_categories() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmark/demo");
+    let output =
+        dpg_bench(folder.path(), &["validate", &demo.display().to_string(), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["oddity_counts"], serde_json::json!({}));
+    let items = json["items"].as_u64().unwrap();
+    assert!(items >= 60, "{items} items");
+    let questions = json["questions"].as_u64().unwrap();
+    assert!(questions >= 10 * items && questions <= 16 * items, "{questions} questions");
+    let broad = json["categories"].as_array().unwrap().iter().filter(|row| row["l2"].is_null());
+    assert_eq!(broad.count(), 5);
+    // Each item has its true picture.
+    let pictures = std::fs::read_dir(demo.join("true")).unwrap();
+    assert_eq!(pictures.count() as u64, items);
 }
 
 #[test]
 fn validate_says_yes_no_or_cannot_tell() {
     let folder = tempfile::tempdir().unwrap();
-    let good = dpg_bench(folder.path(), &["validate", &demo()]);
+    let natural = natural().display().to_string();
+    let good = dpg_bench(folder.path(), &["validate", &natural]);
     assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
     let text = stdout(&good);
     for part in [
@@ -40,7 +64,7 @@ fn validate_says_yes_no_or_cannot_tell() {
         assert!(text.contains(part), "`{part}` is not in:\n{text}");
     }
     let json: Value =
-        serde_json::from_slice(&dpg_bench(folder.path(), &["validate", &demo(), "--json"]).stdout)
+        serde_json::from_slice(&dpg_bench(folder.path(), &["validate", &natural, "--json"]).stdout)
             .unwrap();
     // All five L1 names and all thirteen L2 names of the reference table.
     assert_eq!(json["categories"].as_array().unwrap().len(), 5 + 13);
@@ -84,7 +108,11 @@ fn validate_says_yes_no_or_cannot_tell() {
 #[test]
 fn show_prints_a_tree_graphviz_text_or_json() {
     let folder = tempfile::tempdir().unwrap();
-    let shown = dpg_bench(folder.path(), &["show", "harbour_dawn"]);
+    let natural = natural().display().to_string();
+    let show = |more: &[&str]| {
+        dpg_bench(folder.path(), &[&["show", "--benchmark", &natural], more].concat())
+    };
+    let shown = show(&["harbour_dawn"]);
     assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
     let text = stdout(&shown);
     assert!(text.starts_with("harbour_dawn (77 words, 14 questions)\n\nAn oil painting"), "{text}");
@@ -92,15 +120,15 @@ fn show_prints_a_tree_graphviz_text_or_json() {
         "2 Are there boats? (entity - whole)\n├── 3 Are there four boats? (other - count)\n"
     ));
     assert!(text.contains("├── -> 5 (see under 2)\n"), "{text}");
-    let dot = stdout(&dpg_bench(folder.path(), &["show", "harbour_dawn", "--dot"]));
+    let dot = stdout(&show(&["harbour_dawn", "--dot"]));
     assert!(
         dot.starts_with("digraph \"harbour_dawn\" {") && dot.contains("  q6 -> q5;\n"),
         "{dot}"
     );
-    let json = dpg_bench(folder.path(), &["show", "harbour_dawn", "--json"]);
+    let json = show(&["harbour_dawn", "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["questions"][4]["parents"], serde_json::json!([2, 6]));
-    let unknown = dpg_bench(folder.path(), &["show", "harbor_dawn"]);
+    let unknown = show(&["harbor_dawn"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("near it: harbour_dawn"), "{}", stderr(&unknown));
 }
@@ -113,8 +141,9 @@ fn import_reports_what_is_missing_and_ends_incomplete() {
     for item in ["bakery_window", "harbour_dawn"] {
         image::RgbImage::new(8, 8).save(images.join(format!("{item}.png"))).unwrap();
     }
+    let natural = natural().display().to_string();
     let import = |more: &[&str]| {
-        let mut arguments = vec!["import", "--images", "grids", "--json"];
+        let mut arguments = vec!["import", "--images", "grids", "--json", "--benchmark", &natural];
         arguments.extend(more);
         dpg_bench(folder.path(), &arguments)
     };
