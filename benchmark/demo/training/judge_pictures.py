@@ -1,7 +1,8 @@
 """The pictures that demo-judge learns from: true renderings, worn ones, and pictures of nothing.
 
-In: scenes and a generator. Out: uint8 [n, 64, 64, 3], and which of them show nothing. A drawing model draws
-smears, noise and bent shapes; whoever judges its pictures must have seen such, with the same answers.
+In: scenes and a generator, and, once there is one, the autoencoder of demo-sd. Out: uint8 [n, 64, 64, 3], and
+which of them show nothing. A drawing model draws smears, noise and bent shapes; whoever judges its pictures must
+have seen such, with the same answers.
 """
 
 import numpy as np
@@ -13,19 +14,19 @@ import world
 SHARES = {"worn": 0.65, "nothing": 0.05}
 
 
-def pictures(generator, rows, autoencoder=None):
+def pictures(generator, rows):
     """Pictures of `rows`, some worn; of some, a picture of nothing instead: (uint8 [n, 64, 64, 3], bool [n])."""
     drawn = torch.from_numpy(world.render(rows)).permute(0, 3, 1, 2).float()
     worn = torch.from_numpy(generator.random(len(rows)) < SHARES["worn"])
     if worn.any():
-        drawn[worn] = wear(generator, drawn[worn], autoencoder)
+        drawn[worn] = wear(generator, drawn[worn])
     nothing = generator.random(len(rows)) < SHARES["nothing"]
     for at in np.flatnonzero(nothing):
         drawn[at] = picture_of_nothing(generator, drawn)
     return drawn.round().clamp(0, 255).byte().permute(0, 2, 3, 1), torch.from_numpy(nothing)
 
 
-def wear(generator, x, autoencoder=None):
+def wear(generator, x):
     """Each picture of `x` [n, 3, 64, 64], 0..=255, worn in some of these ways."""
     n = len(x)
 
@@ -35,11 +36,6 @@ def wear(generator, x, autoencoder=None):
     def drawn(low, high, *shape):
         return torch.from_numpy(generator.uniform(low, high, (n, *shape)).astype(np.float32))
 
-    if autoencoder is not None:
-        through = torch.from_numpy(generator.random(n) < 0.5)
-        if through.any():
-            x = x.clone()
-            x[through] = autoencoder(generator, x[through])
     # Bent a little: a smooth field of displacements of about a pixel.
     field = F.interpolate(drawn(-1, 1, 2, 6, 6), (64, 64), mode="bicubic", align_corners=True)
     axis = (torch.arange(64) + 0.5) / 32 - 1
@@ -81,3 +77,23 @@ def picture_of_nothing(generator, others):
     mixed = others[generator.integers(len(others), size=6)].mean(0, keepdim=True)
     small = F.interpolate(mixed, (8, 8), mode="area")
     return F.interpolate(small, (64, 64), mode="bicubic", align_corners=False)[0]
+
+
+@torch.no_grad()
+def decoded_pool(work, seed, count=2000):
+    """Scenes, and what the autoencoder in `work` makes of their pictures: (rows, uint8 [count, 64, 64, 3]).
+
+    Every other picture's latents are disturbed before they are decoded, by up to four tenths of their spread: as
+    the latents of a drawing model are.
+    """
+    from common import to_pictures, to_pixels
+    from train_vae import load
+
+    autoencoder, generator = load(work), np.random.default_rng(seed)
+    rows, made = world.training_rows(generator, count), []
+    for first in range(0, count, 50):
+        latents = autoencoder.encode(to_pixels(world.render(rows[first : first + 50]))).latent_dist.mode()
+        strength = generator.uniform(0, 0.4, (len(latents), 1, 1, 1)) * (np.arange(len(latents)) % 2)[:, None, None, None]
+        noise = generator.standard_normal(latents.shape) * strength / autoencoder.config.scaling_factor
+        made.append(to_pictures(autoencoder.decode(latents + torch.from_numpy(noise.astype(np.float32))).sample))
+    return rows, torch.from_numpy(np.concatenate(made))

@@ -1,7 +1,7 @@
 """Trains demo-judge to answer questions about pictures of the small world.
 
-In: world.py, judge_questions.py, and --autoencoder, the trained autoencoder of demo-sd, whose pictures are
-among those that the judge learns from. Out: WORK/judge-look.pt and WORK/judge-answer.pt, rewritten every two
+In: world.py, judge_questions.py, and with --decoded the trained autoencoder of demo-sd in WORK, whose pictures are
+then among those that the judge learns from. Out: WORK/judge-look.pt and WORK/judge-answer.pt, rewritten every two
 minutes; the same command goes on from there. export_judge.py makes the published files of the second.
 
 1. `look`: the vision tower alone learns what stands where, by heads that are thrown away. The original's tower
@@ -12,8 +12,8 @@ minutes; the same command goes on from there. export_judge.py makes the publishe
 Every step draws its scenes, pictures and questions from a generator of its own, seeded by its number, so that
 a stopped training ends as one that was never stopped.
 
-    OMP_NUM_THREADS=1 python train_judge.py --work WORK [--autoencoder DIR] look
-    OMP_NUM_THREADS=1 python train_judge.py --work WORK [--autoencoder DIR] answer
+    OMP_NUM_THREADS=1 python train_judge.py --work WORK look
+    OMP_NUM_THREADS=1 python train_judge.py --work WORK --decoded answer
 """
 
 import argparse
@@ -27,11 +27,11 @@ from torch import nn
 
 import world
 from judge_model import END, Words, answer_logits, first_word, image_states, new_network, padded, pixels
-from judge_pictures import pictures
+from judge_pictures import decoded_pool, pictures
 
 SEED = 7
 BATCH = {"look": 64, "answer": 32}
-STEPS = {"look": 6000, "answer": 3000}
+STEPS = {"look": 6000, "answer": 5000}
 RATE = {"look": 1e-3, "answer": 8e-4}
 # After so many steps of `answer` the tower stays as it is: the time goes into questions.
 TOWER = 900
@@ -110,7 +110,7 @@ def rate(step, phase):
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--work", type=Path, required=True)
-    arguments.add_argument("--autoencoder", type=Path)
+    arguments.add_argument("--decoded", action="store_true", help="an eighth of the pictures went through demo-sd's autoencoder")
     arguments.add_argument("--start", type=Path, help="weights that `answer` begins with [default: those of `look`]")
     arguments.add_argument("phase", choices=STEPS)
     arguments = arguments.parse_args()
@@ -142,11 +142,7 @@ def main():
         optimizer.load_state_dict(state["optimizer"])
         averaged, step = state["averaged"], state["step"]
         print(f"going on at step {step}", flush=True)
-    autoencoder = None
-    if arguments.autoencoder:
-        from judge_pictures import through_autoencoder
-
-        autoencoder = through_autoencoder(arguments.autoencoder)
+    pool = decoded_pool(arguments.work, SEED) if arguments.decoded else None
 
     def keep():
         state = {
@@ -161,7 +157,10 @@ def main():
     while step < STEPS[phase]:
         generator = np.random.default_rng([SEED, list(STEPS).index(phase), step])
         rows = world.training_rows(generator, BATCH[phase])
-        drawn, nothing = pictures(generator, rows, autoencoder)
+        drawn, nothing = pictures(generator, rows)
+        if pool is not None:
+            taken, eighth = generator.integers(len(pool[0]), size=len(rows) // 8), len(rows) // 8
+            rows[:eighth], drawn[:eighth], nothing[:eighth] = pool[0][taken], pool[1][taken], False
         still = answering and step >= TOWER
         network.visual_encoder.requires_grad_(not still)
         with torch.autocast("cpu", torch.bfloat16):
