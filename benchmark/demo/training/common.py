@@ -60,7 +60,7 @@ class Trainer:
             for name, network in self.networks.items():
                 for old, new in zip(self.average[name].parameters(), network.parameters()):
                     old.lerp_(new, 1 - share)
-        self.history.append([self.step, float(loss.detach())] + [float(v) for v in notes.values()])
+        self.history.append([self.step, float(loss.detach())] + [float(torch.as_tensor(v).detach()) for v in notes.values()])
         if self.step % 100 == 0:
             recent = np.mean([h[1:] for h in self.history[-100:]], 0)
             words = " ".join(f"{k} {v:.4f}" for k, v in zip(["loss", *notes], recent))
@@ -85,9 +85,9 @@ class Trainer:
         self.saved = time.time()
 
 
-def trained(work, name, network):
-    """Puts the averaged weights of `name` in the checkpoint `name`.pt into `network`, frozen."""
-    state = torch.load(Path(work) / f"{name}.pt", weights_only=False)
+def trained(path, name, network):
+    """Puts the averaged weights of `name` in the checkpoint `path` into `network`, frozen."""
+    state = torch.load(path, weights_only=False)
     network.load_state_dict(state["average"][name])
     return network.eval().requires_grad_(False)
 

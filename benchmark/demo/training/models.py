@@ -188,4 +188,5 @@ class Connector(nn.Module):
 
     def forward(self, text, timesteps):
         position = self.position(timesteps.float()).to(text.dtype)
-        return self.connector(text, self.time_embedding(position).unsqueeze(1))
+        time = self.time_embedding(position).unsqueeze(1).expand(len(text), -1, -1)
+        return self.connector(text, time)

@@ -1,0 +1,133 @@
+"""Trains demo-ella's connector (TSC); UNet, autoencoder and both text encoders stay as they are.
+
+In: all other networks, trained. Out: tsc.pt in --work. Two parts, one after the other:
+
+1. the connector's 24 tokens for a dense caption are drawn near the 24 hidden states that CLIP's encoder
+   makes of the terse caption of the same scene (which fits its window);
+2. the noise loss of the paper on dense captions, and beside it the squared difference from what the
+   frozen UNet predicts when CLIP reads the terse caption.
+
+    python train_tsc.py --work FOLDER
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import captions
+import checker
+import train_vae
+import world
+from common import Trainer, trained
+from models import Connector, clip_text, schedule, unet
+from pretrain_text import Reader, a_caption
+from sampling import sample
+from tokenizers_of_words import ClipTexts, T5Texts
+from train_unet import NO_TEXT, noise_loss, scenes
+
+ALIGNING = 0.4
+# Terse, short and dense captions.
+SHARES = (0.05, 0.05, 0.9)
+TEACHER_WEIGHT = 1.0
+
+
+class Frozen:
+    """The networks that do not learn, and what they make of texts."""
+
+    def __init__(self, work):
+        self.clip_ids, self.t5_ids = ClipTexts(work), T5Texts(work)
+        clip = clip_text(len(self.clip_ids.vocabulary), self.clip_ids.start, self.clip_ids.end)
+        self.clip = trained(work / "unet.pt", "text", clip)
+        self.unet = trained(work / "unet.pt", "unet", unet())
+        self.t5 = trained(work / "text-t5.pt", "reader", Reader("t5", work)).encoder
+        self.vae = train_vae.load(work)
+
+    @torch.no_grad()
+    def told_clip(self, texts):
+        return self.clip(torch.from_numpy(self.clip_ids(texts))).last_hidden_state
+
+    @torch.no_grad()
+    def told_t5(self, texts):
+        ids = torch.from_numpy(self.t5_ids(texts))
+        return self.t5(ids, attention_mask=(ids > 0).long()).last_hidden_state
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=48)
+    options = parser.parse_args()
+    rows, latents = scenes(options.work)
+    frozen = Frozen(options.work)
+    torch.manual_seed(9)
+    connector = Connector()
+    print(f"{sum(p.numel() for p in connector.parameters())} parameters", flush=True)
+    trainer = Trainer(options.work / "tsc.pt", {"tsc": connector}, options.steps, 1e-3, 9, averaged=0.998)
+    alphas = schedule().alphas_cumprod
+    while trainer.running():
+        chosen = trainer.generator.integers(len(rows), size=options.batch)
+        truth = [world.describe(rows[k]) for k in chosen]
+        silent = trainer.generator.random(options.batch) < NO_TEXT
+        dense = ["" if s else a_caption(scene, trainer.generator, SHARES) for s, scene in zip(silent, truth)]
+        terse = ["" if s else captions.terse(scene) for s, scene in zip(silent, truth)]
+        clean = latents[torch.from_numpy(chosen)].float()
+        times, noise = torch.randint(0, 1000, (options.batch,)), torch.randn(clean.shape)
+        # A short caption does not say what the terse one says.
+        same = torch.tensor([s or len(text.split()) > 22 or "." not in text for s, text in zip(silent, dense)])
+        with torch.autocast("cpu", torch.bfloat16):
+            wanted = frozen.told_clip(terse)
+            states = connector(frozen.told_t5(dense), times)
+            off = F.mse_loss(states.float(), wanted.float(), reduction="none").mean((1, 2))
+            aligned = (off * same).sum() / same.sum()
+            if trainer.step < ALIGNING * options.steps:
+                loss, plain = aligned, torch.zeros(())
+            else:
+                share = alphas[times]
+                noisy = share.sqrt()[:, None, None, None] * clean + (1 - share).sqrt()[:, None, None, None] * noise
+                with torch.no_grad():
+                    taught = frozen.unet(noisy, times, wanted).sample.float()
+                made = frozen.unet(noisy, times, states).sample.float()
+                loss, plain = noise_loss(lambda *_: Made(made), clean, states, noise, times, alphas)
+                apart = F.mse_loss(made, taught, reduction="none").mean((1, 2, 3))
+                loss = loss + TEACHER_WEIGHT * (apart * same).sum() / same.sum()
+        trainer.update(loss, plain=plain, aligned=aligned)
+        if trainer.step % 1000 == 0:
+            trainer.save()
+            look(trainer.average["tsc"].eval(), frozen, options.work)
+
+
+class Made:
+    """A prediction that is there already, in the form in which a UNet returns one."""
+
+    def __init__(self, sample):
+        self.sample = sample
+
+
+@torch.no_grad()
+def look(connector, frozen, work, count=48):
+    """Held-out scenes, pictures by CLIP and by the connector from dense captions, and how much is right."""
+    generator = np.random.default_rng(10)
+    rows = world.held_out_rows(generator, count)
+    texts = [captions.dense(world.describe(row), generator) for row in rows]
+    told, nothing = frozen.told_clip(texts), frozen.told_clip([""])
+    read, silence = frozen.told_t5(texts), frozen.told_t5([""])
+    shown = [world.render(rows)]
+    for name, conditional, unconditional in (
+        ("clip", lambda time: told, lambda time: nothing),
+        ("ella", lambda time: connector(read, time), lambda time: connector(silence, time)),
+    ):
+        made = sample(frozen.unet, frozen.vae, conditional, unconditional)
+        shares = checker.shares(checker.read(made), rows)
+        print(name, " ".join(f"{k} {v:.3f}" for k, v in shares.items()), flush=True)
+        shown.append(made)
+    both = np.stack([part[:36].reshape(3, 12, *part.shape[1:]) for part in shown], 1)
+    Image.fromarray(world.sheet(both.reshape(-1, *shown[0].shape[1:]), 12, 2)).save(work / "tsc.png")
+
+
+if __name__ == "__main__":
+    main()
