@@ -31,10 +31,10 @@ from judge_pictures import decoded_pool, pictures
 
 SEED = 7
 BATCH = {"look": 64, "answer": 32}
-STEPS = {"look": 6000, "answer": 5000}
+STEPS = {"look": 4000, "answer": 5000}
 RATE = {"look": 1e-3, "answer": 8e-4}
 # After so many steps of `answer` the tower stays as it is: the time goes into questions.
-TOWER = 900
+TOWER = 1000
 QUESTIONS = 16
 PARTS = 2
 EMA = 0.999
@@ -111,7 +111,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--work", type=Path, required=True)
     arguments.add_argument("--decoded", action="store_true", help="an eighth of the pictures went through demo-sd's autoencoder")
-    arguments.add_argument("--start", type=Path, help="weights that `answer` begins with [default: those of `look`]")
+    arguments.add_argument("--start", type=Path, help="weights to begin with, kept by an earlier training, perhaps of a deeper network")
     arguments.add_argument("phase", choices=STEPS)
     arguments = arguments.parse_args()
     phase, answering = arguments.phase, arguments.phase == "answer"
@@ -125,12 +125,14 @@ def main():
         words = judge_questions.words()
     network = new_network(words, SEED)
     heads = Heads(network.config.hidden_size)
-    if answering:
-        start = arguments.start or arguments.work / "judge-look.pt"
-        network.load_state_dict(torch.load(start, weights_only=True)["averaged"], strict=False)
-    else:
+    if not answering:
         # The vocabulary is not known yet, and not needed.
         network.text_encoder = network.fusion_encoder = network.text_decoder = nn.Identity()
+    begun = [arguments.start] if arguments.start else []
+    # What `look` has learned stands above what another training began with.
+    begun += [arguments.work / "judge-look.pt"] if answering else []
+    for path in begun:
+        network.load_state_dict(torch.load(path, weights_only=True)["averaged"], strict=False)
     parts = nn.ModuleDict({"network": network, "heads": heads})
     optimizer = torch.optim.AdamW(parts.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
     averaged = {name: value.clone() for name, value in network.state_dict().items()}
