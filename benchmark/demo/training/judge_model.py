@@ -58,7 +58,7 @@ def config(words):
     """Sizes of demo-judge."""
     return Config(
         image_res=64, clip_vision_width=128, clip_vision_layers=2, clip_vision_patch_size=8, min_length=1,
-        max_length=10, beam_size=5, hidden_size=96, num_attention_heads=3, intermediate_size=256,
+        max_length=10, beam_size=5, hidden_size=96, num_attention_heads=3, intermediate_size=128,
         max_position_embeddings=32, type_vocab_size=2, vocab_size=len(words.pieces), num_hidden_layers=2,
         text_encoder_layers=1, fusion_layers=2, text_decode_layers=1, stride_layer=6,
     )
