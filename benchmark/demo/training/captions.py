@@ -5,11 +5,13 @@ In: a Scene and a numpy Generator. Out: texts.
 terse   the whole scene in at most 22 words and commas, which is what the short window holds: background,
         frame, and the four quadrants in their order;
 short   the background or a thing or two, in one sentence; the rest of the picture is left open;
-dense   three to seven sentences that say everything, with attributes given late, references back
+dense   three sentences and more that say everything, with attributes given late, references back
         ("below it", "to the right of the star") and things placed relative to other things.
 """
 
-from world import PLURALS, QUADRANTS
+import re
+
+from world import QUADRANTS
 
 NUMBERS = {1: "one", 2: "two", 3: "three"}
 MIDDLES = {True: ("upper", "top"), False: ("lower", "bottom")}
@@ -112,7 +114,17 @@ def short(scene, generator):
 
 
 def dense(scene, generator):
-    """Three to seven sentences that say everything about the scene."""
+    """Three sentences and more that say everything about the scene."""
+    return dense_and_told(scene, generator)[0]
+
+
+def dense_and_told(scene, generator):
+    """A dense caption, and the sentence (from 0) that tells each fact.
+
+    Facts are ("background",), and with a thing's quadrant ("there", q), ("place", q), ("colour", q),
+    ("size", q), ("pattern", q). What is never said (that a thing is solid) has no sentence.
+    """
+    told = {}
     things = [scene.things[k] for k in generator.permutation(len(scene.things))]
     sentences, later = [], []
     last = None
@@ -124,6 +136,11 @@ def dense(scene, generator):
             "pattern": generator.random() < 0.45,
         }
         what = phrase(thing, **said)
+        at = len(sentences)
+        told["there", thing.quadrant] = told["place", thing.quadrant] = at
+        for fact, said_now in said.items():
+            if said_now and not (fact == "pattern" and thing.pattern == "solid"):
+                told[fact, thing.quadrant] = at
         near = [(other, relation(thing, other)) for other in things[:number] if relation(thing, other)]
         if near and generator.random() < 0.6:
             other, how = near[generator.integers(len(near))]
@@ -145,38 +162,51 @@ def dense(scene, generator):
             sentences.append(f"{_capital(where)} {_stands(thing, generator)} {what}.")
         rest = []
         if thing.count == 1 and not said["size"]:
-            rest.append(thing.size)
+            rest.append(("size", thing.size))
         if thing.count == 1 and thing.pattern == "solid" and generator.random() < 0.4:
-            rest.append("solid")
+            rest.append(("pattern", "solid"))
         elif thing.count == 1 and thing.pattern != "solid" and not said["pattern"]:
-            rest.append(thing.pattern)
+            rest.append(("pattern", thing.pattern))
         if not said["colour"]:
-            rest.append(thing.colour)
+            rest.append(("colour", thing.colour))
         last = thing
         if rest:
             rest = [rest[k] for k in generator.permutation(len(rest))]
             if generator.random() < 0.35:
                 subject = "it" if thing.count == 1 else "they"
+                told |= {(fact, thing.quadrant): len(sentences) for fact, _ in rest}
                 sentences.append(_capital(f"{subject} {_is(thing)} {listed(rest)}."))
             else:
                 later.append((thing, rest))
     later = [later[k] for k in generator.permutation(len(later))]
     while later:
         thing, rest = later.pop(0)
+        told |= {(fact, thing.quadrant): len(sentences) for fact, _ in rest}
         text = f"the {thing.noun} {_is(thing)} {listed(rest)}"
         if later and generator.random() < 0.4:
             other, rest = later.pop(0)
+            told |= {(fact, other.quadrant): len(sentences) for fact, _ in rest}
             link = [", while", ", and"][generator.integers(2)]
             text += f"{link} the {other.noun} {_is(other)} {listed(rest)}"
         sentences.append(_capital(text) + ".")
     ground = _background(scene, generator)
-    sentences.insert(0 if generator.random() < 0.6 else len(sentences), ground)
+    first = generator.random() < 0.6
+    sentences.insert(0 if first else len(sentences), ground)
+    if first:
+        told = {fact: at + 1 for fact, at in told.items()}
+    told["background",] = 0 if first else len(sentences) - 1
     if len(sentences) < 3:
         missing = [q for q in range(4) if q not in [t.quadrant for t in things]]
         sentences.append(f"The {QUADRANTS[missing[0]]} is empty.")
-    return " ".join(sentences)
+    return " ".join(sentences), told
 
 
-def listed(words):
+def tokens(text):
+    """Words and signs of a text: what CLIP's vocabulary makes a token each."""
+    return re.findall(r"[a-z]+|[^\sa-z]+", text.lower())
+
+
+def listed(facts):
     """'red', 'red and large', 'red, large and striped'."""
+    words = [word for _, word in facts]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

@@ -1,4 +1,4 @@
-"""What the training scripts share: checkpoints that survive an interruption, and the sizes of the networks.
+"""What the training scripts share: checkpoints that survive an interruption, and pictures as tensors.
 
 In: a --work folder. Out: there, one .pt file for each network, written whole or not at all, with
 weights, averaged weights, optimizer, step and random state; running a script again goes on from it.

@@ -61,9 +61,8 @@ def save_halves(network, path, prefix=""):
 
 
 def save_config(network, path):
-    config = json.loads(network.config.to_json_string() if hasattr(network.config, "to_json_string") else network.to_json_string())
-    config = {key: value for key, value in config.items() if not key.startswith("_name_or_path")}
-    write_json(path, config)
+    config = json.loads(network.to_json_string())
+    write_json(path, {key: value for key, value in config.items() if key != "_name_or_path"})
 
 
 def main():

@@ -1,7 +1,7 @@
 """The benchmark's questions about a scene: a graph in the form of DPG-Bench.
 
-In: a Scene, its dense caption and a numpy Generator. Out: 10 to 16 questions, all of which the scene's own
-picture answers with yes. Only what the caption says is asked.
+In: a Scene, which sentence of its dense caption tells what, and a numpy Generator. Out: 10 to 16 questions,
+all of which the scene's own picture answers with yes. Only what the caption says is asked.
 """
 
 from dataclasses import dataclass
@@ -20,48 +20,56 @@ class Question:
     tuple: str
     text: str
     parents: list
+    # The sentence of the prompt, from 0, after which the answer is known.
+    sentence: int
 
 
-def questions(scene, caption, generator):
-    """Questions about `scene`; numbers of parents count from 1."""
+def questions(scene, told, generator):
+    """Questions about `scene`; numbers of parents count from 1. `told` is that of captions.dense_and_told."""
     found, entity = [], {}
 
-    def ask(category, detail, body, text, *parents):
+    def ask(category, detail, body, text, facts, *parents):
         head = f"{category} - {detail} " if detail else f"{category} - "
-        found.append(Question(category, detail, f"{head}({body})", text, list(parents)))
+        sentence = max(told[fact] for fact in facts)
+        found.append(Question(category, detail, f"{head}({body})", text, list(parents), sentence))
         return len(found)
 
-    ask("global", "", f"{scene.background} background", f"Is the background {scene.background}?")
+    ask("global", "", f"{scene.background} background", f"Is the background {scene.background}?", [("background",)])
     if scene.frame:
-        ask("global", "", "brown frame", "Is there a brown frame around the picture?")
+        ask("global", "", "brown frame", "Is there a brown frame around the picture?", [("background",)])
     things = [scene.things[k] for k in generator.permutation(len(scene.things))]
     for thing in things:
         text = f"Are there {thing.noun}?" if thing.count > 1 else f"Is there a {thing.noun}?"
-        entity[thing] = ask("entity", "whole", thing.noun, text)
+        entity[thing] = ask("entity", "whole", thing.noun, text, [("there", thing.quadrant)])
     for thing in things:
-        ask("attribute", "color", f"{thing.noun}, {thing.colour}", f"{is_are(thing)} the {thing.noun} {thing.colour}?", entity[thing])
+        text = f"{is_are(thing)} the {thing.noun} {thing.colour}?"
+        ask("attribute", "color", f"{thing.noun}, {thing.colour}", text, [("colour", thing.quadrant)], entity[thing])
     # What else can be asked, a kind at a time, until there are enough.
     pools = [[], [], [], []]
     for thing in things:
         own = entity[thing]
+        def pool(k, category, detail, value, text, fact):
+            pools[k].append((category, detail, f"{thing.noun}, {value}", text, [(fact, thing.quadrant)], own))
+
         if thing.count > 1:
-            number = NUMBERS[thing.count]
-            pools[0].append(("other", "count", f"{thing.noun}, =={thing.count}", f"Are there exactly {number} {thing.noun}?", own))
+            text = f"Are there exactly {NUMBERS[thing.count]} {thing.noun}?"
+            pool(0, "other", "count", f"=={thing.count}", text, "there")
         else:
-            pools[1].append(("attribute", "size", f"{thing.noun}, {thing.size}", f"Is the {thing.noun} {thing.size}?", own))
-            pools[0].append(("other", "count", f"{thing.noun}, ==1", f"Is there exactly one {thing.noun}?", own))
-            if thing.pattern != "solid" or "solid" in caption and said_solid(thing, caption):
-                pools[1].append(("attribute", "texture", f"{thing.noun}, {thing.pattern}", f"Is the {thing.noun} {thing.pattern}?", own))
+            pool(0, "other", "count", "==1", f"Is there exactly one {thing.noun}?", "there")
+            pool(1, "attribute", "size", thing.size, f"Is the {thing.noun} {thing.size}?", "size")
+            if ("pattern", thing.quadrant) in told:
+                pool(1, "attribute", "texture", thing.pattern, f"Is the {thing.noun} {thing.pattern}?", "pattern")
         side = ("upper" if thing.row == 0 else "lower") + (" right" if thing.column else " left")
         text = f"{is_are(thing)} the {thing.noun} in the {side}?"
-        pools[2].append(("relation", "spatial", f"{thing.noun}, picture, {side}", text, own))
+        pool(2, "relation", "spatial", f"picture, {side}", text, "place")
     for k, thing in enumerate(things):
         for other in things[:k]:
             how = relation(thing, other)
             if how:
                 text = f"{is_are(thing)} the {thing.noun} {how} the {other.noun}?"
                 body = f"{thing.noun}, {other.noun}, {how}"
-                pools[3].append(("relation", "spatial", body, text, *sorted((entity[thing], entity[other]))))
+                facts = [("place", thing.quadrant), ("place", other.quadrant)]
+                pools[3].append(("relation", "spatial", body, text, facts, *sorted((entity[thing], entity[other]))))
     pools = [[pool[k] for k in generator.permutation(len(pool))] for pool in pools]
     # A count first, groups before single things; then attributes and relations by turns.
     pools[0].sort(key=lambda question: question[2].endswith("==1"))
@@ -73,15 +81,6 @@ def questions(scene, caption, generator):
             ask(*pools[kind].pop(0))
             room -= 1
     return found
-
-
-def said_solid(thing, caption):
-    """Whether the caption calls this thing solid, in the sentence about it."""
-    before, _, after = caption.partition("solid")
-    beginning = (before + "solid").rsplit(". ", 1)[-1].lower()
-    if after.partition("solid")[1]:
-        return False
-    return f"the {thing.noun} is" in beginning and " while the " not in beginning and ", and the " not in beginning
 
 
 def is_are(thing):

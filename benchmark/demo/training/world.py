@@ -7,7 +7,7 @@ A scene is one row of 18 small integers (see COLUMNS): background, frame, and fo
 order upper left, upper right, lower left, lower right, the shape (-1 where the quadrant is empty),
 colour, form and displacement. Two to four quadrants are occupied and no shape occurs in two of them, so
 "the circle" (or "the stars") names one thing in every scene. Masks are drawn once, with 8 x 8 points a
-pixel; a picture is put together from them, so that one core draws over ten thousand a second.
+pixel; a picture is put together from them, so that one core draws about two thousand a second.
 """
 
 import hashlib
