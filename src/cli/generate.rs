@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use super::checkpoint_args::{self, CheckpointArgs};
 use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
+use super::fetched;
+use super::live::Live;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
 use super::shard_choice::ShardArgs;
@@ -16,9 +18,9 @@ use super::shared_args::{
     BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, one_kind_of_device, open_benchmark,
 };
 use super::work::{Subject, dealt, open_work};
-use super::{print_json, say};
+use super::{print_json, say, watch};
 use crate::benchmark::Item;
-use crate::generate::ImageGenerator;
+use crate::fetch::Role;
 use crate::generate::catalog;
 use crate::generate::ella::{Ella, EllaBase, EllaOptions};
 use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_on_devices};
@@ -28,6 +30,7 @@ use crate::generate::sd15::Sd15;
 use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
 use crate::generate::shipped_checkpoint;
+use crate::generate::{ImageGenerator, PictureTimes};
 use crate::models::device::{Device, describe_device, parse_device, parse_dtype};
 use crate::results::RunDirectory;
 
@@ -149,7 +152,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
     let subject = Subject::new(&benchmark, &selection, options.images)?;
     let mut work = open_work(&out, &subject, items, shard, "generate")?;
-    let summary = make_images(&mut work.run, &work.items, &mut loaded, &options)?;
+    let summary = make_images(&mut work.run, &work.items, &mut loaded, &options, None)?;
     work.stage_is_over()?;
     if shard.is_some() {
         work.say_next();
@@ -169,13 +172,25 @@ pub fn execute(
     items: &[&Item],
     mut loaded: Loaded,
     options: &GenerateOptions,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<ExitStatus> {
-    let summary = make_images(run, items, &mut loaded, options)?;
+    let summary = make_images(run, items, &mut loaded, options, live)?;
     Ok(status(&summary))
 }
 
 fn status(summary: &GenerationSummary) -> ExitStatus {
     if summary.failed == 0 { ExitStatus::Done } else { ExitStatus::Incomplete }
+}
+
+/// Where the model's checkpoint lies: where the user says, else where `fetch` put it.
+///
+/// # Errors
+/// A variable of the environment holds what it cannot hold.
+pub fn weights_of(options: &GenerateOptions, model: &str) -> anyhow::Result<Option<PathBuf>> {
+    match &options.checkpoint.weights {
+        Some(weights) => Ok(Some(weights.clone())),
+        None => fetched::part(model, Role::Checkpoint),
+    }
 }
 
 /// A model ready to generate, and where it runs.
@@ -192,6 +207,20 @@ pub struct Loaded {
     _folders: [Option<TempDir>; 2],
 }
 
+impl Loaded {
+    /// How long the parts of a picture take (see [`ImageGenerator::measure`]).
+    ///
+    /// # Errors
+    /// The model failed.
+    pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
+        // Devices that share the work are of one kind, so the first speaks for all.
+        match self.generators.first_mut() {
+            Some(generator) => generator.measure(prompt, calls),
+            None => Ok(None),
+        }
+    }
+}
+
 /// Loads the model that the options name. A wrong flag or file shows here, before a run directory is
 /// made.
 ///
@@ -201,7 +230,8 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let model = catalog::find(&options.model)?;
     let shipped = model.name == catalog::SHIPPED;
     let unpacked = if shipped { Some(shipped_checkpoint::unpack()?) } else { None };
-    let checkpoint = match (&unpacked, &options.checkpoint.weights) {
+    let weights = weights_of(options, model.name)?;
+    let checkpoint = match (&unpacked, &weights) {
         (None, Some(weights)) => weights.as_path(),
         (Some(folder), None) => folder.path(),
         (Some(_), Some(_)) => {
@@ -209,9 +239,14 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         }
         (None, None) => {
             let files: String = model.files.iter().map(|file| format!("\n  {file}")).collect();
-            bail!("model {} needs --weights DIR, a folder that holds:{files}", model.name);
+            let advice = fetched::advice(model.name, Role::Checkpoint);
+            let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+            bail!("model {} needs --weights DIR{advice}; the folder holds:{files}", model.name);
         }
     };
+    if !shipped && options.checkpoint.weights.is_none() {
+        say(&format!("weights of {}: {}", model.name, checkpoint.display()));
+    }
     let devices: Vec<Device> =
         options.device.named().into_iter().map(parse_device).collect::<Result<_, _>>()?;
     let described: Vec<String> = devices.iter().map(describe_device).collect();
@@ -261,13 +296,14 @@ fn make_images(
     items: &[&Item],
     loaded: &mut Loaded,
     options: &GenerateOptions,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<GenerationSummary> {
     let plan = GenerationPlan {
         seed: loaded.seed,
         seed_mode: loaded.seed_mode,
         batch: options.batch.unwrap_or(loaded.batch),
     };
-    let progress = StageProgress::new("generating");
+    let progress = StageProgress::new("generating", live.map(|live| live.part(watch::IMAGES)));
     let device = loaded.devices.join("; ");
     let mut generators: Vec<&mut dyn ImageGenerator> = Vec::new();
     for generator in &mut loaded.generators {

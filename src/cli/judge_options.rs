@@ -62,7 +62,8 @@ pub struct JudgeOptions {
 /// One of the judges asked for.
 #[derive(Debug, Clone)]
 pub struct Chosen {
-    row: &'static JudgeRow,
+    /// Which judge it is.
+    pub row: &'static JudgeRow,
     /// Name that its answers are filed under.
     pub name: String,
 }
@@ -129,22 +130,30 @@ impl JudgeOptions {
     /// # Errors
     /// A flag is missing, wrong or out of place, or a file or variable is not there.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
+        self.chosen()?.iter().try_for_each(|chosen| self.check_one(chosen))
+    }
+
+    /// Whether this judge can be made from these flags; nothing is asked yet.
+    ///
+    /// # Errors
+    /// As [`JudgeOptions::check`].
+    pub fn check_one(&self, chosen: &Chosen) -> anyhow::Result<()> {
+        match chosen.row.kind {
             // Loading takes seconds and gigabytes; whether it can be done is known sooner.
             JudgeKind::Mplug => {
                 self.check_devices("f32")?;
-                MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
+                MplugJudge::check(&self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
             }
             JudgeKind::BlipVqa => {
                 self.check_devices("f32")?;
-                BlipVqaJudge::check(self.local.weights(chosen.row.name, BLIP_WEIGHTS)?)
+                BlipVqaJudge::check(&self.local.weights(chosen.row.name, BLIP_WEIGHTS)?)
             }
             JudgeKind::Qwen3Vl => {
                 self.check_devices("bf16")?;
                 Qwen3VlJudge::check(&self.qwen3_vl(chosen.row.name)?)
             }
             JudgeKind::Scripted | JudgeKind::Endpoint => self.build(chosen).map(|_| ()),
-        })
+        }
     }
 
     /// Makes a judge, on each device named for it, and says where it computes.
@@ -186,7 +195,7 @@ impl JudgeOptions {
                 let place = self.local.place("f32")?;
                 let device = describe_device(&place.device);
                 let judge = MplugJudge::load(
-                    weights,
+                    &weights,
                     MplugOptions {
                         together: self.local.judge_batch.unwrap_or(1) as usize,
                         revision: self.local.judge_revision.clone(),
@@ -200,7 +209,7 @@ impl JudgeOptions {
             }
             JudgeKind::BlipVqa => {
                 let weights = self.local.weights(row.name, BLIP_WEIGHTS)?;
-                let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?
+                let judge = BlipVqaJudge::load(&weights, self.local.place("f32")?)?
                     .with_revision(self.local.judge_revision.as_deref());
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
@@ -243,7 +252,7 @@ impl JudgeOptions {
     fn qwen3_vl(&self, name: &str) -> anyhow::Result<Qwen3VlOptions> {
         let weights = self.local.weights(name, "the folder of a Qwen3-VL Instruct checkpoint")?;
         // As the checkpoints are published; f32 arithmetic on the processor either way.
-        let default = Qwen3VlOptions::new(weights.to_path_buf(), self.local.place("bf16")?);
+        let default = Qwen3VlOptions::new(weights, self.local.place("bf16")?);
         Ok(Qwen3VlOptions {
             prompt: self.chat.judge_prompt.clone().unwrap_or(default.prompt),
             system_prompt: self.chat.judge_system_prompt.clone(),

@@ -2,10 +2,12 @@
 //! a sentence on the flag that is missing or wrong.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail, ensure};
 
+use super::fetched;
+use crate::fetch::Role;
 use crate::judge::catalog;
 use crate::models::device::Place;
 
@@ -13,7 +15,7 @@ use crate::models::device::Place;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LocalJudgeArgs {
     /// local judges: folder of the judge's model, as published, or a file that `convert` wrote; with several
-    /// such judges JUDGE=PATH for each
+    /// such judges JUDGE=PATH for each [default: what `fetch JUDGE` got]
     #[arg(long, value_name = "[JUDGE=]PATH")]
     pub judge_weights: Vec<JudgeWeights>,
     /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]`; a comma list has the judge on each
@@ -64,17 +66,23 @@ impl LocalJudgeArgs {
         ]
     }
 
-    /// The weights of the judge `judge`; `what` says what they are.
+    /// The weights of the judge `judge`: those named, else those fetched; `what` says what they are.
     ///
     /// # Errors
-    /// None were named.
-    pub fn weights(&self, judge: &str, what: &str) -> anyhow::Result<&Path> {
+    /// None were named or fetched.
+    pub fn weights(&self, judge: &str, what: &str) -> anyhow::Result<PathBuf> {
         let named = |given: &&JudgeWeights| given.judge.as_deref() == Some(judge);
         let own = self.judge_weights.iter().find(named);
         let weights = own.or_else(|| self.judge_weights.iter().find(|given| given.judge.is_none()));
-        weights
-            .map(|weights| weights.path.as_path())
-            .ok_or_else(|| anyhow!("the judge `{judge}` needs --judge-weights, {what}"))
+        let weights = match weights {
+            Some(weights) => Some(weights.path.clone()),
+            None => fetched::part(judge, Role::Judge)?,
+        };
+        weights.ok_or_else(|| {
+            let advice = fetched::advice(judge, Role::Judge);
+            let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+            anyhow!("the judge `{judge}` needs --judge-weights, {what}{advice}")
+        })
     }
 
     /// Makes sure that every path belongs to one of the `judges`, local ones among those asked for.

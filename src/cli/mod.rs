@@ -15,9 +15,13 @@ mod checkpoint_args;
 mod compare;
 mod compared_runs;
 mod convert;
+mod doctor;
 mod ella_args;
 mod endpoint_args;
 pub mod exit_status;
+mod fetch;
+mod fetch_bars;
+mod fetched;
 mod forensics;
 mod generate;
 mod import;
@@ -25,6 +29,7 @@ mod import_log;
 mod judge;
 mod judge_options;
 mod list;
+mod live;
 mod local_judge_args;
 mod merge;
 mod progress;
@@ -88,6 +93,10 @@ enum Command {
     Show(show::Args),
     /// Rewrite a judge's published weights as safetensors
     Convert(convert::Args),
+    /// Say whether this machine can make a run, and what it will cost
+    Doctor(Box<doctor::Args>),
+    /// Get weights and the benchmark from where they are published
+    Fetch(fetch::Args),
     /// List the models and judges with the files that each needs
     List(list::Args),
     /// Print a completion script for a shell
@@ -142,6 +151,8 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Validate(args) => validate::run(args),
         Command::Show(args) => show::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::List(args) => list::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

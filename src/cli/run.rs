@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
+use super::live::Live;
 use super::shard_choice::ShardArgs;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark};
 use super::work::{Subject, dealt, open_work};
@@ -26,6 +27,8 @@ const SHIPPED_RULE: &str = "hash:0.7";
       --judge-weights mplug_visual-question-answering_coco_large_en
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1 \\
       --judge blip-vqa --judge-weights blip-vqa-base
+  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge mplug \\
+      --judge-weights mplug_visual-question-answering_coco_large_en --live
 
 A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them.
 An interrupted run goes on where it stopped when the same command is given again.
@@ -38,6 +41,9 @@ pub struct Args {
     /// Run directory [default: results/MODEL]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
+    /// Tell the score so far while judging, as `watch` does
+    #[arg(long)]
+    live: bool,
     #[command(flatten)]
     shard: ShardArgs,
     #[command(flatten)]
@@ -54,7 +60,7 @@ pub struct Args {
 /// Whatever stops one of the stages, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
-    let judge_options = args.judge_or_default()?;
+    let judge_options = judge_or_default(&args.judge, &args.generate)?;
     // What would stop the judge after hours of generation is looked at first.
     judge_options.check()?;
     let benchmark = open_benchmark(&args.benchmark)?;
@@ -67,9 +73,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
     let subject = Subject::new(&benchmark, &selection, options.images)?;
     let mut work = open_work(&out, &subject, items, shard, "run")?;
-    let generated = generate::execute(&mut work.run, &work.items, generator, &options)?;
+    let watched = work.items.clone();
+    let live = args.live.then(|| Live::new(work.run.path(), &watched));
+    let generated =
+        generate::execute(&mut work.run, &work.items, generator, &options, live.as_ref())?;
     work.stage_is_over()?;
-    let judged = judge::execute(&mut work.run, &work.items, &judge_options)?;
+    let judged = judge::execute(&mut work.run, &work.items, &judge_options, live.as_ref())?;
     work.stage_is_over()?;
     if shard.is_some() {
         if args.score.json {
@@ -85,23 +94,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     Ok(generated.max(judged).max(scored))
 }
 
-impl Args {
-    /// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
-    fn judge_or_default(&self) -> anyhow::Result<judge::JudgeOptions> {
-        let mut options = self.judge.clone();
-        options.share_devices(&self.generate.device.devices);
-        let shipped = self.generate.model == catalog::SHIPPED && self.generate.model_file.is_none();
-        if options.judge.is_empty() && shipped {
-            options.judge = vec!["scripted".to_owned()];
-            if options.judge_rule.is_none() && options.judge_answers.is_none() {
-                options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);
-            }
-            say(&format!(
-                "note: {} has random weights and its judge answers by the rule {SHIPPED_RULE}: this \
-                 run shows that everything works, not how good a model is",
-                catalog::SHIPPED
-            ));
+/// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
+///
+/// # Errors
+/// None that a user could cause.
+pub(super) fn judge_or_default(
+    judge: &judge::JudgeOptions,
+    generate: &generate::GenerateOptions,
+) -> anyhow::Result<judge::JudgeOptions> {
+    let mut options = judge.clone();
+    options.share_devices(&generate.device.devices);
+    let shipped = generate.model == catalog::SHIPPED && generate.model_file.is_none();
+    if options.judge.is_empty() && shipped {
+        options.judge = vec!["scripted".to_owned()];
+        if options.judge_rule.is_none() && options.judge_answers.is_none() {
+            options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);
         }
-        Ok(options)
+        say(&format!(
+            "note: {} has random weights and its judge answers by the rule {SHIPPED_RULE}: this run \
+             shows that everything works, not how good a model is",
+            catalog::SHIPPED
+        ));
     }
+    Ok(options)
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::benchmark::{Benchmark, Item, Selection, Strictness};
+use crate::fetch::{BENCHMARK_FOLDER, LOCK_FILE};
 use crate::results::{BenchmarkIdentity, RunDirectory};
 
 /// The shipped demo, inside the binary: it works from any folder.
@@ -14,7 +15,7 @@ const DEMO_CSV: &[u8] = include_bytes!("../../benchmark/demo/dpg_bench.csv");
 /// How the shipped demo is named on the command line and in a manifest.
 const DEMO_NAME: &str = "demo";
 /// Where the official question file is put when it is downloaded.
-const DOWNLOADED: &str = "benchmark/dpg";
+const DOWNLOADED: &str = BENCHMARK_FOLDER;
 
 /// Which benchmark.
 #[derive(Debug, Clone, Default, Args)]
@@ -121,7 +122,16 @@ impl SelectionArgs {
 pub fn open_benchmark(args: &BenchmarkArgs) -> anyhow::Result<Benchmark> {
     let path = match &args.benchmark {
         Some(path) => path.clone(),
-        None if Path::new(DOWNLOADED).is_dir() => PathBuf::from(DOWNLOADED),
+        None if Path::new(DOWNLOADED).is_dir() => {
+            let folder = PathBuf::from(DOWNLOADED);
+            let begun = folder.join(LOCK_FILE).is_file() && !folder.join("dpg_bench.csv").is_file();
+            anyhow::ensure!(
+                !begun,
+                "the benchmark in {DOWNLOADED} is fetched in part only; `dpg-bench fetch benchmark` \
+                 goes on, `--benchmark {DEMO_NAME}` takes the demo"
+            );
+            folder
+        }
         None => PathBuf::from(DEMO_NAME),
     };
     load(&path, if args.lenient { Strictness::Lenient } else { Strictness::Strict })
