@@ -363,8 +363,8 @@ fn estimated_judge(
 /// The speed of the model's device, measured once.
 fn speed_of(options: &GenerateOptions, known: &mut Option<Speed>) -> Option<Speed> {
     if known.is_none() {
-        let (device, dtype) = place(options)?;
-        *known = measure_speed(&device, dtype, SPEED_TIME).ok();
+        let place = place(options)?;
+        *known = measure_speed(&place.device, place.dtype, SPEED_TIME).ok();
     }
     *known
 }
