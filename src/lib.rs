@@ -16,6 +16,7 @@ pub mod http;
 pub mod judge;
 pub mod machine;
 pub mod models;
+pub mod ordered_work;
 pub mod reports;
 pub mod results;
 pub mod score;

@@ -12,15 +12,17 @@ use super::exit_status::ExitStatus;
 use super::fetched;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
+use super::shard_choice::ShardArgs;
 use super::shared_args::{
-    BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, open_benchmark, open_run,
+    BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, one_kind_of_device, open_benchmark,
 };
+use super::work::{Subject, dealt, open_work};
 use super::{print_json, say};
 use crate::benchmark::Item;
 use crate::fetch::Role;
 use crate::generate::catalog;
 use crate::generate::ella::{Ella, EllaBase, EllaOptions};
-use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
+use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_on_devices};
 use crate::generate::model_file::ModelFile;
 use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
@@ -28,7 +30,7 @@ use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
 use crate::generate::shipped_checkpoint;
 use crate::generate::{ImageGenerator, PictureTimes};
-use crate::models::device::{describe_device, parse_device, parse_dtype};
+use crate::models::device::{Device, describe_device, parse_device, parse_dtype};
 use crate::results::RunDirectory;
 
 /// How images are generated; `run` has the same flags.
@@ -108,6 +110,8 @@ impl GenerateOptions {
   dpg-bench generate --model sd15 --weights dreamshaper_8.safetensors --base stable-diffusion-v1-5 \\
       --lora detail.safetensors:0.7 --embedding badhands.safetensors
   dpg-bench generate --model-file models/dreamshaper-ella.toml
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --shard 0/4
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1
 
 A run that was interrupted goes on where it stopped when the same command is given again.")]
 pub struct Args {
@@ -123,6 +127,9 @@ pub struct Args {
     /// Run directory [default: results/MODEL]
     #[arg(long, value_name = "RUN")]
     pub out: Option<PathBuf>,
+    /// Which part of them.
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// How the outcome is printed.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -133,14 +140,22 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let shard = args.shard.choose()?;
     let benchmark = open_benchmark(&args.benchmark)?;
     let selection = args.selection.selection();
-    let items = benchmark.select(&selection)?;
+    let Some(items) = dealt(benchmark.select(&selection)?, shard) else {
+        return Ok(ExitStatus::Done);
+    };
     let options = args.options.with_model_file()?;
     let mut loaded = load(&options)?;
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
-    let mut run = open_run(&out, &benchmark, &selection, options.images)?;
-    let summary = make_images(&mut run, &items, &mut loaded, &options)?;
+    let subject = Subject::new(&benchmark, &selection, options.images)?;
+    let mut work = open_work(&out, &subject, items, shard, "generate")?;
+    let summary = make_images(&mut work.run, &work.items, &mut loaded, &options)?;
+    work.stage_is_over()?;
+    if shard.is_some() {
+        work.say_next();
+    }
     if args.output.json {
         print_json(&summary)?;
     }
@@ -178,8 +193,10 @@ pub fn weights_of(options: &GenerateOptions, model: &str) -> anyhow::Result<Opti
 
 /// A model ready to generate, and where it runs.
 pub struct Loaded {
-    generator: Box<dyn ImageGenerator>,
-    device: String,
+    /// One per device.
+    generators: Vec<Box<dyn ImageGenerator>>,
+    /// Where each of them computes.
+    devices: Vec<String>,
     seed: u64,
     seed_mode: SeedMode,
     /// Images made at a time where the user does not say.
@@ -194,7 +211,11 @@ impl Loaded {
     /// # Errors
     /// The model failed.
     pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
-        self.generator.measure(prompt, calls)
+        // Devices that share the work are of one kind, so the first speaks for all.
+        match self.generators.first_mut() {
+            Some(generator) => generator.measure(prompt, calls),
+            None => Ok(None),
+        }
     }
 }
 
@@ -224,8 +245,10 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     if !shipped && options.checkpoint.weights.is_none() {
         say(&format!("weights of {}: {}", model.name, checkpoint.display()));
     }
-    let device = parse_device(&options.device.device)?;
-    let dtype = parse_dtype(&options.device.dtype, &device)?;
+    let devices: Vec<Device> =
+        options.device.named().into_iter().map(parse_device).collect::<Result<_, _>>()?;
+    let described: Vec<String> = devices.iter().map(describe_device).collect();
+    one_kind_of_device(&described)?;
     let Sampling { options: mut settings, seed, seed_mode } =
         options.sampling.resolve(model, options.file_settings.clone())?;
     let parts = options.checkpoint.parts(checkpoint);
@@ -237,26 +260,31 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     }
     let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
     let weights = assembled.as_ref().map_or(checkpoint, |folder| folder.path());
-    let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
+    let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
+        let (settings, dtype) = (settings.clone(), parse_dtype(&options.device.dtype, device)?);
         if let Some(base) = EllaBase::of_model(model.name) {
             let files = options.ella.files(model.name, weights)?;
             let (tokens, low_memory) = (options.ella.tokens(), options.ella.low_memory);
             let settings = EllaOptions { tokens, low_memory, pictures: settings };
-            return Ok(Box::new(Ella::load(base, files, dtype, &device, settings)?));
+            return Ok(Box::new(Ella::load(base, files, dtype, device, settings)?));
         }
         options.ella.refuse_for(model.name)?;
         if model.name == "sdxl" {
-            return Ok(Box::new(Sdxl::load(weights, dtype, &device, settings)?));
+            return Ok(Box::new(Sdxl::load(weights, dtype, device, settings)?));
         }
-        Ok(Box::new(Sd15::load(weights, dtype, &device, settings)?))
+        Ok(Box::new(Sd15::load(weights, dtype, device, settings)?))
     };
-    let generator = pipeline().with_context(|| format!("model {} cannot be loaded", model.name))?;
+    let generators = devices
+        .iter()
+        .map(pipeline)
+        .collect::<anyhow::Result<Vec<_>>>()
+        .with_context(|| format!("model {} cannot be loaded", model.name))?;
     Ok(Loaded {
-        generator,
+        generators,
         seed,
         seed_mode,
-        batch: if device.is_cpu() { 1 } else { 4 },
-        device: describe_device(&device),
+        batch: if devices.iter().all(Device::is_cpu) { 1 } else { 4 },
+        devices: described,
         _folders: [unpacked, assembled],
     })
 }
@@ -273,8 +301,12 @@ fn make_images(
         batch: options.batch.unwrap_or(loaded.batch),
     };
     let progress = StageProgress::new("generating");
-    let generator = loaded.generator.as_mut();
-    let summary = generate_run(run, items, generator, plan, &loaded.device, &progress)?;
+    let device = loaded.devices.join("; ");
+    let mut generators: Vec<&mut dyn ImageGenerator> = Vec::new();
+    for generator in &mut loaded.generators {
+        generators.push(generator.as_mut());
+    }
+    let summary = generate_on_devices(run, items, generators, plan, &device, &progress)?;
     say(&describe(&summary, items.len(), run));
     Ok(summary)
 }

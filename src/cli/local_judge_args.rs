@@ -18,9 +18,10 @@ pub struct LocalJudgeArgs {
     /// such judges JUDGE=PATH for each [default: what `fetch JUDGE` got]
     #[arg(long, value_name = "[JUDGE=]PATH")]
     pub judge_weights: Vec<JudgeWeights>,
-    /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]` [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
-    pub judge_device: Option<String>,
+    /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]`; a comma list has the judge on each
+    /// of them, and they share the work [default: cpu, or those of --devices]
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',')]
+    pub judge_device: Vec<String>,
     /// local judges: number format of its networks: `f32`, `f16` or `bf16` [default: that of the judge's
     /// original]
     #[arg(long, value_name = "DTYPE")]
@@ -60,7 +61,7 @@ impl LocalJudgeArgs {
     pub fn given(&self) -> [(&'static str, bool); 3] {
         [
             ("--judge-weights", !self.judge_weights.is_empty()),
-            ("--judge-device", self.judge_device.is_some()),
+            ("--judge-device", !self.judge_device.is_empty()),
             ("--judge-dtype", self.judge_dtype.is_some()),
         ]
     }
@@ -110,12 +111,22 @@ impl LocalJudgeArgs {
         Ok(())
     }
 
-    /// Where the judge computes; in the format `dtype` unless the user names another.
+    /// The same flags, on each of the devices named.
+    pub fn on_each_device(&self) -> Vec<Self> {
+        let on = |device: &String| Self { judge_device: vec![device.clone()], ..self.clone() };
+        match self.judge_device.as_slice() {
+            [] => vec![self.clone()],
+            several => several.iter().map(on).collect(),
+        }
+    }
+
+    /// Where the judge computes (on the first device); in the format `dtype` unless the user names
+    /// another.
     ///
     /// # Errors
     /// A name means nothing, or there is no such device.
     pub fn place(&self, dtype: &str) -> anyhow::Result<Place> {
-        let device = self.judge_device.as_deref().unwrap_or("cpu");
+        let device = self.judge_device.first().map_or("cpu", String::as_str);
         let dtype = self.judge_dtype.as_deref().unwrap_or(dtype);
         Place::parse(device, dtype).context("the judge cannot be placed")
     }

@@ -30,6 +30,7 @@ mod judge;
 mod judge_options;
 mod list;
 mod local_judge_args;
+mod merge;
 mod progress;
 mod published;
 mod question_tree;
@@ -37,10 +38,12 @@ mod report;
 mod run;
 mod sampling_args;
 mod score;
+mod shard_choice;
 mod shared_args;
 mod show;
 mod validate;
 mod watch;
+mod work;
 
 use exit_status::ExitStatus;
 
@@ -63,6 +66,8 @@ enum Command {
     Import(import::Args),
     /// Put every question to a judge
     Judge(Box<judge::Args>),
+    /// Join the shards of a run, or runs made in several places
+    Merge(merge::Args),
     /// Score a run's answers, without judging again
     Score(score::Args),
     /// Follow a run that is being made: how far it is, and its score so far
@@ -132,6 +137,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Generate(args) => generate::run(args),
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
+        Command::Merge(args) => merge::run(args),
         Command::Score(args) => score::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Compare(args) => compare::run(args),

@@ -67,7 +67,7 @@ pub struct PictureTimes {
 }
 
 /// A text-to-image model with fixed settings.
-pub trait ImageGenerator {
+pub trait ImageGenerator: Send {
     /// Every setting that can change a pixel, for the manifest: model, weights digest, size, steps,
     /// scheduler, guidance and so on.
     fn settings(&self) -> Settings;

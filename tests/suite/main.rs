@@ -49,6 +49,7 @@ mod sdxl_models;
 mod sdxl_pipeline;
 mod seeded_answers;
 mod several_judges;
+mod shards;
 mod small_run;
 mod statistics;
 mod tables;

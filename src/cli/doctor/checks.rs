@@ -63,13 +63,13 @@ impl Check {
 
 /// Device, processor and memory.
 pub fn machine(options: &GenerateOptions, found: &mut Vec<Check>) {
-    found.push(match parse_device(&options.device.device) {
+    found.extend(options.device.named().into_iter().map(|name| match parse_device(name) {
         Ok(device) => {
             let build = if has_gpu() { "" } else { " (there is no GPU, or this build knows none)" };
             Check::fine("device", format!("{}{build}", describe_device(&device)))
         }
         Err(error) => Check::problem("device", error.to_string(), None),
-    });
+    }));
     let (cores, vectors) = (machine::processors(), machine::vector_instructions());
     found.push(Check::fine("processor", format!("{cores} threads, {vectors}")));
     match machine::memory() {
@@ -340,7 +340,8 @@ pub fn disk(out: &Path, cost: Option<&Cost>, found: &mut Vec<Check>) {
     }
 }
 
-/// Device and number format of the model's networks, where they can be had.
+/// Device and number format of the model's networks, where they can be had; of several devices, which are
+/// of one kind, the first.
 pub fn place(options: &GenerateOptions) -> Option<Place> {
-    Place::parse(&options.device.device, &options.device.dtype).ok()
+    Place::parse(options.device.named().first()?, &options.device.dtype).ok()
 }
