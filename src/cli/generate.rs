@@ -162,7 +162,8 @@ pub fn execute(
 }
 
 fn status(summary: &GenerationSummary) -> ExitStatus {
-    if summary.failed == 0 { ExitStatus::Done } else { ExitStatus::Incomplete }
+    let complete = summary.failed == 0 && !summary.stopped;
+    if complete { ExitStatus::Done } else { ExitStatus::Incomplete }
 }
 
 /// A model ready to generate, and where it runs.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::exit_status::ExitStatus;
 use super::live::Live;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark, open_run};
-use super::{generate, judge, say, score};
+use super::{generate, interrupt, judge, say, score};
 use crate::generate::catalog;
 
 /// The rule by which the shipped model's pictures are judged when no judge is named.
@@ -61,7 +61,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut run = open_run(&out, &benchmark, &selection, options.images)?;
     let live = args.live.then(|| Live::new(&out, &items));
     let generated = generate::execute(&mut run, &items, generator, &options, live.as_ref())?;
+    if interrupt::requested() {
+        return Ok(ExitStatus::Incomplete);
+    }
     let judged = judge::execute(&mut run, &items, &judge_options, live.as_ref())?;
+    if interrupt::requested() {
+        return Ok(ExitStatus::Incomplete);
+    }
     let judges = judge_options.chosen()?.into_iter().map(|chosen| chosen.name).collect();
     let score_options = score::ScoreOptions { judges, ..args.score.clone() };
     let scored = score::execute(&run, &benchmark, &items, &score_options)?;

@@ -11,7 +11,7 @@ use super::image_ledger::ImageLedger;
 use super::seeds::SeedMode;
 use super::{GeneratedImage, ImageGenerator};
 use crate::benchmark::Item;
-use crate::results::image_store::{pixels_sha256, write_png};
+use crate::results::image_store::pixels_sha256;
 use crate::results::{FORMAT_VERSION, ImageOutcome, RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
 
@@ -39,6 +39,8 @@ pub struct GenerationSummary {
     pub done: u64,
     /// Images that failed now; each is recorded with its reason.
     pub failed: u64,
+    /// Whether it was asked to stop before the last image.
+    pub stopped: bool,
     /// Items whose prompt is longer than the text encoder takes, whenever they were made.
     pub truncated_prompts: u64,
 }
@@ -73,8 +75,13 @@ pub fn generate_run(
     generator.prepare(&prompts, observer).context("the prompts cannot be prepared")?;
     observer.started(summary.images, summary.already_done);
     let mut stage = Stage { run, ledger, present, settings, plan, observer };
-    for item in items {
+    'items: for item in items {
         for first in (0..images).step_by(plan.batch.max(1) as usize) {
+            if observer.stop_requested() {
+                summary.stopped =
+                    summary.already_done + summary.done + summary.failed < summary.images;
+                break 'items;
+            }
             let group = first..images.min(first.saturating_add(plan.batch.max(1)));
             stage.make_group(item, &group.collect::<Vec<_>>(), generator, &mut summary)?;
         }
@@ -164,8 +171,7 @@ impl Stage<'_> {
         let texts = texts(&self.settings, item, image, picture.seed);
         let texts: Vec<(&str, String)> =
             texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
-        let path = self.run.image_path(&item.id, image);
-        write_png(&path, &picture.pixels, &texts)?;
+        self.run.write_picture(&item.id, image, &picture.pixels, &texts)?;
         self.record(
             item,
             image,
