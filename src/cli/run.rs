@@ -8,7 +8,7 @@ use super::live::Live;
 use super::shard_choice::ShardArgs;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark};
 use super::work::{Subject, dealt, open_work};
-use super::{generate, judge, print_json, say, score};
+use super::{generate, interrupt, judge, print_json, say, score};
 use crate::generate::catalog;
 use crate::results::progress::{Gathered, RunProgress};
 
@@ -79,8 +79,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let generated =
         generate::execute(&mut work.run, &work.items, generator, &options, live.as_ref())?;
     work.stage_is_over()?;
+    if interrupt::requested() {
+        return Ok(ExitStatus::Incomplete);
+    }
     let judged = judge::execute(&mut work.run, &work.items, &judge_options, live.as_ref())?;
     work.stage_is_over()?;
+    if interrupt::requested() {
+        return Ok(ExitStatus::Incomplete);
+    }
     if shard.is_some() {
         if args.score.json {
             let gathered = Gathered::read(&work.run)?;

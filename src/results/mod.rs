@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod atomic_write;
 pub mod image_store;
+pub mod inside;
 pub mod journal;
 pub mod manifest;
 pub mod merge;
