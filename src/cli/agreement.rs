@@ -13,6 +13,7 @@ use crate::results::{AnswerRecord, NewestAnswers, RunDirectory};
 use super::exit_status::ExitStatus;
 use super::score::{Judged, answered_by, check_has_answered, run_identity};
 use super::shared_args::{OutputArgs, benchmark_of_run, selected};
+use super::work::ensure_merged;
 use super::{print, print_json, say};
 
 /// Arguments of the command.
@@ -52,6 +53,7 @@ pub struct Args {
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
+    ensure_merged(&run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
     let judges = choose_judges(&run, &args.judges)?;

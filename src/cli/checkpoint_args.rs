@@ -14,7 +14,7 @@ use crate::results::Settings;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct CheckpointArgs {
     /// The model's checkpoint: a folder in the diffusers layout, or one .safetensors file in the
-    /// latent-diffusion layout, as community models come
+    /// latent-diffusion layout, as community models come [default: what `fetch MODEL` got]
     #[arg(long, value_name = "DIR|FILE")]
     pub weights: Option<PathBuf>,
     /// For a single file: a folder in the diffusers layout whose configurations and vocabulary it uses

@@ -7,7 +7,7 @@ use super::exit_status::ExitStatus;
 use super::shared_args::OutputArgs;
 use super::{print, print_json};
 use crate::judge::mplug;
-use crate::results::run_directory::Tool;
+use crate::results::manifest::Tool;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]

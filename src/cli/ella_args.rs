@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::fetched;
+use crate::fetch::Role;
 use crate::generate::ella::{EllaFiles, EllaTokens};
 
 /// Parts and settings of ELLA.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct EllaArgs {
-    /// The connector of ELLA, a .safetensors file; for models ella-sd15, ella-sdxl
+    /// The connector of ELLA, a .safetensors file; for models ella-sd15, ella-sdxl [default: the one that
+    /// `fetch ella-sd15` got]
     #[arg(long, value_name = "FILE")]
     pub ella: Option<PathBuf>,
     /// Folder of ELLA's T5 encoder and its tokenizer, such as flan-t5-xl; for models ella-sd15, ella-sdxl
+    /// [default: what `fetch` got]
     #[arg(long, value_name = "DIR")]
     pub text_encoder: Option<PathBuf>,
     /// `fixed`: 128 T5 tokens, cut or padded; `flexible`: as many as the prompt has; `clip+ella`:
@@ -43,14 +47,26 @@ impl EllaArgs {
     /// # Errors
     /// One was not named.
     pub fn files(&self, model: &str, checkpoint: &Path) -> anyhow::Result<EllaFiles> {
-        let needed = |path: &Option<PathBuf>, flag: &str| {
-            path.clone().with_context(|| format!("model {model} needs {flag}"))
+        let needed = |path: &Option<PathBuf>, role: Role, flag: &str| {
+            let path = match path {
+                Some(path) => Some(path.clone()),
+                None => fetched::part(model, role)?,
+            };
+            path.with_context(|| match fetched::advice(model, role) {
+                Some(advice) => format!("model {model} needs {flag}; {advice}"),
+                None => format!("model {model} needs {flag}"),
+            })
         };
         Ok(EllaFiles {
             checkpoint: checkpoint.to_path_buf(),
-            connector: needed(&self.ella, "--ella FILE, the connector's .safetensors file")?,
+            connector: needed(
+                &self.ella,
+                Role::Connector,
+                "--ella FILE, the connector's .safetensors file",
+            )?,
             text_encoder: needed(
                 &self.text_encoder,
+                Role::TextEncoder,
                 "--text-encoder DIR, the folder of the T5 encoder with its tokenizer",
             )?,
         })

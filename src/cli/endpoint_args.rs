@@ -7,8 +7,9 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Map, Value};
 
 use super::chat_args::ChatArgs;
+use crate::http::ApiKey;
 use crate::judge::catalog::DEFAULT_KEY_VARIABLE;
-use crate::judge::endpoint::{Address, ApiKey, DEFAULT_PROMPT, EndpointJudge, EndpointOptions};
+use crate::judge::endpoint::{Address, DEFAULT_PROMPT, EndpointJudge, EndpointOptions};
 
 /// How a server is asked.
 #[derive(Debug, Clone, Default, clap::Args)]

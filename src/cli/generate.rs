@@ -9,25 +9,29 @@ use tempfile::TempDir;
 use super::checkpoint_args::{self, CheckpointArgs};
 use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
+use super::fetched;
 use super::live::Live;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
+use super::shard_choice::ShardArgs;
 use super::shared_args::{
-    BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, open_benchmark, open_run,
+    BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, one_kind_of_device, open_benchmark,
 };
+use super::work::{Subject, dealt, open_work};
 use super::{print_json, say, watch};
 use crate::benchmark::Item;
-use crate::generate::ImageGenerator;
+use crate::fetch::Role;
 use crate::generate::catalog;
 use crate::generate::ella::{Ella, EllaBase, EllaOptions};
-use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
+use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_on_devices};
 use crate::generate::model_file::ModelFile;
 use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
 use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
 use crate::generate::shipped_checkpoint;
-use crate::models::device::{describe_device, parse_device, parse_dtype};
+use crate::generate::{ImageGenerator, PictureTimes};
+use crate::models::device::{Device, describe_device, parse_device, parse_dtype};
 use crate::results::RunDirectory;
 
 /// How images are generated; `run` has the same flags.
@@ -107,6 +111,8 @@ impl GenerateOptions {
   dpg-bench generate --model sd15 --weights dreamshaper_8.safetensors --base stable-diffusion-v1-5 \\
       --lora detail.safetensors:0.7 --embedding badhands.safetensors
   dpg-bench generate --model-file models/dreamshaper-ella.toml
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --shard 0/4
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1
 
 A run that was interrupted goes on where it stopped when the same command is given again.")]
 pub struct Args {
@@ -122,6 +128,9 @@ pub struct Args {
     /// Run directory [default: results/MODEL]
     #[arg(long, value_name = "RUN")]
     pub out: Option<PathBuf>,
+    /// Which part of them.
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// How the outcome is printed.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -132,14 +141,22 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let shard = args.shard.choose()?;
     let benchmark = open_benchmark(&args.benchmark)?;
     let selection = args.selection.selection();
-    let items = benchmark.select(&selection)?;
+    let Some(items) = dealt(benchmark.select(&selection)?, shard) else {
+        return Ok(ExitStatus::Done);
+    };
     let options = args.options.with_model_file()?;
     let mut loaded = load(&options)?;
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
-    let mut run = open_run(&out, &benchmark, &selection, options.images)?;
-    let summary = make_images(&mut run, &items, &mut loaded, &options, None)?;
+    let subject = Subject::new(&benchmark, &selection, options.images)?;
+    let mut work = open_work(&out, &subject, items, shard, "generate")?;
+    let summary = make_images(&mut work.run, &work.items, &mut loaded, &options, None)?;
+    work.stage_is_over()?;
+    if shard.is_some() {
+        work.say_next();
+    }
     if args.output.json {
         print_json(&summary)?;
     }
@@ -166,16 +183,43 @@ fn status(summary: &GenerationSummary) -> ExitStatus {
     if complete { ExitStatus::Done } else { ExitStatus::Incomplete }
 }
 
+/// Where the model's checkpoint lies: where the user says, else where `fetch` put it.
+///
+/// # Errors
+/// A variable of the environment holds what it cannot hold.
+pub fn weights_of(options: &GenerateOptions, model: &str) -> anyhow::Result<Option<PathBuf>> {
+    match &options.checkpoint.weights {
+        Some(weights) => Ok(Some(weights.clone())),
+        None => fetched::part(model, Role::Checkpoint),
+    }
+}
+
 /// A model ready to generate, and where it runs.
 pub struct Loaded {
-    generator: Box<dyn ImageGenerator>,
-    device: String,
+    /// One per device.
+    generators: Vec<Box<dyn ImageGenerator>>,
+    /// Where each of them computes.
+    devices: Vec<String>,
     seed: u64,
     seed_mode: SeedMode,
     /// Images made at a time where the user does not say.
     batch: u32,
     /// Removed when dropped; a pipeline may load parts of them late.
     _folders: [Option<TempDir>; 2],
+}
+
+impl Loaded {
+    /// How long the parts of a picture take (see [`ImageGenerator::measure`]).
+    ///
+    /// # Errors
+    /// The model failed.
+    pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
+        // Devices that share the work are of one kind, so the first speaks for all.
+        match self.generators.first_mut() {
+            Some(generator) => generator.measure(prompt, calls),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Loads the model that the options name. A wrong flag or file shows here, before a run directory is
@@ -187,7 +231,8 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let model = catalog::find(&options.model)?;
     let shipped = model.name == catalog::SHIPPED;
     let unpacked = if shipped { Some(shipped_checkpoint::unpack()?) } else { None };
-    let checkpoint = match (&unpacked, &options.checkpoint.weights) {
+    let weights = weights_of(options, model.name)?;
+    let checkpoint = match (&unpacked, &weights) {
         (None, Some(weights)) => weights.as_path(),
         (Some(folder), None) => folder.path(),
         (Some(_), Some(_)) => {
@@ -195,11 +240,18 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         }
         (None, None) => {
             let files: String = model.files.iter().map(|file| format!("\n  {file}")).collect();
-            bail!("model {} needs --weights DIR, a folder that holds:{files}", model.name);
+            let advice = fetched::advice(model.name, Role::Checkpoint);
+            let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+            bail!("model {} needs --weights DIR{advice}; the folder holds:{files}", model.name);
         }
     };
-    let device = parse_device(&options.device.device)?;
-    let dtype = parse_dtype(&options.device.dtype, &device)?;
+    if !shipped && options.checkpoint.weights.is_none() {
+        say(&format!("weights of {}: {}", model.name, checkpoint.display()));
+    }
+    let devices: Vec<Device> =
+        options.device.named().into_iter().map(parse_device).collect::<Result<_, _>>()?;
+    let described: Vec<String> = devices.iter().map(describe_device).collect();
+    one_kind_of_device(&described)?;
     let Sampling { options: mut settings, seed, seed_mode } =
         options.sampling.resolve(model, options.file_settings.clone())?;
     let parts = options.checkpoint.parts(checkpoint);
@@ -211,26 +263,31 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     }
     let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
     let weights = assembled.as_ref().map_or(checkpoint, |folder| folder.path());
-    let pipeline = || -> anyhow::Result<Box<dyn ImageGenerator>> {
+    let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
+        let (settings, dtype) = (settings.clone(), parse_dtype(&options.device.dtype, device)?);
         if let Some(base) = EllaBase::of_model(model.name) {
             let files = options.ella.files(model.name, weights)?;
             let (tokens, low_memory) = (options.ella.tokens(), options.ella.low_memory);
             let settings = EllaOptions { tokens, low_memory, pictures: settings };
-            return Ok(Box::new(Ella::load(base, files, dtype, &device, settings)?));
+            return Ok(Box::new(Ella::load(base, files, dtype, device, settings)?));
         }
         options.ella.refuse_for(model.name)?;
         if model.name == "sdxl" {
-            return Ok(Box::new(Sdxl::load(weights, dtype, &device, settings)?));
+            return Ok(Box::new(Sdxl::load(weights, dtype, device, settings)?));
         }
-        Ok(Box::new(Sd15::load(weights, dtype, &device, settings)?))
+        Ok(Box::new(Sd15::load(weights, dtype, device, settings)?))
     };
-    let generator = pipeline().with_context(|| format!("model {} cannot be loaded", model.name))?;
+    let generators = devices
+        .iter()
+        .map(pipeline)
+        .collect::<anyhow::Result<Vec<_>>>()
+        .with_context(|| format!("model {} cannot be loaded", model.name))?;
     Ok(Loaded {
-        generator,
+        generators,
         seed,
         seed_mode,
-        batch: if device.is_cpu() { 1 } else { 4 },
-        device: describe_device(&device),
+        batch: if devices.iter().all(Device::is_cpu) { 1 } else { 4 },
+        devices: described,
         _folders: [unpacked, assembled],
     })
 }
@@ -248,8 +305,12 @@ fn make_images(
         batch: options.batch.unwrap_or(loaded.batch),
     };
     let progress = StageProgress::new("generating", live.map(|live| live.part(watch::IMAGES)));
-    let generator = loaded.generator.as_mut();
-    let summary = generate_run(run, items, generator, plan, &loaded.device, &progress)?;
+    let device = loaded.devices.join("; ");
+    let mut generators: Vec<&mut dyn ImageGenerator> = Vec::new();
+    for generator in &mut loaded.generators {
+        generators.push(generator.as_mut());
+    }
+    let summary = generate_on_devices(run, items, generators, plan, &device, &progress)?;
     say(&describe(&summary, items.len(), run));
     Ok(summary)
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
 use super::progress::StageProgress;
-use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark, open_run};
+use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
+use super::work::{Subject, open_whole};
 use super::{print, print_json, say};
 use crate::generate::import_images::{ImportPlan, ImportSummary, import_images, plan_import};
 use crate::generate::import_layout::{ImportRequest, Layout};
@@ -75,7 +76,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     };
     let plan = plan_import(&benchmark, &items, &request)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.folder));
-    let mut run = open_run(&out, &benchmark, &selection, args.images_per_item)?;
+    let subject = Subject::new(&benchmark, &selection, args.images_per_item)?;
+    let (mut run, _lock) = open_whole(&out, &subject, "import")?;
     let summary = import_images(
         &mut run,
         &plan,

@@ -19,7 +19,8 @@ use crate::score::{ItemScore, Protocol, answer_grid, score_item};
 use crate::statistics::numpy_mean;
 
 use super::exit_status::ExitStatus;
-use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark, open_run};
+use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
+use super::work::{Subject, open_whole};
 use super::{print, print_json};
 
 /// The judge's name in the run: which one it was, the log does not say.
@@ -108,7 +109,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let results = results.as_deref().map(|text| read_results(text, log.images));
 
     let passes = log.passes_that_count();
-    let mut run = open_run(&args.out, &benchmark, &selection, log.images)?;
+    let subject = Subject::new(&benchmark, &selection, log.images)?;
+    let (mut run, _lock) = open_whole(&args.out, &subject, "import-log")?;
     store(&mut run, &args.detail, &text, &log, &passes)?;
     let report = report(&log, &passes, results.as_ref())?;
     if args.output.json {

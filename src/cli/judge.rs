@@ -9,10 +9,15 @@ use super::judge_options::Chosen;
 pub use super::judge_options::JudgeOptions;
 use super::live::Live;
 use super::progress::StageProgress;
+use super::shard_choice::ShardArgs;
 use super::shared_args::{benchmark_of_run, selected};
+use super::work::{Subject, dealt, open_work};
 use crate::benchmark::Item;
 use crate::judge::judge_run::{JudgeCounts, judge_images};
-use crate::results::{RunDirectory, RunError};
+use crate::results::{RunDirectory, RunError, RunLock};
+
+/// What the lock says of this command.
+const WORK: &str = "judge";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +31,9 @@ Examples:
   dpg-bench judge results/sd15 --judge scripted,blip-vqa --judge-rule yes \\
       --judge-weights blip-vqa=blip-vqa-base
   dpg-bench judge results/sd15 --judge qwen3-vl --judge-weights Qwen3-VL-2B-Instruct
+  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base --shard 0/4
+  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base \\
+      --judge-device cuda:0,cuda:1
 
 Run the same command again to go on after an interruption, or to ask failed questions again.";
 
@@ -40,6 +48,8 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     benchmark: Option<PathBuf>,
     #[command(flatten)]
+    shard: ShardArgs,
+    #[command(flatten)]
     options: JudgeOptions,
 }
 
@@ -48,10 +58,26 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let mut run = RunDirectory::open(&args.run)?;
+    let run = RunDirectory::open(&args.run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
-    execute(&mut run, &items, &args.options, None)
+    if run.shard().is_some() {
+        // A shard named by itself is the whole of the work.
+        let lock = RunLock::take(&args.run, WORK)?;
+        let mut run = RunDirectory::open(&args.run)?;
+        let status = execute(&mut run, &items, &args.options, None);
+        drop(lock);
+        return status;
+    }
+    let shard = args.shard.choose()?;
+    let Some(items) = dealt(items, shard) else { return Ok(ExitStatus::Done) };
+    let mut work = open_work(&args.run, &Subject::of(&run), items, shard, WORK)?;
+    let status = execute(&mut work.run, &work.items, &args.options, None)?;
+    work.stage_is_over()?;
+    if shard.is_some() {
+        work.say_next();
+    }
+    Ok(status)
 }
 
 /// Puts every unanswered question about the pictures of `items` to the judges that the options name, one

@@ -8,10 +8,12 @@ use anyhow::{bail, ensure};
 use super::chat_args::ChatArgs;
 use super::endpoint_args::EndpointArgs;
 use super::local_judge_args::LocalJudgeArgs;
+use super::shared_args::one_kind_of_device;
 use crate::judge::Judge;
 use crate::judge::blip_vqa::BlipVqaJudge;
 use crate::judge::catalog::{self, JudgeKind, JudgeRow};
 use crate::judge::mplug::{MplugJudge, MplugOptions};
+use crate::judge::pool::JudgePool;
 use crate::judge::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
 use crate::judge::scripted::{Rule, ScriptedJudge};
 use crate::models::device::describe_device;
@@ -60,12 +62,23 @@ pub struct JudgeOptions {
 /// One of the judges asked for.
 #[derive(Debug, Clone)]
 pub struct Chosen {
-    row: &'static JudgeRow,
+    /// Which judge it is.
+    pub row: &'static JudgeRow,
     /// Name that its answers are filed under.
     pub name: String,
 }
 
 impl JudgeOptions {
+    /// Has the judges that compute here use these devices, unless the user named others for them.
+    pub fn share_devices(&mut self, devices: &[String]) {
+        let is_local = |judge: &String| {
+            catalog::find(judge).is_ok_and(|row| catalog::LOCAL.contains(&row.kind))
+        };
+        if self.local.judge_device.is_empty() && self.judge.iter().any(is_local) {
+            self.local.judge_device = devices.to_vec();
+        }
+    }
+
     /// The judges asked for, in order, once every flag is known to belong to one of them.
     ///
     /// # Errors
@@ -117,26 +130,54 @@ impl JudgeOptions {
     /// # Errors
     /// A flag is missing, wrong or out of place, or a file or variable is not there.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.chosen()?.iter().try_for_each(|chosen| match chosen.row.kind {
-            // Loading takes seconds and gigabytes; whether it can be done is known sooner.
-            JudgeKind::Mplug => {
-                self.local.place("f32")?;
-                MplugJudge::check(self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
-            }
-            JudgeKind::BlipVqa => {
-                self.local.place("f32")?;
-                BlipVqaJudge::check(self.local.weights(chosen.row.name, BLIP_WEIGHTS)?)
-            }
-            JudgeKind::Qwen3Vl => Qwen3VlJudge::check(&self.qwen3_vl(chosen.row.name)?),
-            JudgeKind::Scripted | JudgeKind::Endpoint => self.build(chosen).map(|_| ()),
-        })
+        self.chosen()?.iter().try_for_each(|chosen| self.check_one(chosen))
     }
 
-    /// Makes a judge, and says where it computes.
+    /// Whether this judge can be made from these flags; nothing is asked yet.
     ///
     /// # Errors
     /// As [`JudgeOptions::check`].
+    pub fn check_one(&self, chosen: &Chosen) -> anyhow::Result<()> {
+        match chosen.row.kind {
+            // Loading takes seconds and gigabytes; whether it can be done is known sooner.
+            JudgeKind::Mplug => {
+                self.check_devices("f32")?;
+                MplugJudge::check(&self.local.weights(chosen.row.name, MPLUG_WEIGHTS)?)
+            }
+            JudgeKind::BlipVqa => {
+                self.check_devices("f32")?;
+                BlipVqaJudge::check(&self.local.weights(chosen.row.name, BLIP_WEIGHTS)?)
+            }
+            JudgeKind::Qwen3Vl => {
+                self.check_devices("bf16")?;
+                Qwen3VlJudge::check(&self.qwen3_vl(chosen.row.name)?)
+            }
+            JudgeKind::Scripted | JudgeKind::Endpoint => self.build(chosen).map(|_| ()),
+        }
+    }
+
+    /// Makes a judge, on each device named for it, and says where it computes.
+    ///
+    /// # Errors
+    /// As [`JudgeOptions::check`]; the devices are of several kinds.
     pub fn build(&self, chosen: &Chosen) -> anyhow::Result<(Box<dyn Judge>, String)> {
+        let is_local = catalog::LOCAL.contains(&chosen.row.kind);
+        let mut places = self.local.on_each_device();
+        if !is_local || places.len() == 1 {
+            return self.build_one(chosen);
+        }
+        let (mut judges, mut devices) = (Vec::new(), Vec::new());
+        for local in places.drain(..) {
+            let options = Self { local, ..self.clone() };
+            let (judge, device) = options.build_one(chosen)?;
+            judges.push(judge);
+            devices.push(device);
+        }
+        one_kind_of_device(&devices)?;
+        Ok((Box::new(JudgePool::new(judges)?), devices.join("; ")))
+    }
+
+    fn build_one(&self, chosen: &Chosen) -> anyhow::Result<(Box<dyn Judge>, String)> {
         let row = chosen.row;
         Ok(match row.kind {
             JudgeKind::Scripted => (Box::new(self.scripted()?), "none".to_owned()),
@@ -154,7 +195,7 @@ impl JudgeOptions {
                 let place = self.local.place("f32")?;
                 let device = describe_device(&place.device);
                 let judge = MplugJudge::load(
-                    weights,
+                    &weights,
                     MplugOptions {
                         together: self.local.judge_batch.unwrap_or(1) as usize,
                         revision: self.local.judge_revision.clone(),
@@ -168,12 +209,16 @@ impl JudgeOptions {
             }
             JudgeKind::BlipVqa => {
                 let weights = self.local.weights(row.name, BLIP_WEIGHTS)?;
-                let judge = BlipVqaJudge::load(weights, self.local.place("f32")?)?
+                let judge = BlipVqaJudge::load(&weights, self.local.place("f32")?)?
                     .with_revision(self.local.judge_revision.as_deref());
                 let device = describe_device(judge.device());
                 (Box::new(judge), device)
             }
         })
+    }
+
+    fn check_devices(&self, dtype: &str) -> anyhow::Result<()> {
+        self.local.on_each_device().iter().try_for_each(|one| one.place(dtype).map(|_| ()))
     }
 
     /// Each flag that only some judges take, with these, and whether it was given.
@@ -207,7 +252,7 @@ impl JudgeOptions {
     fn qwen3_vl(&self, name: &str) -> anyhow::Result<Qwen3VlOptions> {
         let weights = self.local.weights(name, "the folder of a Qwen3-VL Instruct checkpoint")?;
         // As the checkpoints are published; f32 arithmetic on the processor either way.
-        let default = Qwen3VlOptions::new(weights.to_path_buf(), self.local.place("bf16")?);
+        let default = Qwen3VlOptions::new(weights, self.local.place("bf16")?);
         Ok(Qwen3VlOptions {
             prompt: self.chat.judge_prompt.clone().unwrap_or(default.prompt),
             system_prompt: self.chat.judge_system_prompt.clone(),

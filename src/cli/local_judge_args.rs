@@ -2,10 +2,12 @@
 //! a sentence on the flag that is missing or wrong.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail, ensure};
 
+use super::fetched;
+use crate::fetch::Role;
 use crate::judge::catalog;
 use crate::models::device::Place;
 
@@ -13,12 +15,13 @@ use crate::models::device::Place;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LocalJudgeArgs {
     /// local judges: folder of the judge's model, as published, or a file that `convert` wrote; with several
-    /// such judges JUDGE=PATH for each
+    /// such judges JUDGE=PATH for each [default: what `fetch JUDGE` got]
     #[arg(long, value_name = "[JUDGE=]PATH")]
     pub judge_weights: Vec<JudgeWeights>,
-    /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]` [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
-    pub judge_device: Option<String>,
+    /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]`; a comma list has the judge on each
+    /// of them, and they share the work [default: cpu, or those of --devices]
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',')]
+    pub judge_device: Vec<String>,
     /// local judges: number format of its networks: `f32`, `f16` or `bf16` [default: that of the judge's
     /// original]
     #[arg(long, value_name = "DTYPE")]
@@ -58,22 +61,28 @@ impl LocalJudgeArgs {
     pub fn given(&self) -> [(&'static str, bool); 3] {
         [
             ("--judge-weights", !self.judge_weights.is_empty()),
-            ("--judge-device", self.judge_device.is_some()),
+            ("--judge-device", !self.judge_device.is_empty()),
             ("--judge-dtype", self.judge_dtype.is_some()),
         ]
     }
 
-    /// The weights of the judge `judge`; `what` says what they are.
+    /// The weights of the judge `judge`: those named, else those fetched; `what` says what they are.
     ///
     /// # Errors
-    /// None were named.
-    pub fn weights(&self, judge: &str, what: &str) -> anyhow::Result<&Path> {
+    /// None were named or fetched.
+    pub fn weights(&self, judge: &str, what: &str) -> anyhow::Result<PathBuf> {
         let named = |given: &&JudgeWeights| given.judge.as_deref() == Some(judge);
         let own = self.judge_weights.iter().find(named);
         let weights = own.or_else(|| self.judge_weights.iter().find(|given| given.judge.is_none()));
-        weights
-            .map(|weights| weights.path.as_path())
-            .ok_or_else(|| anyhow!("the judge `{judge}` needs --judge-weights, {what}"))
+        let weights = match weights {
+            Some(weights) => Some(weights.path.clone()),
+            None => fetched::part(judge, Role::Judge)?,
+        };
+        weights.ok_or_else(|| {
+            let advice = fetched::advice(judge, Role::Judge);
+            let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+            anyhow!("the judge `{judge}` needs --judge-weights, {what}{advice}")
+        })
     }
 
     /// Makes sure that every path belongs to one of the `judges`, local ones among those asked for.
@@ -102,12 +111,22 @@ impl LocalJudgeArgs {
         Ok(())
     }
 
-    /// Where the judge computes; in the format `dtype` unless the user names another.
+    /// The same flags, on each of the devices named.
+    pub fn on_each_device(&self) -> Vec<Self> {
+        let on = |device: &String| Self { judge_device: vec![device.clone()], ..self.clone() };
+        match self.judge_device.as_slice() {
+            [] => vec![self.clone()],
+            several => several.iter().map(on).collect(),
+        }
+    }
+
+    /// Where the judge computes (on the first device); in the format `dtype` unless the user names
+    /// another.
     ///
     /// # Errors
     /// A name means nothing, or there is no such device.
     pub fn place(&self, dtype: &str) -> anyhow::Result<Place> {
-        let device = self.judge_device.as_deref().unwrap_or("cpu");
+        let device = self.judge_device.first().map_or("cpu", String::as_str);
         let dtype = self.judge_dtype.as_deref().unwrap_or(dtype);
         Place::parse(device, dtype).context("the judge cannot be placed")
     }

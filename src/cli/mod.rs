@@ -15,9 +15,13 @@ mod checkpoint_args;
 mod compare;
 mod compared_runs;
 mod convert;
+mod doctor;
 mod ella_args;
 mod endpoint_args;
 pub mod exit_status;
+mod fetch;
+mod fetch_bars;
+mod fetched;
 mod forensics;
 mod generate;
 mod import;
@@ -28,6 +32,7 @@ mod judge_options;
 mod list;
 mod live;
 mod local_judge_args;
+mod merge;
 mod progress;
 mod published;
 mod question_tree;
@@ -35,10 +40,12 @@ mod report;
 mod run;
 mod sampling_args;
 mod score;
+mod shard_choice;
 mod shared_args;
 mod show;
 mod validate;
 mod watch;
+mod work;
 
 use exit_status::ExitStatus;
 
@@ -61,6 +68,8 @@ enum Command {
     Import(import::Args),
     /// Put every question to a judge
     Judge(Box<judge::Args>),
+    /// Join the shards of a run, or runs made in several places
+    Merge(merge::Args),
     /// Score a run's answers, without judging again
     Score(score::Args),
     /// Follow a run that is being made: how far it is, and its score so far
@@ -85,6 +94,10 @@ enum Command {
     Show(show::Args),
     /// Rewrite a judge's published weights as safetensors
     Convert(convert::Args),
+    /// Say whether this machine can make a run, and what it will cost
+    Doctor(Box<doctor::Args>),
+    /// Get weights and the benchmark from where they are published
+    Fetch(fetch::Args),
     /// List the models and judges with the files that each needs
     List(list::Args),
     /// Print a completion script for a shell
@@ -144,6 +157,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Generate(args) => generate::run(args),
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
+        Command::Merge(args) => merge::run(args),
         Command::Score(args) => score::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Compare(args) => compare::run(args),
@@ -156,6 +170,8 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Validate(args) => validate::run(args),
         Command::Show(args) => show::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::List(args) => list::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -18,6 +18,7 @@ use crate::score::score_run::in_journal_order;
 use super::exit_status::ExitStatus;
 use super::score::{ProtocolName, check_pictures, choose_judges, judge_identity, run_identity};
 use super::shared_args::{benchmark_of_run, selected};
+use super::work::ensure_merged;
 use super::{print, say};
 
 /// Arguments of the command.
@@ -146,6 +147,7 @@ fn name_of(runs: &[PathBuf], place: usize) -> String {
 
 fn load(path: &Path, name: String, judge: Option<&str>) -> anyhow::Result<Loaded> {
     let run = RunDirectory::open(path)?;
+    ensure_merged(&run)?;
     let named: Vec<String> = judge.map(str::to_owned).into_iter().collect();
     let judges = choose_judges(&run, &named)?;
     let [chosen] = judges.as_slice() else { bail!("{}: name one judge", path.display()) };

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
 use super::live::Live;
-use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark, open_run};
-use super::{generate, interrupt, judge, say, score};
+use super::shard_choice::ShardArgs;
+use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark};
+use super::work::{Subject, dealt, open_work};
+use super::{generate, interrupt, judge, print_json, say, score};
 use crate::generate::catalog;
+use crate::results::progress::{Gathered, RunProgress};
 
 /// The rule by which the shipped model's pictures are judged when no judge is named.
 const SHIPPED_RULE: &str = "hash:0.7";
@@ -20,9 +23,14 @@ const SHIPPED_RULE: &str = "hash:0.7";
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --limit 20 --out results/trial \\
       --judge scripted --judge-rule hash:0.8
+  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --shard 0/4 --judge mplug \\
+      --judge-weights mplug_visual-question-answering_coco_large_en
+  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1 \\
+      --judge blip-vqa --judge-weights blip-vqa-base
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge mplug \\
       --judge-weights mplug_visual-question-answering_coco_large_en --live
 
+A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them.
 An interrupted run goes on where it stopped when the same command is given again.
 Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing.")]
 pub struct Args {
@@ -37,6 +45,8 @@ pub struct Args {
     #[arg(long)]
     live: bool,
     #[command(flatten)]
+    shard: ShardArgs,
+    #[command(flatten)]
     generate: generate::GenerateOptions,
     #[command(flatten)]
     judge: judge::JudgeOptions,
@@ -49,47 +59,68 @@ pub struct Args {
 /// # Errors
 /// Whatever stops one of the stages, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let judge_options = args.judge_or_default()?;
+    let shard = args.shard.choose()?;
+    let judge_options = judge_or_default(&args.judge, &args.generate)?;
     // What would stop the judge after hours of generation is looked at first.
     judge_options.check()?;
     let benchmark = open_benchmark(&args.benchmark)?;
     let selection = args.selection.selection();
-    let items = benchmark.select(&selection)?;
+    let Some(items) = dealt(benchmark.select(&selection)?, shard) else {
+        return Ok(ExitStatus::Done);
+    };
     let options = args.generate.with_model_file()?;
     let generator = generate::load(&options)?;
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
-    let mut run = open_run(&out, &benchmark, &selection, options.images)?;
-    let live = args.live.then(|| Live::new(&out, &items));
-    let generated = generate::execute(&mut run, &items, generator, &options, live.as_ref())?;
+    let subject = Subject::new(&benchmark, &selection, options.images)?;
+    let mut work = open_work(&out, &subject, items, shard, "run")?;
+    let watched = work.items.clone();
+    let live = args.live.then(|| Live::new(work.run.path(), &watched));
+    let generated =
+        generate::execute(&mut work.run, &work.items, generator, &options, live.as_ref())?;
+    work.stage_is_over()?;
     if interrupt::requested() {
         return Ok(ExitStatus::Incomplete);
     }
-    let judged = judge::execute(&mut run, &items, &judge_options, live.as_ref())?;
+    let judged = judge::execute(&mut work.run, &work.items, &judge_options, live.as_ref())?;
+    work.stage_is_over()?;
     if interrupt::requested() {
         return Ok(ExitStatus::Incomplete);
+    }
+    if shard.is_some() {
+        if args.score.json {
+            let gathered = Gathered::read(&work.run)?;
+            print_json(&RunProgress::of(&gathered, &work.items, options.images)?)?;
+        }
+        work.say_next();
+        return Ok(generated.max(judged));
     }
     let judges = judge_options.chosen()?.into_iter().map(|chosen| chosen.name).collect();
     let score_options = score::ScoreOptions { judges, ..args.score.clone() };
-    let scored = score::execute(&run, &benchmark, &items, &score_options)?;
+    let scored = score::execute(&work.run, &benchmark, &work.items, &score_options)?;
     Ok(generated.max(judged).max(scored))
 }
 
-impl Args {
-    /// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
-    fn judge_or_default(&self) -> anyhow::Result<judge::JudgeOptions> {
-        let mut options = self.judge.clone();
-        let shipped = self.generate.model == catalog::SHIPPED && self.generate.model_file.is_none();
-        if options.judge.is_empty() && shipped {
-            options.judge = vec!["scripted".to_owned()];
-            if options.judge_rule.is_none() && options.judge_answers.is_none() {
-                options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);
-            }
-            say(&format!(
-                "note: {} has random weights and its judge answers by the rule {SHIPPED_RULE}: this \
-                 run shows that everything works, not how good a model is",
-                catalog::SHIPPED
-            ));
+/// The judge that was named. The shipped model's noise needs no eyes: there, a rule answers.
+///
+/// # Errors
+/// None that a user could cause.
+pub(super) fn judge_or_default(
+    judge: &judge::JudgeOptions,
+    generate: &generate::GenerateOptions,
+) -> anyhow::Result<judge::JudgeOptions> {
+    let mut options = judge.clone();
+    options.share_devices(&generate.device.devices);
+    let shipped = generate.model == catalog::SHIPPED && generate.model_file.is_none();
+    if options.judge.is_empty() && shipped {
+        options.judge = vec!["scripted".to_owned()];
+        if options.judge_rule.is_none() && options.judge_answers.is_none() {
+            options.judge_rule = Some(SHIPPED_RULE.parse().map_err(anyhow::Error::msg)?);
         }
-        Ok(options)
+        say(&format!(
+            "note: {} has random weights and its judge answers by the rule {SHIPPED_RULE}: this run \
+             shows that everything works, not how good a model is",
+            catalog::SHIPPED
+        ));
     }
+    Ok(options)
 }

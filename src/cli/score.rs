@@ -19,6 +19,7 @@ use crate::score::{RunScore, score_run};
 
 use super::exit_status::ExitStatus;
 use super::shared_args::{benchmark_of_run, selected};
+use super::work::ensure_merged;
 use super::{print, print_json, say};
 
 /// Arguments of the command.
@@ -94,6 +95,7 @@ impl From<ProtocolName> for Protocol {
 /// Whatever stops it, in one sentence.
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
+    ensure_merged(&run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
     let options = ScoreOptions { judges: args.judge.clone(), ..args.options.clone() };
@@ -163,6 +165,7 @@ pub(super) fn scored_baseline(
     protocol: Protocol,
 ) -> anyhow::Result<Baseline> {
     let run = RunDirectory::open(path)?;
+    ensure_merged(&run)?;
     let benchmark = benchmark_of_run(&run, benchmark)?;
     let items = selected(&benchmark, &run)?;
     let named: Vec<String> = judge.map(str::to_owned).into_iter().collect();

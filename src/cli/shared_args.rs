@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::benchmark::{Benchmark, Item, Selection, Strictness};
-use crate::results::manifest::to_settings;
+use crate::fetch::{BENCHMARK_FOLDER, LOCK_FILE};
 use crate::results::{BenchmarkIdentity, RunDirectory};
 
 /// The shipped demo, inside the binary: it works from any folder.
@@ -15,7 +15,7 @@ const DEMO_CSV: &[u8] = include_bytes!("../../benchmark/demo/dpg_bench.csv");
 /// How the shipped demo is named on the command line and in a manifest.
 const DEMO_NAME: &str = "demo";
 /// Where the official question file is put when it is downloaded.
-const DOWNLOADED: &str = "benchmark/dpg";
+const DOWNLOADED: &str = BENCHMARK_FOLDER;
 
 /// Which benchmark.
 #[derive(Debug, Clone, Default, Args)]
@@ -56,9 +56,24 @@ pub struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:INDEX]`
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
+    /// Several devices, with the model on each: `cuda:0,cuda:1`. They share the work and the pictures
+    /// are those of one. In `run`, judges that compute here use them too, unless --judge-device says
+    /// otherwise
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', conflicts_with = "device")]
+    pub devices: Vec<String>,
     /// Number format of the networks: `auto`, `f32`, `f16` or `bf16`
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
     pub dtype: String,
+}
+
+impl DeviceArgs {
+    /// The devices named, at least one.
+    pub fn named(&self) -> Vec<&str> {
+        match self.devices.as_slice() {
+            [] => vec![&self.device],
+            several => several.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// How results are printed.
@@ -67,6 +82,23 @@ pub struct OutputArgs {
     /// Print one JSON document on stdout instead of tables
     #[arg(long)]
     pub json: bool,
+}
+
+/// Makes sure that devices that share the work, as [`crate::models::device::describe_device`] tells of
+/// them, round alike.
+///
+/// # Errors
+/// They are of several kinds.
+pub fn one_kind_of_device(devices: &[String]) -> anyhow::Result<()> {
+    let kind = |device: &String| device.split([':', ',']).next().unwrap_or_default().to_owned();
+    let kinds: std::collections::BTreeSet<String> = devices.iter().map(kind).collect();
+    let listed = kinds.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
+    anyhow::ensure!(
+        kinds.len() <= 1,
+        "{listed} devices do not round alike, so the result would depend on which of them did what; name \
+         devices of one kind"
+    );
+    Ok(())
 }
 
 impl SelectionArgs {
@@ -90,7 +122,16 @@ impl SelectionArgs {
 pub fn open_benchmark(args: &BenchmarkArgs) -> anyhow::Result<Benchmark> {
     let path = match &args.benchmark {
         Some(path) => path.clone(),
-        None if Path::new(DOWNLOADED).is_dir() => PathBuf::from(DOWNLOADED),
+        None if Path::new(DOWNLOADED).is_dir() => {
+            let folder = PathBuf::from(DOWNLOADED);
+            let begun = folder.join(LOCK_FILE).is_file() && !folder.join("dpg_bench.csv").is_file();
+            anyhow::ensure!(
+                !begun,
+                "the benchmark in {DOWNLOADED} is fetched in part only; `dpg-bench fetch benchmark` \
+                 goes on, `--benchmark {DEMO_NAME}` takes the demo"
+            );
+            folder
+        }
         None => PathBuf::from(DEMO_NAME),
     };
     load(&path, if args.lenient { Strictness::Lenient } else { Strictness::Strict })
@@ -132,11 +173,23 @@ pub fn benchmark_of_run(
     Ok(benchmark)
 }
 
-/// The items that the run was started with, in file order.
+/// The items that the run was started with, in file order; those of its part where it is a shard.
 ///
 /// # Errors
 /// The manifest's selection was edited to something that the benchmark has not.
 pub fn selected<'b>(benchmark: &'b Benchmark, run: &RunDirectory) -> anyhow::Result<Vec<&'b Item>> {
+    let all = all_selected(benchmark, run)?;
+    Ok(run.shard().map_or_else(|| all.clone(), |shard| shard.deal(&all)))
+}
+
+/// The items that the run was started with, in file order, whether it is a shard or not.
+///
+/// # Errors
+/// As [`selected`].
+pub fn all_selected<'b>(
+    benchmark: &'b Benchmark,
+    run: &RunDirectory,
+) -> anyhow::Result<Vec<&'b Item>> {
     let recorded = serde_json::to_value(&run.manifest().selection)?;
     let selection: Selection = serde_json::from_value(recorded).with_context(|| {
         format!("{}: the manifest's selection cannot be read", run.path().display())
@@ -144,21 +197,8 @@ pub fn selected<'b>(benchmark: &'b Benchmark, run: &RunDirectory) -> anyhow::Res
     Ok(benchmark.select(&selection)?)
 }
 
-/// Opens the run at `out`, or starts one there, about the selected items.
-///
-/// # Errors
-/// The run there is about something else, is damaged, or the disk said no.
-pub fn open_run(
-    out: &Path,
-    benchmark: &Benchmark,
-    selection: &Selection,
-    images_per_item: u32,
-) -> anyhow::Result<RunDirectory> {
-    let settings = to_settings(selection)?;
-    Ok(RunDirectory::open_or_create(out, identity(benchmark), settings, images_per_item)?)
-}
-
-fn identity(benchmark: &Benchmark) -> BenchmarkIdentity {
+/// What the manifest says of a benchmark.
+pub fn identity(benchmark: &Benchmark) -> BenchmarkIdentity {
     BenchmarkIdentity {
         path: benchmark.source.path.display().to_string(),
         digest: benchmark.digest.clone(),

@@ -1,5 +1,5 @@
-//! In: a run that other processes write. Out: how far it is and what it scores so far, again and again.
-//! Nothing is written into the run.
+//! In: a run that other processes write, in shards or as a whole. Out: how far it is and what it scores so
+//! far, again and again. Nothing is written into the run.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::aggregate::summary::benchmark_score;
 use crate::aggregate::{Protocol, Shares};
 use crate::benchmark::Item;
-use crate::results::{AnswerOutcome, ImageOutcome, NewestAnswers, RunDirectory};
+use crate::results::progress::{Gathered, StageCount};
+use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory};
 use crate::score::score_run;
 use crate::statistics::Bootstrap;
 
@@ -51,9 +52,7 @@ pub struct Args {
 pub struct Part {
     /// `images`, or a judge's name.
     pub name: String,
-    done: u64,
-    total: u64,
-    failed: u64,
+    count: StageCount,
     /// What is printed behind the counts.
     pub score: String,
 }
@@ -80,7 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         print(&format!("{up}{}\n", lines.join("\n")))?;
         shown = lines.len();
         let is_judged = parts.iter().any(|part| part.name != IMAGES);
-        let done = is_judged && parts.iter().all(|part| part.done == part.total);
+        let done = is_judged && parts.iter().all(|part| part.count.is_complete());
         match (done, args.once) {
             (true, _) => return Ok(ExitStatus::Done),
             (false, true) => return Ok(ExitStatus::Incomplete),
@@ -94,32 +93,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 /// # Errors
 /// A file of the run cannot be read.
 pub fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
-    // Opened anew: a judge may have begun since.
+    // Opened anew: a judge or a shard may have begun since.
     let run = RunDirectory::open(path)?;
     let per_item = run.manifest().images_per_item;
-    let total = items.len() as u64 * u64::from(per_item);
-    let selected: std::collections::HashSet<&str> =
-        items.iter().map(|item| item.id.as_str()).collect();
-    let mut newest = std::collections::HashMap::new();
-    for record in run.read_images()? {
-        if selected.contains(record.item.as_str()) {
-            newest.insert(
-                (record.item, record.image),
-                matches!(record.outcome, ImageOutcome::Done { .. }),
-            );
-        }
-    }
-    let done = newest.values().filter(|done| **done).count() as u64;
-    let failed = newest.len() as u64 - done;
+    let gathered = Gathered::read(&run)?;
     let mut parts = Vec::new();
     // Answers that came from a log have no pictures, and wait for none.
-    if run.manifest().generation.is_some() || !newest.is_empty() || run.judges().is_empty() {
-        parts.push(Part { name: IMAGES.to_owned(), done, total, failed, score: String::new() });
+    let has_images = run.manifest().generation.is_some() || !gathered.images.is_empty();
+    if has_images || gathered.answers.is_empty() {
+        let count = StageCount::of_images(items, per_item, &gathered.images);
+        parts.push(Part { name: IMAGES.to_owned(), count, score: String::new() });
     }
-    for judge in run.judges() {
-        let records = run.read_answers(&judge)?;
-        let answers = NewestAnswers::merge(&records)?;
-        parts.push(judged(&judge, items, per_item, &answers));
+    for (judge, records) in &gathered.answers {
+        parts.push(judged(judge, items, per_item, &NewestAnswers::merge(records)?));
     }
     Ok(parts)
 }
@@ -133,13 +119,6 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
             .iter()
             .all(|question| matches!(outcome(question.id), Some(AnswerOutcome::Answered { .. })))
     };
-    let failed = |item: &Item, image: u32| {
-        item.graph.questions().iter().any(|question| {
-            let outcome = answers.outcome(&item.id, image, question.id);
-            matches!(outcome, Some(AnswerOutcome::Failed { .. }))
-        })
-    };
-    let images = || items.iter().flat_map(|item| (0..per_item).map(move |image| (*item, image)));
     let whole: Vec<&Item> = items
         .iter()
         .copied()
@@ -158,26 +137,21 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
             format!("score so far {:.2}{margin} ({} items)", estimate.mean, estimate.items)
         }
     };
-    Part {
-        name: judge.to_owned(),
-        done: images().filter(|(item, image)| answered(item, *image)).count() as u64,
-        total: items.len() as u64 * u64::from(per_item),
-        failed: images().filter(|(item, image)| failed(item, *image)).count() as u64,
-        score,
-    }
+    Part { name: judge.to_owned(), count: StageCount::of_answers(items, per_item, answers), score }
 }
 
 /// `images: 120/4260, 2 failed, 3.5 a minute, 19 h 42 min left`.
 pub fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
-    let mut text = format!("{}: {}/{}", part.name, part.done, part.total);
-    if part.failed > 0 {
-        text.push_str(&format!(", {} failed", part.failed));
+    let StageCount { done, failed, total } = part.count;
+    let mut text = format!("{}: {done}/{total}", part.name);
+    if failed > 0 {
+        text.push_str(&format!(", {failed} failed"));
     }
     let earlier = before.iter().find(|earlier| earlier.name == part.name);
-    let fresh = part.done.saturating_sub(earlier.map_or(0, |earlier| earlier.done));
-    if fresh > 0 && part.done < part.total {
+    let fresh = done.saturating_sub(earlier.map_or(0, |earlier| earlier.count.done));
+    if fresh > 0 && done < total {
         let seconds = elapsed.as_secs_f64() / fresh as f64;
-        let left = (part.total - part.done) as f64 * seconds;
+        let left = (total - done) as f64 * seconds;
         text.push_str(&format!(", {:.1} a minute, {} left", 60.0 / seconds, in_words(left)));
     }
     if !part.score.is_empty() {
@@ -204,9 +178,7 @@ mod tests {
     fn a_line_tells_rate_and_rest() {
         let part = |done, failed, score: &str| Part {
             name: "images".into(),
-            done,
-            total: 4260,
-            failed,
+            count: StageCount { done, total: 4260, failed },
             score: score.into(),
         };
         let minute = Duration::from_secs(60);

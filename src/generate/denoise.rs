@@ -55,9 +55,24 @@ pub fn denoise(
     guidance: f64,
     noise: &mut ImageNoise,
 ) -> candle_core::Result<Tensor> {
+    denoise_in_part(network, conditioning, scheduler, guidance, noise, usize::MAX)
+}
+
+/// As [`denoise`], but no further than `most` timesteps: to measure how long they take.
+///
+/// # Errors
+/// As there.
+pub fn denoise_in_part(
+    network: &dyn Denoiser,
+    conditioning: &dyn Conditioning,
+    scheduler: &mut dyn Scheduler,
+    guidance: f64,
+    noise: &mut ImageNoise,
+    most: usize,
+) -> candle_core::Result<Tensor> {
     let mut latents = noise.draw()?.affine(scheduler.initial_noise_scale(), 0.0)?;
     let timesteps = scheduler.timesteps().to_vec();
-    for (index, &timestep) in timesteps.iter().enumerate() {
+    for (index, &timestep) in timesteps.iter().enumerate().take(most) {
         let shown = scheduler.network_input(index, &latents)?;
         let condition = conditioning.at(timestep)?;
         let prediction =

@@ -2,19 +2,20 @@
 //! pictures. What the conditioning is made from is left to the pipelines, the walk to `denoise`.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use serde_json::json;
 
-use super::GeneratedImage;
 use super::checkpoint_folder::read;
 use super::conditioning::Conditioning;
-use super::denoise::{Denoiser, denoise};
+use super::denoise::{Denoiser, denoise, denoise_in_part};
 use super::noise::{ImageNoise, NoiseSource};
 use super::schedulers::SchedulerConfig;
 use super::sd15::Sd15Options;
+use super::{GeneratedImage, PictureTimes};
 use crate::models::{AddedCondition, TextContext, UNet, VaeDecoder};
 use crate::results::Settings;
 
@@ -138,6 +139,36 @@ impl Diffusion {
         let latents =
             denoise(&self.unet, conditioning, scheduler.as_mut(), self.guidance, &mut noise)?;
         self.decode(&latents)
+    }
+
+    /// Makes one picture with no more than `calls` calls of the UNet, throws it away, and tells how long
+    /// that took; the time for the text is left at 0.
+    ///
+    /// # Errors
+    /// A network failed.
+    pub fn measure(&self, conditioning: &dyn Conditioning, calls: usize) -> Result<PictureTimes> {
+        let factor = self.vae.spatial_factor();
+        let shape = (self.unet.in_channels(), self.height / factor, self.width / factor);
+        let mut noise = ImageNoise::from_source(self.rng, &[0], shape, &self.device);
+        let mut scheduler = self.scheduler.scheduler(self.steps)?;
+        let all = scheduler.timesteps().len();
+        let calls = calls.clamp(1, all.max(1));
+        self.device.synchronize()?;
+        let start = Instant::now();
+        let (scheduler, guidance) = (scheduler.as_mut(), self.guidance);
+        let latents =
+            denoise_in_part(&self.unet, conditioning, scheduler, guidance, &mut noise, calls)?;
+        self.device.synchronize()?;
+        let denoised = start.elapsed();
+        self.decode(&latents)?;
+        self.device.synchronize()?;
+        Ok(PictureTimes {
+            text: Duration::ZERO,
+            call: denoised / u32::try_from(calls)?,
+            calls: all,
+            decode: start.elapsed() - denoised,
+            size: (self.height, self.width),
+        })
     }
 
     /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the

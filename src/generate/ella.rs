@@ -4,18 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use super::checkpoint_folder::check_folder;
-use super::conditioning::WithAdded;
+use super::conditioning::{Conditioning, WithAdded};
 use super::diffusion::{Diffusion, images};
 pub use super::ella_texts::EllaTokens;
 use super::ella_texts::{EllaConditioning, EncodedText, Encoders, TimedText};
 use super::sd15::Sd15Options;
-use super::{GeneratedImage, ImageGenerator, sd15, sdxl};
+use super::{GeneratedImage, ImageGenerator, PictureTimes, sd15, sdxl};
 use crate::models::EllaConnector;
 use crate::results::Settings;
 use crate::stage_observer::{Silent, StageObserver};
@@ -194,24 +195,35 @@ impl Ella {
             Some((last, text)) if last == prompt => text,
             _ => TimedText::new(self.encoded(prompt)?, !self.options.low_memory),
         };
+        let pictures = self.with_conditioning(&text, |diffusion, conditioning| {
+            diffusion.pictures(conditioning, seeds)
+        });
+        let (length, truncated) = (text.encoded.full_length, text.encoded.truncated);
+        self.last_prompt = Some((prompt.to_owned(), text));
+        Ok((pictures?, length, truncated))
+    }
+
+    /// What `work` makes with the UNet and what it is told about `text`.
+    fn with_conditioning<T>(
+        &self,
+        text: &TimedText,
+        work: impl FnOnce(&Diffusion, &dyn Conditioning) -> Result<T>,
+    ) -> Result<T> {
         let diffusion = self.diffusion.as_ref().context("the UNet is not loaded")?;
         let negative = self.negative.as_ref();
         let conditioning = EllaConditioning {
             connector: &self.connector,
-            conditional: &text,
+            conditional: text,
             unconditional: negative,
         };
-        let pictures = match &text.encoded.pooled {
-            None => diffusion.pictures(&conditioning, seeds),
+        match &text.encoded.pooled {
+            None => work(diffusion, &conditioning),
             Some(pooled) => {
                 let unconditional = negative.and_then(|text| text.encoded.pooled.as_ref());
                 let added = sdxl::added(pooled, unconditional, diffusion);
-                diffusion.pictures(&WithAdded { text: conditioning, added }, seeds)
+                work(diffusion, &WithAdded { text: conditioning, added })
             }
-        };
-        let (length, truncated) = (text.encoded.full_length, text.encoded.truncated);
-        self.last_prompt = Some((prompt.to_owned(), text));
-        Ok((pictures?, length, truncated))
+        }
     }
 
     fn encoded(&mut self, prompt: &str) -> Result<EncodedText> {
@@ -259,6 +271,20 @@ impl ImageGenerator for Ella {
             self.diffusion = Some(load_diffusion(base, files, dtype, &self.device, options)?);
         }
         Ok(())
+    }
+
+    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
+        self.last_prompt = None;
+        self.ahead.clear();
+        let start = Instant::now();
+        let encoded = self.encoded(prompt)?;
+        // With little memory this reloads networks, which a run does once, not for each prompt.
+        let text = if self.options.low_memory { Duration::ZERO } else { start.elapsed() };
+        let timed = TimedText::new(encoded, !self.options.low_memory);
+        let times = self.with_conditioning(&timed, |diffusion, conditioning| {
+            diffusion.measure(conditioning, calls)
+        })?;
+        Ok(Some(PictureTimes { text, ..times }))
     }
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {

@@ -3,6 +3,7 @@
 //! same bytes. How a picture is made is left to the generator.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
@@ -11,9 +12,11 @@ use super::image_ledger::ImageLedger;
 use super::seeds::SeedMode;
 use super::{GeneratedImage, ImageGenerator};
 use crate::benchmark::Item;
+use crate::ordered_work::{Pool, for_each_in_order};
 use crate::results::image_store::pixels_sha256;
+use crate::results::manifest::differences;
 use crate::results::{FORMAT_VERSION, ImageOutcome, RunDirectory, Settings};
-use crate::stage_observer::StageObserver;
+use crate::stage_observer::{Silent, StageObserver};
 
 /// Which seeds the images get and how many are made at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +62,25 @@ pub fn generate_run(
     device: &str,
     observer: &dyn StageObserver,
 ) -> Result<GenerationSummary> {
-    let settings = all_settings(generator.settings(), plan);
+    generate_on_devices(run, items, vec![generator], plan, device, observer)
+}
+
+/// As [`generate_run`], with the same model loaded several times: each takes the next group of images
+/// when it has finished one, and what they make is kept in order, so that the run ends in the bytes that
+/// one of them would have made.
+///
+/// # Errors
+/// As there; the generators have different settings; there is none.
+pub fn generate_on_devices(
+    run: &mut RunDirectory,
+    items: &[&Item],
+    mut generators: Vec<&mut dyn ImageGenerator>,
+    plan: GenerationPlan,
+    device: &str,
+    observer: &dyn StageObserver,
+) -> Result<GenerationSummary> {
+    let settings = shared_settings(&generators)?;
+    let settings = all_settings(settings, plan);
     let sitting = run.begin_generation(settings.clone(), device)?;
     let ledger = ImageLedger::open(run)?;
     let images = run.manifest().images_per_item;
@@ -72,24 +93,67 @@ pub fn generate_run(
     let lacking =
         |item: &&&Item| (0..images).any(|image| !present.contains(&(item.id.clone(), image)));
     let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
-    generator.prepare(&prompts, observer).context("the prompts cannot be prepared")?;
+    prepare(&mut generators, &prompts, observer)?;
     observer.started(summary.images, summary.already_done);
-    let mut stage = Stage { run, ledger, present, settings, plan, observer };
-    'items: for item in items {
-        for first in (0..images).step_by(plan.batch.max(1) as usize) {
-            if observer.stop_requested() {
-                summary.stopped =
-                    summary.already_done + summary.done + summary.failed < summary.images;
-                break 'items;
-            }
-            let group = first..images.min(first.saturating_add(plan.batch.max(1)));
-            stage.make_group(item, &group.collect::<Vec<_>>(), generator, &mut summary)?;
-        }
-    }
+    let groups = groups_to_make(items, images, plan, &present);
+    let mut stage = Stage { run, ledger, settings, observer };
+    let in_flight = generators.len();
+    let generators = Pool::new(generators);
+    let finished = for_each_in_order(
+        groups.len(),
+        in_flight,
+        // One generator makes nothing that could not be kept; several need not wait for each other.
+        if in_flight == 1 { 1 } else { 2 },
+        |index| Ok(generators.with(|generator| groups[index].make(*generator))),
+        |index, made| stage.keep_group(&groups[index], made, &mut summary),
+        || observer.stop_requested(),
+    )?;
+    summary.stopped = finished < groups.len();
     summary.truncated_prompts = stage.truncated_prompts(items);
     observer.finished();
     run.finish(&sitting, summary.done, summary.failed)?;
     Ok(summary)
+}
+
+/// The settings of all generators, which must be the same: else their pictures would differ.
+fn shared_settings(generators: &[&mut dyn ImageGenerator]) -> Result<Settings> {
+    let [first, others @ ..] = generators else { anyhow::bail!("no generator is given") };
+    let settings = first.settings();
+    for other in others {
+        let differing = differences(&settings, &other.settings());
+        if let Some(difference) = differing.first() {
+            anyhow::bail!(
+                "the model is not set alike on the devices named ({}: {} on the first, {} on another); \
+                 name devices of one kind",
+                difference.setting,
+                difference.recorded,
+                difference.requested
+            );
+        }
+    }
+    Ok(settings)
+}
+
+/// Each generator encodes the prompts for itself, all at the same time.
+fn prepare(
+    generators: &mut [&mut dyn ImageGenerator],
+    prompts: &[&str],
+    observer: &dyn StageObserver,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        let (first, others) = generators.split_at_mut(1);
+        for generator in others {
+            threads.push(scope.spawn(|| generator.prepare(prompts, &Silent)));
+        }
+        let mut prepared = first.iter_mut().try_for_each(|one| one.prepare(prompts, observer));
+        for thread in threads {
+            let joined = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            prepared = prepared.and(joined);
+        }
+        prepared
+    })
+    .context("the prompts cannot be prepared")
 }
 
 /// The generator's settings with those of the plan.
@@ -117,36 +181,74 @@ fn present(
         .collect()
 }
 
+/// Images of one item that are made in one call.
+struct Group<'a> {
+    item: &'a Item,
+    images: Vec<u32>,
+    /// Those of them that are not there yet.
+    wanted: Vec<u32>,
+    /// One per image.
+    seeds: Vec<u64>,
+}
+
+/// The groups of which an image is lacking, in order.
+fn groups_to_make<'a>(
+    items: &[&'a Item],
+    images: u32,
+    plan: GenerationPlan,
+    present: &BTreeSet<Key>,
+) -> Vec<Group<'a>> {
+    let batch = plan.batch.max(1);
+    let mut groups = Vec::new();
+    for &item in items {
+        for first in (0..images).step_by(batch as usize) {
+            let of_group: Vec<u32> = (first..images.min(first.saturating_add(batch))).collect();
+            let is_wanted = |image: &u32| !present.contains(&(item.id.clone(), *image));
+            let wanted: Vec<u32> = of_group.iter().copied().filter(is_wanted).collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let seed = |image: &u32| plan.seed_mode.seed(plan.seed, &item.id, *image);
+            let seeds = of_group.iter().map(seed).collect();
+            groups.push(Group { item, images: of_group, wanted, seeds });
+        }
+    }
+    groups
+}
+
+impl Group<'_> {
+    /// A panic must not leave the others waiting: it is a failure like any other.
+    fn make(&self, generator: &mut dyn ImageGenerator) -> Result<Vec<GeneratedImage>> {
+        let made = AssertUnwindSafe(|| generator.generate(&self.item.prompt, &self.seeds));
+        let pictures = catch_unwind(made).unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            Err(anyhow::anyhow!("the model broke: {}", text.unwrap_or("it panicked")))
+        });
+        complete(pictures, self.seeds.len())
+    }
+}
+
 struct Stage<'a> {
     run: &'a RunDirectory,
     ledger: ImageLedger,
-    present: BTreeSet<Key>,
     settings: Settings,
-    plan: GenerationPlan,
     observer: &'a dyn StageObserver,
 }
 
 impl Stage<'_> {
-    fn make_group(
+    fn keep_group(
         &mut self,
-        item: &Item,
-        group: &[u32],
-        generator: &mut dyn ImageGenerator,
+        group: &Group<'_>,
+        made: Result<Vec<GeneratedImage>>,
         summary: &mut GenerationSummary,
     ) -> Result<()> {
-        let wanted: Vec<u32> = group
-            .iter()
-            .copied()
-            .filter(|&image| !self.present.contains(&(item.id.clone(), image)))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let seed = |image: &u32| self.plan.seed_mode.seed(self.plan.seed, &item.id, *image);
-        let seeds: Vec<u64> = group.iter().map(seed).collect();
-        match complete(generator.generate(&item.prompt, &seeds), seeds.len()) {
+        let Group { item, images, wanted, .. } = group;
+        match made {
             Ok(pictures) => {
-                for (&image, picture) in group.iter().zip(&pictures) {
+                for (&image, picture) in images.iter().zip(&pictures) {
                     if wanted.contains(&image) {
                         self.keep(item, image, picture)?;
                         summary.done += 1;
@@ -156,7 +258,7 @@ impl Stage<'_> {
             }
             Err(error) => {
                 let reason = sentence(&error);
-                for &image in &wanted {
+                for &image in wanted {
                     self.record(item, image, ImageOutcome::Failed { reason: reason.clone() })?;
                     summary.failed += 1;
                     self.observer.image_failed(&item.id, image, &reason);

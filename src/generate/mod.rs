@@ -31,6 +31,8 @@ pub mod shipped_checkpoint;
 mod single_file;
 pub mod t5_tokenizer;
 
+use std::time::Duration;
+
 use image::RgbImage;
 
 use crate::results::Settings;
@@ -49,8 +51,23 @@ pub struct GeneratedImage {
     pub truncated: bool,
 }
 
+/// How long the parts of a picture take, by the clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PictureTimes {
+    /// Encoding a prompt; once for all images of an item.
+    pub text: Duration,
+    /// One call of the denoising network, both halves of guidance included.
+    pub call: Duration,
+    /// Calls that a whole picture takes.
+    pub calls: usize,
+    /// Decoding the picture.
+    pub decode: Duration,
+    /// Height and width in pixels.
+    pub size: (usize, usize),
+}
+
 /// A text-to-image model with fixed settings.
-pub trait ImageGenerator {
+pub trait ImageGenerator: Send {
     /// Every setting that can change a pixel, for the manifest: model, weights digest, size, steps,
     /// scheduler, guidance and so on.
     fn settings(&self) -> Settings;
@@ -64,6 +81,16 @@ pub trait ImageGenerator {
     fn prepare(&mut self, prompts: &[&str], observer: &dyn StageObserver) -> anyhow::Result<()> {
         let _ = (prompts, observer);
         Ok(())
+    }
+
+    /// Makes a picture of `prompt` with no more than `calls` of the denoising network's calls, throws it
+    /// away, and tells how long its parts took; `None` where the generator cannot tell.
+    ///
+    /// # Errors
+    /// The model failed.
+    fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
+        let _ = (prompt, calls);
+        Ok(None)
     }
 
     /// One image per seed, in order. An image depends on the prompt, its seed and the settings, and

@@ -6,6 +6,7 @@
 //! per image.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -18,7 +19,7 @@ pub use super::diffusion::to_pixels;
 use super::diffusion::{Diffusion, images};
 use super::noise::NoiseSource;
 use super::schedulers::{SchedulerClass, SchedulerOverrides};
-use super::{GeneratedImage, ImageGenerator};
+use super::{GeneratedImage, ImageGenerator, PictureTimes};
 use crate::models::{ClipText, TextContext};
 use crate::results::Settings;
 
@@ -107,6 +108,11 @@ impl Sd15 {
     /// # Errors
     /// The prompt cannot be tokenized or a network failed.
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(EncodedPrompt, Tensor)> {
+        let (encoded, conditioning) = self.conditioning(prompt)?;
+        Ok((encoded, self.diffusion.pictures(&conditioning, seeds)?))
+    }
+
+    fn conditioning(&mut self, prompt: &str) -> Result<(EncodedPrompt, FixedConditioning)> {
         let (encoded, conditional) = match self.last_prompt.take() {
             Some((last, encoded, hidden)) if last == prompt => (encoded, hidden),
             _ => {
@@ -115,11 +121,8 @@ impl Sd15 {
             }
         };
         self.last_prompt = Some((prompt.to_owned(), encoded.clone(), conditional.clone()));
-        let conditioning = FixedConditioning(TextCondition {
-            conditional,
-            unconditional: self.unconditional.clone(),
-        });
-        Ok((encoded, self.diffusion.pictures(&conditioning, seeds)?))
+        let unconditional = self.unconditional.clone();
+        Ok((encoded, FixedConditioning(TextCondition { conditional, unconditional })))
     }
 }
 
@@ -139,6 +142,14 @@ impl ImageGenerator for Sd15 {
             .map(|(name, value)| (name.to_owned(), value)),
         );
         settings
+    }
+
+    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
+        self.last_prompt = None;
+        let start = Instant::now();
+        let (_, conditioning) = self.conditioning(prompt)?;
+        let text = start.elapsed();
+        Ok(Some(PictureTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
     }
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {

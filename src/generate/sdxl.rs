@@ -6,6 +6,7 @@
 //! image.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -16,7 +17,7 @@ use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
 use super::conditioning::{AddedConditions, FixedConditioning, TextCondition, WithAdded};
 use super::diffusion::{Diffusion, images};
 use super::sd15::Sd15Options;
-use super::{GeneratedImage, ImageGenerator};
+use super::{GeneratedImage, ImageGenerator, PictureTimes};
 use crate::models::{AddedCondition, ClipText, ClipTextWithProjection, TextContext, VaeDecoder};
 use crate::results::Settings;
 
@@ -95,6 +96,14 @@ impl Sdxl {
     /// # Errors
     /// The prompt cannot be tokenized or a network failed.
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(EncodedPrompt, Tensor)> {
+        let (encoded, conditioning) = self.conditioning(prompt)?;
+        Ok((encoded, self.diffusion.pictures(&conditioning, seeds)?))
+    }
+
+    fn conditioning(
+        &mut self,
+        prompt: &str,
+    ) -> Result<(EncodedPrompt, WithAdded<FixedConditioning>)> {
         let (encoded, text) = match self.last_prompt.take() {
             Some((last, encoded, text)) if last == prompt => (encoded, text),
             _ => self.texts.encode(prompt)?,
@@ -108,7 +117,7 @@ impl Sdxl {
                 unconditional: unconditional.map(|text| text.hidden.clone()),
             }),
         };
-        Ok((encoded, self.diffusion.pictures(&conditioning, seeds)?))
+        Ok((encoded, conditioning))
     }
 }
 
@@ -131,6 +140,14 @@ impl ImageGenerator for Sdxl {
             .map(|(name, value)| (name.to_owned(), value)),
         );
         settings
+    }
+
+    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
+        self.last_prompt = None;
+        let start = Instant::now();
+        let (_, conditioning) = self.conditioning(prompt)?;
+        let text = start.elapsed();
+        Ok(Some(PictureTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
     }
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {

@@ -7,15 +7,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, bail, ensure};
 
-use super::ordered_work::for_each_in_order;
 use super::{Answer, Judge, JudgeRequest, JudgedImage};
 use crate::benchmark::question::QuestionId;
 use crate::benchmark::{Item, Question};
+use crate::ordered_work::for_each_in_order;
 use crate::results::image_store::pixels_sha256;
 use crate::results::{
     AnswerOutcome, AnswerRecord, ImageOutcome, NewestAnswers, QuestionAnswer, RunDirectory,
 };
 use crate::stage_observer::StageObserver;
+
+/// How many images may be finished ahead of the one that is written next, per image in flight.
+const FINISHED_AHEAD: usize = 4;
 
 /// What the journal holds about the selected items after a sitting, earlier sittings included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,11 +91,11 @@ pub fn judge_images(
 
     let mut counts =
         JudgeCounts { questions_cut: tell_cuts(items, judge, observer), ..JudgeCounts::default() };
-    // Pictures that are handed over together are those of neighbouring numbers, answered or not: so a
-    // resumed run has the groups of an undisturbed one, and the same rounding.
+    // Pictures that are handed over together are neighbours among those of one item, answered or not: so
+    // a resumed run and a shard have the groups of an undisturbed run, and the same rounding.
     let together = judge.images_together().max(1);
     let per_item = run.manifest().images_per_item;
-    let mut groups: Vec<(usize, Vec<Task<'_>>)> = Vec::new();
+    let mut groups: Vec<((usize, usize), Vec<Task<'_>>)> = Vec::new();
     for (number, &item) in items.iter().enumerate() {
         for image in 0..per_item {
             let Some(&pixels_sha256) = pictures.get(&(item.id.as_str(), image)) else {
@@ -123,7 +126,7 @@ pub fn judge_images(
                 continue;
             }
             let task = Task { item, image, pixels_sha256, questions: open, wanted };
-            let group = (number * per_item as usize + image as usize) / together;
+            let group = (number, image as usize / together);
             match groups.last_mut() {
                 Some((last, tasks)) if *last == group => tasks.push(task),
                 _ => groups.push((group, vec![task])),
@@ -143,6 +146,7 @@ pub fn judge_images(
     let finished = for_each_in_order(
         groups.len(),
         judge.images_in_flight(),
+        FINISHED_AHEAD,
         |index| {
             let (_, group) = &groups[index];
             let first = group.iter().find(|task| is_wanted(task)).unwrap_or(&group[0]);

@@ -1,6 +1,7 @@
 //! In: the device and number format that the user named. Out: candle's, or a sentence on why not.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
+pub use candle_core::Device;
 
 use super::ModelError;
 

@@ -153,6 +153,14 @@ impl Conv2d {
         let config = Conv2dConfig { padding: side / 2, stride, ..Default::default() };
         Ok(Self { inner: candle_nn::Conv2d::new(weight, Some(bias), config) })
     }
+
+    /// `weight` [out, in, side, side] and `bias` [out] that are at hand already, padded so that the map
+    /// keeps its size at stride 1.
+    pub(crate) fn new(weight: Tensor, bias: Tensor, stride: usize) -> Self {
+        let padding = weight.dims().last().map_or(0, |side| side / 2);
+        let config = Conv2dConfig { padding, stride, ..Default::default() };
+        Self { inner: candle_nn::Conv2d::new(weight, Some(bias), config) }
+    }
 }
 
 impl Conv2d {

@@ -26,6 +26,7 @@ pub mod qwen3_vl;
 pub mod recipe;
 mod resnet;
 pub mod safetensors_file;
+pub mod speed;
 pub mod t5_text;
 mod tensor_list;
 pub mod unet;

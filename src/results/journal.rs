@@ -120,6 +120,33 @@ impl<R: JournalRecord> Journal<R> {
         Ok(parse::<R>(path, &bytes)?.0)
     }
 
+    /// Makes the journal hold exactly these records, all at once; it must not be open. A journal that
+    /// holds them already is left alone. Returns whether it changed.
+    ///
+    /// # Errors
+    /// The disk said no.
+    pub fn replace<'r>(
+        path: &Path,
+        records: impl IntoIterator<Item = &'r R>,
+    ) -> Result<bool, JournalError>
+    where
+        R: 'r,
+    {
+        let name = |error: serde_json::Error| name_path(error.into(), "write", path);
+        let header = Header { format_version: FORMAT_VERSION, kind: R::KIND.to_owned() };
+        let mut bytes = serde_json::to_vec(&header).map_err(name)?;
+        bytes.push(b'\n');
+        for record in records {
+            serde_json::to_writer(&mut bytes, record).map_err(name)?;
+            bytes.push(b'\n');
+        }
+        if std::fs::read(path).is_ok_and(|there| there == bytes) {
+            return Ok(false);
+        }
+        super::atomic_write::atomic_write(path, &bytes)?;
+        Ok(true)
+    }
+
     /// Appends one record and waits until it is on the disk.
     ///
     /// # Errors
@@ -221,6 +248,18 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let error = Journal::<ImageRecord>::open(&path).unwrap_err().to_string();
         assert!(error.contains("images.jsonl, line 3"), "{error}");
+    }
+
+    #[test]
+    fn a_journal_written_at_once_is_the_one_that_was_appended_to() {
+        let (folder, path) = journal_of(3);
+        let records: Vec<ImageRecord> = (0..3).map(record).collect();
+        assert!(!Journal::replace(&path, &records).unwrap());
+        let other = folder.path().join("other.jsonl");
+        assert!(Journal::replace(&other, &records).unwrap());
+        assert_eq!(std::fs::read(&other).unwrap(), std::fs::read(&path).unwrap());
+        assert!(Journal::replace(&other, &records[..1]).unwrap());
+        assert_eq!(Journal::<ImageRecord>::read(&other).unwrap(), records[..1]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::FormatVersion;
+use super::shard::Shard;
+use super::{FORMAT_VERSION, FormatVersion};
 
 /// Named settings of a stage, as a flat or nested JSON object in key order.
 pub type Settings = BTreeMap<String, Value>;
@@ -36,10 +37,68 @@ pub struct Manifest {
     pub selection: Settings,
     /// Images per item.
     pub images_per_item: u32,
+    /// Which part of the selected items this directory holds; absent for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// How the images were made or imported; absent before that.
     pub generation: Option<StageEntry>,
     /// How each judge was set, by judge name.
     pub judges: BTreeMap<String, StageEntry>,
+}
+
+impl Manifest {
+    /// Of a run that begins now, by this program.
+    pub fn new(benchmark: BenchmarkIdentity, selection: Settings, images_per_item: u32) -> Self {
+        let tool = Tool::current();
+        Self {
+            format_version: FORMAT_VERSION,
+            tool: tool.version,
+            git_commit: tool.git_commit,
+            created: now(),
+            benchmark,
+            selection,
+            images_per_item,
+            shard: None,
+            generation: None,
+            judges: BTreeMap::new(),
+        }
+    }
+
+    /// What the run is about, as settings that can be compared.
+    pub(super) fn subject(&self) -> Settings {
+        let selection = self.selection.clone().into_iter().collect::<serde_json::Map<_, _>>();
+        [
+            ("benchmark digest".to_owned(), self.benchmark.digest.clone().into()),
+            ("images per item".to_owned(), self.images_per_item.into()),
+            ("lenient".to_owned(), self.benchmark.lenient.into()),
+            ("selection".to_owned(), selection.into()),
+        ]
+        .into()
+    }
+}
+
+/// Which program writes: its version and, where known, the commit it was built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// E.g. `dpg-bench 0.1.0`.
+    pub version: String,
+    /// Commit, where known.
+    pub git_commit: Option<String>,
+}
+
+impl Tool {
+    /// This program.
+    pub fn current() -> Self {
+        Self {
+            version: concat!("dpg-bench ", env!("CARGO_PKG_VERSION")).to_owned(),
+            git_commit: option_env!("DPG_BENCH_GIT_COMMIT").map(str::to_owned),
+        }
+    }
+}
+
+/// The time as it stands in manifests: RFC 3339, UTC, whole seconds.
+pub(super) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Which benchmark a run is about.
@@ -89,6 +148,9 @@ pub struct SittingEntry {
     pub images_done: Option<u64>,
     /// Images that failed in this sitting; absent when it was killed.
     pub images_failed: Option<u64>,
+    /// The shard or run that it was a sitting of, where this run was merged from several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_from: Option<String>,
 }
 
 /// A setting that is not what the run was started with.

@@ -7,14 +7,21 @@ pub mod image_store;
 pub mod inside;
 pub mod journal;
 pub mod manifest;
+pub mod merge;
+mod merged_lines;
+pub mod progress;
 pub mod records;
 pub mod run_directory;
+pub mod run_lock;
+pub mod shard;
 
 pub use answers::{ImageAnswers, MixedPictures, NewestAnswers};
 pub use journal::{Journal, JournalError, JournalRecord};
 pub use manifest::{BenchmarkIdentity, Difference, JudgeEntry, Manifest, Settings, StageEntry};
 pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};
 pub use run_directory::{RunDirectory, RunError};
+pub use run_lock::{LockError, RunLock};
+pub use shard::{Shard, ShardError};
 
 /// Version of every file in a run directory: `major.minor`. A reader refuses another major; a newer
 /// minor only adds fields.

@@ -10,7 +10,8 @@ use super::image_store;
 use super::inside::inside;
 use super::journal::{Journal, JournalError};
 use super::manifest::{
-    BenchmarkIdentity, Difference, Manifest, Settings, SittingEntry, StageEntry, differences,
+    BenchmarkIdentity, Difference, Manifest, Settings, SittingEntry, StageEntry, Tool, differences,
+    now,
 };
 use super::records::{AnswerRecord, ImageRecord};
 
@@ -52,31 +53,12 @@ pub enum RunError {
     BadJudgeName(String),
 }
 
-/// Which program writes: its version and, where known, the commit it was built from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tool {
-    /// E.g. `dpg-bench 0.1.0`.
-    pub version: String,
-    /// Commit, where known.
-    pub git_commit: Option<String>,
-}
-
-impl Tool {
-    /// This program.
-    pub fn current() -> Self {
-        Self {
-            version: concat!("dpg-bench ", env!("CARGO_PKG_VERSION")).to_owned(),
-            git_commit: option_env!("DPG_BENCH_GIT_COMMIT").map(str::to_owned),
-        }
-    }
-}
-
 /// A run: `manifest.json`, `images/<item>/<k>.png`, `images.jsonl`, `answers/<judge>.jsonl`,
 /// `scores/<judge>.parquet`, `summary/<judge>.json`.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
 }
 
 impl RunDirectory {
@@ -91,25 +73,24 @@ impl RunDirectory {
         selection: Settings,
         images_per_item: u32,
     ) -> Result<Self, RunError> {
+        Self::open_or_start(path, || {
+            Manifest::new(benchmark.clone(), selection.clone(), images_per_item)
+        })
+    }
+
+    /// Opens the run at `path`, which must be about the same as `fresh`, or starts one there with that
+    /// manifest.
+    pub(super) fn open_or_start(
+        path: &Path,
+        fresh: impl Fn() -> Manifest,
+    ) -> Result<Self, RunError> {
         match Self::open(path) {
             Ok(run) => {
-                run.check_subject(&benchmark, &selection, images_per_item)?;
+                run.refuse_differences(&run.manifest.subject(), &fresh().subject())?;
                 Ok(run)
             }
             Err(RunError::NoManifest(_)) => {
-                let tool = Tool::current();
-                let manifest = Manifest {
-                    format_version: FORMAT_VERSION,
-                    tool: tool.version,
-                    git_commit: tool.git_commit,
-                    created: now(),
-                    benchmark,
-                    selection,
-                    images_per_item,
-                    generation: None,
-                    judges: Default::default(),
-                };
-                let run = Self { path: path.to_owned(), manifest };
+                let run = Self { path: path.to_owned(), manifest: fresh() };
                 run.save()?;
                 Ok(run)
             }
@@ -147,32 +128,6 @@ impl RunDirectory {
         Ok(Self { path: path.to_owned(), manifest })
     }
 
-    fn check_subject(
-        &self,
-        benchmark: &BenchmarkIdentity,
-        selection: &Settings,
-        images_per_item: u32,
-    ) -> Result<(), RunError> {
-        let subject =
-            |benchmark: &BenchmarkIdentity, selection: &Settings, images: u32| -> Settings {
-                [
-                    ("benchmark digest".to_owned(), benchmark.digest.clone().into()),
-                    ("images per item".to_owned(), images.into()),
-                    ("lenient".to_owned(), benchmark.lenient.into()),
-                    (
-                        "selection".to_owned(),
-                        selection.clone().into_iter().collect::<serde_json::Map<_, _>>().into(),
-                    ),
-                ]
-                .into()
-            };
-        let own = &self.manifest;
-        self.refuse_differences(
-            &subject(&own.benchmark, &own.selection, own.images_per_item),
-            &subject(benchmark, selection, images_per_item),
-        )
-    }
-
     fn refuse_differences(
         &self,
         recorded: &Settings,
@@ -198,6 +153,11 @@ impl RunDirectory {
         if let Some(entry) = &self.manifest.generation {
             self.refuse_differences(&entry.settings, &settings)?;
         }
+        for sibling in self.siblings()? {
+            if let Some(entry) = &sibling.manifest.generation {
+                sibling.refuse_differences(&entry.settings, &settings)?;
+            }
+        }
         let entry = self.manifest.generation.get_or_insert_with(StageEntry::default);
         let sitting = Sitting::begin(entry, settings, device, StageName::Generation);
         self.save()?;
@@ -216,11 +176,9 @@ impl RunDirectory {
         device: &str,
     ) -> Result<Sitting, RunError> {
         check_judge_name(judge)?;
-        if let Some(entry) = self.manifest.judges.get(judge) {
-            let refused = self.refuse_differences(&entry.settings, &settings);
-            if refused.is_err() && self.has_answers(judge)? {
-                refused?;
-            }
+        self.refuse_other_judge(judge, &settings)?;
+        for sibling in self.siblings()? {
+            sibling.refuse_other_judge(judge, &settings)?;
         }
         let entry = self.manifest.judges.entry(judge.to_owned()).or_default();
         let sitting = Sitting::begin(entry, settings, device, StageName::Judge(judge.to_owned()));
@@ -228,7 +186,15 @@ impl RunDirectory {
         Ok(sitting)
     }
 
-    fn has_answers(&self, judge: &str) -> Result<bool, RunError> {
+    fn refuse_other_judge(&self, judge: &str, settings: &Settings) -> Result<(), RunError> {
+        let Some(entry) = self.manifest.judges.get(judge) else { return Ok(()) };
+        match self.refuse_differences(&entry.settings, settings) {
+            Err(refused) if self.has_answers(judge)? => Err(refused),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn has_answers(&self, judge: &str) -> Result<bool, RunError> {
         let records = self.read_answers(judge)?;
         Ok(records.iter().flat_map(|record| &record.answers).any(|a| a.outcome.is_answered()))
     }
@@ -250,7 +216,7 @@ impl RunDirectory {
         self.save()
     }
 
-    fn save(&self) -> Result<(), RunError> {
+    pub(super) fn save(&self) -> Result<(), RunError> {
         let mut text = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::from)?;
         text.push(b'\n');
         Ok(atomic_write(&self.path.join("manifest.json"), &text)?)
@@ -283,8 +249,22 @@ impl RunDirectory {
         pixels: &image::RgbImage,
         texts: &[(&str, String)],
     ) -> std::io::Result<()> {
-        let path = inside(&self.path, &["images", item, &format!("{image}.png")])?;
-        image_store::write_png(&path, pixels, texts)
+        image_store::write_png(&self.place_of_picture(item, image)?, pixels, texts)
+    }
+
+    /// Where the picture of an image is put, which no link on the way leads out of the run.
+    pub(super) fn place_of_picture(&self, item: &str, image: u32) -> std::io::Result<PathBuf> {
+        inside(&self.path, &["images", item, &format!("{image}.png")])
+    }
+
+    /// `images.jsonl`.
+    pub(super) fn images_journal(&self) -> PathBuf {
+        self.path.join("images.jsonl")
+    }
+
+    /// `answers/<judge>.jsonl`.
+    pub(super) fn answers_journal(&self, judge: &str) -> Result<PathBuf, RunError> {
+        self.judge_file("answers", judge, "jsonl")
     }
 
     /// Opens `images.jsonl` for appending and returns what it holds.
@@ -300,7 +280,7 @@ impl RunDirectory {
     /// # Errors
     /// See [`JournalError`].
     pub fn read_images(&self) -> Result<Vec<ImageRecord>, JournalError> {
-        Journal::read(&self.path.join("images.jsonl"))
+        Journal::read(&self.images_journal())
     }
 
     /// Opens `answers/<judge>.jsonl` for appending and returns what it holds.
@@ -311,7 +291,7 @@ impl RunDirectory {
         &self,
         judge: &str,
     ) -> Result<(Journal<AnswerRecord>, Vec<AnswerRecord>), RunError> {
-        Ok(Journal::open(&self.judge_file("answers", judge, "jsonl")?)?)
+        Ok(Journal::open(&self.answers_journal(judge)?)?)
     }
 
     /// Reads `answers/<judge>.jsonl`.
@@ -319,7 +299,7 @@ impl RunDirectory {
     /// # Errors
     /// See [`RunError`].
     pub fn read_answers(&self, judge: &str) -> Result<Vec<AnswerRecord>, RunError> {
-        Ok(Journal::read(&self.judge_file("answers", judge, "jsonl")?)?)
+        Ok(Journal::read(&self.answers_journal(judge)?)?)
     }
 
     /// `scores/<judge>.parquet`, the long table of answers and verdicts.
@@ -387,13 +367,10 @@ impl Sitting {
             seconds: None,
             images_done: None,
             images_failed: None,
+            merged_from: None,
         });
         Self { stage, index: entry.sittings.len() - 1, since: Instant::now() }
     }
-}
-
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -110,6 +110,13 @@ fn the_command_records_the_answers_of_transformers_and_resumes_to_the_same_bytes
     let summary: Value = serde_json::from_slice(&scored.stdout).unwrap();
     assert_eq!(summary["judge"]["settings"], settings);
 
+    let two = judge(&run, &["--judge-device", "cpu,cpu", "--judge-name", "two"]);
+    assert_eq!(two.status.code(), Some(0), "{}", String::from_utf8_lossy(&two.stderr));
+    assert_eq!(std::fs::read(run.join("answers/two.jsonl")).unwrap(), whole);
+    let manifest = RunDirectory::open(&run).unwrap().manifest().clone();
+    let device = &manifest.judges["two"].sittings[0].device;
+    assert_eq!(device.matches("cpu").count(), 2, "{device}");
+
     let other = judge(&run, &["--judge-dtype", "bf16"]);
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8_lossy(&other.stderr).into_owned();

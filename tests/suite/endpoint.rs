@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dpg_bench::judge::endpoint::{Address, ApiKey, EndpointJudge, EndpointOptions};
+use dpg_bench::http::ApiKey;
+use dpg_bench::judge::endpoint::{Address, EndpointJudge, EndpointOptions};
 use dpg_bench::judge::judge_run::JudgeCounts;
 use dpg_bench::results::{AnswerOutcome, RunDirectory};
 use serde_json::json;

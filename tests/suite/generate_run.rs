@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use dpg_bench::benchmark::{Item, QuestionGraph};
-use dpg_bench::generate::generate_run::{GenerationPlan, GenerationSummary, generate_run};
+use dpg_bench::generate::generate_run::{
+    GenerationPlan, GenerationSummary, generate_on_devices, generate_run,
+};
 use dpg_bench::generate::seeds::SeedMode;
 use dpg_bench::generate::{GeneratedImage, ImageGenerator};
 use dpg_bench::results::{BenchmarkIdentity, ImageOutcome, RunDirectory, Settings};
@@ -344,4 +346,52 @@ fn the_observer_hears_everything() {
     let failures =
         (0..4).map(|image| format!("a{image} no picture: the brush broke")).collect::<Vec<_>>();
     assert_eq!(heard, format!("0/8, b0, b1, b2, b3, {}, end", failures.join(", ")));
+}
+
+/// Breaks down on one prompt instead of returning.
+struct Panicking;
+
+impl ImageGenerator for Panicking {
+    fn settings(&self) -> Settings {
+        Painter::default().settings()
+    }
+
+    fn generate(&mut self, prompt: &str, seeds: &[u64]) -> anyhow::Result<Vec<GeneratedImage>> {
+        assert!(prompt != "a cat", "out of paint");
+        Painter::default().generate(prompt, seeds)
+    }
+}
+
+#[test]
+fn several_generators_end_in_the_bytes_of_one_and_a_panic_is_a_failure_like_any_other() {
+    let items = items();
+    let items: Vec<&Item> = items.iter().collect();
+    let make = |generators: Vec<&mut dyn ImageGenerator>| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = open(folder.path());
+        let summary =
+            generate_on_devices(&mut run, &items, generators, plan(2), "easels", &Silent).unwrap();
+        (summary, files(folder.path()))
+    };
+    let one = make(vec![&mut Painter::default()]);
+    let mut painters = [Painter::default(), Painter::default(), Painter::default()];
+    let three =
+        make(painters.iter_mut().map(|painter| painter as &mut dyn ImageGenerator).collect());
+    assert_eq!(one, three);
+    let calls: usize = painters.iter().map(|painter| painter.calls.len()).sum();
+    assert_eq!(calls, 6);
+
+    let (summary, left) = make(vec![&mut Panicking, &mut Panicking]);
+    assert_eq!((summary.done, summary.failed), (4, 8));
+    let journal = String::from_utf8_lossy(&left[Path::new("images.jsonl")]).into_owned();
+    assert!(journal.contains("the model broke: out of paint"), "{journal}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut other = Painter { shade: 1, ..Painter::default() };
+    let unlike: Vec<&mut dyn ImageGenerator> = vec![&mut painters[0], &mut other];
+    let error =
+        generate_on_devices(&mut open(folder.path()), &items, unlike, plan(2), "easels", &Silent)
+            .unwrap_err()
+            .to_string();
+    assert!(error.contains("shade: 0 on the first, 1 on another"), "{error}");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dpg_bench::benchmark::Item;
 use dpg_bench::judge::judge_run::judge_images;
+use dpg_bench::judge::pool::JudgePool;
 use dpg_bench::judge::scripted::{Rule, ScriptedJudge};
 use dpg_bench::judge::{Answer, Judge, JudgeRequest};
 use dpg_bench::results::{AnswerOutcome, ImageOutcome, ImageRecord, NewestAnswers, Settings};
@@ -240,6 +241,70 @@ fn answers_for_a_picture_that_was_made_anew_are_refused() {
     assert!(error.contains("another picture of item1, image 3"), "{error}");
     let borrowed: Vec<&Item> = items.iter().collect();
     assert!(judge_images(&run, "other", &borrowed, &judge, &Silent).unwrap().is_complete());
+}
+
+/// Takes three pictures at a time, and notes which.
+struct Together {
+    groups: Mutex<Vec<Vec<(String, u32)>>>,
+}
+
+impl Judge for Together {
+    fn settings(&self) -> Settings {
+        Settings::new()
+    }
+
+    fn images_together(&self) -> usize {
+        3
+    }
+
+    fn answer(&self, request: &JudgeRequest<'_>) -> anyhow::Result<Vec<Result<Answer, String>>> {
+        Ok(self.answer_together(std::slice::from_ref(request))?.remove(0))
+    }
+
+    fn answer_together(
+        &self,
+        requests: &[JudgeRequest<'_>],
+    ) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {
+        let group = requests.iter().map(|r| (r.item.id.clone(), r.image_index)).collect();
+        self.groups.lock().unwrap().push(group);
+        let yes = Answer { text: "yes".to_owned(), raw: None, yes_probability: None };
+        Ok(requests.iter().map(|r| r.questions.iter().map(|_| Ok(yes.clone())).collect()).collect())
+    }
+}
+
+/// Else a shard, which has other neighbours, would put other pictures together, and round otherwise.
+#[test]
+fn pictures_that_are_handed_over_together_are_of_one_item() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = items(3);
+    let run = run_with_pictures(folder.path(), &items);
+    let judge = Together { groups: Mutex::default() };
+    assert!(judge_all(&run, &items, &judge).unwrap().is_complete());
+    let of = |item: &str, images: std::ops::Range<u32>| -> Vec<(String, u32)> {
+        images.map(|image| (item.to_owned(), image)).collect()
+    };
+    let expected: Vec<_> =
+        items.iter().flat_map(|item| [of(&item.id, 0..3), of(&item.id, 3..4)]).collect();
+    assert_eq!(*judge.groups.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_pool_of_judges_answers_as_one_of_them_and_wants_them_alike() {
+    let items = items(5);
+    let rule = |rule: &str| -> Box<dyn Judge> {
+        Box::new(ScriptedJudge::by_rule(rule.parse().unwrap(), 3))
+    };
+    let [one, pooled] = [vec!["hash:0.5"], vec!["hash:0.5"; 3]].map(|rules| {
+        let folder = tempfile::tempdir().unwrap();
+        let run = run_with_pictures(folder.path(), &items);
+        let pool = JudgePool::new(rules.into_iter().map(rule).collect()).unwrap();
+        assert!(judge_all(&run, &items, &pool).unwrap().is_complete());
+        journal(&run)
+    });
+    assert_eq!(one, pooled);
+    let error = JudgePool::new(vec![rule("yes"), rule("no")]).err().unwrap().to_string();
+    assert!(error.contains("set differently on the devices"), "{error}");
+    assert!(JudgePool::new(Vec::new()).is_err());
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! A chat-completions server on loopback, made of std only, that answers as a test wants it to: well,
-//! late, wrongly, partly or never. It notes every request it got and how many it had at one time.
+//! A server on loopback, made of std only, that answers as a test wants it to: well, late, wrongly, partly
+//! or never; to chat completions, and with files (`file_server`). It notes every request it got and how many
+//! it had at one time.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -20,11 +21,24 @@ pub struct Received {
     pub request_line: String,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// All headers, names in small letters.
+    pub headers: Vec<(String, String)>,
     /// The JSON body.
     pub body: Value,
 }
 
 impl Received {
+    /// A header's value; `name` in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        self.request_line.split(' ').nth(1).expect("a request line")
+    }
+
     /// The text part of the last message.
     pub fn prompt(&self) -> &str {
         self.part("text")["text"].as_str().expect("a text part")
@@ -64,12 +78,39 @@ pub enum Reply {
     Cut,
     /// The reply, and the connection is closed after it although the client was told to keep it.
     ThenClose(Box<Reply>),
+    /// A file or a part of one.
+    Part(Part),
     /// Bytes that are no HTTP.
     Bytes(Vec<u8>),
     /// 200 and a body without end.
     Endless,
     /// Nothing, until the server is dropped.
     Never,
+}
+
+/// A body that may end early or come slowly.
+pub struct Part {
+    /// Status.
+    pub status: u16,
+    /// Header lines; the length is among them or is not.
+    pub headers: Vec<String>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// What becomes of the connection after it.
+    pub then: Then,
+}
+
+/// What becomes of the connection after a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It is kept.
+    Keep,
+    /// It is cut.
+    Cut,
+    /// It stays, and nothing comes any more.
+    Stall,
+    /// It is kept; the body came in pieces with a wait after each.
+    Slowly(usize, Duration),
 }
 
 /// A chat completion that says `text`.
@@ -145,7 +186,17 @@ impl Loopback {
 
     /// `http://127.0.0.1:PORT/v1`.
     pub fn url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("{}/v1", self.origin())
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// `http://localhost:PORT`: the same machine under another name.
+    pub fn other_name(&self) -> String {
+        format!("http://localhost:{}", self.address.port())
     }
 
     /// All requests so far.
@@ -191,7 +242,7 @@ fn read_request(shared: &Shared, reader: &mut impl BufRead) -> Option<Received> 
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|&length| length > 0)?;
     let request_line = line.trim_end().to_owned();
-    let (mut length, mut authorization) = (0, None);
+    let (mut length, mut authorization, mut headers) = (0, None, Vec::new());
     loop {
         line.clear();
         reader.read_line(&mut line).ok().filter(|&length| length > 0)?;
@@ -201,12 +252,13 @@ fn read_request(shared: &Shared, reader: &mut impl BufRead) -> Option<Received> 
         } else if name.eq_ignore_ascii_case("authorization") {
             authorization = Some(value.trim().to_owned());
         }
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let index = shared.count.fetch_add(1, Ordering::SeqCst);
-    Some(Received { index, request_line, authorization, body })
+    Some(Received { index, request_line, authorization, headers, body })
 }
 
 /// Writes a reply and says whether the connection is kept.
@@ -229,6 +281,7 @@ fn write_reply(shared: &Shared, writer: &mut TcpStream, reply: Reply) -> bool {
             write_reply(shared, writer, *reply);
             false
         }
+        Reply::Part(part) => write_part(shared, writer, &part),
         Reply::Bytes(bytes) => {
             let _ = writer.write_all(&bytes);
             false
@@ -254,4 +307,31 @@ fn write_whole(writer: &mut TcpStream, status: u16, headers: &[String], body: &s
         head.push_str("\r\n");
     }
     writer.write_all(format!("{head}\r\n{body}").as_bytes()).is_ok()
+}
+
+fn write_part(shared: &Shared, writer: &mut TcpStream, part: &Part) -> bool {
+    let head = format!("HTTP/1.1 {} Status\r\n{}\r\n\r\n", part.status, part.headers.join("\r\n"));
+    if writer.write_all(head.as_bytes()).is_err() {
+        return false;
+    }
+    let (piece, wait) = match part.then {
+        Then::Slowly(piece, wait) => (piece, wait),
+        _ => (usize::MAX, Duration::ZERO),
+    };
+    for bytes in part.body.chunks(piece.min(part.body.len().max(1))) {
+        if writer.write_all(bytes).is_err() {
+            return false;
+        }
+        std::thread::sleep(wait);
+    }
+    match part.then {
+        Then::Keep | Then::Slowly(..) => true,
+        Then::Cut => false,
+        Then::Stall => {
+            while !shared.stop.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            false
+        }
+    }
 }

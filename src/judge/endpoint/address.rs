@@ -2,6 +2,8 @@
 
 use ureq::http::Uri;
 
+use crate::http::is_loopback;
+
 /// The chat-completions address of a server.
 #[derive(Clone)]
 pub struct Address {
@@ -87,12 +89,6 @@ impl std::fmt::Debug for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Address({})", self.shown)
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

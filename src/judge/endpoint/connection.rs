@@ -8,8 +8,8 @@ use ureq::http::{HeaderMap, StatusCode};
 use ureq::{Agent, Error};
 
 use super::address::Address;
-use super::api_key::ApiKey;
 use super::reply::{beginning, error_message};
+use crate::http::{ApiKey, TransportFault, USER_AGENT, retry_after, transport_fault};
 
 /// A reply is a word or two with their logprobs; more than this is no answer.
 const LARGEST_REPLY: u64 = 4 << 20;
@@ -72,7 +72,7 @@ impl Connection {
             .max_idle_connections(connections)
             .max_idle_connections_per_host(connections)
             .max_idle_age(IDLE)
-            .user_agent(concat!("dpg-bench/", env!("CARGO_PKG_VERSION")));
+            .user_agent(USER_AGENT);
         if address.is_loopback() {
             config = config.proxy(None);
         }
@@ -153,35 +153,13 @@ impl Connection {
             kind: FaultKind::Unreachable,
         };
         let refused = |reason: String| Fault { reason, kind: FaultKind::Refused };
-        match error {
-            Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                unreachable("it timed out")
-            }
-            Error::Timeout(_) => {
+        match transport_fault(error) {
+            TransportFault::Unreachable(reason) => unreachable(reason),
+            TransportFault::TimedOut => {
                 transient(format!("no whole reply within {} s", self.timeout.as_secs_f64()))
             }
-            Error::HostNotFound => unreachable("the host name is unknown"),
-            Error::ConnectionFailed => unreachable("it failed"),
-            Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => {
-                unreachable("the proxy of the environment refused it")
-            }
-            Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => {
-                unreachable("TLS could not be agreed on")
-            }
-            Error::Io(error) => match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => unreachable("it was refused"),
-                std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
-                    unreachable("there is no route to it")
-                }
-                kind => transient(format!("the connection broke ({kind})")),
-            },
-            Error::BodyExceedsLimit(limit) => {
-                refused(format!("the reply is larger than {limit} bytes"))
-            }
-            Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::BodyStalled => {
-                transient("the reply is no HTTP".to_owned())
-            }
-            _ => refused("the request could not be sent".to_owned()),
+            TransportFault::Broken(reason) => transient(reason),
+            TransportFault::Refused(reason) => refused(reason),
         }
     }
 }
@@ -207,9 +185,7 @@ fn status_fault(status: StatusCode, headers: &HeaderMap, text: &str) -> Fault {
         }
         403..=405 => FaultKind::NotThere,
         408 | 429 | 500..=599 => {
-            let header = headers.get("retry-after").and_then(|value| value.to_str().ok());
-            let retry_after =
-                header.and_then(|text| parse_retry_after(text, jiff::Timestamp::now()));
+            let retry_after = retry_after(headers);
             FaultKind::Transient { retry_after }
         }
         _ => FaultKind::Refused,
@@ -217,41 +193,9 @@ fn status_fault(status: StatusCode, headers: &HeaderMap, text: &str) -> Fault {
     Fault { reason, kind }
 }
 
-/// Reads a `Retry-After` header: seconds, or an HTTP date (RFC 9110, 10.2.3). A date that has passed
-/// means no wait; nonsense means no header.
-fn parse_retry_after(text: &str, now: jiff::Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    let seconds = date.as_second() - now.as_second();
-    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_has_two_forms() {
-        // 784111777 is RFC 9110's example date, Sun, 06 Nov 1994 08:49:37 GMT.
-        let now = jiff::Timestamp::from_second(784_111_777 - 90).unwrap();
-        for (text, seconds) in [
-            ("7", Some(7.0)),
-            (" 0 ", Some(0.0)),
-            ("1.5", Some(1.5)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(90.0)),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0.0)),
-            ("-3", None),
-            ("soon", None),
-            ("", None),
-            ("NaN", None),
-        ] {
-            let found = parse_retry_after(text, now).map(|wait| wait.as_secs_f64());
-            assert_eq!(found, seconds, "{text}");
-        }
-    }
 
     #[test]
     fn statuses_fall_into_their_kinds() {

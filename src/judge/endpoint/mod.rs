@@ -2,7 +2,6 @@
 //! (vLLM, SGLang, llama.cpp server, hosted models), one request per question.
 
 mod address;
-mod api_key;
 mod connection;
 mod reply;
 
@@ -18,10 +17,10 @@ use self::reply::{ReplyFault, read_completion};
 use super::draw::draw;
 use super::{Answer, Judge, JudgeRequest};
 use crate::benchmark::Question;
+use crate::http::ApiKey;
 use crate::results::Settings;
 
 pub use self::address::Address;
-pub use self::api_key::ApiKey;
 
 /// Where the question goes in a prompt template.
 pub const QUESTION_MARK: &str = "{question}";

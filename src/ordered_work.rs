@@ -1,12 +1,9 @@
 //! In: numbered pieces of work. Out: their results, made by several threads and handed over in order,
-//! with a bound on how many wait. What the work is, is its caller's.
+//! with a bound on how many wait; and workers of which each serves one thread at a time. What the work
+//! is, is its caller's.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
-
-/// How many results may be finished ahead of the one that is written next, per thread. It
-/// bounds what waits in memory, and what a kill can cost while one piece of work is slow.
-const FINISHED_AHEAD: usize = 4;
 
 /// What the threads of [`for_each_in_order`] share.
 struct Progress<T> {
@@ -31,22 +28,27 @@ impl<T> Drop for StopOnDrop<'_, T> {
     }
 }
 
-/// Runs `work(0..count)` on `in_flight` threads and hands each result to `write`, on the calling
+/// Runs `work(0..count)` on `threads` threads and hands each result to `write`, on the calling
 /// thread and in order. Stops at the first error of either; work in progress is then awaited. What
 /// was begun before the work that failed is still written. Once `stop` says so, nothing more is begun, and
 /// what was begun is written. Returns how many were written. `work` must not panic.
+///
+/// At most `threads * ahead` pieces are begun and not yet written. It bounds what waits in memory, and what a
+/// kill can cost while one piece is slow; with 1 and one thread, nothing is begun before what was made is
+/// written.
 ///
 /// # Errors
 /// The first error, in order, of `work` or `write`.
 pub fn for_each_in_order<T: Send>(
     count: usize,
-    in_flight: usize,
+    threads: usize,
+    ahead: usize,
     work: impl Fn(usize) -> anyhow::Result<T> + Sync,
     mut write: impl FnMut(usize, T) -> anyhow::Result<()>,
     stop: impl Fn() -> bool + Sync,
 ) -> anyhow::Result<usize> {
-    let threads = in_flight.max(1).min(count);
-    let window = threads * FINISHED_AHEAD;
+    let threads = threads.max(1).min(count);
+    let window = threads * ahead.max(1);
     let progress = Mutex::new(Progress {
         next_to_start: 0,
         next_to_write: 0,
@@ -112,6 +114,56 @@ pub fn for_each_in_order<T: Send>(
     })
 }
 
+/// Workers that threads borrow one at a time: networks on several devices, say. Which one serves whom
+/// must not show in the result.
+pub struct Pool<W> {
+    workers: Vec<Mutex<W>>,
+    idle: Mutex<Vec<usize>>,
+    returned: Condvar,
+}
+
+impl<W> Pool<W> {
+    /// A pool of these workers; at least one, or [`Self::with`] never returns.
+    pub fn new(workers: Vec<W>) -> Self {
+        let idle = Mutex::new((0..workers.len()).rev().collect());
+        Self {
+            workers: workers.into_iter().map(Mutex::new).collect(),
+            idle,
+            returned: Condvar::new(),
+        }
+    }
+
+    /// Does `work` with an idle worker, waiting for one where all are busy. The worker comes back even
+    /// when `work` panics.
+    pub fn with<T>(&self, work: impl FnOnce(&mut W) -> T) -> T {
+        let mut idle = lock(&self.idle);
+        let place = loop {
+            match idle.pop() {
+                Some(place) => break place,
+                None => {
+                    idle = self.returned.wait(idle).unwrap_or_else(|poisoned| poisoned.into_inner())
+                }
+            }
+        };
+        drop(idle);
+        let _borrowed = Borrowed { pool: self, place };
+        work(&mut lock(&self.workers[place]))
+    }
+}
+
+/// Returns its worker when dropped.
+struct Borrowed<'p, W> {
+    pool: &'p Pool<W>,
+    place: usize,
+}
+
+impl<W> Drop for Borrowed<'_, W> {
+    fn drop(&mut self) {
+        lock(&self.pool.idle).push(self.place);
+        self.pool.returned.notify_one();
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -125,6 +177,8 @@ mod tests {
 
     use super::*;
 
+    const AHEAD: usize = 4;
+
     #[test]
     fn results_come_in_order_and_the_work_is_bounded() {
         let (running, most, started) =
@@ -133,6 +187,7 @@ mod tests {
         for_each_in_order(
             60,
             4,
+            AHEAD,
             |index| {
                 started.fetch_add(1, Ordering::SeqCst);
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -144,7 +199,7 @@ mod tests {
             },
             |index, result| {
                 if index == 0 {
-                    assert!(started.load(Ordering::SeqCst) <= 4 * FINISHED_AHEAD);
+                    assert!(started.load(Ordering::SeqCst) <= 4 * AHEAD);
                 }
                 seen.push(result);
                 Ok(())
@@ -162,6 +217,7 @@ mod tests {
         let error = for_each_in_order(
             1000,
             3,
+            AHEAD,
             |index| {
                 started.fetch_max(index, Ordering::SeqCst);
                 let wait = if index == 6 { 0 } else { 20 };
@@ -186,14 +242,16 @@ mod tests {
         let error = for_each_in_order(
             1000,
             3,
+            AHEAD,
             |index| Ok(started.fetch_max(index, Ordering::SeqCst)),
             |index, _| if index == 5 { bail!("disk full") } else { Ok(()) },
             || false,
         )
         .unwrap_err();
         assert_eq!(error.to_string(), "disk full");
-        assert!(started.load(Ordering::SeqCst) <= 5 + 3 * FINISHED_AHEAD);
-        for_each_in_order(0, 4, |_| Ok(()), |_, ()| bail!("never called"), || false).unwrap();
+        assert!(started.load(Ordering::SeqCst) <= 5 + 3 * AHEAD);
+        for_each_in_order(0, 4, AHEAD, |_| Ok(()), |_, ()| bail!("never called"), || false)
+            .unwrap();
     }
 
     #[test]
@@ -204,6 +262,7 @@ mod tests {
             let count = for_each_in_order(
                 1000,
                 threads,
+                AHEAD,
                 |index| {
                     started.fetch_add(1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(2));
@@ -221,9 +280,35 @@ mod tests {
             .unwrap();
             assert_eq!(count, started.load(Ordering::SeqCst));
             assert_eq!(written, (0..count).collect::<Vec<_>>());
-            assert!((8..8 + threads * FINISHED_AHEAD).contains(&count), "{count}");
+            assert!((8..8 + threads * AHEAD).contains(&count), "{count}");
         }
-        let none = for_each_in_order(9, 2, |_| Ok(()), |_, ()| Ok(()), || true).unwrap();
+        let none = for_each_in_order(9, 2, AHEAD, |_| Ok(()), |_, ()| Ok(()), || true).unwrap();
         assert_eq!(none, 0);
+    }
+
+    #[test]
+    fn a_worker_serves_one_thread_at_a_time_and_comes_back_from_a_panic() {
+        let pool = Pool::new(vec![0u32, 0]);
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    pool.with(|served| {
+                        most.fetch_max(
+                            running.fetch_add(1, Ordering::SeqCst) + 1,
+                            Ordering::SeqCst,
+                        );
+                        std::thread::sleep(Duration::from_millis(5));
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        *served += 1;
+                    });
+                });
+            }
+        });
+        assert!(most.load(Ordering::SeqCst) <= 2);
+        let broken = || pool.with(|_| panic!("broken"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(broken)).is_err());
+        let served: u32 = pool.workers.iter().map(|served| *lock(served)).sum();
+        assert_eq!((served, lock(&pool.idle).len()), (6, 2));
     }
 }

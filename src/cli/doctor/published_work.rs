@@ -1,0 +1,70 @@
+//! In: nothing. Out: how much the networks of the published models compute, for estimates where the weights
+//! are not here. Counted from the published configurations: two operations for each multiplication with an
+//! addition, both halves of guidance.
+
+/// Floating-point operations of a text-to-image model at its own picture size, in units of 10^12.
+#[derive(Debug, Clone, Copy)]
+pub struct PictureWork {
+    /// Name in the catalog.
+    pub model: &'static str,
+    /// Encoding a prompt.
+    pub text: f64,
+    /// One call of the UNet.
+    pub call: f64,
+    /// Decoding a picture.
+    pub decode: f64,
+    /// Share of the call that is convolution.
+    pub convolution: f64,
+    /// Side of the picture in pixels.
+    pub side: usize,
+}
+
+const SD15: PictureWork = PictureWork {
+    model: "sd15",
+    text: 0.013,
+    call: 1.607,
+    decode: 2.5,
+    convolution: 0.55,
+    side: 512,
+};
+
+const SDXL: PictureWork = PictureWork {
+    model: "sdxl",
+    text: 0.12,
+    call: 13.5,
+    decode: 10.5,
+    convolution: 0.25,
+    side: 1024,
+};
+
+/// Of flan-t5-xl's encoder for 128 tokens.
+const T5: f64 = 0.31;
+
+/// The models.
+pub const PICTURES: &[PictureWork] = &[
+    SD15,
+    SDXL,
+    PictureWork { model: "ella-sd15", text: T5, ..SD15 },
+    PictureWork { model: "ella-sdxl", text: T5 + 0.12, ..SDXL },
+];
+
+/// Floating-point operations of a judge, in units of 10^12.
+#[derive(Debug, Clone, Copy)]
+pub struct JudgeWork {
+    /// Name in the catalog.
+    pub judge: &'static str,
+    /// Looking at a picture.
+    pub picture: f64,
+    /// Answering a question about it.
+    pub question: f64,
+}
+
+/// The judges that compute here, each as it runs here: a picture is encoded once for all questions.
+pub const JUDGES: &[JudgeWork] = &[
+    // ViT-L/14 at 504 pixels (1,297 positions); 25 tokens of a question, a beam of five.
+    JudgeWork { judge: "mplug", picture: 0.97, question: 0.01 },
+    // ViT-B/16 at 384 pixels (577 positions).
+    JudgeWork { judge: "blip-vqa", picture: 0.11, question: 0.005 },
+    // The 2B model and a picture of 512 pixels: 1,024 patches, 256 positions.
+    JudgeWork { judge: "qwen3-vl", picture: 1.7, question: 0.07 },
+];

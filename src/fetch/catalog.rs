@@ -1,0 +1,404 @@
+//! In: nothing. Out: the table of what can be fetched: which repositories, which of their files, at which
+//! revision, with which digests. New weights are one row here. Nothing is looked up.
+//!
+//! Revisions are commits, which cannot change what they mean. Digests stand here only where the value was
+//! found stated by several independent parties; for the rest the publisher's own statement is taken and
+//! kept in the lock file (docs/fetching.md lists which is which).
+
+use super::file_rules::FileRule::{self, EitherOf, FirstOf, Needed, Weights, Wished};
+
+/// Who publishes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// huggingface.co, or what `HF_ENDPOINT` names.
+    HuggingFace,
+    /// modelscope.cn, or what `MODELSCOPE_ENDPOINT` names.
+    ModelScope,
+    /// raw.githubusercontent.com, or what `DPG_BENCH_GITHUB_RAW` names.
+    GitHub,
+}
+
+impl Host {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HuggingFace => "Hugging Face",
+            Self::ModelScope => "ModelScope",
+            Self::GitHub => "GitHub",
+        }
+    }
+
+    /// What its repositories' newest state is called.
+    pub fn newest(self) -> &'static str {
+        match self {
+            Self::HuggingFace | Self::GitHub => "main",
+            Self::ModelScope => "master",
+        }
+    }
+
+    /// How the place where its files go is moved.
+    pub fn elsewhere(self) -> &'static str {
+        match self {
+            Self::HuggingFace => "name a folder elsewhere in HF_HOME",
+            Self::ModelScope => "name a folder elsewhere in MODELSCOPE_CACHE",
+            Self::GitHub => "start from another folder",
+        }
+    }
+}
+
+/// A repository and what is needed of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Who publishes it.
+    pub host: Host,
+    /// `owner/name`.
+    pub repository: &'static str,
+    /// The commit that is fetched; `None` takes the newest of the first fetch, and keeps to it.
+    pub revision: Option<&'static str>,
+    /// Its files.
+    pub rules: &'static [FileRule],
+    /// Digests in hex by path, of files at `revision`.
+    pub pins: &'static [(&'static str, &'static str)],
+    /// Its licence, by name.
+    pub licence: &'static str,
+}
+
+/// What a repository is to the thing that is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Question file and prompts.
+    Benchmark,
+    /// A model's folder, for `--weights`.
+    Checkpoint,
+    /// ELLA's connector, for `--ella`.
+    Connector,
+    /// ELLA's text encoder, for `--text-encoder`.
+    TextEncoder,
+    /// A judge's folder, for `--judge-weights`.
+    Judge,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Fetchable {
+    /// Its name on the command line: that of the model or judge it is for, or `benchmark`.
+    pub name: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// How much it is, roughly.
+    pub size: &'static str,
+    /// Where it comes from.
+    pub sources: &'static [(Role, &'static Source)],
+    /// What the user must know beside that.
+    pub note: Option<&'static str>,
+}
+
+impl Fetchable {
+    /// The repository that plays `role`.
+    pub fn source(&self, role: Role) -> Option<&'static Source> {
+        self.sources.iter().find(|(found, _)| *found == role).map(|(_, source)| *source)
+    }
+}
+
+const CLIP_TOKENIZER: FileRule =
+    EitherOf(&["tokenizer/vocab.json", "tokenizer/merges.txt"], &["tokenizer/tokenizer.json"]);
+
+/// Questions and prompts of DPG-Bench.
+pub const DPG_BENCH: Source = Source {
+    host: Host::GitHub,
+    repository: "TencentQQGYLab/ELLA",
+    revision: Some("3c228f1dc6c4d3cad0a47493816151a419f14db3"),
+    rules: &[Needed("dpg_bench.csv")],
+    pins: &[("dpg_bench.csv", crate::benchmark::digest::OFFICIAL_BLOB_ID)],
+    licence: "Apache-2.0",
+};
+
+/// Stable Diffusion 1.5, in the repository that took the place of the first publisher's.
+pub const SD15: Source = Source {
+    host: Host::HuggingFace,
+    repository: "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    revision: Some("451f4fe16113bff5a5d2269ed5ad43b0592e9a14"),
+    rules: &[
+        Needed("model_index.json"),
+        Needed("scheduler/scheduler_config.json"),
+        CLIP_TOKENIZER,
+        Wished("tokenizer/tokenizer_config.json"),
+        Wished("tokenizer/special_tokens_map.json"),
+        Needed("text_encoder/config.json"),
+        Weights("text_encoder/model"),
+        Needed("unet/config.json"),
+        Weights("unet/diffusion_pytorch_model"),
+        Needed("vae/config.json"),
+        Weights("vae/diffusion_pytorch_model"),
+    ],
+    pins: &[
+        (
+            "text_encoder/model.safetensors",
+            "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334",
+        ),
+        (
+            "unet/diffusion_pytorch_model.safetensors",
+            "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
+        ),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
+        ),
+    ],
+    licence: "CreativeML OpenRAIL-M",
+};
+
+/// Stable Diffusion XL base 1.0.
+pub const SDXL: Source = Source {
+    host: Host::HuggingFace,
+    repository: "stabilityai/stable-diffusion-xl-base-1.0",
+    revision: Some("462165984030d82259a11f4367a4eed129e94a7b"),
+    rules: &[
+        Needed("model_index.json"),
+        Needed("scheduler/scheduler_config.json"),
+        CLIP_TOKENIZER,
+        Wished("tokenizer/tokenizer_config.json"),
+        Wished("tokenizer/special_tokens_map.json"),
+        EitherOf(
+            &["tokenizer_2/vocab.json", "tokenizer_2/merges.txt"],
+            &["tokenizer_2/tokenizer.json"],
+        ),
+        Wished("tokenizer_2/tokenizer_config.json"),
+        Wished("tokenizer_2/special_tokens_map.json"),
+        Needed("text_encoder/config.json"),
+        Weights("text_encoder/model"),
+        Needed("text_encoder_2/config.json"),
+        Weights("text_encoder_2/model"),
+        Needed("unet/config.json"),
+        Weights("unet/diffusion_pytorch_model"),
+        Needed("vae/config.json"),
+        Weights("vae/diffusion_pytorch_model"),
+    ],
+    pins: &[
+        (
+            "text_encoder_2/model.fp16.safetensors",
+            "ec310df2af79c318e24d20511b601a591ca8cd4f1fce1d8dff822a356bcdb1f4",
+        ),
+        (
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "83e012a805b84c7ca28e5646747c90a243c65c8ba4f070e2d7ddc9d74661e139",
+        ),
+        (
+            "vae/diffusion_pytorch_model.fp16.safetensors",
+            "bcb60880a46b63dea58e9bc591abe15f8350bde47b405f9c38f4be70c6161e68",
+        ),
+    ],
+    licence: "CreativeML OpenRAIL++-M",
+};
+
+/// ELLA's connector for Stable Diffusion 1.5.
+pub const ELLA_SD15: Source = Source {
+    host: Host::HuggingFace,
+    repository: "QQGYLab/ELLA",
+    revision: None,
+    rules: &[Needed(CONNECTOR_FILE)],
+    pins: &[],
+    licence: "Apache-2.0",
+};
+
+/// The file of [`ELLA_SD15`].
+pub const CONNECTOR_FILE: &str = "ella-sd1.5-tsc-t5xl.safetensors";
+
+/// ELLA's text encoder.
+pub const FLAN_T5_XL: Source = Source {
+    host: Host::HuggingFace,
+    repository: "google/flan-t5-xl",
+    revision: Some("7d6315df2c2fb742f0f5b556879d730926ca9001"),
+    rules: &[
+        Needed("config.json"),
+        FirstOf(&["tokenizer.json", "spiece.model"]),
+        Wished("spiece.model"),
+        Weights("model"),
+    ],
+    pins: &[],
+    licence: "Apache-2.0",
+};
+
+/// The judge of the published numbers.
+pub const MPLUG: Source = Source {
+    host: Host::ModelScope,
+    repository: "iic/mplug_visual-question-answering_coco_large_en",
+    revision: None,
+    rules: &[
+        Needed("config.yaml"),
+        Needed("config_bert.json"),
+        Needed("vocab.txt"),
+        Wished("configuration.json"),
+        Wished("tokenizer_config.json"),
+        FirstOf(&["model.safetensors", "pytorch_model.bin"]),
+    ],
+    pins: &[],
+    licence: "Apache-2.0",
+};
+
+/// BLIP-VQA.
+pub const BLIP_VQA: Source = Source {
+    host: Host::HuggingFace,
+    repository: "Salesforce/blip-vqa-base",
+    revision: Some("787b3d35d57e49572baabd22884b3d5a05acf072"),
+    rules: &[
+        Needed("config.json"),
+        Needed("preprocessor_config.json"),
+        Needed("vocab.txt"),
+        Wished("tokenizer_config.json"),
+        FirstOf(&["model.safetensors", "pytorch_model.bin"]),
+    ],
+    pins: &[],
+    licence: "BSD-3-Clause",
+};
+
+const QWEN3_VL_RULES: &[FileRule] = &[
+    Needed("config.json"),
+    Needed("generation_config.json"),
+    Needed("preprocessor_config.json"),
+    Needed("tokenizer.json"),
+    Wished("tokenizer_config.json"),
+    Wished("chat_template.json"),
+    Weights("model"),
+];
+
+/// Qwen3-VL Instruct with 2 billion parameters.
+pub const QWEN3_VL_2B: Source = Source {
+    host: Host::HuggingFace,
+    repository: "Qwen/Qwen3-VL-2B-Instruct",
+    revision: Some("89644892e4d85e24eaac8bacfd4f463576704203"),
+    rules: QWEN3_VL_RULES,
+    pins: &[],
+    licence: "Apache-2.0",
+};
+
+/// The same with 4 billion.
+pub const QWEN3_VL_4B: Source = Source {
+    repository: "Qwen/Qwen3-VL-4B-Instruct",
+    revision: Some("ebb281ec70b05090aa6165b016eac8ec08e71b17"),
+    ..QWEN3_VL_2B
+};
+
+/// The same with 8 billion.
+pub const QWEN3_VL_8B: Source = Source {
+    repository: "Qwen/Qwen3-VL-8B-Instruct",
+    revision: Some("0c351dd01ed87e9c1b53cbc748cba10e6187ff3b"),
+    ..QWEN3_VL_2B
+};
+
+/// Everything that can be fetched.
+pub const FETCHABLE: &[Fetchable] = &[
+    Fetchable {
+        name: BENCHMARK,
+        what: "DPG-Bench: the official question file and the 1,065 prompts",
+        size: "about 5 MB",
+        sources: &[(Role::Benchmark, &DPG_BENCH)],
+        note: None,
+    },
+    Fetchable {
+        name: "sd15",
+        what: "Stable Diffusion 1.5",
+        size: "4.3 GB",
+        sources: &[(Role::Checkpoint, &SD15)],
+        note: None,
+    },
+    Fetchable {
+        name: "sdxl",
+        what: "Stable Diffusion XL base 1.0",
+        size: "about 14 GB, with --half 7 GB",
+        sources: &[(Role::Checkpoint, &SDXL)],
+        note: None,
+    },
+    Fetchable {
+        name: "ella-sd15",
+        what: "ELLA: Stable Diffusion 1.5, the connector and flan-t5-xl",
+        size: "about 16 GB",
+        sources: &[
+            (Role::Checkpoint, &SD15),
+            (Role::Connector, &ELLA_SD15),
+            (Role::TextEncoder, &FLAN_T5_XL),
+        ],
+        note: None,
+    },
+    Fetchable {
+        name: "ella-sdxl",
+        what: "for ELLA over SDXL: SDXL base 1.0 and flan-t5-xl",
+        size: "about 25 GB",
+        sources: &[(Role::Checkpoint, &SDXL), (Role::TextEncoder, &FLAN_T5_XL)],
+        note: Some("no connector for SDXL was published; name your own with --ella"),
+    },
+    Fetchable {
+        name: "mplug",
+        what: "mPLUG-large, the judge of the published numbers",
+        size: "3 to 6 GB",
+        sources: &[(Role::Judge, &MPLUG)],
+        note: None,
+    },
+    Fetchable {
+        name: "blip-vqa",
+        what: "the judge BLIP-VQA base",
+        size: "about 1.5 GB",
+        sources: &[(Role::Judge, &BLIP_VQA)],
+        note: None,
+    },
+    Fetchable {
+        name: "qwen3-vl",
+        what: "the judge Qwen3-VL Instruct, 2 billion parameters",
+        size: "about 4.3 GB",
+        sources: &[(Role::Judge, &QWEN3_VL_2B)],
+        note: None,
+    },
+    Fetchable {
+        name: "qwen3-vl-4b",
+        what: "the judge Qwen3-VL Instruct, 4 billion parameters",
+        size: "about 9 GB",
+        sources: &[(Role::Judge, &QWEN3_VL_4B)],
+        note: Some("use it with --judge qwen3-vl --judge-weights FOLDER"),
+    },
+    Fetchable {
+        name: "qwen3-vl-8b",
+        what: "the judge Qwen3-VL Instruct, 8 billion parameters",
+        size: "about 18 GB",
+        sources: &[(Role::Judge, &QWEN3_VL_8B)],
+        note: Some("use it with --judge qwen3-vl --judge-weights FOLDER"),
+    },
+];
+
+/// Name of the benchmark's row.
+pub const BENCHMARK: &str = "benchmark";
+
+/// The row of that name.
+///
+/// # Errors
+/// There is none; the sentence lists those that there are.
+pub fn find(name: &str) -> Result<&'static Fetchable, String> {
+    let names = || FETCHABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+    FETCHABLE
+        .iter()
+        .find(|row| row.name == name)
+        .ok_or_else(|| format!("there is nothing called `{name}` to fetch; there is {}", names()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::digest::FileDigest;
+    use super::*;
+
+    #[test]
+    fn every_row_is_well_formed() {
+        for row in FETCHABLE {
+            assert_eq!(find(row.name).unwrap().name, row.name);
+            for (_, source) in row.sources {
+                assert_eq!(source.repository.split('/').count(), 2);
+                let commit = source.revision.map(FileDigest::from_hex);
+                assert!(commit.is_none_or(|hex| matches!(hex, Some(FileDigest::GitBlob(_)))));
+                assert!(source.pins.is_empty() || source.revision.is_some());
+                for (path, hex) in source.pins {
+                    assert!(FileDigest::from_hex(hex).is_some(), "{path}");
+                }
+            }
+        }
+        assert!(find("sd3").unwrap_err().contains("ella-sd15, ella-sdxl, mplug"));
+    }
+}

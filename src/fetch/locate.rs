@@ -1,0 +1,166 @@
+//! In: a repository of the catalog. Out: where its files lie, if all of them are there, and whether they
+//! are what they should be. Only the disk is looked at. What the Python libraries fetched counts as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::catalog::Source;
+use super::digest::FileDigest;
+use super::fetch_error::FetchError;
+use super::file_rules::{Precision, select};
+use super::lock_file::LockFile;
+use super::places::Places;
+use super::store::Store;
+
+/// A repository whose files are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The folder with the files.
+    pub folder: PathBuf,
+    /// Commit, where the folder's place tells it or the lock file does.
+    pub revision: Option<String>,
+    /// What a fetch of this program recorded of that commit.
+    pub lock: Option<LockFile>,
+}
+
+/// How much of a repository is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// All that is needed.
+    Whole(Found),
+    /// A fetch began and did not end.
+    Begun {
+        /// Files that it is still to get.
+        missing: Vec<String>,
+    },
+    /// Nothing.
+    Absent,
+}
+
+/// Where the files of `source` lie; `None` unless all that are needed are there.
+pub fn locate(source: &Source, places: &Places) -> Option<Found> {
+    match state_of(source, places) {
+        Verdict::Whole(found) => Some(found),
+        Verdict::Begun { .. } | Verdict::Absent => None,
+    }
+}
+
+/// How much of `source` is there.
+pub fn state_of(source: &Source, places: &Places) -> Verdict {
+    let store = Store::of(source, places);
+    // A lock file that cannot be read says nothing here; the next fetch complains about it.
+    let lock = LockFile::read(&store.lock_file()).ok().flatten();
+    for revision in revisions(source, &store, lock.as_ref()) {
+        let folder = store.root(&revision);
+        let files = files_below(&folder);
+        let names = files.keys().map(String::as_str).collect();
+        if select(source.rules, &names, Precision::Full).is_err() {
+            continue;
+        }
+        let lock = lock.clone().filter(|lock| lock.revision == revision);
+        if lock.as_ref().is_some_and(|lock| !missing(lock, &files).is_empty()) {
+            continue;
+        }
+        let tells_commit = matches!(store, Store::Hub { .. }) || lock.is_some();
+        return Verdict::Whole(Found { folder, revision: tells_commit.then_some(revision), lock });
+    }
+    match lock {
+        Some(lock) => {
+            let files = files_below(&store.root(&lock.revision));
+            Verdict::Begun { missing: missing(&lock, &files) }
+        }
+        None => Verdict::Absent,
+    }
+}
+
+/// Files of the record that are not there, or have another length.
+fn missing(lock: &LockFile, files: &BTreeMap<String, u64>) -> Vec<String> {
+    let absent = lock.files.iter().filter(|(path, file)| {
+        files.get(*path).is_none_or(|length| file.size.is_some_and(|size| size != *length))
+    });
+    absent.map(|(path, _)| path.clone()).collect()
+}
+
+/// The commits that may be there, the best known first.
+fn revisions(source: &Source, store: &Store, lock: Option<&LockFile>) -> Vec<String> {
+    let mut found: Vec<String> = source.revision.map(str::to_owned).into_iter().collect();
+    found.extend(lock.map(|lock| lock.revision.clone()));
+    if let Store::Hub { repository, .. } = store {
+        let newest = repository.join("refs").join(source.host.newest());
+        found.extend(std::fs::read_to_string(newest).map(|text| text.trim().to_owned()));
+        let mut others: Vec<String> = std::fs::read_dir(repository.join("snapshots"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        others.sort();
+        found.extend(others);
+    } else {
+        found.push(source.host.newest().to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    found.retain(|revision| {
+        matches!(FileDigest::from_hex(revision), Some(FileDigest::GitBlob(_)))
+            || revision == source.host.newest()
+    });
+    found.retain(|revision| seen.insert(revision.clone()));
+    found
+}
+
+/// Names and lengths of the files below `folder`, two folders deep at most.
+fn files_below(folder: &Path) -> BTreeMap<String, u64> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![(folder.to_owned(), String::new(), 0)];
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            // Follows links: the cache consists of them.
+            let Ok(about) = std::fs::metadata(entry.path()) else { continue };
+            let name = format!("{prefix}{name}");
+            if about.is_file() {
+                files.insert(name, about.len());
+            } else if depth < 2 {
+                folders.push((entry.path(), format!("{name}/"), depth + 1));
+            }
+        }
+    }
+    files
+}
+
+/// Reads every file of the record again. What is wrong, by path; files without a digest are not read.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn verify(
+    found: &Found,
+    each: &mut dyn FnMut(&str),
+) -> Result<BTreeMap<String, String>, FetchError> {
+    let mut wrong = BTreeMap::new();
+    let known: BTreeMap<String, FileDigest> = match &found.lock {
+        Some(lock) => {
+            let files = lock.files.iter();
+            files.filter_map(|(path, file)| Some((path.clone(), file.digest.clone()?))).collect()
+        }
+        None => blob_names(&found.folder),
+    };
+    for (path, digest) in known {
+        each(&path);
+        let file = found.folder.join(&path);
+        let now = digest.of_same_kind(&file).map_err(FetchError::disk("read", &file))?;
+        if now != digest {
+            wrong.insert(path, format!("is {now} where {digest} is due"));
+        }
+    }
+    Ok(wrong)
+}
+
+/// The digests that Hugging Face's cache names its blobs by.
+fn blob_names(folder: &Path) -> BTreeMap<String, FileDigest> {
+    let names = files_below(folder).into_keys();
+    let named = names.filter_map(|path| {
+        let target = std::fs::read_link(folder.join(&path)).ok()?;
+        Some((path, FileDigest::from_hex(target.file_name()?.to_str()?)?))
+    });
+    named.collect()
+}

@@ -1,0 +1,513 @@
+//! In: run directories about the same, each with a part of the work. Out: one that holds all of it, in the
+//! bytes that a single run would have ended in. It may be killed anywhere and given again, and given when
+//! parts are still missing. What is missing, and the words for it, are left to others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::atomic_write::{name_path, sync_folder};
+use super::image_store::pixels_sha256;
+use super::journal::{Journal, JournalError};
+use super::manifest::{Difference, Settings, StageEntry, differences};
+use super::merged_lines::{ImageLine, LinesByImage};
+use super::records::{AnswerRecord, ImageOutcome, ImageRecord};
+use super::run_directory::{RunDirectory, RunError};
+use super::shard::Shard;
+
+/// So many of a list are shown.
+const SHOWN: usize = 5;
+
+/// A directory to take records and pictures from.
+#[derive(Debug)]
+pub struct Part {
+    /// What it is called in the merged run's manifest.
+    pub name: String,
+    /// The directory.
+    pub run: RunDirectory,
+}
+
+/// How to merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To gather: every picture is compared with its journal's digest, and the parts' sittings are noted.
+    Gather,
+    /// To deal out: a shard gets what the run has of its items already. Whoever goes on with it looks at the
+    /// pictures itself.
+    Deal,
+}
+
+/// What a merge did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Merged {
+    /// Pictures brought in, linked or copied.
+    pub pictures: u64,
+    /// Journals that changed.
+    pub journals: u64,
+}
+
+/// Why directories cannot be merged.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// One of them cannot be used.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A journal is damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The disk said no; the message names the path.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// They were made in different ways.
+    #[error(
+        "{} and {} cannot be merged, they differ in {what}:{}",
+        first.display(),
+        other.display(),
+        listed(differences)
+    )]
+    Differ {
+        /// A directory.
+        first: PathBuf,
+        /// One that differs from it.
+        other: PathBuf,
+        /// The part of the settings.
+        what: String,
+        /// Each setting that differs.
+        differences: Vec<Difference>,
+    },
+    /// They tell different things of one image.
+    #[error(
+        "{} and {} hold different {what} of {}; one of them was made with other weights or on another \
+         kind of device: merge without it, or make its part again",
+        first.display(),
+        other.display(),
+        some(images)
+    )]
+    Contradiction {
+        /// Where the merged run is.
+        first: PathBuf,
+        /// The part that does not fit what was merged before it.
+        other: PathBuf,
+        /// `pictures` or `answers of JUDGE`.
+        what: String,
+        /// Item and index of each image.
+        images: Vec<(String, u32)>,
+    },
+    /// Pictures are gone or not those that the journals speak of.
+    #[error(
+        "these pictures are missing or not those of their journals: {}; give the command again that \
+         made them, which makes them anew, then merge again",
+        some_paths(paths)
+    )]
+    BadPictures {
+        /// The files.
+        paths: Vec<PathBuf>,
+    },
+    /// A journal speaks of an item that the run has not.
+    #[error("{}: its journals speak of `{item}`, which is not among the run's items", path.display())]
+    ForeignItem {
+        /// The directory.
+        path: PathBuf,
+        /// The item.
+        item: String,
+    },
+    /// Its answers came from a log.
+    #[error(
+        "{}: its answers came from a log and have an order of their own; they cannot be merged",
+        path.display()
+    )]
+    FromLog {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+fn listed(differences: &[Difference]) -> String {
+    let line = |d: &Difference| {
+        format!("\n  {}: {} in the first, {} in the other", d.setting, d.recorded, d.requested)
+    };
+    differences.iter().map(line).collect()
+}
+
+fn some(images: &[(String, u32)]) -> String {
+    let shown = images.iter().take(SHOWN).map(|(item, image)| format!("{item}, image {image}"));
+    with_rest(shown.collect(), images.len())
+}
+
+fn some_paths(paths: &[PathBuf]) -> String {
+    let shown = paths.iter().take(SHOWN).map(|path| path.display().to_string());
+    with_rest(shown.collect(), paths.len())
+}
+
+fn with_rest(shown: Vec<String>, all: usize) -> String {
+    let more = all - shown.len();
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", shown.join("; "))
+}
+
+/// Brings what `parts` hold of `items` (ids in benchmark order) into `run`, which is theirs too.
+///
+/// Pictures come first, as links where the file system has them, then the journals, each all at once, then
+/// the manifest: whenever it is stopped, a further call ends in the same.
+///
+/// # Errors
+/// See [`MergeError`]; `run` is as it was, but for pictures that no journal speaks of yet.
+pub fn merge(
+    run: &mut RunDirectory,
+    parts: &[Part],
+    items: &[&str],
+    purpose: Purpose,
+) -> Result<Merged, MergeError> {
+    check_settings(run, parts)?;
+    let wanted: BTreeSet<&str> = items.iter().copied().collect();
+    let is_wanted = |item: &str| wanted.contains(item);
+    let per_item = run.manifest().images_per_item;
+
+    let own = LinesByImage::new(run.read_images()?);
+    refuse_foreign(run, &own, &wanted)?;
+    let of_parts = parts
+        .iter()
+        .map(|part| Ok(LinesByImage::new(part.run.read_images()?)))
+        .collect::<Result<Vec<_>, MergeError>>()?;
+    let mut images = own.clone();
+    for (part, lines) in parts.iter().zip(&of_parts) {
+        if purpose == Purpose::Gather {
+            refuse_foreign(&part.run, lines, &wanted)?;
+        }
+        let disagree = images.take_in(lines, is_wanted);
+        refuse_contradiction(run, part, "pictures", disagree)?;
+    }
+    let mut answers = BTreeMap::new();
+    for judge in judges(run, parts) {
+        answers.insert(judge.clone(), merged_answers(run, parts, &judge, is_wanted)?);
+    }
+
+    let holders: Vec<(&RunDirectory, &LinesByImage<ImageRecord>)> = std::iter::once((&*run, &own))
+        .chain(parts.iter().map(|part| &part.run).zip(&of_parts))
+        .collect();
+    let to_bring = choose_pictures(&holders, &images, purpose)?;
+    let mut merged = Merged::default();
+    bring_pictures(run, &to_bring)?;
+    merged.pictures = to_bring.len() as u64;
+
+    let has_images = holders.iter().any(|(run, _)| run.images_journal().exists());
+    if has_images {
+        let lines = images.in_order(items, per_item);
+        merged.journals += u64::from(Journal::replace(&run.images_journal(), lines)?);
+    }
+    for (judge, lines) in &answers {
+        let lines = lines.in_order(items, per_item);
+        merged.journals += u64::from(Journal::replace(&run.answers_journal(judge)?, lines)?);
+    }
+    note_in_manifest(run, parts, purpose)?;
+    Ok(merged)
+}
+
+/// Puts the journals of a run that was merged once, and worked on since, in the order of a single run
+/// again. Other runs are left alone.
+///
+/// # Errors
+/// See [`MergeError`].
+pub fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), MergeError> {
+    let manifest = run.manifest();
+    let entries = manifest.generation.iter().chain(manifest.judges.values());
+    let mut sittings = entries.flat_map(|entry| &entry.sittings);
+    if sittings.any(|sitting| sitting.merged_from.is_some()) {
+        merge(run, &[], items, Purpose::Deal)?;
+    }
+    Ok(())
+}
+
+/// The shards of `run` that hold something which it has not.
+///
+/// # Errors
+/// A directory is damaged, or the disk said no.
+pub fn unmerged(run: &RunDirectory) -> Result<Vec<Shard>, RunError> {
+    let shards = run.shards()?;
+    if shards.is_empty() {
+        return Ok(Vec::new());
+    }
+    let has_new = |shard: &RunDirectory| -> Result<bool, RunError> {
+        if holds_more(LinesByImage::new(run.read_images()?), shard.read_images()?) {
+            return Ok(true);
+        }
+        for judge in shard.judges() {
+            let own = LinesByImage::new(run.read_answers(&judge)?);
+            if holds_more(own, shard.read_answers(&judge)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let mut found = Vec::new();
+    for shard in &shards {
+        if has_new(shard)? {
+            found.extend(shard.shard());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether `theirs` would change `own`, or contradict it.
+fn holds_more<R: ImageLine>(own: LinesByImage<R>, theirs: Vec<R>) -> bool {
+    let theirs = LinesByImage::new(theirs);
+    let mut both = own.clone();
+    let disagree = both.take_in(&theirs, |_| true);
+    let changed = |(item, image): (&str, u32)| both.of(item, image) != own.of(item, image);
+    !disagree.is_empty() || theirs.images().any(changed)
+}
+
+fn judges(run: &RunDirectory, parts: &[Part]) -> BTreeSet<String> {
+    std::iter::once(run)
+        .chain(parts.iter().map(|part| &part.run))
+        .flat_map(|run| run.judges())
+        .collect()
+}
+
+/// Everything that decides the results must be the same.
+fn check_settings(run: &RunDirectory, parts: &[Part]) -> Result<(), MergeError> {
+    let refuse =
+        |first: &RunDirectory, other: &RunDirectory, what: &str, found: Vec<Difference>| {
+            if found.is_empty() {
+                return Ok(());
+            }
+            let (first, other) = (first.path().to_owned(), other.path().to_owned());
+            Err(MergeError::Differ { first, other, what: what.to_owned(), differences: found })
+        };
+    let all = || std::iter::once(run).chain(parts.iter().map(|part| &part.run));
+    for other in all() {
+        let found = differences(&run.manifest().subject(), &other.manifest().subject());
+        refuse(run, other, "what they are about", found)?;
+    }
+    let mut generated = all().filter_map(|run| Some((run, run.manifest().generation.as_ref()?)));
+    if let Some((first, entry)) = generated.next() {
+        for (other, theirs) in generated {
+            let found = differences(&entry.settings, &theirs.settings);
+            refuse(first, other, "the settings of their images", found)?;
+        }
+    }
+    for judge in judges(run, parts) {
+        let mut first: Option<(&RunDirectory, &Settings)> = None;
+        for other in all() {
+            let Some(theirs) = other.manifest().judges.get(&judge) else { continue };
+            // The settings of a judge bind from its first answer on.
+            if !other.has_answers(&judge)? {
+                continue;
+            }
+            let (first, settings) = *first.get_or_insert((other, &theirs.settings));
+            let found = differences(settings, &theirs.settings);
+            refuse(first, other, &format!("the settings of the judge `{judge}`"), found)?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_foreign<R: ImageLine>(
+    run: &RunDirectory,
+    lines: &LinesByImage<R>,
+    wanted: &BTreeSet<&str>,
+) -> Result<(), MergeError> {
+    match lines.images().find(|(item, _)| !wanted.contains(item)) {
+        None => Ok(()),
+        Some((item, _)) => {
+            let (path, item) = (run.path().to_owned(), item.to_owned());
+            Err(MergeError::ForeignItem { path, item })
+        }
+    }
+}
+
+fn refuse_contradiction(
+    run: &RunDirectory,
+    part: &Part,
+    what: &str,
+    images: Vec<(String, u32)>,
+) -> Result<(), MergeError> {
+    if images.is_empty() {
+        return Ok(());
+    }
+    let (first, other) = (run.path().to_owned(), part.run.path().to_owned());
+    Err(MergeError::Contradiction { first, other, what: what.to_owned(), images })
+}
+
+fn merged_answers(
+    run: &RunDirectory,
+    parts: &[Part],
+    judge: &str,
+    is_wanted: impl Fn(&str) -> bool + Copy,
+) -> Result<LinesByImage<AnswerRecord>, MergeError> {
+    let read = |run: &RunDirectory| -> Result<LinesByImage<AnswerRecord>, MergeError> {
+        let records = run.read_answers(judge)?;
+        if records.iter().any(|record| record.pixels_sha256.is_none()) {
+            return Err(MergeError::FromLog { path: run.path().to_owned() });
+        }
+        Ok(LinesByImage::new(records))
+    };
+    let mut all = read(run)?;
+    for part in parts {
+        let disagree = all.take_in(&read(&part.run)?, is_wanted);
+        refuse_contradiction(run, part, &format!("answers of `{judge}`"), disagree)?;
+    }
+    Ok(all)
+}
+
+/// A picture to bring: where it is, and which image it is.
+struct Picture<'a> {
+    from: PathBuf,
+    item: &'a str,
+    image: u32,
+}
+
+/// Which directory each picture is taken from that the first one, the merged run, has not.
+fn choose_pictures<'a>(
+    holders: &[(&RunDirectory, &LinesByImage<ImageRecord>)],
+    images: &'a LinesByImage<ImageRecord>,
+    purpose: Purpose,
+) -> Result<Vec<Picture<'a>>, MergeError> {
+    let keys: Vec<(&str, u32)> = images.images().collect();
+    let chosen: Vec<Result<Option<Picture<'a>>, PathBuf>> = keys
+        .par_iter()
+        .map(|&(item, image)| {
+            let Some(record) = images.of(item, image).last() else { return Ok(None) };
+            let ImageOutcome::Done { pixels_sha256, .. } = &record.outcome else { return Ok(None) };
+            let mut bad = None;
+            for (place, (run, lines)) in holders.iter().enumerate() {
+                if lines.of(item, image).last() != Some(record) {
+                    continue;
+                }
+                let path = run.image_path(item, image);
+                let is_good = match purpose {
+                    Purpose::Gather => has_pixels(&path, pixels_sha256),
+                    Purpose::Deal => path.exists(),
+                };
+                match (is_good, place) {
+                    (true, 0) => return Ok(None),
+                    (true, _) => return Ok(Some(Picture { from: path, item, image })),
+                    (false, _) => bad = Some(path),
+                }
+            }
+            match (bad, purpose) {
+                (Some(path), Purpose::Gather) => Err(path),
+                _ => Ok(None),
+            }
+        })
+        .collect();
+    let (mut to_bring, mut bad) = (Vec::new(), Vec::new());
+    for choice in chosen {
+        match choice {
+            Ok(picture) => to_bring.extend(picture),
+            Err(path) => bad.push(path),
+        }
+    }
+    if bad.is_empty() { Ok(to_bring) } else { Err(MergeError::BadPictures { paths: bad }) }
+}
+
+fn has_pixels(path: &Path, digest: &str) -> bool {
+    image::open(path).is_ok_and(|picture| pixels_sha256(&picture.to_rgb8()) == digest)
+}
+
+fn bring_pictures(run: &RunDirectory, pictures: &[Picture<'_>]) -> Result<(), MergeError> {
+    let mut folders = BTreeSet::new();
+    for picture in pictures {
+        let to = run.place_of_picture(picture.item, picture.image)?;
+        link_or_copy(&picture.from, &to)?;
+        folders.extend(to.parent().map(Path::to_owned));
+    }
+    for folder in folders {
+        sync_folder(&folder).map_err(|error| name_path(error, "sync", &folder))?;
+    }
+    Ok(())
+}
+
+/// Puts the same file at `to`, all or nothing: as a further name of it where the file system can, which
+/// takes no room. Pictures are never written in place, so neither name can change the other's bytes.
+fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let named = |error| name_path(error, "write", to);
+    let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else {
+        return Err(named(std::io::ErrorKind::InvalidInput.into()));
+    };
+    std::fs::create_dir_all(folder).map_err(named)?;
+    let mut hidden = std::ffi::OsString::from(".writing-");
+    hidden.push(name);
+    let temporary = folder.join(hidden);
+    if let Err(error) = std::fs::remove_file(&temporary)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(named(error));
+    }
+    // A link that a stranger's part holds in the place of a picture is not taken over as one.
+    if !from.is_symlink() && std::fs::hard_link(from, &temporary).is_ok() {
+        std::fs::rename(&temporary, to).map_err(named)?;
+        // Where both are names of one file already, renaming leaves both.
+        let _ = std::fs::remove_file(&temporary);
+        return Ok(());
+    }
+    let bytes = std::fs::read(from).map_err(|error| name_path(error, "read", from))?;
+    super::atomic_write::atomic_write(to, &bytes)
+}
+
+/// The settings of the parts become the run's; when gathering, their sittings too.
+fn note_in_manifest(
+    run: &mut RunDirectory,
+    parts: &[Part],
+    purpose: Purpose,
+) -> Result<(), MergeError> {
+    let before = run.manifest().clone();
+    if purpose == Purpose::Gather {
+        forget_sittings(run, parts);
+    }
+    let mut answered = Vec::new();
+    for (place, part) in parts.iter().enumerate() {
+        for judge in part.run.judges() {
+            if part.run.has_answers(&judge)? {
+                answered.push((place, judge));
+            }
+        }
+    }
+    for (place, part) in parts.iter().enumerate() {
+        let theirs = part.run.manifest();
+        if let Some(entry) = &theirs.generation {
+            let own = run.manifest.generation.get_or_insert_with(StageEntry::default);
+            own.settings.clone_from(&entry.settings);
+            note_sittings(own, entry, &part.name, purpose);
+        }
+        for (judge, entry) in &theirs.judges {
+            let is_new = !run.manifest.judges.contains_key(judge);
+            let own = run.manifest.judges.entry(judge.clone()).or_default();
+            if is_new || answered.contains(&(place, judge.clone())) {
+                own.settings.clone_from(&entry.settings);
+            }
+            note_sittings(own, entry, &part.name, purpose);
+        }
+    }
+    if *run.manifest() != before {
+        run.save()?;
+    }
+    Ok(())
+}
+
+/// Those of an earlier merge of these parts: they may have ended since, or be named otherwise.
+fn forget_sittings(run: &mut RunDirectory, parts: &[Part]) {
+    let is_of_parts = |from: &String| {
+        let below = |name: &str| from.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+        parts.iter().any(|part| *from == part.name || below(&part.name))
+    };
+    let manifest = &mut run.manifest;
+    for entry in manifest.generation.iter_mut().chain(manifest.judges.values_mut()) {
+        entry.sittings.retain(|sitting| !sitting.merged_from.as_ref().is_some_and(is_of_parts));
+    }
+}
+
+fn note_sittings(own: &mut StageEntry, theirs: &StageEntry, name: &str, purpose: Purpose) {
+    if purpose == Purpose::Deal {
+        return;
+    }
+    for sitting in &theirs.sittings {
+        let from = match &sitting.merged_from {
+            None => name.to_owned(),
+            Some(deeper) => format!("{name}/{deeper}"),
+        };
+        own.sittings
+            .push(super::manifest::SittingEntry { merged_from: Some(from), ..sitting.clone() });
+    }
+}
