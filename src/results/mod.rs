@@ -8,6 +8,7 @@ pub mod inside;
 pub mod journal;
 pub mod manifest;
 pub mod merge;
+mod merge_error;
 mod merged_lines;
 pub mod progress;
 pub mod records;
