@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a small job through faults of machine and disk, again and again, and compares what is left byte by byte.
 
-    python scripts/fault_check.py PROGRAM [--runs 200] [--seed 1] [--markdown FILE]
+    python scripts/fault_check.py PROGRAM [--runs 200] [--seed 1] [--only FAULT,..] [--markdown FILE]
 
 PROGRAM is a `dpg-bench`; the job is a run of the shipped model. Every fault is followed by the same command
 without it, until the job is done; then every file but manifest.json must equal those of an undisturbed run.
@@ -290,16 +290,25 @@ def main():
     parser.add_argument("program", type=Path)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", metavar="FAULT,..", help="of the list above")
     parser.add_argument("--markdown", type=Path, help="file for the table of counts")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         check = Check(arguments.program.resolve(), Path(folder), random.Random(arguments.seed))
-        fsyncs(check)
-        clocks(check)
-        disks(check)
-        read_only(check, 6)
-        signals(check, max(4, arguments.runs // 5))
-        kills(check, arguments.runs)
+        faults = {
+            "fsync": lambda: fsyncs(check),
+            "clock": lambda: clocks(check),
+            "disk": lambda: disks(check),
+            "read-only": lambda: read_only(check, 6),
+            "signal": lambda: signals(check, max(4, arguments.runs // 5)),
+            "kill": lambda: kills(check, arguments.runs),
+        }
+        only = arguments.only.split(",") if arguments.only else list(faults)
+        unknown = sorted(set(only) - set(faults))
+        if unknown:
+            sys.exit(f"there is no fault {', '.join(unknown)}; there are {', '.join(faults)}")
+        for name in only:
+            faults[name]()
     if arguments.markdown:
         lines = ["| fault | what | count |", "| --- | --- | --- |"]
         lines += [f"| {fault} | {what} | {count} |" for fault, what, count in check.rows]

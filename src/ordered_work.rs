@@ -255,32 +255,6 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_serves_one_thread_at_a_time_and_comes_back_from_a_panic() {
-        let pool = Pool::new(vec![0u32, 0]);
-        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..6 {
-                scope.spawn(|| {
-                    pool.with(|served| {
-                        most.fetch_max(
-                            running.fetch_add(1, Ordering::SeqCst) + 1,
-                            Ordering::SeqCst,
-                        );
-                        std::thread::sleep(Duration::from_millis(5));
-                        running.fetch_sub(1, Ordering::SeqCst);
-                        *served += 1;
-                    });
-                });
-            }
-        });
-        assert!(most.load(Ordering::SeqCst) <= 2);
-        let broken = || pool.with(|_| panic!("broken"));
-        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(broken)).is_err());
-        let served: u32 = pool.workers.iter().map(|served| *lock(served)).sum();
-        assert_eq!((served, lock(&pool.idle).len()), (6, 2));
-    }
-
-    #[test]
     fn what_was_begun_before_a_stop_is_written_and_nothing_after_it() {
         for threads in [1, 3] {
             let (started, stop) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -310,5 +284,31 @@ mod tests {
         }
         let none = for_each_in_order(9, 2, AHEAD, |_| Ok(()), |_, ()| Ok(()), || true).unwrap();
         assert_eq!(none, 0);
+    }
+
+    #[test]
+    fn a_worker_serves_one_thread_at_a_time_and_comes_back_from_a_panic() {
+        let pool = Pool::new(vec![0u32, 0]);
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    pool.with(|served| {
+                        most.fetch_max(
+                            running.fetch_add(1, Ordering::SeqCst) + 1,
+                            Ordering::SeqCst,
+                        );
+                        std::thread::sleep(Duration::from_millis(5));
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        *served += 1;
+                    });
+                });
+            }
+        });
+        assert!(most.load(Ordering::SeqCst) <= 2);
+        let broken = || pool.with(|_| panic!("broken"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(broken)).is_err());
+        let served: u32 = pool.workers.iter().map(|served| *lock(served)).sum();
+        assert_eq!((served, lock(&pool.idle).len()), (6, 2));
     }
 }

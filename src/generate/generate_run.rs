@@ -99,7 +99,7 @@ pub fn generate_on_devices(
     let mut stage = Stage { run, ledger, settings, observer };
     let in_flight = generators.len();
     let generators = Pool::new(generators);
-    let made = for_each_in_order(
+    let finished = for_each_in_order(
         groups.len(),
         in_flight,
         // One generator makes nothing that could not be kept; several need not wait for each other.
@@ -108,7 +108,7 @@ pub fn generate_on_devices(
         |index, made| stage.keep_group(&groups[index], made, &mut summary),
         || observer.stop_requested(),
     )?;
-    summary.stopped = made < groups.len();
+    summary.stopped = finished < groups.len();
     summary.truncated_prompts = stage.truncated_prompts(items);
     observer.finished();
     run.finish(&sitting, summary.done, summary.failed)?;

@@ -308,7 +308,7 @@ fn has_pixels(path: &Path, digest: &str) -> bool {
 fn bring_pictures(run: &RunDirectory, pictures: &[Picture<'_>]) -> Result<(), MergeError> {
     let mut folders = BTreeSet::new();
     for picture in pictures {
-        let to = run.image_path(picture.item, picture.image);
+        let to = run.place_of_picture(picture.item, picture.image)?;
         link_or_copy(&picture.from, &to)?;
         folders.extend(to.parent().map(Path::to_owned));
     }
@@ -334,7 +334,8 @@ fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
     {
         return Err(named(error));
     }
-    if std::fs::hard_link(from, &temporary).is_ok() {
+    // A link that a stranger's part holds in the place of a picture is not taken over as one.
+    if !from.is_symlink() && std::fs::hard_link(from, &temporary).is_ok() {
         std::fs::rename(&temporary, to).map_err(named)?;
         // Where both are names of one file already, renaming leaves both.
         let _ = std::fs::remove_file(&temporary);

@@ -238,16 +238,6 @@ impl RunDirectory {
         self.path.join("images").join(item).join(format!("{image}.png"))
     }
 
-    /// `images.jsonl`.
-    pub(super) fn images_journal(&self) -> PathBuf {
-        self.path.join("images.jsonl")
-    }
-
-    /// `answers/<judge>.jsonl`.
-    pub(super) fn answers_journal(&self, judge: &str) -> Result<PathBuf, RunError> {
-        self.judge_file("answers", judge, "jsonl")
-    }
-
     /// Keeps the picture of an image, with texts about it; see [`image_store::write_png`].
     ///
     /// # Errors
@@ -259,8 +249,22 @@ impl RunDirectory {
         pixels: &image::RgbImage,
         texts: &[(&str, String)],
     ) -> std::io::Result<()> {
-        let path = inside(&self.path, &["images", item, &format!("{image}.png")])?;
-        image_store::write_png(&path, pixels, texts)
+        image_store::write_png(&self.place_of_picture(item, image)?, pixels, texts)
+    }
+
+    /// Where the picture of an image is put, which no link on the way leads out of the run.
+    pub(super) fn place_of_picture(&self, item: &str, image: u32) -> std::io::Result<PathBuf> {
+        inside(&self.path, &["images", item, &format!("{image}.png")])
+    }
+
+    /// `images.jsonl`.
+    pub(super) fn images_journal(&self) -> PathBuf {
+        self.path.join("images.jsonl")
+    }
+
+    /// `answers/<judge>.jsonl`.
+    pub(super) fn answers_journal(&self, judge: &str) -> Result<PathBuf, RunError> {
+        self.judge_file("answers", judge, "jsonl")
     }
 
     /// Opens `images.jsonl` for appending and returns what it holds.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::atomic_write::name_path;
+use super::inside::inside;
 use super::manifest::{Tool, now};
 use super::{FORMAT_VERSION, FormatVersion};
 
@@ -136,7 +137,7 @@ impl RunLock {
         patience: Duration,
         beat: Duration,
     ) -> Result<Self, LockError> {
-        let path = folder.join(FILE);
+        let path = inside(folder, &[FILE]).map_err(LockError::Io)?;
         let io_error = |error| LockError::Io(name_path(error, "lock", &path));
         let made = (!folder.exists()).then(|| folder.to_owned());
         std::fs::create_dir_all(folder).map_err(io_error)?;
