@@ -388,9 +388,10 @@ fn shards_that_do_not_fit_together_are_refused_before_they_work() {
         with(&["--shard", "1/3", "--judge-seed", "4"]),
         &["0-of-3 was started", "seed: 0 in the run"],
     );
-    let merge_first = "dealt otherwise before and has work of shard 0/3";
+    // The images of shard 1 were made before its judge was refused.
+    let merge_first = "dealt otherwise before and has work of shards 0/3, 1/3";
     refused(with(&["--shard", "1/2"]), &[merge_first, "dpg-bench merge run"]);
-    refused(with(&[]), &["has work of shard 0/3 that is not merged yet"]);
+    refused(with(&[]), &["has work of shards 0/3, 1/3 that is not merged yet"]);
     for command in ["score", "agreement"] {
         refused(program(folder, &[command, "run"]), &["not merged yet"]);
     }
