@@ -84,6 +84,21 @@ pub fn existing(path: &Path) -> io::Result<PathBuf> {
     found.map(Path::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
+/// Whether this user may write into the folder `path`, or into the nearest one above it that is there.
+pub fn may_write(path: &Path) -> bool {
+    existing(path).is_ok_and(|folder| is_open(&folder))
+}
+
+#[cfg(unix)]
+fn is_open(folder: &Path) -> bool {
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+#[cfg(not(unix))]
+fn is_open(folder: &Path) -> bool {
+    std::fs::metadata(folder).is_ok_and(|about| !about.permissions().readonly())
+}
+
 #[cfg(unix)]
 fn space_of(path: &Path) -> io::Result<u64> {
     let about = rustix::fs::statvfs(path)?;
@@ -117,6 +132,6 @@ mod tests {
         let deep = folder.path().join("not/there/yet");
         assert_eq!(existing(&deep).unwrap(), folder.path());
         let (here, there) = (free_space(folder.path()).unwrap(), free_space(&deep).unwrap());
-        assert!(here > 0 && there > 0 && processors() > 0);
+        assert!(here > 0 && there > 0 && processors() > 0 && may_write(&deep));
     }
 }

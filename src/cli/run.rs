@@ -19,6 +19,7 @@ const SHIPPED_RULE: &str = "hash:0.7";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench run
+  dpg-bench run --model sd15 --judge mplug          # as `dpg-bench fetch sd15 mplug` got them
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge endpoint \\
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --limit 20 --out results/trial \\

@@ -234,7 +234,7 @@ pub const MPLUG: Source = Source {
         FirstOf(&["model.safetensors", "pytorch_model.bin"]),
     ],
     pins: &[],
-    licence: "Apache-2.0",
+    licence: "stated on its page at modelscope.cn",
 };
 
 /// BLIP-VQA.

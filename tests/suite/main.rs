@@ -14,6 +14,7 @@ mod checkpoints;
 mod clip_tokenizer;
 mod compare;
 mod cuda_noise;
+mod doctor;
 mod doors;
 mod ella_models;
 mod ella_pipeline;
