@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 
 class Browser:
@@ -217,6 +218,15 @@ def look(browser, address, shots, check):
     overlaps = browser.run(OVERLAPS)
     graphs = browser.run("document.querySelectorAll('.graph svg').length")
     check(graphs > 0 and not overlaps, f"{graphs} question graphs without overlapping labels {overlaps[:3]}")
+    full = browser.run("[...document.querySelectorAll('article a.full')].map((a) => a.href)")
+    if browser.run("data.runs.some((run) => run.pictures)"):
+        there = all(Path(unquote(urlsplit(link).path)).is_file() for link in full)
+        check(full and there, f"{len(full)} links to full pictures, all of which are there")
+        browser.run("document.querySelector('article a.full').focus()")
+        check(browser.run("document.activeElement.matches('a.full') && document.activeElement.tabIndex === 0"),
+              "the keyboard reaches a full picture")
+    else:
+        check(not full, "no links to full pictures")
     unnamed = browser.run("[...document.querySelectorAll('button, input, select, a, img')].filter((e) => !(e.labels && e.labels.length)"
                           " && !e.textContent.trim() && !e.alt && !e.getAttribute('aria-label')).length")
     check(unnamed == 0, "every control and picture has a name")
@@ -256,7 +266,7 @@ def look(browser, address, shots, check):
 
     check(browser.run("typeof window.hostile") == "undefined", "nothing from a prompt ran")
     check(browser.run("document.scripts.length") == 2, "two scripts: data and gallery")
-    strange = browser.run("document.querySelectorAll('article script, article iframe, article a, main svg image, [onerror], [onload]').length")
+    strange = browser.run("document.querySelectorAll('article script, article iframe, article a:not(.full), main svg image, [onerror], [onload]').length")
     check(strange == 0, "no markup from a prompt")
     failures = []
     for event in browser.events:

@@ -10,6 +10,7 @@ use super::checkpoint_args::{self, CheckpointArgs};
 use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
 use super::fetched;
+use super::live::Live;
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
 use super::shard_choice::ShardArgs;
@@ -17,7 +18,7 @@ use super::shared_args::{
     BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, one_kind_of_device, open_benchmark,
 };
 use super::work::{Subject, dealt, open_work};
-use super::{print_json, say};
+use super::{print_json, say, watch};
 use crate::benchmark::Item;
 use crate::fetch::Role;
 use crate::generate::catalog;
@@ -151,7 +152,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
     let subject = Subject::new(&benchmark, &selection, options.images)?;
     let mut work = open_work(&out, &subject, items, shard, "generate")?;
-    let summary = make_images(&mut work.run, &work.items, &mut loaded, &options)?;
+    let summary = make_images(&mut work.run, &work.items, &mut loaded, &options, None)?;
     work.stage_is_over()?;
     if shard.is_some() {
         work.say_next();
@@ -171,8 +172,9 @@ pub fn execute(
     items: &[&Item],
     mut loaded: Loaded,
     options: &GenerateOptions,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<ExitStatus> {
-    let summary = make_images(run, items, &mut loaded, options)?;
+    let summary = make_images(run, items, &mut loaded, options, live)?;
     Ok(status(&summary))
 }
 
@@ -294,13 +296,14 @@ fn make_images(
     items: &[&Item],
     loaded: &mut Loaded,
     options: &GenerateOptions,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<GenerationSummary> {
     let plan = GenerationPlan {
         seed: loaded.seed,
         seed_mode: loaded.seed_mode,
         batch: options.batch.unwrap_or(loaded.batch),
     };
-    let progress = StageProgress::new("generating");
+    let progress = StageProgress::new("generating", live.map(|live| live.part(watch::IMAGES)));
     let device = loaded.devices.join("; ");
     let mut generators: Vec<&mut dyn ImageGenerator> = Vec::new();
     for generator in &mut loaded.generators {

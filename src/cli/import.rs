@@ -78,8 +78,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.folder));
     let subject = Subject::new(&benchmark, &selection, args.images_per_item)?;
     let (mut run, _lock) = open_whole(&out, &subject, "import")?;
-    let summary =
-        import_images(&mut run, &plan, args.model.as_deref(), &StageProgress::new("importing"))?;
+    let summary = import_images(
+        &mut run,
+        &plan,
+        args.model.as_deref(),
+        &StageProgress::new("importing", None),
+    )?;
     if args.output.json {
         print_json(&report(&plan, summary, &out))?;
     } else {

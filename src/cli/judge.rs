@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::exit_status::ExitStatus;
 use super::judge_options::Chosen;
 pub use super::judge_options::JudgeOptions;
+use super::live::Live;
 use super::progress::StageProgress;
 use super::shard_choice::ShardArgs;
 use super::shared_args::{benchmark_of_run, selected};
@@ -63,14 +64,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         // A shard named by itself is the whole of the work.
         let lock = RunLock::take(&args.run, WORK)?;
         let mut run = RunDirectory::open(&args.run)?;
-        let status = execute(&mut run, &items, &args.options);
+        let status = execute(&mut run, &items, &args.options, None);
         drop(lock);
         return status;
     }
     let shard = args.shard.choose()?;
     let Some(items) = dealt(items, shard) else { return Ok(ExitStatus::Done) };
     let mut work = open_work(&args.run, &Subject::of(&run), items, shard, WORK)?;
-    let status = execute(&mut work.run, &work.items, &args.options)?;
+    let status = execute(&mut work.run, &work.items, &args.options, None)?;
     work.stage_is_over()?;
     if shard.is_some() {
         work.say_next();
@@ -88,6 +89,7 @@ pub fn execute(
     run: &mut RunDirectory,
     items: &[&Item],
     options: &JudgeOptions,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<ExitStatus> {
     let judges = options.chosen()?;
     if judges.len() > 1 {
@@ -96,7 +98,7 @@ pub fn execute(
     }
     let mut status = ExitStatus::Done;
     for chosen in &judges {
-        status = status.max(ask(run, items, options, chosen)?);
+        status = status.max(ask(run, items, options, chosen, live)?);
     }
     Ok(status)
 }
@@ -106,6 +108,7 @@ fn ask(
     items: &[&Item],
     options: &JudgeOptions,
     chosen: &Chosen,
+    live: Option<&Live<'_>>,
 ) -> anyhow::Result<ExitStatus> {
     let (judge, device) = options.build(chosen)?;
     let name = &chosen.name;
@@ -121,7 +124,8 @@ fn ask(
             error
         }
     })?;
-    let counts = judge_images(run, name, items, judge.as_ref(), &StageProgress::new("judging"))?;
+    let progress = StageProgress::new("judging", live.map(|live| live.part(name)));
+    let counts = judge_images(run, name, items, judge.as_ref(), &progress)?;
     run.finish(&sitting, counts.finished_now, counts.failed_now)?;
     let journal = run.path().join("answers").join(format!("{name}.jsonl"));
     super::say(&format!("{}: {}", journal.display(), described(&counts)));

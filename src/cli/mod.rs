@@ -29,6 +29,7 @@ mod import_log;
 mod judge;
 mod judge_options;
 mod list;
+mod live;
 mod local_judge_args;
 mod merge;
 mod progress;

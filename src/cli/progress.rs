@@ -1,38 +1,62 @@
 //! In: the events of a running stage. Out: a progress bar with rate and remaining time on a
-//! terminal, and only the failures where stderr is no terminal.
+//! terminal, and only the failures where stderr is no terminal. With `--live` the score so far as well.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::live::LivePart;
 use crate::stage_observer::StageObserver;
 
 /// Failures shown one by one; the rest are only counted (all of them stand in the journal).
 const SHOWN_FAILURES: u64 = 5;
 
+/// Between two looks at the score so far: on a terminal, where the line is written over, and elsewhere.
+const ON_A_TERMINAL: Duration = Duration::from_secs(5);
+const ELSEWHERE: Duration = Duration::from_secs(60);
+
 /// Shows one stage on stderr.
-pub struct StageProgress {
+pub struct StageProgress<'a> {
     bar: ProgressBar,
     verb: &'static str,
+    live: Option<LivePart<'a>>,
     failures: Mutex<u64>,
     cuts: Mutex<u64>,
 }
 
-impl StageProgress {
-    /// A bar named by what the stage does, e.g. `generating`.
-    pub fn new(verb: &'static str) -> Self {
+impl<'a> StageProgress<'a> {
+    /// A bar named by what the stage does, e.g. `generating`, and the part of the run whose score so far is
+    /// told.
+    pub fn new(verb: &'static str, live: Option<LivePart<'a>>) -> Self {
         let bar = ProgressBar::hidden();
         if std::io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
         }
-        Self { bar, verb, failures: Mutex::new(0), cuts: Mutex::new(0) }
+        Self { bar, verb, live, failures: Mutex::new(0), cuts: Mutex::new(0) }
+    }
+
+    fn tell(&self, every: Duration) {
+        let Some(line) = self.live.as_ref().and_then(|live| live.line(every)) else { return };
+        if self.bar.is_hidden() {
+            super::say(&line);
+        } else {
+            // The bar itself has the counts and the rate.
+            let score = line.split_once("; ").map_or("", |(_, score)| score);
+            self.bar.set_message(score.to_owned());
+        }
+    }
+
+    fn one_more(&self) {
+        self.bar.inc(1);
+        self.tell(if self.bar.is_hidden() { ELSEWHERE } else { ON_A_TERMINAL });
     }
 }
 
-impl StageObserver for StageProgress {
+impl StageObserver for StageProgress<'_> {
     fn started(&self, total: u64, already_done: u64) {
-        let template = "{prefix} {wide_bar} {pos}/{len} images, {per_sec}, {eta} left";
+        let template = "{prefix} {wide_bar} {pos}/{len} images, {per_sec}, {eta} left {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style);
         }
@@ -56,11 +80,11 @@ impl StageObserver for StageProgress {
     }
 
     fn image_done(&self, _: &str, _: u32) {
-        self.bar.inc(1);
+        self.one_more();
     }
 
     fn image_failed(&self, item: &str, image: u32, reason: &str) {
-        self.bar.inc(1);
+        self.one_more();
         let count = {
             let mut failures =
                 self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -95,6 +119,9 @@ impl StageObserver for StageProgress {
     }
 
     fn finished(&self) {
+        if self.bar.is_hidden() {
+            self.tell(Duration::ZERO);
+        }
         self.bar.finish_and_clear();
     }
 }

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::aggregate::{Protocol, Summary, SummaryInput};
 use crate::benchmark::{Benchmark, Item};
+use crate::reports::address::folder_address;
 use crate::reports::report_folder::{WriteOptions, write_report};
 use crate::reports::report_input::{JudgedRun, ReportInput, ReportRun};
 use crate::reports::thumbnails::Picture;
@@ -26,6 +27,7 @@ use super::{print, say};
   dpg-bench report results/sd15 --out reports/sd15
   dpg-bench report results/sd15 results/ella-sd15 --out reports/ella
   dpg-bench report results/sd15 --out reports/one-file --inline --protocol reference
+  dpg-bench report results/sd15 --out reports/sd15 --link-images
 
 The first run is the one that the others are compared with. All runs must be about one benchmark.
 
@@ -46,6 +48,10 @@ pub struct Args {
     /// Put the thumbnails into the page, which is then one large file
     #[arg(long)]
     inline: bool,
+    /// Link each thumbnail to the run's full picture; the links hold as long as report and runs stay where
+    /// they are to each other
+    #[arg(long)]
+    link_images: bool,
     /// Show a benchmark score even where images or answers are missing
     #[arg(long)]
     allow_incomplete: bool,
@@ -220,8 +226,41 @@ fn report_run<'a>(
     Ok(ReportRun {
         name: loaded.name.clone(),
         settings: settings(loaded, &summary)?,
+        pictures: if args.link_images {
+            Some(address_of_pictures(&loaded.run, &args.out)?)
+        } else {
+            None
+        },
         judges: judges.collect(),
         summary,
+    })
+}
+
+/// Where the run's pictures are, seen from the report. Links are resolved first: a browser takes `..` off the
+/// address as it reads.
+fn address_of_pictures(run: &RunDirectory, out: &Path) -> anyhow::Result<String> {
+    let mut there = std::path::absolute(out)?;
+    // The report may still be to be made, with folders above it.
+    let mut missing = Vec::new();
+    let whole = loop {
+        match (there.canonicalize(), there.file_name()) {
+            (Ok(whole), _) => {
+                break missing.iter().rev().fold(whole, |path: PathBuf, part| path.join(part));
+            }
+            (Err(_), Some(name)) => missing.push(name.to_owned()),
+            (Err(error), None) => {
+                return Err(error).with_context(|| format!("cannot find {}", out.display()));
+            }
+        }
+        there.pop();
+    };
+    let pictures = run.path().canonicalize()?.join("images");
+    folder_address(&whole, &pictures).with_context(|| {
+        format!(
+            "no address leads from {} to {}; put the report on the same drive, or leave out --link-images",
+            out.display(),
+            pictures.display()
+        )
     })
 }
 

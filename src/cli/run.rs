@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
+use super::live::Live;
 use super::shard_choice::ShardArgs;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark};
 use super::work::{Subject, dealt, open_work};
@@ -27,6 +28,8 @@ const SHIPPED_RULE: &str = "hash:0.7";
       --judge-weights mplug_visual-question-answering_coco_large_en
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1 \\
       --judge blip-vqa --judge-weights blip-vqa-base
+  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge mplug \\
+      --judge-weights mplug_visual-question-answering_coco_large_en --live
 
 A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them.
 An interrupted run goes on where it stopped when the same command is given again.
@@ -39,6 +42,9 @@ pub struct Args {
     /// Run directory [default: results/MODEL]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
+    /// Tell the score so far while judging, as `watch` does
+    #[arg(long)]
+    live: bool,
     #[command(flatten)]
     shard: ShardArgs,
     #[command(flatten)]
@@ -68,9 +74,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
     let subject = Subject::new(&benchmark, &selection, options.images)?;
     let mut work = open_work(&out, &subject, items, shard, "run")?;
-    let generated = generate::execute(&mut work.run, &work.items, generator, &options)?;
+    let watched = work.items.clone();
+    let live = args.live.then(|| Live::new(work.run.path(), &watched));
+    let generated =
+        generate::execute(&mut work.run, &work.items, generator, &options, live.as_ref())?;
     work.stage_is_over()?;
-    let judged = judge::execute(&mut work.run, &work.items, &judge_options)?;
+    let judged = judge::execute(&mut work.run, &work.items, &judge_options, live.as_ref())?;
     work.stage_is_over()?;
     if shard.is_some() {
         if args.score.json {

@@ -18,7 +18,7 @@ use super::print;
 use super::shared_args::{benchmark_of_run, selected};
 
 /// What the part of the images is called.
-const IMAGES: &str = "images";
+pub const IMAGES: &str = "images";
 /// A running score needs no third digit of its interval.
 const DRAWS: usize = 2_000;
 
@@ -49,12 +49,12 @@ pub struct Args {
 
 /// How far a part of the work is.
 #[derive(Debug, Clone, PartialEq)]
-struct Part {
+pub struct Part {
     /// `images`, or a judge's name.
-    name: String,
+    pub name: String,
     count: StageCount,
     /// What is printed behind the counts.
-    score: String,
+    pub score: String,
 }
 
 /// Runs the command.
@@ -89,7 +89,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 }
 
 /// The images, then each judge of the run.
-fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
+///
+/// # Errors
+/// A file of the run cannot be read.
+pub fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
     // Opened anew: a judge or a shard may have begun since.
     let run = RunDirectory::open(path)?;
     let per_item = run.manifest().images_per_item;
@@ -138,7 +141,7 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
 }
 
 /// `images: 120/4260, 2 failed, 3.5 a minute, 19 h 42 min left`.
-fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
+pub fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
     let StageCount { done, failed, total } = part.count;
     let mut text = format!("{}: {done}/{total}", part.name);
     if failed > 0 {

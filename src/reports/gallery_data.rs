@@ -30,6 +30,9 @@ pub struct GalleryData<'a> {
 #[derive(Debug, Serialize)]
 struct GalleryRun<'a> {
     name: &'a str,
+    /// Address of the folder of its full pictures; absent where the page does not link to them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pictures: Option<&'a str>,
     judges: Vec<&'a str>,
 }
 
@@ -125,6 +128,7 @@ pub fn gallery_data<'a>(
             .iter()
             .map(|run| GalleryRun {
                 name: &run.name,
+                pictures: run.pictures.as_deref(),
                 judges: run.judges.iter().map(|judge| judge.name.as_str()).collect(),
             })
             .collect(),

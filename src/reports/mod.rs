@@ -1,6 +1,7 @@
 //! In: summaries, comparisons, checks, or scored runs. Out: the tables and charts that people look at, as text, and the folder of
 //! a report. Writing the files of a single run is left to the command.
 
+pub mod address;
 pub mod agreement_table;
 pub mod charts;
 pub mod check_reports;
@@ -12,6 +13,7 @@ pub mod exported_tables;
 pub mod figure_table;
 pub mod gallery_data;
 pub mod html;
+mod png_rows;
 pub mod published_table;
 pub mod report_folder;
 pub mod report_input;

@@ -29,6 +29,9 @@ pub struct ReportRun<'a> {
     pub summary: Summary,
     /// What decided its results, by name.
     pub settings: Settings,
+    /// Address of the folder of its full pictures, seen from the page and with a stroke at its end; `None`
+    /// where the page does not link to them.
+    pub pictures: Option<String>,
     /// Its judges; the figures come from the first.
     pub judges: Vec<JudgedRun<'a>>,
 }

@@ -7,6 +7,7 @@ pub mod image_store;
 pub mod journal;
 pub mod manifest;
 pub mod merge;
+mod merge_error;
 mod merged_lines;
 pub mod progress;
 pub mod records;

@@ -236,3 +236,30 @@ fn grids_made_elsewhere_are_imported_judged_and_scored_and_a_gap_withholds_the_s
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("512"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_live_run_tells_the_score_so_far_and_ends_in_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |out: &str, more: &[&str]| {
+        let plain = ["run", "--limit", "2", "--images", "2", "--steps", "1", "--out", out];
+        let output = dpg_bench(folder.path(), &[&plain, more].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = run("live", &["--live"]);
+    let lines = |name: &str| told.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
+    // At the first image and at the last; between the two less than a minute goes by.
+    assert!(lines("images: ").contains(&"images: 4/4"), "{told}");
+    let judged = lines("scripted: ");
+    assert!(judged[0].ends_with("; no item is whole yet"), "{told}");
+    let last = judged.last().unwrap();
+    assert!(
+        last.starts_with("scripted: 4/4; score so far ") && last.ends_with("(2 items)"),
+        "{told}"
+    );
+    let silent = run("silent", &[]);
+    assert!(!silent.contains("score so far"), "{silent}");
+    let answers =
+        |out: &str| std::fs::read(folder.path().join(out).join("answers/scripted.jsonl")).unwrap();
+    assert_eq!(answers("live"), answers("silent"));
+}

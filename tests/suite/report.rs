@@ -85,6 +85,29 @@ fn a_page_lets_only_its_own_script_and_style_run_and_gives_back_every_text() {
     }
 }
 
+#[test]
+fn thumbnails_link_to_the_full_pictures_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (first(folder.path()), second(folder.path()));
+    let plain = made(&[&first, &second], &folder.path().join("plain"), &[]);
+    assert!(data(&plain)["runs"][0]["pictures"].is_null());
+    // The report's folders are not there yet, and the way to the runs goes through a link.
+    let reports = folder.path().join("real");
+    std::fs::create_dir(&reports).unwrap();
+    std::os::unix::fs::symlink(&reports, folder.path().join("link")).unwrap();
+    let page = made(&[&first, &second], &folder.path().join("link/deep/er"), &["--link-images"]);
+    let whole = reports.canonicalize().unwrap().join("deep/er");
+    for (number, run) in [&first, &second].into_iter().enumerate() {
+        let address = data(&page)["runs"][number]["pictures"].as_str().unwrap().to_owned();
+        assert!(address.starts_with("../../../") && !address.contains('<'), "{address}");
+        for item in ITEMS {
+            let picture = whole.join(decoded(&address)).join(item).join("1.png");
+            let there = run.join("images").join(item).join("1.png");
+            assert_eq!(picture.canonicalize().unwrap(), there.canonicalize().unwrap());
+        }
+    }
+}
+
 /// Percent signs of an address back to bytes.
 fn decoded(address: &str) -> String {
     let mut bytes = Vec::new();

@@ -317,7 +317,7 @@ fn runs_made_in_several_places_merge_into_one() {
     ended(&output(job(folder, "run", &["--out", "fewer", "--limit", "2"])), 0);
     let apart = program(folder, &["merge", "both", "fewer", "--out", "all"]);
     refused(apart, &["cannot be merged", "selection.limit: 5 in the first, 2 in the other"]);
-    assert!(!folder.join("all/images.jsonl").exists());
+    assert!(!folder.join("all").exists());
 }
 
 #[test]

@@ -49,6 +49,12 @@ function runView(item, own, number) {
     let picture;
     if (image.picture) {
       picture = make("img", { loading: "lazy", decoding: "async", src: image.picture, alt: name + ", " + what + " of " + item.id });
+      const folder = data.runs[number].pictures;
+      if (folder) {
+        const address = folder + encodeURIComponent(item.id) + "/" + place + ".png";
+        const title = "Full picture: " + picture.alt;
+        picture = make("a", { class: "full", href: address, target: "_blank", rel: "noopener", "aria-label": title }, picture);
+      }
     } else {
       picture = make("span", { class: "absent" }, "no picture");
     }
