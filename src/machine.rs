@@ -18,6 +18,12 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Programs that ran or waited for a processor at one time, on average over the last minute; `None` where the
+/// system does not tell it in Linux's way.
+pub fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// The widest vector instructions that the networks can use here.
 pub fn vector_instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
@@ -84,6 +90,21 @@ pub fn existing(path: &Path) -> io::Result<PathBuf> {
     found.map(Path::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
+/// Whether this user may write into the folder `path`, or into the nearest one above it that is there.
+pub fn may_write(path: &Path) -> bool {
+    existing(path).is_ok_and(|folder| is_open(&folder))
+}
+
+#[cfg(unix)]
+fn is_open(folder: &Path) -> bool {
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+#[cfg(not(unix))]
+fn is_open(folder: &Path) -> bool {
+    std::fs::metadata(folder).is_ok_and(|about| !about.permissions().readonly())
+}
+
 #[cfg(unix)]
 fn space_of(path: &Path) -> io::Result<u64> {
     let about = rustix::fs::statvfs(path)?;
@@ -117,6 +138,6 @@ mod tests {
         let deep = folder.path().join("not/there/yet");
         assert_eq!(existing(&deep).unwrap(), folder.path());
         let (here, there) = (free_space(folder.path()).unwrap(), free_space(&deep).unwrap());
-        assert!(here > 0 && there > 0 && processors() > 0);
+        assert!(here > 0 && there > 0 && processors() > 0 && may_write(&deep));
     }
 }

@@ -11,6 +11,8 @@ struct Progress<T> {
     next_to_write: usize,
     finished: BTreeMap<usize, anyhow::Result<T>>,
     stopped: bool,
+    /// Work from here on is not done.
+    end: usize,
 }
 
 /// Lets the threads go when the writing ends, by an error and even by a panic.
@@ -28,7 +30,8 @@ impl<T> Drop for StopOnDrop<'_, T> {
 
 /// Runs `work(0..count)` on `threads` threads and hands each result to `write`, on the calling
 /// thread and in order. Stops at the first error of either; work in progress is then awaited. What
-/// was begun before the work that failed is still written. `work` must not panic.
+/// was begun before the work that failed is still written. Once `stop` says so, nothing more is begun, and
+/// what was begun is written. Returns how many were written. `work` must not panic.
 ///
 /// At most `threads * ahead` pieces are begun and not yet written. It bounds what waits in memory, and what a
 /// kill can cost while one piece is slow; with 1 and one thread, nothing is begun before what was made is
@@ -42,7 +45,8 @@ pub fn for_each_in_order<T: Send>(
     ahead: usize,
     work: impl Fn(usize) -> anyhow::Result<T> + Sync,
     mut write: impl FnMut(usize, T) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    stop: impl Fn() -> bool + Sync,
+) -> anyhow::Result<usize> {
     let threads = threads.max(1).min(count);
     let window = threads * ahead.max(1);
     let progress = Mutex::new(Progress {
@@ -50,6 +54,7 @@ pub fn for_each_in_order<T: Send>(
         next_to_write: 0,
         finished: BTreeMap::new(),
         stopped: false,
+        end: count,
     });
     let changed = Condvar::new();
     let worker = || {
@@ -57,12 +62,16 @@ pub fn for_each_in_order<T: Send>(
             let index = {
                 let mut state = lock(&progress);
                 while !state.stopped
-                    && state.next_to_start < count
+                    && state.next_to_start < state.end
                     && state.next_to_start >= state.next_to_write + window
                 {
                     state = changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 }
-                if state.stopped || state.next_to_start >= count {
+                if stop() {
+                    state.end = state.end.min(state.next_to_start);
+                    changed.notify_all();
+                }
+                if state.stopped || state.next_to_start >= state.end {
                     return;
                 }
                 state.next_to_start += 1;
@@ -91,6 +100,9 @@ pub fn for_each_in_order<T: Send>(
                     if let Some(result) = state.finished.remove(&index) {
                         break result;
                     }
+                    if index >= state.end {
+                        return Ok(index);
+                    }
                     state = changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 }
             };
@@ -98,7 +110,7 @@ pub fn for_each_in_order<T: Send>(
             lock(&progress).next_to_write = index + 1;
             changed.notify_all();
         }
-        Ok(())
+        Ok(count)
     })
 }
 
@@ -192,6 +204,7 @@ mod tests {
                 seen.push(result);
                 Ok(())
             },
+            || false,
         )
         .unwrap();
         assert_eq!(seen, (0..60).collect::<Vec<_>>());
@@ -215,6 +228,7 @@ mod tests {
                 written.push(result);
                 Ok(())
             },
+            || false,
         )
         .unwrap_err();
         assert_eq!(error.to_string(), "no key");
@@ -231,11 +245,45 @@ mod tests {
             AHEAD,
             |index| Ok(started.fetch_max(index, Ordering::SeqCst)),
             |index, _| if index == 5 { bail!("disk full") } else { Ok(()) },
+            || false,
         )
         .unwrap_err();
         assert_eq!(error.to_string(), "disk full");
         assert!(started.load(Ordering::SeqCst) <= 5 + 3 * AHEAD);
-        for_each_in_order(0, 4, AHEAD, |_| Ok(()), |_, ()| bail!("never called")).unwrap();
+        for_each_in_order(0, 4, AHEAD, |_| Ok(()), |_, ()| bail!("never called"), || false)
+            .unwrap();
+    }
+
+    #[test]
+    fn what_was_begun_before_a_stop_is_written_and_nothing_after_it() {
+        for threads in [1, 3] {
+            let (started, stop) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let mut written = Vec::new();
+            let count = for_each_in_order(
+                1000,
+                threads,
+                AHEAD,
+                |index| {
+                    started.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(2));
+                    if index == 7 {
+                        stop.store(1, Ordering::SeqCst);
+                    }
+                    Ok(index)
+                },
+                |_, result| {
+                    written.push(result);
+                    Ok(())
+                },
+                || stop.load(Ordering::SeqCst) == 1,
+            )
+            .unwrap();
+            assert_eq!(count, started.load(Ordering::SeqCst));
+            assert_eq!(written, (0..count).collect::<Vec<_>>());
+            assert!((8..8 + threads * AHEAD).contains(&count), "{count}");
+        }
+        let none = for_each_in_order(9, 2, AHEAD, |_| Ok(()), |_, ()| Ok(()), || true).unwrap();
+        assert_eq!(none, 0);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! In: what happens inside a running stage. Out: calls that a progress bar (or nobody) listens to.
+//! In: what happens inside a running stage. Out: calls that a progress bar (or nobody) listens to,
+//! and who may ask it to stop.
 //! The library itself prints nothing.
 
 /// Listens to a stage that works through images.
@@ -26,6 +27,12 @@ pub trait StageObserver: Sync {
     /// The judge reads only the first `seen` of the `of` tokens of a question.
     fn question_cut(&self, item: &str, question: u32, seen: u32, of: u32) {
         let _ = (item, question, seen, of);
+    }
+
+    /// Whether the stage is to end after the image in hand. What is finished by then is kept, and the stage
+    /// returns as if there were no more to do, with a mark that says so.
+    fn stop_requested(&self) -> bool {
+        false
     }
 
     /// The stage is over.

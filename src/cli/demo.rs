@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 
 use super::exit_status::ExitStatus;
-use super::{Cli, dispatch, say};
+use super::{Cli, dispatch, interrupt, say};
 
 /// The model that the other is compared with.
 const BASE: &str = "demo-sd";
@@ -51,6 +51,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         say(&format!("\n[{}/{}] {what}\n$ {}", number + 1, steps.len(), shown(line)));
         let step = Cli::try_parse_from(line)?;
         status = status.max(dispatch(&step.command)?);
+        if interrupt::requested() {
+            return Ok(status.max(ExitStatus::Incomplete));
+        }
     }
     say(&format!("\nopen {}", args.out.join("report").join("index.html").display()));
     Ok(status)

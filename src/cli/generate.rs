@@ -185,7 +185,8 @@ pub fn execute(
 }
 
 fn status(summary: &GenerationSummary) -> ExitStatus {
-    if summary.failed == 0 { ExitStatus::Done } else { ExitStatus::Incomplete }
+    let complete = summary.failed == 0 && !summary.stopped;
+    if complete { ExitStatus::Done } else { ExitStatus::Incomplete }
 }
 
 /// Where the model's checkpoint lies: where the user says, else where `fetch` put it.

@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         print(&in_words(&plan, summary, &out))?;
         warn_about(&plan);
     }
-    let complete = plan.missing.is_empty() && summary.failed == 0;
+    let complete = plan.missing.is_empty() && summary.failed == 0 && !summary.stopped;
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
 }
 

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
+use super::interrupt;
 use super::judge_options::Chosen;
 pub use super::judge_options::JudgeOptions;
 use super::live::Live;
@@ -98,6 +99,9 @@ pub fn execute(
     }
     let mut status = ExitStatus::Done;
     for chosen in &judges {
+        if interrupt::requested() {
+            return Ok(ExitStatus::Incomplete);
+        }
         status = status.max(ask(run, items, options, chosen, live)?);
     }
     Ok(status)
@@ -134,7 +138,8 @@ fn ask(
 
 /// `13 of 16 images judged, 52 answers (1 unparsable), 3 questions failed, 2 images missing`.
 fn described(counts: &JudgeCounts) -> String {
-    let all = counts.images_done + counts.images_failed + counts.images_missing;
+    let all =
+        counts.images_done + counts.images_failed + counts.images_missing + counts.images_left;
     let mut text = format!(
         "{} of {all} images judged, {} answers ({} unparsable)",
         counts.images_done, counts.answers, counts.unparsable
@@ -150,6 +155,9 @@ fn described(counts: &JudgeCounts) -> String {
             ", {} questions are longer than the judge reads",
             counts.questions_cut
         ));
+    }
+    if counts.images_left > 0 {
+        text.push_str(&format!(", {} images left", counts.images_left));
     }
     if counts.images_missing > 0 {
         text.push_str(&format!(", {} images missing", counts.images_missing));

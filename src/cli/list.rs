@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::exit_status::ExitStatus;
 use super::shared_args::OutputArgs;
 use super::{print, print_json};
+use crate::fetch::catalog::find;
 use crate::generate::catalog::MODELS;
 use crate::judge::catalog::JUDGES;
 
@@ -34,6 +35,8 @@ struct Listing {
 struct Entry {
     name: &'static str,
     summary: &'static str,
+    /// The command that gets it, where one does.
+    fetch: Option<String>,
     needs: Vec<Need>,
 }
 
@@ -55,6 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             .map(|model| Entry {
                 name: model.name,
                 summary: model.description,
+                fetch: command(model.name),
                 needs: model
                     .files()
                     .iter()
@@ -70,6 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             .map(|judge| Entry {
                 name: judge.name,
                 summary: judge.summary,
+                fetch: command(judge.name),
                 needs: (judge.needs)()
                     .into_iter()
                     .map(|need| Need { what: need.what, present: need.present })
@@ -87,12 +92,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     print(&text)
 }
 
+fn command(name: &str) -> Option<String> {
+    find(name).ok().map(|row| format!("dpg-bench fetch {}", row.name))
+}
+
 fn describe(text: &mut String, entries: &[Entry], heading: &str) {
     for entry in entries {
         text.push_str(&format!("  {}\n    {}\n", entry.name, entry.summary));
         if entry.needs.is_empty() {
             text.push_str("    needs nothing\n");
             continue;
+        }
+        if let Some(command) = &entry.fetch {
+            text.push_str(&format!("    `{command}` gets it; or bring your own\n"));
         }
         text.push_str(&format!("    {heading}\n"));
         for need in &entry.needs {

@@ -26,7 +26,7 @@ pub struct LocalJudgeArgs {
     /// original]
     #[arg(long, value_name = "DTYPE")]
     pub judge_dtype: Option<String>,
-    /// mplug: pictures that are looked at together; changes the speed and the memory, never an answer
+    /// mplug: pictures of an item that are looked at together; changes the speed and the memory, never an answer
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub judge_batch: Option<u32>,

@@ -74,6 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 
     let _lock = RunLock::take(out, WORK)?;
     let about = first.manifest();
+    let is_fresh = !out.join("manifest.json").exists();
     let mut run = RunDirectory::open_or_create(
         out,
         about.benchmark.clone(),
@@ -87,7 +88,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     );
     let parts = parts(&run, &args.runs)?;
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
-    let merged = merge(&mut run, &parts, &ids, Purpose::Gather)?;
+    let merged = merge(&mut run, &parts, &ids, Purpose::Gather).inspect_err(|_| {
+        // Nothing was merged: the directory must not be bound to what these parts are about.
+        if is_fresh {
+            let _ = std::fs::remove_file(out.join("manifest.json"));
+        }
+    })?;
 
     let per_item = run.manifest().images_per_item;
     let whole = Gathered { images: run.read_images()?, answers: answers_of(&run)? };

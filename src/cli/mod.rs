@@ -27,6 +27,7 @@ mod forensics;
 mod generate;
 mod import;
 mod import_log;
+mod interrupt;
 mod judge;
 mod judge_options;
 mod list;
@@ -114,6 +115,13 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it works through images for hours, and may be stopped between two of them.
+    fn makes_a_run(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Generate(_) | Self::Import(_) | Self::Judge(_))
+    }
+}
+
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -125,8 +133,19 @@ pub fn main() -> ExitCode {
             return status.into();
         }
     };
+    if cli.command.makes_a_run()
+        && let Err(error) = interrupt::listen()
+    {
+        report_error(&anyhow::Error::from(error).context("signals cannot be listened to"));
+        return ExitStatus::CouldNot.into();
+    }
     match dispatch(&cli.command) {
-        Ok(status) => status.into(),
+        Ok(status) => {
+            if interrupt::requested() && status == ExitStatus::Incomplete {
+                say(&format!("stopped; {}", interrupt::how_to_go_on()));
+            }
+            status.into()
+        }
         Err(error) if is_broken_pipe(&error) => ExitStatus::Done.into(),
         Err(error) => {
             report_error(&error);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::interrupt;
 use super::live::LivePart;
 use crate::stage_observer::StageObserver;
 
@@ -55,7 +56,12 @@ impl<'a> StageProgress<'a> {
 }
 
 impl StageObserver for StageProgress<'_> {
+    fn stop_requested(&self) -> bool {
+        interrupt::requested()
+    }
+
     fn started(&self, total: u64, already_done: u64) {
+        interrupt::work_begins();
         let template = "{prefix} {wide_bar} {pos}/{len} images, {per_sec}, {eta} left {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style);
@@ -119,6 +125,7 @@ impl StageObserver for StageProgress<'_> {
     }
 
     fn finished(&self) {
+        interrupt::work_ends();
         if self.bar.is_hidden() {
             self.tell(Duration::ZERO);
         }

@@ -8,7 +8,7 @@ use super::live::Live;
 use super::shard_choice::ShardArgs;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark};
 use super::work::{Subject, dealt, open_work};
-use super::{generate, judge, print_json, say, score};
+use super::{generate, interrupt, judge, print_json, say, score};
 use crate::judge::catalog as judges;
 use crate::results::progress::{Gathered, RunProgress};
 
@@ -17,6 +17,7 @@ use crate::results::progress::{Gathered, RunProgress};
 #[command(after_help = "Examples:
   dpg-bench run
   dpg-bench run --model demo-sd --subset 16
+  dpg-bench run --model sd15 --judge mplug          # as `dpg-bench fetch sd15 mplug` got them
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge endpoint \\
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --limit 20 --out results/trial \\
@@ -76,8 +77,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let generated =
         generate::execute(&mut work.run, &work.items, generator, &options, live.as_ref())?;
     work.stage_is_over()?;
+    if interrupt::requested() {
+        return Ok(ExitStatus::Incomplete);
+    }
     let judged = judge::execute(&mut work.run, &work.items, &judge_options, live.as_ref())?;
     work.stage_is_over()?;
+    if interrupt::requested() {
+        return Ok(ExitStatus::Incomplete);
+    }
     if shard.is_some() {
         if args.score.json {
             let gathered = Gathered::read(&work.run)?;

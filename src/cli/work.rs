@@ -174,7 +174,7 @@ fn open_shard(
         listed(&others),
         out.display()
     );
-    let lock = RunLock::take(&whole.shard_path(shard), work)?;
+    let lock = RunLock::take(&whole.shard_path(shard)?, work)?;
     let mut run = whole.open_or_create_shard(shard)?;
     // What the run has of these items already is not made again.
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();

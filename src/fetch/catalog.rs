@@ -234,7 +234,7 @@ pub const MPLUG: Source = Source {
         FirstOf(&["model.safetensors", "pytorch_model.bin"]),
     ],
     pins: &[],
-    licence: "Apache-2.0",
+    licence: "stated on its page at modelscope.cn",
 };
 
 /// BLIP-VQA.
@@ -292,7 +292,7 @@ pub const FETCHABLE: &[Fetchable] = &[
     Fetchable {
         name: BENCHMARK,
         what: "DPG-Bench: the official question file and the 1,065 prompts",
-        size: "about 5 MB",
+        size: "about 8 MB",
         sources: &[(Role::Benchmark, &DPG_BENCH)],
         note: None,
     },

@@ -301,9 +301,6 @@ fn get(
         if fits && remote.digest.as_ref().is_some_and(sound) {
             continue;
         }
-        if kept.symlink_metadata().is_ok() {
-            std::fs::remove_file(&kept).map_err(FetchError::disk("remove", &kept))?;
-        }
         if remote.digest.is_none() {
             digests_due.insert(remote.path.clone());
         }

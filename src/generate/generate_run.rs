@@ -13,7 +13,7 @@ use super::seeds::SeedMode;
 use super::{GeneratedImage, ImageGenerator};
 use crate::benchmark::Item;
 use crate::ordered_work::{Pool, for_each_in_order};
-use crate::results::image_store::{pixels_sha256, write_png};
+use crate::results::image_store::pixels_sha256;
 use crate::results::manifest::differences;
 use crate::results::{FORMAT_VERSION, ImageOutcome, RunDirectory, Settings};
 use crate::stage_observer::{Silent, StageObserver};
@@ -42,6 +42,8 @@ pub struct GenerationSummary {
     pub done: u64,
     /// Images that failed now; each is recorded with its reason.
     pub failed: u64,
+    /// Whether it was asked to stop before the last image.
+    pub stopped: bool,
     /// Items whose prompt is longer than the text encoder takes, whenever they were made.
     pub truncated_prompts: u64,
 }
@@ -97,14 +99,16 @@ pub fn generate_on_devices(
     let mut stage = Stage { run, ledger, settings, observer };
     let in_flight = generators.len();
     let generators = Pool::new(generators);
-    for_each_in_order(
+    let finished = for_each_in_order(
         groups.len(),
         in_flight,
         // One generator makes nothing that could not be kept; several need not wait for each other.
         if in_flight == 1 { 1 } else { 2 },
         |index| Ok(generators.with(|generator| groups[index].make(*generator))),
         |index, made| stage.keep_group(&groups[index], made, &mut summary),
+        || observer.stop_requested(),
     )?;
+    summary.stopped = finished < groups.len();
     summary.truncated_prompts = stage.truncated_prompts(items);
     observer.finished();
     run.finish(&sitting, summary.done, summary.failed)?;
@@ -269,8 +273,7 @@ impl Stage<'_> {
         let texts = texts(&self.settings, item, image, picture.seed);
         let texts: Vec<(&str, String)> =
             texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
-        let path = self.run.image_path(&item.id, image);
-        write_png(&path, &picture.pixels, &texts)?;
+        self.run.write_picture(&item.id, image, &picture.pixels, &texts)?;
         self.record(
             item,
             image,

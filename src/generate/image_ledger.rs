@@ -2,8 +2,10 @@
 //! made. Making the pictures is left to its users.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
 
-use crate::results::image_store::pixels_sha256;
+use crate::results::image_store::{pixels_sha256, read_picture};
 use crate::results::{ImageOutcome, ImageRecord, Journal, JournalError, RunDirectory};
 
 /// The journal of a run's images with the last outcome of each.
@@ -30,8 +32,10 @@ impl ImageLedger {
     pub fn is_present(&self, run: &RunDirectory, item: &str, image: u32) -> bool {
         match self.latest.get(&(item.to_owned(), image)) {
             Some(ImageOutcome::Done { pixels_sha256: digest, .. }) => {
-                image::open(run.image_path(item, image))
-                    .is_ok_and(|picture| pixels_sha256(&picture.to_rgb8()) == *digest)
+                File::open(run.image_path(item, image))
+                    .ok()
+                    .and_then(|file| read_picture(BufReader::new(file)).ok())
+                    .is_some_and(|picture| pixels_sha256(&picture) == *digest)
             }
             _ => false,
         }

@@ -1,25 +1,23 @@
 //! In: pictures made elsewhere. Out: the same pixels as PNG files in a run directory, with a record of
 //! where each came from. Which file is which image is told by `import_layout`.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::Context;
-use image::{ImageReader, Limits, RgbImage};
+use image::{ImageReader, RgbImage};
 use rayon::prelude::*;
 
 use super::image_ledger::ImageLedger;
 use super::import_error::ImportError;
 use super::import_layout::{FilePlan, ImportRequest, Layout, PlannedFile, plan_files};
 use crate::benchmark::{Benchmark, Item};
-use crate::results::image_store::{pixels_sha256, write_png};
+use crate::results::image_store::{pixels_sha256, read_picture};
 use crate::results::manifest::to_settings;
 use crate::results::{ImageOutcome, RunDirectory};
 use crate::stage_observer::StageObserver;
 
-/// Largest side of a picture, in pixels: a small file can claim to be a picture of many gigabytes.
-const LARGEST_SIDE: u32 = 16_384;
-/// Largest memory that decoding one picture may take.
-const LARGEST_MEMORY: u64 = 1 << 30;
 /// Files named in a message about sizes; the rest are counted.
 const SHOWN_SIZES: usize = 5;
 
@@ -51,6 +49,8 @@ pub struct ImportSummary {
     pub already_done: u64,
     /// Images whose file cannot be used; each is recorded with its reason.
     pub failed: u64,
+    /// Whether it was asked to stop before the last file.
+    pub stopped: bool,
 }
 
 /// What the manifest keeps of an import.
@@ -216,6 +216,10 @@ pub fn import_images(
     observer.started(total, summary.already_done);
     // Some files at a time: decoded and written side by side, recorded in order.
     for group in work.chunks(2 * rayon::current_num_threads()) {
+        if observer.stop_requested() {
+            summary.stopped = true;
+            break;
+        }
         let outcomes: Vec<anyhow::Result<Vec<(u32, ImageOutcome)>>> =
             group.par_iter().map(|(file, images)| bring(run, plan, file, images)).collect();
         for ((file, _), outcomes) in group.iter().zip(outcomes) {
@@ -278,7 +282,7 @@ fn bring(
             ("image", image.to_string()),
             ("source", source.clone()),
         ];
-        write_png(&run.image_path(&file.item, image), &pixels, &texts)
+        run.write_picture(&file.item, image, &pixels, &texts)
             .with_context(|| format!("image {image} of {} cannot be kept", file.item))?;
         let outcome = ImageOutcome::Done {
             pixels_sha256: pixels_sha256(&pixels),
@@ -298,18 +302,9 @@ fn bring(
 /// are none.
 fn decode(plan: &ImportPlan, file: &PlannedFile) -> Result<RgbImage, String> {
     let because = |reason: String| format!("{}: {reason}", file.name);
-    let mut reader = ImageReader::open(&file.path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|error| because(format!("it cannot be read: {error}")))?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
-    limits.max_alloc = Some(LARGEST_MEMORY);
-    reader.limits(limits);
-    let picture = reader
-        .decode()
-        .map_err(|error| because(format!("it is no picture that can be decoded: {error}")))?
-        .into_rgb8();
+    let opened =
+        File::open(&file.path).map_err(|error| because(format!("it cannot be read: {error}")))?;
+    let picture = read_picture(BufReader::new(opened)).map_err(because)?;
     match why_unfit(picture.dimensions(), plan.is_grid, plan.resolution) {
         None => Ok(picture),
         Some(reason) => Err(because(reason)),

@@ -29,6 +29,8 @@ pub struct JudgeCounts {
     pub images_failed: u64,
     /// Images that have no picture to look at.
     pub images_missing: u64,
+    /// Images with questions that were not put, because the judging was asked to stop.
+    pub images_left: u64,
     /// Questions answered.
     pub answers: u64,
     /// Of these, answers that are neither `yes` nor `no`.
@@ -46,7 +48,7 @@ pub struct JudgeCounts {
 impl JudgeCounts {
     /// Whether every question about every image has an answer.
     pub fn is_complete(&self) -> bool {
-        self.images_failed == 0 && self.images_missing == 0
+        self.images_failed == 0 && self.images_missing == 0 && self.images_left == 0
     }
 }
 
@@ -180,9 +182,11 @@ pub fn judge_images(
             }
             Ok(())
         },
+        || observer.stop_requested(),
     );
     observer.finished();
-    finished?;
+    let left = groups[finished?..].iter().flat_map(|(_, tasks)| tasks);
+    counts.images_left = left.filter(|task| is_wanted(task)).count() as u64;
     Ok(counts)
 }
 

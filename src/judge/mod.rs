@@ -14,12 +14,14 @@ pub mod scripted;
 mod scripted_file;
 pub mod word_piece;
 
+use std::io::Cursor;
 use std::path::PathBuf;
 
 use image::RgbImage;
 
 use crate::benchmark::{Item, Question};
 use crate::results::Settings;
+use crate::results::image_store::read_picture;
 
 /// What a judge said to one question.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,10 +61,10 @@ impl JudgedImage {
     /// # Errors
     /// The file is no readable PNG.
     pub fn decode(&self) -> anyhow::Result<RgbImage> {
-        use anyhow::Context;
-        Ok(image::load_from_memory_with_format(&self.png, image::ImageFormat::Png)
-            .with_context(|| format!("{} is no readable PNG", self.path.display()))?
-            .to_rgb8())
+        let name = self.path.display();
+        anyhow::ensure!(self.png.starts_with(b"\x89PNG"), "{name} is no readable PNG");
+        read_picture(Cursor::new(&self.png))
+            .map_err(|reason| anyhow::anyhow!("{name} is no readable PNG: {reason}"))
     }
 }
 

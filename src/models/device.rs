@@ -43,6 +43,11 @@ pub fn parse_dtype(text: &str, device: &Device) -> Result<DType, ModelError> {
     }
 }
 
+/// Whether this build can use a GPU, and there is one.
+pub fn has_gpu() -> bool {
+    candle_core::utils::cuda_is_available()
+}
+
 /// Where networks compute, and in which number format.
 #[derive(Debug, Clone)]
 pub struct Place {

@@ -2,6 +2,7 @@
 //! are put is left to `report_folder`.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,6 +10,8 @@ use base64::Engine;
 use image::RgbImage;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use rayon::prelude::*;
+
+use crate::results::image_store::read_picture;
 
 use super::address::address_of;
 use super::png_rows::{Buffers, png_rows};
@@ -97,7 +100,7 @@ fn thumbnail(path: &Path, buffers: &mut Buffers) -> anyhow::Result<Vec<u8>> {
     let bytes = std::fs::read(path)?;
     let small = match shrunk_in_passing(&bytes, buffers) {
         Some(small) => small,
-        None => shrunk(&image::load_from_memory(&bytes)?.into_rgb8()),
+        None => shrunk(&read_picture(Cursor::new(&bytes)).map_err(anyhow::Error::msg)?),
     };
     let mut jpeg = Vec::new();
     let mut encoder = Encoder::new(&mut jpeg, QUALITY);

@@ -35,7 +35,12 @@ fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    // A file of our own: what stands there may be a stranger's link to somewhere else.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -75,6 +80,18 @@ mod tests {
         atomic_write(&path, b"whole").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_the_left_over_leads_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("other");
+        std::fs::write(&other, "not ours").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join(".writing-3.png")).unwrap();
+        atomic_write(&folder.path().join("3.png"), b"whole").unwrap();
+        assert_eq!(std::fs::read(&other).unwrap(), b"not ours");
+        assert!(!folder.path().join("3.png").is_symlink());
     }
 
     #[test]

@@ -1,13 +1,43 @@
-//! In: pictures. Out: PNG files with the settings that made them, and digests of their pixels.
+//! In: pictures. Out: PNG files with the settings that made them, and digests of their pixels; and the
+//! pixels of picture files, which may be a stranger's.
 
-use std::io;
+use std::io::{self, BufRead, Seek};
 use std::path::Path;
 
-use image::RgbImage;
+use image::{ImageError, ImageReader, Limits, RgbImage};
 use sha2::{Digest, Sha256};
 
 use super::atomic_write::{atomic_write, name_path};
 pub use crate::benchmark::digest::hex;
+
+/// Largest width and height of a picture that is read: what a file claims is looked at before anything is
+/// unpacked.
+pub const LARGEST_SIDE: u32 = 16_384;
+/// Most memory that unpacking one may take, in bytes.
+const LARGEST_MEMORY: u64 = 1 << 30;
+
+/// Decodes a PNG, JPEG or WebP, told by its first bytes, to 8-bit RGB; an alpha channel is dropped.
+///
+/// # Errors
+/// In a sentence without a name: it cannot be read, is no picture, is damaged, or claims to be larger than
+/// any picture that a model makes.
+pub fn read_picture(file: impl BufRead + Seek) -> Result<RgbImage, String> {
+    let mut reader = ImageReader::new(file)
+        .with_guessed_format()
+        .map_err(|error| format!("it cannot be read: {error}"))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LARGEST_SIDE);
+    limits.max_image_height = Some(LARGEST_SIDE);
+    limits.max_alloc = Some(LARGEST_MEMORY);
+    reader.limits(limits);
+    match reader.decode() {
+        Ok(picture) => Ok(picture.into_rgb8()),
+        Err(ImageError::Limits(_)) => Err(format!(
+            "it says that it is larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, and is not unpacked"
+        )),
+        Err(error) => Err(format!("it is no picture that can be decoded: {error}")),
+    }
+}
 
 /// SHA-256 of the 8-bit RGB pixels, row by row, as lower-case hex. The size is hashed first, so that
 /// two shapes of the same bytes differ.

@@ -4,9 +4,11 @@
 pub mod answers;
 pub mod atomic_write;
 pub mod image_store;
+pub mod inside;
 pub mod journal;
 pub mod manifest;
 pub mod merge;
+mod merge_error;
 mod merged_lines;
 pub mod progress;
 pub mod records;

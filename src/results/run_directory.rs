@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use super::FORMAT_VERSION;
 use super::atomic_write::{atomic_write, name_path};
+use super::image_store;
+use super::inside::inside;
 use super::journal::{Journal, JournalError};
 use super::manifest::{
     BenchmarkIdentity, Difference, Manifest, Settings, SittingEntry, StageEntry, Tool, differences,
@@ -236,6 +238,25 @@ impl RunDirectory {
         self.path.join("images").join(item).join(format!("{image}.png"))
     }
 
+    /// Keeps the picture of an image, with texts about it; see [`image_store::write_png`].
+    ///
+    /// # Errors
+    /// A symbolic link stands on the way, or the disk said no.
+    pub fn write_picture(
+        &self,
+        item: &str,
+        image: u32,
+        pixels: &image::RgbImage,
+        texts: &[(&str, String)],
+    ) -> std::io::Result<()> {
+        image_store::write_png(&self.place_of_picture(item, image)?, pixels, texts)
+    }
+
+    /// Where the picture of an image is put, which no link on the way leads out of the run.
+    pub(super) fn place_of_picture(&self, item: &str, image: u32) -> std::io::Result<PathBuf> {
+        inside(&self.path, &["images", item, &format!("{image}.png")])
+    }
+
     /// `images.jsonl`.
     pub(super) fn images_journal(&self) -> PathBuf {
         self.path.join("images.jsonl")
@@ -251,7 +272,7 @@ impl RunDirectory {
     /// # Errors
     /// See [`JournalError`].
     pub fn open_images(&self) -> Result<(Journal<ImageRecord>, Vec<ImageRecord>), JournalError> {
-        Journal::open(&self.images_journal())
+        Journal::open(&inside(&self.path, &["images.jsonl"])?)
     }
 
     /// Reads `images.jsonl`.
@@ -309,7 +330,7 @@ impl RunDirectory {
 
     fn judge_file(&self, folder: &str, judge: &str, extension: &str) -> Result<PathBuf, RunError> {
         check_judge_name(judge)?;
-        Ok(self.path.join(folder).join(format!("{judge}.{extension}")))
+        Ok(inside(&self.path, &[folder, &format!("{judge}.{extension}")])?)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::inside::inside;
 use super::manifest::Manifest;
 use super::run_directory::{RunDirectory, RunError};
 
@@ -122,8 +123,11 @@ impl RunDirectory {
     }
 
     /// Where a shard of this run is: `shards/0-of-4`, a run directory of its own.
-    pub fn shard_path(&self, shard: Shard) -> PathBuf {
-        self.path().join(FOLDER).join(shard.folder())
+    ///
+    /// # Errors
+    /// A symbolic link stands on the way.
+    pub fn shard_path(&self, shard: Shard) -> Result<PathBuf, RunError> {
+        Ok(inside(self.path(), &[FOLDER, &shard.folder()])?)
     }
 
     /// Opens a shard of this run, or starts it: about the same benchmark, selection and number of images.
@@ -132,7 +136,7 @@ impl RunDirectory {
     /// What is there is about something else or damaged, or the disk said no.
     pub fn open_or_create_shard(&self, shard: Shard) -> Result<Self, RunError> {
         let own = self.manifest();
-        let path = self.shard_path(shard);
+        let path = self.shard_path(shard)?;
         let (benchmark, selection) = (own.benchmark.clone(), own.selection.clone());
         let fresh = || Manifest {
             shard: Some(shard),

@@ -102,10 +102,15 @@ pub fn questions(bytes: &[u8]) -> bool {
     strict.is_ok()
 }
 
+/// Items with questions that repeat, begin alike or hold commas, and whose graphs have faults.
 fn odd_items() -> &'static Benchmark {
     static ODD: OnceLock<Benchmark> = OnceLock::new();
-    let csv = include_bytes!("../fixtures/scoring/odd_questions.csv");
-    ODD.get_or_init(|| Benchmark::from_csv(csv, "odd_questions.csv").expect("the fixture is sound"))
+    ODD.get_or_init(|| {
+        let scratch = Scratch::new();
+        let csv = include_bytes!("../fixtures/scoring/odd_questions.csv");
+        let path = scratch.put("odd_questions.csv", csv);
+        Benchmark::load(&path, Strictness::Lenient).expect("the fixture is sound")
+    })
 }
 
 /// The reference script's `_detail.txt`, its result file, and a pasted table.

@@ -117,8 +117,14 @@ fn a_run_holds_its_images_in_order_and_records_failures() {
     let folder = tempfile::tempdir().unwrap();
     let mut painter = Painter::default();
     let summary = generate(folder.path(), &mut painter, plan(1)).unwrap();
-    let expected =
-        GenerationSummary { images: 12, already_done: 0, done: 8, failed: 4, truncated_prompts: 1 };
+    let expected = GenerationSummary {
+        images: 12,
+        already_done: 0,
+        done: 8,
+        failed: 4,
+        truncated_prompts: 1,
+        stopped: false,
+    };
     assert_eq!(summary, expected);
     let run = RunDirectory::open(folder.path()).unwrap();
     let records = run.read_images().unwrap();

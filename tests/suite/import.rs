@@ -205,7 +205,10 @@ fn a_grid_is_cut_in_reading_order_and_a_resumed_import_ends_in_the_same_bytes() 
     let whole = folder.path().join("whole");
     let import =
         |run: &Path| import_images(&mut new_run(run, 4), &plan, Some("m"), &Silent).unwrap();
-    assert_eq!(import(&whole), ImportSummary { done: 8, already_done: 0, failed: 4 });
+    assert_eq!(
+        import(&whole),
+        ImportSummary { done: 8, already_done: 0, failed: 4, stopped: false }
+    );
 
     let run = RunDirectory::open(&whole).unwrap();
     let records = run.read_images().unwrap();
@@ -231,7 +234,10 @@ fn a_grid_is_cut_in_reading_order_and_a_resumed_import_ends_in_the_same_bytes() 
 
     // Again: what is there is skipped, what failed fails again, and no byte changes.
     let before = contents(&whole);
-    assert_eq!(import(&whole), ImportSummary { done: 0, already_done: 8, failed: 4 });
+    assert_eq!(
+        import(&whole),
+        ImportSummary { done: 0, already_done: 8, failed: 4, stopped: false }
+    );
     assert_eq!(contents(&whole), before);
 
     // Killed after any number of journal bytes, with or without the pictures written since.

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
 use serde::Serialize;
 
 use super::super::fetch_bars::megabytes;
@@ -17,7 +16,7 @@ use crate::fetch::{Role, catalog, locate, verify};
 use crate::generate::catalog::{self as models, CatalogModel, Pipeline};
 use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::machine;
-use crate::models::device::{describe_device, parse_device, parse_dtype};
+use crate::models::device::{Place, describe_device, has_gpu, parse_device};
 use crate::models::safetensors_file;
 
 /// How something is.
@@ -66,14 +65,30 @@ impl Check {
 pub fn machine(options: &GenerateOptions, found: &mut Vec<Check>) {
     found.extend(options.device.named().into_iter().map(|name| match parse_device(name) {
         Ok(device) => {
-            let gpu = candle_core::utils::cuda_is_available();
-            let build = if gpu { "" } else { " (this build knows no GPU)" };
+            let build = if has_gpu() { "" } else { " (there is no GPU, or this build knows none)" };
             Check::fine("device", format!("{}{build}", describe_device(&device)))
         }
         Err(error) => Check::problem("device", error.to_string(), None),
     }));
     let (cores, vectors) = (machine::processors(), machine::vector_instructions());
-    found.push(Check::fine("processor", format!("{cores} threads, {vectors}")));
+    let processor = format!("{cores} threads, {vectors}");
+    // Half a thread may be this very program's.
+    let busy = machine::load().filter(|load| *load > 0.5 + 0.25 * cores as f64);
+    found.push(match busy {
+        Some(load) => Check::note(
+            "processor",
+            format!("{processor}; other programs keep it busy (load {load:.1})"),
+            "what is measured now takes less time on a quiet machine",
+        ),
+        None => Check::fine("processor", processor),
+    });
+    if cfg!(debug_assertions) {
+        found.push(Check::note(
+            "build",
+            "this is a debug build, which computes several times slower",
+            "`cargo build --release` makes the one to run with",
+        ));
+    }
     match machine::memory() {
         Some(memory) => {
             let (available, total) = (megabytes(memory.available), megabytes(memory.total));
@@ -197,7 +212,7 @@ pub fn model(options: &GenerateOptions, read_all: bool, found: &mut Vec<Check>) 
 
 /// Whether so many numbers fit into the memory.
 fn room(options: &GenerateOptions, elements: u64, found: &mut Vec<Check>) {
-    let Some((device, dtype)) = place(options) else { return };
+    let Some(Place { device, dtype }) = place(options) else { return };
     let needed = elements * dtype.size_in_bytes() as u64;
     let (true, Some(memory)) = (device.is_cpu() && needed > 0, machine::memory()) else { return };
     let what = format!("the weights take {} as {}", megabytes(needed), dtype.as_str());
@@ -328,12 +343,13 @@ pub fn disk(out: &Path, cost: Option<&Cost>, found: &mut Vec<Check>) {
     } else {
         Check::fine("disk", what)
     });
-    let writable = machine::existing(out).is_ok_and(|folder| {
-        std::fs::metadata(folder).is_ok_and(|about| !about.permissions().readonly())
-    });
-    if !writable {
+    if !machine::may_write(out) {
         let advice = "name another folder with --out".to_owned();
-        found.push(Check::problem("disk", format!("{} is read-only", out.display()), Some(advice)));
+        found.push(Check::problem(
+            "disk",
+            format!("{} cannot be written", out.display()),
+            Some(advice),
+        ));
     }
     let Ok(places) = fetched::places() else { return };
     if let Ok(free) = machine::free_space(&places.hub_cache) {
@@ -344,8 +360,6 @@ pub fn disk(out: &Path, cost: Option<&Cost>, found: &mut Vec<Check>) {
 
 /// Device and number format of the model's networks, where they can be had; of several devices, which are
 /// of one kind, the first.
-pub fn place(options: &GenerateOptions) -> Option<(Device, DType)> {
-    let device = parse_device(options.device.named().first()?).ok()?;
-    let dtype = parse_dtype(&options.device.dtype, &device).ok()?;
-    Some((device, dtype))
+pub fn place(options: &GenerateOptions) -> Option<Place> {
+    Place::parse(options.device.named().first()?, &options.device.dtype).ok()
 }

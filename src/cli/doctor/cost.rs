@@ -100,6 +100,17 @@ impl Stage {
         Self { what, basis, how, per_item: 0.0, per_image: 0.0, per_answer: 0.0 }
     }
 
+    /// As it goes when so many devices, one of which was measured, share the work.
+    fn shared_by(mut self, devices: usize) -> Self {
+        if devices > 1 {
+            self.how.push_str(&format!("; of one device, {devices} share the work"));
+            for part in [&mut self.per_item, &mut self.per_image, &mut self.per_answer] {
+                *part /= devices as f64;
+            }
+        }
+        self
+    }
+
     fn seconds(&self, counts: Counts) -> Option<f64> {
         let Counts { items, images, answers } = counts;
         let sum = self.per_item * items as f64
@@ -222,13 +233,14 @@ pub fn measure(
         _ => None,
     };
     let mut stages = Vec::new();
-    stages.push(match times {
+    let generating = match times {
         Some(times) => {
             side = (times.size.0 as f64, times.size.1 as f64);
             measured_pictures(what, times)
         }
         None => estimated_pictures(what, options, model.as_ref(), &mut speed),
-    });
+    };
+    stages.push(generating.shared_by(options.device.named().len()));
     let named = judge_options.chosen().unwrap_or_default();
     for chosen in &named {
         let what = format!("judging ({})", chosen.name);
@@ -363,8 +375,8 @@ fn estimated_judge(
 /// The speed of the model's device, measured once.
 fn speed_of(options: &GenerateOptions, known: &mut Option<Speed>) -> Option<Speed> {
     if known.is_none() {
-        let (device, dtype) = place(options)?;
-        *known = measure_speed(&device, dtype, SPEED_TIME).ok();
+        let place = place(options)?;
+        *known = measure_speed(&place.device, place.dtype, SPEED_TIME).ok();
     }
     *known
 }
@@ -442,6 +454,8 @@ mod tests {
         let cost = measured.cost(counts);
         assert_eq!(cost.seconds, Some(2.0 + 80.0 + 20.0));
         assert_eq!(cost.disk_bytes, 8 * (160 + 500) + 2 * 40 * 130);
+        measured.stages[0] = stage(Basis::Measured).shared_by(4);
+        assert_eq!(measured.cost(counts).seconds, Some(102.0 / 4.0));
         measured.stages.push(stage(Basis::Unknown));
         let cost = measured.cost(counts);
         assert_eq!(cost.seconds, None);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::{Agent, Error};
 
@@ -98,15 +99,49 @@ impl Connection {
         let text = response.body_mut().with_config().limit(LARGEST_REPLY).read_to_vec();
         if status.is_success() {
             let text = text.map_err(|error| self.fault(&error))?;
-            return Ok(self.scrub(&String::from_utf8_lossy(&text)));
+            return Ok(self.scrub_body(&String::from_utf8_lossy(&text)));
         }
-        let text = self.scrub(&String::from_utf8_lossy(&text.unwrap_or_default()));
-        Err(status_fault(status, &headers, &text))
+        let text = self.scrub_body(&String::from_utf8_lossy(&text.unwrap_or_default()));
+        let fault = status_fault(status, &headers, &text);
+        Err(Fault { reason: self.scrub(&fault.reason), ..fault })
     }
 
     fn scrub(&self, text: &str) -> String {
         let text = self.address.scrub(text);
         self.key.as_ref().map_or_else(|| text.clone(), |key| key.scrub(&text))
+    }
+
+    /// Takes the key out of a body, also where JSON writes it otherwise (`\/`, `\u0073`) or control
+    /// characters, which messages leave out, stand within it.
+    fn scrub_body(&self, body: &str) -> String {
+        let body = self.scrub_text(body);
+        let Ok(mut value) = serde_json::from_str::<Value>(&body) else { return body };
+        if self.scrub_strings(&mut value) { value.to_string() } else { body }
+    }
+
+    fn scrub_text(&self, text: &str) -> String {
+        let plain: String = text.chars().filter(|c| !c.is_control()).collect();
+        let clean = self.scrub(&plain);
+        if clean == plain { text.to_owned() } else { clean }
+    }
+
+    /// Whether something was taken out of a string within `value`.
+    fn scrub_strings(&self, value: &mut Value) -> bool {
+        match value {
+            Value::String(text) => {
+                let clean = self.scrub_text(text);
+                let differs = clean != *text;
+                *text = clean;
+                differs
+            }
+            Value::Array(values) => {
+                values.iter_mut().fold(false, |any, value| self.scrub_strings(value) || any)
+            }
+            Value::Object(entries) => {
+                entries.values_mut().fold(false, |any, value| self.scrub_strings(value) || any)
+            }
+            _ => false,
+        }
     }
 
     /// Says in words of our own what ureq reports: its messages may hold the URL with its query.
