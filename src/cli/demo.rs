@@ -2,7 +2,7 @@
 //! command of this program, which is printed before it is carried out; nothing is done that they do not.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 
@@ -124,12 +124,9 @@ fn steps(args: &Args) -> Vec<(String, Vec<OsString>)> {
 
 /// A command line as a shell takes it.
 fn shown(line: &[OsString]) -> String {
-    let quoted = |word: &OsString| {
-        let word = Path::new(word).display().to_string();
-        let plain = |c: char| c.is_alphanumeric() || "-_./:\\".contains(c);
-        if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    };
-    line.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    let words: Vec<String> =
+        line.iter().map(|word| interrupt::quoted(&word.to_string_lossy())).collect();
+    words.join(" ")
 }
 
 #[cfg(test)]

@@ -118,7 +118,10 @@ enum Command {
 impl Command {
     /// Whether it works through images for hours, and may be stopped between two of them.
     fn makes_a_run(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Generate(_) | Self::Import(_) | Self::Judge(_))
+        matches!(
+            self,
+            Self::Run(_) | Self::Demo(_) | Self::Generate(_) | Self::Import(_) | Self::Judge(_)
+        )
     }
 }
 

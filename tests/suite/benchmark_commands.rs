@@ -32,8 +32,7 @@ pub fn natural() -> PathBuf {
 fn the_demo_is_clean_and_its_questions_are_of_all_five_broad_categories() {
     let folder = tempfile::tempdir().unwrap();
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmark/demo");
-    let output =
-        dpg_bench(folder.path(), &["validate", &demo.display().to_string(), "--json"]);
+    let output = dpg_bench(folder.path(), &["validate", &demo.display().to_string(), "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["oddity_counts"], serde_json::json!({}));
