@@ -18,6 +18,12 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Programs that ran or waited for a processor at one time, on average over the last minute; `None` where the
+/// system does not tell it in Linux's way.
+pub fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// The widest vector instructions that the networks can use here.
 pub fn vector_instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]

@@ -292,7 +292,7 @@ pub const FETCHABLE: &[Fetchable] = &[
     Fetchable {
         name: BENCHMARK,
         what: "DPG-Bench: the official question file and the 1,065 prompts",
-        size: "about 5 MB",
+        size: "about 8 MB",
         sources: &[(Role::Benchmark, &DPG_BENCH)],
         note: None,
     },

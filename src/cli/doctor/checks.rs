@@ -71,7 +71,24 @@ pub fn machine(options: &GenerateOptions, found: &mut Vec<Check>) {
         Err(error) => Check::problem("device", error.to_string(), None),
     }));
     let (cores, vectors) = (machine::processors(), machine::vector_instructions());
-    found.push(Check::fine("processor", format!("{cores} threads, {vectors}")));
+    let processor = format!("{cores} threads, {vectors}");
+    // Half a thread may be this very program's.
+    let busy = machine::load().filter(|load| *load > 0.5 + 0.25 * cores as f64);
+    found.push(match busy {
+        Some(load) => Check::note(
+            "processor",
+            format!("{processor}; other programs keep it busy (load {load:.1})"),
+            "what is measured now takes less time on a quiet machine",
+        ),
+        None => Check::fine("processor", processor),
+    });
+    if cfg!(debug_assertions) {
+        found.push(Check::note(
+            "build",
+            "this is a debug build, which computes several times slower",
+            "`cargo build --release` makes the one to run with",
+        ));
+    }
     match machine::memory() {
         Some(memory) => {
             let (available, total) = (megabytes(memory.available), megabytes(memory.total));
