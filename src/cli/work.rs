@@ -84,7 +84,7 @@ impl Subject {
 }
 
 /// The items of a shard, or all of them; `None` where that leaves none, which it says.
-pub fn dealt<'b>(items: Vec<&'b Item>, shard: Option<Shard>) -> Option<Vec<&'b Item>> {
+pub fn dealt(items: Vec<&Item>, shard: Option<Shard>) -> Option<Vec<&Item>> {
     let Some(shard) = shard else { return Some(items) };
     let dealt = shard.deal(&items);
     if dealt.is_empty() {

@@ -247,7 +247,7 @@ mod tests {
         let own = answers("p", &[(1, "yes"), (2, "")]);
         let lines = joined(&own, &answers("p", &[(1, "yes"), (2, "no"), (3, "")])).unwrap();
         assert_eq!(lines, [own.clone(), answers("p", &[(2, "no"), (3, "")])]);
-        assert_eq!(joined(&own, &answers("p", &[(1, "")])).unwrap(), [own.clone()]);
+        assert_eq!(joined(&own, &answers("p", &[(1, "")])).unwrap(), std::slice::from_ref(&own));
         assert_eq!(joined(&own, &answers("p", &[(1, "no")])), None);
         assert_eq!(joined(&own, &answers("q", &[(3, "no")])), None);
     }

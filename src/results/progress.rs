@@ -1,7 +1,7 @@
 //! In: the records of a run or of its shards. Out: how many images are there and how many are judged. What
 //! they score is left to others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::answers::NewestAnswers;
 use super::merged_lines::LinesByImage;
@@ -27,13 +27,11 @@ impl Gathered {
     pub fn read(run: &RunDirectory) -> Result<Self, RunError> {
         let shards = run.shards()?;
         let mut answers = BTreeMap::new();
-        for judge in std::iter::once(run).chain(&shards).flat_map(RunDirectory::judges) {
-            if !answers.contains_key(&judge) {
-                let journals = std::iter::once(run).chain(&shards);
-                let journals = journals.map(|run| run.read_answers(&judge));
-                let lines = together(journals.collect::<Result<_, _>>()?);
-                answers.insert(judge, lines);
-            }
+        let judges = std::iter::once(run).chain(&shards).flat_map(RunDirectory::judges);
+        for judge in judges.collect::<BTreeSet<_>>() {
+            let journals = std::iter::once(run).chain(&shards).map(|run| run.read_answers(&judge));
+            let lines = together(journals.collect::<Result<_, _>>()?);
+            answers.insert(judge, lines);
         }
         let journals = std::iter::once(run).chain(&shards).map(RunDirectory::read_images);
         let images = together(journals.collect::<Result<_, _>>()?);

@@ -134,11 +134,18 @@ impl Connection {
                 *text = clean;
                 differs
             }
+            // `any` would stop at the first one, and leave the key in those behind it.
             Value::Array(values) => {
-                values.iter_mut().fold(false, |any, value| self.scrub_strings(value) || any)
+                values.iter_mut().map(|value| self.scrub_strings(value)).filter(|out| *out).count()
+                    > 0
             }
             Value::Object(entries) => {
-                entries.values_mut().fold(false, |any, value| self.scrub_strings(value) || any)
+                entries
+                    .values_mut()
+                    .map(|value| self.scrub_strings(value))
+                    .filter(|out| *out)
+                    .count()
+                    > 0
             }
             _ => false,
         }
