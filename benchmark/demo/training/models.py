@@ -81,7 +81,7 @@ def unet():
         out_channels=CHANNELS,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(96, 64),
+        block_out_channels=(96, 48),
         layers_per_block=1,
         attention_head_dim=4,
         cross_attention_dim=WIDTH,

@@ -91,7 +91,7 @@ def make_t5(path, texts):
         eos_id=1,
         unk_id=2,
         bos_id=-1,
-        normalization_rule_name="nmt_nfkc",
+        normalization_rule_name="identity",
         required_chars="abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-",
     )
     path.with_suffix(".vocab").unlink()
