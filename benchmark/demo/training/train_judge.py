@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 import world
@@ -111,7 +112,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--work", type=Path, required=True)
     arguments.add_argument("--decoded", action="store_true", help="an eighth of the pictures went through demo-sd's autoencoder")
-    arguments.add_argument("--start", type=Path, help="weights to begin with, kept by an earlier training, perhaps of a deeper network")
+    arguments.add_argument("--start", type=Path, help="weights to begin with: kept by an earlier training, perhaps of a deeper network, or a folder as it is published")
     arguments.add_argument("phase", choices=STEPS)
     arguments = arguments.parse_args()
     phase, answering = arguments.phase, arguments.phase == "answer"
@@ -132,7 +133,8 @@ def main():
     # What `look` has learned stands above what another training began with.
     begun += [arguments.work / "judge-look.pt"] if answering else []
     for path in begun:
-        network.load_state_dict(torch.load(path, weights_only=True)["averaged"], strict=False)
+        weights = load_file(path / "model.safetensors") if path.is_dir() else torch.load(path, weights_only=True)["averaged"]
+        network.load_state_dict(weights, strict=False)
     parts = nn.ModuleDict({"network": network, "heads": heads})
     optimizer = torch.optim.AdamW(parts.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
     averaged = {name: value.clone() for name, value in network.state_dict().items()}
