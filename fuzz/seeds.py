@@ -28,6 +28,9 @@ def lines(*records):
 HEADS = ("item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language\n")
 seed("questions", "odd", read("scoring/odd_questions.csv"))
 seed("questions", "small", (HEADS + 'a,"a, b",,1,0,,,entity - whole (a),Is it?\na,,,2,"1, 3",,,"other - count (a, ==2)",Two?\nb,,,1,0,,,global - (x),?\n').encode())
+seed("questions", "sound", (HEADS + 'a,"a, b",,1,0,,,entity - whole (a),Is it?\n'
+                            'a,"a, b",,2,"1,3",,,"other - count (a, ==2)",Two?\na,"a, b",,3,1,,,"attribute - color (a, red)",Red?\n'
+                            'b,"a ""dog""",,1,0,,,global - (x),A photo?\n').encode())
 seed("questions", "cycle", (HEADS + "a,p,,1,2,,,entity - whole (a),?\na,p,,2,1,,,entity - whole (a),?\n").encode())
 seed("questions", "nonsense", b"no,such,columns\n1,2,3\n")
 

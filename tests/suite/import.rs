@@ -318,7 +318,7 @@ fn a_picture_that_claims_to_be_huge_fails_alone() {
     let summary = import_images(&mut run, &plan, None, &Silent).unwrap();
     assert_eq!((summary.done, summary.failed), (1, 1));
     let ImageOutcome::Failed { reason } = &run.read_images().unwrap()[1].outcome else { panic!() };
-    assert!(reason.contains("limit"), "{reason}");
+    assert!(reason.contains("larger than 16384x16384 pixels"), "{reason}");
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
