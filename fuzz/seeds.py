@@ -95,6 +95,12 @@ seed("safetensors", "sound", tensors({"w": {"dtype": "F32", "shape": [2, 4], "da
 seed("safetensors", "gap", tensors({"w": {"dtype": "F32", "shape": [2, 4], "data_offsets": [4, 36]}}))
 seed("safetensors", "huge", tensors({"w": {"dtype": "F32", "shape": [1 << 62, 8], "data_offsets": [0, 32]}}))
 
+# One tensor of 8 x 8 over storage 0, written out by hand: {"weight": _rebuild_tensor_v2(storage, 0, (8, 8), (8, 1), False, OrderedDict())}.
+text = lambda word: b"X" + struct.pack("<I", len(word)) + word.encode()
+seed("pickle", "sound", b"\x80\x02}" + text("weight") + b"ctorch._utils\n_rebuild_tensor_v2\n(("
+     + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K@tQK\0K\x08K\x08\x86K\x08K\x01\x86\x89"
+     + b"ccollections\nOrderedDict\n)RtRs.")
+
 for name in ["bare", "model", "module", "prefixed", "protocol4", "protocol5", "whole_module"]:
     path = FIXTURES / f"pickle/{name}.bin"
     seed("checkpoint_archive", name, path.read_bytes())

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::results::FORMAT_VERSION;
 use crate::results::atomic_write::{name_path, sync_folder};
 
-use super::differences::differences;
+use super::differences::{Differences, differences};
 use super::drawing::{MOST_RUNS, png_picture, svg_picture};
 use super::figure_table::Level;
 use super::gallery_data::gallery_data;
@@ -18,7 +18,7 @@ use super::html::{Page, page};
 use super::report_input::ReportInput;
 use super::report_table::ReportTable;
 use super::report_tables::{categories, category_names, difference_table, items, leaderboard};
-use super::run_charts::charts;
+use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
 
@@ -146,21 +146,13 @@ fn fill(
         let path = folder.join(part);
         std::fs::create_dir_all(&path).map_err(|error| name_path(error, "make", &path))?;
     }
-    let found = differences(input);
-    let mut tables = vec![leaderboard(input), categories(input)];
-    tables.extend(found.iter().map(|found| difference_table(input, found)));
-    tables.extend([coverage(input), settings(input), items(input)]);
-    for table in &tables {
-        write_table(folder, table)?;
-    }
-    let charts = charts(input, &found);
-    charts.par_iter().try_for_each(|chart| {
-        let path = folder.join("charts").join(&chart.name);
-        put(&path.with_extension("svg"), svg_picture(&chart.drawing).as_bytes())?;
-        put(&path.with_extension("png"), &png_picture(&chart.drawing)?)
-    })?;
-
-    let thumbnails = Thumbnails::make(pictures, (!inline).then_some(folder))?;
+    // The thumbnails are most of the work, and the figures are in part one thread's.
+    let (figures, thumbnails) = rayon::join(
+        || figures(input, folder),
+        || Thumbnails::make(pictures, (!inline).then_some(folder)),
+    );
+    let (found, tables, charts) = figures?;
+    let thumbnails = thumbnails?;
     let names = category_names(input, Level::L2);
     let gallery = serde_json::to_string(&gallery_data(input, &names, &thumbnails))
         .context("the gallery cannot be written as JSON")?;
@@ -182,6 +174,27 @@ fn fill(
     });
     put(&folder.join(MARKER), format!("{marker:#}\n").as_bytes())?;
     Ok((html.len() as u64, thumbnails.unreadable))
+}
+
+/// Differences, tables and charts of a report.
+type Figures = (Vec<Differences>, Vec<ReportTable>, Vec<Chart>);
+
+/// Writes tables and charts into `folder`, and returns them.
+fn figures(input: &ReportInput<'_>, folder: &Path) -> anyhow::Result<Figures> {
+    let found = differences(input);
+    let mut tables = vec![leaderboard(input), categories(input)];
+    tables.extend(found.iter().map(|found| difference_table(input, found)));
+    tables.extend([coverage(input), settings(input), items(input)]);
+    for table in &tables {
+        write_table(folder, table)?;
+    }
+    let charts = charts(input, &found);
+    charts.par_iter().try_for_each(|chart| {
+        let path = folder.join("charts").join(&chart.name);
+        put(&path.with_extension("svg"), svg_picture(&chart.drawing).as_bytes())?;
+        put(&path.with_extension("png"), &png_picture(&chart.drawing)?)
+    })?;
+    Ok((found, tables, charts))
 }
 
 fn write_table(folder: &Path, table: &ReportTable) -> anyhow::Result<()> {

@@ -329,13 +329,13 @@ pub fn checkpoint_archive(bytes: &[u8]) -> bool {
     open_archive(bytes)
 }
 
-/// The pickle alone, put into a sound archive with storages `0` to `3` of 256 bytes.
+/// The pickle alone, put into a sound archive with storages `0` to `31` of 1,024 bytes.
 pub fn pickle(bytes: &[u8]) -> bool {
     let mut archive = StoredArchive::default();
     archive.add("a/data.pkl", bytes);
     archive.add("a/byteorder", b"little");
-    for storage in 0..4 {
-        archive.add(&format!("a/data/{storage}"), &[0x3c; 256]);
+    for storage in 0..32 {
+        archive.add(&format!("a/data/{storage}"), &[0x3c; 1024]);
     }
     open_archive(&archive.finish())
 }
