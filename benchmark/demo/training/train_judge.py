@@ -32,7 +32,7 @@ from judge_pictures import decoded_pool, pictures
 
 SEED = 7
 BATCH = {"look": 64, "answer": 32}
-STEPS = {"look": 2000, "answer": 2200}
+STEPS = {"look": 2000, "answer": 5000}
 RATE = {"look": 1e-3, "answer": 8e-4}
 # After so many steps of `answer` the tower stays as it is: the time goes into questions.
 TOWER = 500
