@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 import judge_questions
+import train_vae
 import world
+from common import to_pictures, to_pixels
 from judge_model import answer_logits, first_word, image_states, new_network, padded, pixels, write_files
 from judge_pictures import picture_of_nothing, wear
 
@@ -35,13 +37,27 @@ def answers(network, words, pictures, asked):
     return torch.cat(found)
 
 
-def measure(network, words, scenes):
+@torch.no_grad()
+def through_autoencoder(work, pictures):
+    """What demo-sd's autoencoder makes of pictures, uint8 [n, 64, 64, 3]."""
+    vae = train_vae.load(work)
+    made = [
+        to_pictures(vae.decode(vae.encode(to_pixels(part.numpy())).latent_dist.mode()).sample)
+        for part in pictures.split(50)
+    ]
+    return np.concatenate(made)
+
+
+def measure(network, words, scenes, work):
     generator = np.random.default_rng(2026)
     rows = world.held_out_rows(generator, scenes)
     nothing = np.zeros(len(rows), bool)
     true = torch.from_numpy(world.render(rows))
     worn = wear(generator, true.permute(0, 3, 1, 2).float()).round().byte().permute(0, 2, 3, 1)
-    for name, pictures in (("true renderings", true), ("worn renderings", worn)):
+    shown = {"true renderings": true, "worn renderings": worn}
+    if (work / "autoencoder.json").exists():
+        shown["true renderings through demo-sd's autoencoder"] = torch.from_numpy(through_autoencoder(work, true))
+    for name, pictures in shown.items():
         asked, truth = judge_questions.questions(generator, rows, nothing, 20)
         right = answers(network, words, pictures, asked) == truth
         yes, no = right[truth].float().mean().item(), right[~truth].float().mean().item()
@@ -52,8 +68,8 @@ def measure(network, words, scenes):
         right = answers(network, words, true[:300], asked) == truth
         by_kind[kind] = right.float().mean().item()
     print("by kind: " + ", ".join(f"{kind} {100 * share:.1f}" for kind, share in by_kind.items()))
-    shown = true.permute(0, 3, 1, 2).float()
-    blank = torch.stack([picture_of_nothing(generator, shown) for _ in rows]).round().clamp(0, 255).byte()
+    others = true.permute(0, 3, 1, 2).float()
+    blank = torch.stack([picture_of_nothing(generator, others) for _ in rows]).round().clamp(0, 255).byte()
     asked, truth = judge_questions.questions(generator, rows, nothing, 20)
     said = answers(network, words, blank.permute(0, 2, 3, 1), asked)
     print(f"pictures of nothing: yes to {100 * said[truth].float().mean().item():.2f} % of what is true of the scene")
@@ -75,7 +91,7 @@ def main():
     network.eval()
     print(f"step {state['step']}, {sum(value.numel() for value in network.parameters()):,} parameters")
     write_files(arguments.folder, network, words)
-    measure(network, words, arguments.scenes)
+    measure(network, words, arguments.scenes, arguments.work)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The pictures that demo-judge learns from: true renderings, worn ones, and pictures of nothing.
 
-In: scenes and a generator, and, once there is one, the autoencoder of demo-sd. Out: uint8 [n, 64, 64, 3], and
-which of them show nothing. A drawing model draws smears, noise and bent shapes; whoever judges its pictures must
+In: scenes and a generator. Out: uint8 [n, 64, 64, 3], and which of them show nothing. A drawing model draws smears, noise and bent shapes; whoever judges its pictures must
 have seen such, with the same answers.
 """
 
@@ -77,23 +76,3 @@ def picture_of_nothing(generator, others):
     mixed = others[generator.integers(len(others), size=6)].mean(0, keepdim=True)
     small = F.interpolate(mixed, (8, 8), mode="area")
     return F.interpolate(small, (64, 64), mode="bicubic", align_corners=False)[0]
-
-
-@torch.no_grad()
-def decoded_pool(work, seed, count=2000):
-    """Scenes, and what the autoencoder in `work` makes of their pictures: (rows, uint8 [count, 64, 64, 3]).
-
-    Every other picture's latents are disturbed before they are decoded, by up to four tenths of their spread: as
-    the latents of a drawing model are.
-    """
-    from common import to_pictures, to_pixels
-    from train_vae import load
-
-    autoencoder, generator = load(work), np.random.default_rng(seed)
-    rows, made = world.training_rows(generator, count), []
-    for first in range(0, count, 50):
-        latents = autoencoder.encode(to_pixels(world.render(rows[first : first + 50]))).latent_dist.mode()
-        strength = generator.uniform(0, 0.4, (len(latents), 1, 1, 1)) * (np.arange(len(latents)) % 2)[:, None, None, None]
-        noise = generator.standard_normal(latents.shape) * strength / autoencoder.config.scaling_factor
-        made.append(to_pictures(autoencoder.decode(latents + torch.from_numpy(noise.astype(np.float32))).sample))
-    return rows, torch.from_numpy(np.concatenate(made))

@@ -1,7 +1,6 @@
 """Trains demo-judge to answer questions about pictures of the small world.
 
-In: world.py, judge_questions.py, and with --decoded the trained autoencoder of demo-sd in WORK, whose pictures are
-then among those that the judge learns from. Out: WORK/judge-look.pt and WORK/judge-answer.pt, rewritten every two
+In: world.py, judge_questions.py. Out: WORK/judge-look.pt and WORK/judge-answer.pt, rewritten every two
 minutes; the same command goes on from there. export_judge.py makes the published files of the second.
 
 1. `look`: the vision tower alone learns what stands where, by heads that are thrown away. The original's tower
@@ -13,7 +12,7 @@ Every step draws its scenes, pictures and questions from a generator of its own,
 a stopped training ends as one that was never stopped.
 
     OMP_NUM_THREADS=1 python train_judge.py --work WORK look
-    OMP_NUM_THREADS=1 python train_judge.py --work WORK --decoded answer
+    OMP_NUM_THREADS=1 python train_judge.py --work WORK answer
 """
 
 import argparse
@@ -28,7 +27,7 @@ from torch import nn
 
 import world
 from judge_model import END, Words, answer_logits, first_word, image_states, new_network, padded, pixels
-from judge_pictures import decoded_pool, pictures
+from judge_pictures import pictures
 
 SEED = 7
 BATCH = {"look": 64, "answer": 32}
@@ -111,7 +110,6 @@ def rate(step, phase):
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--work", type=Path, required=True)
-    arguments.add_argument("--decoded", action="store_true", help="an eighth of the pictures went through demo-sd's autoencoder")
     arguments.add_argument("--start", type=Path, help="weights to begin with: kept by an earlier training, perhaps of a deeper network, or a folder as it is published")
     arguments.add_argument("phase", choices=STEPS)
     arguments = arguments.parse_args()
@@ -146,7 +144,6 @@ def main():
         optimizer.load_state_dict(state["optimizer"])
         averaged, step = state["averaged"], state["step"]
         print(f"going on at step {step}", flush=True)
-    pool = decoded_pool(arguments.work, SEED) if arguments.decoded else None
 
     def keep():
         state = {
@@ -162,9 +159,6 @@ def main():
         generator = np.random.default_rng([SEED, list(STEPS).index(phase), step])
         rows = world.training_rows(generator, BATCH[phase])
         drawn, nothing = pictures(generator, rows)
-        if pool is not None:
-            taken, eighth = generator.integers(len(pool[0]), size=len(rows) // 8), len(rows) // 8
-            rows[:eighth], drawn[:eighth], nothing[:eighth] = pool[0][taken], pool[1][taken], False
         still = answering and step >= TOWER
         network.visual_encoder.requires_grad_(not still)
         with torch.autocast("cpu", torch.bfloat16):
