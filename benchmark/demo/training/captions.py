@@ -11,7 +11,7 @@ dense   three sentences and more that say everything, with attributes given late
 
 import re
 
-from world import QUADRANTS
+from world import PLURALS, QUADRANTS
 
 NUMBERS = {1: "one", 2: "two", 3: "three"}
 MIDDLES = {True: ("upper", "top"), False: ("lower", "bottom")}
@@ -40,6 +40,26 @@ def terse(scene):
     there = {thing.quadrant: phrase(thing, article=False) for thing in scene.things}
     words = [scene.background + (" framed" if scene.frame else "")]
     return " , ".join(words + [there.get(quadrant, "empty") for quadrant in range(4)])
+
+
+def terse_slots(scene):
+    """The words of the terse caption in an order that is the same for every scene: 22 places, from 0.
+
+    Background, frame (or the comma in its stead), and for each quadrant the comma before it, size or number,
+    pattern, colour and noun. Where there is no such word it is the noun's place, or that of "empty".
+    """
+    words = tokens(terse(scene))
+    slots, at = [0, 1], 1 + scene.frame
+    there = {thing.quadrant: thing for thing in scene.things}
+    for quadrant in range(4):
+        thing = there.get(quadrant)
+        count = len(tokens(phrase(thing, article=False))) if thing else 1
+        noun = at + count
+        patterned = thing is not None and thing.count == 1 and thing.pattern != "solid"
+        slots += [at, at + 1, at + 2 if patterned else noun, noun - 1 if thing else noun, noun]
+        at = noun + 1
+    assert at == len(words) and words[slots[-1]] in (*PLURALS, *PLURALS.values(), "empty")
+    return slots
 
 
 def place(thing, generator):

@@ -127,6 +127,28 @@ class SceneHead(nn.Module):
         return loss, right.float().mean()
 
 
+class NounHead(nn.Module):
+    """Reads off a noun's hidden state what its thing is like and where it stands; thrown away like `SceneHead`.
+
+    A caption tells that in other places of the text. Without this the encoder hardly finds out that it should look.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.fields = nn.Linear(WIDTH, 4 + len(world.COLOURS) + len(world.FORMS))
+
+    def forward(self, states, shapes, rows):
+        """The cross-entropies. `shapes` [texts, tokens]: the shape that a token names, -1 where it names none."""
+        rows = rows.long()
+        named = shapes[:, :, None] == rows[:, None, 2::4]
+        at = named.any(-1)
+        quadrant = named[at].int().argmax(-1)
+        of = at.nonzero()[:, 0]
+        parts = self.fields(states[at]).float().split((4, len(world.COLOURS), len(world.FORMS)), -1)
+        wanted = [quadrant, rows[of, 3 + 4 * quadrant], rows[of, 4 + 4 * quadrant]]
+        return sum(F.cross_entropy(part, what) for part, what in zip(parts, wanted))
+
+
 class TimeAwareNorm(nn.Module):
     def __init__(self, width):
         super().__init__()

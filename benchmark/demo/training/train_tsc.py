@@ -2,8 +2,9 @@
 
 In: all other networks, trained. Out: tsc.pt in --work. Two parts, one after the other:
 
-1. the connector's 24 tokens for a dense caption are drawn near the 24 hidden states that CLIP's encoder
-   makes of the terse caption of the same scene (which fits its window);
+1. the connector's 24 tokens for a dense caption are drawn near the hidden states that CLIP's encoder makes of the
+   terse caption of the same scene (which fits its window), put in an order that is the same for every scene: to
+   the UNet's attention their order is nothing;
 2. the noise loss of the paper on dense captions, and beside it the squared difference from what the
    frozen UNet predicts when CLIP reads the terse caption.
 
@@ -23,7 +24,7 @@ import checker
 import train_vae
 import world
 from common import Trainer, trained
-from models import Connector, clip_text, schedule, unet
+from models import TSC_TOKENS, Connector, clip_text, schedule, unet
 from pretrain_text import Reader, a_caption
 from sampling import sample
 from tokenizers_of_words import ClipTexts, T5Texts
@@ -49,6 +50,16 @@ class Frozen:
     @torch.no_grad()
     def told_clip(self, texts):
         return self.clip(torch.from_numpy(self.clip_ids(texts))).last_hidden_state
+
+    def aims(self, states, scenes, silent):
+        """What the connector's tokens are drawn near: `states` in the order of `captions.terse_slots`."""
+        last = states.shape[1] - 1
+        places = [
+            range(TSC_TOKENS) if quiet else [0, *(1 + place for place in captions.terse_slots(scene)), last]
+            for quiet, scene in zip(silent, scenes)
+        ]
+        places = torch.tensor([list(row) for row in places])
+        return states.gather(1, places[:, :, None].expand(-1, -1, states.shape[2]))
 
     @torch.no_grad()
     def told_t5(self, texts):
@@ -82,7 +93,8 @@ def main():
         with torch.autocast("cpu", torch.bfloat16):
             wanted = frozen.told_clip(terse)
             states = connector(frozen.told_t5(dense), times)
-            off = F.mse_loss(states.float(), wanted.float(), reduction="none").mean((1, 2))
+            aims = frozen.aims(wanted, truth, silent)
+            off = F.mse_loss(states.float(), aims.float(), reduction="none").mean((1, 2))
             aligned = (off * same).sum() / same.sum()
             if trainer.step < ALIGNING * options.steps:
                 loss, plain = aligned, torch.zeros(())

@@ -63,7 +63,7 @@ def noise_loss(network, latents, states, noise, times, alphas):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=5500)
     parser.add_argument("--batch", type=int, default=64)
     options = parser.parse_args()
     rows, latents = scenes(options.work)
