@@ -97,7 +97,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let score_options = score::ScoreOptions { judges, ..args.score.clone() };
     let scored = score::execute(&work.run, &benchmark, &work.items, &score_options)?;
     let name = options.name.as_ref().unwrap_or(&options.model);
-    say(&format!("report: dpg-bench report {} --out reports/{name}", out.display()));
+    let words = [out.to_string_lossy(), format!("reports/{name}").into()];
+    let [run, report] = words.map(|word| interrupt::quoted(&word));
+    say(&format!("report: dpg-bench report {run} --out {report}"));
     Ok(generated.max(judged).max(scored))
 }
 

@@ -21,7 +21,7 @@ const DOWNLOADED: &str = BENCHMARK_FOLDER;
 #[derive(Debug, Clone, Default, Args)]
 pub struct BenchmarkArgs {
     /// Question file, or a folder that holds one [default: the shipped demo for the demo's models, else
-    /// benchmark/dpg when downloaded, else the demo]
+    /// benchmark/dpg when downloaded, else the demo]. `demo` is the shipped demo; a folder of that name is `./demo`
     #[arg(long, value_name = "PATH")]
     pub benchmark: Option<PathBuf>,
     /// Turn faults of the question graphs into warnings: the faulty edges are ignored
@@ -138,7 +138,8 @@ pub fn open_benchmark(args: &BenchmarkArgs, demo: bool) -> anyhow::Result<Benchm
 }
 
 fn load(path: &Path, strictness: Strictness) -> anyhow::Result<Benchmark> {
-    if path == Path::new(DEMO_NAME) && !path.exists() {
+    // Always, so that a run of the demo is read alike from every folder.
+    if path.as_os_str() == DEMO_NAME {
         return Ok(Benchmark::from_csv(DEMO_CSV, DEMO_NAME)?);
     }
     Ok(Benchmark::load(path, strictness)?)

@@ -250,16 +250,16 @@ fn a_live_run_tells_the_score_so_far_and_ends_in_the_same_bytes() {
     let lines = |name: &str| told.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
     // At the first image and at the last; between the two less than a minute goes by.
     assert!(lines("images: ").contains(&"images: 4/4"), "{told}");
-    let judged = lines("scripted: ");
+    let judged = lines("demo-judge: ");
     assert!(judged[0].ends_with("; no item is whole yet"), "{told}");
     let last = judged.last().unwrap();
     assert!(
-        last.starts_with("scripted: 4/4; score so far ") && last.ends_with("(2 items)"),
+        last.starts_with("demo-judge: 4/4; score so far ") && last.ends_with("(2 items)"),
         "{told}"
     );
     let silent = run("silent", &[]);
     assert!(!silent.contains("score so far"), "{silent}");
     let answers =
-        |out: &str| std::fs::read(folder.path().join(out).join("answers/scripted.jsonl")).unwrap();
+        |out: &str| std::fs::read(folder.path().join(out).join("answers/demo-judge.jsonl")).unwrap();
     assert_eq!(answers("live"), answers("silent"));
 }

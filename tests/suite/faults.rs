@@ -220,7 +220,7 @@ fn a_disk_that_fills_up_is_named_and_the_run_goes_on_when_there_is_room() {
             let names =
                 ["manifest.json", ".png", "images.jsonl", "answers/", "scores/", "summary/"];
             stopped_in.extend(names.into_iter().filter(|name| error.contains(name)));
-            for journal in ["images.jsonl", "answers/scripted.jsonl"] {
+            for journal in ["images.jsonl", "answers/demo-judge.jsonl"] {
                 let bytes = std::fs::read(place.run().join(journal)).unwrap_or_default();
                 assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "half a line is left");
             }
@@ -263,8 +263,8 @@ fn torn_lines_half_pictures_and_left_overs_are_mended_by_the_same_command() {
         match fault {
             0 => cut(Path::new("images.jsonl"), whole[Path::new("images.jsonl")].len() - 20),
             1 => cut(
-                Path::new("answers/scripted.jsonl"),
-                whole[Path::new("answers/scripted.jsonl")].len() / 2,
+                Path::new("answers/demo-judge.jsonl"),
+                whole[Path::new("answers/demo-judge.jsonl")].len() / 2,
             ),
             2 => cut(pictures[1], 700),
             3 => cut(pictures[2], 0),
@@ -298,7 +298,7 @@ fn a_journal_that_was_edited_by_hand_is_found_out() {
     for arguments in [
         &JOB[..],
         &["score", "run"],
-        &["judge", "run", "--judge", "scripted", "--judge-rule", "hash:0.7"],
+        &["judge", "run", "--judge", "demo-judge"],
     ] {
         let (code, told) = step(arguments);
         assert_eq!(code, Some(2), "{told}");
@@ -314,7 +314,7 @@ fn a_journal_that_was_edited_by_hand_is_found_out() {
     let (code, told) = step(&["score", "run"]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("another picture") && told.contains("image 0"), "{told}");
-    let again = ["judge", "run", "--judge", "scripted", "--judge-rule", "hash:0.7"];
+    let again = ["judge", "run", "--judge", "demo-judge"];
     let (code, told) = step(&again);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("answers for another picture of"), "{told}");
@@ -328,6 +328,6 @@ fn a_journal_that_was_edited_by_hand_is_found_out() {
     assert_eq!(code, Some(0), "{told}");
     let mended = std::fs::read_to_string(&journal).unwrap();
     assert_eq!(mended, edited + sound.lines().nth(1).unwrap() + "\n");
-    let (code, told) = step(&["score", "run", "--judge", "scripted"]);
+    let (code, told) = step(&["score", "run", "--judge", "demo-judge"]);
     assert_eq!(code, Some(0), "{told}");
 }

@@ -146,7 +146,7 @@ fn links_inside_a_run_lead_nowhere() {
         ("images/IMAGES_OF_THE_ITEM", true),
         ("images.jsonl", false),
         ("answers", true),
-        ("answers/scripted.jsonl", false),
+        ("answers/demo-judge.jsonl", false),
         ("summary", true),
         ("scores", true),
     ] {
