@@ -76,7 +76,7 @@ def main():
     while trainer.running():
         rows = world.training_rows(trainer.generator, options.batch)
         texts = [a_caption(world.describe(row), trainer.generator, SHARES[options.which]) for row in rows]
-        # T5 reads dense captions: half of the time goes in bf16. CLIP's text encoder was prepared in f32.
+        # Dense captions are long; bf16 halves the time. CLIP's text encoder was prepared in f32.
         with torch.autocast("cpu", torch.bfloat16, enabled=options.which == "t5"):
             loss, right = reader.loss(texts, torch.from_numpy(rows))
         trainer.update(loss, right=right)
