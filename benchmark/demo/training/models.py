@@ -140,13 +140,15 @@ class NounHead(nn.Module):
     def forward(self, states, shapes, rows):
         """The cross-entropies. `shapes` [texts, tokens]: the shape that a token names, -1 where it names none."""
         rows = rows.long()
-        named = shapes[:, :, None] == rows[:, None, 2::4]
+        # An empty quarter has the shape -1, as a token has that is no noun.
+        named = (shapes[:, :, None] == rows[:, None, 2::4]) & (shapes >= 0)[:, :, None]
         at = named.any(-1)
         quadrant = named[at].int().argmax(-1)
         of = at.nonzero()[:, 0]
         parts = self.fields(states[at]).float().split((4, len(world.COLOURS), len(world.FORMS)), -1)
         wanted = [quadrant, rows[of, 3 + 4 * quadrant], rows[of, 4 + 4 * quadrant]]
-        return sum(F.cross_entropy(part, what) for part, what in zip(parts, wanted))
+        # The place is learned last, often from where another thing stands.
+        return sum(w * F.cross_entropy(part, what) for w, part, what in zip((2, 1, 1), parts, wanted))
 
 
 class TimeAwareNorm(nn.Module):
@@ -175,11 +177,14 @@ class ConnectorBlock(nn.Module):
         self.attn = nn.MultiheadAttention(width, num_heads=8, batch_first=True)
         self.mlp = FeedForward(width)
         self.ln_1, self.ln_2, self.ln_ff = (TimeAwareNorm(width) for _ in range(3))
+        # Where `watched`, what the tokens attended to, [n, tokens, tokens + text], the mean of all heads.
+        self.watched, self.weights = False, None
 
     def forward(self, latents, text, time):
         normed = self.ln_1(latents, time)
         seen = torch.cat([normed, self.ln_2(text, time)], dim=1)
-        latents = latents + self.attn(normed, seen, seen, need_weights=False)[0]
+        found, self.weights = self.attn(normed, seen, seen, need_weights=self.watched)
+        latents = latents + found
         return latents + self.mlp(self.ln_ff(latents, time))
 
 

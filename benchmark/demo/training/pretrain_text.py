@@ -71,7 +71,7 @@ def main():
     torch.manual_seed(5)
     reader = Reader(options.which, options.work)
     print(f"{sum(p.numel() for p in reader.encoder.parameters())} parameters in the encoder", flush=True)
-    steps = options.steps or {"clip": 3000, "t5": 4000}[options.which]
+    steps = options.steps or {"clip": 3000, "t5": 6000}[options.which]
     trainer = Trainer(options.work / f"text-{options.which}.pt", {"reader": reader}, steps, 1.5e-3, 5, averaged=0.998)
     while trainer.running():
         rows = world.training_rows(trainer.generator, options.batch)

@@ -4,7 +4,8 @@ In: all other networks, trained. Out: tsc.pt in --work. Two parts, one after the
 
 1. the connector's 24 tokens for a dense caption are drawn near the hidden states that CLIP's encoder makes of the
    terse caption of the same scene (which fits its window), put in an order that is the same for every scene: to
-   the UNet's attention their order is nothing;
+   the UNet's attention their order is nothing. Beside it the first block is told where to look: those tokens
+   that stand for a quarter, at the nouns of what is there. It hardly finds that out by itself;
 2. the noise loss of the paper on dense captions, and beside it the squared difference from what the
    frozen UNet predicts when CLIP reads the terse caption.
 
@@ -30,7 +31,8 @@ from sampling import sample
 from tokenizers_of_words import ClipTexts, T5Texts
 from train_unet import NO_TEXT, noise_loss, scenes
 
-ALIGNING = 0.5
+ALIGNING = 0.4
+LOOKING_WEIGHT = 0.05
 # Terse, short and dense captions.
 SHARES = (0.05, 0.05, 0.9)
 TEACHER_WEIGHT = 1.0
@@ -44,7 +46,8 @@ class Frozen:
         clip = clip_text(len(self.clip_ids.vocabulary), self.clip_ids.start, self.clip_ids.end)
         self.clip = trained(work / "unet.pt", "text", clip)
         self.unet = trained(work / "unet.pt", "unet", unet())
-        self.t5 = trained(work / "text-t5.pt", "reader", Reader("t5", work)).encoder
+        reader = trained(work / "text-t5.pt", "reader", Reader("t5", work))
+        self.t5, self.shapes = reader.encoder, reader.shapes
         self.vae = train_vae.load(work)
 
     @torch.no_grad()
@@ -66,11 +69,21 @@ class Frozen:
         ids = torch.from_numpy(self.t5_ids(texts))
         return self.t5(ids, attention_mask=(ids > 0).long()).last_hidden_state
 
+    def looking_loss(self, weights, texts, rows, same):
+        """How little of the attention of the tokens for an occupied quarter goes to that thing's nouns."""
+        shapes = self.shapes[torch.from_numpy(self.t5_ids(texts))]
+        there = torch.from_numpy(rows[:, 2::4].astype(np.int64))
+        nouns = (shapes[:, None, :] == there[:, :, None]) & (there >= 0)[:, :, None] & same[:, None, None]
+        # The first three tokens are for the start, the background and the frame, the last for the end.
+        seen = weights[:, 3:-1, TSC_TOKENS:].float().unflatten(1, (4, 5))
+        share = (seen * nouns[:, :, None]).sum(-1)[nouns.any(-1)]
+        return -share.clamp(min=1e-4).log().mean()
+
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch", type=int, default=48)
     options = parser.parse_args()
     rows, latents = scenes(options.work)
@@ -80,7 +93,10 @@ def main():
     print(f"{sum(p.numel() for p in connector.parameters())} parameters", flush=True)
     trainer = Trainer(options.work / "tsc.pt", {"tsc": connector}, options.steps, 1e-3, 9, averaged=0.998)
     alphas = schedule().alphas_cumprod
+    first = connector.connector.perceiver_blocks[0]
     while trainer.running():
+        aligning = trainer.step < ALIGNING * options.steps
+        first.watched = aligning
         chosen = trainer.generator.integers(len(rows), size=options.batch)
         truth = [world.describe(rows[k]) for k in chosen]
         silent = trainer.generator.random(options.batch) < NO_TEXT
@@ -96,8 +112,9 @@ def main():
             aims = frozen.aims(wanted, truth, silent)
             off = F.mse_loss(states.float(), aims.float(), reduction="none").mean((1, 2))
             aligned = (off * same).sum() / same.sum()
-            if trainer.step < ALIGNING * options.steps:
-                loss, plain = aligned, torch.zeros(())
+            if aligning:
+                plain, looking = torch.zeros(()), frozen.looking_loss(first.weights, dense, rows[chosen], same)
+                loss = aligned + LOOKING_WEIGHT * looking
             else:
                 share = alphas[times]
                 noisy = share.sqrt()[:, None, None, None] * clean + (1 - share).sqrt()[:, None, None, None] * noise
@@ -107,7 +124,7 @@ def main():
                 loss, plain = noise_loss(lambda *_: Made(made), clean, states, noise, times, alphas)
                 apart = F.mse_loss(made, taught, reduction="none").mean((1, 2, 3))
                 loss = loss + TEACHER_WEIGHT * (apart * same).sum() / same.sum()
-        trainer.update(loss, plain=plain, aligned=aligned)
+        trainer.update(loss, plain=plain, aligned=aligned, looking=looking if aligning else torch.zeros(()))
         if trainer.step % 1000 == 0:
             trainer.save()
             look(trainer.average["tsc"].eval(), frozen, options.work)
