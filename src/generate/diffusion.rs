@@ -65,10 +65,6 @@ impl Diffusion {
     ) -> Result<Self> {
         let scheduler = read_scheduler(folder, options)?;
         scheduler.scheduler(options.steps)?;
-        ensure!(
-            !(device.is_cpu() && dtype == DType::BF16),
-            "the processor cannot compute in bf16; use --dtype f32 or f16"
-        );
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
         let unet = UNet::load(&folder.join("unet"), dtype, device)?;
         let vae = VaeDecoder::load(&folder.join("vae"), vae_dtype, device)?;

@@ -33,6 +33,10 @@ pub(crate) fn attend(
         let scores = Scores { causal: visible == Visible::UpToOwn, ..Scores::default() };
         return attention(query, key, value, heads, scores);
     }
+    if ops::is_half(query) {
+        let (key, value) = (key.to_dtype(DType::F32)?, value.to_dtype(DType::F32)?);
+        return ops::through_f32(query, |query| attend(query, &key, &value, heads, visible));
+    }
     attend_in_chunks(query, key, value, heads, visible, SCORES_AT_ONCE)
 }
 
@@ -48,6 +52,10 @@ pub(crate) fn attend_with_bias(
     if ops::apply(&[query, key, value, bias]) {
         let scores = Scores { scale: Some(1.0), bias: Some(bias), ..Scores::default() };
         return attention(query, key, value, heads, scores);
+    }
+    if ops::is_half(query) {
+        let (key, value) = (key.to_dtype(DType::F32)?, value.to_dtype(DType::F32)?);
+        return ops::through_f32(query, |query| attend_with_bias(query, &key, &value, heads, bias));
     }
     let (batch, queries, _) = query.dims3()?;
     let keys = key.dim(1)?;

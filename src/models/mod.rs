@@ -17,6 +17,7 @@ mod file_digest;
 mod golden;
 mod layers;
 pub mod ldm_names;
+pub mod made_up;
 pub mod model_error;
 pub mod mplug;
 pub mod needed_tensors;

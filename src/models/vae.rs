@@ -51,6 +51,12 @@ impl VaeDecoder {
     /// implies, or the configuration asks for arithmetic that is not here.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
+        let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
+        Self::build(&config, &weights)
+    }
+
+    /// The decoder that `config` describes, of `weights`, whose number format becomes its own.
+    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         config.refuse_unless_neutral(NEUTRAL)?;
         let kinds = config.names("up_block_types")?;
         if kinds.iter().any(|kind| *kind != "UpDecoderBlock2D") {
@@ -65,7 +71,6 @@ impl VaeDecoder {
         let norm = NormSettings { groups, eps: NORM_EPS };
         let latent_channels = config.count("latent_channels", Some(4))?;
         let depth = config.count("layers_per_block", Some(1))? + 1;
-        let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
         let (root, decoder) = (weights.root(), weights.root().at("decoder"));
         let (top, bottom) = (channels[0], channels[levels - 1]);
         let resnet = |name: &str| {
@@ -110,7 +115,7 @@ impl VaeDecoder {
             )?,
             latent_channels,
             scaling_factor: config.number("scaling_factor", USUAL_SCALING_FACTOR)?,
-            dtype,
+            dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
         })
     }

@@ -74,7 +74,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("ureq", &["fetch/", "http/", "judge/endpoint"]),
     ("candle_core", &["models/", "generate/", "judge/"]),
     ("candle_nn", &["models/"]),
-    ("candle_transformers", &["models/"]),
     ("zip", &["models/pickle_file.rs"]),
     ("saphyr", &["models/mplug/"]),
     ("tokenizers", &["generate/", "judge/"]),

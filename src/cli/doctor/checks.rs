@@ -16,7 +16,7 @@ use crate::fetch::{Role, catalog, locate, verify};
 use crate::generate::catalog::{self as models, CatalogModel};
 use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::machine;
-use crate::models::device::{Place, describe_device, has_gpu, parse_device};
+use crate::models::device::{Place, describe_device, gpus, knows_gpus, parse_device};
 use crate::models::safetensors_file;
 
 /// How something is.
@@ -65,8 +65,12 @@ impl Check {
 pub fn machine(options: &GenerateOptions, found: &mut Vec<Check>) {
     found.extend(options.device.named().into_iter().map(|name| match parse_device(name) {
         Ok(device) => {
-            let build = if has_gpu() { "" } else { " (there is no GPU, or this build knows none)" };
-            Check::fine("device", format!("{}{build}", describe_device(&device)))
+            let gpus = match (knows_gpus(), gpus()) {
+                (false, _) => " (this build knows no GPUs)".to_owned(),
+                (true, 0) => " (there is no GPU)".to_owned(),
+                (true, count) => format!(" (there are {count} GPUs)"),
+            };
+            Check::fine("device", format!("{}{gpus}", describe_device(&device)))
         }
         Err(error) => Check::problem("device", error.to_string(), None),
     }));
