@@ -66,6 +66,15 @@ pub fn gpus() -> usize {
     0
 }
 
+/// What the maker calls the GPU, as `NVIDIA H100 80GB HBM3`.
+pub fn gpu_name(device: &Device) -> Option<String> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => gpu.cuda_stream().context().name().ok(),
+        _ => None,
+    }
+}
+
 /// Where networks compute, and in which number format.
 #[derive(Debug, Clone)]
 pub struct Place {

@@ -2,7 +2,8 @@
 //! are put is left to `report_folder`.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -65,8 +66,8 @@ impl Thumbnails {
         }
         let made: Vec<anyhow::Result<Result<String, String>>> = pictures
             .par_iter()
-            .map_init(Buffers::default, |buffers, picture| {
-                let jpeg = match thumbnail(&picture.path, buffers) {
+            .map_init(Memory::default, |memory, picture| {
+                let jpeg = match thumbnail(&picture.path, memory) {
                     Ok(jpeg) => jpeg,
                     Err(error) => return Ok(Err(format!("{}: {error}", picture.path.display()))),
                 };
@@ -96,11 +97,19 @@ impl Thumbnails {
     }
 }
 
-fn thumbnail(path: &Path, buffers: &mut Buffers) -> anyhow::Result<Vec<u8>> {
-    let bytes = std::fs::read(path)?;
-    let small = match shrunk_in_passing(&bytes, buffers) {
+/// What a thread uses again for its next picture.
+#[derive(Default)]
+struct Memory {
+    file: Vec<u8>,
+    rows: Buffers,
+}
+
+fn thumbnail(path: &Path, memory: &mut Memory) -> anyhow::Result<Vec<u8>> {
+    memory.file.clear();
+    File::open(path)?.read_to_end(&mut memory.file)?;
+    let small = match shrunk_in_passing(&memory.file, &mut memory.rows) {
         Some(small) => small,
-        None => shrunk(&read_picture(Cursor::new(&bytes)).map_err(anyhow::Error::msg)?),
+        None => shrunk(&read_picture(Cursor::new(&memory.file)).map_err(anyhow::Error::msg)?),
     };
     let mut jpeg = Vec::new();
     let mut encoder = Encoder::new(&mut jpeg, QUALITY);
@@ -215,15 +224,15 @@ mod tests {
         });
         let (plain, grey) = (folder.path().join("a.png"), folder.path().join("b.png"));
         picture.save(&plain).unwrap();
-        let mut buffers = Buffers::default();
+        let mut memory = Memory::default();
         let mut in_passing =
-            |path: &Path| shrunk_in_passing(&std::fs::read(path).unwrap(), &mut buffers);
+            |path: &Path| shrunk_in_passing(&std::fs::read(path).unwrap(), &mut memory.rows);
         assert_eq!(in_passing(&plain), Some(shrunk(&picture)));
         image::DynamicImage::ImageRgb8(picture).to_luma8().save(&grey).unwrap();
         assert_eq!(in_passing(&grey), None);
-        let small = image::load_from_memory(&thumbnail(&grey, &mut buffers).unwrap()).unwrap();
+        let small = image::load_from_memory(&thumbnail(&grey, &mut memory).unwrap()).unwrap();
         assert_eq!((small.width(), small.height()), (150, 100));
         std::fs::write(&grey, "no picture").unwrap();
-        assert!(thumbnail(&grey, &mut buffers).is_err());
+        assert!(thumbnail(&grey, &mut memory).is_err());
     }
 }

@@ -16,6 +16,7 @@ use crate::fetch::{Role, catalog, locate, verify};
 use crate::generate::catalog::{self as models, CatalogModel};
 use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::machine;
+use crate::measure::Measurements;
 use crate::models::device::{Place, describe_device, gpus, knows_gpus, parse_device};
 use crate::models::safetensors_file;
 
@@ -104,6 +105,31 @@ pub fn machine(options: &GenerateOptions, found: &mut Vec<Check>) {
             "compare the size of the weights with what the machine has",
         )),
     }
+}
+
+/// The record of measurements, where one is named; else, in a build for GPUs, that there is none.
+///
+/// # Errors
+/// It cannot be read, or is of tiny networks.
+pub fn record(path: Option<&Path>, found: &mut Vec<Check>) -> anyhow::Result<Option<Measurements>> {
+    let Some(path) = path else {
+        if knows_gpus() && gpus() == 0 {
+            found.push(Check::note(
+                "gpu times",
+                "there is no GPU here, and no measurement of one was named: times are the processor's",
+                "`dpg-bench measure --device cuda --out FILE` on a machine with one, then --measured FILE",
+            ));
+        }
+        return Ok(None);
+    };
+    let record = Measurements::read(path)?;
+    anyhow::ensure!(
+        record.full_size,
+        "{}: is of tiny networks, whose times mean nothing; measure without --tiny",
+        path.display()
+    );
+    found.push(Check::fine("times", format!("measured on {}: {}", record.device, path.display())));
+    Ok(Some(record))
 }
 
 /// The benchmark, and the selected items.
