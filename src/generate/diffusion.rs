@@ -118,6 +118,11 @@ impl Diffusion {
         self.vae_dtype
     }
 
+    /// Whether it computes on a GPU.
+    pub fn leaves_processor_free(&self) -> bool {
+        !self.device.is_cpu()
+    }
+
     /// Whether there is an unconditional half.
     pub fn is_guided(&self) -> bool {
         self.guidance > 1.0

@@ -4,8 +4,8 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-use super::ops;
 use super::ops::attention::{Scores, attention};
+use super::{cuda, ops};
 
 /// Scores held at once for one batch entry, all heads together: 64 MiB of f32. It does not depend on
 /// the batch, so that the batch does not change how an image's rows are split.
@@ -29,9 +29,14 @@ pub(crate) fn attend(
     heads: usize,
     visible: Visible,
 ) -> Result<Tensor> {
+    let scores = Scores { causal: visible == Visible::UpToOwn, ..Scores::default() };
     if ops::apply(&[query, key, value]) {
-        let scores = Scores { causal: visible == Visible::UpToOwn, ..Scores::default() };
         return attention(query, key, value, heads, scores);
+    }
+    if cuda::apply(&[query, key, value])
+        && let Some(done) = cuda::attention(query, key, value, heads, scores)?
+    {
+        return Ok(done);
     }
     if ops::is_half(query) {
         let (key, value) = (key.to_dtype(DType::F32)?, value.to_dtype(DType::F32)?);
@@ -49,9 +54,14 @@ pub(crate) fn attend_with_bias(
     heads: usize,
     bias: &Tensor,
 ) -> Result<Tensor> {
+    let scores = Scores { scale: Some(1.0), bias: Some(bias), ..Scores::default() };
     if ops::apply(&[query, key, value, bias]) {
-        let scores = Scores { scale: Some(1.0), bias: Some(bias), ..Scores::default() };
         return attention(query, key, value, heads, scores);
+    }
+    if cuda::apply(&[query, key, value])
+        && let Some(done) = cuda::attention(query, key, value, heads, scores)?
+    {
+        return Ok(done);
     }
     if ops::is_half(query) {
         let (key, value) = (key.to_dtype(DType::F32)?, value.to_dtype(DType::F32)?);

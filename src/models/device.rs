@@ -23,12 +23,16 @@ pub fn parse_device(text: &str) -> Result<Device, ModelError> {
         },
     };
     if !knows_gpus() {
-        return Err(refuse("this build has no CUDA support; scripts/build-cuda makes one that has"));
+        return Err(refuse(
+            "this build has no CUDA support; scripts/build-cuda makes one that has",
+        ));
     }
     match gpus() {
         0 => Err(refuse("this machine has no NVIDIA GPU, or no driver for it")),
-        count if index >= count => Err(refuse(&format!("this machine has {count}, from cuda:0 on"))),
-        _ => Device::new_cuda(index).map_err(|error| {
+        count if index >= count => {
+            Err(refuse(&format!("this machine has {count}, from cuda:0 on")))
+        }
+        _ => super::cuda::open(index).map_err(|error| {
             refuse(&format!("{error} (are CUDA's libraries where LD_LIBRARY_PATH says?)"))
         }),
     }
@@ -73,6 +77,13 @@ pub fn gpu_name(device: &Device) -> Option<String> {
         Device::Cuda(gpu) => gpu.cuda_stream().context().name().ok(),
         _ => None,
     }
+}
+
+/// As long as the result lives, small things that this thread uploads to `device` again and again - shapes
+/// of operands, timesteps - are uploaded once, and kept for the thread's life. Of use around a loop that
+/// does the same at each turn; nothing on the processor.
+pub fn keep_uploads(device: &Device) -> Option<Box<dyn std::any::Any>> {
+    super::cuda::keep_uploads(device)
 }
 
 /// Where networks compute, and in which number format.

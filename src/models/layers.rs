@@ -6,10 +6,14 @@
 //! makes its input contiguous. And candle's own LayerNorm subtracts two large numbers
 //! (E[x^2] - mean^2), which loses half the digits where the mean is large, so ours takes two passes.
 
+mod joined;
+
 use candle_core::{D, DType, Module, Result, Tensor};
 use candle_nn::Conv2dConfig;
 
+pub(crate) use self::joined::turned;
 use super::ModelError;
+use super::cuda::Owed;
 use super::ops::activation::{self, Curve};
 use super::ops::conv2d::Start;
 use super::ops::group_norm::Then;
@@ -79,6 +83,9 @@ impl Linear {
             let shortcut = shortcut.to_dtype(DType::F32)?;
             return ops::through_f32(x, |x| self.forward_onto(x, &shortcut));
         }
+        if let Some(done) = self.on_gpu(x, Some(shortcut))? {
+            return Ok(done);
+        }
         shortcut + self.forward(x)?
     }
 }
@@ -94,6 +101,9 @@ impl Module for Linear {
         }
         if ops::is_half(x) {
             return ops::through_f32(x, |x| self.forward(x));
+        }
+        if let Some(done) = self.on_gpu(x, None)? {
+            return Ok(done);
         }
         self.inner.forward(&x.contiguous()?)
     }
@@ -196,6 +206,9 @@ impl Conv2d {
                 self.widened()?.forward_onto(x, shift.as_ref(), shortcut.as_ref())
             });
         }
+        if let Some(done) = self.on_gpu(x, shift, shortcut)? {
+            return Ok(done);
+        }
         let mut result = self.inner.forward(&x.contiguous()?)?;
         if let Some(shift) = shift {
             let (rows, _) = shift.dims2()?;
@@ -248,6 +261,9 @@ impl Module for LayerNorm {
         if ops::is_half(x) {
             return ops::through_f32(x, |x| self.forward(x));
         }
+        if let Some(done) = self.on_gpu(x)? {
+            return Ok(done);
+        }
         standardised(x, self.eps)?
             .broadcast_mul(&self.weight)?
             .broadcast_add(&self.bias)?
@@ -298,6 +314,9 @@ impl GroupNorm {
         if ops::apply(&[x, &self.weight]) {
             return self.fast(x, Then::Silu);
         }
+        if let Some(done) = self.on_gpu(x, Owed::default(), true)? {
+            return Ok(done);
+        }
         if x.dtype() != DType::F32 {
             return ops::through_f32(x, |x| self.forward_silu(x));
         }
@@ -313,6 +332,9 @@ impl Module for GroupNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if ops::apply(&[x, &self.weight]) {
             return self.fast(x, Then::Plain);
+        }
+        if let Some(done) = self.on_gpu(x, Owed::default(), false)? {
+            return Ok(done);
         }
         // candle's own rounds to a half format before scale and shift, and after each.
         if x.dtype() != DType::F32 {
@@ -342,6 +364,9 @@ impl Module for RmsNorm {
         let weight = self.weight.to_dtype(x.dtype())?;
         if ops::apply(&[x]) {
             return layer_norm::rms_norm(x, &weight, self.eps);
+        }
+        if let Some(done) = self.on_gpu(x, &weight)? {
+            return Ok(done);
         }
         let exact = x.to_dtype(DType::F32)?;
         let mean_square = exact.sqr()?.mean_keepdim(D::Minus1)?;

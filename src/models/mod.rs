@@ -10,6 +10,7 @@ mod bert;
 pub mod blip_vqa;
 pub mod clip_text;
 mod config;
+mod cuda;
 pub mod device;
 pub mod ella_connector;
 mod file_digest;

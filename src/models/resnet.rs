@@ -58,8 +58,7 @@ impl ResnetBlock {
             _ => None,
         };
         let hidden = self.norm1.forward_silu(x)?;
-        let hidden = self.conv1.forward_onto(&hidden, shift.as_ref(), None)?;
-        let hidden = self.norm2.forward_silu(&hidden)?;
+        let hidden = self.norm2.forward_silu_after(&self.conv1, &hidden, shift.as_ref())?;
         let hidden =
             self.conv2.forward_onto(&hidden, None, self.conv_shortcut.is_none().then_some(x))?;
         match &self.conv_shortcut {

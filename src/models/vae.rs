@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 
 use super::attention::{Visible, attend};
 use super::config::Config;
-use super::layers::{Conv2d, GroupNorm, Linear, LoadResult};
+use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, turned};
 use super::resnet::{NormSettings, ResnetBlock, Upsampler};
 use super::weights::{Scope, Weights};
 
@@ -244,17 +244,11 @@ impl MidAttention {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
-        let positions = self
-            .group_norm
-            .forward(x)?
-            .reshape((batch, channels, height * width))?
-            .transpose(1, 2)?
-            .contiguous()?;
+        let normed = self.group_norm.forward(x)?.reshape((batch, channels, height * width))?;
+        let positions = turned(&normed)?.contiguous()?;
         let query = self.query.forward(&positions)?;
         let key = self.key.forward(&positions)?;
         let value = self.value.forward(&positions)?;
-        let mixed = self.out.forward(&attend(&query, &key, &value, 1, Visible::All)?)?;
-        let mixed = mixed.transpose(1, 2)?.contiguous()?;
-        x + mixed.reshape((batch, channels, height, width))?
+        self.out.forward_turned_onto(&attend(&query, &key, &value, 1, Visible::All)?, x)
     }
 }

@@ -41,6 +41,7 @@ mod mplug_judge;
 mod mplug_models;
 mod noise;
 mod pickle_files;
+mod pictures_ahead;
 mod pillow_resize;
 mod qwen3_vl;
 mod reference_parity;

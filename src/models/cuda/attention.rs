@@ -88,7 +88,8 @@ pub(crate) fn attention(
     if heads == 0 || !width.is_multiple_of(heads) {
         return Ok(None);
     }
-    let (query, key, value) = (with_even_rows(query)?, with_even_rows(key)?, with_even_rows(value)?);
+    let (query, key, value) =
+        (with_even_rows(query)?, with_even_rows(key)?, with_even_rows(value)?);
     let bias = bias
         .map(|bias| -> Result<Tensor> {
             // What is broadcast stays as small as it is: the kernel steps over it with strides of zero.
@@ -209,14 +210,19 @@ mod tests {
         assert_eq!((plan.grid, plan.threads, plan.shared_bytes), ([32, 8, 2], 128, 256 * 56 * 2));
         assert_eq!((plan.sizes.query_entry, plan.sizes.key_row), (4096 * 320, 320));
         assert!((plan.sizes.scale - 0.228_108).abs() < 1e-5);
-        for (head, file) in [(8, 40), (48, 64), (72, 80), (96, 128), (160, 160), (168, 512), (512, 512)] {
+        for (head, file) in
+            [(8, 40), (48, 64), (72, 80), (96, 128), (160, 160), (168, 512), (512, 512)]
+        {
             let plan = planned(call(head), None, DType::F16).unwrap();
             assert_eq!(plan.file, File::Attention(file), "{head}");
             assert!(plan.shared_bytes <= MOST_SHARED, "{head}: {}", plan.shared_bytes);
             let rows = plan.grid[0] as usize * tiles(file, false).queries;
             assert!((4096..4096 + tiles(file, false).queries).contains(&rows), "{head}");
         }
-        assert_eq!(tiles(512, false), Tiles { queries: 64, threads: 256, shared_bytes: 128 * 520 * 2 });
+        assert_eq!(
+            tiles(512, false),
+            Tiles { queries: 64, threads: 256, shared_bytes: 128 * 520 * 2 }
+        );
         // What fits without asking, on any device.
         for head in [40, 64, 80, 160] {
             assert!(tiles(head, false).shared_bytes <= 48 * 1024, "{head}");
@@ -280,6 +286,12 @@ mod tests {
             "attention<T, 1, true>",
         ] {
             assert!(kernel.contains(rule), "attention.cu no longer says {rule}");
+        }
+        let (build, driver) = (include_str!("../../../build.rs"), include_str!("driver.rs"));
+        assert!(build.contains(&format!("const HEADS: [usize; 6] = {HEADS:?};")));
+        for head in HEADS {
+            let arm = format!("File::Attention({head}) => kernels!(\"attention_{head}\"),");
+            assert!(driver.contains(&arm), "driver.rs has no {arm}");
         }
         let kernel = include_str!("kernels/attention_f32.cu");
         for rule in ["#define ROWS 64", "#define KEYS 64", "#define DEPTH 16", "#define STEP 8"] {

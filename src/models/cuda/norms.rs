@@ -254,7 +254,10 @@ mod tests {
     #[test]
     fn shapes_that_do_not_divide_go_number_by_number_or_back() {
         let Some(Plan::Whole(any)) = plan(2, 6, 3, 35) else { panic!() };
-        assert_eq!((any.function.as_str(), any.threads, any.grid), ("group_norm_any_f16", 256, [1, 6, 1]));
+        assert_eq!(
+            (any.function.as_str(), any.threads, any.grid),
+            ("group_norm_any_f16", 256, [1, 6, 1])
+        );
         assert_eq!(plan(1, 6, 4, 8), None);
         // 2,049 entries of 32 groups are more rows than a device takes.
         assert!(plan(2047, 32, 32, 8).is_some());
@@ -269,7 +272,10 @@ mod tests {
         let x = Tensor::zeros((3, 3, 320), DType::F16, &Device::Cpu).unwrap();
         let plan = |x: &Tensor| plan_row_norm(x, x.dim(D::Minus1).unwrap(), 1e-5, "layer").unwrap();
         let first = plan(&x).unwrap();
-        assert_eq!((first.grid, first.threads, first.function.as_str()), ([3, 1, 1], 128, "layer_norm_f16"));
+        assert_eq!(
+            (first.grid, first.threads, first.function.as_str()),
+            ([3, 1, 1], 128, "layer_norm_f16")
+        );
         assert_eq!((first.sizes.rows, first.sizes.width, first.sizes.wide), (9, 320, 1));
         // Rows that do not begin at 16 bytes.
         let odd = Tensor::zeros((2, 13), DType::F16, &Device::Cpu).unwrap();

@@ -63,7 +63,12 @@ pub(super) struct CheckedOwed {
 
 impl Owed<'_> {
     /// For `entries` of `channels` in the format `dtype`.
-    pub(super) fn checked(self, entries: usize, channels: usize, dtype: DType) -> Result<CheckedOwed> {
+    pub(super) fn checked(
+        self,
+        entries: usize,
+        channels: usize,
+        dtype: DType,
+    ) -> Result<CheckedOwed> {
         let ready = |tensor: Option<&Tensor>| -> Result<Option<Tensor>> {
             tensor.map(|tensor| tensor.to_dtype(dtype)?.contiguous()).transpose()
         };
@@ -76,7 +81,9 @@ impl Owed<'_> {
             Some([1, width]) if *width == channels => 0,
             Some([rows, width]) if (*rows, *width) == (entries, channels) => channels,
             Some(other) => {
-                candle_core::bail!("shifts {other:?} do not fit {entries} maps of {channels} channels")
+                candle_core::bail!(
+                    "shifts {other:?} do not fit {entries} maps of {channels} channels"
+                )
             }
         };
         Ok(CheckedOwed { bias, shift, shift_entry })
@@ -105,7 +112,8 @@ pub(crate) fn finish(
     }
     let even = inputs.iter().flatten().all(|tensor| begins_wide(tensor));
     let wide = even.then(|| wide(&x)).unwrap_or(usize::MAX);
-    let Some((grid, sizes)) = plan_finish(x.elem_count(), channels, inner, *shift_entry, wide) else {
+    let Some((grid, sizes)) = plan_finish(x.elem_count(), channels, inner, *shift_entry, wide)
+    else {
         return Ok(None);
     };
     let function = format!("finish_{}", suffix(&x)?);
@@ -224,7 +232,9 @@ mod tests {
         let (grid, _) = plan_turn(2, 33, 70).unwrap();
         assert_eq!(grid, [3, 2, 2]);
         // More rows than a device has blocks for in that direction.
-        assert!(plan_turn(1, 65_535 * 32, 1).is_some() && plan_turn(1, 65_535 * 32 + 1, 1).is_none());
+        assert!(
+            plan_turn(1, 65_535 * 32, 1).is_some() && plan_turn(1, 65_535 * 32 + 1, 1).is_none()
+        );
     }
 
     #[test]
