@@ -365,6 +365,8 @@ inline void warp_barrier() {
     emulation::meet(nullptr, nullptr, [](emulation::Warp &) {});
 }
 
+inline float power_of_two(float x) { return exp2f(x); }
+
 inline float quotient(float a, float b) { return a / b; }
 
 template <typename T> unsigned pack(float low, float high) {

@@ -48,7 +48,11 @@ struct Tiles {
 fn tiles(head: usize, has_bias: bool) -> Tiles {
     let slices = if head > 160 { 2 } else { 1 };
     let tiles_of_warp = if head <= 80 && !has_bias { 2 } else { 1 };
-    let keys = if head <= 80 { 64 } else { 32 };
+    let keys = match head {
+        ..=80 => 64,
+        ..=160 => 32,
+        _ => 16,
+    };
     let queries = 64 * tiles_of_warp;
     // Rows of 16-bit numbers, filled up to whole tiles, with 16 bytes between them.
     let row_bytes = 2 * (head.next_multiple_of(16) + 8);
@@ -188,8 +192,8 @@ mod tests {
 
     use super::*;
 
-    /// Shared memory that a block may have on an H100, and on an A100 less.
-    const MOST_SHARED: u32 = 163 * 1024;
+    /// Shared memory that a block may have on the least of the devices from compute capability 8.0 on.
+    const MOST_SHARED: u32 = 99 * 1024;
 
     fn call(head: usize) -> Call {
         let scale = (head as f64).powf(-0.5);
@@ -221,7 +225,7 @@ mod tests {
         }
         assert_eq!(
             tiles(512, false),
-            Tiles { queries: 64, threads: 256, shared_bytes: 128 * 520 * 2 }
+            Tiles { queries: 64, threads: 256, shared_bytes: 96 * 520 * 2 }
         );
         // What fits without asking, on any device.
         for head in [40, 64, 80, 160] {
@@ -280,7 +284,7 @@ mod tests {
         for rule in [
             "#define SLICES (HEAD > 160 ? 2 : 1)",
             "#define M_TILES (HEAD <= 80 ? 2 : 1)",
-            "#define KEYS (HEAD <= 80 ? 64 : 32)",
+            "#define KEYS (HEAD <= 80 ? 64 : HEAD <= 160 ? 32 : 16)",
             "#define PADDED ((HEAD + 15) / 16 * 16)",
             "#define STRIDE (PADDED + 8)",
             "attention<T, 1, true>",

@@ -13,8 +13,8 @@
 #define SLICES (HEAD > 160 ? 2 : 1)
 // Times 16 queries that a warp takes; 1 where there is a bias, which needs registers of its own.
 #define M_TILES (HEAD <= 80 ? 2 : 1)
-// Keys of a tile.
-#define KEYS (HEAD <= 80 ? 64 : 32)
+// Keys of a tile; at 512 as many as fit into the 99 KiB of shared memory that all devices have.
+#define KEYS (HEAD <= 80 ? 64 : HEAD <= 160 ? 32 : 16)
 #define PADDED ((HEAD + 15) / 16 * 16)
 // 16 bytes more than a row needs: the eight rows of a matrix then lie in different banks.
 #define STRIDE (PADDED + 8)
@@ -176,14 +176,14 @@ __device__ __forceinline__ void attention(T *result, const T *query, const T *ke
                 maximum[m][half] = now;
                 // Minus infinity as long as every key is hidden: nothing is to be subtracted then.
                 const float base = now == -INFINITY ? 0.0f : now;
-                const float keep = exp2f(before - base);
+                const float keep = power_of_two(before - base);
                 float sum = 0.0f;
 #pragma unroll
                 for (int n = 0; n < KEY_TILES; n++) {
 #pragma unroll
                     for (int i = 0; i < 2; i++) {
                         float &score = scores[m][n][half * 2 + i];
-                        score = exp2f(score * factor - base);
+                        score = power_of_two(score * factor - base);
                         sum += score;
                     }
                 }

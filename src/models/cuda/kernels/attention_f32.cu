@@ -94,11 +94,11 @@ __device__ __forceinline__ void attention_f32(float *result, const float *query,
             const float now = fmaxf(before, top);
             maximum[i] = now;
             const float base = now == -INFINITY ? 0.0f : now;
-            const float keep = exp2f(before - base);
+            const float keep = power_of_two(before - base);
             float sum = 0.0f;
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                const float share = exp2f(scores[i][j] - base);
+                const float share = power_of_two(scores[i][j] - base);
                 sum += share;
                 shares[(down * 4 + i) * (KEYS + 1) + across * 4 + j] = share;
             }

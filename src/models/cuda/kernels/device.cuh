@@ -32,6 +32,13 @@ __device__ __forceinline__ float warp_xor(float x, int mask) {
 
 __device__ __forceinline__ void warp_barrier() { __syncwarp(); }
 
+// 2^x to two units in the last place; numbers below 2^-126 become zero.
+__device__ __forceinline__ float power_of_two(float x) {
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+
 // a / b to two units in the last place, and zero where b passes 2^126.
 __device__ __forceinline__ float quotient(float a, float b) { return __fdividef(a, b); }
 
