@@ -211,7 +211,8 @@ fn described(device: &Device) -> String {
 }
 
 fn in_words(record: &Measurements) -> String {
-    let size = if record.full_size { "published sizes" } else { "tiny networks: times mean nothing" };
+    let size =
+        if record.full_size { "published sizes" } else { "tiny networks: times mean nothing" };
     let mut text = format!("{}; made-up weights, {size}\n", record.device);
     if !record.parity.is_empty() {
         text.push_str("\nAgainst the processor in f32\n");
@@ -236,27 +237,42 @@ fn in_words(record: &Measurements) -> String {
     }
     if !record.pictures.is_empty() {
         text.push_str("\nPictures\n");
-        text.push_str("  model      format  batch  pixels  steps  s/picture  text, s  decode, s  TFLOP/s\n");
+        text.push_str(
+            "  model      format  batch  pixels  steps  s/picture  text, s  decode, s  TFLOP/s\n",
+        );
     }
     for speed in &record.pictures {
         let tera = speed.tera.map_or("-".to_owned(), |tera| {
-            let share = if peak > 0.0 { format!(" ({:.0} %)", 100.0 * tera / peak) } else { String::new() };
+            let share =
+                if peak > 0.0 { format!(" ({:.0} %)", 100.0 * tera / peak) } else { String::new() };
             format!("{tera:.2}{share}")
         });
         text.push_str(&format!(
             "  {:<10} {:<7} {:>5} {:>7} {:>6} {:>10.3} {:>8.3} {:>10.3}  {tera}\n",
-            speed.model, speed.dtype, speed.batch, speed.side, speed.steps, speed.per_picture,
-            speed.text, speed.decode
+            speed.model,
+            speed.dtype,
+            speed.batch,
+            speed.side,
+            speed.steps,
+            speed.per_picture,
+            speed.text,
+            speed.decode
         ));
     }
     if !record.judges.is_empty() {
         text.push_str("\nAnswers\n");
-        text.push_str("  judge  format  pictures  questions  answers/s  s/picture with one question\n");
+        text.push_str(
+            "  judge  format  pictures  questions  answers/s  s/picture with one question\n",
+        );
     }
     for speed in &record.judges {
         text.push_str(&format!(
             "  {:<6} {:<7} {:>8} {:>10} {:>10.1} {:>11.3}\n",
-            speed.judge, speed.dtype, speed.pictures, speed.questions, speed.per_second,
+            speed.judge,
+            speed.dtype,
+            speed.pictures,
+            speed.questions,
+            speed.per_second,
             speed.one_question
         ));
     }

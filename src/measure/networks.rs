@@ -70,9 +70,8 @@ impl Network {
     pub fn call(self, size: Size, side: usize, place: &Place) -> Result<Call> {
         let Place { device, dtype } = place;
         let dtype = *dtype;
-        let input = |name: &str, shape: &[usize], spread: f32| {
-            made_up::input(name, shape, spread, device)
-        };
+        let input =
+            |name: &str, shape: &[usize], spread: f32| made_up::input(name, shape, spread, device);
         Ok(match self {
             Self::Clip => {
                 let network = made_up::clip(&clip_config(size), dtype, device)?;
@@ -178,12 +177,7 @@ fn first_scores(network: &Mplug, pixels: &Tensor) -> Result<Tensor> {
 }
 
 /// The published configuration of a part, with some keys changed where it is to be tiny.
-fn published(
-    files: &[(&str, &str)],
-    part: &str,
-    size: Size,
-    tiny: Value,
-) -> Map<String, Value> {
+fn published(files: &[(&str, &str)], part: &str, size: Size, tiny: Value) -> Map<String, Value> {
     let text = files.iter().find(|(path, _)| *path == part).map_or("{}", |(_, text)| text);
     let mut values: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
     if let (Size::Tiny, Value::Object(tiny)) = (size, tiny) {
@@ -248,9 +242,7 @@ pub(super) fn t5_config(size: Size) -> Map<String, Value> {
 pub(super) fn connector_size(size: Size) -> ConnectorSize {
     match size {
         Size::Full => ConnectorSize::PUBLISHED,
-        Size::Tiny => {
-            ConnectorSize { input: 64, width: 64, tokens: 8, depth: 2, sinusoid: 32 }
-        }
+        Size::Tiny => ConnectorSize { input: 64, width: 64, tokens: 8, depth: 2, sinusoid: 32 },
     }
 }
 
@@ -287,7 +279,8 @@ pub(super) fn mplug_folder(size: Size) -> Result<tempfile::TempDir> {
     };
     write("config.yaml", own)?;
     write("config_bert.json", &bert.to_string())?;
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "is", "there", "a", "?"];
+    let special =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "is", "there", "a", "?"];
     let made_up = (special.len()..pieces).map(|number| format!("word{number}"));
     let vocabulary: Vec<String> = special.iter().map(ToString::to_string).chain(made_up).collect();
     write("vocab.txt", &(vocabulary.join("\n") + "\n"))?;

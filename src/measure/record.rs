@@ -72,8 +72,7 @@ impl Measurements {
     /// It cannot be read, or has another format.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let text =
-            std::fs::read(path).with_context(|| format!("{shown}: cannot be read"))?;
+        let text = std::fs::read(path).with_context(|| format!("{shown}: cannot be read"))?;
         let found: Self = serde_json::from_slice(&text)
             .with_context(|| format!("{shown}: is no file that `dpg-bench measure --out` made"))?;
         let major = |version: &str| version.split('.').next().map(str::to_owned);

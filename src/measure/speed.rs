@@ -209,8 +209,10 @@ impl Plan {
         let texts: Vec<String> =
             (0..QUESTIONS).map(|n| format!("is there a word{} word{}?", n + 20, n + 40)).collect();
         let ask = |count: usize| {
-            let asked: Vec<Vec<&str>> =
-                shown.iter().map(|_| texts.iter().take(count).map(String::as_str).collect()).collect();
+            let asked: Vec<Vec<&str>> = shown
+                .iter()
+                .map(|_| texts.iter().take(count).map(String::as_str).collect())
+                .collect();
             judge.hypotheses(&shown, &asked).map(drop)
         };
         let one_question = self.median(|| ask(1))?;
@@ -339,10 +341,11 @@ impl Parts {
 
     fn texts(&self) -> Result<Encoded> {
         let rows = [ids(77, 1000), ids(77, 900)];
-        let both = |encode: &dyn Fn(&[Vec<u32>]) -> candle_core::Result<Tensor>| -> Result<Encoded> {
-            let [with, without] = [encode(&rows[..1])?, encode(&rows[1..])?];
-            Ok(Encoded::Fixed { with: self.fitting(with)?, without: self.fitting(without)? })
-        };
+        let both =
+            |encode: &dyn Fn(&[Vec<u32>]) -> candle_core::Result<Tensor>| -> Result<Encoded> {
+                let [with, without] = [encode(&rows[..1])?, encode(&rows[1..])?];
+                Ok(Encoded::Fixed { with: self.fitting(with)?, without: self.fitting(without)? })
+            };
         match &self.text {
             Texts::Clip(clip) => both(&|ids| clip.forward(ids)),
             Texts::Sdxl { clip, large } => both(&|ids| {
@@ -382,14 +385,14 @@ impl Parts {
                 _ => anyhow::bail!("texts that feel the time need a connector"),
             },
         };
-        let condition: Box<dyn Conditioning> =
-            match added(&self.unet, 1, self.side, &self.device)? {
-                Some(one) => Box::new(WithAdded {
-                    text: Boxed(condition),
-                    added: AddedConditions { conditional: one.clone(), unconditional: Some(one) },
-                }),
-                None => condition,
-            };
+        let condition: Box<dyn Conditioning> = match added(&self.unet, 1, self.side, &self.device)?
+        {
+            Some(one) => Box::new(WithAdded {
+                text: Boxed(condition),
+                added: AddedConditions { conditional: one.clone(), unconditional: Some(one) },
+            }),
+            None => condition,
+        };
         let latents =
             denoise(&self.unet, condition.as_ref(), scheduler.as_mut(), GUIDANCE, &mut noise)?;
         let unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?;

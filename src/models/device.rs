@@ -23,11 +23,15 @@ pub fn parse_device(text: &str) -> Result<Device, ModelError> {
         },
     };
     if !knows_gpus() {
-        return Err(refuse("this build has no CUDA support; scripts/build-cuda makes one that has"));
+        return Err(refuse(
+            "this build has no CUDA support; scripts/build-cuda makes one that has",
+        ));
     }
     match gpus() {
         0 => Err(refuse("this machine has no NVIDIA GPU, or no driver for it")),
-        count if index >= count => Err(refuse(&format!("this machine has {count}, from cuda:0 on"))),
+        count if index >= count => {
+            Err(refuse(&format!("this machine has {count}, from cuda:0 on")))
+        }
         _ => Device::new_cuda(index).map_err(|error| {
             refuse(&format!("{error} (are CUDA's libraries where LD_LIBRARY_PATH says?)"))
         }),

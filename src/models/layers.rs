@@ -196,7 +196,7 @@ impl Conv2d {
                 self.widened()?.forward_onto(x, shift.as_ref(), shortcut.as_ref())
             });
         }
-        let mut result = self.inner.forward(&x.contiguous()?)?;
+        let mut result = self.convolve(x)?;
         if let Some(shift) = shift {
             let (rows, _) = shift.dims2()?;
             result = result.broadcast_add(&shift.reshape((rows, (), 1, 1))?)?;
@@ -205,6 +205,25 @@ impl Conv2d {
             Some(shortcut) => shortcut + result,
             None => Ok(result),
         }
+    }
+
+    #[cfg(feature = "cudnn")]
+    fn convolve(&self, x: &Tensor) -> Result<Tensor> {
+        use super::cudnn_conv2d;
+        let (weight, config) = (self.inner.weight(), self.inner.config());
+        if !cudnn_conv2d::applies(x, weight) {
+            return self.inner.forward(&x.contiguous()?);
+        }
+        let result = cudnn_conv2d::conv2d(x, weight, config.stride, config.padding)?;
+        match self.inner.bias() {
+            Some(bias) => result.broadcast_add(&bias.reshape((1, (), 1, 1))?),
+            None => Ok(result),
+        }
+    }
+
+    #[cfg(not(feature = "cudnn"))]
+    fn convolve(&self, x: &Tensor) -> Result<Tensor> {
+        self.inner.forward(&x.contiguous()?)
     }
 
     /// The same in f32.

@@ -10,6 +10,8 @@ mod bert;
 pub mod blip_vqa;
 pub mod clip_text;
 mod config;
+#[cfg(feature = "cudnn")]
+mod cudnn_conv2d;
 pub mod device;
 pub mod ella_connector;
 mod file_digest;

@@ -312,7 +312,10 @@ pub fn recorded(
                 Stage {
                     what,
                     basis: Basis::Recorded,
-                    how: format!("{:.1} answers a second in {} on {device}", speed.per_second, speed.dtype),
+                    how: format!(
+                        "{:.1} answers a second in {} on {device}",
+                        speed.per_second, speed.dtype
+                    ),
                     per_item: 0.0,
                     per_image: (speed.one_question - per_answer).max(0.0),
                     per_answer,
