@@ -11,6 +11,8 @@ pub mod blip_vqa;
 pub mod clip_text;
 mod config;
 mod cuda;
+#[cfg(feature = "cudnn")]
+mod cudnn_conv2d;
 pub mod device;
 pub mod ella_connector;
 mod file_digest;

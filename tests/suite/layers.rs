@@ -77,6 +77,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("candle_core", &["models/", "generate/", "judge/", "measure/", "cli/measure.rs"]),
     ("candle_nn", &["models/"]),
     ("candle_transformers", &["models/"]),
+    ("candle_flash_attn", &["models/attention.rs"]),
     ("zip", &["models/pickle_file.rs"]),
     ("saphyr", &["models/mplug/"]),
     ("tokenizers", &["generate/", "judge/"]),

@@ -70,10 +70,15 @@ pub(crate) fn turned(x: &Tensor) -> Result<Tensor> {
 }
 
 impl Conv2d {
-    /// The convolved map without its bias.
+    /// The convolved map without its bias: by cuDNN where this build has it.
     fn bare(&self, x: &Tensor) -> Result<Tensor> {
-        let (weight, config) = (self.inner.weight().clone(), *self.inner.config());
-        candle_nn::Conv2d::new(weight, None, config).forward(&x.contiguous()?)
+        let (weight, config) = (self.inner.weight(), *self.inner.config());
+        #[cfg(feature = "cudnn")]
+        if crate::models::cudnn_conv2d::applies(x, weight) {
+            let (stride, padding) = (config.stride, config.padding);
+            return crate::models::cudnn_conv2d::conv2d(x, weight, stride, padding);
+        }
+        candle_nn::Conv2d::new(weight.clone(), None, config).forward(&x.contiguous()?)
     }
 
     /// [`Conv2d::forward_onto`] by the GPU's kernels.
