@@ -9,10 +9,11 @@ use super::launch::{Launch, Output, Sizes};
 /// Says that there is no CUDA.
 pub(super) fn launch<S: Sizes>(
     launch: &Launch<S>,
-    _output: Output,
+    output: Output,
     _inputs: &[Option<&Tensor>],
 ) -> Result<Tensor> {
-    candle_core::bail!("{}: this build has no CUDA support", launch.function)
+    let (function, Output { shape, dtype }) = (&launch.function, output);
+    candle_core::bail!("{function}, {shape:?} in {dtype:?}: this build has no CUDA support")
 }
 
 /// candle's own refusal.
