@@ -222,7 +222,7 @@ class Pipeline:
         self.scheduler.set_timesteps(self.steps, device=self.check.device)
         latents = latents * self.scheduler.init_noise_sigma
         more = {"added_cond_kwargs": self.added(2 * batch)} if self.xl else {}
-        for timestep in self.scheduler.timesteps[: self.steps]:
+        for timestep in self.scheduler.timesteps:
             shown = self.scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
             noise = self.unet(shown, timestep, encoder_hidden_states=states, return_dict=False, **more)[0]
             without, given = noise.chunk(2)

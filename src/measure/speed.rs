@@ -48,7 +48,7 @@ pub struct PictureSpeed {
     pub dtype: String,
     /// Pictures of one prompt made at a time.
     pub batch: usize,
-    /// Calls of the UNet for a picture.
+    /// Steps of a picture; a scheduler may call the UNet once more.
     pub steps: usize,
     /// Side of the picture in pixels.
     pub side: usize,
@@ -179,8 +179,9 @@ impl Plan {
         let seconds = self.median(|| parts.pictures(batch))?;
         let work = PICTURES.iter().find(|work| work.model == model.name());
         let usual = self.size == Size::Full && self.side.is_none();
+        let calls = parts.scheduler.scheduler(parts.steps)?.timesteps().len();
         let tera = work.filter(|_| usual).map(|work| {
-            let picture = work.call * parts.steps as f64 + work.decode;
+            let picture = work.call * calls as f64 + work.decode;
             (work.text + picture * batch as f64) / seconds
         });
         Ok(PictureSpeed {
