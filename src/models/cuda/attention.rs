@@ -49,8 +49,8 @@ fn tiles(head: usize, has_bias: bool) -> Tiles {
     let slices = if head > 160 { 2 } else { 1 };
     let tiles_of_warp = if head <= 80 && !has_bias { 2 } else { 1 };
     let keys = match head {
-        ..=80 => 64,
-        ..=160 => 32,
+        0..=80 => 64,
+        81..=160 => 32,
         _ => 16,
     };
     let queries = 64 * tiles_of_warp;
@@ -63,9 +63,9 @@ fn tiles(head: usize, has_bias: bool) -> Tiles {
 /// The same for `attention_f32.cu`: its columns a thread, and its tiles.
 fn tiles_f32(head: usize) -> (usize, Tiles) {
     let columns = match head {
-        ..=64 => 4,
-        ..=80 => 5,
-        ..=160 => 10,
+        0..=64 => 4,
+        65..=80 => 5,
+        81..=160 => 10,
         _ => 32,
     };
     // Turned tiles of queries and keys, the shares, and eight rows of values.

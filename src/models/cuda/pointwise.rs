@@ -111,7 +111,7 @@ pub(crate) fn finish(
         candle_core::bail!("a shortcut {:?} is added to {:?}", other.dims(), x.dims())
     }
     let even = inputs.iter().flatten().all(|tensor| begins_wide(tensor));
-    let wide = even.then(|| wide(&x)).unwrap_or(usize::MAX);
+    let wide = if even { wide(&x) } else { usize::MAX };
     let Some((grid, sizes)) = plan_finish(x.elem_count(), channels, inner, *shift_entry, wide)
     else {
         return Ok(None);
@@ -162,7 +162,7 @@ pub(crate) fn geglu(x: &Tensor, bias: Option<&Tensor>) -> Result<Option<Tensor>>
     *last /= 2;
     let bias = owed.bias.as_ref();
     let even = begins_wide(&x) && bias.is_none_or(begins_wide);
-    let wide = even.then(|| wide(&x)).unwrap_or(usize::MAX);
+    let wide = if even { wide(&x) } else { usize::MAX };
     let Some((grid, sizes)) = plan_gate(x.elem_count() / 2, width / 2, wide) else {
         return Ok(None);
     };
