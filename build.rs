@@ -1,9 +1,22 @@
-//! Puts the commit that the program is built from into it, where there is one.
+//! Puts the commit that the program is built from into it, where there is one; with the feature `cuda`,
+//! turns the GPU kernels into PTX.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The kernels of `src/models/cuda`.
+const KERNELS: &str = "src/models/cuda/kernels";
+/// Files that are compiled once, and the head sizes for which `attention.cu` is.
+const FILES: [&str; 4] = ["group_norm", "row_norm", "pointwise", "attention_f32"];
+const HEADS: [usize; 6] = [40, 64, 80, 128, 160, 512];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some()
+        && let Err(problem) = compile_kernels()
+    {
+        println!("cargo::error=the GPU kernels cannot be compiled: {problem}");
+    }
     // A new commit moves HEAD or the branch that HEAD names; both are watched.
     let Some(head) = git(&["rev-parse", "--git-path", "HEAD"]) else { return };
     println!("cargo:rerun-if-changed={head}");
@@ -21,4 +34,46 @@ fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+/// PTX for the architecture of `CUDA_COMPUTE_CAP`, which devices from that one on can translate.
+fn compile_kernels() -> Result<(), String> {
+    for name in ["NVCC", "CUDA_HOME", "CUDA_COMPUTE_CAP"] {
+        println!("cargo:rerun-if-env-changed={name}");
+    }
+    println!("cargo:rerun-if-changed={KERNELS}");
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let compiler = set("NVCC").map(PathBuf::from);
+    let in_home = || set("CUDA_HOME").map(|home| Path::new(&home).join("bin/nvcc"));
+    let compiler = compiler.or_else(in_home).unwrap_or_else(|| "nvcc".into());
+    let capability = set("CUDA_COMPUTE_CAP")
+        .ok_or("CUDA_COMPUTE_CAP is not set; scripts/build-cuda sets all that is needed")?;
+    let generation: u32 = capability
+        .trim_end_matches(|letter: char| letter.is_ascii_alphabetic())
+        .parse()
+        .map_err(|_| format!("CUDA_COMPUTE_CAP={capability} is no number, as 90 is"))?;
+    if generation < 80 {
+        return Err(format!("they need GPUs of compute capability 80 or more, not {capability}"));
+    }
+    let target = PathBuf::from(set("OUT_DIR").ok_or("cargo names no OUT_DIR")?);
+    let compile = |file: &str, name: &str, head: Option<usize>| {
+        let mut command = Command::new(&compiler);
+        command.args(["-O3", "-std=c++17", "-ptx", &format!("-arch=compute_{generation}")]);
+        command.args(head.map(|head| format!("-DHEAD={head}")));
+        command.arg("-o").arg(target.join(format!("{name}.ptx")));
+        command.arg(format!("{KERNELS}/{file}.cu"));
+        let output = command
+            .output()
+            .map_err(|error| format!("{} does not start: {error}", compiler.display()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("{file}.cu: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    };
+    for file in FILES {
+        compile(file, file, None)?;
+    }
+    HEADS
+        .iter()
+        .try_for_each(|head| compile("attention", &format!("attention_{head}"), Some(*head)))
 }

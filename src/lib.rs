@@ -15,6 +15,7 @@ pub mod generate;
 pub mod http;
 pub mod judge;
 pub mod machine;
+pub mod measure;
 pub mod models;
 pub mod ordered_work;
 pub mod reports;

@@ -33,6 +33,7 @@ mod judge_options;
 mod list;
 mod live;
 mod local_judge_args;
+mod measure;
 mod merge;
 mod progress;
 mod published;
@@ -99,6 +100,8 @@ enum Command {
     Convert(convert::Args),
     /// Say whether this machine can make a run, and what it will cost
     Doctor(Box<doctor::Args>),
+    /// Measure how exact and how fast a device computes; no weights are needed
+    Measure(measure::Args),
     /// Get weights and the benchmark from where they are published
     Fetch(fetch::Args),
     /// List the models and judges with the files that each needs
@@ -178,6 +181,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Show(args) => show::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Measure(args) => measure::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::List(args) => list::run(args),
         Command::Completions { shell } => {

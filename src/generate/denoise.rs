@@ -6,6 +6,7 @@ use candle_core::{DType, Tensor};
 use super::conditioning::{AddedConditions, Conditioning, TextCondition};
 use super::noise::ImageNoise;
 use super::schedulers::Scheduler;
+use crate::models::device::keep_uploads;
 use crate::models::{AddedCondition, TextContext};
 
 /// A network that predicts the noise (or velocity) in latents `[batch, channels, height, width]` at a
@@ -72,6 +73,7 @@ pub fn denoise_in_part(
 ) -> candle_core::Result<Tensor> {
     let mut latents = noise.draw()?.affine(scheduler.initial_noise_scale(), 0.0)?;
     let timesteps = scheduler.timesteps().to_vec();
+    let _uploads = keep_uploads(latents.device());
     for (index, &timestep) in timesteps.iter().enumerate().take(most) {
         let shown = scheduler.network_input(index, &latents)?;
         let condition = conditioning.at(timestep)?;

@@ -65,10 +65,6 @@ impl Diffusion {
     ) -> Result<Self> {
         let scheduler = read_scheduler(folder, options)?;
         scheduler.scheduler(options.steps)?;
-        ensure!(
-            !(device.is_cpu() && dtype == DType::BF16),
-            "the processor cannot compute in bf16; use --dtype f32 or f16"
-        );
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
         let unet = UNet::load(&folder.join("unet"), dtype, device)?;
         let vae = VaeDecoder::load(&folder.join("vae"), vae_dtype, device)?;
@@ -120,6 +116,11 @@ impl Diffusion {
     /// Number format that the pictures are decoded in.
     pub fn vae_dtype(&self) -> DType {
         self.vae_dtype
+    }
+
+    /// Whether it computes on a GPU.
+    pub fn leaves_processor_free(&self) -> bool {
+        !self.device.is_cpu()
     }
 
     /// Whether there is an unconditional half.

@@ -235,6 +235,10 @@ impl ImageGenerator for Ella {
         self.settings.clone()
     }
 
+    fn leaves_processor_free(&self) -> bool {
+        !self.device.is_cpu()
+    }
+
     /// Where memory is low: encodes the prompts, frees the text encoders, and then loads the rest. An
     /// encoded text takes 4 bytes (2 in half precision) x tokens x the connector's width: 0.4 MB at
     /// 128 tokens of 768, so 0.42 GB for the 1,065 prompts of DPG-Bench; CLIP's states add 0.24 MB.

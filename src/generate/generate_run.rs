@@ -98,12 +98,15 @@ pub fn generate_on_devices(
     let groups = groups_to_make(items, images, plan, &present);
     let mut stage = Stage { run, ledger, settings, observer };
     let in_flight = generators.len();
+    let writes_meanwhile =
+        in_flight > 1 || generators.iter().any(|generator| generator.leaves_processor_free());
     let generators = Pool::new(generators);
     let finished = for_each_in_order(
         groups.len(),
         in_flight,
-        // One generator makes nothing that could not be kept; several need not wait for each other.
-        if in_flight == 1 { 1 } else { 2 },
+        // One generator on the processor makes nothing that could not be kept; several need not wait for
+        // each other, nor a GPU for the encoding of what it has made.
+        if writes_meanwhile { 2 } else { 1 },
         |index| Ok(generators.with(|generator| groups[index].make(*generator))),
         |index, made| stage.keep_group(&groups[index], made, &mut summary),
         || observer.stop_requested(),

@@ -82,6 +82,12 @@ pub trait ImageGenerator: Send {
         Ok(())
     }
 
+    /// Whether pictures are made on a device of its own, so that the processor can write one while the
+    /// next is made. It changes no pixel and no order; a kill then costs one group of pictures more.
+    fn leaves_processor_free(&self) -> bool {
+        false
+    }
+
     /// Makes a picture of `prompt` with no more than `calls` of the denoising network's calls, throws it
     /// away, and tells how long its parts took; `None` where the generator cannot tell.
     ///

@@ -144,6 +144,10 @@ impl ImageGenerator for Sd15 {
         settings
     }
 
+    fn leaves_processor_free(&self) -> bool {
+        self.diffusion.leaves_processor_free()
+    }
+
     fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
         self.last_prompt = None;
         let start = Instant::now();

@@ -142,6 +142,10 @@ impl ImageGenerator for Sdxl {
         settings
     }
 
+    fn leaves_processor_free(&self) -> bool {
+        self.diffusion.leaves_processor_free()
+    }
+
     fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
         self.last_prompt = None;
         let start = Instant::now();

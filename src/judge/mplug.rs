@@ -23,6 +23,7 @@ use super::word_piece::{QuestionIds, WordPiece};
 use super::{Answer, Judge, JudgeRequest, QuestionCut};
 use crate::benchmark::Question;
 use crate::models::device::Place;
+use crate::models::made_up;
 use crate::models::mplug::{Decoding, ImageStates, Mplug, MplugConfig};
 use crate::results::Settings;
 
@@ -112,10 +113,31 @@ impl MplugJudge {
     pub fn load(path: &Path, options: MplugOptions) -> Result<Self> {
         let files = MplugFiles::find(path)?;
         let config = MplugConfig::read(&files.folder)?;
-        let words = words(&files, &config)?;
-        let Place { device, dtype } = options.place;
-        let weights = files.needed(&config)?.weights(dtype, &device)?;
+        let Place { device, dtype } = &options.place;
+        let weights = files.needed(&config)?.weights(*dtype, device)?;
         let network = Mplug::load(&config, &weights)?;
+        Self::assemble(&files, &config, (network, weights.sha256()), options)
+    }
+
+    /// A judge whose weights are made up, of a folder that holds everything else: to measure its speed.
+    ///
+    /// # Errors
+    /// As [`MplugJudge::load`].
+    pub fn made_up(folder: &Path, options: MplugOptions) -> Result<Self> {
+        let files = MplugFiles { folder: folder.to_owned(), weights: folder.to_owned() };
+        let config = MplugConfig::read(folder)?;
+        let network = made_up::mplug(&config, options.place.dtype, &options.place.device)?;
+        Self::assemble(&files, &config, (network, "made up"), options)
+    }
+
+    fn assemble(
+        files: &MplugFiles,
+        config: &MplugConfig,
+        (network, sha256): (Mplug, &str),
+        options: MplugOptions,
+    ) -> Result<Self> {
+        let words = words(files, config)?;
+        let Place { device, dtype } = options.place;
         let id = |piece: &str| {
             let missing = || format!("{}: vocab.txt lacks `{piece}`", files.folder.display());
             words.id(piece).with_context(missing)
@@ -133,7 +155,7 @@ impl MplugJudge {
         let mut about = json!({
             "judge": "mplug",
             "method": METHOD,
-            "weights": {"tensors_sha256": weights.sha256()},
+            "weights": {"tensors_sha256": sha256},
             "vocabulary_sha256": files.vocabulary_sha256()?,
             "network": config.numbers(),
             "beam": {

@@ -4,8 +4,8 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-use super::ops;
 use super::ops::attention::{Scores, attention};
+use super::{cuda, ops};
 
 /// Scores held at once for one batch entry, all heads together: 64 MiB of f32. It does not depend on
 /// the batch, so that the batch does not change how an image's rows are split.
@@ -29,9 +29,24 @@ pub(crate) fn attend(
     heads: usize,
     visible: Visible,
 ) -> Result<Tensor> {
+    let scores = Scores { causal: visible == Visible::UpToOwn, ..Scores::default() };
     if ops::apply(&[query, key, value]) {
-        let scores = Scores { causal: visible == Visible::UpToOwn, ..Scores::default() };
         return attention(query, key, value, heads, scores);
+    }
+    #[cfg(feature = "flash-attn")]
+    if visible == Visible::All
+        && let Some(mixed) = flash(query, key, value, heads)?
+    {
+        return Ok(mixed);
+    }
+    if cuda::apply(&[query, key, value])
+        && let Some(done) = cuda::attention(query, key, value, heads, scores)?
+    {
+        return Ok(done);
+    }
+    if ops::is_half(query) {
+        let (key, value) = (key.to_dtype(DType::F32)?, value.to_dtype(DType::F32)?);
+        return ops::through_f32(query, |query| attend(query, &key, &value, heads, visible));
     }
     attend_in_chunks(query, key, value, heads, visible, SCORES_AT_ONCE)
 }
@@ -45,9 +60,18 @@ pub(crate) fn attend_with_bias(
     heads: usize,
     bias: &Tensor,
 ) -> Result<Tensor> {
+    let scores = Scores { scale: Some(1.0), bias: Some(bias), ..Scores::default() };
     if ops::apply(&[query, key, value, bias]) {
-        let scores = Scores { scale: Some(1.0), bias: Some(bias), ..Scores::default() };
         return attention(query, key, value, heads, scores);
+    }
+    if cuda::apply(&[query, key, value])
+        && let Some(done) = cuda::attention(query, key, value, heads, scores)?
+    {
+        return Ok(done);
+    }
+    if ops::is_half(query) {
+        let (key, value) = (key.to_dtype(DType::F32)?, value.to_dtype(DType::F32)?);
+        return ops::through_f32(query, |query| attend_with_bias(query, &key, &value, heads, bias));
     }
     let (batch, queries, _) = query.dims3()?;
     let keys = key.dim(1)?;
@@ -58,6 +82,27 @@ pub(crate) fn attend_with_bias(
         .reshape((batch * heads, queries, keys))?;
     let mixed = softmax_last_dim(&scores)?.matmul(&split_heads(value, heads)?)?;
     join_heads(&mixed, heads)?.to_dtype(query.dtype())
+}
+
+/// The same by FlashAttention, where a kernel for it is built: f16, heads of the sizes that
+/// scripts/build-cuda compiles. Compiled and never run: no GPU was at hand (docs/gpu.md).
+#[cfg(feature = "flash-attn")]
+fn flash(query: &Tensor, key: &Tensor, value: &Tensor, heads: usize) -> Result<Option<Tensor>> {
+    let (_, _, width) = query.dims3()?;
+    let size = width / heads;
+    let is_built = matches!(size.next_multiple_of(32), 64 | 96 | 160) && size.is_multiple_of(8);
+    let all_f16 = [query, key, value].iter().all(|tensor| tensor.dtype() == DType::F16);
+    if !query.device().is_cuda() || !all_f16 || !is_built {
+        return Ok(None);
+    }
+    let split = |tensor: &Tensor| {
+        let (batch, length, _) = tensor.dims3()?;
+        tensor.contiguous()?.reshape((batch, length, heads, size))
+    };
+    let scale = (size as f32).powf(-0.5);
+    let (query, key, value) = (split(query)?, split(key)?, split(value)?);
+    let mixed = candle_flash_attn::flash_attn(&query, &key, &value, scale, false)?;
+    Ok(Some(mixed.flatten_from(2)?))
 }
 
 fn attend_in_chunks(

@@ -8,7 +8,8 @@ use candle_core::{Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::attention::{join_heads, split_heads};
-use super::ops;
+use super::ops::attention::Scores;
+use super::{cuda, ops};
 
 /// Keys and values that every query of a group sees, or each a part of.
 #[derive(Debug, Clone, Copy)]
@@ -96,18 +97,30 @@ fn attend_group_by_group(query: &Tensor, heads: usize, groups: &[Group]) -> Resu
         let numbers = group.rows.iter().map(|row| *row as u32).collect();
         let own =
             query.contiguous()?.index_select(&Tensor::from_vec(numbers, count, device)?, 0)?;
+        let own = own.unsqueeze(0)?;
         let joined = |pick: fn(&Source) -> Tensor| -> Result<Tensor> {
             let all: Vec<Tensor> = group.sources.iter().map(pick).collect();
-            split_heads(&Tensor::cat(&all, 0)?.unsqueeze(0)?, heads)
+            Tensor::cat(&all, 0)?.unsqueeze(0)
         };
-        let key = joined(|source| source.key.clone())?.transpose(1, 2)?.contiguous()?;
-        let value = joined(|source| source.value.clone())?;
-        let own = (split_heads(&own.unsqueeze(0)?, heads)? * scale)?;
-        let mut scores = own.matmul(&key)?;
-        if group.sources.iter().any(|source| source.seen.is_some()) {
-            let keys = scores.dim(2)?;
-            let mask = Tensor::from_vec(mask(group)?, (1, count, keys), device)?;
-            scores = scores.broadcast_add(&mask)?;
+        let (key, value) =
+            (joined(|source| source.key.clone())?, joined(|source| source.value.clone())?);
+        let keys = key.dim(1)?;
+        let masked = group.sources.iter().any(|source| source.seen.is_some());
+        let mask = masked
+            .then(|| Tensor::from_vec(mask(group)?, (1, 1, count, keys), device))
+            .transpose()?;
+        if cuda::apply(&[&own, &key, &value]) {
+            let scores = Scores { bias: mask.as_ref(), ..Scores::default() };
+            if let Some(mixed) = cuda::attention(&own, &key, &value, heads, scores)? {
+                parts.push(mixed.squeeze(0)?);
+                continue;
+            }
+        }
+        let key = split_heads(&key, heads)?.transpose(1, 2)?.contiguous()?;
+        let value = split_heads(&value, heads)?;
+        let mut scores = (split_heads(&own, heads)? * scale)?.matmul(&key)?;
+        if let Some(mask) = mask {
+            scores = scores.broadcast_add(&mask.squeeze(0)?)?;
         }
         let mixed = softmax_last_dim(&scores)?.matmul(&value)?;
         parts.push(join_heads(&mixed, heads)?.squeeze(0)?);

@@ -43,7 +43,8 @@ impl ClipText {
         Self::build(&config, &Weights::open(folder, "model", dtype, device)?)
     }
 
-    fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+    /// The encoder that `config` describes, of `weights`.
+    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         let activation = Activation::named(config.name("hidden_act", "quick_gelu")?)
             .ok_or_else(|| config.unsupported("hidden_act", "only the GELU family and relu are"))?;
         let size = LayerSize {

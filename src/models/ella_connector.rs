@@ -9,7 +9,7 @@ use candle_core::{D, DType, Device, Module, Result, Tensor};
 
 use super::ModelError;
 use super::attention::{Visible, attend};
-use super::layers::{LayerNorm, Linear, LoadResult, standardised};
+use super::layers::{LayerNorm, Linear, LoadResult, silu, standardised};
 use super::unet::timestep::{Sinusoid, TimestepEmbedding};
 use super::weights::{Scope, Weights};
 
@@ -55,7 +55,11 @@ impl EllaConnector {
     /// The file is missing or broken, or is no connector: a tensor is missing or has a shape that does
     /// not go with the others.
     pub fn load(file: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
-        let weights = Weights::open_file(file, dtype, device)?;
+        Self::build(file, &Weights::open_file(file, dtype, device)?)
+    }
+
+    /// The connector of `weights`, which messages call `file`.
+    pub(super) fn build(file: &Path, weights: &Weights) -> LoadResult<Self> {
         let root = weights.root();
         let shape = |name: &str, rank: usize| match root.shape(name) {
             Some(shape) if shape.len() == rank => Ok(shape),
@@ -127,7 +131,7 @@ impl EllaConnector {
                 .collect::<LoadResult<_>>()?,
             proj_out: projects("proj_out.0").then(proj_out).transpose()?,
             size,
-            dtype,
+            dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
         })
     }
@@ -153,7 +157,7 @@ impl EllaConnector {
         let x = &text.0;
         let sinusoid = self.sinusoid.of(timestep, x.device())?.to_dtype(self.dtype)?;
         // [1, time]; every use of it is behind a SiLU.
-        let time = self.time_embedding.forward(&sinusoid)?.silu()?;
+        let time = silu(&self.time_embedding.forward(&sinusoid)?)?;
         let shift = self.time_aware_linear.forward(&time)?.unsqueeze(1)?;
         let (_, tokens, width) = self.latents.dims3()?;
         let mut latents = self

@@ -6,10 +6,14 @@
 //! makes its input contiguous. And candle's own LayerNorm subtracts two large numbers
 //! (E[x^2] - mean^2), which loses half the digits where the mean is large, so ours takes two passes.
 
+mod joined;
+
 use candle_core::{D, DType, Module, Result, Tensor};
 use candle_nn::Conv2dConfig;
 
+pub(crate) use self::joined::turned;
 use super::ModelError;
+use super::cuda::Owed;
 use super::ops::activation::{self, Curve};
 use super::ops::conv2d::Start;
 use super::ops::group_norm::Then;
@@ -75,6 +79,13 @@ impl Linear {
         if narrow::applies(x, weight) && ops::apply(&[shortcut]) {
             return narrow::linear(x, weight, bias, Some(&shortcut.contiguous()?));
         }
+        if ops::is_half(x) {
+            let shortcut = shortcut.to_dtype(DType::F32)?;
+            return ops::through_f32(x, |x| self.forward_onto(x, &shortcut));
+        }
+        if let Some(done) = self.on_gpu(x, Some(shortcut))? {
+            return Ok(done);
+        }
         shortcut + self.forward(x)?
     }
 }
@@ -87,6 +98,12 @@ impl Module for Linear {
         }
         if narrow::applies(x, weight) {
             return narrow::linear(x, weight, bias, None);
+        }
+        if ops::is_half(x) {
+            return ops::through_f32(x, |x| self.forward(x));
+        }
+        if let Some(done) = self.on_gpu(x, None)? {
+            return Ok(done);
         }
         self.inner.forward(&x.contiguous()?)
     }
@@ -183,6 +200,15 @@ impl Conv2d {
             };
             return conv2d::conv2d(x, weight, config.stride, config.padding, start);
         }
+        if ops::is_half(x) {
+            return ops::through_f32(x, |x| {
+                let (shift, shortcut) = (ops::widened(shift)?, ops::widened(shortcut)?);
+                self.widened()?.forward_onto(x, shift.as_ref(), shortcut.as_ref())
+            });
+        }
+        if let Some(done) = self.on_gpu(x, shift, shortcut)? {
+            return Ok(done);
+        }
         let mut result = self.inner.forward(&x.contiguous()?)?;
         if let Some(shift) = shift {
             let (rows, _) = shift.dims2()?;
@@ -192,6 +218,13 @@ impl Conv2d {
             Some(shortcut) => shortcut + result,
             None => Ok(result),
         }
+    }
+
+    /// The same in f32.
+    fn widened(&self) -> Result<Self> {
+        let weight = self.inner.weight().to_dtype(DType::F32)?;
+        let bias = ops::widened(self.inner.bias())?;
+        Ok(Self { inner: candle_nn::Conv2d::new(weight, bias, *self.inner.config()) })
     }
 }
 
@@ -225,6 +258,12 @@ impl Module for LayerNorm {
         if ops::apply(&[x]) {
             return layer_norm::layer_norm(x, &self.weight, &self.bias, self.eps);
         }
+        if ops::is_half(x) {
+            return ops::through_f32(x, |x| self.forward(x));
+        }
+        if let Some(done) = self.on_gpu(x)? {
+            return Ok(done);
+        }
         standardised(x, self.eps)?
             .broadcast_mul(&self.weight)?
             .broadcast_add(&self.bias)?
@@ -240,7 +279,7 @@ pub(crate) fn standardised(x: &Tensor, eps: f64) -> Result<Tensor> {
     centred.broadcast_div(&(variance + eps)?.sqrt()?)
 }
 
-/// Normalisation over groups of channels of [b, c, ...], accumulating in f32.
+/// Normalisation over groups of channels of [b, c, ...], in f32 throughout.
 #[derive(Debug)]
 pub(crate) struct GroupNorm {
     inner: candle_nn::GroupNorm,
@@ -264,6 +303,7 @@ impl GroupNorm {
     }
 
     fn new(weight: Tensor, bias: Tensor, groups: usize, eps: f64) -> Result<Self> {
+        let (weight, bias) = (weight.to_dtype(DType::F32)?, bias.to_dtype(DType::F32)?);
         let channels = weight.elem_count();
         let inner = candle_nn::GroupNorm::new(weight.clone(), bias.clone(), channels, groups, eps)?;
         Ok(Self { inner, weight, bias, groups, eps })
@@ -273,6 +313,12 @@ impl GroupNorm {
     pub(crate) fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
         if ops::apply(&[x, &self.weight]) {
             return self.fast(x, Then::Silu);
+        }
+        if let Some(done) = self.on_gpu(x, Owed::default(), true)? {
+            return Ok(done);
+        }
+        if x.dtype() != DType::F32 {
+            return ops::through_f32(x, |x| self.forward_silu(x));
         }
         self.forward(x)?.silu()
     }
@@ -286,6 +332,13 @@ impl Module for GroupNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if ops::apply(&[x, &self.weight]) {
             return self.fast(x, Then::Plain);
+        }
+        if let Some(done) = self.on_gpu(x, Owed::default(), false)? {
+            return Ok(done);
+        }
+        // candle's own rounds to a half format before scale and shift, and after each.
+        if x.dtype() != DType::F32 {
+            return ops::through_f32(x, |x| self.forward(x));
         }
         self.inner.forward(&x.contiguous()?)
     }
@@ -311,6 +364,9 @@ impl Module for RmsNorm {
         let weight = self.weight.to_dtype(x.dtype())?;
         if ops::apply(&[x]) {
             return layer_norm::rms_norm(x, &weight, self.eps);
+        }
+        if let Some(done) = self.on_gpu(x, &weight)? {
+            return Ok(done);
         }
         let exact = x.to_dtype(DType::F32)?;
         let mean_square = exact.sqr()?.mean_keepdim(D::Minus1)?;
@@ -361,6 +417,9 @@ impl Activation {
         if let Some(curve) = curve.filter(|_| ops::apply(&[x])) {
             return activation::activation(x, curve);
         }
+        if ops::is_half(x) {
+            return ops::through_f32(x, |x| self.apply(x));
+        }
         match self {
             Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
             Activation::Gelu => x.gelu_erf(),
@@ -371,10 +430,21 @@ impl Activation {
     }
 }
 
+/// `x * sigmoid(x)`, rounded once: embeddings of time go through it, in half precision too.
+pub(crate) fn silu(x: &Tensor) -> Result<Tensor> {
+    match x.dtype() {
+        DType::F32 => x.silu(),
+        _ => ops::through_f32(x, Tensor::silu),
+    }
+}
+
 /// GEGLU: the first half of `x`'s last dimension times the exact GELU of its second half.
 pub(crate) fn gated_by_gelu(x: &Tensor) -> Result<Tensor> {
     if ops::apply(&[x]) {
         return activation::geglu(x);
+    }
+    if ops::is_half(x) {
+        return ops::through_f32(x, gated_by_gelu);
     }
     let halves = x.chunk(2, D::Minus1)?;
     &halves[0] * Activation::Gelu.apply(&halves[1].contiguous()?)?

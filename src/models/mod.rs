@@ -10,6 +10,9 @@ mod bert;
 pub mod blip_vqa;
 pub mod clip_text;
 mod config;
+mod cuda;
+#[cfg(feature = "cudnn")]
+mod cudnn_conv2d;
 pub mod device;
 pub mod ella_connector;
 mod file_digest;
@@ -17,6 +20,7 @@ mod file_digest;
 mod golden;
 mod layers;
 pub mod ldm_names;
+pub mod made_up;
 pub mod model_error;
 pub mod mplug;
 pub mod needed_tensors;

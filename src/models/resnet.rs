@@ -3,7 +3,7 @@
 
 use candle_core::{Module, Result, Tensor};
 
-use super::layers::{Conv2d, GroupNorm, Linear, LoadResult};
+use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, silu};
 use super::weights::Scope;
 
 /// Group count and epsilon of the norms of one network.
@@ -54,12 +54,11 @@ impl ResnetBlock {
     /// `x` [b, input, h, w] and `time` [1 or b, time_width] to [b, output, h, w].
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let shift = match (&self.time_emb_proj, time) {
-            (Some(projection), Some(time)) => Some(projection.forward(&time.silu()?)?),
+            (Some(projection), Some(time)) => Some(projection.forward(&silu(time)?)?),
             _ => None,
         };
         let hidden = self.norm1.forward_silu(x)?;
-        let hidden = self.conv1.forward_onto(&hidden, shift.as_ref(), None)?;
-        let hidden = self.norm2.forward_silu(&hidden)?;
+        let hidden = self.norm2.forward_silu_after(&self.conv1, &hidden, shift.as_ref())?;
         let hidden =
             self.conv2.forward_onto(&hidden, None, self.conv_shortcut.is_none().then_some(x))?;
         match &self.conv_shortcut {

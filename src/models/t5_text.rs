@@ -46,6 +46,11 @@ impl T5Text {
     /// implies, or the configuration asks for arithmetic that is not here.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
+        Self::build(&config, &Weights::open(folder, "model", dtype, device)?)
+    }
+
+    /// The encoder that `config` describes, of `weights`.
+    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         let projection = config.name("feed_forward_proj", "relu")?;
         let (gated, name) = match projection {
             // Of all names only this one means another function than it says.
@@ -66,8 +71,7 @@ impl T5Text {
         };
         let depth = config.count("num_layers", None)?;
         let vocabulary = config.count("vocab_size", None)?;
-        let buckets = Buckets::from_config(&config)?;
-        let weights = Weights::open(folder, "model", dtype, device)?;
+        let buckets = Buckets::from_config(config)?;
         let encoder = weights.root().at("encoder");
         let own = encoder.at("embed_tokens");
         // Encoder and decoder share one table; files hold it under either name, or both.

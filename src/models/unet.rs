@@ -90,8 +90,13 @@ impl UNet {
     /// implies, or the configuration asks for arithmetic that is not here.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
-        let plan = Plan::from_config(&config)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
+        Self::build(&config, &weights)
+    }
+
+    /// The network that `config` describes, of `weights`, whose number format becomes its own.
+    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        let plan = Plan::from_config(config)?;
         let root = weights.root();
         let (channels, levels) = (&plan.channels, plan.channels.len());
         let (first, common) = (channels[0], plan.common);
@@ -151,7 +156,7 @@ impl UNet {
             in_channels: plan.in_channels,
             sample_size: plan.sample_size,
             context_width: plan.context,
-            dtype,
+            dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         })

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 
 use super::attention::{Visible, attend};
 use super::config::Config;
-use super::layers::{Conv2d, GroupNorm, Linear, LoadResult};
+use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, turned};
 use super::resnet::{NormSettings, ResnetBlock, Upsampler};
 use super::weights::{Scope, Weights};
 
@@ -51,6 +51,12 @@ impl VaeDecoder {
     /// implies, or the configuration asks for arithmetic that is not here.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
+        let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
+        Self::build(&config, &weights)
+    }
+
+    /// The decoder that `config` describes, of `weights`, whose number format becomes its own.
+    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         config.refuse_unless_neutral(NEUTRAL)?;
         let kinds = config.names("up_block_types")?;
         if kinds.iter().any(|kind| *kind != "UpDecoderBlock2D") {
@@ -65,7 +71,6 @@ impl VaeDecoder {
         let norm = NormSettings { groups, eps: NORM_EPS };
         let latent_channels = config.count("latent_channels", Some(4))?;
         let depth = config.count("layers_per_block", Some(1))? + 1;
-        let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
         let (root, decoder) = (weights.root(), weights.root().at("decoder"));
         let (top, bottom) = (channels[0], channels[levels - 1]);
         let resnet = |name: &str| {
@@ -110,7 +115,7 @@ impl VaeDecoder {
             )?,
             latent_channels,
             scaling_factor: config.number("scaling_factor", USUAL_SCALING_FACTOR)?,
-            dtype,
+            dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
         })
     }
@@ -239,17 +244,11 @@ impl MidAttention {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
-        let positions = self
-            .group_norm
-            .forward(x)?
-            .reshape((batch, channels, height * width))?
-            .transpose(1, 2)?
-            .contiguous()?;
+        let normed = self.group_norm.forward(x)?.reshape((batch, channels, height * width))?;
+        let positions = turned(&normed)?.contiguous()?;
         let query = self.query.forward(&positions)?;
         let key = self.key.forward(&positions)?;
         let value = self.value.forward(&positions)?;
-        let mixed = self.out.forward(&attend(&query, &key, &value, 1, Visible::All)?)?;
-        let mixed = mixed.transpose(1, 2)?.contiguous()?;
-        x + mixed.reshape((batch, channels, height, width))?
+        self.out.forward_turned_onto(&attend(&query, &key, &value, 1, Visible::All)?, x)
     }
 }

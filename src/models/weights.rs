@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::ModelError;
 use super::file_digest::hex;
+use super::made_up::MadeUp;
 use super::pickle_file::{Place, Unwrapping};
 use super::recipe::{LowRank, Recipe, Rows};
 use super::safetensors_file::Shard;
@@ -31,6 +32,8 @@ pub struct Weights {
     sha256: String,
     dtype: DType,
     device: Device,
+    /// In place of files, for measurements.
+    made_up: Option<MadeUp>,
 }
 
 impl Weights {
@@ -130,7 +133,23 @@ impl Weights {
             sha256,
             dtype,
             device: device.clone(),
+            made_up: None,
         })
+    }
+
+    /// Tensors that are in no file, see [`MadeUp`].
+    pub(super) fn made_up(made_up: MadeUp, dtype: DType, device: &Device) -> Self {
+        Self {
+            folder: PathBuf::from("made-up weights"),
+            shards: Vec::new(),
+            holders: BTreeMap::new(),
+            recipe: Recipe::default(),
+            extra: BTreeMap::new(),
+            sha256: "made up".to_owned(),
+            dtype,
+            device: device.clone(),
+            made_up: Some(made_up),
+        }
     }
 
     fn of_recipe(
@@ -193,6 +212,10 @@ impl Weights {
     }
 
     fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, ModelError> {
+        if let Some(made_up) = &self.made_up {
+            let tensor = made_up.tensor(name, expected, self.dtype, &self.device);
+            return tensor.map_err(|source| self.root().refused(name, source));
+        }
         let Some((shard, place)) = self.info(name) else {
             // With several files there is no saying which of them should have held it.
             let path = if self.shards.len() == 1 { &self.shards[0].path } else { &self.folder };
@@ -314,12 +337,16 @@ impl<'w> Scope<'w> {
 
     /// Whether the checkpoint has this tensor.
     pub fn has(&self, name: &str) -> bool {
-        self.weights.info(&format!("{}{name}", self.prefix)).is_some()
+        self.shape(name).is_some()
     }
 
     /// Shape of a tensor in the checkpoint, where it has it.
     pub fn shape(&self, name: &str) -> Option<&'w [usize]> {
-        let (_, place) = self.weights.info(&format!("{}{name}", self.prefix))?;
+        let name = format!("{}{name}", self.prefix);
+        if let Some(made_up) = &self.weights.made_up {
+            return made_up.shape(&name);
+        }
+        let (_, place) = self.weights.info(&name)?;
         Some(&place.info.shape)
     }
 

@@ -16,7 +16,8 @@ use crate::fetch::{Role, catalog, locate, verify};
 use crate::generate::catalog::{self as models, CatalogModel, Pipeline};
 use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::machine;
-use crate::models::device::{Place, describe_device, has_gpu, parse_device};
+use crate::measure::Measurements;
+use crate::models::device::{Place, describe_device, gpus, knows_gpus, parse_device};
 use crate::models::safetensors_file;
 
 /// How something is.
@@ -65,8 +66,12 @@ impl Check {
 pub fn machine(options: &GenerateOptions, found: &mut Vec<Check>) {
     found.extend(options.device.named().into_iter().map(|name| match parse_device(name) {
         Ok(device) => {
-            let build = if has_gpu() { "" } else { " (there is no GPU, or this build knows none)" };
-            Check::fine("device", format!("{}{build}", describe_device(&device)))
+            let gpus = match (knows_gpus(), gpus()) {
+                (false, _) => " (this build knows no GPUs)".to_owned(),
+                (true, 0) => " (there is no GPU)".to_owned(),
+                (true, count) => format!(" (there are {count} GPUs)"),
+            };
+            Check::fine("device", format!("{}{gpus}", describe_device(&device)))
         }
         Err(error) => Check::problem("device", error.to_string(), None),
     }));
@@ -100,6 +105,31 @@ pub fn machine(options: &GenerateOptions, found: &mut Vec<Check>) {
             "compare the size of the weights with what the machine has",
         )),
     }
+}
+
+/// The record of measurements, where one is named; else, in a build for GPUs, that there is none.
+///
+/// # Errors
+/// It cannot be read, or is of tiny networks.
+pub fn record(path: Option<&Path>, found: &mut Vec<Check>) -> anyhow::Result<Option<Measurements>> {
+    let Some(path) = path else {
+        if knows_gpus() && gpus() == 0 {
+            found.push(Check::note(
+                "gpu times",
+                "there is no GPU here, and no measurement of one was named: times are the processor's",
+                "`dpg-bench measure --device cuda --out FILE` on a machine with one, then --measured FILE",
+            ));
+        }
+        return Ok(None);
+    };
+    let record = Measurements::read(path)?;
+    anyhow::ensure!(
+        record.full_size,
+        "{}: is of tiny networks, whose times mean nothing; measure without --tiny",
+        path.display()
+    );
+    found.push(Check::fine("times", format!("measured on {}: {}", record.device, path.display())));
+    Ok(Some(record))
 }
 
 /// The benchmark, and the selected items.

@@ -14,11 +14,12 @@ use super::super::judge::JudgeOptions;
 use super::super::judge_options::Chosen;
 use super::super::say;
 use super::checks::{Check, Model, place};
-use super::published_work::{JUDGES, PICTURES};
 use crate::benchmark::Item;
 use crate::generate::PictureTimes;
 use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::judge::{Judge, JudgeRequest, JudgedImage};
+use crate::measure::Measurements;
+use crate::measure::published_work::{JUDGES, PICTURES};
 use crate::models::speed::{Speed, measure_speed};
 
 /// A measurement that took less is taken again, longer.
@@ -71,6 +72,8 @@ impl Counts {
 pub enum Basis {
     /// The networks of this run ran here.
     Measured,
+    /// Networks of the same size, with made-up weights, ran on the machine that a record names.
+    Recorded,
     /// Published networks and the measured speed of convolutions and products.
     Estimate,
     /// There is nothing to go by.
@@ -177,6 +180,7 @@ impl Cost {
             let time = seconds.map_or_else(|| "unknown".to_owned(), duration);
             let basis = match stage.basis {
                 Basis::Measured => "measured",
+                Basis::Recorded => "RECORD",
                 Basis::Estimate => "ESTIMATE",
                 Basis::Unknown => "-",
             };
@@ -262,6 +266,66 @@ pub fn measure(
         });
     }
     Measured { stages, pixels: side.0 * side.1, judges: named.len() as u64 }
+}
+
+/// What `record` says of this run's stages. What it does not have stays unknown: the speed of this machine
+/// says nothing of that one.
+pub fn recorded(
+    record: &Measurements,
+    options: &GenerateOptions,
+    judge_options: &JudgeOptions,
+    model: Option<&Model>,
+) -> Measured {
+    let device = &record.device;
+    let missing = |what: String| Stage::unknown(what, format!("the record of {device} has none"));
+    let what = "generating".to_owned();
+    let picture = record.picture(&options.model);
+    let generating = match (picture, model) {
+        (Some(speed), Some(model)) => {
+            let settings = options.sampling.resolve(model.row, options.file_settings.clone());
+            let steps = settings.map_or(speed.steps, |settings| settings.options.steps);
+            let of_batch = speed.text / speed.batch as f64;
+            let calls = (speed.per_picture - speed.decode - of_batch).max(0.0);
+            Stage {
+                what,
+                basis: Basis::Recorded,
+                how: format!(
+                    "{0} x {0}, {1} at a time in {2} on {device}: {3:.3} s each with {4} steps",
+                    speed.side, speed.batch, speed.dtype, speed.per_picture, speed.steps
+                ),
+                per_item: speed.text,
+                per_image: speed.decode + calls * steps as f64 / speed.steps.max(1) as f64,
+                per_answer: 0.0,
+            }
+        }
+        _ => missing(what),
+    };
+    let mut stages = vec![generating.shared_by(options.device.named().len())];
+    let named = judge_options.chosen().unwrap_or_default();
+    for chosen in &named {
+        let what = format!("judging ({})", chosen.name);
+        stages.push(match record.judge(chosen.row.name) {
+            Some(speed) => {
+                let whole = speed.seconds / speed.pictures.max(1) as f64;
+                let others = (speed.questions as f64 - 1.0).max(1.0);
+                let per_answer = ((whole - speed.one_question) / others).max(0.0);
+                Stage {
+                    what,
+                    basis: Basis::Recorded,
+                    how: format!(
+                        "{:.1} answers a second in {} on {device}",
+                        speed.per_second, speed.dtype
+                    ),
+                    per_item: 0.0,
+                    per_image: (speed.one_question - per_answer).max(0.0),
+                    per_answer,
+                }
+            }
+            None => missing(what),
+        });
+    }
+    let side = picture.map_or(512.0, |speed| speed.side as f64);
+    Measured { stages, pixels: side * side, judges: named.len() as u64 }
 }
 
 /// Loads the model and times the parts of a picture; a failure is a problem of the run.

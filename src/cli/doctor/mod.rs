@@ -3,7 +3,6 @@
 
 mod checks;
 mod cost;
-mod published_work;
 
 use std::path::PathBuf;
 
@@ -24,6 +23,7 @@ use super::{print, print_json, run};
   dpg-bench doctor --model sd15 --judge mplug
   dpg-bench doctor --model sd15 --judge mplug --verify      # read all weights again
   dpg-bench doctor --model sdxl --judge blip-vqa --quick --json
+  dpg-bench doctor --model sd15 --judge mplug --measured gpu.json    # times of another machine
 
 It takes the flags of `run`, makes parts of one picture and lets each local judge answer about one, and
 says what was measured and what is an estimate. Exit status: 0 nothing stands in the way, 1 something does.")]
@@ -45,6 +45,9 @@ pub struct Args {
     /// Load and measure nothing; times are estimates
     #[arg(long, conflicts_with = "verify")]
     quick: bool,
+    /// Take times from this file, which `dpg-bench measure --out` made on the machine of the run
+    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
+    measured: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -76,7 +79,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let model = checks::model(&options, args.verify, &mut found);
     let judges = checks::judges(&judge, args.verify, &mut found);
     let prompt = items.as_deref().and_then(cost::middle_item);
-    let measured = cost::measure(&options, &judge, model, judges, prompt, args.quick, &mut found);
+    let record = checks::record(args.measured.as_deref(), &mut found)?;
+    let measured = match &record {
+        Some(record) => cost::recorded(record, &options, &judge, model.as_ref()),
+        None => cost::measure(&options, &judge, model, judges, prompt, args.quick, &mut found),
+    };
     let counts = items.as_deref().map(|items| Counts::of(items, options.images));
     let cost = counts.map(|counts| measured.cost(counts));
     let is_official = benchmark.as_ref().is_ok_and(|benchmark| benchmark.source.official);

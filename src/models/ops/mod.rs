@@ -1,7 +1,10 @@
 //! In: f32 tensors in the processor's memory. Out: the few operations that take nearly all of a
 //! network's time there, each in one pass over its data: convolution, attention, linear layers, and
-//! the norms and gates around them. Other devices and number formats, and gradients, are left to
-//! candle; the layers ask [`apply`] which of the two they are to use.
+//! the norms and gates around them. Other devices and gradients are left to candle; the layers ask
+//! [`apply`] which of the two they are to use.
+//!
+//! f16 and bf16 are formats of storage here ([`through_f32`]): every operation computes in f32 and rounds
+//! its result once, as a GPU's matrix units do.
 //!
 //! Two rules. Work is cut by shape alone, never by the number of threads, and every sum has a fixed
 //! order, so the bits are the same at any number of threads. And the loops are plain Rust that the
@@ -25,6 +28,24 @@ use candle_core::{CpuStorage, DType, Result, Storage, StorageRef, Tensor};
 /// Whether the operations here can take all of `tensors`.
 pub(crate) fn apply(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
+}
+
+/// Whether the operations here can take `tensor` once it is widened.
+pub(crate) fn is_half(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F16 | DType::BF16)
+}
+
+/// `operation` on `x` in f32, its result rounded to the format of `x`.
+pub(crate) fn through_f32(
+    x: &Tensor,
+    operation: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    operation(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
+}
+
+/// `tensor` in f32, where there is one.
+pub(crate) fn widened(tensor: Option<&Tensor>) -> Result<Option<Tensor>> {
+    tensor.map(|tensor| tensor.to_dtype(DType::F32)).transpose()
 }
 
 /// A contiguous tensor's numbers, borrowed for as long as this lives.

@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Module, Result, Tensor};
 
-use crate::models::layers::{Linear, LoadResult};
+use crate::models::layers::{Linear, LoadResult, silu};
 use crate::models::weights::Scope;
 
 /// Longest period of the sinusoids.
@@ -65,7 +65,7 @@ impl TimestepEmbedding {
 
     /// [b, input] to [b, width].
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.linear_2.forward(&self.linear_1.forward(x)?.silu()?)
+        self.linear_2.forward(&silu(&self.linear_1.forward(x)?)?)
     }
 }
 

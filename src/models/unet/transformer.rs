@@ -6,7 +6,7 @@ use candle_core::{Module, Result, Tensor};
 
 use super::text_context::{AttendedTexts, KeysAndValues};
 use crate::models::attention::{Visible, attend};
-use crate::models::layers::{GroupNorm, LayerNorm, Linear, LoadResult, gated_by_gelu};
+use crate::models::layers::{GroupNorm, LayerNorm, Linear, LoadResult, turned};
 use crate::models::weights::Scope;
 
 /// Epsilon of `Transformer2DModel.norm`; unlike the UNet's other norms it is not configurable.
@@ -66,19 +66,13 @@ impl SpatialTransformer {
     /// follow one another.
     pub(crate) fn forward(&self, x: &Tensor, texts: &mut AttendedTexts) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
-        let positions =
-            self.norm.forward(x)?.reshape((batch, channels, height * width))?.transpose(1, 2)?;
+        let normed = self.norm.forward(x)?.reshape((batch, channels, height * width))?;
+        let positions = turned(&normed)?;
         let mut hidden = self.proj_in.forward(&positions)?;
         for block in &self.blocks {
             hidden = block.forward(&hidden, &texts.next_layer()?)?;
         }
-        let hidden = self
-            .proj_out
-            .forward(&hidden)?
-            .transpose(1, 2)?
-            .contiguous()?
-            .reshape((batch, channels, height, width))?;
-        x + hidden
+        self.proj_out.forward_turned_onto(&hidden, x)
     }
 }
 
@@ -176,6 +170,6 @@ impl GatedFeedForward {
 
     /// The feed-forward's result, added to `shortcut`.
     fn forward_onto(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
-        self.out.forward_onto(&gated_by_gelu(&self.proj.forward(x)?)?, shortcut)
+        self.out.forward_onto(&self.proj.forward_gated(x)?, shortcut)
     }
 }

@@ -1,0 +1,12 @@
+//! In: a device, a number format and a size of networks. Out: how far their results are from those of the
+//! processor in f32, and how long they take; a record of both that `doctor` reads. The weights are made up,
+//! so nothing needs to be fetched and nothing is known of any model's quality. Printing is left to `cli`.
+
+pub mod networks;
+pub mod parity;
+pub mod published_work;
+pub mod record;
+pub mod speed;
+
+pub use networks::{Network, Size};
+pub use record::Measurements;

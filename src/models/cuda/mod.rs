@@ -1,0 +1,58 @@
+//! In: tensors on an NVIDIA GPU, in f16, bf16 or f32. Out: what candle has no fused kernel for there, each
+//! in one or two launches with sums in f32: attention without score matrices, group, layer and RMS norm,
+//! GEGLU, and the additions that follow a product or a convolution. The layers ask [`apply`] whether a
+//! tensor belongs here; what a kernel cannot take, it hands back as `None`, and candle's operations do it.
+//!
+//! The kernels are CUDA C (`kernels/`), which the build turns into PTX where the feature `cuda` is on.
+//! Everything that decides how one is launched is plain arithmetic over shapes, compiled and tested in
+//! every build; only `driver.rs` talks to a device. docs/gpu-kernels.md has what was and was not checked.
+
+mod attention;
+#[cfg(feature = "cuda")]
+mod driver;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_driver.rs"]
+mod driver;
+mod launch;
+mod norms;
+mod pointwise;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+pub(crate) use self::attention::attention;
+pub(crate) use self::driver::{keep_uploads, open};
+pub(crate) use self::norms::{GroupNormWeights, group_norm, layer_norm, rms_norm};
+pub(crate) use self::pointwise::{Owed, finish, geglu, turn};
+
+/// Whether all of `tensors` are on one GPU, in one number format that the kernels know.
+pub(crate) fn apply(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|tensor| {
+        let known = matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F32);
+        matches!(tensor.device(), Device::Cuda(_)) && known && tensor.dtype() == tensors[0].dtype()
+    })
+}
+
+/// Numbers of `tensor` that 16 bytes hold.
+fn wide(tensor: &Tensor) -> usize {
+    16 / tensor.dtype().size_in_bytes()
+}
+
+/// Whether the tensor's first number lies at a multiple of 16 bytes: every allocation begins at one.
+fn begins_wide(tensor: &Tensor) -> bool {
+    tensor.layout().start_offset().is_multiple_of(wide(tensor))
+}
+
+/// How the kernels' names end for the tensor's number format.
+fn suffix(tensor: &Tensor) -> Result<&'static str> {
+    match tensor.dtype() {
+        DType::F16 => Ok("f16"),
+        DType::BF16 => Ok("bf16"),
+        DType::F32 => Ok("f32"),
+        other => candle_core::bail!("no kernel computes in {other:?}"),
+    }
+}
+
+/// `tensor` contiguous and in f32.
+fn exact(tensor: &Tensor) -> Result<Tensor> {
+    tensor.to_dtype(DType::F32)?.contiguous()
+}

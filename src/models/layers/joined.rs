@@ -1,0 +1,195 @@
+//! In: layers, and what is done next with their results. Out: both in one, where the device has a kernel for
+//! it: on a GPU a product's or a convolution's bias, shift and shortcut, the gate, the norm after it and
+//! the turn from positions to channels each would cost a pass over memory and a launch of their own.
+//! Elsewhere these are the plain layers, one after the other.
+
+use candle_core::{Module, Result, Tensor};
+
+use super::{Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm, gated_by_gelu};
+use crate::models::cuda::{self, GroupNormWeights, Owed};
+
+/// Whether the GPU's kernels take `x` with these beside it.
+fn fits<'a>(x: &Tensor, others: impl IntoIterator<Item = Option<&'a Tensor>>) -> bool {
+    cuda::apply(&[x]) && others.into_iter().flatten().all(|other| cuda::apply(&[x, other]))
+}
+
+impl Linear {
+    /// `x @ weight^T` alone.
+    fn product(&self, x: &Tensor) -> Result<Tensor> {
+        candle_nn::Linear::new(self.inner.weight().clone(), None).forward(&x.contiguous()?)
+    }
+
+    /// The layer's result with `shortcut` added, by the GPU's kernels.
+    pub(super) fn on_gpu(&self, x: &Tensor, shortcut: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let (weight, bias) = (self.inner.weight(), self.inner.bias());
+        if !fits(x, [Some(weight), bias, shortcut]) {
+            return Ok(None);
+        }
+        let product = self.product(x)?;
+        if bias.is_none() && shortcut.is_none() {
+            return Ok(Some(product));
+        }
+        cuda::finish(&product, true, Owed { bias, shift: None }, shortcut)
+    }
+
+    /// [`gated_by_gelu`] of the layer's result.
+    pub(crate) fn forward_gated(&self, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.inner.weight(), self.inner.bias());
+        if fits(x, [Some(weight), bias])
+            && let Some(gated) = cuda::geglu(&self.product(x)?, bias)?
+        {
+            return Ok(gated);
+        }
+        gated_by_gelu(&self.forward(x)?)
+    }
+
+    /// The layer's result [b, n, c], turned to [b, c, n], on top of `shortcut`, which has as many numbers
+    /// in that order; of the shape of `shortcut`.
+    pub(crate) fn forward_turned_onto(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.inner.weight(), self.inner.bias());
+        if fits(x, [Some(weight), bias, Some(shortcut)]) {
+            let product = self.product(x)?;
+            let (batch, positions, channels) = product.dims3()?;
+            let flat = shortcut.reshape((batch, channels, positions))?;
+            if let Some(turned) = cuda::turn(&product, bias, Some(&flat))? {
+                return turned.reshape(shortcut.shape());
+            }
+        }
+        shortcut + self.forward(x)?.transpose(1, 2)?.contiguous()?.reshape(shortcut.shape())?
+    }
+}
+
+/// `x` [b, c, n] turned to [b, n, c]; a view where the device reads one as well.
+pub(crate) fn turned(x: &Tensor) -> Result<Tensor> {
+    if cuda::apply(&[x])
+        && let Some(turned) = cuda::turn(x, None, None)?
+    {
+        return Ok(turned);
+    }
+    x.transpose(1, 2)
+}
+
+impl Conv2d {
+    /// The convolved map without its bias: by cuDNN where this build has it.
+    fn bare(&self, x: &Tensor) -> Result<Tensor> {
+        let (weight, config) = (self.inner.weight(), *self.inner.config());
+        #[cfg(feature = "cudnn")]
+        if crate::models::cudnn_conv2d::applies(x, weight) {
+            let (stride, padding) = (config.stride, config.padding);
+            return crate::models::cudnn_conv2d::conv2d(x, weight, stride, padding);
+        }
+        candle_nn::Conv2d::new(weight.clone(), None, config).forward(&x.contiguous()?)
+    }
+
+    /// [`Conv2d::forward_onto`] by the GPU's kernels.
+    pub(super) fn on_gpu(
+        &self,
+        x: &Tensor,
+        shift: Option<&Tensor>,
+        shortcut: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let (weight, bias) = (self.inner.weight(), self.inner.bias());
+        if !fits(x, [Some(weight), bias, shift, shortcut]) {
+            return Ok(None);
+        }
+        cuda::finish(&self.bare(x)?, false, Owed { bias, shift }, shortcut)
+    }
+}
+
+impl GroupNorm {
+    /// The norm of `x` with what is `owed` to it, and SiLU of that where asked, by the GPU's kernels.
+    pub(super) fn on_gpu(&self, x: &Tensor, owed: Owed, silu: bool) -> Result<Option<Tensor>> {
+        if !fits(x, [owed.bias, owed.shift]) {
+            return Ok(None);
+        }
+        let weights = GroupNormWeights {
+            weight: &self.weight,
+            offset: &self.bias,
+            groups: self.groups,
+            eps: self.eps,
+        };
+        cuda::group_norm(x, weights, owed, silu)
+    }
+
+    /// SiLU of the norm of what `conv` makes of `x`, with `shift` [1 or b, channels] in between.
+    pub(crate) fn forward_silu_after(
+        &self,
+        conv: &Conv2d,
+        x: &Tensor,
+        shift: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (weight, bias) = (conv.inner.weight(), conv.inner.bias());
+        if fits(x, [Some(weight), bias, shift])
+            && let Some(done) = self.on_gpu(&conv.bare(x)?, Owed { bias, shift }, true)?
+        {
+            return Ok(done);
+        }
+        self.forward_silu(&conv.forward_onto(x, shift, None)?)
+    }
+}
+
+impl LayerNorm {
+    /// The norm of `x`, by the GPU's kernels.
+    pub(super) fn on_gpu(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        match cuda::apply(&[x]) {
+            true => cuda::layer_norm(x, &self.weight, &self.bias, self.eps),
+            false => Ok(None),
+        }
+    }
+}
+
+impl RmsNorm {
+    /// The norm of `x` with `weight` of its format, by the GPU's kernels.
+    pub(super) fn on_gpu(&self, x: &Tensor, weight: &Tensor) -> Result<Option<Tensor>> {
+        match cuda::apply(&[x, weight]) {
+            true => cuda::rms_norm(x, weight, self.eps),
+            false => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::models::golden::errors;
+
+    fn numbers(shape: &[usize], seed: f32) -> Tensor {
+        let count = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| (seed + i as f32 * 0.7).sin()).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// What is joined equals its parts, on whatever device there is.
+    #[test]
+    fn joined_layers_equal_their_parts() {
+        let linear = Linear::new(numbers(&[6, 4], 1.0), numbers(&[6], 2.0));
+        let x = numbers(&[2, 5, 4], 3.0);
+        let plain = linear.forward(&x).unwrap();
+        let gated = linear.forward_gated(&x).unwrap();
+        assert!(errors("gate", &gated, &gated_by_gelu(&plain).unwrap()).within(0.0, 0.0));
+        let shortcut = numbers(&[2, 6, 1, 5], 4.0);
+        let onto = linear.forward_turned_onto(&x, &shortcut).unwrap();
+        for (entry, row, column) in [(0, 0, 0), (1, 4, 5), (1, 2, 3)] {
+            let at = |tensor: &Tensor, place: [usize; 3]| -> f32 {
+                let tensor = tensor.flatten_from(2).unwrap();
+                place.into_iter().fold(tensor, |t, i| t.get(i).unwrap()).to_scalar().unwrap()
+            };
+            let due = at(&plain, [entry, row, column]) + at(&shortcut, [entry, column, row]);
+            assert_eq!(at(&onto, [entry, column, row]), due);
+        }
+        assert!(linear.forward_turned_onto(&x, &numbers(&[2, 5], 4.0)).is_err());
+        let conv = Conv2d::new(numbers(&[4, 3, 3, 3], 5.0), numbers(&[4], 6.0), 1);
+        let (weight, bias) = (numbers(&[4], 7.0), numbers(&[4], 8.0));
+        let norm = GroupNorm::new(weight, bias, 2, 1e-5).unwrap();
+        let (map, shift) = (numbers(&[2, 3, 4, 5], 9.0), numbers(&[2, 4], 10.0));
+        for dtype in [DType::F32, DType::F16] {
+            let (map, shift) = (map.to_dtype(dtype).unwrap(), shift.to_dtype(dtype).unwrap());
+            let moved = conv.forward_onto(&map, Some(&shift), None).unwrap();
+            let joined = norm.forward_silu_after(&conv, &map, Some(&shift)).unwrap();
+            let apart = norm.forward_silu(&moved).unwrap();
+            assert!(errors("norm", &joined, &apart).within(0.0, 0.0), "{dtype:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! In: a network's configuration. Out: that network with weights that depend on nothing but the names and
+//! shapes of its tensors, the same on every machine and device. For measurements of speed and of rounding at
+//! full size where no published weights are: no result of a run depends on it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Result, Tensor};
+use rayon::prelude::*;
+use serde_json::{Map, Value};
+
+use super::config::Config;
+use super::layers::LoadResult;
+use super::{ClipText, EllaConnector, Mplug, MplugConfig, T5Text, UNet, VaeDecoder, Weights};
+
+/// Numbers that one thread makes at a time.
+const PIECE: usize = 1 << 16;
+
+/// Made-up tensors. Matrices and convolutions are as wide as networks are initialised, so that activations
+/// neither vanish nor overflow; norms are near one; biases are small.
+#[derive(Debug, Default)]
+pub(super) struct MadeUp {
+    /// Shapes of tensors, for the networks that read their dimensions from their files.
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl MadeUp {
+    /// Shape of the tensor `name`, where it is laid down.
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shapes.get(name).map(Vec::as_slice)
+    }
+
+    /// The tensor `name` of that shape.
+    pub(super) fn tensor(
+        &self,
+        name: &str,
+        shape: &[usize],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let (middle, spread) = size_of_numbers(name, shape);
+        let values = numbers(name, shape.iter().product(), middle, spread);
+        Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+    }
+}
+
+/// Mean and standard deviation of the numbers of a tensor.
+fn size_of_numbers(name: &str, shape: &[usize]) -> (f32, f32) {
+    let inputs: usize = shape.iter().skip(1).product();
+    match shape.len() {
+        0 | 1 if name.ends_with("weight") => (1.0, 0.1),
+        0 | 1 => (0.0, 0.02),
+        // Rows of a table are looked up, not multiplied.
+        2 if name.contains("embed") && !name.contains("linear_") => (0.0, 0.5),
+        2 if name.contains("shared") || name.contains("latents") => (0.0, 0.5),
+        // T5's scores are divided by nothing: its queries are smaller instead.
+        2 if name.ends_with("SelfAttention.q.weight") => (0.0, 0.125 / (inputs as f32).sqrt()),
+        _ => (0.0, 1.0 / (inputs.max(1) as f32).sqrt()),
+    }
+}
+
+/// `count` numbers, spread evenly about `middle` with the standard deviation `spread`; they depend on
+/// `name` and on their places alone.
+fn numbers(name: &str, count: usize, middle: f32, spread: f32) -> Vec<f32> {
+    // FNV-1a.
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    let mut values = vec![0.0_f32; count];
+    let reach = spread * 3.0_f32.sqrt();
+    values.par_chunks_mut(PIECE).enumerate().for_each(|(piece, values)| {
+        for (place, value) in (piece * PIECE..).zip(values) {
+            let share = (mixed(seed ^ place as u64) >> 40) as f32 / (1_u64 << 24) as f32;
+            *value = middle + reach * (2.0 * share - 1.0);
+        }
+    });
+    values
+}
+
+/// The finishing steps of SplitMix64.
+fn mixed(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A tensor of the same made-up numbers, for inputs: of the standard deviation `spread`.
+///
+/// # Errors
+/// The device refused.
+pub fn input(name: &str, shape: &[usize], spread: f32, device: &Device) -> Result<Tensor> {
+    let values = numbers(name, shape.iter().product(), 0.0, spread);
+    Tensor::from_vec(values, shape, &Device::Cpu)?.to_device(device)
+}
+
+/// A configuration that is in no file; `what` stands for its path in messages.
+fn config(what: &str, values: &Map<String, Value>) -> Config {
+    Config::of(PathBuf::from(what), values.clone())
+}
+
+fn weights(dtype: DType, device: &Device) -> Weights {
+    Weights::made_up(MadeUp::default(), dtype, device)
+}
+
+/// The UNet of `values`, what its `config.json` would hold.
+///
+/// # Errors
+/// The configuration asks for arithmetic that is not here, or the device refused.
+pub fn unet(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<UNet> {
+    UNet::build(&config("unet/config.json", values), &weights(dtype, device))
+}
+
+/// The decoder of `values`.
+///
+/// # Errors
+/// As [`unet`].
+pub fn vae(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<VaeDecoder> {
+    VaeDecoder::build(&config("vae/config.json", values), &weights(dtype, device))
+}
+
+/// CLIP's text encoder of `values`.
+///
+/// # Errors
+/// As [`unet`].
+pub fn clip(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<ClipText> {
+    ClipText::build(&config("text_encoder/config.json", values), &weights(dtype, device))
+}
+
+/// T5's encoder of `values`.
+///
+/// # Errors
+/// As [`unet`].
+pub fn t5(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<T5Text> {
+    T5Text::build(&config("t5/config.json", values), &weights(dtype, device))
+}
+
+/// mPLUG's network as `config` describes it.
+///
+/// # Errors
+/// As [`unet`].
+pub fn mplug(config: &MplugConfig, dtype: DType, device: &Device) -> LoadResult<Mplug> {
+    Mplug::load(config, &weights(dtype, device))
+}
+
+/// Dimensions of ELLA's connector.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectorSize {
+    /// Width of the language model's hidden states.
+    pub input: usize,
+    /// Width of the tokens, and of the time's embedding.
+    pub width: usize,
+    /// Tokens that come out.
+    pub tokens: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Width of the timestep's sinusoids.
+    pub sinusoid: usize,
+}
+
+impl ConnectorSize {
+    /// That of `ella-sd1.5-tsc-t5xl`.
+    pub const PUBLISHED: Self =
+        Self { input: 2048, width: 768, tokens: 64, depth: 6, sinusoid: 320 };
+
+    /// The shapes by which the connector knows its dimensions.
+    fn shapes(self) -> BTreeMap<String, Vec<usize>> {
+        let Self { input, width, tokens, depth, sinusoid } = self;
+        let mut shapes = BTreeMap::from([
+            ("connector.latents".to_owned(), vec![tokens, width]),
+            ("connector.proj_in.weight".to_owned(), vec![width, input]),
+            ("time_embedding.linear_1.weight".to_owned(), vec![width, sinusoid]),
+        ]);
+        for block in 0..depth {
+            let name = format!("connector.perceiver_blocks.{block}.attn.in_proj_weight");
+            shapes.insert(name, vec![3 * width, width]);
+        }
+        shapes
+    }
+}
+
+/// ELLA's connector of that size.
+///
+/// # Errors
+/// As [`unet`].
+pub fn connector(size: ConnectorSize, dtype: DType, device: &Device) -> LoadResult<EllaConnector> {
+    let made_up = MadeUp { shapes: size.shapes() };
+    let weights = Weights::made_up(made_up, dtype, device);
+    EllaConnector::build(Path::new("made-up connector"), &weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_depend_on_name_and_place_alone_and_have_the_size_they_should() {
+        let long = numbers("a.weight", 3 * PIECE + 7, 0.5, 0.25);
+        assert_eq!(long[..100], numbers("a.weight", 100, 0.5, 0.25)[..]);
+        assert_ne!(long[..100], numbers("b.weight", 100, 0.5, 0.25)[..]);
+        let mean = long.iter().sum::<f32>() / long.len() as f32;
+        let variance = long.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / long.len() as f32;
+        assert!((mean - 0.5).abs() < 0.005 && (variance.sqrt() - 0.25).abs() < 0.005);
+        // Of these very numbers: another machine must make the same.
+        assert_eq!(numbers("a.weight", 2, 0.0, 1.0), [0.5907395, -0.56363904]);
+    }
+
+    #[test]
+    fn a_connector_has_the_size_that_is_asked_for() {
+        let size = ConnectorSize { input: 24, width: 16, tokens: 3, depth: 2, sinusoid: 8 };
+        let connector = connector(size, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(
+            (connector.input_width(), connector.output_width(), connector.tokens()),
+            (24, 16, 3)
+        );
+        let text = input("text", &[2, 5, 24], 0.2, &Device::Cpu).unwrap();
+        let tokens = connector.forward(&connector.project(&text).unwrap(), 981.0).unwrap();
+        assert_eq!(tokens.dims(), [2, 3, 16]);
+        let largest = tokens.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!((0.1..100.0).contains(&largest), "{largest}");
+    }
+}

@@ -1,0 +1,136 @@
+//! `dpg-bench measure`: its record, what `doctor` makes of one, and the devices that it refuses.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } =
+        Command::new(env!("CARGO_BIN_EXE_dpg-bench")).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (status.code().unwrap(), text(&stdout), text(&stderr))
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_record_has_every_part_and_is_printed_as_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/measured.json");
+    let shown = path.to_str().unwrap();
+    let (status, stdout, stderr) = run(&[
+        "measure",
+        "--device",
+        "cpu",
+        "--tiny",
+        "--steps",
+        "1",
+        "--latents",
+        "8",
+        "--repeats",
+        "1",
+        "--batch",
+        "2",
+        "--model",
+        "sd15,sdxl",
+        "--network",
+        "clip,vae",
+        "--json",
+        "--out",
+        shown,
+    ]);
+    assert_eq!(status, 0, "{stderr}");
+    let record = read(&path);
+    assert_eq!(record, serde_json::from_str::<Value>(&stdout).unwrap());
+    assert_eq!(record["full_size"], false);
+    assert_eq!(record["format_version"], "1.0");
+    let names = |part: &str, key: &str| -> Vec<Value> {
+        record[part].as_array().unwrap().iter().map(|entry| entry[key].clone()).collect()
+    };
+    // f32 is the reference itself.
+    assert_eq!(names("parity", "network"), ["clip", "clip", "vae", "vae"]);
+    assert_eq!(names("parity", "dtype"), ["f16", "bf16", "f16", "bf16"]);
+    assert_eq!(names("pictures", "model"), ["sd15", "sdxl"]);
+    assert_eq!(names("pictures", "batch"), [2, 2]);
+    assert_eq!(names("judges", "pictures"), [2]);
+    assert_eq!(names("products", "side"), [256]);
+
+    let (status, stdout, _) =
+        run(&["measure", "--device", "cpu", "--tiny", "--part", "parity", "--network", "clip"]);
+    assert_eq!(status, 0);
+    assert!(stdout.contains("clip") && stdout.contains("bf16") && !stdout.contains("Pictures"));
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_in_a_sentence() {
+    for (arguments, expected) in [
+        (vec!["--device", "cuda"], "device `cuda`"),
+        (vec!["--device", "cuda:3"], "device `cuda:3`"),
+        (vec!["--network", "gpt"], "no network `gpt`"),
+        (vec!["--model", "sd3"], "no model `sd3`"),
+        (vec!["--dtype", "int8", "--device", "cpu"], "int8"),
+        (vec!["--batch", "0", "--device", "cpu"], "--batch"),
+    ] {
+        let (status, stdout, stderr) =
+            run(&[&["measure", "--tiny"], arguments.as_slice()].concat());
+        assert_eq!(status, 2, "{arguments:?} {stderr}");
+        assert!(stderr.contains(expected) && stdout.is_empty(), "{arguments:?} {stderr}");
+    }
+}
+
+#[test]
+fn doctor_takes_times_from_a_record_of_full_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gpu.json");
+    let shown = path.to_str().unwrap();
+    let picture = |batch: u32, per_picture: f64| {
+        json!({
+            "model": "sd15", "dtype": "f16", "batch": batch, "steps": 50, "side": 512, "text": 0.4,
+            "seconds": per_picture * f64::from(batch), "per_picture": per_picture, "decode": 0.2,
+            "tera": 90.0,
+        })
+    };
+    let mut record = json!({
+        "format_version": "1.0", "version": "0.1.0", "git_commit": null, "features": ["cuda"],
+        "device": "cuda:0, A GPU", "full_size": true,
+        "pictures": [picture(4, 1.3), picture(1, 2.0)],
+        "judges": [{
+            "judge": "mplug", "dtype": "f16", "pictures": 1, "questions": 14, "seconds": 0.27,
+            "per_second": 51.9, "one_question": 0.14,
+        }],
+    });
+    let doctor = |record: &Value| {
+        std::fs::write(&path, record.to_string()).unwrap();
+        let flags = ["--device", "cpu", "--model", "sd15", "--judge", "mplug", "--json"];
+        let limits = ["--limit", "2", "--images", "3", "--steps", "100", "--measured", shown];
+        run(&[&["doctor"], &flags[..], &limits[..]].concat())
+    };
+    let (_, stdout, stderr) = doctor(&record);
+    let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stderr}"));
+    let stages = &report["cost"]["stages"];
+    assert_eq!(
+        (&stages[0]["basis"], &stages[1]["basis"]),
+        (&json!("recorded"), &json!("recorded"))
+    );
+    // Of the batch of four: 1.0 s of calls for 50 steps, 2.0 for 100; 0.2 for decoding, 0.4 for a prompt.
+    let seconds = stages[0]["seconds"].as_f64().unwrap();
+    assert!((seconds - (2.0 * 0.4 + 6.0 * 2.2)).abs() < 1e-9, "{seconds}");
+    // 0.01 s for each further question, 0.13 for the picture.
+    let answers = report["cost"]["counts"]["answers"].as_f64().unwrap();
+    let seconds = stages[1]["seconds"].as_f64().unwrap();
+    assert!((seconds - (6.0 * 0.13 + answers * 0.01)).abs() < 1e-9, "{seconds}");
+    assert!(stages[0]["how"].as_str().unwrap().contains("A GPU"));
+
+    // A judge that the record lacks is unknown, not guessed from this machine.
+    record["judges"] = json!([]);
+    let report: Value = serde_json::from_str(&doctor(&record).1).unwrap();
+    assert_eq!(report["cost"]["stages"][1]["basis"], "unknown");
+    assert_eq!(report["cost"]["seconds"], Value::Null);
+    record["full_size"] = json!(false);
+    let (status, _, stderr) = doctor(&record);
+    assert_eq!(status, 2);
+    assert!(stderr.contains("tiny") && stderr.contains("gpu.json"), "{stderr}");
+}
