@@ -31,7 +31,7 @@ from sampling import sample
 from tokenizers_of_words import ClipTexts, T5Texts
 from train_unet import NO_TEXT, noise_loss, scenes
 
-ALIGNING = 0.4
+ALIGNING = 0.55
 LOOKING_WEIGHT = 0.05
 # Terse, short and dense captions.
 SHARES = (0.05, 0.05, 0.9)
@@ -83,7 +83,7 @@ class Frozen:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--batch", type=int, default=48)
     options = parser.parse_args()
     rows, latents = scenes(options.work)
