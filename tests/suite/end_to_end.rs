@@ -259,7 +259,8 @@ fn a_live_run_tells_the_score_so_far_and_ends_in_the_same_bytes() {
     );
     let silent = run("silent", &[]);
     assert!(!silent.contains("score so far"), "{silent}");
-    let answers =
-        |out: &str| std::fs::read(folder.path().join(out).join("answers/demo-judge.jsonl")).unwrap();
+    let answers = |out: &str| {
+        std::fs::read(folder.path().join(out).join("answers/demo-judge.jsonl")).unwrap()
+    };
     assert_eq!(answers("live"), answers("silent"));
 }

@@ -295,11 +295,7 @@ fn a_journal_that_was_edited_by_hand_is_found_out() {
     // No JSON any more: the line is named, and nothing is touched.
     let edited = sound.replacen("\"image\":1", "\"image\":one", 1);
     std::fs::write(&journal, &edited).unwrap();
-    for arguments in [
-        &JOB[..],
-        &["score", "run"],
-        &["judge", "run", "--judge", "demo-judge"],
-    ] {
+    for arguments in [&JOB[..], &["score", "run"], &["judge", "run", "--judge", "demo-judge"]] {
         let (code, told) = step(arguments);
         assert_eq!(code, Some(2), "{told}");
         assert!(told.contains("images.jsonl, line 3"), "{told}");
