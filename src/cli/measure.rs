@@ -137,10 +137,13 @@ fn formats(args: &Args, device: &Device) -> anyhow::Result<Formats> {
     })
 }
 
+/// What measures something and enters it.
+type Work<'a> = Box<dyn Fn(&mut Measurements) -> anyhow::Result<()> + 'a>;
+
 /// Something to measure, which may fail without the others.
 struct Job<'a> {
     name: String,
-    work: Box<dyn Fn(&mut Measurements) -> anyhow::Result<()> + 'a>,
+    work: Work<'a>,
 }
 
 fn jobs<'a>(args: &'a Args, device: &'a Device, size: Size, formats: &'a Formats) -> Vec<Job<'a>> {
