@@ -68,7 +68,7 @@ const DIFFUSERS_XL: Defaults = Defaults { guidance: 5.0, ..DIFFUSERS };
 const ELLA: Defaults =
     Defaults { steps: 50, guidance: 12.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
 
-/// Those that the demo's models were trained and measured with.
+/// Those that the scores in the models' card were measured with.
 const DEMO: Defaults =
     Defaults { steps: 20, guidance: 4.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
 

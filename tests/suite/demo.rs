@@ -180,6 +180,24 @@ fn run_alone_takes_the_demos_model_and_judge_and_ends_with_the_way_to_the_report
     }
 }
 
+/// What the demo is for: with the whole prompt, the same networks draw what the prompt says.
+#[test]
+fn demo_ella_follows_prompts_that_demo_sd_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let score = |model: &str| {
+        let job = ["run", "--model", model, "--subset", SUBSET, "--images", "1", "--steps", "10"];
+        succeed(&program(folder.path(), &[&job[..], &["--out", model]].concat()));
+        let json = succeed(&program(folder.path(), &["score", model, "--json"]));
+        let summary: Value = serde_json::from_str(&json).unwrap();
+        summary["corrected"]["overall"]["mean"].as_f64().unwrap()
+    };
+    let (short, whole) = (score("demo-sd"), score("demo-ella"));
+    println!("demo-sd {short:.2}, demo-ella {whole:.2}");
+    // Of all 72 prompts it is 48 points, by four images each and 20 steps.
+    assert!(whole - short > 20.0, "{short} and {whole}");
+    assert!(whole > 60.0, "{whole}");
+}
+
 /// Every file below `folder` with its bytes, without manifests and reports, which hold times.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
