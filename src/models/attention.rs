@@ -85,7 +85,7 @@ pub(crate) fn attend_with_bias(
 }
 
 /// The same by FlashAttention, where a kernel for it is built: f16, heads of the sizes that
-/// scripts/build-cuda compiles. Compiled and never run: no GPU was at hand (docs/gpu.md).
+/// scripts/build-cuda compiles. Type-checked and never run: no GPU was at hand (docs/gpu.md).
 #[cfg(feature = "flash-attn")]
 fn flash(query: &Tensor, key: &Tensor, value: &Tensor, heads: usize) -> Result<Option<Tensor>> {
     let (_, _, width) = query.dims3()?;
