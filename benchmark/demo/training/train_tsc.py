@@ -5,7 +5,7 @@ In: all other networks, trained. Out: tsc.pt in --work. Two parts, one after the
 1. the connector's 24 tokens for a dense caption are drawn near the hidden states that CLIP's encoder makes of the
    terse caption of the same scene (which fits its window), put in an order that is the same for every scene: to
    the UNet's attention their order is nothing. Beside it the first block is told where to look: those tokens
-   that stand for a quarter, at the nouns of what is there. It hardly finds that out by itself;
+   that stand for a quarter, at the nouns of what is there;
 2. the noise loss of the paper on dense captions, and beside it the squared difference from what the
    frozen UNet predicts when CLIP reads the terse caption.
 
