@@ -1,4 +1,5 @@
-"""What the training scripts share: checkpoints that survive an interruption, and pictures as tensors.
+"""What the training scripts share: checkpoints that survive an interruption, pictures as tensors, and sheets of
+pictures to look at.
 
 In: a --work folder. Out: there, one .pt file for each network, written whole or not at all, with
 weights, averaged weights, optimizer, step and random state; running a script again goes on from it.
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+
+import world
 
 
 class Trainer:
@@ -95,6 +99,16 @@ def trained(path, name, network):
 def write_json(path, value):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(value, indent=2) + "\n")
+
+
+def save_compared(kinds, columns, lines, path):
+    """Writes a sheet of pictures uint8 [n, 64, 64, 3] of several kinds, each line of a kind under that of the kind before.
+
+    Of each kind as many are shown as fit into so many columns and lines.
+    """
+    side = kinds[0].shape[1:]
+    both = np.stack([part[: columns * lines].reshape(lines, columns, *side) for part in kinds], 1)
+    Image.fromarray(world.sheet(both.reshape(-1, *side), columns)).save(path)
 
 
 def to_pixels(pictures):

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 import captions
 import checker
 import train_vae
 import world
-from common import Trainer, to_pixels
+from common import Trainer, save_compared, to_pixels
 from models import clip_text, schedule, unet
 from pretrain_text import Reader, a_caption
 from sampling import sample
@@ -116,8 +115,7 @@ def look(trainer, work, tokenizer, count=48):
         shares = checker.shares(checker.read(made), rows)
         print(name, " ".join(f"{k} {v:.3f}" for k, v in shares.items()), flush=True)
         shown.append(made)
-    both = np.stack([part[:36].reshape(3, 12, *part.shape[1:]) for part in shown], 1)
-    Image.fromarray(world.sheet(both.reshape(-1, *shown[0].shape[1:]), 12, 2)).save(work / "unet.png")
+    save_compared(shown, 12, 3, work / "unet.png")
 
 
 if __name__ == "__main__":

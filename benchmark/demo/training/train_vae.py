@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from PIL import Image
 
 import world
-from common import Trainer, to_pictures, to_pixels, trained, write_json
+from common import Trainer, save_compared, to_pictures, to_pixels, trained, write_json
 
 CHANNELS = 8
 # The weight of the pull to the normal distribution, beside a reconstruction loss of 0.01 to 0.1.
@@ -95,8 +94,7 @@ def look(vae, path):
     pictures = world.render(world.held_out_rows(np.random.default_rng(3), 20))
     vae.eval()
     made = to_pictures(vae.decode(vae.encode(to_pixels(pictures)).latent_dist.mode()).sample)
-    both = np.stack([pictures.reshape(2, 10, *pictures.shape[1:]), made.reshape(2, 10, *made.shape[1:])], 1)
-    Image.fromarray(world.sheet(both.reshape(-1, *pictures.shape[1:]), 10, 2)).save(path)
+    save_compared([pictures, made], 10, 2, path)
     error = float(np.square(made.astype(float) - pictures).mean())
     print("held-out mean squared error in levels:", error, flush=True)
     return error
