@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 
 use super::exit_status::ExitStatus;
 use super::shared_args::OutputArgs;
-use super::{print, print_json, say};
+use super::{print, print_json, say, sentence};
 use crate::measure::parity::compare;
 use crate::measure::speed::{PictureModel, Plan};
 use crate::measure::{Measurements, Network, Size};
@@ -98,7 +98,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     for job in jobs(args, &device, size, &formats) {
         say(&format!("measuring {}", job.name));
         if let Err(error) = (job.work)(&mut record) {
-            say(&format!("warning: {} failed and is missing: {error:#}", job.name));
+            say(&format!("warning: {} failed and is missing: {}", job.name, sentence(&error)));
             complete = false;
         }
         if let Some(path) = &args.out {

@@ -152,13 +152,17 @@ impl Convolution {
                     chosen
                 }
             };
-            // SAFETY: cuDNN asks nothing of its workspace's content.
-            let mut workspace = unsafe { device.alloc::<u8>(chosen.workspace)? };
+            // CUDA gives no memory of 0 bytes.
+            let mut workspace = match chosen.workspace {
+                0 => None,
+                // SAFETY: cuDNN asks nothing of its workspace's content.
+                bytes => Some(unsafe { device.alloc::<u8>(bytes)? }),
+            };
             // SAFETY: the descriptors above describe these very tensors, which are contiguous.
             unsafe {
                 call.launch::<CudaSlice<u8>, _, _, _>(
                     chosen.algorithm,
-                    Some(&mut workspace),
+                    workspace.as_mut(),
                     (T::from_f64(1.0), T::from_f64(0.0)),
                     &source,
                     &filters,

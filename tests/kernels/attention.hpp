@@ -58,8 +58,8 @@ struct Shape {
         unsigned queries = 64 * (bias ? 1 : TILES);                                                \
         shape = {queries, 128 * SLICE_COUNT, (queries + 2 * TILE_KEYS) * ROW * 2};                 \
         run = [=] {                                                                                \
-            bias ? attention_with_bias_##T(r, q, k, v, bias, sizes)                                \
-                 : attention_##T(r, q, k, v, bias, sizes);                                         \
+            if (bias) CALL("attention_" #SIZE, attention_with_bias_##T, r, q, k, v, bias, sizes);  \
+            else CALL("attention_" #SIZE, attention_##T, r, q, k, v, bias, sizes);                 \
         };                                                                                         \
     }
 #define HALF_HEADS(T)                                                                              \
@@ -78,10 +78,10 @@ inline Shape prepare(unsigned tier, float *r, const float *q, const float *k, co
     using namespace in_f32;
     unsigned columns = tier <= 64 ? 4 : tier <= 80 ? 5 : tier <= 160 ? 10 : 32;
     run = [=] {
-        if (columns == 4) attention_4_f32(r, q, k, v, bias, sizes);
-        if (columns == 5) attention_5_f32(r, q, k, v, bias, sizes);
-        if (columns == 10) attention_10_f32(r, q, k, v, bias, sizes);
-        if (columns == 32) attention_32_f32(r, q, k, v, bias, sizes);
+        if (columns == 4) CALL("attention_f32", attention_4_f32, r, q, k, v, bias, sizes);
+        if (columns == 5) CALL("attention_f32", attention_5_f32, r, q, k, v, bias, sizes);
+        if (columns == 10) CALL("attention_f32", attention_10_f32, r, q, k, v, bias, sizes);
+        if (columns == 32) CALL("attention_f32", attention_32_f32, r, q, k, v, bias, sizes);
     };
     return {64, 256, (STATIC_FLOATS + VALUE_ROWS * 16 * columns) * 4};
 }

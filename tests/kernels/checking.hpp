@@ -6,6 +6,12 @@
 #include <string>
 
 #include "emulation.hpp"
+#ifdef OF_PTX
+#include "ptx_call.hpp"
+#else
+// Runs one thread of a kernel; the file is that of its PTX, which is not asked for here.
+#define CALL(file, kernel, ...) kernel(__VA_ARGS__)
+#endif
 
 template <typename T> const char *format_name();
 template <> inline const char *format_name<f16>() { return "f16"; }

@@ -132,6 +132,8 @@ struct Machine {
     Sabotage sabotage = Sabotage::None;
     unsigned left = 0;
     uint64_t idle = 0;
+    size_t shared_bytes = 0;
+    unsigned seed = 0;
 };
 
 inline Machine machine;
@@ -221,6 +223,11 @@ inline void launch(dim3 grid, unsigned threads, size_t shared_bytes, unsigned se
     Machine &m = machine;
     m.block_size = {threads, 1, 1};
     m.grid_size = grid;
+    m.shared_bytes = shared_bytes;
+    m.seed = seed;
+#ifdef OF_PTX
+    return kernel(); // the whole launch at once (ptx_call.hpp)
+#endif
     m.kernel = std::move(kernel);
     m.order.resize(threads);
     m.turn_of.resize(threads);

@@ -6,28 +6,28 @@
 #include "pointwise.cu"
 #include "row_norm.cu"
 
-#define CALLS(T)                                                                                   \
-    inline void whole(T *y, const T *x, const float *w, const float *o, const T *b, const T *s,    \
-                      GroupNormSizes n) { group_norm_whole_##T(y, x, w, o, b, s, n); }             \
-    inline void any(T *y, const T *x, const float *w, const float *o, const T *b, const T *s,      \
-                    GroupNormSizes n) { group_norm_any_##T(y, x, w, o, b, s, n); }                 \
-    inline void parts(float *m, const T *x, const T *b, const T *s, GroupNormSizes n) {            \
-        group_norm_parts_##T(m, x, b, s, n);                                                       \
-    }                                                                                              \
-    inline void apply(T *y, const T *x, const float *w, const float *o, const T *b, const T *s,    \
-                      const float *m, GroupNormSizes n) {                                          \
-        group_norm_apply_##T(y, x, w, o, b, s, m, n);                                              \
-    }                                                                                              \
-    inline void layer(T *y, const T *x, const float *w, const float *b, RowNormSizes n) {          \
-        layer_norm_##T(y, x, w, b, n);                                                             \
-    }                                                                                              \
-    inline void rms(T *y, const T *x, const T *w, RowNormSizes n) { rms_norm_##T(y, x, w, n); }    \
-    inline void finished(T *y, const T *x, const T *b, const T *s, const T *c, FinishSizes n) {    \
-        finish_##T(y, x, b, s, c, n);                                                              \
-    }                                                                                              \
-    inline void gated(T *y, const T *x, const T *b, GateSizes n) { geglu_##T(y, x, b, n); }        \
-    inline void turned(T *y, const T *x, const T *b, const T *c, TurnSizes n) {                    \
-        turn_##T(y, x, b, c, n);                                                                   \
+#define CALLS(T)                                                                               \
+    inline void whole(T *y, const T *x, const float *w, const float *o, const T *b, const T *s,\
+                      GroupNormSizes n) { CALL("group_norm", group_norm_whole_##T, y, x, w, o, b, s, n); }\
+    inline void any(T *y, const T *x, const float *w, const float *o, const T *b, const T *s,  \
+                    GroupNormSizes n) { CALL("group_norm", group_norm_any_##T, y, x, w, o, b, s, n); }\
+    inline void parts(float *m, const T *x, const T *b, const T *s, GroupNormSizes n) {        \
+        CALL("group_norm", group_norm_parts_##T, m, x, b, s, n);                               \
+    }                                                                                          \
+    inline void apply(T *y, const T *x, const float *w, const float *o, const T *b, const T *s,\
+                      const float *m, GroupNormSizes n) {                                      \
+        CALL("group_norm", group_norm_apply_##T, y, x, w, o, b, s, m, n);                      \
+    }                                                                                          \
+    inline void layer(T *y, const T *x, const float *w, const float *b, RowNormSizes n) {      \
+        CALL("row_norm", layer_norm_##T, y, x, w, b, n);                                       \
+    }                                                                                          \
+    inline void rms(T *y, const T *x, const T *w, RowNormSizes n) { CALL("row_norm", rms_norm_##T, y, x, w, n); }\
+    inline void finished(T *y, const T *x, const T *b, const T *s, const T *c, FinishSizes n) {\
+        CALL("pointwise", finish_##T, y, x, b, s, c, n);                                       \
+    }                                                                                          \
+    inline void gated(T *y, const T *x, const T *b, GateSizes n) { CALL("pointwise", geglu_##T, y, x, b, n); }\
+    inline void turned(T *y, const T *x, const T *b, const T *c, TurnSizes n) {                \
+        CALL("pointwise", turn_##T, y, x, b, c, n);                                            \
     }
 namespace call {
 CALLS(f16)
