@@ -49,6 +49,7 @@ mod validate;
 mod watch;
 mod work;
 
+use crate::models::error_words::sentence;
 use exit_status::ExitStatus;
 
 /// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
@@ -245,33 +246,6 @@ fn report_error(error: &anyhow::Error) {
     say(&format!("error: {}", sentence(error)));
 }
 
-/// The error in one sentence: its causes follow after colons. candle puts a backtrace behind the words of its errors where
-/// RUST_BACKTRACE is set; its lines are left out.
-fn sentence(error: &anyhow::Error) -> String {
-    let told = format!("{error:#}");
-    let of_backtrace = |whole: &str| {
-        let line = whole.trim_start();
-        let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
-        let numbered = number.len() < line.len() && number.starts_with(": ");
-        line.len() < whole.len() && (numbered || line.starts_with("at "))
-    };
-    let mut kept = String::new();
-    let mut cut = false;
-    for (number, line) in told.split('\n').enumerate() {
-        if number > 0 && (of_backtrace(line) || (cut && line.is_empty())) {
-            cut = true;
-            continue;
-        }
-        // What follows the backtrace of a cause belongs to the cause's own line.
-        if number > 0 && !cut {
-            kept.push('\n');
-        }
-        kept.push_str(line);
-        cut = false;
-    }
-    kept
-}
-
 /// `dpg-bench show x | head` is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
@@ -284,16 +258,6 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
-
-    #[test]
-    fn an_error_is_told_without_the_backtrace_of_its_cause() {
-        let told = "device: no memory\n   0: candle::alloc\n             at ./a.rs:1:2\n  12: <unknown>\n (are there libraries?); use cpu";
-        let error = anyhow::anyhow!("{told}").context("made-up weights");
-        let wanted = "made-up weights: device: no memory (are there libraries?); use cpu";
-        assert_eq!(sentence(&error), wanted);
-        let list = "the run differs:\n  seed: 1, not 2\n  at: 3\n\nuse --out";
-        assert_eq!(sentence(&anyhow::anyhow!("{list}")), list);
-    }
 
     #[test]
     fn the_command_line_is_consistent() {

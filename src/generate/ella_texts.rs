@@ -187,12 +187,16 @@ impl TimedText {
                 if let Some(own) = &self.encoded.own {
                     tokens = Tensor::cat(&[own, &tokens], 1)?;
                 }
-                let context = TextContext::new(tokens);
+                let context = TextContext::of_one_step(tokens);
                 connected.insert(timestep.to_bits(), context.clone());
                 context
             }
         };
-        Ok(if self.keeps_keys { context } else { TextContext::new(context.states().clone()) })
+        Ok(if self.keeps_keys {
+            context
+        } else {
+            TextContext::of_one_step(context.states().clone())
+        })
     }
 }
 

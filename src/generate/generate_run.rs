@@ -12,6 +12,7 @@ use super::image_ledger::ImageLedger;
 use super::seeds::SeedMode;
 use super::{GeneratedImage, ImageGenerator};
 use crate::benchmark::Item;
+use crate::models::error_words::sentence;
 use crate::ordered_work::{Pool, for_each_in_order};
 use crate::results::image_store::pixels_sha256;
 use crate::results::manifest::differences;
@@ -260,7 +261,7 @@ impl Stage<'_> {
                 }
             }
             Err(error) => {
-                let reason = sentence(&error);
+                let reason = in_one_line(&error);
                 for &image in wanted {
                     self.record(item, image, ImageOutcome::Failed { reason: reason.clone() })?;
                     summary.failed += 1;
@@ -315,12 +316,9 @@ fn complete(pictures: Result<Vec<GeneratedImage>>, expected: usize) -> Result<Ve
     Ok(pictures)
 }
 
-/// The error and its causes in one line. Tensor errors can carry a backtrace after their first line,
-/// which is another one each time and names folders of this machine.
-fn sentence(error: &anyhow::Error) -> String {
-    let first_lines =
-        error.chain().filter_map(|cause| cause.to_string().lines().next().map(str::to_owned));
-    first_lines.collect::<Vec<_>>().join(": ")
+/// The error and its causes in one line.
+fn in_one_line(error: &anyhow::Error) -> String {
+    sentence(error).lines().next().unwrap_or_default().to_owned()
 }
 
 /// Everything that the picture can be made again from, as PNG text: prompt, seed, place in the

@@ -22,6 +22,7 @@ use super::word_piece::WordPiece;
 use super::{Answer, Judge, JudgeRequest};
 use crate::models::blip_vqa::{ImageStates, QuestionStates};
 use crate::models::device::Place;
+use crate::models::error_words::sentence;
 use crate::models::{BlipVqa, BlipVqaConfig, NeededTensors, Weights};
 use crate::results::Settings;
 
@@ -220,9 +221,9 @@ impl BlipVqaJudge {
         }
         .into_iter();
         let answer = |asked: Result<Vec<u32>>| {
-            asked.map_err(|error| format!("{error:#}"))?;
+            asked.map_err(|error| sentence(&error))?;
             let reply = replies.next().ok_or("the network gave no answer")?;
-            let text = self.text(&reply.ids).map_err(|error| format!("{error:#}"))?;
+            let text = self.text(&reply.ids).map_err(|error| sentence(&error))?;
             let yes_probability = Some(self.yes_probability(&reply));
             Ok(Answer { text, raw: None, yes_probability })
         };

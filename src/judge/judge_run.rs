@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use super::{Answer, Judge, JudgeRequest, JudgedImage};
 use crate::benchmark::question::QuestionId;
 use crate::benchmark::{Item, Question};
+use crate::models::error_words::sentence;
 use crate::ordered_work::for_each_in_order;
 use crate::results::image_store::pixels_sha256;
 use crate::results::{
@@ -292,7 +293,7 @@ fn answers_of(
     .into_iter();
     let of_task = |(task, image): (&Task<'_>, &anyhow::Result<JudgedImage>)| {
         if let Err(error) = image {
-            return all_failed(task, &format!("{error:#}"));
+            return all_failed(task, &sentence(error));
         }
         let results = results.next().unwrap_or_default();
         let (got, asked) = (results.len(), task.questions.len());

@@ -23,6 +23,7 @@ use super::word_piece::{QuestionIds, WordPiece};
 use super::{Answer, Judge, JudgeRequest, QuestionCut};
 use crate::benchmark::Question;
 use crate::models::device::Place;
+use crate::models::error_words::sentence;
 use crate::models::made_up;
 use crate::models::mplug::{Decoding, ImageStates, Mplug, MplugConfig};
 use crate::results::Settings;
@@ -310,7 +311,7 @@ impl Judge for MplugJudge {
         }
         let (mut answers, broken) = match self.answers(&pictures, &questions) {
             Ok(answers) => (answers.into_iter(), None),
-            Err(error) => (Vec::new().into_iter(), Some(format!("{error:#}"))),
+            Err(error) => (Vec::new().into_iter(), Some(sentence(&error))),
         };
         let failed = |request: &JudgeRequest<'_>, reason: &str| {
             request.questions.iter().map(|_| Err(reason.to_owned())).collect()
@@ -319,7 +320,7 @@ impl Judge for MplugJudge {
             .iter()
             .zip(decoded)
             .map(|(request, picture)| match (picture, &broken) {
-                (Err(error), _) => failed(request, &format!("{error:#}")),
+                (Err(error), _) => failed(request, &sentence(&error)),
                 (Ok(_), Some(reason)) => failed(request, reason),
                 (Ok(_), None) => answers.next().unwrap_or_default().into_iter().map(Ok).collect(),
             })

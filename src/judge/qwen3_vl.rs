@@ -20,6 +20,7 @@ use super::reading::{answer_token, read_reply, yes_share};
 use super::{Answer, Judge, JudgeRequest};
 use crate::models::Qwen3Vl;
 use crate::models::device::Place;
+use crate::models::error_words::sentence;
 use crate::models::qwen3_vl::{Beginning, Outline};
 use crate::results::Settings;
 
@@ -240,10 +241,10 @@ impl Judge for Qwen3VlJudge {
         Ok(match replies {
             Ok(replies) => replies
                 .into_iter()
-                .map(|reply| self.answer_of(reply).map_err(|error| format!("{error:#}")))
+                .map(|reply| self.answer_of(reply).map_err(|error| sentence(&error)))
                 .collect(),
             // A picture or a text that the model does not take: the same at every try.
-            Err(error) => vec![Err(format!("{error:#}")); prompts.len()],
+            Err(error) => vec![Err(sentence(&error)); prompts.len()],
         })
     }
 }

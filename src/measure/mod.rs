@@ -2,6 +2,7 @@
 //! processor in f32, and how long they take; a record of both that `doctor` reads. The weights are made up,
 //! so nothing needs to be fetched and nothing is known of any model's quality. Printing is left to `cli`.
 
+mod conditions;
 pub mod networks;
 pub mod parity;
 pub mod published_work;

@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
+use super::conditions::{Boxed, KeptContexts, Timed};
 use super::networks::{
     Picture, Size, added, clip_config, connector_size, ids, mplug_folder, t5_config, unet_config,
     vae_config,
@@ -288,7 +289,7 @@ struct Parts {
 enum Texts {
     Clip(ClipText),
     Sdxl { clip: ClipText, large: ClipText },
-    Ella { t5: T5Text, connector: EllaConnector },
+    Ella { t5: T5Text, connector: Box<EllaConnector>, unconditional: KeptContexts },
 }
 
 /// The texts of a prompt and of the negative prompt.
@@ -316,7 +317,8 @@ impl Parts {
             PictureModel::Sd15 => Texts::Clip(clip()?),
             PictureModel::EllaSd15 => Texts::Ella {
                 t5: made_up::t5(&t5_config(size), dtype, device)?,
-                connector: made_up::connector(connector_size(size), dtype, device)?,
+                connector: Box::new(made_up::connector(connector_size(size), dtype, device)?),
+                unconditional: KeptContexts::default(),
             },
             PictureModel::Sdxl => {
                 let second = files.iter().find(|(path, _)| *path == "text_encoder_2/config.json");
@@ -352,7 +354,7 @@ impl Parts {
             Texts::Sdxl { clip, large } => both(&|ids| {
                 Tensor::cat(&[clip.states(ids)?.penultimate, large.states(ids)?.penultimate], 2)
             }),
-            Texts::Ella { t5, connector } => {
+            Texts::Ella { t5, connector, .. } => {
                 let project = |vocabulary: u32| -> Result<ProjectedText> {
                     let row = ids(T5_TOKENS, vocabulary);
                     let states = t5.forward(&[row], &[T5_TOKENS as usize])?;
@@ -382,7 +384,9 @@ impl Parts {
                 unconditional: Some(TextContext::new(without)),
             })),
             Encoded::Timed { with, without } => match &self.text {
-                Texts::Ella { connector, .. } => Box::new(Timed { connector, with, without }),
+                Texts::Ella { connector, unconditional, .. } => {
+                    Box::new(Timed { connector, with, without, unconditional })
+                }
                 _ => anyhow::bail!("texts that feel the time need a connector"),
             },
         };
@@ -403,33 +407,6 @@ impl Parts {
             to_pixels(&picture.get(0)?)?;
         }
         Ok(())
-    }
-}
-
-struct Boxed<'a>(Box<dyn Conditioning + 'a>);
-
-impl Conditioning for Boxed<'_> {
-    fn at(&self, timestep: f64) -> candle_core::Result<TextCondition> {
-        self.0.at(timestep)
-    }
-}
-
-/// ELLA's conditioning, computed at every timestep.
-struct Timed<'a> {
-    connector: &'a EllaConnector,
-    with: ProjectedText,
-    without: ProjectedText,
-}
-
-impl Conditioning for Timed<'_> {
-    fn at(&self, timestep: f64) -> candle_core::Result<TextCondition> {
-        let tokens = |text: &ProjectedText| {
-            Ok::<_, candle_core::Error>(TextContext::new(self.connector.forward(text, timestep)?))
-        };
-        Ok(TextCondition {
-            conditional: tokens(&self.with)?,
-            unconditional: Some(tokens(&self.without)?),
-        })
     }
 }
 

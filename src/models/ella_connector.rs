@@ -3,21 +3,25 @@
 //! norms feel the time. Every dimension comes from the file's shapes, so that connectors of any width
 //! load. Text encoding and the walk over the timesteps are left to the caller.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
-use super::ModelError;
 use super::attention::{Visible, attend};
 use super::layers::{LayerNorm, Linear, LoadResult, silu, standardised};
 use super::unet::timestep::{Sinusoid, TimestepEmbedding};
 use super::weights::{Scope, Weights};
+use super::{ModelError, cuda};
 
 /// Heads of every connector, whatever its width.
 const HEADS: usize = 8;
 const NORM_EPS: f64 = 1e-6;
 /// That of the optional norm behind the output projection.
 const OUTPUT_NORM_EPS: f64 = 1e-5;
+/// Timesteps whose part of the work is kept: a schedule's, and in f32 39 MiB of the published size.
+const KEPT_TIMES: usize = 128;
 
 /// The connector between a language model and a UNet.
 #[derive(Debug)]
@@ -33,6 +37,17 @@ pub struct EllaConnector {
     size: Size,
     dtype: DType,
     sha256: String,
+    /// By the timestep's bits.
+    kept: Mutex<HashMap<u64, Arc<AtTime>>>,
+}
+
+/// What depends on the timestep alone, so that the texts of a run share it.
+#[derive(Debug)]
+struct AtTime {
+    /// The latents that the blocks begin with, [1, tokens, width].
+    start: Tensor,
+    /// Three for each block.
+    norms: Vec<NormAtTime>,
 }
 
 /// Dimensions, read off the file.
@@ -133,6 +148,7 @@ impl EllaConnector {
             size,
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
+            kept: Mutex::default(),
         })
     }
 
@@ -155,23 +171,38 @@ impl EllaConnector {
     /// The tensor operation failed.
     pub fn forward(&self, text: &ProjectedText, timestep: f64) -> Result<Tensor> {
         let x = &text.0;
-        let sinusoid = self.sinusoid.of(timestep, x.device())?.to_dtype(self.dtype)?;
-        // [1, time]; every use of it is behind a SiLU.
-        let time = silu(&self.time_embedding.forward(&sinusoid)?)?;
-        let shift = self.time_aware_linear.forward(&time)?.unsqueeze(1)?;
+        let at = self.at(timestep, x.device())?;
         let (_, tokens, width) = self.latents.dims3()?;
-        let mut latents = self
-            .latents
-            .broadcast_add(&shift)?
-            .broadcast_as((x.dim(0)?, tokens, width))?
-            .contiguous()?;
-        for block in &self.blocks {
-            latents = block.forward(&latents, x, &time)?;
+        let mut latents = at.start.broadcast_as((x.dim(0)?, tokens, width))?.contiguous()?;
+        for (block, norms) in self.blocks.iter().zip(at.norms.chunks(Block::NORMS)) {
+            latents = block.forward(&latents, x, norms)?;
         }
         match &self.proj_out {
             Some((linear, norm)) => norm.forward(&linear.forward(&latents)?),
             None => Ok(latents),
         }
+    }
+
+    /// The timestep's part, made where it is not at hand.
+    fn at(&self, timestep: f64, device: &Device) -> Result<Arc<AtTime>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = kept.get(&timestep.to_bits()) {
+            return Ok(at.clone());
+        }
+        let sinusoid = self.sinusoid.of(timestep, device)?.to_dtype(self.dtype)?;
+        // [1, time]; every use of it is behind a SiLU.
+        let time = silu(&self.time_embedding.forward(&sinusoid)?)?;
+        let shift = self.time_aware_linear.forward(&time)?.unsqueeze(1)?;
+        let norms = self.blocks.iter().flat_map(Block::norms).map(|norm| norm.at(&time));
+        let at = Arc::new(AtTime {
+            start: self.latents.broadcast_add(&shift)?,
+            norms: norms.collect::<Result<_>>()?,
+        });
+        if kept.len() >= KEPT_TIMES {
+            kept.clear();
+        }
+        kept.insert(timestep.to_bits(), at.clone());
+        Ok(at)
     }
 
     /// Width of the hidden states that go in.
@@ -201,6 +232,9 @@ impl EllaConnector {
 struct Block {
     latents_norm: TimeAwareNorm,
     text_norm: TimeAwareNorm,
+    /// The three below in one, for a GPU, where a launch costs more than queries of the text that nobody
+    /// asks.
+    packed: Linear,
     query: Linear,
     key: Linear,
     value: Linear,
@@ -211,6 +245,13 @@ struct Block {
 }
 
 impl Block {
+    const NORMS: usize = 3;
+
+    /// Those of the latents, of the text and of the feed-forward.
+    fn norms(&self) -> [&TimeAwareNorm; Self::NORMS] {
+        [&self.latents_norm, &self.text_norm, &self.feed_forward_norm]
+    }
+
     fn load(scope: &Scope, size: Size) -> LoadResult<Self> {
         let width = size.width;
         let attention = scope.at("attn");
@@ -218,7 +259,7 @@ impl Block {
         let weight = attention.tensor("in_proj_weight", &[3 * width, width])?;
         let bias = attention.tensor("in_proj_bias", &[3 * width])?;
         let projection = |number: usize| -> LoadResult<Linear> {
-            let rows = |tensor: &Tensor| tensor.narrow(0, number * width, width)?.contiguous();
+            let rows = |tensor: &Tensor| tensor.narrow(0, number * width, width);
             let parts = rows(&weight).and_then(|weight| Ok((weight, rows(&bias)?)));
             let (weight, bias) =
                 parts.map_err(|source| attention.refused("in_proj_weight", source))?;
@@ -233,6 +274,7 @@ impl Block {
             query: projection(0)?,
             key: projection(1)?,
             value: projection(2)?,
+            packed: Linear::new(weight, bias),
             out: Linear::load(&attention.at("out_proj"), width, width)?,
             feed_forward_norm: norm("ln_ff")?,
             inner: Linear::load(&mlp.at("c_fc"), width, inner)?,
@@ -240,15 +282,25 @@ impl Block {
         })
     }
 
-    fn forward(&self, latents: &Tensor, text: &Tensor, time: &Tensor) -> Result<Tensor> {
-        let normed = self.latents_norm.forward(latents, time)?;
-        let seen = Tensor::cat(&[&normed, &self.text_norm.forward(text, time)?], 1)?;
-        let query = self.query.forward(&normed)?;
-        let (key, value) = (self.key.forward(&seen)?, self.value.forward(&seen)?);
+    /// `norms` are those of [`Block::norms`] at the time.
+    fn forward(&self, latents: &Tensor, text: &Tensor, norms: &[NormAtTime]) -> Result<Tensor> {
+        let [latents_norm, text_norm, feed_forward_norm] = norms else {
+            candle_core::bail!("a block has {} norms, not {}", Self::NORMS, norms.len())
+        };
+        let normed = latents_norm.forward(latents)?;
+        let seen = Tensor::cat(&[&normed, &text_norm.forward(text)?], 1)?;
+        let (query, key, value) = if cuda::apply(&[&seen]) {
+            let all = self.packed.forward(&seen)?;
+            let width = all.dim(2)? / 3;
+            let part = |number: usize| all.narrow(2, number * width, width);
+            (part(0)?.narrow(1, 0, normed.dim(1)?)?, part(1)?, part(2)?)
+        } else {
+            (self.query.forward(&normed)?, self.key.forward(&seen)?, self.value.forward(&seen)?)
+        };
         let mixed = attend(&query, &key, &value, HEADS, Visible::All)?;
-        let latents = (latents + self.out.forward(&mixed)?)?;
-        let inner = self.inner.forward(&self.feed_forward_norm.forward(&latents, time)?)?;
-        &latents + self.outer.forward(&inner.relu()?.sqr()?)?
+        let latents = self.out.forward_beside(&mixed, latents)?;
+        let inner = self.inner.forward(&feed_forward_norm.forward(&latents)?)?;
+        self.outer.forward_beside(&inner.relu()?.sqr()?, &latents)
     }
 }
 
@@ -265,14 +317,35 @@ impl TimeAwareNorm {
         Ok(Self { linear, width: size.width })
     }
 
-    /// `x` [b, n, width] and `time` [1, time], behind its SiLU already.
-    fn forward(&self, x: &Tensor, time: &Tensor) -> Result<Tensor> {
+    /// The norm at `time` [1, time], behind its SiLU already.
+    fn at(&self, time: &Tensor) -> Result<NormAtTime> {
         let both = self.linear.forward(time)?.unsqueeze(1)?;
-        let shift = both.narrow(D::Minus1, 0, self.width)?;
-        let scale = both.narrow(D::Minus1, self.width, self.width)?;
+        let shift = both.narrow(D::Minus1, 0, self.width)?.contiguous()?;
+        let factor = (both.narrow(D::Minus1, self.width, self.width)? + 1.0)?.contiguous()?;
+        // The GPU's kernel takes them in f32.
+        let kept = if cuda::apply(&[&factor]) { DType::F32 } else { factor.dtype() };
+        Ok(NormAtTime { factor: factor.to_dtype(kept)?, shift: shift.to_dtype(kept)? })
+    }
+}
+
+/// A [`TimeAwareNorm`] whose time is known: factor and shift, each [1, 1, width].
+#[derive(Debug)]
+struct NormAtTime {
+    factor: Tensor,
+    shift: Tensor,
+}
+
+impl NormAtTime {
+    /// `x` [b, n, width] to the same shape.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if cuda::apply(&[x])
+            && let Some(done) = cuda::layer_norm(x, &self.factor, &self.shift, NORM_EPS)?
+        {
+            return Ok(done);
+        }
         standardised(x, NORM_EPS)?
             .to_dtype(x.dtype())?
-            .broadcast_mul(&(scale + 1.0)?)?
-            .broadcast_add(&shift)
+            .broadcast_mul(&self.factor.to_dtype(x.dtype())?)?
+            .broadcast_add(&self.shift.to_dtype(x.dtype())?)
     }
 }

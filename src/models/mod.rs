@@ -15,6 +15,7 @@ mod cuda;
 mod cudnn_conv2d;
 pub mod device;
 pub mod ella_connector;
+pub mod error_words;
 mod file_digest;
 #[cfg(test)]
 mod golden;

@@ -3,7 +3,7 @@
 
 use candle_core::{Module, Result, Tensor};
 
-use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, silu};
+use super::layers::{Conv2d, GroupNorm, Linear, LoadResult};
 use super::weights::Scope;
 
 /// Group count and epsilon of the norms of one network.
@@ -51,14 +51,21 @@ impl ResnetBlock {
         })
     }
 
-    /// `x` [b, input, h, w] and `time` [1 or b, time_width] to [b, output, h, w].
-    pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let shift = match (&self.time_emb_proj, time) {
-            (Some(projection), Some(time)) => Some(projection.forward(&silu(time)?)?),
-            _ => None,
-        };
+    /// What the block adds between its convolutions at `time`, SiLU of the timestep's embedding [1 or b,
+    /// time_width]: [1 or b, output].
+    pub(crate) fn shift(&self, time: &Tensor) -> Result<Tensor> {
+        match &self.time_emb_proj {
+            Some(projection) => projection.forward(time),
+            None => candle_core::bail!(
+                "a residual block without a projection of the timestep has no shift"
+            ),
+        }
+    }
+
+    /// `x` [b, input, h, w] to [b, output, h, w], with `shift` [1 or b, output] in between.
+    pub(crate) fn forward(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<Tensor> {
         let hidden = self.norm1.forward_silu(x)?;
-        let hidden = self.norm2.forward_silu_after(&self.conv1, &hidden, shift.as_ref())?;
+        let hidden = self.norm2.forward_silu_after(&self.conv1, &hidden, shift)?;
         let hidden =
             self.conv2.forward_onto(&hidden, None, self.conv_shortcut.is_none().then_some(x))?;
         match &self.conv_shortcut {

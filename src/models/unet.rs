@@ -5,10 +5,12 @@
 mod added;
 mod blocks;
 mod text_context;
+mod time_shifts;
 pub(crate) mod timestep;
 mod transformer;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Module, Result, Tensor};
@@ -18,10 +20,11 @@ use self::added::{TextTimeEmbedding, TextTimeSize};
 use self::blocks::{Common, DownBlock, MidBlock, UpBlock, UpChannels};
 pub use self::text_context::TextContext;
 use self::text_context::{AttendedTexts, KeysAndValues};
+use self::time_shifts::{KeptShifts, TimeShifts};
 use self::timestep::{Sinusoid, TimestepEmbedding};
 use self::transformer::TransformerSize;
 use super::config::Config;
-use super::layers::{Conv2d, GroupNorm, LoadResult};
+use super::layers::{Conv2d, GroupNorm, LoadResult, silu};
 use super::resnet::NormSettings;
 use super::weights::Weights;
 
@@ -75,6 +78,7 @@ pub struct UNet {
     context_width: usize,
     dtype: DType,
     sha256: String,
+    kept_shifts: KeptShifts,
     /// Tells this network from every other of the process.
     number: u64,
 }
@@ -158,6 +162,7 @@ impl UNet {
             context_width: plan.context,
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
+            kept_shifts: KeptShifts::default(),
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -223,27 +228,41 @@ impl UNet {
             )
         }
         let mut texts = AttendedTexts::new(contexts, self.number, |states| self.project(states))?;
-        let sinusoid = self.sinusoid.of(timestep, latents.device())?;
-        let mut time = self.time_embedding.forward(&sinusoid.to_dtype(self.dtype)?)?;
-        time = match (&self.add_embedding, added) {
-            (None, None) => time,
+        let time = || -> Result<Tensor> {
+            let sinusoid = self.sinusoid.of(timestep, latents.device())?;
+            self.time_embedding.forward(&sinusoid.to_dtype(self.dtype)?)
+        };
+        let mut shifts = TimeShifts::new(match (&self.add_embedding, added) {
+            (None, None) => self.kept_shifts.at(timestep, || self.shifts(&time()?))?,
             (Some(embedding), Some(added)) => {
-                embedding.forward(added, batch, self.dtype)?.broadcast_add(&time)?
+                let added = embedding.forward(added, batch, self.dtype)?;
+                self.shifts(&added.broadcast_add(&time()?)?)?
             }
             (Some(_), None) => candle_core::bail!("this UNet needs pooled text and sizes as well"),
             (None, Some(_)) => candle_core::bail!("this UNet takes no pooled text and no sizes"),
-        };
+        });
         let mut x = self.conv_in.forward(&latents.to_dtype(self.dtype)?)?;
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
-            x = block.forward(&x, &time, &mut texts, &mut skips)?;
+            x = block.forward(&x, &mut shifts, &mut texts, &mut skips)?;
         }
-        x = self.mid_block.forward(&x, &time, &mut texts)?;
+        x = self.mid_block.forward(&x, &mut shifts, &mut texts)?;
         for block in &self.up_blocks {
-            x = block.forward(&x, &time, &mut texts, &mut skips)?;
+            x = block.forward(&x, &mut shifts, &mut texts, &mut skips)?;
         }
         let x = self.conv_norm_out.forward_silu(&x)?;
         self.conv_out.forward(&x)?.to_dtype(latents.dtype())
+    }
+
+    /// What the residual blocks make of the timestep's embedding `time` [1 or b, time_width], in the order of
+    /// the forward pass.
+    fn shifts(&self, time: &Tensor) -> Result<Arc<[Tensor]>> {
+        // Every block takes it so: one pass for all of them.
+        let time = silu(time)?;
+        let down = self.down_blocks.iter().map(DownBlock::resnets);
+        let up = self.up_blocks.iter().map(UpBlock::resnets);
+        let blocks = down.chain([self.mid_block.resnets()]).chain(up).flatten();
+        Ok(blocks.map(|block| block.shift(&time)).collect::<Result<Vec<_>>>()?.into())
     }
 
     /// What the cross-attention layers make of the text `states`, in the order of the forward pass.

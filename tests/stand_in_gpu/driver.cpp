@@ -5,6 +5,8 @@
 //   STAND_IN_TRACE=FILE    every call by name, in order
 //   STAND_IN_COMPUTE=0     checks and counts launches, but leaves memory as it is
 //   STAND_IN_THREADS=N     blocks at a time [2]
+//   STAND_IN_DEVICES=N     devices that are there [1]
+//   STAND_IN_MEMORY=N      bytes of the device [80 GiB]
 //   STAND_IN_ORDER=N       order of the warps of a block: 0 as numbered, 1 reversed, others shuffled
 #include <chrono>
 #include <cstdio>
@@ -25,7 +27,6 @@ namespace {
 
 enum Result { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_PTX = 218, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801, INVALID_CAPTURE = 901 };
 
-constexpr uint64_t DEVICE_BYTES = 80ull << 30;
 constexpr unsigned MOST_SHARED = 227 * 1024;
 
 long setting(const char *name, long usual) {
@@ -58,6 +59,8 @@ struct State {
     Stream usual;
     bool computes = setting("STAND_IN_COMPUTE", 1) != 0;
     int workers = int(setting("STAND_IN_THREADS", 2));
+    int devices = int(setting("STAND_IN_DEVICES", 1));
+    uint64_t bytes = uint64_t(setting("STAND_IN_MEMORY", 80l << 30));
     unsigned order = unsigned(setting("STAND_IN_ORDER", 0));
     int failed = OK;
     std::FILE *trace = opened(std::getenv("STAND_IN_TRACE"));
@@ -137,17 +140,17 @@ void stand_in_note(void *stream, void (*work)(void *), void *with) { stream_of(s
 
 int cuInit(unsigned) { return OK; }
 int cuDriverGetVersion(int *version) { return *version = 13000, OK; }
-int cuDeviceGetCount(int *devices) { return *devices = 1, OK; }
+int cuDeviceGetCount(int *devices) { return *devices = state().devices, OK; }
 int cuDeviceGet(int *device, int number) {
     *device = number;
-    return number == 0 ? OK : 101;
+    return number >= 0 && number < state().devices ? OK : 101;
 }
 int cuDeviceGetName(char *name, int length, int) {
     std::snprintf(name, size_t(length), "stand-in of compute capability 9.0");
     return OK;
 }
 int cuDeviceGetUuid_v2(unsigned char *uuid, int) { return std::memset(uuid, 7, 16), OK; }
-int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = DEVICE_BYTES, OK; }
+int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = state().bytes, OK; }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
     switch (attribute) {
     case 1: *value = 1024; break;            // threads of a block
@@ -180,8 +183,8 @@ int cuCtxSynchronize(void) {
     return state().failed;
 }
 int cuMemGetInfo_v2(size_t *left, size_t *all) {
-    *all = DEVICE_BYTES;
-    *left = DEVICE_BYTES - memory_use().now;
+    *all = state().bytes;
+    *left = state().bytes - memory_use().now;
     return OK;
 }
 int cuGetErrorName(int code, const char **name) {
@@ -242,7 +245,7 @@ int cuEventElapsedTime(float *milliseconds, void *from, void *to) { return cuEve
 
 int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
     if (bytes == 0) return refuse(INVALID_VALUE, "memory of 0 bytes is asked for");
-    if (memory_use().now + bytes > DEVICE_BYTES) return OUT_OF_MEMORY;
+    if (memory_use().now + bytes > state().bytes) return OUT_OF_MEMORY;
     *address = reinterpret_cast<uint64_t>(allocate(bytes, state().computes));
     count("allocate");
     return *address ? OK : OUT_OF_MEMORY;

@@ -50,11 +50,23 @@ fn texts_that_serve_several_images_are_projected_once() {
     let ours = run(&unet, &[first, second]);
     compare("shared texts", &ours, &twice(&output), F32).unwrap();
     let kept = first.kept_bytes();
-    assert!(kept > 0 && second.kept_bytes() == kept);
+    // The last of texts that go together keeps both as they are needed: one after the other.
+    assert!(kept > 0 && second.kept_bytes() == 3 * kept);
     // What is kept is used, by every clone, and the halves do not mix.
     let again = run(&unet, &[&first.clone(), second]);
     compare("again", &again, &ours, Bounds { relative: 0.0, absolute: 0.0 }).unwrap();
+    assert_eq!(second.kept_bytes(), 3 * kept);
     compare("swapped", &run(&unet, &[second, first]), &twice(&output), F32).unwrap_err();
+    let third = TextContext::new(row(&context, 0));
+    compare(
+        "another partner",
+        &run(&unet, &[&third, second]),
+        &ours,
+        Bounds { relative: 0.0, absolute: 0.0 },
+    )
+    .unwrap();
+    let wrong = TextContext::new(row(&context, 1));
+    compare("a wrong partner", &run(&unet, &[&wrong, second]), &ours, F32).unwrap_err();
     // Another network makes its own keys and values.
     let scaled = Copy::new().edit(UNET_FILE, |tensors| {
         for (name, tensor) in tensors.iter_mut() {

@@ -18,6 +18,7 @@ use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::machine;
 use crate::measure::Measurements;
 use crate::models::device::{Place, describe_device, gpus, knows_gpus, parse_device};
+use crate::models::error_words::sentence;
 use crate::models::safetensors_file;
 
 /// How something is.
@@ -142,7 +143,7 @@ pub fn benchmark<'b>(
     let benchmark = match benchmark {
         Ok(benchmark) => benchmark,
         Err(error) => {
-            found.push(Check::problem("benchmark", format!("{error:#}"), Some(advice())));
+            found.push(Check::problem("benchmark", sentence(error), Some(advice())));
             return None;
         }
     };
@@ -192,7 +193,7 @@ pub fn model(options: &GenerateOptions, read_all: bool, found: &mut Vec<Check>) 
     let mut paths: Vec<PathBuf> = Vec::new();
     let advice = fetched::advice(row.name, Role::Checkpoint);
     match weights_of(options, row.name) {
-        Err(error) => found.push(Check::problem("model", format!("{error:#}"), None)),
+        Err(error) => found.push(Check::problem("model", sentence(&error), None)),
         Ok(None) => {
             let reason = format!("{}: no weights are here and none were named", row.name);
             found.push(Check::problem("model", reason, advice));
@@ -211,7 +212,7 @@ pub fn model(options: &GenerateOptions, read_all: bool, found: &mut Vec<Check>) 
     if matches!(row.pipeline, Pipeline::Ella(_)) {
         match options.ella.files(row.name, Path::new("")) {
             Ok(files) => paths.extend([files.connector, files.text_encoder]),
-            Err(error) => found.push(Check::problem("model", format!("{error:#}"), None)),
+            Err(error) => found.push(Check::problem("model", sentence(&error), None)),
         }
     }
     let mut elements = 0;
@@ -322,7 +323,7 @@ pub fn judges(options: &JudgeOptions, read_all: bool, found: &mut Vec<Check>) ->
             });
             let reason = match options.judge.is_empty() {
                 true => "no judge is named".to_owned(),
-                false => format!("{error:#}"),
+                false => sentence(&error),
             };
             found.push(Check::problem("judge", reason, advice));
             return Vec::new();
@@ -344,7 +345,7 @@ pub fn judges(options: &JudgeOptions, read_all: bool, found: &mut Vec<Check>) ->
         let is_ready = check.is_ok();
         found.push(match check {
             Ok(()) => Check::fine("judge", words),
-            Err(error) => Check::problem("judge", format!("{error:#}"), None),
+            Err(error) => Check::problem("judge", sentence(&error), None),
         });
         if read_all && LOCAL.contains(&one.row.kind) {
             digests(name, found);

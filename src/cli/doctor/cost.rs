@@ -20,6 +20,7 @@ use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::judge::{Judge, JudgeRequest, JudgedImage};
 use crate::measure::Measurements;
 use crate::measure::published_work::{JUDGES, PICTURES};
+use crate::models::error_words::sentence;
 use crate::models::speed::{Speed, measure_speed};
 
 /// A measurement that took less is taken again, longer.
@@ -258,7 +259,7 @@ pub fn measure(
                 let (height, width) = (side.0 as u32, side.1 as u32);
                 measured_judge(what.clone(), judge_options, chosen, item, (width, height))
                     .unwrap_or_else(|error| {
-                        found.push(Check::problem("judge", format!("{error:#}"), None));
+                        found.push(Check::problem("judge", sentence(&error), None));
                         Stage::unknown(what, "it failed")
                     })
             }
@@ -350,7 +351,7 @@ fn pictures(
         loaded.measure(&item.prompt, (calls as usize).clamp(1, 20))
     };
     attempt().unwrap_or_else(|error| {
-        found.push(Check::problem("model", format!("{error:#}"), None));
+        found.push(Check::problem("model", sentence(&error), None));
         None
     })
 }

@@ -14,6 +14,37 @@ fn fits<'a>(x: &Tensor, others: impl IntoIterator<Item = Option<&'a Tensor>>) ->
 }
 
 impl Linear {
+    /// On a GPU, layers without biases and of one input as one layer, whose rows are theirs in order, and the
+    /// layers as views of it, so that nothing is held twice. Elsewhere, and where there is no memory to
+    /// join them, the layers as they are: the processor's products gain nothing by it.
+    pub(crate) fn join_on_gpu<const N: usize>(parts: [Self; N]) -> (Option<Self>, [Self; N]) {
+        let weights = parts.each_ref().map(|part| part.inner.weight());
+        let plain = parts.iter().all(|part| part.inner.bias().is_none());
+        if !plain || !cuda::apply(&weights) {
+            return (None, parts);
+        }
+        match Self::join(&weights) {
+            Ok((joined, views)) => match <[Self; N]>::try_from(views) {
+                Ok(views) => (Some(joined), views),
+                Err(_) => (None, parts),
+            },
+            Err(_) => (None, parts),
+        }
+    }
+
+    /// Weights [out, in], one below the other, as a layer, and each as a layer that looks at its rows there.
+    fn join(weights: &[&Tensor]) -> Result<(Self, Vec<Self>)> {
+        let all = Tensor::cat(weights, 0)?;
+        let mut first = 0;
+        let views = weights.iter().map(|weight| {
+            let rows = weight.dim(0)?;
+            first += rows;
+            Ok(Self::without_bias(all.narrow(0, first - rows, rows)?))
+        });
+        let views = views.collect::<Result<_>>()?;
+        Ok((Self::without_bias(all), views))
+    }
+
     /// `x @ weight^T` alone.
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         candle_nn::Linear::new(self.inner.weight().clone(), None).forward(&x.contiguous()?)
@@ -30,6 +61,15 @@ impl Linear {
             return Ok(Some(product));
         }
         cuda::finish(&product, true, Owed { bias, shift: None }, shortcut)
+    }
+
+    /// `shortcut` and the layer's result, summed by the GPU's kernels where there are any, else each for
+    /// itself: [`Linear::forward_onto`] begins its sums with the shortcut and rounds otherwise.
+    pub(crate) fn forward_beside(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+        match self.on_gpu(x, Some(shortcut))? {
+            Some(done) => Ok(done),
+            None => shortcut + self.forward(x)?,
+        }
     }
 
     /// [`gated_by_gelu`] of the layer's result.
@@ -159,6 +199,28 @@ mod tests {
         let count = shape.iter().product();
         let values: Vec<f32> = (0..count).map(|i| (seed + i as f32 * 0.7).sin()).collect();
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn layers_joined_for_a_gpu_are_their_parts_side_by_side() {
+        let weights = [numbers(&[6, 4], 1.0), numbers(&[3, 4], 2.0), numbers(&[2, 4], 3.0)];
+        let (joined, views) = Linear::join(&weights.each_ref()).unwrap();
+        let x = numbers(&[2, 5, 4], 4.0);
+        let all = joined.forward(&x).unwrap();
+        assert_eq!(all.dims(), [2, 5, 11]);
+        let mut first = 0;
+        for (weight, view) in weights.iter().zip(&views) {
+            let alone = Linear::without_bias(weight.clone()).forward(&x).unwrap();
+            let rows = weight.dim(0).unwrap();
+            let part = all.narrow(2, first, rows).unwrap();
+            assert!(errors("part", &part, &alone).within(1e-6, 1e-6));
+            assert!(errors("view", &view.forward(&x).unwrap(), &alone).within(0.0, 0.0));
+            first += rows;
+        }
+        assert!(Linear::join(&[&weights[0], &numbers(&[2, 5], 1.0)]).is_err());
+        // The processor keeps them apart.
+        let parts = weights.map(Linear::without_bias);
+        assert!(Linear::join_on_gpu(parts).0.is_none());
     }
 
     /// What is joined equals its parts, on whatever device there is.

@@ -5,6 +5,7 @@
 use candle_core::{Module, Result, Tensor};
 
 use super::text_context::AttendedTexts;
+use super::time_shifts::TimeShifts;
 use super::transformer::{SpatialTransformer, TransformerSize};
 use crate::models::layers::{Conv2d, LoadResult};
 use crate::models::resnet::{NormSettings, ResnetBlock, Upsampler};
@@ -57,10 +58,10 @@ impl Layers {
         &self,
         number: usize,
         x: &Tensor,
-        time: &Tensor,
+        shifts: &mut TimeShifts,
         texts: &mut AttendedTexts,
     ) -> Result<Tensor> {
-        let x = self.resnets[number].forward(x, Some(time))?;
+        let x = self.resnets[number].forward(x, Some(&shifts.next_block()?))?;
         match self.attentions.get(number) {
             Some(attention) => attention.forward(&x, texts),
             None => Ok(x),
@@ -94,6 +95,11 @@ impl DownBlock {
         })
     }
 
+    /// The residual blocks of this level, in the order of the forward pass.
+    pub(crate) fn resnets(&self) -> Vec<&ResnetBlock> {
+        self.layers.resnets.iter().collect()
+    }
+
     /// The attention of this level, in the order of the forward pass.
     pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
         &self.layers.attentions
@@ -103,13 +109,13 @@ impl DownBlock {
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        time: &Tensor,
+        shifts: &mut TimeShifts,
         texts: &mut AttendedTexts,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         let mut x = x.clone();
         for number in 0..self.layers.resnets.len() {
-            x = self.layers.forward(number, &x, time, texts)?;
+            x = self.layers.forward(number, &x, shifts, texts)?;
             skips.push(x.clone());
         }
         if let Some(downsampler) = &self.downsampler {
@@ -142,6 +148,11 @@ impl MidBlock {
         })
     }
 
+    /// The residual blocks, in the order of the forward pass.
+    pub(crate) fn resnets(&self) -> Vec<&ResnetBlock> {
+        vec![&self.before, &self.after]
+    }
+
     /// The attention between the residual blocks.
     pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
         std::slice::from_ref(&self.attention)
@@ -151,12 +162,12 @@ impl MidBlock {
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        time: &Tensor,
+        shifts: &mut TimeShifts,
         texts: &mut AttendedTexts,
     ) -> Result<Tensor> {
-        let x = self.before.forward(x, Some(time))?;
+        let x = self.before.forward(x, Some(&shifts.next_block()?))?;
         let x = self.attention.forward(&x, texts)?;
-        self.after.forward(&x, Some(time))
+        self.after.forward(&x, Some(&shifts.next_block()?))
     }
 }
 
@@ -201,6 +212,11 @@ impl UpBlock {
         })
     }
 
+    /// The residual blocks of this level, in the order of the forward pass.
+    pub(crate) fn resnets(&self) -> Vec<&ResnetBlock> {
+        self.layers.resnets.iter().collect()
+    }
+
     /// The attention of this level, in the order of the forward pass.
     pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
         &self.layers.attentions
@@ -210,7 +226,7 @@ impl UpBlock {
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        time: &Tensor,
+        shifts: &mut TimeShifts,
         texts: &mut AttendedTexts,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
@@ -219,7 +235,7 @@ impl UpBlock {
             let Some(skip) = skips.pop() else {
                 candle_core::bail!("the way up takes back more maps than the way down left")
             };
-            x = self.layers.forward(number, &Tensor::cat(&[&x, &skip], 1)?, time, texts)?;
+            x = self.layers.forward(number, &Tensor::cat(&[&x, &skip], 1)?, shifts, texts)?;
         }
         match (&self.upsampler, skips.last()) {
             (Some(upsampler), Some(next)) => {

@@ -16,10 +16,12 @@ pub(crate) struct KeysAndValues {
 }
 
 /// Hidden states of texts. Clones share what a network has made of them: of a Stable Diffusion 1.x
-/// network 24,960 numbers a token (in f32 7.3 MiB for 77 tokens), of an SDXL one 166,400 (49 MiB).
+/// network 24,960 numbers a token (in f32 7.3 MiB for 77 tokens), of an SDXL one 166,400 (49 MiB). The last of
+/// several that go through it together keeps them joined as well, for the next step.
 #[derive(Debug, Clone)]
 pub struct TextContext {
     states: Tensor,
+    joins: bool,
     projected: Arc<Mutex<Option<Projected>>>,
 }
 
@@ -28,12 +30,25 @@ pub struct TextContext {
 struct Projected {
     network: u64,
     layers: Arc<[KeysAndValues]>,
+    joined: Option<Joined>,
+}
+
+/// Texts that went through a network together, this text last, with their rows one after the other.
+#[derive(Debug)]
+struct Joined {
+    texts: Vec<Arc<[KeysAndValues]>>,
+    layers: Arc<[KeysAndValues]>,
 }
 
 impl TextContext {
     /// Of `states` [r, n, width].
     pub fn new(states: Tensor) -> Self {
-        Self { states, projected: Arc::default() }
+        Self { states, joins: true, projected: Arc::default() }
+    }
+
+    /// Of `states` that serve one step alone, as an adapter's do: they are not kept joined to others.
+    pub fn of_one_step(states: Tensor) -> Self {
+        Self { joins: false, ..Self::new(states) }
     }
 
     /// The hidden states, [r, n, width].
@@ -44,7 +59,12 @@ impl TextContext {
     /// Bytes of the keys and values that are kept.
     pub fn kept_bytes(&self) -> usize {
         let projected = self.projected.lock().unwrap_or_else(PoisonError::into_inner);
-        projected.iter().flat_map(|projected| projected.layers.iter()).map(bytes).sum()
+        let joined =
+            |projected: &Projected| projected.joined.as_ref().map(|joined| joined.layers.clone());
+        let all = projected.iter().flat_map(|projected| {
+            [Some(projected.layers.clone()), joined(projected)].into_iter().flatten()
+        });
+        all.map(|layers| layers.iter().map(bytes).sum::<usize>()).sum()
     }
 
     /// The layers of `network`, made by `project` where they are not at hand.
@@ -60,7 +80,34 @@ impl TextContext {
             return Ok(layers.clone());
         }
         let layers: Arc<[KeysAndValues]> = project(&self.states)?.into();
-        *projected = Some(Projected { network, layers: layers.clone() });
+        *projected = Some(Projected { network, layers: layers.clone(), joined: None });
+        Ok(layers)
+    }
+
+    /// The layers of `texts`, the last of which is this one's, joined: made once for
+    /// all steps of a picture.
+    fn joined(&self, texts: Vec<Arc<[KeysAndValues]>>) -> Result<Arc<[KeysAndValues]>> {
+        let mut projected = self.projected.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = projected.as_ref().and_then(|projected| projected.joined.as_ref());
+        let same = |joined: &&Joined| {
+            joined.texts.len() == texts.len()
+                && joined.texts.iter().zip(&texts).all(|(kept, text)| Arc::ptr_eq(kept, text))
+        };
+        if let Some(joined) = kept.filter(same) {
+            return Ok(joined.layers.clone());
+        }
+        let count = texts.iter().map(|layers| layers.len()).min().unwrap_or(0);
+        let join = |number: usize, part: fn(&KeysAndValues) -> &Tensor| {
+            Tensor::cat(&texts.iter().map(|layers| part(&layers[number])).collect::<Vec<_>>(), 0)
+        };
+        let layers = (0..count).map(|number| {
+            let keys = join(number, |layer| &layer.keys)?;
+            Ok(KeysAndValues { keys, values: join(number, |layer| &layer.values)? })
+        });
+        let layers: Arc<[KeysAndValues]> = layers.collect::<Result<Vec<_>>>()?.into();
+        if let Some(projected) = projected.as_mut().filter(|_| self.joins) {
+            projected.joined = Some(Joined { texts, layers: layers.clone() });
+        }
         Ok(layers)
     }
 }
@@ -72,7 +119,7 @@ fn bytes(layer: &KeysAndValues) -> usize {
 
 /// The texts of one forward pass, handed to the layers one after the other.
 pub(crate) struct AttendedTexts {
-    texts: Vec<Arc<[KeysAndValues]>>,
+    layers: Arc<[KeysAndValues]>,
     next: usize,
 }
 
@@ -84,25 +131,21 @@ impl AttendedTexts {
         project: impl Fn(&Tensor) -> Result<Vec<KeysAndValues>>,
     ) -> Result<Self> {
         let texts = contexts.iter().map(|context| context.layers(network, &project));
-        Ok(Self { texts: texts.collect::<Result<_>>()?, next: 0 })
+        let texts: Vec<_> = texts.collect::<Result<_>>()?;
+        let layers = match (texts.as_slice(), contexts.last()) {
+            ([only], _) => only.clone(),
+            (_, Some(last)) => last.joined(texts)?,
+            (_, None) => candle_core::bail!("a network attends to one text at least"),
+        };
+        Ok(Self { layers, next: 0 })
     }
 
     /// Keys and values of all texts for the layer whose turn it is: [rows, n, channels].
     pub(crate) fn next_layer(&mut self) -> Result<KeysAndValues> {
-        let layers: Option<Vec<&KeysAndValues>> =
-            self.texts.iter().map(|layers| layers.get(self.next)).collect();
+        let layer = self.layers.get(self.next).cloned();
         self.next += 1;
-        match layers.as_deref() {
-            Some([only]) => Ok((*only).clone()),
-            Some(several) => {
-                let join = |part: fn(&KeysAndValues) -> &Tensor| {
-                    Tensor::cat(&several.iter().map(|layer| part(layer)).collect::<Vec<_>>(), 0)
-                };
-                Ok(KeysAndValues {
-                    keys: join(|layer| &layer.keys)?,
-                    values: join(|layer| &layer.values)?,
-                })
-            }
+        match layer {
+            Some(layer) => Ok(layer),
             None => candle_core::bail!("the network has more layers than were made of the text"),
         }
     }

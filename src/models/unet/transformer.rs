@@ -102,10 +102,10 @@ impl TransformerBlock {
     }
 
     fn forward(&self, x: &Tensor, text: &KeysAndValues) -> Result<Tensor> {
-        let normed = self.norm1.forward(x)?;
-        let own = self.attn1.project(&normed)?;
-        let x = self.attn1.forward_onto(&normed, &own, x)?;
-        let x = self.attn2.forward_onto(&self.norm2.forward(&x)?, text, &x)?;
+        let (query, own) = self.attn1.project_all(&self.norm1.forward(x)?)?;
+        let x = self.attn1.forward_onto(&query, &own, x)?;
+        let query = self.attn2.to_q.forward(&self.norm2.forward(&x)?)?;
+        let x = self.attn2.forward_onto(&query, text, &x)?;
         self.ff.forward_onto(&self.norm3.forward(&x)?, &x)
     }
 }
@@ -113,6 +113,9 @@ impl TransformerBlock {
 /// Multi-head attention without biases on queries, keys and values.
 #[derive(Debug)]
 struct Attention {
+    /// On a GPU, where its three products are one launch: rows of `to_q`, `to_k` and `to_v`, which are views
+    /// of it.
+    joined: Option<Linear>,
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -122,31 +125,49 @@ struct Attention {
 
 impl Attention {
     fn load(scope: &Scope, width: usize, context: usize, heads: usize) -> LoadResult<Self> {
-        Ok(Self {
-            to_q: Linear::load_without_bias(&scope.at("to_q"), width, width)?,
-            to_k: Linear::load_without_bias(&scope.at("to_k"), context, width)?,
-            to_v: Linear::load_without_bias(&scope.at("to_v"), context, width)?,
-            to_out: Linear::load(&scope.at("to_out.0"), width, width)?,
-            heads,
-        })
+        let parts = [
+            Linear::load_without_bias(&scope.at("to_q"), width, width)?,
+            Linear::load_without_bias(&scope.at("to_k"), context, width)?,
+            Linear::load_without_bias(&scope.at("to_v"), context, width)?,
+        ];
+        let (joined, [to_q, to_k, to_v]) = match context == width {
+            true => Linear::join_on_gpu(parts),
+            false => (None, parts),
+        };
+        let to_out = Linear::load(&scope.at("to_out.0"), width, width)?;
+        Ok(Self { joined, to_q, to_k, to_v, to_out, heads })
+    }
+
+    /// Queries, keys and values of one map `x` [b, n, width].
+    fn project_all(&self, x: &Tensor) -> Result<(Tensor, KeysAndValues)> {
+        let Some(joined) = &self.joined else {
+            return Ok((self.to_q.forward(x)?, self.project(x)?));
+        };
+        let all = joined.forward(x)?;
+        let width = all.dim(2)? / 3;
+        // Views: the attention steps over what lies between their rows.
+        let part = |number: usize| all.narrow(2, number * width, width);
+        Ok((part(0)?, KeysAndValues { keys: part(1)?, values: part(2)? }))
     }
 
     fn project(&self, context: &Tensor) -> Result<KeysAndValues> {
         Ok(KeysAndValues { keys: self.to_k.forward(context)?, values: self.to_v.forward(context)? })
     }
 
-    /// The attention's result, added to `shortcut`.
+    /// The attention's result for `query` [b, n, width], added to `shortcut`.
     fn forward_onto(
         &self,
-        x: &Tensor,
+        query: &Tensor,
         KeysAndValues { keys, values }: &KeysAndValues,
         shortcut: &Tensor,
     ) -> Result<Tensor> {
-        let query = self.to_q.forward(x)?;
         let (batch, length, width) = query.dims3()?;
         let rows = keys.dim(0)?;
         // Queries that share keys stand in a row: to the attention they are one longer row.
-        let query = query.reshape((rows, batch / rows * length, width))?;
+        let query = match rows == batch {
+            true => query.clone(),
+            false => query.reshape((rows, batch / rows * length, width))?,
+        };
         let mixed = attend(&query, keys, values, self.heads, Visible::All)?;
         self.to_out.forward_onto(&mixed.reshape((batch, length, width))?, shortcut)
     }
