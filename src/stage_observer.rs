@@ -24,6 +24,17 @@ pub trait StageObserver: Sync {
         let _ = (item, image, reason);
     }
 
+    /// The first `count` items are behind the stage: each of their images is recorded, as made or as failed, and
+    /// will not be touched again. Said before the first image and then again and again; it never becomes less.
+    fn items_finished(&self, count: usize) {
+        let _ = count;
+    }
+
+    /// There is no picture, and will be none, of an image that `started` has counted.
+    fn image_missing(&self, item: &str, image: u32) {
+        let _ = (item, image);
+    }
+
     /// The judge reads only the first `seen` of the `of` tokens of a question.
     fn question_cut(&self, item: &str, question: u32, seen: u32, of: u32) {
         let _ = (item, question, seen, of);

@@ -23,7 +23,7 @@ use crate::benchmark::Item;
 use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, Pipeline, Source};
 use crate::generate::ella::{Ella, EllaOptions};
-use crate::generate::generate_run::{GenerationPlan, GenerationSummary, generate_on_devices};
+use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::model_file::ModelFile;
 use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
@@ -169,22 +169,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     Ok(status(&summary))
 }
 
-/// Generates the images of a run that is open already.
-///
-/// # Errors
-/// Whatever stops it, in one sentence.
-pub fn execute(
-    run: &mut RunDirectory,
-    items: &[&Item],
-    mut loaded: Loaded,
-    options: &GenerateOptions,
-    live: Option<&Live<'_>>,
-) -> anyhow::Result<ExitStatus> {
-    let summary = make_images(run, items, &mut loaded, options, live)?;
-    Ok(status(&summary))
-}
-
-fn status(summary: &GenerationSummary) -> ExitStatus {
+/// How it ended, for the shell.
+pub fn status(summary: &GenerationSummary) -> ExitStatus {
     let complete = summary.failed == 0 && !summary.stopped;
     if complete { ExitStatus::Done } else { ExitStatus::Incomplete }
 }
@@ -326,6 +312,55 @@ fn unpack(
     Ok(folders)
 }
 
+impl Loaded {
+    /// Where each of its networks computes, as [`describe_device`] tells.
+    pub fn devices(&self) -> &[String] {
+        &self.devices
+    }
+
+    /// Notes in the manifest that it begins.
+    ///
+    /// # Errors
+    /// As [`Generation::begin`].
+    pub fn begin(
+        &mut self,
+        run: &mut RunDirectory,
+        options: &GenerateOptions,
+    ) -> anyhow::Result<Generation> {
+        let plan = GenerationPlan {
+            seed: self.seed,
+            seed_mode: self.seed_mode,
+            batch: options.batch.unwrap_or(self.batch),
+        };
+        let device = self.devices.join("; ");
+        Generation::begin(run, &self.generators(), plan, &device)
+    }
+
+    /// Makes the images that are not there yet, and says how many there are.
+    ///
+    /// # Errors
+    /// As [`Generation::make`].
+    pub fn make(
+        &mut self,
+        generation: &mut Generation,
+        run: &RunDirectory,
+        items: &[&Item],
+        progress: &StageProgress<'_>,
+    ) -> anyhow::Result<GenerationSummary> {
+        let summary = generation.make(run, items, self.generators(), progress)?;
+        say(&describe(&summary, items.len(), run));
+        Ok(summary)
+    }
+
+    fn generators(&mut self) -> Vec<&mut dyn ImageGenerator> {
+        let mut generators: Vec<&mut dyn ImageGenerator> = Vec::new();
+        for generator in &mut self.generators {
+            generators.push(generator.as_mut());
+        }
+        generators
+    }
+}
+
 fn make_images(
     run: &mut RunDirectory,
     items: &[&Item],
@@ -333,20 +368,16 @@ fn make_images(
     options: &GenerateOptions,
     live: Option<&Live<'_>>,
 ) -> anyhow::Result<GenerationSummary> {
-    let plan = GenerationPlan {
-        seed: loaded.seed,
-        seed_mode: loaded.seed_mode,
-        batch: options.batch.unwrap_or(loaded.batch),
-    };
-    let progress = StageProgress::new("generating", live.map(|live| live.part(watch::IMAGES)));
-    let device = loaded.devices.join("; ");
-    let mut generators: Vec<&mut dyn ImageGenerator> = Vec::new();
-    for generator in &mut loaded.generators {
-        generators.push(generator.as_mut());
-    }
-    let summary = generate_on_devices(run, items, generators, plan, &device, &progress)?;
-    say(&describe(&summary, items.len(), run));
+    let progress = progress(live);
+    let mut generation = loaded.begin(run, options)?;
+    let summary = loaded.make(&mut generation, run, items, &progress)?;
+    generation.finish(run, &summary)?;
     Ok(summary)
+}
+
+/// The bar of this stage.
+pub fn progress<'a>(live: Option<&Live<'a>>) -> StageProgress<'a> {
+    StageProgress::new("generating", live.map(|live| live.part(watch::IMAGES)))
 }
 
 fn describe(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> String {

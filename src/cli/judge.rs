@@ -13,8 +13,9 @@ use super::shard_choice::ShardArgs;
 use super::shared_args::{benchmark_of_run, selected};
 use super::work::{Subject, dealt, open_work};
 use crate::benchmark::Item;
+use crate::judge::Judge;
 use crate::judge::judge_run::{JudgeCounts, judge_images};
-use crate::results::{RunDirectory, RunError, RunLock};
+use crate::results::{RunDirectory, RunError, RunLock, Sitting};
 
 /// What the lock says of this command.
 const WORK: &str = "judge";
@@ -86,7 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 /// # Errors
 /// The options name no judge or do not fit those that they name; the run has answers of such a judge under
 /// other settings; see [`judge_images`] for the rest. Judges that came before keep their answers.
-pub fn execute(
+fn execute(
     run: &mut RunDirectory,
     items: &[&Item],
     options: &JudgeOptions,
@@ -97,43 +98,97 @@ pub fn execute(
         // What would stop the second one after hours of the first is looked at first.
         options.check()?;
     }
+    ask_each(run, items, options, &judges, live)
+}
+
+/// As `execute`, of these judges, whose options were looked at.
+///
+/// # Errors
+/// As there.
+pub fn ask_each(
+    run: &mut RunDirectory,
+    items: &[&Item],
+    options: &JudgeOptions,
+    judges: &[Chosen],
+    live: Option<&Live<'_>>,
+) -> anyhow::Result<ExitStatus> {
     let mut status = ExitStatus::Done;
-    for chosen in &judges {
+    for chosen in judges {
         if interrupt::requested() {
             return Ok(ExitStatus::Incomplete);
         }
-        status = status.max(ask(run, items, options, chosen, live)?);
+        let mut judge = LoadedJudge::load(options, chosen)?.begin(run)?;
+        let progress = StageProgress::new("judging", live.map(|live| live.part(&chosen.name)));
+        let asked = judge.ask(|name, judge| judge_images(run, name, items, judge, &progress));
+        status = status.max(judge.finish(run, &asked?)?);
     }
     Ok(status)
 }
 
-fn ask(
-    run: &mut RunDirectory,
-    items: &[&Item],
-    options: &JudgeOptions,
-    chosen: &Chosen,
-    live: Option<&Live<'_>>,
-) -> anyhow::Result<ExitStatus> {
-    let (judge, device) = options.build(chosen)?;
-    let name = &chosen.name;
-    let sitting = run.begin_judge(name, judge.settings(), &device).map_err(|error| {
-        let other_settings = matches!(error, RunError::SettingsChanged { .. });
-        let error = anyhow::Error::from(error);
-        if other_settings {
-            error.context(format!(
-                "`{name}` has answered in this run under other settings; --judge-name files these \
-                 answers under another name"
-            ))
-        } else {
-            error
+/// A judge in memory.
+pub struct LoadedJudge {
+    /// Name that its answers are filed under.
+    pub name: String,
+    judge: Box<dyn Judge>,
+    device: String,
+    sitting: Option<Sitting>,
+}
+
+impl LoadedJudge {
+    /// Loads it; nothing is asked or written.
+    ///
+    /// # Errors
+    /// As [`JudgeOptions::build`].
+    pub fn load(options: &JudgeOptions, chosen: &Chosen) -> anyhow::Result<Self> {
+        let (judge, device) = options.build(chosen)?;
+        Ok(Self { name: chosen.name.clone(), judge, device, sitting: None })
+    }
+
+    /// Notes in the manifest that it begins.
+    ///
+    /// # Errors
+    /// The run has its answers under other settings, or the disk said no.
+    pub fn begin(mut self, run: &mut RunDirectory) -> anyhow::Result<Self> {
+        let name = &self.name;
+        let sitting = run.begin_judge(name, self.judge.settings(), &self.device).map_err(|error| {
+            let other_settings = matches!(error, RunError::SettingsChanged { .. });
+            let error = anyhow::Error::from(error);
+            if other_settings {
+                error.context(format!(
+                    "`{name}` has answered in this run under other settings; --judge-name files these \
+                     answers under another name"
+                ))
+            } else {
+                error
+            }
+        })?;
+        self.sitting = Some(sitting);
+        Ok(self)
+    }
+
+    /// Has it asked; what `ask` takes is its name and itself.
+    pub fn ask<T>(&mut self, ask: impl FnOnce(&str, &dyn Judge) -> T) -> T {
+        let answers = ask(&self.name, self.judge.as_ref());
+        self.sitting.iter_mut().for_each(Sitting::stop);
+        answers
+    }
+
+    /// Notes in the manifest how it ended, and says so.
+    ///
+    /// # Errors
+    /// The disk said no.
+    pub fn finish(
+        self,
+        run: &mut RunDirectory,
+        counts: &JudgeCounts,
+    ) -> anyhow::Result<ExitStatus> {
+        if let Some(sitting) = &self.sitting {
+            run.finish(sitting, counts.finished_now, counts.failed_now)?;
         }
-    })?;
-    let progress = StageProgress::new("judging", live.map(|live| live.part(name)));
-    let counts = judge_images(run, name, items, judge.as_ref(), &progress)?;
-    run.finish(&sitting, counts.finished_now, counts.failed_now)?;
-    let journal = run.path().join("answers").join(format!("{name}.jsonl"));
-    super::say(&format!("{}: {}", journal.display(), described(&counts)));
-    Ok(if counts.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
+        let journal = run.path().join("answers").join(format!("{}.jsonl", self.name));
+        super::say(&format!("{}: {}", journal.display(), described(counts)));
+        Ok(if counts.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
+    }
 }
 
 /// `13 of 16 images judged, 52 answers (1 unparsable), 3 questions failed, 2 images missing`.

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use super::fetched;
 use crate::fetch::Role;
 use crate::judge::catalog;
-use crate::models::device::Place;
+use crate::models::device::{Place, describe_device};
 
 /// Weights and device of a judge that computes here.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -118,6 +118,17 @@ impl LocalJudgeArgs {
             [] => vec![self.clone()],
             several => several.iter().map(on).collect(),
         }
+    }
+
+    /// The devices that it computes on, as [`describe_device`] tells.
+    ///
+    /// # Errors
+    /// A name means nothing, or there is no such device.
+    pub fn devices(&self) -> anyhow::Result<Vec<String>> {
+        self.on_each_device()
+            .iter()
+            .map(|one| Ok(describe_device(&one.place("f32")?.device)))
+            .collect()
     }
 
     /// Where the judge computes (on the first device); in the format `dtype` unless the user names

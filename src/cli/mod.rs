@@ -5,7 +5,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use indicatif::ProgressBar;
 
 mod agreement;
 mod baseline;
@@ -25,6 +24,7 @@ mod fetch_bars;
 mod fetched;
 mod forensics;
 mod generate;
+mod handover;
 mod import;
 mod import_log;
 mod interrupt;
@@ -45,6 +45,7 @@ mod score;
 mod shard_choice;
 mod shared_args;
 mod show;
+mod side_by_side;
 mod validate;
 mod watch;
 mod work;
@@ -232,14 +233,16 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitStatus> {
     print(&serde_json::to_string_pretty(value)?)
 }
 
-/// A line on stderr that does not tear a progress bar.
-fn warn(bar: &ProgressBar, message: &str) {
-    bar.suspend(|| say(&format!("warning: {message}")));
+/// A line on stderr for what is wrong but no reason to stop.
+fn warn(message: &str) {
+    say(&format!("warning: {message}"));
 }
 
-/// A line on stderr. A closed stderr is no reason to stop.
+/// A line on stderr that does not tear a progress bar. A closed stderr is no reason to stop.
 fn say(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{message}");
+    progress::above_the_bars(|| {
+        let _ = writeln!(std::io::stderr(), "{message}");
+    });
 }
 
 fn report_error(error: &anyhow::Error) {

@@ -1,12 +1,14 @@
-//! In: the events of a running stage. Out: a progress bar with rate and remaining time on a
-//! terminal, and only the failures where stderr is no terminal. With `--live` the score so far as well.
+//! In: the events of running stages. Out: for each a progress bar with rate and remaining time on a terminal,
+//! one below the other where several stages run, and only the failures where stderr is no terminal. With
+//! `--live` the score so far as well.
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex, Once};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::handover::Handover;
 use super::interrupt;
 use super::live::LivePart;
 use crate::stage_observer::StageObserver;
@@ -18,11 +20,27 @@ const SHOWN_FAILURES: u64 = 5;
 const ON_A_TERMINAL: Duration = Duration::from_secs(5);
 const ELSEWHERE: Duration = Duration::from_secs(60);
 
+/// All bars of this process, so that none is drawn over another, or over a line.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
+    MultiProgress::with_draw_target(if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(4)
+    } else {
+        ProgressDrawTarget::hidden()
+    })
+});
+
+/// Does `write`, which writes to stderr, while no bar is in the way.
+pub fn above_the_bars(write: impl FnOnce()) {
+    BARS.suspend(write);
+}
+
 /// Shows one stage on stderr.
 pub struct StageProgress<'a> {
     bar: ProgressBar,
-    verb: &'static str,
+    verb: String,
+    shown: Once,
     live: Option<LivePart<'a>>,
+    beside: Option<&'a Handover>,
     failures: Mutex<u64>,
     cuts: Mutex<u64>,
 }
@@ -30,12 +48,23 @@ pub struct StageProgress<'a> {
 impl<'a> StageProgress<'a> {
     /// A bar named by what the stage does, e.g. `generating`, and the part of the run whose score so far is
     /// told.
-    pub fn new(verb: &'static str, live: Option<LivePart<'a>>) -> Self {
-        let bar = ProgressBar::hidden();
-        if std::io::stderr().is_terminal() {
-            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
-        }
-        Self { bar, verb, live, failures: Mutex::new(0), cuts: Mutex::new(0) }
+    pub fn new(verb: &str, live: Option<LivePart<'a>>) -> Self {
+        let (bar, verb, shown) = (ProgressBar::hidden(), verb.to_owned(), Once::new());
+        Self { bar, verb, shown, live, beside: None, failures: Mutex::new(0), cuts: Mutex::new(0) }
+    }
+
+    /// Puts the bar below those that are there; to be called when it has something to show.
+    fn show(&self) {
+        self.shown.call_once(|| {
+            BARS.add(self.bar.clone());
+            self.bar.tick();
+        });
+    }
+
+    /// The same of a stage beside which others work: it hands on what is finished, and stops when one of them
+    /// cannot go on.
+    pub fn beside(self, handover: &'a Handover) -> Self {
+        Self { beside: Some(handover), ..self }
     }
 
     fn tell(&self, every: Duration) {
@@ -57,7 +86,17 @@ impl<'a> StageProgress<'a> {
 
 impl StageObserver for StageProgress<'_> {
     fn stop_requested(&self) -> bool {
-        interrupt::requested()
+        interrupt::requested() || self.beside.is_some_and(Handover::is_halted)
+    }
+
+    fn items_finished(&self, count: usize) {
+        if let Some(handover) = self.beside {
+            handover.reached(count);
+        }
+    }
+
+    fn image_missing(&self, _: &str, _: u32) {
+        self.bar.dec_length(1);
     }
 
     fn started(&self, total: u64, already_done: u64) {
@@ -66,12 +105,13 @@ impl StageObserver for StageProgress<'_> {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style);
         }
-        self.bar.set_prefix(self.verb);
+        self.bar.set_prefix(self.verb.clone());
         self.bar.set_length(total);
         self.bar.set_position(already_done);
         // The rate must not count what an earlier sitting did.
         self.bar.reset_eta();
         self.bar.reset_elapsed();
+        self.show();
     }
 
     fn prompt_prepared(&self, done: u64, total: u64) {
@@ -83,6 +123,7 @@ impl StageObserver for StageProgress<'_> {
             self.bar.set_length(total);
         }
         self.bar.set_position(done);
+        self.show();
     }
 
     fn image_done(&self, _: &str, _: u32) {
@@ -98,13 +139,10 @@ impl StageObserver for StageProgress<'_> {
             *failures
         };
         if count <= SHOWN_FAILURES {
-            super::warn(&self.bar, &format!("{item}, image {image}: {reason}"));
+            super::warn(&format!("{item}, image {image}: {reason}"));
         }
         if count == SHOWN_FAILURES {
-            super::warn(
-                &self.bar,
-                "further failures are recorded in the journal and not shown here",
-            );
+            super::warn("further failures are recorded in the journal and not shown here");
         }
     }
 
@@ -121,7 +159,7 @@ impl StageObserver for StageProgress<'_> {
         };
         let text =
             format!("{item}, question {question}: the judge reads {seen} of its {of} tokens{rest}");
-        super::warn(&self.bar, &text);
+        super::warn(&text);
     }
 
     fn finished(&self) {

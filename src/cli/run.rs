@@ -1,13 +1,15 @@
-//! In: a model, a judge and a benchmark. Out: generate, judge and score, one after the other, each
-//! going on with what is there.
+//! In: a model, a judge and a benchmark. Out: generate, judge and score, one after the other or the first two
+//! side by side, each going on with what is there.
 
 use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
+use super::judge::LoadedJudge;
 use super::live::Live;
 use super::shard_choice::ShardArgs;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark};
-use super::work::{Subject, dealt, open_work};
+use super::side_by_side::{self, WhileGenerating};
+use super::work::{Subject, Work, dealt, open_work};
 use super::{generate, interrupt, judge, print_json, say, score};
 use crate::judge::catalog as judges;
 use crate::results::progress::{Gathered, RunProgress};
@@ -28,6 +30,8 @@ use crate::results::progress::{Gathered, RunProgress};
       --judge blip-vqa --judge-weights blip-vqa-base
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge mplug \\
       --judge-weights mplug_visual-question-answering_coco_large_en --live
+  dpg-bench run --model sd15 --device cuda:0 --judge mplug --judge-device cuda:1   # both at the same time
+  dpg-bench run --model sd15 --device cuda --judge mplug --judge-device cuda --judge-while-generating on
 
 A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them.
 An interrupted run goes on where it stopped when the same command is given again.
@@ -49,6 +53,11 @@ pub struct Args {
     generate: generate::GenerateOptions,
     #[command(flatten)]
     judge: judge::JudgeOptions,
+    /// Put the questions about an item as soon as its pictures are written, while the next ones are made: the run
+    /// then takes as long as the slower of the two, where they do not compete for a device. Every file but
+    /// manifest.json is the same either way
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Judge")]
+    judge_while_generating: WhileGenerating,
     #[command(flatten)]
     score: score::ScoreOptions,
 }
@@ -74,14 +83,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut work = open_work(&out, &subject, items, shard, "run")?;
     let watched = work.items.clone();
     let live = args.live.then(|| Live::new(work.run.path(), &watched));
-    let generated =
-        generate::execute(&mut work.run, &work.items, generator, &options, live.as_ref())?;
-    work.stage_is_over()?;
-    if interrupt::requested() {
-        return Ok(ExitStatus::Incomplete);
-    }
-    let judged = judge::execute(&mut work.run, &work.items, &judge_options, live.as_ref())?;
-    work.stage_is_over()?;
+    let when = args.judge_while_generating;
+    let made =
+        generate_and_judge(&mut work, generator, &options, &judge_options, when, live.as_ref())?;
     if interrupt::requested() {
         return Ok(ExitStatus::Incomplete);
     }
@@ -91,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             print_json(&RunProgress::of(&gathered, &work.items, options.images)?)?;
         }
         work.say_next();
-        return Ok(generated.max(judged));
+        return Ok(made);
     }
     let judges = judge_options.chosen()?.into_iter().map(|chosen| chosen.name).collect();
     let score_options = score::ScoreOptions { judges, ..args.score.clone() };
@@ -100,7 +104,34 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let words = [out.to_string_lossy(), format!("reports/{name}").into()];
     let [run, report] = words.map(|word| interrupt::quoted(&word));
     say(&format!("report: dpg-bench report {run} --out {report}"));
-    Ok(generated.max(judged).max(scored))
+    Ok(made.max(scored))
+}
+
+/// The pictures, beside them the judges that may work there, then the others. Stops after a stage where a signal
+/// came.
+fn generate_and_judge(
+    work: &mut Work<'_>,
+    generator: generate::Loaded,
+    options: &generate::GenerateOptions,
+    judge_options: &judge::JudgeOptions,
+    when: WhileGenerating,
+    live: Option<&Live<'_>>,
+) -> anyhow::Result<ExitStatus> {
+    let judges = judge_options.chosen()?;
+    let (beside, after) = side_by_side::dealt(judges, when, judge_options, generator.devices())?;
+    let beside = beside
+        .iter()
+        .map(|chosen| LoadedJudge::load(judge_options, chosen))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (run, items) = (&mut work.run, work.items.as_slice());
+    let made = side_by_side::execute(run, items, generator, options, beside, live)?;
+    work.stage_is_over()?;
+    if interrupt::requested() {
+        return Ok(ExitStatus::Incomplete);
+    }
+    let judged = judge::ask_each(&mut work.run, &work.items, judge_options, &after, live)?;
+    work.stage_is_over()?;
+    Ok(made.max(judged))
 }
 
 /// The judge that was named; for the demo's models the demo's judge, where none was.

@@ -16,7 +16,7 @@ use crate::models::error_words::sentence;
 use crate::ordered_work::{Pool, for_each_in_order};
 use crate::results::image_store::pixels_sha256;
 use crate::results::manifest::differences;
-use crate::results::{FORMAT_VERSION, ImageOutcome, RunDirectory, Settings};
+use crate::results::{FORMAT_VERSION, ImageOutcome, RunDirectory, Settings, Sitting};
 use crate::stage_observer::{Silent, StageObserver};
 
 /// Which seeds the images get and how many are made at a time.
@@ -75,48 +75,80 @@ pub fn generate_run(
 pub fn generate_on_devices(
     run: &mut RunDirectory,
     items: &[&Item],
-    mut generators: Vec<&mut dyn ImageGenerator>,
+    generators: Vec<&mut dyn ImageGenerator>,
     plan: GenerationPlan,
     device: &str,
     observer: &dyn StageObserver,
 ) -> Result<GenerationSummary> {
-    let settings = shared_settings(&generators)?;
-    let settings = all_settings(settings, plan);
-    let sitting = run.begin_generation(settings.clone(), device)?;
-    let ledger = ImageLedger::open(run)?;
-    let images = run.manifest().images_per_item;
-    let present = present(run, items, images, &ledger);
-    let mut summary = GenerationSummary {
-        images: items.len() as u64 * u64::from(images),
-        already_done: present.len() as u64,
-        ..Default::default()
-    };
-    let lacking =
-        |item: &&&Item| (0..images).any(|image| !present.contains(&(item.id.clone(), image)));
-    let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
-    prepare(&mut generators, &prompts, observer)?;
-    observer.started(summary.images, summary.already_done);
-    let groups = groups_to_make(items, images, plan, &present);
-    let mut stage = Stage { run, ledger, settings, observer };
-    let in_flight = generators.len();
-    let writes_meanwhile =
-        in_flight > 1 || generators.iter().any(|generator| generator.leaves_processor_free());
-    let generators = Pool::new(generators);
-    let finished = for_each_in_order(
-        groups.len(),
-        in_flight,
-        // One generator on the processor makes nothing that could not be kept; several need not wait for
-        // each other, nor a GPU for the encoding of what it has made.
-        if writes_meanwhile { 2 } else { 1 },
-        |index| Ok(generators.with(|generator| groups[index].make(*generator))),
-        |index, made| stage.keep_group(&groups[index], made, &mut summary),
-        || observer.stop_requested(),
-    )?;
-    summary.stopped = finished < groups.len();
-    summary.truncated_prompts = stage.truncated_prompts(items);
-    observer.finished();
-    run.finish(&sitting, summary.done, summary.failed)?;
+    let mut generation = Generation::begin(run, &generators, plan, device)?;
+    let summary = generation.make(run, items, generators, observer)?;
+    generation.finish(run, &summary)?;
     Ok(summary)
+}
+
+/// A sitting of the generation, for callers that let another stage read the run while its pictures are made.
+pub struct Generation {
+    settings: Settings,
+    plan: GenerationPlan,
+    sitting: Sitting,
+}
+
+impl Generation {
+    /// Notes the sitting in the manifest.
+    ///
+    /// # Errors
+    /// The run was started with other settings, the generators have different ones or there is none, or the
+    /// disk said no.
+    pub fn begin(
+        run: &mut RunDirectory,
+        generators: &[&mut dyn ImageGenerator],
+        plan: GenerationPlan,
+        device: &str,
+    ) -> Result<Self> {
+        let settings = all_settings(shared_settings(generators)?, plan);
+        let sitting = run.begin_generation(settings.clone(), device)?;
+        Ok(Self { settings, plan, sitting })
+    }
+
+    /// Makes the pictures, with the generators that it was begun with.
+    ///
+    /// # Errors
+    /// As [`generate_run`].
+    pub fn make(
+        &mut self,
+        run: &RunDirectory,
+        items: &[&Item],
+        mut generators: Vec<&mut dyn ImageGenerator>,
+        observer: &dyn StageObserver,
+    ) -> Result<GenerationSummary> {
+        let ledger = ImageLedger::open(run)?;
+        let images = run.manifest().images_per_item;
+        let present = present(run, items, images, &ledger);
+        let mut summary = GenerationSummary {
+            images: items.len() as u64 * u64::from(images),
+            already_done: present.len() as u64,
+            ..Default::default()
+        };
+        let lacking =
+            |item: &&&Item| (0..images).any(|image| !present.contains(&(item.id.clone(), image)));
+        let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
+        prepare(&mut generators, &prompts, observer)?;
+        observer.started(summary.images, summary.already_done);
+        let groups = groups_to_make(items, images, self.plan, &present);
+        let stage = Stage { run, ledger, settings: &self.settings, observer, items };
+        let made = stage.make_all(&groups, generators, &mut summary);
+        observer.finished();
+        self.sitting.stop();
+        made.map(|()| summary)
+    }
+
+    /// Notes in the manifest how it ended.
+    ///
+    /// # Errors
+    /// The disk said no.
+    pub fn finish(&self, run: &mut RunDirectory, summary: &GenerationSummary) -> Result<()> {
+        Ok(run.finish(&self.sitting, summary.done, summary.failed)?)
+    }
 }
 
 /// The settings of all generators, which must be the same: else their pictures would differ.
@@ -188,6 +220,8 @@ fn present(
 /// Images of one item that are made in one call.
 struct Group<'a> {
     item: &'a Item,
+    /// Items before it.
+    place: usize,
     images: Vec<u32>,
     /// Those of them that are not there yet.
     wanted: Vec<u32>,
@@ -204,7 +238,7 @@ fn groups_to_make<'a>(
 ) -> Vec<Group<'a>> {
     let batch = plan.batch.max(1);
     let mut groups = Vec::new();
-    for &item in items {
+    for (place, &item) in items.iter().enumerate() {
         for first in (0..images).step_by(batch as usize) {
             let of_group: Vec<u32> = (first..images.min(first.saturating_add(batch))).collect();
             let is_wanted = |image: &u32| !present.contains(&(item.id.clone(), *image));
@@ -214,7 +248,7 @@ fn groups_to_make<'a>(
             }
             let seed = |image: &u32| plan.seed_mode.seed(plan.seed, &item.id, *image);
             let seeds = of_group.iter().map(seed).collect();
-            groups.push(Group { item, images: of_group, wanted, seeds });
+            groups.push(Group { item, place, images: of_group, wanted, seeds });
         }
     }
     groups
@@ -238,11 +272,49 @@ impl Group<'_> {
 struct Stage<'a> {
     run: &'a RunDirectory,
     ledger: ImageLedger,
-    settings: Settings,
+    settings: &'a Settings,
     observer: &'a dyn StageObserver,
+    items: &'a [&'a Item],
 }
 
 impl Stage<'_> {
+    fn make_all(
+        mut self,
+        groups: &[Group<'_>],
+        generators: Vec<&mut dyn ImageGenerator>,
+        summary: &mut GenerationSummary,
+    ) -> Result<()> {
+        let in_flight = generators.len();
+        let writes_meanwhile =
+            in_flight > 1 || generators.iter().any(|generator| generator.leaves_processor_free());
+        let generators = Pool::new(generators);
+        self.tell_finished(groups, 0);
+        let observer = self.observer;
+        let finished = for_each_in_order(
+            groups.len(),
+            in_flight,
+            // One generator on the processor makes nothing that could not be kept; several need not wait for
+            // each other, nor a GPU for the encoding of what it has made.
+            if writes_meanwhile { 2 } else { 1 },
+            |index| Ok(generators.with(|generator| groups[index].make(*generator))),
+            |index, made| {
+                self.keep_group(&groups[index], made, summary)?;
+                self.tell_finished(groups, index + 1);
+                Ok(())
+            },
+            || observer.stop_requested(),
+        )?;
+        summary.stopped = finished < groups.len();
+        summary.truncated_prompts = self.truncated_prompts(self.items);
+        Ok(())
+    }
+
+    /// Says which items are finished when so many of the groups are.
+    fn tell_finished(&self, groups: &[Group<'_>], kept: usize) {
+        let items = groups.get(kept).map_or(self.items.len(), |group| group.place);
+        self.observer.items_finished(items);
+    }
+
     fn keep_group(
         &mut self,
         group: &Group<'_>,
@@ -274,7 +346,7 @@ impl Stage<'_> {
 
     /// The picture first, then its record: a record never stands without its picture.
     fn keep(&mut self, item: &Item, image: u32, picture: &GeneratedImage) -> Result<()> {
-        let texts = texts(&self.settings, item, image, picture.seed);
+        let texts = texts(self.settings, item, image, picture.seed);
         let texts: Vec<(&str, String)> =
             texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
         self.run.write_picture(&item.id, image, &picture.pixels, &texts)?;

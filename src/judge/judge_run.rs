@@ -1,20 +1,19 @@
-//! In: a run directory with pictures, the benchmark's items and a judge. Out: one line per image in
-//! `answers/<judge>.jsonl`, in benchmark order whatever the concurrency, so that a run that was killed
-//! and resumed ends in the same bytes. Scoring the answers is left to `score`.
+//! In: a run directory with pictures, or one in which they are being made, the benchmark's items and a judge.
+//! Out: one line per image in `answers/<judge>.jsonl`, in benchmark order whatever the concurrency, so that a
+//! run that was killed and resumed ends in the same bytes. Scoring the answers is left to `score`.
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
-use super::{Answer, Judge, JudgeRequest, JudgedImage};
-use crate::benchmark::question::QuestionId;
-use crate::benchmark::{Item, Question};
-use crate::models::error_words::sentence;
+use super::Judge;
+use super::asking::ask_group;
+use super::open_questions::{Group, Pictures, Plan};
+use crate::benchmark::Item;
 use crate::ordered_work::for_each_in_order;
-use crate::results::image_store::pixels_sha256;
 use crate::results::{
-    AnswerOutcome, AnswerRecord, ImageOutcome, NewestAnswers, QuestionAnswer, RunDirectory,
+    AnswerOutcome, AnswerRecord, ImageRecord, Journal, JournalError, JournalTail, NewestAnswers,
+    QuestionAnswer, RunDirectory,
 };
 use crate::stage_observer::StageObserver;
 
@@ -53,14 +52,14 @@ impl JudgeCounts {
     }
 }
 
-/// An image with the questions that are put about it.
-struct Task<'a> {
-    item: &'a Item,
-    image: u32,
-    pixels_sha256: &'a str,
-    questions: Vec<&'a Question>,
-    /// Those of them whose answers are not known yet.
-    wanted: Vec<QuestionId>,
+/// The stage that makes the pictures while they are judged, as far as it concerns the judge.
+pub trait PicturesInTheMaking: Sync {
+    /// Waits until pictures begin to be made. `false` where that came to its end before.
+    fn await_start(&self) -> bool;
+
+    /// Waits until each image of the item at `place` is recorded, as made or as failed. Returns of how many items,
+    /// from the first on, that is so by now; `None` where it will never be, because the making was ended before.
+    fn await_item(&self, place: usize) -> Option<usize>;
 }
 
 /// Puts every unanswered question about every existing picture of `items` to `judge`.
@@ -79,120 +78,220 @@ pub fn judge_images(
     judge: &dyn Judge,
     observer: &dyn StageObserver,
 ) -> anyhow::Result<JudgeCounts> {
-    let image_records = run.read_images()?;
-    let mut pictures: HashMap<(&str, u32), &str> = HashMap::new();
-    for record in &image_records {
-        if let ImageOutcome::Done { pixels_sha256, .. } = &record.outcome {
-            pictures.insert((&record.item, record.image), pixels_sha256);
+    let mut pictures = Pictures::default();
+    pictures.take_in(run.read_images()?);
+    let (journal, earlier) = run.open_answers(judge_name)?;
+    let newest = newest(&earlier, judge_name)?;
+    let plan = plan(run, judge_name, items, judge, &newest);
+    let mut counts = counts_at_first(items, judge, observer);
+    let mut groups = Vec::new();
+    for number in 0..plan.len() {
+        let group = plan.group(number, &pictures)?;
+        counts.add(&group.known);
+        if group.is_open() {
+            groups.push(group);
         }
     }
-    let (mut journal, earlier) = run.open_answers(judge_name)?;
-    let newest = NewestAnswers::merge(&earlier)
-        .with_context(|| format!("answers/{judge_name}.jsonl cannot be continued"))?;
-
-    let mut counts =
-        JudgeCounts { questions_cut: tell_cuts(items, judge, observer), ..JudgeCounts::default() };
-    // Pictures that are handed over together are neighbours among those of one item, answered or not: so
-    // a resumed run and a shard have the groups of an undisturbed run, and the same rounding.
-    let together = judge.images_together().max(1);
-    let per_item = run.manifest().images_per_item;
-    let mut groups: Vec<((usize, usize), Vec<Task<'_>>)> = Vec::new();
-    for (number, &item) in items.iter().enumerate() {
-        for image in 0..per_item {
-            let Some(&pixels_sha256) = pictures.get(&(item.id.as_str(), image)) else {
-                counts.images_missing += 1;
-                continue;
-            };
-            let known = newest.image(&item.id, image);
-            let looked_at = known.and_then(|known| known.pixels_sha256());
-            ensure!(
-                looked_at.is_none_or(|digest| digest == pixels_sha256),
-                "answers/{judge_name}.jsonl answers for another picture of {}, image {image} than \
-                 the present one; the picture was made anew since: judge under another name, or \
-                 delete that answers file",
-                item.id
-            );
-            let mut open = Vec::new();
-            for question in item.graph.questions() {
-                match known.and_then(|known| known.outcome(question.id)) {
-                    Some(AnswerOutcome::Answered { text, .. }) => counts.count_answer(text),
-                    _ => open.push(question),
-                }
-            }
-            counts.images_done += u64::from(open.is_empty());
-            let wanted: Vec<QuestionId> = open.iter().map(|question| question.id).collect();
-            if together > 1 {
-                open = item.graph.questions().iter().collect();
-            } else if open.is_empty() {
-                continue;
-            }
-            let task = Task { item, image, pixels_sha256, questions: open, wanted };
-            let group = (number, image as usize / together);
-            match groups.last_mut() {
-                Some((last, tasks)) if *last == group => tasks.push(task),
-                _ => groups.push((group, vec![task])),
-            }
-        }
-    }
-    let is_wanted = |task: &Task<'_>| !task.wanted.is_empty();
-    groups.retain(|(_, tasks)| tasks.iter().any(is_wanted));
-    let open = groups.iter().flat_map(|(_, tasks)| tasks).filter(|task| is_wanted(task)).count();
+    let open: usize = groups.iter().map(|group| group.wanted().count()).sum();
     let total = counts.images_done + open as u64;
-    ensure!(
-        total > 0,
-        "{} has no picture of the selected items; generate or import them first",
-        run.path().display()
-    );
+    ensure_pictures(run, total)?;
     observer.started(total, counts.images_done);
+    let mut book = Book { plan: &plan, journal, counts, observer };
     let finished = for_each_in_order(
         groups.len(),
         judge.images_in_flight(),
         FINISHED_AHEAD,
-        |index| {
-            let (_, group) = &groups[index];
-            let first = group.iter().find(|task| is_wanted(task)).unwrap_or(&group[0]);
-            ask(run, judge, group).with_context(|| {
-                format!("the judge gave up at {}, image {}", first.item.id, first.image)
-            })
+        |index| ask_group(run, judge, &groups[index]),
+        |index, answers| book.enter(&groups[index], answers),
+        || observer.stop_requested(),
+    );
+    observer.finished();
+    let mut counts = book.counts;
+    counts.images_left =
+        groups[finished?..].iter().map(|group| group.wanted().count() as u64).sum();
+    Ok(counts)
+}
+
+/// As [`judge_images`], beside the stage that makes the pictures: an item's questions are put as soon as `making`
+/// says that its images are recorded. The journal is that of judging afterwards, byte for byte; where the making
+/// ends early, it is the beginning of that.
+///
+/// # Errors
+/// As there; that there is no picture at all shows when the last item is through.
+pub fn judge_as_made(
+    run: &RunDirectory,
+    judge_name: &str,
+    items: &[&Item],
+    judge: &dyn Judge,
+    making: &dyn PicturesInTheMaking,
+    observer: &dyn StageObserver,
+) -> anyhow::Result<JudgeCounts> {
+    let (journal, earlier) = run.open_answers(judge_name)?;
+    let newest = newest(&earlier, judge_name)?;
+    let plan = plan(run, judge_name, items, judge, &newest);
+    let mut counts = counts_at_first(items, judge, observer);
+    if !making.await_start() {
+        counts.images_missing = plan.images();
+        return Ok(counts);
+    }
+    observer.started(plan.images(), plan.answered());
+    let pictures = GrowingPictures::of(run);
+    let mut book = Book { plan: &plan, journal, counts, observer };
+    // Groups before this one are in the book, without a gap: answers to later ones are not entered after the first
+    // that did not come to be asked.
+    let mut reached = 0;
+    let finished = for_each_in_order(
+        plan.len(),
+        judge.images_in_flight(),
+        FINISHED_AHEAD,
+        |number| {
+            let Some(items) = making.await_item(plan.item_of(number)) else { return Ok(None) };
+            let group = pictures.when(items, |pictures| plan.group(number, pictures))??;
+            let answers = if group.is_open() { ask_group(run, judge, &group)? } else { Vec::new() };
+            Ok(Some((group, answers)))
         },
-        |index, answers| {
-            for (task, mut answers) in groups[index].1.iter().zip(answers) {
-                if !is_wanted(task) {
-                    continue;
-                }
-                answers.retain(|answer| task.wanted.contains(&answer.question));
-                let failure = counts.count_image(&answers);
-                let known = newest.image(&task.item.id, task.image);
-                let mut record = AnswerRecord {
-                    item: task.item.id.clone(),
-                    image: task.image,
-                    pixels_sha256: Some(task.pixels_sha256.to_owned()),
-                    answers,
-                };
-                // The same failure again says nothing new.
-                record.answers.retain(|answer| {
-                    known.and_then(|known| known.outcome(answer.question)) != Some(&answer.outcome)
-                });
-                if !record.answers.is_empty() {
-                    journal.append(&record)?;
-                }
-                match failure {
-                    Some(reason) => observer.image_failed(&task.item.id, task.image, &reason),
-                    None => observer.image_done(&task.item.id, task.image),
-                }
-            }
-            Ok(())
+        |number, asked| {
+            let Some((group, answers)) = asked.filter(|_| reached == number) else { return Ok(()) };
+            reached = number + 1;
+            book.take_note(&group);
+            book.enter(&group, answers)
         },
         || observer.stop_requested(),
     );
     observer.finished();
-    let left = groups[finished?..].iter().flat_map(|(_, tasks)| tasks);
-    counts.images_left = left.filter(|task| is_wanted(task)).count() as u64;
+    let mut counts = book.counts;
+    finished?;
+    if reached < plan.len() {
+        // The picture in hand belongs to those that are left, if it gets done.
+        making.await_item(plan.item_of(plan.len() - 1));
+        for number in reached..plan.len() {
+            let group = pictures.when(usize::MAX, |pictures| plan.group(number, pictures))??;
+            counts.add(&group.known);
+            counts.images_left += group.wanted().count() as u64;
+        }
+    } else {
+        ensure_pictures(run, counts.images_done + counts.images_failed)?;
+    }
     Ok(counts)
 }
 
+fn newest<'r>(earlier: &'r [AnswerRecord], judge_name: &str) -> anyhow::Result<NewestAnswers<'r>> {
+    NewestAnswers::merge(earlier)
+        .with_context(|| format!("answers/{judge_name}.jsonl cannot be continued"))
+}
+
+fn plan<'a>(
+    run: &RunDirectory,
+    judge_name: &'a str,
+    items: &'a [&'a Item],
+    judge: &dyn Judge,
+    newest: &'a NewestAnswers<'a>,
+) -> Plan<'a> {
+    Plan::new(judge_name, items, run.manifest().images_per_item, judge.images_together(), newest)
+}
+
+fn counts_at_first(
+    items: &[&Item],
+    judge: &dyn Judge,
+    observer: &dyn StageObserver,
+) -> JudgeCounts {
+    JudgeCounts { questions_cut: tell_cuts(items, judge, observer), ..JudgeCounts::default() }
+}
+
+fn ensure_pictures(run: &RunDirectory, pictures: u64) -> anyhow::Result<()> {
+    ensure!(
+        pictures > 0,
+        "{} has no picture of the selected items; generate or import them first",
+        run.path().display()
+    );
+    Ok(())
+}
+
+/// The pictures of a run whose journal grows.
+struct GrowingPictures {
+    read: Mutex<(JournalTail<ImageRecord>, Pictures, usize)>,
+}
+
+impl GrowingPictures {
+    fn of(run: &RunDirectory) -> Self {
+        Self { read: Mutex::new((run.follow_images(), Pictures::default(), 0)) }
+    }
+
+    /// What `look` makes of the pictures, once all those of the first `items` items are known.
+    fn when<T>(&self, items: usize, look: impl FnOnce(&Pictures) -> T) -> Result<T, JournalError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (journal, pictures, known) = &mut *read;
+        if items > *known {
+            pictures.take_in(journal.more()?);
+            *known = items;
+        }
+        Ok(look(pictures))
+    }
+}
+
+/// The journal of the answers with what is counted of it.
+struct Book<'a> {
+    plan: &'a Plan<'a>,
+    journal: Journal<AnswerRecord>,
+    counts: JudgeCounts,
+    observer: &'a dyn StageObserver,
+}
+
+impl Book<'_> {
+    /// Counts what is known of a group that nobody knew of when the stage began.
+    fn take_note(&mut self, group: &Group<'_>) {
+        self.counts.add(&group.known);
+        for (item, image) in &group.missing {
+            if !self.plan.is_answered(item, *image) {
+                self.observer.image_missing(&item.id, *image);
+            }
+        }
+    }
+
+    /// Enters the answers of a group, one line for each image.
+    fn enter(
+        &mut self,
+        group: &Group<'_>,
+        answers: Vec<Vec<QuestionAnswer>>,
+    ) -> anyhow::Result<()> {
+        for (task, mut answers) in group.tasks.iter().zip(answers) {
+            if !task.is_wanted() {
+                continue;
+            }
+            answers.retain(|answer| task.wanted.contains(&answer.question));
+            let failure = self.counts.count_image(&answers);
+            let mut record = AnswerRecord {
+                item: task.item.id.clone(),
+                image: task.image,
+                pixels_sha256: Some(task.pixels_sha256.clone()),
+                answers,
+            };
+            // The same failure again says nothing new.
+            record
+                .answers
+                .retain(|answer| self.plan.known(task, answer.question) != Some(&answer.outcome));
+            if !record.answers.is_empty() {
+                self.journal.append(&record)?;
+            }
+            match failure {
+                Some(reason) => self.observer.image_failed(&task.item.id, task.image, &reason),
+                None => self.observer.image_done(&task.item.id, task.image),
+            }
+        }
+        Ok(())
+    }
+}
+
 impl JudgeCounts {
-    fn count_answer(&mut self, text: &str) {
+    /// Adds what is known of some images to what is known of others.
+    fn add(&mut self, known: &Self) {
+        self.images_done += known.images_done;
+        self.images_missing += known.images_missing;
+        self.answers += known.answers;
+        self.unparsable += known.unparsable;
+    }
+
+    pub(super) fn count_answer(&mut self, text: &str) {
         self.answers += 1;
         self.unparsable += u64::from(!matches!(text, "yes" | "no"));
     }
@@ -234,102 +333,4 @@ fn tell_cuts(items: &[&Item], judge: &dyn Judge, observer: &dyn StageObserver) -
         }
     }
     count
-}
-
-/// Puts the questions of a group of tasks and makes journal entries of what comes back. A panic in one
-/// judge must not take the other images' answers with it: it is a failure like any other.
-fn ask(
-    run: &RunDirectory,
-    judge: &dyn Judge,
-    tasks: &[Task<'_>],
-) -> anyhow::Result<Vec<Vec<QuestionAnswer>>> {
-    let results = match catch_unwind(AssertUnwindSafe(|| answers_of(run, judge, tasks))) {
-        Ok(results) => results?,
-        Err(panic) => {
-            let reason = format!("the judge broke: {}", panic_text(panic.as_ref()));
-            tasks.iter().map(|task| all_failed(task, &reason)).collect()
-        }
-    };
-    let entry = |(question, result): (&&Question, Result<Answer, String>)| {
-        let outcome = match result {
-            Ok(Answer { text, raw, yes_probability }) => {
-                AnswerOutcome::Answered { text, raw, yes_probability }
-            }
-            Err(reason) => AnswerOutcome::Failed { reason },
-        };
-        let tokens_cut = judge.question_cut(question).map(|cut| cut.of - cut.seen);
-        QuestionAnswer { question: question.id, tokens_cut, outcome }
-    };
-    Ok(tasks
-        .iter()
-        .zip(results)
-        .map(|(task, results)| task.questions.iter().zip(results).map(entry).collect())
-        .collect())
-}
-
-/// One result per question of each task, whatever the judge returns.
-fn answers_of(
-    run: &RunDirectory,
-    judge: &dyn Judge,
-    tasks: &[Task<'_>],
-) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {
-    let pictures: Vec<_> = tasks.iter().map(|task| read_picture(run, task)).collect();
-    let with_picture = || {
-        tasks.iter().zip(&pictures).filter_map(|(task, image)| Some((task, image.as_ref().ok()?)))
-    };
-    let requests: Vec<JudgeRequest<'_>> = with_picture()
-        .map(|(task, image)| JudgeRequest {
-            item: task.item,
-            image_index: task.image,
-            image,
-            questions: &task.questions,
-        })
-        .collect();
-    let mut results = match requests.as_slice() {
-        [] => Vec::new(),
-        [only] => vec![judge.answer(only)?],
-        several => judge.answer_together(several)?,
-    }
-    .into_iter();
-    let of_task = |(task, image): (&Task<'_>, &anyhow::Result<JudgedImage>)| {
-        if let Err(error) = image {
-            return all_failed(task, &sentence(error));
-        }
-        let results = results.next().unwrap_or_default();
-        let (got, asked) = (results.len(), task.questions.len());
-        if got == asked {
-            return results;
-        }
-        all_failed(task, &format!("the judge gave {got} answers to {asked} questions"))
-    };
-    Ok(tasks.iter().zip(&pictures).map(of_task).collect())
-}
-
-fn all_failed(task: &Task<'_>, reason: &str) -> Vec<Result<Answer, String>> {
-    task.questions.iter().map(|_| Err(reason.to_owned())).collect()
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("it panicked")
-}
-
-/// Reads the stored picture and makes sure that it is the one that `images.jsonl` speaks of. Its
-/// messages go into the journal, so they name the file within the run and no machine's folder.
-fn read_picture(run: &RunDirectory, task: &Task<'_>) -> anyhow::Result<JudgedImage> {
-    let path = run.image_path(&task.item.id, task.image);
-    let name = format!("images/{}/{}.png", task.item.id, task.image);
-    let png = std::fs::read(&path).with_context(|| format!("cannot read {name}"))?;
-    let picture = JudgedImage { path: path.clone(), png };
-    let Ok(pixels) = picture.decode() else {
-        bail!("{name} is no readable PNG; make or import the picture again");
-    };
-    ensure!(
-        pixels_sha256(&pixels) == task.pixels_sha256,
-        "{name} is not the picture that images.jsonl records; restore it, or make or import it again"
-    );
-    Ok(picture)
 }

@@ -1,11 +1,13 @@
 //! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
 
+mod asking;
 pub mod blip_vqa;
 pub mod catalog;
 pub mod draw;
 pub mod endpoint;
 pub mod judge_run;
 pub mod mplug;
+mod open_questions;
 pub mod pillow_resize;
 pub mod pool;
 pub mod qwen3_vl;

@@ -93,7 +93,7 @@ impl<R: JournalRecord> Journal<R> {
             .open(path)
             .map_err(name)?;
         let bytes = std::fs::read(path).map_err(name)?;
-        let (records, whole) = parse::<R>(path, &bytes)?;
+        let (records, whole) = parse::<R>(path, &bytes, 0)?;
         file.set_len(whole as u64).map_err(name)?;
         file.seek(SeekFrom::Start(whole as u64)).map_err(name)?;
         let mut journal = Self { path: path.to_owned(), file, record: PhantomData };
@@ -117,7 +117,7 @@ impl<R: JournalRecord> Journal<R> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(name_path(error, "read", path).into()),
         };
-        Ok(parse::<R>(path, &bytes)?.0)
+        Ok(parse::<R>(path, &bytes, 0)?.0)
     }
 
     /// Makes the journal hold exactly these records, all at once; it must not be open. A journal that
@@ -171,17 +171,37 @@ impl<R: JournalRecord> Journal<R> {
     }
 }
 
-/// The records, and the length in bytes of the whole lines.
-fn parse<R: JournalRecord>(path: &Path, bytes: &[u8]) -> Result<(Vec<R>, usize), JournalError> {
+/// The records, and the length in bytes of the whole lines. `bytes` come after so many lines of the file;
+/// where these are none, the first one is the header.
+pub(super) fn parse<R: JournalRecord>(
+    path: &Path,
+    bytes: &[u8],
+    lines_before: usize,
+) -> Result<(Vec<R>, usize), JournalError> {
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     if whole == 0 {
         return Ok((Vec::new(), 0));
     }
     let mut lines = bytes[..whole - 1].split(|&byte| byte == b'\n').enumerate();
+    if lines_before == 0 {
+        check_header::<R>(path, lines.next().map(|(_, line)| line).unwrap_or_default())?;
+    }
+    let mut records = Vec::new();
+    for (index, line) in lines {
+        records.push(serde_json::from_slice(line).map_err(|error| JournalError::BadLine {
+            path: path.to_owned(),
+            line: lines_before + index + 1,
+            reason: error.to_string(),
+        })?);
+    }
+    Ok((records, whole))
+}
+
+/// Whether a first line is that of a journal of these records.
+fn check_header<R: JournalRecord>(path: &Path, line: &[u8]) -> Result<(), JournalError> {
     let bad_header =
         |reason: String| JournalError::BadHeader { path: path.to_owned(), kind: R::KIND, reason };
-    let first = lines.next().map(|(_, line)| line).unwrap_or_default();
-    let header: Header = serde_json::from_slice(first)
+    let header: Header = serde_json::from_slice(line)
         .map_err(|error| bad_header(format!("its first line is no header ({error})")))?;
     if !FORMAT_VERSION.can_read(header.format_version) {
         return Err(JournalError::NewerFormat {
@@ -192,15 +212,7 @@ fn parse<R: JournalRecord>(path: &Path, bytes: &[u8]) -> Result<(Vec<R>, usize),
     if header.kind != R::KIND {
         return Err(bad_header(format!("it holds `{}`", header.kind)));
     }
-    let mut records = Vec::new();
-    for (index, line) in lines {
-        records.push(serde_json::from_slice(line).map_err(|error| JournalError::BadLine {
-            path: path.to_owned(),
-            line: index + 1,
-            reason: error.to_string(),
-        })?);
-    }
-    Ok((records, whole))
+    Ok(())
 }
 
 #[cfg(test)]

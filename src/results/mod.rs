@@ -6,6 +6,7 @@ pub mod atomic_write;
 pub mod image_store;
 pub mod inside;
 pub mod journal;
+mod journal_tail;
 pub mod manifest;
 pub mod merge;
 mod merge_error;
@@ -15,14 +16,17 @@ pub mod records;
 pub mod run_directory;
 pub mod run_lock;
 pub mod shard;
+mod sitting;
 
 pub use answers::{ImageAnswers, MixedPictures, NewestAnswers};
 pub use journal::{Journal, JournalError, JournalRecord};
+pub use journal_tail::JournalTail;
 pub use manifest::{BenchmarkIdentity, Difference, JudgeEntry, Manifest, Settings, StageEntry};
 pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};
 pub use run_directory::{RunDirectory, RunError};
 pub use run_lock::{LockError, RunLock};
 pub use shard::{Shard, ShardError};
+pub use sitting::Sitting;
 
 /// Version of every file in a run directory: `major.minor`. A reader refuses another major; a newer
 /// minor only adds fields.

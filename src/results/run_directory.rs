@@ -2,18 +2,16 @@
 //! caller is about to do. What the stages do with them is theirs.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use super::FORMAT_VERSION;
 use super::atomic_write::{atomic_write, name_path};
 use super::image_store;
 use super::inside::inside;
 use super::journal::{Journal, JournalError};
-use super::manifest::{
-    BenchmarkIdentity, Difference, Manifest, Settings, SittingEntry, StageEntry, Tool, differences,
-    now,
-};
+use super::journal_tail::JournalTail;
+use super::manifest::{BenchmarkIdentity, Difference, Manifest, Settings, StageEntry, differences};
 use super::records::{AnswerRecord, ImageRecord};
+use super::sitting::{Sitting, StageName};
 
 /// Why a run directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -204,12 +202,12 @@ impl RunDirectory {
     /// # Errors
     /// The disk said no.
     pub fn finish(&mut self, sitting: &Sitting, done: u64, failed: u64) -> Result<(), RunError> {
-        let entry = match &sitting.stage {
+        let entry = match sitting.stage() {
             StageName::Generation => self.manifest.generation.as_mut(),
             StageName::Judge(judge) => self.manifest.judges.get_mut(judge),
         };
-        if let Some(entry) = entry.and_then(|entry| entry.sittings.get_mut(sitting.index)) {
-            entry.seconds = Some(sitting.since.elapsed().as_secs_f64());
+        if let Some(entry) = entry.and_then(|entry| entry.sittings.get_mut(sitting.index())) {
+            entry.seconds = Some(sitting.seconds());
             entry.images_done = Some(done);
             entry.images_failed = Some(failed);
         }
@@ -283,6 +281,11 @@ impl RunDirectory {
         Journal::read(&self.images_journal())
     }
 
+    /// `images.jsonl`, to be read while it grows.
+    pub fn follow_images(&self) -> JournalTail<ImageRecord> {
+        JournalTail::of(self.images_journal())
+    }
+
     /// Opens `answers/<judge>.jsonl` for appending and returns what it holds.
     ///
     /// # Errors
@@ -339,38 +342,6 @@ fn check_judge_name(judge: &str) -> Result<(), RunError> {
         && judge.len() <= 100
         && judge.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if good { Ok(()) } else { Err(RunError::BadJudgeName(judge.to_owned())) }
-}
-
-#[derive(Debug, Clone)]
-enum StageName {
-    Generation,
-    Judge(String),
-}
-
-/// A stage in progress.
-#[derive(Debug, Clone)]
-pub struct Sitting {
-    stage: StageName,
-    index: usize,
-    since: Instant,
-}
-
-impl Sitting {
-    fn begin(entry: &mut StageEntry, settings: Settings, device: &str, stage: StageName) -> Self {
-        let tool = Tool::current();
-        entry.settings = settings;
-        entry.sittings.push(SittingEntry {
-            started: now(),
-            tool: tool.version,
-            git_commit: tool.git_commit,
-            device: device.to_owned(),
-            seconds: None,
-            images_done: None,
-            images_failed: None,
-            merged_from: None,
-        });
-        Self { stage, index: entry.sittings.len() - 1, since: Instant::now() }
-    }
 }
 
 #[cfg(test)]

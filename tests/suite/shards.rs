@@ -393,11 +393,13 @@ fn shards_that_do_not_fit_together_are_refused_before_they_work() {
         &["0-of-3 was started with other settings", "seed"],
     );
     refused(with(&["--shard", "1/3", "--limit", "4"]), &["selection.limit: 5 in the run, 4 now"]);
-    refused(
-        with(&["--shard", "1/3", "--judge-seed", "4"]),
-        &["0-of-3 was started", "seed: 0 in the run"],
-    );
-    // The images of shard 1 were made before its judge was refused.
+    let other_judge = ["--shard", "1/3", "--judge-seed", "4"];
+    let expected = ["0-of-3 was started", "seed: 0 in the run"];
+    refused(with(&other_judge), &expected);
+    assert!(!folder.join("run/shards/1-of-3/images.jsonl").exists());
+    let afterwards = [&other_judge[..], &["--judge-while-generating", "off"]].concat();
+    refused(with(&afterwards), &expected);
+    // Its images were made before its judge was looked at.
     let merge_first = "dealt otherwise before and has work of shards 0/3, 1/3";
     refused(with(&["--shard", "1/2"]), &[merge_first, "dpg-bench merge run"]);
     refused(with(&[]), &["has work of shards 0/3, 1/3 that is not merged yet"]);
