@@ -70,12 +70,12 @@ pub struct Chosen {
 
 impl JudgeOptions {
     /// Has the judges that compute here use these devices, unless the user named others for them.
-    pub fn share_devices(&mut self, devices: &[String]) {
+    pub fn share_devices(&mut self, devices: &[&str]) {
         let is_local = |judge: &String| {
             catalog::find(judge).is_ok_and(|row| catalog::LOCAL.contains(&row.kind))
         };
         if self.local.judge_device.is_empty() && self.judge.iter().any(is_local) {
-            self.local.judge_device = devices.to_vec();
+            self.local.judge_device = devices.iter().map(|device| (*device).to_owned()).collect();
         }
     }
 

@@ -19,7 +19,8 @@ pub struct LocalJudgeArgs {
     #[arg(long, value_name = "[JUDGE=]PATH")]
     pub judge_weights: Vec<JudgeWeights>,
     /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]`; a comma list has the judge on each
-    /// of them, and they share the work [default: cpu, or those of --devices]
+    /// of them, and they share the work [default: in `run` where the model does,
+    /// else auto]
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',')]
     pub judge_device: Vec<String>,
     /// local judges: number format of its networks: `f32`, `f16` or `bf16` [default: that of the judge's
@@ -137,7 +138,7 @@ impl LocalJudgeArgs {
     /// # Errors
     /// A name means nothing, or there is no such device.
     pub fn place(&self, dtype: &str) -> anyhow::Result<Place> {
-        let device = self.judge_device.first().map_or("cpu", String::as_str);
+        let device = self.judge_device.first().map_or("auto", String::as_str);
         let dtype = self.judge_dtype.as_deref().unwrap_or(dtype);
         Place::parse(device, dtype).context("the judge cannot be placed")
     }

@@ -143,6 +143,6 @@ pub(super) fn judge_or_default(
     if options.judge.is_empty() && generate.is_shipped() {
         options.judge = vec![judges::DEMO.to_owned()];
     }
-    options.share_devices(&generate.device.devices);
+    options.share_devices(&generate.device.named());
     options
 }

@@ -57,8 +57,7 @@ pub struct DeviceArgs {
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
     /// Several devices, with the model on each: `cuda:0,cuda:1`. They share the work and the pictures
-    /// are those of one. In `run`, judges that compute here use them too, unless --judge-device says
-    /// otherwise
+    /// are those of one
     #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', conflicts_with = "device")]
     pub devices: Vec<String>,
     /// Number format of the networks: `auto`, `f32`, `f16` or `bf16`
