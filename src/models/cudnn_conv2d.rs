@@ -1,7 +1,7 @@
 //! In: a feature map and filters on an NVIDIA GPU. Out: their convolution by cuDNN, with sums in f32 whatever the
 //! number format. candle's own call has cuDNN sum f16 in f16, over up to 11,520 products, lets it round f32 to
 //! TF32, and asks for the algorithm anew and for a cleared workspace at every call. Built with the feature
-//! `cudnn` alone. Type-checked and never run: no GPU was at hand (docs/gpu.md).
+//! `cudnn` alone. Never run on a GPU, for none was at hand; run on a stand-in for one (docs/gpu.md).
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
