@@ -1,0 +1,101 @@
+//! In: activations. Out: the curves that they go through.
+
+use candle_core::{D, DType, Result, Tensor};
+
+use crate::models::ops;
+use crate::models::ops::activation::{self, Curve};
+
+/// Activations by the names that configurations use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// `x * sigmoid(1.702 x)`, of OpenAI's CLIP.
+    QuickGelu,
+    /// The exact GELU, through the error function. (`Tensor::gelu` is the tanh form.)
+    Gelu,
+    /// The tanh approximation.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * sigmoid(x)`.
+    Silu,
+}
+
+impl Activation {
+    /// The activation that transformers calls `name`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "quick_gelu" => Some(Activation::QuickGelu),
+            "gelu" => Some(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+            "relu" => Some(Activation::Relu),
+            "silu" => Some(Activation::Silu),
+            _ => None,
+        }
+    }
+
+    /// Applies it to every element.
+    pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
+        let curve = match self {
+            Activation::QuickGelu => Some(Curve::QuickGelu),
+            Activation::Gelu => Some(Curve::Gelu),
+            Activation::GeluTanh => Some(Curve::GeluTanh),
+            Activation::Silu => Some(Curve::Silu),
+            Activation::Relu => None,
+        };
+        if let Some(curve) = curve.filter(|_| ops::apply(&[x])) {
+            return activation::activation(x, curve);
+        }
+        if ops::is_half(x) {
+            return ops::through_f32(x, |x| self.apply(x));
+        }
+        match self {
+            Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
+            Activation::Gelu => x.gelu_erf(),
+            Activation::GeluTanh => x.gelu(),
+            Activation::Relu => x.relu(),
+            Activation::Silu => x.silu(),
+        }
+    }
+}
+
+/// `x * sigmoid(x)`, rounded once: embeddings of time go through it, in half precision too.
+pub(crate) fn silu(x: &Tensor) -> Result<Tensor> {
+    match x.dtype() {
+        DType::F32 => x.silu(),
+        _ => ops::through_f32(x, Tensor::silu),
+    }
+}
+
+/// GEGLU: the first half of `x`'s last dimension times the exact GELU of its second half.
+pub(crate) fn gated_by_gelu(x: &Tensor) -> Result<Tensor> {
+    if ops::apply(&[x]) {
+        return activation::geglu(x);
+    }
+    if ops::is_half(x) {
+        return ops::through_f32(x, gated_by_gelu);
+    }
+    let halves = x.chunk(2, D::Minus1)?;
+    &halves[0] * Activation::Gelu.apply(&halves[1].contiguous()?)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::golden::{Golden, errors};
+
+    #[test]
+    fn activations_equal_pytorch() {
+        let golden = Golden::open("layers");
+        let input = golden.get("gelu.input");
+        let exact = golden.get("gelu.output");
+        let gelu = Activation::Gelu.apply(&input).unwrap();
+        assert!(errors("gelu", &gelu, &exact).within(5e-6, 5e-6));
+        let quick = Activation::QuickGelu.apply(&input).unwrap();
+        let quick_golden = golden.get("quick_gelu.output");
+        assert!(errors("quick_gelu", &quick, &quick_golden).within(5e-6, 5e-6));
+        // The tanh form and CLIP's form must not pass for the exact one.
+        let tanh = Activation::GeluTanh.apply(&input).unwrap();
+        assert!(!errors("tanh sabotage", &tanh, &exact).within(5e-6, 5e-6));
+        assert!(!errors("quick sabotage", &quick, &exact).within(5e-6, 5e-6));
+    }
+}
