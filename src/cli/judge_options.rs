@@ -283,7 +283,7 @@ impl JudgeOptions {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -294,7 +294,8 @@ mod tests {
         options: JudgeOptions,
     }
 
-    fn parse(flags: &[&str]) -> JudgeOptions {
+    /// The options of a command line.
+    pub(in crate::cli) fn parse(flags: &[&str]) -> JudgeOptions {
         let line = ["x"].iter().chain(flags);
         Line::try_parse_from(line).map(|line| line.options).unwrap()
     }

@@ -134,23 +134,16 @@ fn told<T>(handover: &Handover, outcome: anyhow::Result<T>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
+    use crate::cli::judge_options::tests::parse;
     use crate::models::device::{Device, describe_device};
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: JudgeOptions,
-    }
 
     /// Names of the judges that work beside a model on `devices`, and of those afterwards.
     fn deal(when: WhileGenerating, flags: &[&str], devices: &[&str]) -> (String, String) {
-        let line = Line::try_parse_from(["x"].iter().chain(flags)).ok().unwrap();
+        let options = parse(flags);
         let devices: Vec<String> = devices.iter().map(|device| (*device).to_owned()).collect();
-        let judges = line.options.chosen().unwrap();
-        let (beside, after) = dealt(judges, when, &line.options, &devices).unwrap();
+        let judges = options.chosen().unwrap();
+        let (beside, after) = dealt(judges, when, &options, &devices).unwrap();
         let names = |judges: Vec<Chosen>| {
             judges.into_iter().map(|judge| judge.name).collect::<Vec<_>>().join(" ")
         };
