@@ -7,14 +7,18 @@
 //   STAND_IN_THREADS=N     blocks at a time [2]
 //   STAND_IN_DEVICES=N     devices that are there [1]
 //   STAND_IN_MEMORY=N      bytes of the device [80 GiB]
+//   STAND_IN_LATE=1        work waits in its stream until something waits for it, as late as a GPU may be: what is read
+//                          too early, or written over, shows. cuBLAS, cuDNN and cuRAND let it catch up
 //   STAND_IN_ORDER=N       order of the warps of a block: 0 as numbered, 1 reversed, others shuffled
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -46,10 +50,12 @@ struct Graph {
 struct Stream {
     bool capturing = false;
     Graph *graph = nullptr;
+    std::deque<std::function<int()>> waiting;
 };
 
 struct Event {
     std::chrono::steady_clock::time_point at;
+    void *stream = nullptr;
 };
 
 struct State {
@@ -57,6 +63,10 @@ struct State {
     std::map<std::string, Counted> counts;
     uint64_t uploaded = 0, downloaded = 0, graph_launches = 0;
     Stream usual;
+    std::recursive_mutex streams_guard;
+    std::set<Stream *> streams{&usual};
+    std::map<const char *, size_t> pinned;
+    bool late = setting("STAND_IN_LATE", 0) != 0;
     bool computes = setting("STAND_IN_COMPUTE", 1) != 0;
     int workers = int(setting("STAND_IN_THREADS", 2));
     int devices = int(setting("STAND_IN_DEVICES", 1));
@@ -107,12 +117,49 @@ int refuse(int code, const std::string &why) {
 
 Stream &stream_of(void *handle) { return handle ? *static_cast<Stream *>(handle) : state().usual; }
 
-// Does the work now, or notes it in the graph that the stream captures.
+// Does the work now, or later, or notes it in the graph that the stream captures.
 int submit(void *handle, std::function<int()> work) {
     Stream &stream = stream_of(handle);
-    if (!stream.capturing) return work();
-    stream.graph->work.push_back([work] { work(); });
+    if (stream.capturing) {
+        stream.graph->work.push_back([work] { work(); });
+    } else if (state().late) {
+        std::lock_guard<std::recursive_mutex> lock(state().streams_guard);
+        stream.waiting.push_back(std::move(work));
+    } else {
+        return work();
+    }
     return OK;
+}
+
+// Does what waits in the stream, in order.
+void catch_up(Stream &stream) {
+    std::lock_guard<std::recursive_mutex> lock(state().streams_guard);
+    while (!stream.waiting.empty()) {
+        auto work = std::move(stream.waiting.front());
+        stream.waiting.pop_front();
+        work();
+    }
+}
+
+void catch_up_all() {
+    std::lock_guard<std::recursive_mutex> lock(state().streams_guard);
+    for (Stream *stream : state().streams) catch_up(*stream);
+}
+
+void *new_stream() {
+    auto *stream = new Stream;
+    std::lock_guard<std::recursive_mutex> lock(state().streams_guard);
+    state().streams.insert(stream);
+    return stream;
+}
+
+// Whether the driver may read these bytes of the host after the call.
+bool is_pinned(const void *start) {
+    std::lock_guard<std::recursive_mutex> lock(state().streams_guard);
+    auto after = state().pinned.upper_bound(static_cast<const char *>(start));
+    if (after == state().pinned.begin()) return false;
+    --after;
+    return static_cast<const char *>(start) < after->first + after->second;
 }
 
 bool inside(uint64_t address, size_t bytes, const char *what) {
@@ -133,7 +180,10 @@ extern "C" {
 void stand_in_touch(const char *what, const void *start, unsigned long bytes, int) {
     if (bytes && !inside(reinterpret_cast<uint64_t>(start), bytes, what)) std::abort();
 }
-int stand_in_computes(void) { return state().computes; }
+int stand_in_computes(void) {
+    catch_up_all();
+    return state().computes;
+}
 void stand_in_count(const char *what, double flop) { count(what, flop); }
 int stand_in_capturing(void *stream) { return stream_of(stream).capturing; }
 void stand_in_note(void *stream, void (*work)(void *), void *with) { stream_of(stream).graph->work.push_back([=] { work(with); }); }
@@ -180,6 +230,7 @@ int cuCtxSetCurrent(void *context) { return current = context, OK; }
 int cuCtxSetFlags(unsigned) { return OK; }
 int cuCtxSynchronize(void) {
     count("synchronize");
+    catch_up_all();
     return state().failed;
 }
 int cuMemGetInfo_v2(size_t *left, size_t *all) {
@@ -194,15 +245,26 @@ int cuGetErrorName(int code, const char **name) {
 }
 int cuGetErrorString(int code, const char **text) { return cuGetErrorName(code, text); }
 
-int cuStreamCreate(void **stream, unsigned) { return *stream = new Stream, OK; }
-int cuStreamCreateWithPriority(void **stream, unsigned, int) { return *stream = new Stream, OK; }
-int cuStreamDestroy_v2(void *stream) { return delete static_cast<Stream *>(stream), OK; }
+int cuStreamCreate(void **stream, unsigned) { return *stream = new_stream(), OK; }
+int cuStreamCreateWithPriority(void **stream, unsigned, int) { return *stream = new_stream(), OK; }
+int cuStreamDestroy_v2(void *handle) {
+    auto *stream = static_cast<Stream *>(handle);
+    std::lock_guard<std::recursive_mutex> lock(state().streams_guard);
+    catch_up(*stream);
+    state().streams.erase(stream);
+    delete stream;
+    return OK;
+}
 int cuStreamSynchronize(void *stream) {
     if (stream_of(stream).capturing) return refuse(INVALID_CAPTURE, "a stream is waited for while it is captured");
     count("synchronize");
+    catch_up(stream_of(stream));
     return state().failed;
 }
-int cuStreamWaitEvent(void *, void *, unsigned) { return OK; }
+int cuStreamWaitEvent(void *, void *event, unsigned) {
+    catch_up(stream_of(static_cast<Event *>(event)->stream));
+    return OK;
+}
 int cuStreamIsCapturing(void *stream, int *status) { return *status = stream_of(stream).capturing, OK; }
 int cuStreamBeginCapture_v2(void *handle, int) {
     Stream &stream = stream_of(handle);
@@ -231,12 +293,16 @@ int cuGraphExecDestroy(void *executable) { return delete static_cast<Graph *>(ex
 
 int cuEventCreate(void **event, unsigned) { return *event = new Event, OK; }
 int cuEventDestroy_v2(void *event) { return delete static_cast<Event *>(event), OK; }
-int cuEventRecord(void *event, void *) {
+int cuEventRecord(void *event, void *stream) {
     count("event");
+    static_cast<Event *>(event)->stream = stream;
     return static_cast<Event *>(event)->at = std::chrono::steady_clock::now(), OK;
 }
-int cuEventQuery(void *) { return OK; }
-int cuEventSynchronize(void *) { return OK; }
+int cuEventSynchronize(void *event) {
+    catch_up(stream_of(static_cast<Event *>(event)->stream));
+    return OK;
+}
+int cuEventQuery(void *event) { return cuEventSynchronize(event); }
 int cuEventElapsedTime_v2(float *milliseconds, void *from, void *to) {
     *milliseconds = std::chrono::duration<float, std::milli>(static_cast<Event *>(to)->at - static_cast<Event *>(from)->at).count();
     return OK;
@@ -251,42 +317,73 @@ int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
     return *address ? OK : OUT_OF_MEMORY;
 }
 int cuMemAllocAsync(uint64_t *address, size_t bytes, void *) { return cuMemAlloc_v2(address, bytes); }
-int cuMemFree_v2(uint64_t address) {
+static int free_now(uint64_t address) {
     if (!release(address)) return refuse(INVALID_VALUE, "memory that was not allocated is freed");
     count("free");
     return OK;
 }
+int cuMemFree_v2(uint64_t address) {
+    catch_up_all();
+    return free_now(address);
+}
 int cuMemFreeAsync(uint64_t address, void *stream) {
     // What a graph uses must outlive the capture.
     if (stream_of(stream).capturing) return OK;
-    return cuMemFree_v2(address);
+    return submit(stream, [=] { return free_now(address); });
 }
 int cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
     *memory = std::malloc(bytes);
     count("allocate on the host");
+    std::lock_guard<std::recursive_mutex> lock(state().streams_guard);
+    state().pinned[static_cast<char *>(*memory)] = bytes;
     return *memory ? OK : OUT_OF_MEMORY;
 }
-int cuMemFreeHost(void *memory) { return std::free(memory), OK; }
+int cuMemFreeHost(void *memory) {
+    std::lock_guard<std::recursive_mutex> lock(state().streams_guard);
+    catch_up_all();
+    state().pinned.erase(static_cast<char *>(memory));
+    return std::free(memory), OK;
+}
 
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
     if (stream_of(stream).capturing) return refuse(INVALID_CAPTURE, "memory of the host is copied while a stream is captured");
     if (!inside(to, bytes, "copy to the device")) return INVALID_VALUE;
     count("copy to the device");
     state().uploaded += bytes;
-    if (state().computes || bytes <= 65536) std::memcpy(reinterpret_cast<void *>(to), from, bytes);
-    return OK;
+    if (!state().computes && bytes > 65536) return OK;
+    if (!state().late) return std::memcpy(reinterpret_cast<void *>(to), from, bytes), OK;
+    // Pageable memory is read at the call, pinned memory when its turn comes.
+    if (is_pinned(from))
+        return submit(stream, [=] { return std::memcpy(reinterpret_cast<void *>(to), from, bytes), int(OK); });
+    std::vector<char> kept(static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
+    return submit(stream, [to, kept = std::move(kept)] { return std::memcpy(reinterpret_cast<void *>(to), kept.data(), kept.size()), int(OK); });
 }
-int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) { return cuMemcpyHtoDAsync_v2(to, from, bytes, nullptr); }
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) {
+    int code = cuMemcpyHtoDAsync_v2(to, from, bytes, nullptr);
+    catch_up_all();
+    return code;
+}
 int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
     if (stream_of(stream).capturing) return refuse(INVALID_CAPTURE, "memory of the device is read while a stream is captured");
     if (!inside(from, bytes, "copy to the host")) return INVALID_VALUE;
     count("copy to the host");
     state().downloaded += bytes;
-    if (state().computes) std::memcpy(to, reinterpret_cast<void *>(from), bytes);
-    else std::memset(to, 0, bytes);
+    if (!state().computes) return std::memset(to, 0, bytes), OK;
+    if (state().late && is_pinned(to)) {
+        // Who reads it before it has come reads NaNs.
+        std::memset(to, 0xff, bytes);
+        return submit(stream, [=] { return std::memcpy(to, reinterpret_cast<void *>(from), bytes), int(OK); });
+    }
+    // A copy to pageable memory returns when it is done.
+    catch_up(stream_of(stream));
+    std::memcpy(to, reinterpret_cast<void *>(from), bytes);
     return state().failed;
 }
-int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) { return cuMemcpyDtoHAsync_v2(to, from, bytes, nullptr); }
+int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) {
+    int code = cuMemcpyDtoHAsync_v2(to, from, bytes, nullptr);
+    catch_up_all();
+    return code ? code : state().failed;
+}
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
     if (!inside(to, bytes, "copy on the device") || !inside(from, bytes, "copy on the device")) return INVALID_VALUE;
     count("copy on the device");
