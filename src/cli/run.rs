@@ -146,3 +146,39 @@ pub(super) fn judge_or_default(
     options.share_devices(&generate.device.named());
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// The judges of a command line and the devices that they are given.
+    fn placed(flags: &[&str]) -> (Vec<String>, Vec<String>) {
+        let line = Line::try_parse_from(["x"].iter().chain(flags)).ok().unwrap();
+        let options = judge_or_default(&line.args.judge, &line.args.generate);
+        (options.judge, options.local.judge_device)
+    }
+
+    #[test]
+    fn a_judge_that_computes_here_is_where_the_model_is() {
+        for (flags, judge, devices) in [
+            (&["--device", "cuda:1", "--judge", "mplug"][..], "mplug", &["cuda:1"][..]),
+            (&["--device", "cpu", "--judge", "mplug"], "mplug", &["cpu"]),
+            (&["--devices", "cuda:0,cuda:1", "--judge", "mplug"], "mplug", &["cuda:0", "cuda:1"]),
+            (&["--device", "cuda", "--judge", "mplug", "--judge-device", "cpu"], "mplug", &["cpu"]),
+            (&["--device", "cuda", "--judge", "scripted"], "scripted", &[]),
+            (&["--device", "cuda"], judges::DEMO, &["cuda"]),
+        ] {
+            let (found, on) = placed(flags);
+            assert_eq!(found, [judge], "{flags:?}");
+            assert_eq!(on, devices, "{flags:?}");
+        }
+    }
+}
