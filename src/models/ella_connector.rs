@@ -3,13 +3,13 @@
 //! norms feel the time. Every dimension comes from the file's shapes, so that connectors of any width
 //! load. Text encoding and the walk over the timesteps are left to the caller.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
 use super::attention::{Visible, attend};
+use super::kept_by_time::KeptByTime;
 use super::layers::{LayerNorm, Linear, LoadResult, silu, standardised};
 use super::unet::timestep::{Sinusoid, TimestepEmbedding};
 use super::weights::{Scope, Weights};
@@ -20,8 +20,6 @@ const HEADS: usize = 8;
 const NORM_EPS: f64 = 1e-6;
 /// That of the optional norm behind the output projection.
 const OUTPUT_NORM_EPS: f64 = 1e-5;
-/// Timesteps whose part of the work is kept: a schedule's, and in f32 39 MiB of the published size.
-const KEPT_TIMES: usize = 128;
 
 /// The connector between a language model and a UNet.
 #[derive(Debug)]
@@ -37,8 +35,8 @@ pub struct EllaConnector {
     size: Size,
     dtype: DType,
     sha256: String,
-    /// By the timestep's bits.
-    kept: Mutex<HashMap<u64, Arc<AtTime>>>,
+    /// Of the published size in f32 39 MiB at most.
+    kept: KeptByTime<Arc<AtTime>>,
 }
 
 /// What depends on the timestep alone, so that the texts of a run share it.
@@ -148,7 +146,7 @@ impl EllaConnector {
             size,
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
-            kept: Mutex::default(),
+            kept: KeptByTime::default(),
         })
     }
 
@@ -171,7 +169,7 @@ impl EllaConnector {
     /// The tensor operation failed.
     pub fn forward(&self, text: &ProjectedText, timestep: f64) -> Result<Tensor> {
         let x = &text.0;
-        let at = self.at(timestep, x.device())?;
+        let at = self.kept.at(timestep, || self.at(timestep, x.device()))?;
         let (_, tokens, width) = self.latents.dims3()?;
         let mut latents = at.start.broadcast_as((x.dim(0)?, tokens, width))?.contiguous()?;
         for (block, norms) in self.blocks.iter().zip(at.norms.chunks(Block::NORMS)) {
@@ -183,26 +181,17 @@ impl EllaConnector {
         }
     }
 
-    /// The timestep's part, made where it is not at hand.
+    /// The timestep's part.
     fn at(&self, timestep: f64, device: &Device) -> Result<Arc<AtTime>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = kept.get(&timestep.to_bits()) {
-            return Ok(at.clone());
-        }
         let sinusoid = self.sinusoid.of(timestep, device)?.to_dtype(self.dtype)?;
         // [1, time]; every use of it is behind a SiLU.
         let time = silu(&self.time_embedding.forward(&sinusoid)?)?;
         let shift = self.time_aware_linear.forward(&time)?.unsqueeze(1)?;
         let norms = self.blocks.iter().flat_map(Block::norms).map(|norm| norm.at(&time));
-        let at = Arc::new(AtTime {
+        Ok(Arc::new(AtTime {
             start: self.latents.broadcast_add(&shift)?,
             norms: norms.collect::<Result<_>>()?,
-        });
-        if kept.len() >= KEPT_TIMES {
-            kept.clear();
-        }
-        kept.insert(timestep.to_bits(), at.clone());
-        Ok(at)
+        }))
     }
 
     /// Width of the hidden states that go in.

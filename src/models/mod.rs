@@ -19,6 +19,7 @@ pub mod error_words;
 mod file_digest;
 #[cfg(test)]
 mod golden;
+mod kept_by_time;
 mod layers;
 pub mod ldm_names;
 pub mod made_up;
