@@ -7,7 +7,8 @@ use std::process::Command;
 /// The kernels of `src/models/cuda`.
 const KERNELS: &str = "src/models/cuda/kernels";
 /// Files that are compiled once, and the head sizes for which `attention.cu` is.
-const FILES: [&str; 4] = ["group_norm", "row_norm", "pointwise", "attention_f32"];
+const FILES: [&str; 5] =
+    ["group_norm", "group_norm_last", "row_norm", "pointwise", "attention_f32"];
 const HEADS: [usize; 6] = [40, 64, 80, 128, 160, 512];
 
 fn main() {

@@ -67,7 +67,10 @@ impl Diffusion {
         scheduler.scheduler(options.steps)?;
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
         let unet = UNet::load(&folder.join("unet"), dtype, device)?;
-        let vae = VaeDecoder::load(&folder.join("vae"), vae_dtype, device)?;
+        let vae = match vae_dtype == DType::F32 && dtype != DType::F32 {
+            true => VaeDecoder::load_upcast(&folder.join("vae"), device)?,
+            false => VaeDecoder::load(&folder.join("vae"), vae_dtype, device)?,
+        };
         let factor = vae.spatial_factor();
         let own_side = unet.sample_size() * factor;
         Ok(Self {

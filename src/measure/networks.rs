@@ -34,19 +34,22 @@ pub enum Network {
     UnetSdxl,
     /// The decoder that SD1.5 and SDXL share in shape.
     Vae,
+    /// The same in f32 under f16, as SDXL's is.
+    UpcastVae,
     /// mPLUG-large, from picture and questions to the scores of the first word.
     Mplug,
 }
 
 impl Network {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Clip,
         Self::T5,
         Self::Connector,
         Self::UnetSd15,
         Self::UnetSdxl,
         Self::Vae,
+        Self::UpcastVae,
         Self::Mplug,
     ];
 
@@ -59,8 +62,14 @@ impl Network {
             Self::UnetSd15 => "unet-sd15",
             Self::UnetSdxl => "unet-sdxl",
             Self::Vae => "vae",
+            Self::UpcastVae => "vae-upcast",
             Self::Mplug => "mplug",
         }
+    }
+
+    /// Whether it is one of its own in this number format.
+    pub fn has(self, dtype: DType) -> bool {
+        self != Self::UpcastVae || dtype == DType::F16
     }
 
     /// Loads it and gives a call of it on fixed inputs, whose result is f32. `side` is that of the latents.
@@ -104,8 +113,13 @@ impl Network {
                     wide(network.forward_contexts(&latents, 981.0, &texts, added.as_ref())?)
                 })
             }
-            Self::Vae => {
-                let network = made_up::vae(&vae_config(size), dtype, device)?;
+            Self::Vae | Self::UpcastVae => {
+                let network = match (self, dtype) {
+                    (Self::UpcastVae, DType::F16) => {
+                        made_up::upcast_vae(&vae_config(size), device)?
+                    }
+                    _ => made_up::vae(&vae_config(size), dtype, device)?,
+                };
                 let latents = input("latents", &[1, 4, side, side], 1.0)?;
                 Box::new(move || wide(network.decode(&latents)?))
             }

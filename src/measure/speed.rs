@@ -309,7 +309,6 @@ impl Parts {
         let usual_side = if size == Size::Full { side } else { side / 8 };
         // As the pipelines do: SDXL's autoencoder overflows f16.
         let upcast = picture == Picture::Sdxl && dtype == DType::F16;
-        let vae_dtype = if upcast { DType::F32 } else { dtype };
         let scheduler = files.iter().find(|(path, _)| *path == "scheduler/scheduler_config.json");
         let (_, scheduler) = scheduler.context("no scheduler is known")?;
         let clip = || made_up::clip(&clip_config(size), dtype, device);
@@ -334,7 +333,10 @@ impl Parts {
             model,
             text,
             unet: made_up::unet(&unet_config(picture, size), dtype, device)?,
-            vae: made_up::vae(&vae_config(size), vae_dtype, device)?,
+            vae: match upcast {
+                true => made_up::upcast_vae(&vae_config(size), device)?,
+                false => made_up::vae(&vae_config(size), dtype, device)?,
+            },
             scheduler: SchedulerConfig::from_json(scheduler, None)?,
             steps: plan.steps.unwrap_or(steps),
             side: plan.side.unwrap_or(usual_side),

@@ -25,18 +25,38 @@ pub(crate) fn applies(x: &Tensor, weight: &Tensor) -> bool {
     x.device().is_cuda() && weight.device().is_cuda() && known && x.dtype() == weight.dtype()
 }
 
-/// `x` [b, ci, h, w] convolved with `weight` [co, ci, side, side].
-pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    x.contiguous()?.apply_op2_no_bwd(&weight.contiguous()?, &Convolution { stride, padding })
+/// How a convolution is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Setting {
+    /// Pixels from one place of the filters to the next.
+    pub(crate) stride: usize,
+    /// Zeros around the map.
+    pub(crate) padding: usize,
+    /// Whether map, filters and result are channels last.
+    pub(crate) channels_last: bool,
+    /// Whether factors in f32 may be rounded to TF32.
+    pub(crate) tf32: bool,
 }
 
-struct Convolution {
-    stride: usize,
-    padding: usize,
+/// `x` [b, ci, h, w] convolved with `weight` [co, ci, side, side]; channels last, [b, h, w, ci] with
+/// [co, side, side, ci].
+pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, setting: Setting) -> Result<Tensor> {
+    x.contiguous()?.apply_op2_no_bwd(&weight.contiguous()?, &Convolution(setting))
 }
 
-/// Everything that cuDNN's choice depends on: format, map, filters, stride, padding.
-type Case = (DType, [i32; 4], [i32; 4], [i32; 2]);
+struct Convolution(Setting);
+
+/// Everything that cuDNN's choice depends on: number format, map, filters, and how they meet.
+type Case = (DType, [i32; 4], [i32; 4], Setting);
+
+/// The sizes of a map or of filters, in cuDNN's order whatever theirs is: [b, c, h, w].
+fn sizes(layout: &Layout, channels_last: bool) -> Result<[usize; 4]> {
+    let (first, second, third, fourth) = layout.shape().dims4()?;
+    Ok(match channels_last {
+        true => [first, fourth, second, third],
+        false => [first, second, third, fourth],
+    })
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Chosen {
@@ -46,7 +66,8 @@ struct Chosen {
 
 struct Library {
     cudnn: Arc<Cudnn>,
-    chosen: HashMap<Case, Chosen>,
+    /// What cuDNN chose for each case, or why it would not do it.
+    chosen: HashMap<Case, std::result::Result<Chosen, String>>,
 }
 
 thread_local! {
@@ -94,20 +115,25 @@ impl Convolution {
         (weight, weight_layout): (&CudaStorage, &Layout),
     ) -> Result<(CudaStorage, Shape)> {
         let device = x.device.clone();
-        let (rows, channels, height, width) = x_layout.shape().dims4()?;
-        let (outputs, inputs, side, _) = weight_layout.shape().dims4()?;
-        if inputs != channels || height + 2 * self.padding < side || width + 2 * self.padding < side
-        {
+        let Setting { stride, padding, channels_last, tf32 } = self.0;
+        let [rows, channels, height, width] = sizes(x_layout, channels_last)?;
+        let [outputs, inputs, side, _] = sizes(weight_layout, channels_last)?;
+        if inputs != channels || height + 2 * padding < side || width + 2 * padding < side {
             let (map, filters) = (x_layout.shape(), weight_layout.shape());
             candle_core::bail!("filters {filters:?} do not fit the map {map:?}")
         }
-        let out = |length: usize| (length + 2 * self.padding - side) / self.stride + 1;
-        let shape = [rows, outputs, out(height), out(width)];
+        let out = |length: usize| (length + 2 * padding - side) / stride + 1;
+        let (out_height, out_width) = (out(height), out(width));
+        let result_sizes = [rows, outputs, out_height, out_width];
+        let (shape, format) = match channels_last {
+            true => ([rows, out_height, out_width, outputs], Format::CUDNN_TENSOR_NHWC),
+            false => (result_sizes, Format::CUDNN_TENSOR_NCHW),
+        };
         let case = (
             T::DTYPE,
             ints([rows, channels, height, width])?,
             ints([outputs, inputs, side, side])?,
-            ints([self.stride, self.padding])?,
+            self.0,
         );
         // SAFETY: the convolution writes every element.
         let mut result = unsafe { device.alloc::<T>(shape.iter().product())? };
@@ -116,7 +142,8 @@ impl Convolution {
         LIBRARIES.with_borrow_mut(|libraries| {
             let library = library(libraries, &device)?;
             let cudnn = library.cudnn.clone();
-            let (_, map, filter, [stride, padding]) = case;
+            let (_, map, filter, _) = case;
+            let [stride, padding] = ints([stride, padding])?;
             let mut conv = cudnn
                 .create_conv2d::<f32>(
                     [padding; 2],
@@ -126,32 +153,32 @@ impl Convolution {
                 )
                 .map_err(candle_core::Error::wrap)?;
             let math = match T::DTYPE {
-                // Without TF32: who asks for f32 gets it.
+                // Without TF32 unless it is allowed: who asks for f32 gets it.
+                DType::F32 if tf32 => Math::CUDNN_DEFAULT_MATH,
                 DType::F32 => Math::CUDNN_FMA_MATH,
                 _ => Math::CUDNN_TENSOR_OP_MATH,
             };
             conv.set_math_type(math).map_err(candle_core::Error::wrap)?;
             let tensor = |dims: [i32; 4]| {
-                cudnn
-                    .create_4d_tensor::<T>(Format::CUDNN_TENSOR_NCHW, dims)
-                    .map_err(candle_core::Error::wrap)
+                cudnn.create_4d_tensor::<T>(format, dims).map_err(candle_core::Error::wrap)
             };
-            let described = (tensor(map)?, tensor(ints(shape)?)?);
-            let w = cudnn
-                .create_4d_filter::<T>(Format::CUDNN_TENSOR_NCHW, filter)
-                .map_err(candle_core::Error::wrap)?;
+            let described = (tensor(map)?, tensor(ints(result_sizes)?)?);
+            let w =
+                cudnn.create_4d_filter::<T>(format, filter).map_err(candle_core::Error::wrap)?;
             let call = ConvForward { conv: &conv, x: &described.0, w: &w, y: &described.1 };
             let chosen = match library.chosen.get(&case) {
-                Some(chosen) => *chosen,
+                Some(chosen) => chosen.clone(),
                 None => {
-                    let algorithm = call.pick_algorithm().map_err(candle_core::Error::wrap)?;
-                    let workspace =
-                        call.get_workspace_size(algorithm).map_err(candle_core::Error::wrap)?;
-                    let chosen = Chosen { algorithm, workspace };
-                    library.chosen.insert(case, chosen);
+                    let chosen = call.pick_algorithm().and_then(|algorithm| {
+                        let workspace = call.get_workspace_size(algorithm)?;
+                        Ok(Chosen { algorithm, workspace })
+                    });
+                    let chosen = chosen.map_err(|error| format!("cuDNN: {error:?}"));
+                    library.chosen.insert(case, chosen.clone());
                     chosen
                 }
             };
+            let chosen = chosen.map_err(candle_core::Error::msg)?;
             // CUDA gives no memory of 0 bytes.
             let mut workspace = match chosen.workspace {
                 0 => None,

@@ -7,6 +7,7 @@
 //! (E[x^2] - mean^2), which loses half the digits where the mean is large, so ours takes two passes.
 
 mod activations;
+mod channels_last;
 mod convolution;
 mod joined;
 mod norms;
@@ -14,6 +15,7 @@ mod norms;
 use candle_core::{DType, Module, Result, Tensor};
 
 pub(crate) use self::activations::{Activation, gated_by_gelu, silu};
+pub(crate) use self::channels_last::{enlarged, is_channels_last, join_channels, of_rows, rows};
 pub(crate) use self::convolution::Conv2d;
 pub(crate) use self::joined::turned;
 pub(crate) use self::norms::{GroupNorm, LayerNorm, RmsNorm, standardised};

@@ -119,6 +119,15 @@ pub fn vae(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadRe
     VaeDecoder::build(&config("vae/config.json", values), &weights(dtype, device))
 }
 
+/// The decoder of `values` as [`VaeDecoder::load_upcast`] has it.
+///
+/// # Errors
+/// As [`unet`].
+pub fn upcast_vae(values: &Map<String, Value>, device: &Device) -> LoadResult<VaeDecoder> {
+    let weights = weights(DType::F32, device).allowing_tf32();
+    VaeDecoder::build(&config("vae/config.json", values), &weights)
+}
+
 /// CLIP's text encoder of `values`.
 ///
 /// # Errors

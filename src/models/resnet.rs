@@ -3,7 +3,7 @@
 
 use candle_core::{Module, Result, Tensor};
 
-use super::layers::{Conv2d, GroupNorm, Linear, LoadResult};
+use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, enlarged};
 use super::weights::Scope;
 
 /// Group count and epsilon of the norms of one network.
@@ -91,6 +91,6 @@ impl Upsampler {
     /// `x` [b, c, h, w] to `height` x `width`, which is twice its size or one less (where the map
     /// that it meets had an odd size).
     pub(crate) fn forward(&self, x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
-        self.conv.forward(&x.contiguous()?.upsample_nearest2d(height, width)?)
+        self.conv.forward(&enlarged(x, height, width)?)
     }
 }

@@ -23,8 +23,10 @@ pub struct Speed {
 pub fn measure_speed(device: &Device, dtype: DType, time: Duration) -> Result<Speed> {
     let ones = |shape: &[usize]| Tensor::ones(shape, dtype, device);
     let (channels, side, images) = (320, 64, 2);
-    let convolution = Conv2d::new(ones(&[channels, channels, 3, 3])?, ones(&[channels])?, 1);
-    let map = ones(&[images, channels, side, side])?;
+    let filters = ones(&[channels, channels, 3, 3])?.affine(1.0 / (9.0 * channels as f64), 0.0)?;
+    let convolution = Conv2d::new(filters, ones(&[channels])?, 1);
+    // What a convolution leaves lies as the next one wants it.
+    let map = convolution.forward(&ones(&[images, channels, side, side])?)?;
     let (rows, input, output) = (images * side * side, 320, 2560);
     let product = Linear::new(ones(&[output, input])?, ones(&[output])?);
     let x = ones(&[1, rows, input])?;

@@ -7,7 +7,9 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 
 use super::attention::{Visible, attend};
 use super::config::Config;
-use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, turned};
+use super::layers::{
+    Conv2d, GroupNorm, Linear, LoadResult, is_channels_last, of_rows, rows, turned,
+};
 use super::resnet::{NormSettings, ResnetBlock, Upsampler};
 use super::weights::{Scope, Weights};
 
@@ -53,6 +55,17 @@ impl VaeDecoder {
         let config = Config::read(folder)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
         Self::build(&config, &weights)
+    }
+
+    /// As [`VaeDecoder::load`] in f32, for a run in a half format that the decoder overflows: on a GPU its
+    /// convolutions may round what they multiply to TF32, as PyTorch's do unless told otherwise.
+    ///
+    /// # Errors
+    /// As [`VaeDecoder::load`].
+    pub fn load_upcast(folder: &Path, device: &Device) -> LoadResult<Self> {
+        let config = Config::read(folder)?;
+        let weights = Weights::open(folder, "diffusion_pytorch_model", DType::F32, device)?;
+        Self::build(&config, &weights.allowing_tf32())
     }
 
     /// The decoder that `config` describes, of `weights`, whose number format becomes its own.
@@ -244,11 +257,19 @@ impl MidAttention {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
-        let normed = self.group_norm.forward(x)?.reshape((batch, channels, height * width))?;
-        let positions = turned(&normed)?.contiguous()?;
+        let normed = self.group_norm.forward(x)?;
+        let lies_in_rows = is_channels_last(x);
+        let positions = match lies_in_rows {
+            true => rows(&normed)?,
+            false => turned(&normed.reshape((batch, channels, height * width))?)?.contiguous()?,
+        };
         let query = self.query.forward(&positions)?;
         let key = self.key.forward(&positions)?;
         let value = self.value.forward(&positions)?;
-        self.out.forward_turned_onto(&attend(&query, &key, &value, 1, Visible::All)?, x)
+        let mixed = attend(&query, &key, &value, 1, Visible::All)?;
+        match lies_in_rows {
+            true => of_rows(&self.out.forward_onto(&mixed, &rows(x)?)?, height, width),
+            false => self.out.forward_turned_onto(&mixed, x),
+        }
     }
 }

@@ -32,6 +32,8 @@ pub struct Weights {
     sha256: String,
     dtype: DType,
     device: Device,
+    /// See [`Weights::allowing_tf32`].
+    tf32: bool,
     /// In place of files, for measurements.
     made_up: Option<MadeUp>,
 }
@@ -133,8 +135,17 @@ impl Weights {
             sha256,
             dtype,
             device: device.clone(),
+            tf32: false,
             made_up: None,
         })
+    }
+
+    /// The same for a network whose convolutions in f32 may round their factors to TF32 (10 bits, f32's range) where
+    /// a GPU is quicker so.
+    #[must_use]
+    pub fn allowing_tf32(mut self) -> Self {
+        self.tf32 = true;
+        self
     }
 
     /// Tensors that are in no file, see [`MadeUp`].
@@ -148,6 +159,7 @@ impl Weights {
             sha256: "made up".to_owned(),
             dtype,
             device: device.clone(),
+            tf32: false,
             made_up: Some(made_up),
         }
     }
@@ -356,6 +368,11 @@ impl<'w> Scope<'w> {
     /// It is missing, has another shape, holds no floats, or cannot be read.
     pub fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, ModelError> {
         self.weights.tensor(&format!("{}{name}", self.prefix), expected)
+    }
+
+    /// See [`Weights::allowing_tf32`].
+    pub(crate) fn allows_tf32(&self) -> bool {
+        self.weights.tf32
     }
 
     /// The error for a tensor that the tensor library would not take.

@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "attention.hpp"
+#include "channels_last.hpp"
 #include "norms.hpp"
 
 template <typename T> void norms() {
@@ -29,6 +30,8 @@ template <typename T> void norms() {
     check_finish<T>(3, 320, 1, true, false, true);
     check_finish<T>(2, 8, 1, true, true, false);
     check_finish<T>(2, 5, 7, true, true, true);
+    check_finish<T>(2, 16, 1, true, true, true, 9);
+    check_finish<T>(3, 5, 1, true, true, false, 4);
     check_finish<T>(1, 1, 1, false, false, false);
     check_geglu<T>(1, 1280, true);
     check_geglu<T>(77, 40, false);
@@ -84,12 +87,16 @@ int main() {
     norms<f16>();
     norms<bf16>();
     norms<float>();
+    channels_last<f16>();
+    channels_last<bf16>();
+    channels_last<float>();
     attentions<f16>();
     attentions<bf16>();
     attentions<float>();
 
     auto attention = [] { return check_attention<f16>({64, 64, 1, 1, 70, 130}); };
     auto norm = [] { return check_group_norm<f16>({2, 6, 2, 1416, Way::Parts, 64, true, true}); };
+    auto last = [] { return check_group_norm_last<f16>({2, 103, 80, 8, 80, 50, 64, true, true}); };
     auto f32 = [] { return check_attention<float>({64, 64, 1, 1, 70, 130}); };
     must_fail("rows of a fragment swapped", Sabotage::FragmentRows, attention);
     must_fail("values not transposed", Sabotage::NoTranspose, attention);
@@ -100,6 +107,8 @@ int main() {
     must_fail("no barriers, attention in f32", Sabotage::NoBarrier, f32);
     must_fail("no barriers, group norm", Sabotage::NoBarrier, norm);
     must_fail("shuffles that stay in their lane, group norm", Sabotage::OneLaneShuffle, norm);
+    must_fail("no barriers, group norm of channels last", Sabotage::NoBarrier, last);
+    must_fail("shuffles that stay in their lane, group norm of channels last", Sabotage::OneLaneShuffle, last);
     must_fail("no barriers, turn", Sabotage::NoBarrier, [] { return check_turn<f16>(2, 33, 70, true); });
     must_fail("a reference with another scale", Sabotage::None, [] {
         AttentionCase other = {64, 64, 1, 1, 70, 130};
@@ -110,6 +119,11 @@ int main() {
         GroupNormCase other = {2, 8, 4, 24, Way::Whole, 64, true, true};
         other.reference_eps = 1e-2;
         return check_group_norm<f16>(other);
+    });
+    must_fail("a reference with another epsilon, group norm of channels last", Sabotage::None, [] {
+        LastCase other = {2, 9, 24, 3, 8, 9, 32, true, true};
+        other.reference_eps = 1e-2;
+        return check_group_norm_last<f16>(other);
     });
     must_fail("a reference with another epsilon, layer norm", Sabotage::None,
               [] { return check_row_norm<f16>(5, 768, false, 0, true); });

@@ -131,14 +131,15 @@ template <typename T> bool check_row_norm(unsigned rows, unsigned width, bool rm
 }
 
 template <typename T>
-bool check_finish(unsigned entries, unsigned channels, unsigned inner, bool bias, bool shift, bool shortcut) {
-    size_t count = size_t(entries) * channels * inner;
+bool check_finish(unsigned entries, unsigned channels, unsigned inner, bool bias, bool shift, bool shortcut,
+                  unsigned rows = 1) {
+    size_t count = size_t(entries) * rows * channels * inner;
     auto x = numbers<T>(count, 21), b = numbers<T>(channels, 22), s = numbers<T>(entries * channels, 23),
          c = numbers<T>(count, 24);
     unsigned wide = inner % Wide<T>::COUNT == 0 ? 1 : inner == 1 && channels % Wide<T>::COUNT == 0 ? 2 : 0;
-    FinishSizes sizes = {unsigned(count), channels, inner, channels, wide};
-    std::string name = "finish " + std::to_string(entries) + "x" + std::to_string(channels) + "x" +
-                       std::to_string(inner) + (bias ? " bias" : "") + (shift ? " shift" : "") +
+    FinishSizes sizes = {unsigned(count), channels, inner, rows, channels, wide};
+    std::string name = "finish " + std::to_string(entries) + "x" + std::to_string(rows) + "x" +
+                       std::to_string(channels) + "x" + std::to_string(inner) + (bias ? " bias" : "") + (shift ? " shift" : "") +
                        (shortcut ? " shortcut" : "");
     unsigned threads = 64, steps = unsigned(count) / (wide ? Wide<T>::COUNT : 1);
     auto found = in_two_orders<T>(name, count, [&](std::vector<T> &y, unsigned seed) {
@@ -149,7 +150,7 @@ bool check_finish(unsigned entries, unsigned channels, unsigned inner, bool bias
     });
     std::vector<double> expected(count);
     for (size_t i = 0; i < count; i++) {
-        size_t channel = i / inner % channels, entry = i / inner / channels;
+        size_t channel = i / inner % channels, entry = i / inner / channels / rows;
         expected[i] = to_float(x[i]) + (bias ? to_float(b[channel]) : 0.0) +
                       (shift ? to_float(s[entry * channels + channel]) : 0.0) + (shortcut ? to_float(c[i]) : 0.0);
     }

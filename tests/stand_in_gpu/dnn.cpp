@@ -125,6 +125,9 @@ int check(const char *name, Handle *handle, const Tensor *x, const Filter *w, co
     if (!possible) return refuse(NOT_SUPPORTED, "%s: %s is not summed in %s", name, name_of(f), name_of(sums));
     if (w->channels_last && !(x->channels_last && y->channels_last))
         return refuse(NOT_SUPPORTED, "%s: NHWC filters want NHWC maps", name);
+    static const bool plain_alone = std::getenv("STAND_IN_PLAIN_MAPS") != nullptr;
+    if (w->channels_last && plain_alone)
+        return refuse(NOT_SUPPORTED, "%s: STAND_IN_PLAIN_MAPS is set, so NHWC is not taken", name);
     const int groups = conv->groups, outputs = w->dims[0];
     if (x->dims[1] != w->dims[1] * groups || outputs % groups)
         return refuse(BAD_PARAM_SHAPE_MISMATCH, "%s: %d channels for %d filters of %d channels in %d groups", name,
@@ -344,8 +347,9 @@ int cudnnConvolutionForward(Handle *handle, const void *alpha, const Tensor *x_f
     std::string maps_line = text("%s %s [%d, %d, %d, %d] by [%d, %d, %d, %d]", name, name_of(format), d[0], d[1], d[2],
                                  d[3], k[0], k[1], k[2], k[3]);
     std::string line =
-        text("%s stride %d padding %d dilation %d groups %d sums in %s, %s", maps_line.c_str(), conv->stride[0],
-             conv->pad[0], conv->dilation[0], conv->groups, name_of(conv->sums), math[conv->math]);
+        text("%s%s stride %d padding %d dilation %d groups %d sums in %s, %s", maps_line.c_str(),
+             w_form->channels_last ? " channels last" : "", conv->stride[0], conv->pad[0], conv->dilation[0],
+             conv->groups, name_of(conv->sums), math[conv->math]);
     const double pixels = double(y_form->dims[0]) * y_form->dims[1] * y_form->dims[2] * y_form->dims[3];
     stand_in_count(line.c_str(), 2 * pixels * double(call.products()));
     if (!stand_in_computes()) return SUCCESS;

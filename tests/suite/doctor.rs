@@ -123,6 +123,41 @@ fn a_run_that_can_be_made_is_measured() {
     assert!(!place.0.path().join("results").exists());
 }
 
+/// A judge that works while pictures are made takes no time of its own; one on the model's device does.
+#[test]
+fn judges_beside_the_model_do_not_add_up() {
+    let place = Place::new();
+    let (model, judge) = (fixture("sd15-tiny"), fixture("blip-vqa-tiny"));
+    let line = "--model sd15 --width 32 --height 32 --steps 2 --judge blip-vqa,scripted --judge-rule yes \
+                --benchmark items.csv --weights";
+    let told = |more: &[&str]| -> (Vec<bool>, [f64; 2]) {
+        let arguments: Vec<&str> = line.split_whitespace().chain([path(&model)]).collect();
+        let judge = ["--judge-weights", path(&judge)];
+        let report = place.doctor(&[&arguments[..], &judge, more].concat());
+        let cost = &report["cost"];
+        let stages = cost["stages"].as_array().unwrap();
+        let seconds: Vec<f64> =
+            stages.iter().map(|stage| stage["seconds"].as_f64().unwrap()).collect();
+        let beside: Vec<bool> =
+            stages.iter().map(|stage| stage["beside"].as_bool().unwrap()).collect();
+        let mut due = [seconds[0], 0.0];
+        for (seconds, beside) in seconds.iter().zip(&beside).skip(1) {
+            if *beside { due[0] = due[0].max(*seconds) } else { due[1] += seconds }
+        }
+        (beside, [due.iter().sum(), cost["seconds"].as_f64().unwrap()])
+    };
+    for (more, expected) in [
+        (&[][..], [false, false, true]),
+        (&["--judge-while-generating", "off"], [false, false, false]),
+        // It would take its time from the model.
+        (&["--judge-while-generating", "on"], [false, false, true]),
+    ] {
+        let (beside, [due, found]) = told(more);
+        assert_eq!(beside, expected, "{more:?}");
+        assert!((found - due).abs() < 1e-9 * due, "{more:?}: {found} for {due}");
+    }
+}
+
 #[test]
 fn what_is_missing_is_told_with_the_command_that_gets_it() {
     let place = Place::new();

@@ -3,6 +3,7 @@
 
 mod checks;
 mod cost;
+mod stages;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use super::exit_status::ExitStatus;
 use super::generate::GenerateOptions;
 use super::judge::JudgeOptions;
 use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
+use super::side_by_side::WhileGenerating;
 use super::{print, print_json, run};
 
 /// Arguments of the command.
@@ -39,6 +41,9 @@ pub struct Args {
     generate: GenerateOptions,
     #[command(flatten)]
     judge: JudgeOptions,
+    /// When `run` is to judge; what goes on while pictures are made takes no time of its own
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Judge")]
+    judge_while_generating: WhileGenerating,
     /// Hold every byte of fetched weights against its digest
     #[arg(long)]
     verify: bool,
@@ -80,10 +85,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let judges = checks::judges(&judge, args.verify, &mut found);
     let prompt = items.as_deref().and_then(cost::middle_item);
     let record = checks::record(args.measured.as_deref(), &mut found)?;
-    let measured = match &record {
-        Some(record) => cost::recorded(record, &options, &judge, model.as_ref()),
-        None => cost::measure(&options, &judge, model, judges, prompt, args.quick, &mut found),
+    let mut measured = match &record {
+        Some(record) => stages::recorded(record, &options, &judge, model.as_ref()),
+        None => stages::measure(&options, &judge, model, judges, prompt, args.quick, &mut found),
     };
+    let beside = stages::beside(args.judge_while_generating, &options, &judge);
+    for stage in &mut measured.stages {
+        stage.beside = beside.iter().any(|name| stage.what == stages::judging(name));
+    }
     let counts = items.as_deref().map(|items| Counts::of(items, options.images));
     let cost = counts.map(|counts| measured.cost(counts));
     let is_official = benchmark.as_ref().is_ok_and(|benchmark| benchmark.source.official);

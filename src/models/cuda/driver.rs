@@ -30,6 +30,7 @@ impl File {
     fn module(self) -> Result<(&'static str, &'static str)> {
         Ok(match self {
             File::GroupNorm => kernels!("group_norm"),
+            File::GroupNormLast => kernels!("group_norm_last"),
             File::RowNorm => kernels!("row_norm"),
             File::Pointwise => kernels!("pointwise"),
             File::AttentionF32 => kernels!("attention_f32"),

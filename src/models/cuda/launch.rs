@@ -7,6 +7,8 @@ use candle_core::{DType, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum File {
     GroupNorm,
+    /// Of maps whose channels lie side by side.
+    GroupNormLast,
     RowNorm,
     Pointwise,
     AttentionF32,

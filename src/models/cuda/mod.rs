@@ -13,6 +13,7 @@ mod driver;
 #[cfg(not(feature = "cuda"))]
 #[path = "no_driver.rs"]
 mod driver;
+mod group_norm_last;
 mod launch;
 mod norms;
 mod pointwise;
@@ -21,8 +22,9 @@ use candle_core::{DType, Device, Result, Tensor};
 
 pub(crate) use self::attention::attention;
 pub(crate) use self::driver::{keep_uploads, open};
+pub(crate) use self::group_norm_last::group_norm_last;
 pub(crate) use self::norms::{GroupNormWeights, group_norm, layer_norm, rms_norm};
-pub(crate) use self::pointwise::{Owed, finish, geglu, turn};
+pub(crate) use self::pointwise::{Channels, Owed, beside, enlarge, finish, geglu, turn};
 
 /// Whether all of `tensors` are on one GPU, in one number format that the kernels know.
 pub(crate) fn apply(tensors: &[&Tensor]) -> bool {

@@ -17,6 +17,7 @@ struct FinishSizes {
     count: u32,
     channels: u32,
     inner: u32,
+    rows: u32,
     shift_entry: u32,
     wide: u32,
 }
@@ -36,6 +37,25 @@ struct TurnSizes {
     columns: u32,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+struct BesideSizes {
+    count: u32,
+    left: u32,
+    right: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+struct EnlargeSizes {
+    count: u32,
+    steps: u32,
+    height: u32,
+    width: u32,
+    to_height: u32,
+    to_width: u32,
+}
+
 // SAFETY: the structs of pointwise.cu, field by field.
 #[allow(unsafe_code)]
 unsafe impl Sizes for FinishSizes {}
@@ -43,6 +63,10 @@ unsafe impl Sizes for FinishSizes {}
 unsafe impl Sizes for GateSizes {}
 #[allow(unsafe_code)]
 unsafe impl Sizes for TurnSizes {}
+#[allow(unsafe_code)]
+unsafe impl Sizes for BesideSizes {}
+#[allow(unsafe_code)]
+unsafe impl Sizes for EnlargeSizes {}
 
 /// What a convolution or a product still owes its result.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,19 +114,33 @@ impl Owed<'_> {
     }
 }
 
-/// `x` [entries, channels, inner...] with what is `owed` to it and `shortcut`, of its shape, added; rows of
-/// channels are such with nothing inside, `x` [..., channels] and `rows` true. `None` where the kernel
-/// cannot take it.
+/// Where the channels of a tensor are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Channels {
+    /// [b, channels, inner...].
+    Second,
+    /// [b..., channels].
+    Last,
+}
+
+/// `x` with what is `owed` to it and `shortcut`, of its shape, added. `None` where the kernel cannot take it.
 pub(crate) fn finish(
     x: &Tensor,
-    rows: bool,
+    channels_are: Channels,
     owed: Owed,
     shortcut: Option<&Tensor>,
 ) -> Result<Option<Tensor>> {
     let x = x.contiguous()?;
-    let channels = if rows { x.dim(D::Minus1)? } else { x.dim(1)? };
-    let inner = if rows { 1 } else { x.dims().iter().skip(2).product() };
-    let entries = x.elem_count() / (channels * inner).max(1);
+    let entries = x.dim(0)?;
+    let channels = match channels_are {
+        Channels::Second => x.dim(1)?,
+        Channels::Last => x.dim(D::Minus1)?,
+    };
+    let numbers = x.elem_count() / (entries * channels).max(1);
+    let (inner, rows) = match channels_are {
+        Channels::Second => (numbers, 1),
+        Channels::Last => (1, numbers),
+    };
     let owed = owed.checked(entries, channels, x.dtype())?;
     let shortcut = shortcut.map(Tensor::contiguous).transpose()?;
     let CheckedOwed { bias, shift, shift_entry } = &owed;
@@ -112,19 +150,26 @@ pub(crate) fn finish(
     }
     let even = inputs.iter().flatten().all(|tensor| begins_wide(tensor));
     let wide = if even { wide(&x) } else { usize::MAX };
-    let Some((grid, sizes)) = plan_finish(x.elem_count(), channels, inner, *shift_entry, wide)
-    else {
+    let entry = Entry { channels, inner, rows };
+    let Some((grid, sizes)) = plan_finish(x.elem_count(), entry, *shift_entry, wide) else {
         return Ok(None);
     };
     let function = format!("finish_{}", suffix(&x)?);
     launch(&pointwise(function, grid, sizes), Output::like(&x), &inputs).map(Some)
 }
 
+/// How an entry's numbers lie: [rows, channels, inner].
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    channels: usize,
+    inner: usize,
+    rows: usize,
+}
+
 /// `wide`: numbers in 16 bytes, or more than there are where the tensors do not begin at such a place.
 fn plan_finish(
     count: usize,
-    channels: usize,
-    inner: usize,
+    Entry { channels, inner, rows }: Entry,
     shift_entry: usize,
     wide: usize,
 ) -> Option<([u32; 3], FinishSizes)> {
@@ -138,6 +183,7 @@ fn plan_finish(
         count: small(count)?,
         channels: small(channels)?,
         inner: small(inner)?,
+        rows: small(rows)?,
         shift_entry: small(shift_entry)?,
         wide: way,
     };
@@ -204,6 +250,60 @@ fn plan_turn(batch: usize, rows: usize, columns: usize) -> Option<([u32; 3], Tur
     Some((grid(columns.div_ceil(TURN), rows.div_ceil(TURN), batch)?, sizes))
 }
 
+/// Steps of 16 bytes of `x`, which is contiguous, and of a row of `width` numbers of it; `None` where they do not
+/// divide so.
+fn steps(x: &Tensor, width: usize) -> Option<(usize, usize)> {
+    let divides = begins_wide(x) && width.is_multiple_of(wide(x));
+    divides.then(|| (x.elem_count() / wide(x), width / wide(x)))
+}
+
+/// The rows of `a` [b, n, left], each with that of `b` [b, n, right] after it: [b, n, left + right]. `None` where
+/// the kernel cannot take it.
+pub(crate) fn beside(a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    let ((batch, rows, left), (_, _, right)) = (a.dims3()?, b.dims3()?);
+    if b.dims() != [batch, rows, right] || a.dtype() != b.dtype() {
+        candle_core::bail!("rows of {:?} do not stand beside {:?}", b.dims(), a.dims())
+    }
+    let (Some((of_a, left_steps)), Some((of_b, right_steps))) = (steps(&a, left), steps(&b, right))
+    else {
+        return Ok(None);
+    };
+    let (Some(grid), Some(count)) =
+        (grid((of_a + of_b).div_ceil(THREADS), 1, 1), small(of_a + of_b))
+    else {
+        return Ok(None);
+    };
+    let sizes = BesideSizes { count, left: left_steps as u32, right: right_steps as u32 };
+    let output = Output { shape: vec![batch, rows, left + right], dtype: a.dtype() };
+    launch(&pointwise("beside".to_owned(), grid, sizes), output, &[Some(&a), Some(&b)]).map(Some)
+}
+
+/// `x` [b, h, w, c] enlarged to `height` x `width`, each pixel the nearest one: [b, height, width, c]. `None` where
+/// the kernel cannot take it.
+pub(crate) fn enlarge(x: &Tensor, height: usize, width: usize) -> Result<Option<Tensor>> {
+    let x = x.contiguous()?;
+    let (batch, from_height, from_width, channels) = x.dims4()?;
+    let plan = steps(&x, channels).and_then(|(_, steps)| {
+        let count = batch * height * width * steps;
+        let sizes = EnlargeSizes {
+            count: small(count)?,
+            steps: small(steps)?,
+            height: small(from_height)?,
+            width: small(from_width)?,
+            to_height: small(height)?,
+            to_width: small(width)?,
+        };
+        // A place times a size is no more than 32 bits hold.
+        small(height * from_height)?;
+        small(width * from_width)?;
+        Some((grid(count.div_ceil(THREADS), 1, 1)?, sizes))
+    });
+    let Some((grid, sizes)) = plan else { return Ok(None) };
+    let output = Output { shape: vec![batch, height, width, channels], dtype: x.dtype() };
+    launch(&pointwise("enlarge".to_owned(), grid, sizes), output, &[Some(&x)]).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -213,6 +313,9 @@ mod tests {
     #[test]
     fn every_number_has_a_thread() {
         // A map of 64 x 64, rows of 320 channels, an odd map, and one that does not begin at 16 bytes.
+        let plan = |count, channels, inner, wide| {
+            plan_finish(count, Entry { channels, inner, rows: 1 }, channels, wide)
+        };
         for (count, channels, inner, wide, way, blocks) in [
             (2 * 320 * 4096, 320, 4096, 8, 1, 1280),
             (4096 * 320, 320, 1, 8, 2, 640),
@@ -220,11 +323,11 @@ mod tests {
             (2 * 320 * 4096, 320, 4096, usize::MAX, 0, 10_240),
             (8, 1, 8, 4, 1, 1),
         ] {
-            let (grid, sizes) = plan_finish(count, channels, inner, channels, wide).unwrap();
+            let (grid, sizes) = plan(count, channels, inner, wide).unwrap();
             assert_eq!((sizes.wide, grid), (way, [blocks, 1, 1]), "{count} {channels} {inner}");
         }
-        assert_eq!(plan_finish(1 << 31, 1, 1 << 31, 0, 8), None);
-        assert_eq!(plan_finish(0, 320, 64, 0, 8), None);
+        assert_eq!(plan(1 << 31, 1, 1 << 31, 8), None);
+        assert_eq!(plan(0, 320, 64, 8), None);
         let (grid, sizes) = plan_gate(4096 * 1280, 1280, 8).unwrap();
         assert_eq!((grid, sizes.wide), ([2560, 1, 1], 1));
         assert_eq!(plan_gate(21, 7, 8).unwrap().1.wide, 0);
@@ -252,7 +355,8 @@ mod tests {
 
     #[test]
     fn sizes_lie_as_in_the_kernels() {
-        assert_eq!((size_of::<FinishSizes>(), size_of::<GateSizes>()), (20, 12));
-        assert_eq!(size_of::<TurnSizes>(), 8);
+        assert_eq!((size_of::<FinishSizes>(), size_of::<GateSizes>()), (24, 12));
+        assert_eq!((size_of::<TurnSizes>(), size_of::<BesideSizes>()), (8, 12));
+        assert_eq!(size_of::<EnlargeSizes>(), 24);
     }
 }

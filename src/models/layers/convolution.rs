@@ -4,6 +4,7 @@ use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::Conv2dConfig;
 
 use super::LoadResult;
+use super::channels_last::{channels_second, pixels_first};
 use crate::models::ops;
 use crate::models::ops::conv2d::{self, Start};
 use crate::models::weights::Scope;
@@ -12,6 +13,40 @@ use crate::models::weights::Scope;
 #[derive(Debug)]
 pub(crate) struct Conv2d {
     pub(super) inner: candle_nn::Conv2d,
+    pub(super) way: Way,
+}
+
+/// How the layer computes where cuDNN does it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Way {
+    /// Its filters lie channels last, and so do the maps that it takes and leaves.
+    pub(super) channels_last: bool,
+    /// It computes in plain order, and its result is turned: the layers after it want it channels last.
+    pub(super) turns_result: bool,
+    /// Factors in f32 may be rounded to TF32.
+    pub(super) tf32: bool,
+}
+
+impl Way {
+    /// For filters `weight` [out, in, side, side]; `tf32` is what a network allows.
+    fn of(weight: &Tensor, tf32: bool) -> Self {
+        let on_tensor_cores = match weight.dtype() {
+            DType::F16 | DType::BF16 => true,
+            dtype => dtype == DType::F32 && tf32,
+        };
+        let has_cudnn = cfg!(feature = "cudnn") && weight.device().is_cuda();
+        Self::where_cudnn_is(has_cudnn && on_tensor_cores, weight.dims(), tf32)
+    }
+
+    fn where_cudnn_is(on_tensor_cores: bool, filters: &[usize], tf32: bool) -> Self {
+        // The tensor cores take eight channels of 16 bits at a time, four of 32.
+        let even = |place: usize| filters.get(place).is_some_and(|count| count.is_multiple_of(8));
+        Self {
+            channels_last: on_tensor_cores && even(0) && even(1),
+            turns_result: on_tensor_cores && even(0) && !even(1),
+            tf32,
+        }
+    }
 }
 
 impl Conv2d {
@@ -25,16 +60,29 @@ impl Conv2d {
     ) -> LoadResult<Self> {
         let weight = scope.tensor("weight", &[output, input, side, side])?;
         let bias = scope.tensor("bias", &[output])?;
-        let config = Conv2dConfig { padding: side / 2, stride, ..Default::default() };
-        Ok(Self { inner: candle_nn::Conv2d::new(weight, Some(bias), config) })
+        Ok(Self::of(weight, bias, stride, scope.allows_tf32()))
     }
 
     /// `weight` [out, in, side, side] and `bias` [out] that are at hand already, padded so that the map
     /// keeps its size at stride 1.
     pub(crate) fn new(weight: Tensor, bias: Tensor, stride: usize) -> Self {
+        Self::of(weight, bias, stride, false)
+    }
+
+    fn of(weight: Tensor, bias: Tensor, stride: usize, tf32: bool) -> Self {
         let padding = weight.dims().last().map_or(0, |side| side / 2);
         let config = Conv2dConfig { padding, stride, ..Default::default() };
-        Self { inner: candle_nn::Conv2d::new(weight, Some(bias), config) }
+        let mut way = Way::of(&weight, tf32);
+        let mut filters = weight;
+        if way.channels_last {
+            let turned = pixels_first(&filters).and_then(|x| channels_second(&x.contiguous()?));
+            match turned {
+                Ok(turned) => filters = turned,
+                // No memory to turn them, say: cuDNN turns them, at every call.
+                Err(_) => way = Way { tf32, ..Way::default() },
+            }
+        }
+        Self { inner: candle_nn::Conv2d::new(filters, Some(bias), config), way }
     }
 }
 
@@ -82,12 +130,37 @@ impl Conv2d {
     fn widened(&self) -> Result<Self> {
         let weight = self.inner.weight().to_dtype(DType::F32)?;
         let bias = ops::widened(self.inner.bias())?;
-        Ok(Self { inner: candle_nn::Conv2d::new(weight, bias, *self.inner.config()) })
+        let inner = candle_nn::Conv2d::new(weight, bias, *self.inner.config());
+        Ok(Self { inner, way: Way::default() })
     }
 }
 
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_onto(x, None, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn filters_lie_channels_last_where_the_tensor_cores_take_them_so() {
+        let way = |on, filters: [usize; 4]| Way::where_cudnn_is(on, &filters, false);
+        let last = Way { channels_last: true, ..Way::default() };
+        let turns = Way { turns_result: true, ..Way::default() };
+        assert_eq!(way(true, [320, 320, 3, 3]), last);
+        assert_eq!(way(true, [640, 320, 1, 1]), last);
+        // The first of a network makes plain latents such maps, the last one's result is plain.
+        assert_eq!(way(true, [320, 4, 3, 3]), turns);
+        assert_eq!(way(true, [4, 320, 3, 3]), Way::default());
+        assert_eq!(way(true, [4, 4, 1, 1]), Way::default());
+        assert_eq!(way(false, [320, 320, 3, 3]), Way::default());
+        // On the processor nothing is turned.
+        let weight = Tensor::zeros((8, 8, 3, 3), DType::F16, &Device::Cpu).unwrap();
+        assert_eq!(Way::of(&weight, true), Way { tf32: true, ..Way::default() });
     }
 }

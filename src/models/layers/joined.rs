@@ -3,10 +3,17 @@
 //! the turn from positions to channels each would cost a pass over memory and a launch of their own.
 //! Elsewhere these are the plain layers, one after the other.
 
+#[cfg(feature = "cudnn")]
+use candle_core::DType;
 use candle_core::{Module, Result, Tensor};
 
-use super::{Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm, gated_by_gelu};
-use crate::models::cuda::{self, GroupNormWeights, Owed};
+use super::channels_last::{channels_first, channels_last};
+#[cfg(feature = "cudnn")]
+use super::channels_last::{channels_second, pixels_first};
+use super::{
+    Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm, gated_by_gelu, is_channels_last, of_rows, rows,
+};
+use crate::models::cuda::{self, Channels, GroupNormWeights, Owed};
 
 /// Whether the GPU's kernels take `x` with these beside it.
 fn fits<'a>(x: &Tensor, others: impl IntoIterator<Item = Option<&'a Tensor>>) -> bool {
@@ -60,7 +67,7 @@ impl Linear {
         if bias.is_none() && shortcut.is_none() {
             return Ok(Some(product));
         }
-        cuda::finish(&product, true, Owed { bias, shift: None }, shortcut)
+        cuda::finish(&product, Channels::Last, Owed { bias, shift: None }, shortcut)
     }
 
     /// `shortcut` and the layer's result, summed by the GPU's kernels where there are any, else each for
@@ -115,10 +122,35 @@ impl Conv2d {
         let (weight, config) = (self.inner.weight(), *self.inner.config());
         #[cfg(feature = "cudnn")]
         if crate::models::cudnn_conv2d::applies(x, weight) {
-            let (stride, padding) = (config.stride, config.padding);
-            return crate::models::cudnn_conv2d::conv2d(x, weight, stride, padding);
+            return self.by_cudnn(x);
         }
-        candle_nn::Conv2d::new(weight.clone(), None, config).forward(&x.contiguous()?)
+        candle_nn::Conv2d::new(weight.clone(), None, config).forward(&channels_first(x)?)
+    }
+
+    #[cfg(feature = "cudnn")]
+    fn by_cudnn(&self, x: &Tensor) -> Result<Tensor> {
+        use crate::models::cudnn_conv2d::{Setting, conv2d};
+        let (weight, config) = (self.inner.weight(), self.inner.config());
+        let (stride, padding) = (config.stride, config.padding);
+        let setting = Setting { stride, padding, channels_last: false, tf32: self.way.tf32 };
+        if !self.way.channels_last {
+            return conv2d(&channels_first(x)?, weight, setting);
+        }
+        let x = channels_last(x)?;
+        let (outputs, inputs, side, _) = weight.dims4()?;
+        if (side, stride, padding) == (1, 1, 0) && x.dtype() != DType::F32 {
+            let (_, _, height, width) = x.dims4()?;
+            let product = candle_nn::Linear::new(weight.reshape((outputs, inputs))?, None);
+            return of_rows(&product.forward(&rows(&x)?)?, height, width);
+        }
+        let last = Setting { channels_last: true, ..setting };
+        match conv2d(&pixels_first(&x)?, &pixels_first(weight)?, last) {
+            Ok(map) => channels_second(&map),
+            // A cuDNN that does not take this order takes the plain one, which is slower.
+            Err(_) => {
+                channels_last(&conv2d(&channels_first(&x)?, &channels_first(weight)?, setting)?)
+            }
+        }
     }
 
     /// [`Conv2d::forward_onto`] by the GPU's kernels.
@@ -132,7 +164,23 @@ impl Conv2d {
         if !fits(x, [Some(weight), bias, shift, shortcut]) {
             return Ok(None);
         }
-        cuda::finish(&self.bare(x)?, false, Owed { bias, shift }, shortcut)
+        let (map, owed) = (self.bare(x)?, Owed { bias, shift });
+        let done = match is_channels_last(&map) {
+            true => {
+                let (_, _, height, width) = map.dims4()?;
+                let shortcut = shortcut.map(rows).transpose()?;
+                let done = cuda::finish(&rows(&map)?, Channels::Last, owed, shortcut.as_ref())?;
+                done.map(|done| of_rows(&done, height, width)).transpose()?
+            }
+            false => {
+                let shortcut = shortcut.map(channels_first).transpose()?;
+                cuda::finish(&map, Channels::Second, owed, shortcut.as_ref())?
+            }
+        };
+        match done {
+            Some(done) if self.way.turns_result => channels_last(&done).map(Some),
+            done => Ok(done),
+        }
     }
 }
 
@@ -148,7 +196,13 @@ impl GroupNorm {
             groups: self.groups,
             eps: self.eps,
         };
-        cuda::group_norm(x, weights, owed, silu)
+        if is_channels_last(x) {
+            let (_, _, height, width) = x.dims4()?;
+            if let Some(done) = cuda::group_norm_last(&rows(x)?, weights, owed, silu)? {
+                return of_rows(&done, height, width).map(Some);
+            }
+        }
+        cuda::group_norm(&channels_first(x)?, weights, owed, silu)
     }
 
     /// SiLU of the norm of what `conv` makes of `x`, with `shift` [1 or b, channels] in between.

@@ -7,7 +7,7 @@ use candle_core::{Module, Result, Tensor};
 use super::text_context::AttendedTexts;
 use super::time_shifts::TimeShifts;
 use super::transformer::{SpatialTransformer, TransformerSize};
-use crate::models::layers::{Conv2d, LoadResult};
+use crate::models::layers::{Conv2d, LoadResult, join_channels};
 use crate::models::resnet::{NormSettings, ResnetBlock, Upsampler};
 use crate::models::weights::Scope;
 
@@ -235,7 +235,7 @@ impl UpBlock {
             let Some(skip) = skips.pop() else {
                 candle_core::bail!("the way up takes back more maps than the way down left")
             };
-            x = self.layers.forward(number, &Tensor::cat(&[&x, &skip], 1)?, shifts, texts)?;
+            x = self.layers.forward(number, &join_channels(&x, &skip)?, shifts, texts)?;
         }
         match (&self.upsampler, skips.last()) {
             (Some(upsampler), Some(next)) => {

@@ -6,7 +6,9 @@ use candle_core::{Module, Result, Tensor};
 
 use super::text_context::{AttendedTexts, KeysAndValues};
 use crate::models::attention::{Visible, attend};
-use crate::models::layers::{GroupNorm, LayerNorm, Linear, LoadResult, turned};
+use crate::models::layers::{
+    GroupNorm, LayerNorm, Linear, LoadResult, is_channels_last, of_rows, rows, turned,
+};
 use crate::models::weights::Scope;
 
 /// Epsilon of `Transformer2DModel.norm`; unlike the UNet's other norms it is not configurable.
@@ -66,13 +68,20 @@ impl SpatialTransformer {
     /// follow one another.
     pub(crate) fn forward(&self, x: &Tensor, texts: &mut AttendedTexts) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
-        let normed = self.norm.forward(x)?.reshape((batch, channels, height * width))?;
-        let positions = turned(&normed)?;
+        let normed = self.norm.forward(x)?;
+        let lies_in_rows = is_channels_last(x);
+        let positions = match lies_in_rows {
+            true => rows(&normed)?,
+            false => turned(&normed.reshape((batch, channels, height * width))?)?,
+        };
         let mut hidden = self.proj_in.forward(&positions)?;
         for block in &self.blocks {
             hidden = block.forward(&hidden, &texts.next_layer()?)?;
         }
-        self.proj_out.forward_turned_onto(&hidden, x)
+        match lies_in_rows {
+            true => of_rows(&self.proj_out.forward_onto(&hidden, &rows(x)?)?, height, width),
+            false => self.proj_out.forward_turned_onto(&hidden, x),
+        }
     }
 }
 

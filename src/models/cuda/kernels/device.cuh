@@ -112,13 +112,22 @@ template <typename T> struct Wide {
     static const int COUNT = 16 / sizeof(T);
 };
 
-// 16 bytes at an address that is a multiple of 16, as f32.
-template <typename T>
-__device__ __forceinline__ void load_wide(float (&to)[Wide<T>::COUNT], const T *from) {
-    uint4 raw = *reinterpret_cast<const uint4 *>(from);
+// 16 bytes at an address that is a multiple of 16.
+template <typename T> __device__ __forceinline__ uint4 load_raw(const T *from) {
+    return *reinterpret_cast<const uint4 *>(from);
+}
+
+// 16 bytes as f32.
+template <typename T> __device__ __forceinline__ void widen(float (&to)[Wide<T>::COUNT], const uint4 &raw) {
     const T *parts = reinterpret_cast<const T *>(&raw);
 #pragma unroll
     for (int i = 0; i < Wide<T>::COUNT; i++) to[i] = to_float(parts[i]);
+}
+
+// The same from memory.
+template <typename T>
+__device__ __forceinline__ void load_wide(float (&to)[Wide<T>::COUNT], const T *from) {
+    widen<T>(to, load_raw(from));
 }
 
 template <typename T>

@@ -6,6 +6,7 @@ struct FinishSizes {
     unsigned count;       // all numbers: entries * channels * inner
     unsigned channels;
     unsigned inner;       // numbers of a channel that follow one another; 1 for rows of channels
+    unsigned rows;        // rows of channels of an entry; 1 where inner holds all of a channel
     unsigned shift_entry; // numbers from one entry's shift to the next: channels, or 0 where all share one
     unsigned wide;        // 0: one by one; 1: 16 bytes of one channel; 2: 16 bytes of neighbouring channels
 };
@@ -20,7 +21,8 @@ __device__ __forceinline__ void finish(T *y, const T *x, const T *bias, const T 
     if (number >= sizes.count / step) return;
     unsigned at = number * step;
     unsigned channel = at / sizes.inner % sizes.channels;
-    const T *moved = shift ? shift + at / sizes.inner / sizes.channels * sizes.shift_entry : shift;
+    const unsigned entry = at / sizes.inner / sizes.channels / sizes.rows;
+    const T *moved = shift ? shift + entry * sizes.shift_entry : shift;
     if (!sizes.wide) {
         float sum = to_float(x[at]);
         if (bias) sum += to_float(bias[channel]);
@@ -136,6 +138,39 @@ __device__ __forceinline__ void turn(T *y, const T *x, const T *bias, const T *s
             y[at] = from_float<T>(value);
         }
     }
+}
+
+struct BesideSizes {
+    unsigned count; // steps of 16 bytes of the result
+    unsigned left;  // steps of a row of a
+    unsigned right; // and of b
+};
+
+// y [rows, left + right] = each row of a [rows, left], then that of b [rows, right].
+KERNEL(256) beside(uint4 *y, const uint4 *a, const uint4 *b, BesideSizes sizes) {
+    unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= sizes.count) return;
+    unsigned row = at / (sizes.left + sizes.right), column = at % (sizes.left + sizes.right);
+    y[at] = column < sizes.left ? a[row * sizes.left + column] : b[row * sizes.right + column - sizes.left];
+}
+
+struct EnlargeSizes {
+    unsigned count; // steps of 16 bytes of the result
+    unsigned steps; // of a pixel's channels
+    unsigned height, width;
+    unsigned to_height, to_width;
+};
+
+// y [batch, to_height, to_width, steps]: of x [batch, height, width, steps] the nearest pixel, the one
+// that a pixel's upper left corner falls into.
+KERNEL(256) enlarge(uint4 *y, const uint4 *x, EnlargeSizes sizes) {
+    unsigned at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= sizes.count) return;
+    unsigned pixel = at / sizes.steps, line = pixel / sizes.to_width;
+    unsigned column = pixel % sizes.to_width * sizes.width / sizes.to_width;
+    unsigned row = line % sizes.to_height * sizes.height / sizes.to_height;
+    unsigned from = (line / sizes.to_height * sizes.height + row) * sizes.width + column;
+    y[at] = x[from * sizes.steps + at % sizes.steps];
 }
 
 #define POINTWISE(T)                                                                               \
