@@ -74,11 +74,11 @@ pub fn denoise_in_part(
     let mut latents = noise.draw()?.affine(scheduler.initial_noise_scale(), 0.0)?;
     let timesteps = scheduler.timesteps().to_vec();
     let _uploads = keep_uploads(latents.device());
+    let added = Added::of(conditioning.added(), latents.dim(0)?)?;
     for (index, &timestep) in timesteps.iter().enumerate().take(most) {
         let shown = scheduler.network_input(index, &latents)?;
         let condition = conditioning.at(timestep)?;
-        let prediction =
-            guided(network, &shown, timestep, (&condition, conditioning.added()), guidance)?;
+        let prediction = guided(network, &shown, timestep, (&condition, &added), guidance)?;
         let fresh = scheduler.wants_noise(index).then(|| noise.draw()).transpose()?;
         latents = scheduler.step(index, &latents, &prediction, fresh.as_ref())?;
     }
@@ -89,34 +89,51 @@ fn guided(
     network: &dyn Denoiser,
     latents: &Tensor,
     timestep: f64,
-    (condition, added): (&TextCondition, Option<&AddedConditions>),
+    (condition, added): (&TextCondition, &Added),
     guidance: f64,
 ) -> candle_core::Result<Tensor> {
     let images = latents.dim(0)?;
     let predict = |latents: &Tensor, texts: &[&TextContext], added: Option<&AddedCondition>| {
         network.predict(latents, timestep, texts, added)?.to_dtype(DType::F32)
     };
-    let added_conditional = added.map(|added| &added.conditional);
-    let added_unconditional = added.and_then(|added| added.unconditional.as_ref());
     let conditional = &condition.conditional;
     let Some(unconditional) = &condition.unconditional else {
-        return predict(latents, &[conditional], added_conditional);
+        return predict(latents, &[conditional], added.conditional);
     };
     let (without, with) = if unconditional.states().dims() == conditional.states().dims() {
         // Both halves in one call, as diffusers orders them.
         let both = predict(
             &Tensor::cat(&[latents, latents], 0)?,
             &[unconditional, conditional],
-            both_halves(added_unconditional, added_conditional, images)?.as_ref(),
+            added.both.as_ref(),
         )?;
         (both.narrow(0, 0, images)?, both.narrow(0, images, images)?)
     } else {
         (
-            predict(latents, &[unconditional], added_unconditional)?,
-            predict(latents, &[conditional], added_conditional)?,
+            predict(latents, &[unconditional], added.unconditional)?,
+            predict(latents, &[conditional], added.conditional)?,
         )
     };
     &without + ((with - &without)? * guidance)?
+}
+
+/// What the network is told beside the texts, at every timestep of a picture.
+#[derive(Default)]
+struct Added<'a> {
+    conditional: Option<&'a AddedCondition>,
+    unconditional: Option<&'a AddedCondition>,
+    /// Where both halves go in one call.
+    both: Option<AddedCondition>,
+}
+
+impl<'a> Added<'a> {
+    fn of(conditions: Option<&'a AddedConditions>, images: usize) -> candle_core::Result<Self> {
+        let Some(conditions) = conditions else { return Ok(Self::default()) };
+        let conditional = Some(&conditions.conditional);
+        let unconditional = conditions.unconditional.as_ref();
+        let both = both_halves(unconditional, conditional, images)?;
+        Ok(Self { conditional, unconditional, both })
+    }
 }
 
 /// The pooled texts of both halves, one row for each of their `images`; the sizes are the same.
@@ -134,10 +151,7 @@ fn both_halves(
     let pooled = Tensor::cat(&[&without.pooled, &with.pooled], 0)?;
     let rows: Vec<u32> = (0..2 * images).map(|row| u32::from(row >= images)).collect();
     let rows = Tensor::from_vec(rows, 2 * images, pooled.device())?;
-    Ok(Some(AddedCondition {
-        pooled: pooled.index_select(&rows, 0)?,
-        time_ids: with.time_ids.clone(),
-    }))
+    Ok(Some(AddedCondition::new(pooled.index_select(&rows, 0)?, with.time_ids.clone())))
 }
 
 /// `[1, tokens, width]` to `[images, tokens, width]`.
@@ -236,9 +250,9 @@ mod tests {
 
     #[test]
     fn each_half_gets_its_own_pooled_text() {
-        let added = |value: f32, sizes: [f64; 2]| AddedCondition {
-            pooled: Tensor::full(value, (1, 3), &Device::Cpu).unwrap(),
-            time_ids: sizes.to_vec(),
+        let added = |value: f32, sizes: [f64; 2]| {
+            let pooled = Tensor::full(value, (1, 3), &Device::Cpu).unwrap();
+            AddedCondition::new(pooled, sizes.to_vec())
         };
         let latents = Tensor::zeros((2, 4, 3, 5), DType::F32, &Device::Cpu).unwrap();
         let run = |negative_tokens: Option<usize>, negative_sizes: [f64; 2]| {
@@ -248,7 +262,8 @@ mod tests {
             };
             let unconditional = negative_tokens.map(|_| added(0.25, negative_sizes));
             let added = AddedConditions { conditional: added(0.5, [7.0, 5.0]), unconditional };
-            let guided = guided(&Pooled, &latents, 1.0, (&condition, Some(&added)), 3.0)?;
+            let added = Added::of(Some(&added), 2)?;
+            let guided = guided(&Pooled, &latents, 1.0, (&condition, &added), 3.0)?;
             guided.flatten_all()?.to_vec1::<f32>()
         };
         // 0.25 + 3 * (0.5 - 0.25), whether the halves go together or, at their own lengths, apart.
@@ -260,7 +275,8 @@ mod tests {
         // A network that takes none says so.
         let condition = TextCondition { conditional: context(7, 0.0), unconditional: None };
         let added = AddedConditions { conditional: added(0.5, [7.0, 5.0]), unconditional: None };
-        let error = guided(&network, &latents, 1.0, (&condition, Some(&added)), 3.0).unwrap_err();
+        let added = Added::of(Some(&added), 2).unwrap();
+        let error = guided(&network, &latents, 1.0, (&condition, &added), 3.0).unwrap_err();
         assert!(error.to_string().contains("takes no pooled text"), "{error}");
     }
 

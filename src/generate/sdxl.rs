@@ -270,8 +270,7 @@ pub(super) fn added(
     diffusion: &Diffusion,
 ) -> AddedConditions {
     let time_ids = time_ids(diffusion).map(|size| size as f64);
-    let with =
-        |pooled: &Tensor| AddedCondition { pooled: pooled.clone(), time_ids: time_ids.to_vec() };
+    let with = |pooled: &Tensor| AddedCondition::new(pooled.clone(), time_ids.to_vec());
     AddedConditions { conditional: with(conditional), unconditional: unconditional.map(with) }
 }
 

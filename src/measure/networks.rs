@@ -172,10 +172,8 @@ pub(super) fn added(
 ) -> Result<Option<AddedCondition>> {
     let Some(width) = network.pooled_width() else { return Ok(None) };
     let pixels = 8.0 * side as f64;
-    Ok(Some(AddedCondition {
-        pooled: made_up::input("pooled", &[rows, width], 1.0, device)?,
-        time_ids: vec![pixels, pixels, 0.0, 0.0, pixels, pixels],
-    }))
+    let pooled = made_up::input("pooled", &[rows, width], 1.0, device)?;
+    Ok(Some(AddedCondition::new(pooled, vec![pixels, pixels, 0.0, 0.0, pixels, pixels])))
 }
 
 fn wide(tensor: Tensor) -> Result<Tensor> {

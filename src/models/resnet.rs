@@ -37,6 +37,12 @@ impl ResnetBlock {
         norm: NormSettings,
     ) -> LoadResult<Self> {
         let shortcut = scope.at("conv_shortcut");
+        let mut conv2 = Conv2d::load(&scope.at("conv2"), output, output, 3, 1)?;
+        let mut conv_shortcut =
+            (input != output).then(|| Conv2d::load(&shortcut, input, output, 1, 1)).transpose()?;
+        if let Some(shortcut) = &mut conv_shortcut {
+            conv2.hand_bias_on_gpu(shortcut);
+        }
         Ok(Self {
             norm1: GroupNorm::load(&scope.at("norm1"), input, norm.groups, norm.eps)?,
             conv1: Conv2d::load(&scope.at("conv1"), input, output, 3, 1)?,
@@ -44,10 +50,8 @@ impl ResnetBlock {
                 .map(|width| Linear::load(&scope.at("time_emb_proj"), width, output))
                 .transpose()?,
             norm2: GroupNorm::load(&scope.at("norm2"), output, norm.groups, norm.eps)?,
-            conv2: Conv2d::load(&scope.at("conv2"), output, output, 3, 1)?,
-            conv_shortcut: (input != output)
-                .then(|| Conv2d::load(&shortcut, input, output, 1, 1))
-                .transpose()?,
+            conv2,
+            conv_shortcut,
         })
     }
 

@@ -19,10 +19,10 @@ pub use self::added::AddedCondition;
 use self::added::{TextTimeEmbedding, TextTimeSize};
 use self::blocks::{Common, DownBlock, MidBlock, UpBlock, UpChannels};
 pub use self::text_context::TextContext;
-use self::text_context::{AttendedTexts, KeysAndValues};
+use self::text_context::{AttendedTexts, JoinedLayers, KeysAndValues};
 use self::time_shifts::TimeShifts;
 use self::timestep::{Sinusoid, TimestepEmbedding};
-use self::transformer::TransformerSize;
+use self::transformer::{SpatialTransformer, TransformerSize};
 use super::config::Config;
 use super::kept_by_time::KeptByTime;
 use super::layers::{Conv2d, GroupNorm, LoadResult, silu};
@@ -71,6 +71,8 @@ pub struct UNet {
     add_embedding: Option<TextTimeEmbedding>,
     down_blocks: Vec<DownBlock>,
     mid_block: MidBlock,
+    /// On a GPU, where all that is made of a text is one product.
+    text_layers: Option<JoinedLayers>,
     up_blocks: Vec<UpBlock>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
@@ -136,6 +138,13 @@ impl UNet {
             )?);
         }
         let norm = common.norm;
+        let mut mid_block =
+            MidBlock::load(&root.at("mid_block"), plan.transformer(levels - 1), common)?;
+        let down = down_blocks.iter_mut().map(DownBlock::attentions_mut);
+        let up = up_blocks.iter_mut().map(UpBlock::attentions_mut);
+        let attentions = down.chain([mid_block.attentions_mut()]).chain(up).flatten();
+        let text_layers =
+            JoinedLayers::new(attentions.flat_map(SpatialTransformer::text_layers).collect());
         Ok(Self {
             conv_in: Conv2d::load(&root.at("conv_in"), plan.in_channels, first, 3, 1)?,
             sinusoid: plan.sinusoid,
@@ -151,7 +160,8 @@ impl UNet {
                 })
                 .transpose()?,
             down_blocks,
-            mid_block: MidBlock::load(&root.at("mid_block"), plan.transformer(levels - 1), common)?,
+            mid_block,
+            text_layers,
             up_blocks,
             conv_norm_out: GroupNorm::load(
                 &root.at("conv_norm_out"),
@@ -238,7 +248,8 @@ impl UNet {
         let mut shifts = TimeShifts::new(match (&self.add_embedding, added) {
             (None, None) => self.kept_shifts.at(timestep, || self.shifts(&time()?))?,
             (Some(embedding), Some(added)) => {
-                let added = embedding.forward(added, batch, self.dtype)?;
+                let embed = || embedding.forward(added, batch, self.dtype);
+                let added = added.embedding(self.number, batch, embed)?;
                 self.shifts(&added.broadcast_add(&time()?)?)?
             }
             (Some(_), None) => candle_core::bail!("this UNet needs pooled text and sizes as well"),
@@ -271,6 +282,9 @@ impl UNet {
     /// What the cross-attention layers make of the text `states`, in the order of the forward pass.
     fn project(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
         let states = states.to_dtype(self.dtype)?.contiguous()?;
+        if let Some(layers) = &self.text_layers {
+            return layers.project(&states);
+        }
         let down = self.down_blocks.iter().map(DownBlock::attentions);
         let up = self.up_blocks.iter().map(UpBlock::attentions);
         down.chain([self.mid_block.attentions()])

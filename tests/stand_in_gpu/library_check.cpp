@@ -1,17 +1,11 @@
-// In: blas.cpp, dnn.cpp and rand.cpp, with a ledger of memory in the driver's place. Out: exit status 0 where their
-// results agree with plain loops in f64 and their refusals are the real libraries'; else 1, and what disagreed.
-//
-//     g++ -std=c++17 -O3 -march=native library_check.cpp blas.cpp dnn.cpp rand.cpp -pthread -o library_check
-#include <unistd.h>
-
-#include <cmath>
-#include <functional>
-#include <map>
-
-#include "product.hpp"
+// In: blas.cpp, lt.cpp (by lt_check.cpp), dnn.cpp and rand.cpp, with a ledger of memory in the driver's place. Out:
+// exit status 0 where their results agree with plain loops in f64 and their refusals are the real libraries'; else 1,
+// and what disagreed. scripts/stand-in-gpu --check compiles and runs it.
+#include "checks.hpp"
 
 using namespace stand_in;
-using Pointer = const void *;
+
+void check_lt();
 
 extern "C" {
 int cublasCreate_v2(void **);
@@ -57,11 +51,6 @@ int curandGenerateNormalDouble(void *, double *, size_t, double, double);
 
 // ---- The driver's part
 
-static std::map<uintptr_t, size_t> ledger;
-static bool strayed = false, computes = true;
-static std::string counted;
-static double operations = 0;
-
 extern "C" void stand_in_touch(const char *, const void *start, unsigned long bytes, int) {
     auto after = ledger.upper_bound(uintptr_t(start));
     bool inside = after != ledger.begin();
@@ -71,74 +60,8 @@ extern "C" void stand_in_touch(const char *, const void *start, unsigned long by
 extern "C" int stand_in_computes(void) { return computes; }
 extern "C" void stand_in_count(const char *what, double flop) { counted = what, operations += flop; }
 
-// ---- Numbers and comparisons
+// ---- Number formats
 
-static int checks = 0, failures = 0;
-static void hold(bool held, const std::string &what) {
-    checks++;
-    if (!held && failures++ < 20) printf("does not hold: %s\n", what.c_str());
-}
-
-/// A call that must end in `want`, and say one sentence where that is an error.
-static void ends(int want, const std::string &what, const std::function<int()> &call) {
-    auto said = [] { return long(lseek(2, 0, SEEK_CUR)); };
-    long before = said();
-    int got = call();
-    hold(got == want, text("%s gives %d, not %d", what.c_str(), got, want));
-    hold((said() > before) == (want != 0), what + ": a sentence, and only for an error");
-}
-
-static double drawn() { // in [-1, 1]
-    static uint64_t state = 1;
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return double(int64_t(state)) * 0x1p-63;
-}
-
-/// Numbers on the "device", all NaN at first.
-namespace {
-struct Numbers {
-    Format format;
-    std::vector<Line> room;
-    Numbers(Format f, size_t count) : format(f), room(count * size_of(f) / sizeof(Line) + 1) {
-        ledger[uintptr_t(room.data())] = count * size_of(f);
-        for (size_t i = 0; i < count; i++) set(i, NAN);
-    }
-    Numbers(const Numbers &) = delete;
-    ~Numbers() { ledger.erase(uintptr_t(room.data())); }
-    void *at(size_t i = 0) { return reinterpret_cast<char *>(room.data()) + i * size_of(format); }
-    double get(size_t i) {
-        double wide;
-        widen(format, room.data(), ptrdiff_t(i), 1, 1, &wide);
-        return wide;
-    }
-    std::vector<double> all() {
-        std::vector<double> wide(ledger[uintptr_t(room.data())] / size_of(format));
-        for (size_t i = 0; i < wide.size(); i++) wide[i] = get(i);
-        return wide;
-    }
-    void set(size_t i, double x) {
-        float less = float(x);
-        uint16_t half = format == Format::F16 ? narrow_f16(less) : narrow_bf16(less);
-        memcpy(at(i),
-               format == Format::F64   ? Pointer(&x)
-               : format == Format::F32 ? Pointer(&less)
-                                       : Pointer(&half),
-               size_of(format));
-    }
-};
-} // namespace
-
-/// Whether `got` is `want` but for one rounding to its format and sums of `size` (of the products' amounts) in `sums`.
-static bool near(Format format, double got, double want, double size, Format sums) {
-    double unit = format == Format::F16    ? 0x1p-11
-                  : format == Format::BF16 ? 0x1p-8
-                  : format == Format::F32  ? 0x1p-24
-                                           : 0x1p-53;
-    double slack = 12 * (sums == Format::F64 ? 0x1p-53 : 0x1p-24) * (size + std::fabs(want));
-    return std::fabs(got - want) <= 1.01 * unit * std::fabs(want) + slack + (format == Format::F16 ? 0x1p-25 : 0);
-}
-
-static int cublas_type(Format f) { return f == Format::F32 ? 0 : f == Format::F64 ? 1 : f == Format::F16 ? 2 : 14; }
 static int cudnn_type(Format f) { return f == Format::F32 ? 0 : f == Format::F64 ? 1 : f == Format::F16 ? 2 : 9; }
 static const Format FORMATS[] = {Format::F16, Format::BF16, Format::F32, Format::F64};
 
@@ -595,6 +518,7 @@ int main() {
     check_convolutions(dnn), check_dnn_refusals();
     check_numbers(Format::F32, curandGenerateUniform, curandGenerateNormal);
     check_numbers(Format::F64, curandGenerateUniformDouble, curandGenerateNormalDouble);
+    check_lt();
     cublasDestroy_v2(blas), cudnnDestroy(dnn);
     printf("%d checks, %d of them do not hold\n", checks, failures);
     return failures != 0;

@@ -62,10 +62,8 @@ fn unets_are_as_near_to_f32_as_diffusers() {
         let unet = UNet::load(&fixture("sdxl-tiny/unet"), dtype, &Device::Cpu).unwrap();
         let sizes: Vec<f32> = get("unet_xl.time_ids").to_vec1().unwrap();
         let run = |sizes: &[f32]| {
-            let added = AddedCondition {
-                pooled: get("unet_xl.pooled"),
-                time_ids: sizes.iter().map(|size| f64::from(*size)).collect(),
-            };
+            let sizes = sizes.iter().map(|size| f64::from(*size)).collect();
+            let added = AddedCondition::new(get("unet_xl.pooled"), sizes);
             let context = get("unet_xl.context");
             unet.forward_with(&get("unet_xl.latents"), 981.0, &context, Some(&added)).unwrap()
         };

@@ -26,10 +26,8 @@ fn unet(folder: &std::path::Path) -> UNet {
 
 fn added(golden: &Tensors, case: &str) -> AddedCondition {
     let time_ids: Vec<f32> = golden[&format!("{case}.time_ids")].to_vec1().unwrap();
-    AddedCondition {
-        pooled: golden[&format!("{case}.pooled")].clone(),
-        time_ids: time_ids.into_iter().map(f64::from).collect(),
-    }
+    let time_ids = time_ids.into_iter().map(f64::from).collect();
+    AddedCondition::new(golden[&format!("{case}.pooled")].clone(), time_ids)
 }
 
 fn predict(unet: &UNet, golden: &Tensors, case: &str, added: &AddedCondition) -> Tensor {

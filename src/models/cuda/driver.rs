@@ -126,7 +126,7 @@ impl SliceDtype for CudaStorage {
     }
 }
 
-fn allocate(gpu: &CudaDevice, output: &Output) -> Result<CudaStorageSlice> {
+pub(super) fn allocate(gpu: &CudaDevice, output: &Output) -> Result<CudaStorageSlice> {
     let count = output.shape.iter().product();
     // SAFETY: the kernel writes every number of its result before anything reads it.
     unsafe {
@@ -139,7 +139,7 @@ fn allocate(gpu: &CudaDevice, output: &Output) -> Result<CudaStorageSlice> {
     }
 }
 
-fn address<'a>(
+pub(super) fn address<'a>(
     slice: &'a CudaStorageSlice,
     stream: &'a CudaStream,
 ) -> Result<(u64, SyncOnDrop<'a>)> {
@@ -151,7 +151,7 @@ fn address<'a>(
     }
 }
 
-fn address_of_result<'a>(
+pub(super) fn address_of_result<'a>(
     slice: &'a mut CudaStorageSlice,
     stream: &'a CudaStream,
 ) -> Result<(u64, SyncOnDrop<'a>)> {

@@ -5,7 +5,7 @@
 //!
 //! The kernels are CUDA C (`kernels/`), which the build turns into PTX where the feature `cuda` is on.
 //! Everything that decides how one is launched is plain arithmetic over shapes, compiled and tested in
-//! every build; only `driver.rs` talks to a device. docs/gpu-kernels.md has what was and was not checked.
+//! every build; only `driver.rs` and `linear.rs` talk to a device. docs/gpu-kernels.md has what was and was not checked.
 
 mod attention;
 #[cfg(feature = "cuda")]
@@ -15,14 +15,20 @@ mod driver;
 mod driver;
 mod group_norm_last;
 mod launch;
+#[cfg(feature = "cuda")]
+mod linear;
 mod norms;
 mod pointwise;
 
 use candle_core::{DType, Device, Result, Tensor};
 
 pub(crate) use self::attention::attention;
+#[cfg(not(feature = "cuda"))]
+pub(crate) use self::driver::linear;
 pub(crate) use self::driver::{keep_uploads, open};
 pub(crate) use self::group_norm_last::group_norm_last;
+#[cfg(feature = "cuda")]
+pub(crate) use self::linear::linear;
 pub(crate) use self::norms::{GroupNormWeights, group_norm, layer_norm, rms_norm};
 pub(crate) use self::pointwise::{Channels, Owed, beside, enlarge, finish, geglu, turn};
 

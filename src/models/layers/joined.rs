@@ -3,9 +3,7 @@
 //! the turn from positions to channels each would cost a pass over memory and a launch of their own.
 //! Elsewhere these are the plain layers, one after the other.
 
-#[cfg(feature = "cudnn")]
-use candle_core::DType;
-use candle_core::{Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 
 use super::channels_last::{channels_first, channels_last};
 #[cfg(feature = "cudnn")]
@@ -21,22 +19,25 @@ fn fits<'a>(x: &Tensor, others: impl IntoIterator<Item = Option<&'a Tensor>>) ->
 }
 
 impl Linear {
-    /// On a GPU, layers without biases and of one input as one layer, whose rows are theirs in order, and the
-    /// layers as views of it, so that nothing is held twice. Elsewhere, and where there is no memory to
-    /// join them, the layers as they are: the processor's products gain nothing by it.
-    pub(crate) fn join_on_gpu<const N: usize>(parts: [Self; N]) -> (Option<Self>, [Self; N]) {
-        let weights = parts.each_ref().map(|part| part.inner.weight());
+    /// On a GPU, layers without biases and of one input as one layer, whose rows are theirs in order; the layers
+    /// become views of it, so that nothing is held twice. Elsewhere, and where there is no memory to
+    /// join them, `None`, and the layers stay as they are: the processor's products gain nothing by it.
+    pub(crate) fn join_on_gpu(parts: &mut [&mut Self]) -> Option<Self> {
+        let weights: Vec<&Tensor> = parts.iter().map(|part| part.inner.weight()).collect();
         let plain = parts.iter().all(|part| part.inner.bias().is_none());
         if !plain || !cuda::apply(&weights) {
-            return (None, parts);
+            return None;
         }
-        match Self::join(&weights) {
-            Ok((joined, views)) => match <[Self; N]>::try_from(views) {
-                Ok(views) => (Some(joined), views),
-                Err(_) => (None, parts),
-            },
-            Err(_) => (None, parts),
+        let (joined, views) = Self::join(&weights).ok()?;
+        for (part, view) in parts.iter_mut().zip(views) {
+            **part = view;
         }
+        Some(joined)
+    }
+
+    /// Numbers of a row of the result.
+    pub(crate) fn output_width(&self) -> usize {
+        self.inner.weight().dims()[0]
     }
 
     /// Weights [out, in], one below the other, as a layer, and each as a layer that looks at its rows there.
@@ -63,10 +64,14 @@ impl Linear {
         if !fits(x, [Some(weight), bias, shortcut]) {
             return Ok(None);
         }
-        let product = self.product(x)?;
         if bias.is_none() && shortcut.is_none() {
-            return Ok(Some(product));
+            return self.product(x).map(Some);
         }
+        let shortcut = shortcut.map(Tensor::contiguous).transpose()?;
+        if let Some(done) = cuda::linear(&x.contiguous()?, weight, bias, shortcut.as_ref())? {
+            return Ok(Some(done));
+        }
+        let (product, shortcut) = (self.product(x)?, shortcut.as_ref());
         cuda::finish(&product, Channels::Last, Owed { bias, shift: None }, shortcut)
     }
 
@@ -127,6 +132,15 @@ impl Conv2d {
         candle_nn::Conv2d::new(weight.clone(), None, config).forward(&channels_first(x)?)
     }
 
+    /// Whether it multiplies a map's rows by its filters and does nothing else.
+    fn is_product_of_rows(&self, x: &Tensor) -> bool {
+        let (weight, config) = (self.inner.weight(), self.inner.config());
+        let is_pointwise =
+            weight.dims().last() == Some(&1) && (config.stride, config.padding) == (1, 0);
+        // In f32 a product is exact where a convolution may be allowed TF32.
+        self.way.channels_last && is_pointwise && x.dtype() != DType::F32
+    }
+
     #[cfg(feature = "cudnn")]
     fn by_cudnn(&self, x: &Tensor) -> Result<Tensor> {
         use crate::models::cudnn_conv2d::{Setting, conv2d};
@@ -137,8 +151,8 @@ impl Conv2d {
             return conv2d(&channels_first(x)?, weight, setting);
         }
         let x = channels_last(x)?;
-        let (outputs, inputs, side, _) = weight.dims4()?;
-        if (side, stride, padding) == (1, 1, 0) && x.dtype() != DType::F32 {
+        if self.is_product_of_rows(&x) {
+            let (outputs, inputs, _, _) = weight.dims4()?;
             let (_, _, height, width) = x.dims4()?;
             let product = candle_nn::Linear::new(weight.reshape((outputs, inputs))?, None);
             return of_rows(&product.forward(&rows(&x)?)?, height, width);
@@ -153,6 +167,21 @@ impl Conv2d {
         }
     }
 
+    /// On a GPU, has `other`, to whose result this layer's is added, add this layer's bias with its own: one pass
+    /// less. Elsewhere, and where there is no memory for it, both stay as they are.
+    pub(crate) fn hand_bias_on_gpu(&mut self, other: &mut Self) {
+        let (Some(own), Some(its)) = (self.inner.bias(), other.inner.bias()) else { return };
+        if !cuda::apply(&[own, its]) {
+            return;
+        }
+        if let Ok(sum) = sum_of_biases(own, its) {
+            let (weight, config) = (self.inner.weight().clone(), *self.inner.config());
+            self.inner = candle_nn::Conv2d::new(weight, None, config);
+            let (weight, config) = (other.inner.weight().clone(), *other.inner.config());
+            other.inner = candle_nn::Conv2d::new(weight, Some(sum), config);
+        }
+    }
+
     /// [`Conv2d::forward_onto`] by the GPU's kernels.
     pub(super) fn on_gpu(
         &self,
@@ -164,8 +193,17 @@ impl Conv2d {
         if !fits(x, [Some(weight), bias, shift, shortcut]) {
             return Ok(None);
         }
+        if self.is_product_of_rows(x) && shift.is_none() {
+            let (_, _, height, width) = x.dims4()?;
+            let shortcut = shortcut.map(rows).transpose()?;
+            let weight = weight.reshape((weight.dim(0)?, weight.dim(1)?))?;
+            if let Some(done) = cuda::linear(&rows(x)?, &weight, bias, shortcut.as_ref())? {
+                return of_rows(&done, height, width).map(Some);
+            }
+        }
         let (map, owed) = (self.bare(x)?, Owed { bias, shift });
         let done = match is_channels_last(&map) {
+            _ if [bias, shift, shortcut].iter().all(Option::is_none) => Some(map),
             true => {
                 let (_, _, height, width) = map.dims4()?;
                 let shortcut = shortcut.map(rows).transpose()?;
@@ -182,6 +220,11 @@ impl Conv2d {
             done => Ok(done),
         }
     }
+}
+
+/// Rounded once.
+fn sum_of_biases(one: &Tensor, other: &Tensor) -> Result<Tensor> {
+    (one.to_dtype(DType::F32)? + other.to_dtype(DType::F32)?)?.to_dtype(one.dtype())
 }
 
 impl GroupNorm {
@@ -273,8 +316,22 @@ mod tests {
         }
         assert!(Linear::join(&[&weights[0], &numbers(&[2, 5], 1.0)]).is_err());
         // The processor keeps them apart.
-        let parts = weights.map(Linear::without_bias);
-        assert!(Linear::join_on_gpu(parts).0.is_none());
+        let mut parts = weights.map(Linear::without_bias);
+        assert_eq!(parts.each_ref().map(Linear::output_width), [6, 3, 2]);
+        assert!(Linear::join_on_gpu(&mut parts.each_mut()).is_none());
+    }
+
+    #[test]
+    fn biases_add_up_and_are_rounded_once() {
+        let half = |value: f32| Tensor::full(value, 1, &Device::Cpu).unwrap().to_dtype(DType::F16);
+        let sum = sum_of_biases(&half(2048.0).unwrap(), &half(1.5).unwrap()).unwrap();
+        // In f16 numbers about 2048 are 2 apart.
+        assert_eq!(sum.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(), [2050.0]);
+        // The processor's layers keep their own.
+        let conv = || Conv2d::new(numbers(&[2, 2, 1, 1], 1.0), numbers(&[2], 2.0), 1);
+        let (mut one, mut other) = (conv(), conv());
+        one.hand_bias_on_gpu(&mut other);
+        assert!(one.inner.bias().is_some());
     }
 
     /// What is joined equals its parts, on whatever device there is.

@@ -1,13 +1,15 @@
 //! In: the pooled text and the sizes of a picture. Out: what is added to the timestep's embedding.
 //! Follows `addition_embed_type = "text_time"` of diffusers.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use candle_core::{DType, Result, Tensor};
 
 use super::timestep::{Sinusoid, TimestepEmbedding};
 use crate::models::layers::LoadResult;
 use crate::models::weights::Scope;
 
-/// What SDXL's UNet is told beside the text's hidden states.
+/// What SDXL's UNet is told beside the text's hidden states. Clones share what a network has made of it.
 #[derive(Debug, Clone)]
 pub struct AddedCondition {
     /// Pooled text, [b, width], or [1, width] for all entries of the batch.
@@ -15,6 +17,40 @@ pub struct AddedCondition {
     /// Original height and width, top and left of the crop, target height and width, in pixels; the
     /// same for all entries of the batch.
     pub time_ids: Vec<f64>,
+    embedded: Arc<Mutex<Option<Embedded>>>,
+}
+
+/// What one network has made of it, for a batch.
+#[derive(Debug)]
+struct Embedded {
+    network: u64,
+    batch: usize,
+    embedding: Tensor,
+}
+
+impl AddedCondition {
+    /// Of `pooled` [1 or b, width] and `time_ids`.
+    pub fn new(pooled: Tensor, time_ids: Vec<f64>) -> Self {
+        Self { pooled, time_ids, embedded: Arc::default() }
+    }
+
+    /// What the network of that number makes of it for a batch, by `embed` where it is not at hand: it is the same at
+    /// every timestep.
+    pub(super) fn embedding(
+        &self,
+        network: u64,
+        batch: usize,
+        embed: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let mut kept = self.embedded.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |kept: &&Embedded| kept.network == network && kept.batch == batch;
+        if let Some(Embedded { embedding, .. }) = kept.as_ref().filter(same) {
+            return Ok(embedding.clone());
+        }
+        let embedding = embed()?;
+        *kept = Some(Embedded { network, batch, embedding: embedding.clone() });
+        Ok(embedding)
+    }
 }
 
 /// Dimensions of the embedding.

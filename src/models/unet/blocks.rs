@@ -105,6 +105,11 @@ impl DownBlock {
         &self.layers.attentions
     }
 
+    /// The same, to be changed.
+    pub(crate) fn attentions_mut(&mut self) -> &mut [SpatialTransformer] {
+        &mut self.layers.attentions
+    }
+
     /// The map after this level; every map on the way is pushed onto `skips`.
     pub(crate) fn forward(
         &self,
@@ -156,6 +161,11 @@ impl MidBlock {
     /// The attention between the residual blocks.
     pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
         std::slice::from_ref(&self.attention)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn attentions_mut(&mut self) -> &mut [SpatialTransformer] {
+        std::slice::from_mut(&mut self.attention)
     }
 
     /// [b, c, h, w] to the same shape.
@@ -220,6 +230,11 @@ impl UpBlock {
     /// The attention of this level, in the order of the forward pass.
     pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
         &self.layers.attentions
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn attentions_mut(&mut self) -> &mut [SpatialTransformer] {
+        &mut self.layers.attentions
     }
 
     /// The map after this level, as large as the next map on `skips`.

@@ -4,7 +4,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Result, Tensor};
+use candle_core::{Module, Result, Tensor};
+
+use crate::models::layers::Linear;
 
 /// A layer's keys and values of a text, each [r, n, channels].
 #[derive(Debug, Clone)]
@@ -13,6 +15,39 @@ pub(crate) struct KeysAndValues {
     pub(crate) keys: Tensor,
     /// What is mixed.
     pub(crate) values: Tensor,
+}
+
+/// The layers that make keys and values of a text, as one.
+#[derive(Debug)]
+pub(crate) struct JoinedLayers {
+    all: Linear,
+    /// Of the keys, then of the values, layer by layer.
+    widths: Vec<usize>,
+}
+
+impl JoinedLayers {
+    /// Of `layers`, of which each attention has two that follow one another; `None` where they stay apart, as
+    /// [`Linear::join_on_gpu`] has it.
+    pub(crate) fn new(mut layers: Vec<&mut Linear>) -> Option<Self> {
+        let widths = layers.iter().map(|layer| layer.output_width()).collect();
+        Some(Self { all: Linear::join_on_gpu(&mut layers)?, widths })
+    }
+
+    /// Keys and values of the text `states` [r, n, context], attention by attention: views of one product.
+    pub(crate) fn project(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
+        of_rows(&self.all.forward(states)?, &self.widths)
+    }
+}
+
+/// `all` [r, n, sum of `widths`] cut into keys and values.
+fn of_rows(all: &Tensor, widths: &[usize]) -> Result<Vec<KeysAndValues>> {
+    let mut first = 0;
+    let mut next = |width: usize| {
+        first += width;
+        all.narrow(2, first - width, width)
+    };
+    let pairs = widths.chunks_exact(2);
+    pairs.map(|pair| Ok(KeysAndValues { keys: next(pair[0])?, values: next(pair[1])? })).collect()
 }
 
 /// Hidden states of texts. Clones share what a network has made of them: of a Stable Diffusion 1.x
@@ -130,12 +165,19 @@ impl AttendedTexts {
         network: u64,
         project: impl Fn(&Tensor) -> Result<Vec<KeysAndValues>>,
     ) -> Result<Self> {
+        let Some(last) = contexts.last() else {
+            candle_core::bail!("a network attends to one text at least")
+        };
+        // On a GPU products of a few rows take no longer for more of them, and joining takes launches.
+        if contexts.len() > 1 && !last.joins && last.states.device().is_cuda() {
+            let states: Vec<&Tensor> = contexts.iter().map(|context| context.states()).collect();
+            return Ok(Self { layers: project(&Tensor::cat(&states, 0)?)?.into(), next: 0 });
+        }
         let texts = contexts.iter().map(|context| context.layers(network, &project));
         let texts: Vec<_> = texts.collect::<Result<_>>()?;
-        let layers = match (texts.as_slice(), contexts.last()) {
-            ([only], _) => only.clone(),
-            (_, Some(last)) => last.joined(texts)?,
-            (_, None) => candle_core::bail!("a network attends to one text at least"),
+        let layers = match texts.as_slice() {
+            [only] => only.clone(),
+            _ => last.joined(texts)?,
         };
         Ok(Self { layers, next: 0 })
     }
@@ -148,5 +190,28 @@ impl AttendedTexts {
             Some(layer) => Ok(layer),
             None => candle_core::bail!("the network has more layers than were made of the text"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_cut_into_the_keys_and_values_of_each_layer() {
+        let all = Tensor::arange(0.0_f32, 2.0 * 3.0 * 10.0, &Device::Cpu).unwrap();
+        let all = all.reshape((2, 3, 10)).unwrap();
+        let layers = of_rows(&all, &[2, 2, 3, 3]).unwrap();
+        let first =
+            |tensor: &Tensor| tensor.get(1).unwrap().get(2).unwrap().to_vec1::<f32>().unwrap();
+        let found: Vec<_> =
+            layers.iter().map(|layer| (first(&layer.keys), first(&layer.values))).collect();
+        let due = [
+            (vec![50.0, 51.0], vec![52.0, 53.0]),
+            (vec![54.0, 55.0, 56.0], vec![57.0, 58.0, 59.0]),
+        ];
+        assert_eq!(found, due);
     }
 }

@@ -64,6 +64,11 @@ impl SpatialTransformer {
         self.blocks.iter().map(|block| block.attn2.project(states))
     }
 
+    /// What makes keys and values of a text, block by block: a block's keys, then its values.
+    pub(crate) fn text_layers(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.blocks.iter_mut().flat_map(|block| [&mut block.attn2.to_k, &mut block.attn2.to_v])
+    }
+
     /// `x` [b, c, h, w] to the same shape; of the texts' r rows, each serves b / r rows of `x` that
     /// follow one another.
     pub(crate) fn forward(&self, x: &Tensor, texts: &mut AttendedTexts) -> Result<Tensor> {
@@ -134,14 +139,12 @@ struct Attention {
 
 impl Attention {
     fn load(scope: &Scope, width: usize, context: usize, heads: usize) -> LoadResult<Self> {
-        let parts = [
-            Linear::load_without_bias(&scope.at("to_q"), width, width)?,
-            Linear::load_without_bias(&scope.at("to_k"), context, width)?,
-            Linear::load_without_bias(&scope.at("to_v"), context, width)?,
-        ];
-        let (joined, [to_q, to_k, to_v]) = match context == width {
-            true => Linear::join_on_gpu(parts),
-            false => (None, parts),
+        let mut to_q = Linear::load_without_bias(&scope.at("to_q"), width, width)?;
+        let mut to_k = Linear::load_without_bias(&scope.at("to_k"), context, width)?;
+        let mut to_v = Linear::load_without_bias(&scope.at("to_v"), context, width)?;
+        let joined = match context == width {
+            true => Linear::join_on_gpu(&mut [&mut to_q, &mut to_k, &mut to_v]),
+            false => None,
         };
         let to_out = Linear::load(&scope.at("to_out.0"), width, width)?;
         Ok(Self { joined, to_q, to_k, to_v, to_out, heads })
