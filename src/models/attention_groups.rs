@@ -2,9 +2,10 @@
 //! attention. So rows of different lengths need no padding, and what many rows share - an image's
 //! keys for all questions about it and all ways to continue their answers - is there once.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::attention::{join_heads, split_heads};
@@ -30,7 +31,71 @@ pub(crate) struct Group<'a> {
     pub(crate) rows: &'a [usize],
     /// What they see: one softmax over all of it.
     pub(crate) sources: Vec<Source<'a>>,
+    kept_mask: Option<&'a KeptMask>,
+    joined: Option<(&'a Tensor, &'a Tensor)>,
 }
+
+impl<'a> Group<'a> {
+    /// Of `rows` that see `sources`.
+    pub(crate) fn new(rows: &'a [usize], sources: Vec<Source<'a>>) -> Self {
+        Self { rows, sources, kept_mask: None, joined: None }
+    }
+
+    /// With the mask of a group that sees the same in other layers.
+    pub(crate) fn with_mask(self, kept: &'a KeptMask) -> Self {
+        Self { kept_mask: Some(kept), ..self }
+    }
+
+    /// With `key` and `value` [keys of all sources, heads * d], the sources' one after the other, where they are
+    /// at hand so.
+    pub(crate) fn joined(self, key: &'a Tensor, value: &'a Tensor) -> Self {
+        Self { joined: Some((key, value)), ..self }
+    }
+
+    /// [1, 1, rows, keys] of what is added to the scores, for `keys` keys on `device`; `None` where all is seen.
+    fn mask(&self, keys: usize, device: &Device) -> Result<Option<Tensor>> {
+        if self.sources.iter().all(|source| source.seen.is_none()) {
+            return Ok(None);
+        }
+        let shape = (1, 1, self.rows.len(), keys);
+        let make = || Tensor::from_vec(mask(self)?, shape, device);
+        let Some(KeptMask(kept)) = self.kept_mask else { return make().map(Some) };
+        let mut kept = kept.borrow_mut();
+        let mask = match kept.take() {
+            Some(mask) if mask.dims() == [1, 1, self.rows.len(), keys] => mask,
+            _ => make()?,
+        };
+        Ok(Some(kept.insert(mask).clone()))
+    }
+
+    /// The group's queries of `query` [rows, width], in their order.
+    fn queries(&self, query: &Tensor) -> Result<Tensor> {
+        let (first, count) = (self.rows[0], self.rows.len());
+        if self.rows.iter().copied().eq(first..first + count) {
+            return query.narrow(0, first, count);
+        }
+        let numbers: Vec<u32> = self.rows.iter().map(|row| *row as u32).collect();
+        query.contiguous()?.index_select(&Tensor::from_vec(numbers, count, query.device())?, 0)
+    }
+
+    /// Keys and values of all sources.
+    fn keys_and_values(&self) -> Result<(Tensor, Tensor)> {
+        if let Some((key, value)) = self.joined {
+            return Ok((key.clone(), value.clone()));
+        }
+        if let [only] = self.sources.as_slice() {
+            return Ok((only.key.clone(), only.value.clone()));
+        }
+        let keys: Vec<&Tensor> = self.sources.iter().map(|source| source.key).collect();
+        let values: Vec<&Tensor> = self.sources.iter().map(|source| source.value).collect();
+        Ok((Tensor::cat(&keys, 0)?, Tensor::cat(&values, 0)?))
+    }
+}
+
+/// The mask of a group that sees the same keys in several layers, made in the first of them: for
+/// these groups alone, or for others that see what they see.
+#[derive(Debug, Default)]
+pub(crate) struct KeptMask(RefCell<Option<Tensor>>);
 
 /// `softmax(q k^T / sqrt(d)) v` for `query` [rows, heads * d], all of whose rows are in `groups`; gives
 /// [rows, heads * d]. Scores and sums are f32.
@@ -88,27 +153,16 @@ fn attend_group_by_group(query: &Tensor, heads: usize, groups: &[Group]) -> Resu
     let scale = ((width / heads) as f64).powf(-0.5);
     let mut places = vec![0; rows];
     let mut parts = Vec::with_capacity(groups.len());
+    let mut start = 0;
     for group in groups.iter().filter(|group| !group.rows.is_empty()) {
-        let count = group.rows.len();
-        let start = parts.iter().map(|part: &Tensor| part.dims()[0]).sum::<usize>();
         for (place, row) in group.rows.iter().enumerate() {
             places[*row] = (start + place) as u32;
         }
-        let numbers = group.rows.iter().map(|row| *row as u32).collect();
-        let own =
-            query.contiguous()?.index_select(&Tensor::from_vec(numbers, count, device)?, 0)?;
-        let own = own.unsqueeze(0)?;
-        let joined = |pick: fn(&Source) -> Tensor| -> Result<Tensor> {
-            let all: Vec<Tensor> = group.sources.iter().map(pick).collect();
-            Tensor::cat(&all, 0)?.unsqueeze(0)
-        };
-        let (key, value) =
-            (joined(|source| source.key.clone())?, joined(|source| source.value.clone())?);
-        let keys = key.dim(1)?;
-        let masked = group.sources.iter().any(|source| source.seen.is_some());
-        let mask = masked
-            .then(|| Tensor::from_vec(mask(group)?, (1, 1, count, keys), device))
-            .transpose()?;
+        start += group.rows.len();
+        let own = group.queries(query)?.unsqueeze(0)?;
+        let (key, value) = group.keys_and_values()?;
+        let (key, value) = (key.unsqueeze(0)?, value.unsqueeze(0)?);
+        let mask = group.mask(key.dim(1)?, device)?;
         if cuda::apply(&[&own, &key, &value]) {
             let scores = Scores { bias: mask.as_ref(), ..Scores::default() };
             if let Some(mixed) = cuda::attention(&own, &key, &value, heads, scores)? {
@@ -125,8 +179,16 @@ fn attend_group_by_group(query: &Tensor, heads: usize, groups: &[Group]) -> Resu
         let mixed = softmax_last_dim(&scores)?.matmul(&value)?;
         parts.push(join_heads(&mixed, heads)?.squeeze(0)?);
     }
-    let places = Tensor::from_vec(places, rows, device)?;
-    Tensor::cat(&parts, 0)?.index_select(&places, 0)?.to_dtype(query.dtype())
+    let all = match parts.as_slice() {
+        [only] => only.clone(),
+        parts => Tensor::cat(parts, 0)?,
+    };
+    let in_order = places.iter().copied().eq(0..rows as u32);
+    let all = match in_order {
+        true => all,
+        false => all.index_select(&Tensor::from_vec(places, rows, device)?, 0)?,
+    };
+    all.to_dtype(query.dtype())
 }
 
 /// What is added to the group's scores, row by row: nothing, or minus infinity.
@@ -146,7 +208,7 @@ fn mask(group: &Group) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::DType;
 
     use super::*;
     use crate::models::golden::errors;
@@ -178,17 +240,17 @@ mod tests {
         let seen: Vec<Range<usize>> = first.iter().map(|row| row / 2..row / 2 + row % 5).collect();
         let few = vec![3..4, 600..700, 0..1];
         let groups = [
-            Group {
-                rows: &first,
-                sources: vec![
+            Group::new(
+                &first,
+                vec![
                     Source { key: &own_key, value: &own_value, seen: Some(&seen) },
                     Source { key: &image_key, value: &image_value, seen: None },
                 ],
-            },
-            Group {
-                rows: &second,
-                sources: vec![Source { key: &image_key, value: &image_value, seen: Some(&few) }],
-            },
+            ),
+            Group::new(
+                &second,
+                vec![Source { key: &image_key, value: &image_value, seen: Some(&few) }],
+            ),
         ];
         let plain = attend_group_by_group(&query, heads, &groups).unwrap();
         let ours = attend_in_groups(&query, heads, &groups).unwrap();
@@ -203,16 +265,31 @@ mod tests {
         other[0].sources[1].seen = None;
         let unmasked = attend_in_groups(&query, heads, &other).unwrap();
         assert!(!errors("all own keys seen", &unmasked, &plain).within(5e-6, 5e-6));
+        // What is at hand already is taken: masks of an earlier call, keys and values that are joined.
+        let kept = [KeptMask::default(), KeptMask::default()];
+        let key = Tensor::cat(&[&own_key, &image_key], 0).unwrap();
+        let value = Tensor::cat(&[&own_value, &image_value], 0).unwrap();
+        let [one, two] = groups.clone();
+        let groups = [one.with_mask(&kept[0]).joined(&key, &value), two.with_mask(&kept[1])];
+        for _ in 0..2 {
+            let again = attend_group_by_group(&query, heads, &groups).unwrap();
+            assert!(errors("kept", &again, &plain).within(5e-6, 5e-6));
+        }
+        assert!(kept.iter().all(|mask| mask.0.borrow().is_some()));
+        let other = (&value * 2.0).unwrap();
+        let groups = [groups[0].clone().joined(&key, &other), groups[1].clone()];
+        let doubled = attend_group_by_group(&query, heads, &groups).unwrap();
+        assert!(!errors("other values", &doubled, &plain).within(5e-6, 5e-6));
         // Half precision goes the other way.
         let half = |tensor: &Tensor| tensor.to_dtype(DType::F16).unwrap();
         let (key, value) = (half(&image_key), half(&image_value));
         let rows: Vec<usize> = (0..153).collect();
         let source = Source { key: &key, value: &value, seen: None };
-        let group = [Group { rows: &rows, sources: vec![source] }];
+        let group = [Group::new(&rows, vec![source])];
         let halved = attend_in_groups(&half(&query), heads, &group).unwrap();
         assert_eq!(halved.dtype(), DType::F16);
         let source = Source { key: &image_key, value: &image_value, seen: None };
-        let group = [Group { rows: &rows, sources: vec![source] }];
+        let group = [Group::new(&rows, vec![source])];
         let exact = attend_in_groups(&query, heads, &group).unwrap();
         assert!(errors("half precision", &halved, &exact).within(5e-3, 5e-3));
     }
@@ -222,7 +299,7 @@ mod tests {
         let (query, key) = (random(2, 4, 1), random(3, 4, 2));
         let run = |rows: &[usize], key: &Tensor, seen: Option<&[Range<usize>]>| {
             let sources = vec![Source { key, value: key, seen }];
-            attend_in_groups(&query, 2, &[Group { rows, sources }]).map_err(|e| e.to_string())
+            attend_in_groups(&query, 2, &[Group::new(rows, sources)]).map_err(|e| e.to_string())
         };
         assert!(run(&[1, 0], &key, None).is_ok());
         assert!(run(&[0], &key, None).unwrap_err().contains("row 1 is in no group"));
@@ -232,7 +309,7 @@ mod tests {
         assert!(run(&[0, 1], &key, Some(&[0..3, 1..4])).unwrap_err().contains("do not fit"));
         assert!(run(&[0, 1], &key, Some(&[0..3, 1..1])).unwrap_err().contains("row 1 sees no"));
         let source = Source { key: &key, value: &key, seen: None };
-        let group = Group { rows: &[0, 1], sources: vec![source] };
+        let group = Group::new(&[0, 1], vec![source]);
         assert!(attend_in_groups(&query, 3, &[group]).is_err());
     }
 }

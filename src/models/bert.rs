@@ -11,7 +11,7 @@ use std::ops::Range;
 use candle_core::{Module, Result, Tensor};
 
 use super::attention::{Visible, attend};
-use super::attention_groups::{Group, Source, attend_in_groups};
+use super::attention_groups::{Group, KeptMask, Source, attend_in_groups};
 use super::config::Config;
 use super::layers::{Activation, LayerNorm, Linear, LoadResult, embed};
 use super::weights::Scope;
@@ -64,6 +64,27 @@ pub(crate) fn rows_of_texts(lengths: &[usize]) -> Vec<Range<usize>> {
 pub(crate) fn spans(lengths: &[usize]) -> Vec<Range<usize>> {
     let texts = rows_of_texts(lengths).into_iter();
     texts.flat_map(|rows| std::iter::repeat_n(rows.clone(), rows.len())).collect()
+}
+
+/// What rows see of each other, the same in all layers.
+#[derive(Debug)]
+pub(crate) struct Among {
+    rows: Vec<usize>,
+    /// For every row, the rows that it sees.
+    seen: Vec<Range<usize>>,
+    mask: KeptMask,
+}
+
+impl Among {
+    /// Of rows that each see a range of them.
+    pub(crate) fn new(seen: Vec<Range<usize>>) -> Self {
+        Self { rows: (0..seen.len()).collect(), seen, mask: KeptMask::default() }
+    }
+
+    /// Of texts of these `lengths`, which see themselves alone.
+    pub(crate) fn texts(lengths: &[usize]) -> Self {
+        Self::new(spans(lengths))
+    }
 }
 
 /// Words, positions and, where there are any, segments, all of which are the first here.
@@ -152,17 +173,55 @@ impl KeysAndValues {
         Source { key: &self.key, value: &self.value, seen: None }
     }
 
+    /// Those of `count` rows of the states from `first` on.
+    pub(crate) fn rows(&self, first: usize, count: usize) -> Result<Self> {
+        let some = |all: &Tensor| all.narrow(0, first, count);
+        Ok(Self { key: some(&self.key)?, value: some(&self.value)? })
+    }
+
+    /// `group`, whose sources are rows of these, one after the other.
+    pub(crate) fn serve<'a>(&'a self, group: Group<'a>) -> Group<'a> {
+        group.joined(&self.key, &self.value)
+    }
+
     /// For a group of queries that each see a part, in the order of the group's rows.
     pub(crate) fn seen<'a>(&'a self, seen: &'a [Range<usize>]) -> Source<'a> {
         Source { seen: Some(seen), ..self.all() }
     }
 }
 
-/// What rows have said so far, one position after the other: [rows, positions, heads * d] each.
+/// What rows have said so far, one position after the other: keys and values, [rows, positions, heads * d] each, or
+/// in one tensor [rows, positions, 2 * heads * d].
 #[derive(Debug, Clone)]
-pub(crate) struct Past {
-    key: Tensor,
-    value: Tensor,
+pub(crate) struct Past(Vec<Tensor>);
+
+/// Cross-attentions of several layers, whose keys and values of the same states are one product on a GPU.
+#[derive(Debug)]
+pub(crate) struct JoinedKeys {
+    all: Linear,
+    layers: usize,
+}
+
+impl JoinedKeys {
+    /// Of all of `layers` that have one; `None` where they stay apart, as [`Linear::join_on_gpu`] has it.
+    pub(crate) fn new<'l>(layers: impl Iterator<Item = &'l mut BertLayer>) -> Option<Self> {
+        let attentions = layers.filter_map(|layer| layer.crossattention.as_mut());
+        let mut parts: Vec<&mut Linear> =
+            attentions.flat_map(|attention| [&mut attention.key, &mut attention.value]).collect();
+        let layers = parts.len() / 2;
+        Some(Self { all: Linear::join_on_gpu(&mut parts)?, layers })
+    }
+
+    /// Keys and values of `states` [m, encoder_width] for each layer: views of one product.
+    pub(crate) fn of(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
+        let all = self.all.forward(states)?;
+        let width = all.dim(1)? / (2 * self.layers).max(1);
+        let part = |number: usize| all.narrow(1, number * width, width);
+        let layers = 0..self.layers;
+        layers
+            .map(|layer| Ok(KeysAndValues { key: part(2 * layer)?, value: part(2 * layer + 1)? }))
+            .collect()
+    }
 }
 
 /// Attention with the norm of its result and the shortcut.
@@ -174,6 +233,15 @@ pub(crate) struct BertAttention {
     dense: Linear,
     norm: LayerNorm,
     heads: usize,
+    /// On a GPU, for an attention of rows to themselves.
+    packed: Option<Packed>,
+}
+
+/// Queries, keys and values as one product, and keys and values as one.
+#[derive(Debug)]
+struct Packed {
+    all: Linear,
+    keys_and_values: Linear,
 }
 
 impl BertAttention {
@@ -187,7 +255,19 @@ impl BertAttention {
             dense: Linear::load(&output.at("dense"), size.width, size.width)?,
             norm: LayerNorm::load(&output.at("LayerNorm"), size.width, size.eps)?,
             heads: size.heads,
+            packed: None,
         })
+    }
+
+    /// The same for rows that attend to themselves, whose products are one on a GPU.
+    fn pack(mut self) -> Self {
+        let width = self.query.output_width();
+        let mut parts = [&mut self.query, &mut self.key, &mut self.value];
+        self.packed = Linear::join_on_gpu(&mut parts).and_then(|all| {
+            let keys_and_values = all.rows(width, 2 * width).ok()?;
+            Some(Packed { all, keys_and_values })
+        });
+        self
     }
 
     /// Keys and values of `states` [m, key_width].
@@ -197,15 +277,27 @@ impl BertAttention {
 
     /// `x` [rows, width] after it has attended to what its groups see.
     pub(crate) fn forward(&self, x: &Tensor, groups: &[Group]) -> Result<Tensor> {
-        let mixed = attend_in_groups(&self.query.forward(x)?, self.heads, groups)?;
+        self.forward_query(x, &self.query.forward(x)?, groups)
+    }
+
+    fn forward_query(&self, x: &Tensor, query: &Tensor, groups: &[Group]) -> Result<Tensor> {
+        let mixed = attend_in_groups(query, self.heads, groups)?;
         self.norm.forward(&self.dense.forward_onto(&mixed, x)?)
     }
 
-    /// `x` [rows, width] after every row has attended to the rows `seen` by it.
-    pub(crate) fn forward_among(&self, x: &Tensor, seen: &[Range<usize>]) -> Result<Tensor> {
-        let own = self.keys_and_values(x)?;
-        let rows: Vec<usize> = (0..seen.len()).collect();
-        self.forward(x, &[Group { rows: &rows, sources: vec![own.seen(seen)] }])
+    /// `x` [rows, width] after every row has attended to the rows that it sees.
+    pub(crate) fn forward_among(&self, x: &Tensor, among: &Among) -> Result<Tensor> {
+        let (query, own) = match &self.packed {
+            Some(packed) => {
+                let all = packed.all.forward(x)?;
+                let width = all.dim(1)? / 3;
+                let part = |number: usize| all.narrow(1, number * width, width);
+                (part(0)?, KeysAndValues { key: part(1)?, value: part(2)? })
+            }
+            None => (self.query.forward(x)?, self.keys_and_values(x)?),
+        };
+        let group = Group::new(&among.rows, vec![own.seen(&among.seen)]).with_mask(&among.mask);
+        self.forward_query(x, &query, &[group])
     }
 
     /// `x` [rows, width] after every row has attended to itself and its past, to which it is added.
@@ -216,15 +308,27 @@ impl BertAttention {
         past: &mut Option<Past>,
         parents: &Tensor,
     ) -> Result<Tensor> {
-        let with_past = |past: Option<&Tensor>, new: Tensor| match past {
-            None => new.unsqueeze(1),
-            Some(past) => Tensor::cat(&[past.index_select(parents, 0)?, new.unsqueeze(1)?], 1),
+        let new = match &self.packed {
+            Some(packed) => vec![packed.keys_and_values.forward(x)?],
+            None => vec![self.key.forward(x)?, self.value.forward(x)?],
         };
-        let key = with_past(past.as_ref().map(|past| &past.key), self.key.forward(x)?)?;
-        let value = with_past(past.as_ref().map(|past| &past.value), self.value.forward(x)?)?;
+        let with_past = |(number, new): (usize, Tensor)| match past.as_ref() {
+            None => new.unsqueeze(1),
+            Some(Past(kept)) => {
+                Tensor::cat(&[kept[number].index_select(parents, 0)?, new.unsqueeze(1)?], 1)
+            }
+        };
+        let all = new.into_iter().enumerate().map(with_past).collect::<Result<Vec<_>>>()?;
+        let (key, value) = match all.as_slice() {
+            [both] => {
+                let width = both.dim(2)? / 2;
+                (both.narrow(2, 0, width)?, both.narrow(2, width, width)?)
+            }
+            apart => (apart[0].clone(), apart[1].clone()),
+        };
         let query = self.query.forward(x)?.unsqueeze(1)?;
         let mixed = attend(&query, &key, &value, self.heads, Visible::All)?.squeeze(1)?;
-        *past = Some(Past { key, value });
+        *past = Some(Past(all));
         self.norm.forward(&self.dense.forward_onto(&mixed, x)?)
     }
 }
@@ -252,7 +356,7 @@ impl BertLayer {
             .transpose()?;
         let (inner, outer) = (scope.at("intermediate"), scope.at("output"));
         Ok(Self {
-            attention: BertAttention::load(&scope.at("attention"), size, size.width)?,
+            attention: BertAttention::load(&scope.at("attention"), size, size.width)?.pack(),
             crossattention,
             intermediate: Linear::load(&inner.at("dense"), size.width, size.inner)?,
             output: Linear::load(&outer.at("dense"), size.inner, size.width)?,
@@ -261,15 +365,15 @@ impl BertLayer {
         })
     }
 
-    /// `x` [rows, width] through the whole layer: every row sees the rows `seen` by it and then, if it
+    /// `x` [rows, width] through the whole layer: every row sees what it sees `among` the rows and then, if it
     /// has a cross-attention and there are groups, what its group in `cross` sees.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        seen: &[Range<usize>],
+        among: &Among,
         cross: Option<&[Group]>,
     ) -> Result<Tensor> {
-        self.rest(&self.attention.forward_among(x, seen)?, cross)
+        self.rest(&self.attention.forward_among(x, among)?, cross)
     }
 
     /// As [`BertLayer::forward`] for one more position, see [`BertAttention::forward_after`].

@@ -25,7 +25,7 @@ use std::path::Path;
 use candle_core::{Result, Tensor};
 
 use super::attention_groups::Group;
-use super::bert::{BertEmbeddings, BertLayer, KeysAndValues, spans};
+use super::bert::{Among, BertEmbeddings, BertLayer, KeysAndValues};
 use super::layers::LoadResult;
 use super::weights::Weights;
 use super::{NeededTensors, Unwrapping};
@@ -131,14 +131,16 @@ impl BlipVqa {
             candle_core::bail!("{questions} questions with {image_of:?} of {images} images")
         }
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let seen = spans(&lengths);
+        let among = Among::texts(&lengths);
         let image_of_row: Vec<usize> = image_of
             .iter()
             .zip(&lengths)
             .flat_map(|(image, length)| std::iter::repeat_n(*image, *length))
             .collect();
         let rows: Vec<Vec<usize>> = (0..images.len())
-            .map(|image| (0..seen.len()).filter(|row| image_of_row[*row] == image).collect())
+            .map(|image| {
+                (0..image_of_row.len()).filter(|row| image_of_row[*row] == image).collect()
+            })
             .collect();
         let mut x = self.embeddings.forward_texts(ids)?;
         for (number, layer) in self.layers.iter().enumerate() {
@@ -146,9 +148,9 @@ impl BlipVqa {
                 .iter()
                 .zip(images)
                 .filter(|(rows, _)| !rows.is_empty())
-                .map(|(rows, image)| Group { rows, sources: vec![image.keys[number].all()] })
+                .map(|(rows, image)| Group::new(rows, vec![image.keys[number].all()]))
                 .collect();
-            x = layer.forward(&x, &seen, Some(&groups))?;
+            x = layer.forward(&x, &among, Some(&groups))?;
         }
         QuestionStates::new(&self.decoder, x, &lengths)
     }

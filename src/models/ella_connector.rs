@@ -10,7 +10,7 @@ use candle_core::{D, DType, Device, Module, Result, Tensor};
 
 use super::attention::{Visible, attend};
 use super::kept_by_time::KeptByTime;
-use super::layers::{LayerNorm, Linear, LoadResult, silu, standardised};
+use super::layers::{LayerNorm, Linear, LoadResult, silu, squared_relu, standardised};
 use super::unet::timestep::{Sinusoid, TimestepEmbedding};
 use super::weights::{Scope, Weights};
 use super::{ModelError, cuda};
@@ -289,7 +289,7 @@ impl Block {
         let mixed = attend(&query, &key, &value, HEADS, Visible::All)?;
         let latents = self.out.forward_beside(&mixed, latents)?;
         let inner = self.inner.forward(&feed_forward_norm.forward(&latents)?)?;
-        self.outer.forward_beside(&inner.relu()?.sqr()?, &latents)
+        self.outer.forward_beside(&squared_relu(&inner)?, &latents)
     }
 }
 

@@ -17,7 +17,7 @@ mod vision;
 
 use candle_core::{Result, Tensor};
 
-use super::bert::{BertEmbeddings, BertLayer, KeysAndValues, spans};
+use super::bert::{Among, BertEmbeddings, BertLayer, KeysAndValues};
 use super::layers::LoadResult;
 use super::weights::Weights;
 pub use config::MplugConfig;
@@ -42,7 +42,7 @@ pub struct Mplug {
 pub struct ImageStates {
     states: Tensor,
     fusion_keys: Vec<KeysAndValues>,
-    /// Empty where image and text are joined.
+    /// Empty where image and text are joined, or their keys are.
     decoder_keys: Vec<KeysAndValues>,
 }
 
@@ -101,7 +101,8 @@ impl Mplug {
         let states = self.vision.forward(pixels)?;
         let of_image = |number: usize| {
             let states = states.get(number)?;
-            let decoder_keys = if self.joins { Vec::new() } else { self.decoder.keys(&states)? };
+            let decoder_keys =
+                if self.shares_keys() { self.decoder.keys(&states)? } else { Vec::new() };
             Ok(ImageStates { fusion_keys: self.fusion.image_keys(&states)?, decoder_keys, states })
         };
         (0..pixels.dim(0)?).map(of_image).collect()
@@ -135,19 +136,26 @@ impl Mplug {
             }));
         }
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let seen = spans(&lengths);
+        let among = Among::texts(&lengths);
         let text =
             self.text_layers.iter().try_fold(self.embeddings.forward_texts(ids)?, |x, layer| {
-                layer.forward(&x, &seen, None)
+                layer.forward(&x, &among, None)
             })?;
         let image_states = different.iter().map(|image| image.states.clone()).collect();
         let fused = Fused { text, images: image_states, image_of, lengths };
         let fusion_keys: Vec<&[KeysAndValues]> =
             different.iter().map(|image| &image.fusion_keys[..]).collect();
         let fused = self.fusion.forward(fused, &fusion_keys)?;
-        let decoder_keys = (!self.joins)
+        let decoder_keys = self
+            .shares_keys()
             .then(|| different.iter().map(|image| image.decoder_keys.clone()).collect());
         QuestionStates::new(&self.decoder, fused, decoder_keys)
+    }
+
+    /// Whether an image's keys for the decoder serve all sets of questions about it: where no layer changes its
+    /// states, and a set's are not made together with its texts'.
+    fn shares_keys(&self) -> bool {
+        !self.joins && !self.decoder.joins_keys()
     }
 
     /// Begins answers to `questions`.

@@ -37,22 +37,22 @@ impl ResnetBlock {
         norm: NormSettings,
     ) -> LoadResult<Self> {
         let shortcut = scope.at("conv_shortcut");
-        let mut conv2 = Conv2d::load(&scope.at("conv2"), output, output, 3, 1)?;
-        let mut conv_shortcut =
-            (input != output).then(|| Conv2d::load(&shortcut, input, output, 1, 1)).transpose()?;
-        if let Some(shortcut) = &mut conv_shortcut {
-            conv2.hand_bias_on_gpu(shortcut);
-        }
-        Ok(Self {
+        let mut block = Self {
             norm1: GroupNorm::load(&scope.at("norm1"), input, norm.groups, norm.eps)?,
             conv1: Conv2d::load(&scope.at("conv1"), input, output, 3, 1)?,
             time_emb_proj: time_width
                 .map(|width| Linear::load(&scope.at("time_emb_proj"), width, output))
                 .transpose()?,
             norm2: GroupNorm::load(&scope.at("norm2"), output, norm.groups, norm.eps)?,
-            conv2,
-            conv_shortcut,
-        })
+            conv2: Conv2d::load(&scope.at("conv2"), output, output, 3, 1)?,
+            conv_shortcut: (input != output)
+                .then(|| Conv2d::load(&shortcut, input, output, 1, 1))
+                .transpose()?,
+        };
+        if let Some(shortcut) = &mut block.conv_shortcut {
+            block.conv2.hand_bias_on_gpu(shortcut);
+        }
+        Ok(block)
     }
 
     /// What the block adds between its convolutions at `time`, SiLU of the timestep's embedding [1 or b,

@@ -36,6 +36,7 @@ template <typename T> void norms() {
     check_geglu<T>(1, 1280, true);
     check_geglu<T>(77, 40, false);
     check_geglu<T>(3, 7, true);
+    for (unsigned curve = 0; curve < 5; curve++) check_curve<T>(curve % 2 ? 1000 : 77, curve, curve);
     check_turn<T>(2, 33, 70, true);
     check_turn<T>(1, 1, 1, false);
     check_turn<T>(1, 64, 32, true);
@@ -129,6 +130,8 @@ int main() {
               [] { return check_row_norm<f16>(5, 768, false, 0, true); });
     must_fail("a reference with the tanh form of GELU", Sabotage::None,
               [] { return check_geglu<f16>(77, 40, false, true); });
+    for (unsigned other = 1; other < 5; other++)
+        must_fail("a reference on another curve", Sabotage::None, [=] { return check_curve<f16>(77, 0, other); });
     printf("%d of %d checks held\n", comparisons - failures, comparisons);
     return failures == 0 ? 0 : 1;
 }

@@ -26,6 +26,7 @@
         CALL("pointwise", finish_##T, y, x, b, s, c, n);                                       \
     }                                                                                          \
     inline void gated(T *y, const T *x, const T *b, GateSizes n) { CALL("pointwise", geglu_##T, y, x, b, n); }\
+    inline void curved(T *y, const T *x, CurveSizes n) { CALL("pointwise", curve_##T, y, x, n); }\
     inline void turned(T *y, const T *x, const T *b, const T *c, TurnSizes n) {                \
         CALL("pointwise", turn_##T, y, x, b, c, n);                                            \
     }
@@ -179,6 +180,28 @@ template <typename T> bool check_geglu(unsigned rows, unsigned inner, bool bias,
         }
     }
     return compare(name, found, expected, 2e-6, 1.01 * rounding<T>());
+}
+
+template <typename T> bool check_curve(unsigned count, unsigned curve, unsigned other) {
+    auto x = numbers<T>(count, 71, 3);
+    if (count > 2) x[0] = from_float<T>(-60000), x[1] = from_float<T>(200), x[2] = from_float<T>(0);
+    CurveSizes sizes = {count, curve, count % Wide<T>::COUNT == 0};
+    const char *names[] = {"quick GELU", "GELU", "GELU's tanh form", "SiLU", "squared ReLU"};
+    std::string name = std::string(names[curve]) + " " + std::to_string(count);
+    unsigned threads = 64, steps = count / (sizes.wide ? Wide<T>::COUNT : 1);
+    auto found = in_two_orders<T>(name, count, [&](std::vector<T> &y, unsigned seed) {
+        emulation::launch({(steps + threads - 1) / threads, 1, 1}, threads, 0, seed,
+                          [&] { call::curved(y.data(), x.data(), sizes); });
+    });
+    std::vector<double> expected(count);
+    for (unsigned i = 0; i < count; i++) {
+        double v = to_float(x[i]), large = std::fmax(v, 0);
+        double curves[] = {v / (1 + std::exp(-1.702 * v)), v / 2 * (1 + std::erf(v / std::sqrt(2))),
+                           v / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))),
+                           v / (1 + std::exp(-v)), large * large};
+        expected[i] = curves[other];
+    }
+    return compare(name, found, expected, 2e-6, 1.01 * rounding<T>() + 4e-7);
 }
 
 template <typename T> bool check_turn(unsigned batch, unsigned rows, unsigned columns, bool more) {

@@ -58,7 +58,7 @@ fn an_encoder_equals_transformers() {
         let start = words.forward_texts(&texts).unwrap();
         layers(&root, size, None)
             .iter()
-            .fold(start, |x, layer| layer.forward(&x, seen, None).unwrap())
+            .fold(start, |x, layer| layer.forward(&x, &Among::new(seen.to_vec()), None).unwrap())
     };
     let expected = golden.get("golden.states");
     let ours = run(SIZE, Some(2), &spans(&lengths));
@@ -122,8 +122,8 @@ fn a_decoder_equals_transformers() {
         let keys: Vec<Range<usize>> = rows.iter().map(|row| keys[*row].clone()).collect();
         let mut x = decoder.embeddings.forward_texts(&texts).unwrap();
         for (layer, crossed) in decoder.layers.iter().zip(decoder.crossed(lengths)) {
-            let group = Group { rows: &rows, sources: vec![crossed.seen(&keys)] };
-            x = layer.forward(&x, seen, Some(&[group])).unwrap();
+            let group = Group::new(&rows, vec![crossed.seen(&keys)]);
+            x = layer.forward(&x, &Among::new(seen.to_vec()), Some(&[group])).unwrap();
         }
         decoder.head.forward(&x).unwrap().reshape((4, 5, VOCABULARY)).unwrap()
     };
@@ -157,8 +157,8 @@ fn a_decoder_step_by_step_follows_its_rows() {
             for ((layer, past), crossed) in decoder.layers.iter().zip(&mut pasts).zip(&crossed) {
                 let keys = [vec![0..lengths[0]; 2], vec![lengths[0]..lengths[0] + lengths[1]; 2]];
                 let groups = [
-                    Group { rows: &[0, 1], sources: vec![crossed.seen(&keys[0])] },
-                    Group { rows: &[2, 3], sources: vec![crossed.seen(&keys[1])] },
+                    Group::new(&[0, 1], vec![crossed.seen(&keys[0])]),
+                    Group::new(&[2, 3], vec![crossed.seen(&keys[1])]),
                 ];
                 x = layer.forward_after(&x, past, &parents, Some(&groups)).unwrap();
             }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use candle_core::{DType, Result, Tensor};
 
 use super::config::BlipVqaConfig;
-use crate::models::attention_groups::Group;
+use crate::models::attention_groups::{Group, KeptMask};
 use crate::models::bert::{
     BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, Past, rows_of_texts,
 };
@@ -130,8 +130,9 @@ impl<'a> Decoding<'a> {
         let questions = self.questions;
         let seen: Vec<Range<usize>> =
             question_of.iter().map(|question| questions.tokens[*question].clone()).collect();
+        let mask = KeptMask::default();
         for ((layer, past), keys) in layers.iter().zip(&mut self.pasts).zip(&questions.keys) {
-            let group = Group { rows: &rows, sources: vec![keys.seen(&seen)] };
+            let group = Group::new(&rows, vec![keys.seen(&seen)]).with_mask(&mask);
             x = layer.forward_after(&x, past, &parents, Some(&[group]))?;
         }
         self.question_of = question_of;

@@ -102,7 +102,8 @@ pub(crate) fn attention(
         .transpose()?;
     let head = width / heads;
     let scale = scale.unwrap_or_else(|| (head as f64).powf(-0.5));
-    let strides = [query.stride(), key.stride(), value.stride()];
+    let strides = [&query, &key, &value].map(steps);
+    let strides = strides.each_ref().map(Vec::as_slice);
     let call = Call { batch, queries, keys, heads, head, scale, causal };
     let bias_stride = bias.as_ref().map(|bias| bias.stride());
     let Some(plan) = plan(call, strides, bias_stride, query.dtype(), suffix(&query)?) else {
@@ -112,12 +113,21 @@ pub(crate) fn attention(
     launch(&plan, output, &[Some(&query), Some(&key), Some(&value), bias.as_ref()]).map(Some)
 }
 
+/// Numbers from one place of each dimension to the next; zero where there is no next one.
+fn steps(tensor: &Tensor) -> Vec<usize> {
+    let sizes = tensor.dims().iter();
+    sizes.zip(tensor.stride()).map(|(size, stride)| if *size == 1 { 0 } else { *stride }).collect()
+}
+
 /// The tensor where each row is solid and begins at a multiple of 16 bytes, else a copy.
 fn with_even_rows(tensor: &Tensor) -> Result<Tensor> {
     let even = |count: &usize| count.is_multiple_of(super::wide(tensor));
-    match tensor.stride() {
-        [entry, row, 1] if [entry, row, &tensor.layout().start_offset()].into_iter().all(even) => {
-            Ok(tensor.clone())
+    match steps(tensor).as_slice() {
+        [entry, row, _] if [entry, row, &tensor.layout().start_offset()].into_iter().all(even) => {
+            match tensor.stride().last() {
+                Some(1) => Ok(tensor.clone()),
+                _ => tensor.contiguous(),
+            }
         }
         // A contiguous part of a larger tensor is one to candle as well.
         _ if tensor.is_contiguous() => tensor.force_contiguous(),
@@ -204,6 +214,22 @@ mod tests {
         let width = call.heads * call.head;
         let (rows, keys) = ([call.queries * width, width, 1], [call.keys * width, width, 1]);
         plan(call, [&rows, &keys, &keys], bias, dtype, "f16")
+    }
+
+    #[test]
+    fn rows_that_lie_evenly_are_taken_as_they_are() {
+        let all = Tensor::zeros((4, 3, 48), DType::F16, &Device::Cpu).unwrap();
+        let thirds = all.narrow(2, 16, 16).unwrap();
+        assert_eq!(with_even_rows(&thirds).unwrap().stride(), [144, 48, 1]);
+        // One row an entry has no next one, whatever its stride.
+        let single = Tensor::zeros((4, 16), DType::F16, &Device::Cpu).unwrap();
+        let single = single.unsqueeze(1).unwrap();
+        assert_eq!(steps(&single), [16, 0, 1]);
+        assert_eq!(with_even_rows(&single).unwrap().stride(), single.stride());
+        // Rows that begin off 16 bytes, or are not solid, are copied.
+        for odd in [all.narrow(2, 4, 16).unwrap(), thirds.transpose(1, 2).unwrap()] {
+            assert!(with_even_rows(&odd).unwrap().is_contiguous());
+        }
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub(crate) use self::group_norm_last::group_norm_last;
 #[cfg(feature = "cuda")]
 pub(crate) use self::linear::linear;
 pub(crate) use self::norms::{GroupNormWeights, group_norm, layer_norm, rms_norm};
-pub(crate) use self::pointwise::{Channels, Owed, beside, enlarge, finish, geglu, turn};
+pub(crate) use self::pointwise::{
+    Channels, Curve, Owed, beside, curve, enlarge, finish, geglu, turn,
+};
 
 /// Whether all of `tensors` are on one GPU, in one number format that the kernels know.
 pub(crate) fn apply(tensors: &[&Tensor]) -> bool {

@@ -32,6 +32,14 @@ struct GateSizes {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
+struct CurveSizes {
+    count: u32,
+    curve: u32,
+    wide: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
 struct TurnSizes {
     rows: u32,
     columns: u32,
@@ -61,6 +69,8 @@ struct EnlargeSizes {
 unsafe impl Sizes for FinishSizes {}
 #[allow(unsafe_code)]
 unsafe impl Sizes for GateSizes {}
+#[allow(unsafe_code)]
+unsafe impl Sizes for CurveSizes {}
 #[allow(unsafe_code)]
 unsafe impl Sizes for TurnSizes {}
 #[allow(unsafe_code)]
@@ -224,6 +234,37 @@ fn plan_gate(count: usize, inner: usize, wide: usize) -> Option<([u32; 3], GateS
     Some((grid(steps.div_ceil(THREADS), 1, 1)?, sizes))
 }
 
+/// What numbers go through one by one, as the kernel numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Curve {
+    /// `x * sigmoid(1.702 x)`.
+    QuickGelu = 0,
+    /// The exact GELU.
+    Gelu = 1,
+    /// Its tanh form.
+    GeluTanh = 2,
+    /// `x * sigmoid(x)`.
+    Silu = 3,
+    /// The square of `max(x, 0)`.
+    SquaredRelu = 4,
+}
+
+/// `x` through a curve, rounded once. `None` where the kernel cannot take it.
+pub(crate) fn curve(x: &Tensor, curve: Curve) -> Result<Option<Tensor>> {
+    let x = x.contiguous()?;
+    let wide = if begins_wide(&x) { wide(&x) } else { usize::MAX };
+    let Some((grid, sizes)) = plan_curve(x.elem_count(), curve, wide) else { return Ok(None) };
+    let function = format!("curve_{}", suffix(&x)?);
+    launch(&pointwise(function, grid, sizes), Output::like(&x), &[Some(&x)]).map(Some)
+}
+
+fn plan_curve(count: usize, curve: Curve, wide: usize) -> Option<([u32; 3], CurveSizes)> {
+    let is_wide = count.is_multiple_of(wide);
+    let steps = if is_wide { count / wide } else { count };
+    let sizes = CurveSizes { count: small(count)?, curve: curve as u32, wide: is_wide.into() };
+    Some((grid(steps.div_ceil(THREADS), 1, 1)?, sizes))
+}
+
 /// `x` [b, rows, columns] turned to [b, columns, rows], with `bias` [columns] and `shortcut`, of the
 /// result's shape, added. `None` where the kernel cannot take it.
 pub(crate) fn turn(
@@ -332,6 +373,10 @@ mod tests {
         assert_eq!((grid, sizes.wide), ([2560, 1, 1], 1));
         assert_eq!(plan_gate(21, 7, 8).unwrap().1.wide, 0);
         assert_eq!(plan_gate(1 << 31, 1 << 31, 8), None);
+        let (grid, sizes) = plan_curve(4096 * 1280, Curve::Silu, 8).unwrap();
+        assert_eq!((grid, sizes.wide, sizes.curve), ([2560, 1, 1], 1, 3));
+        assert_eq!(plan_curve(300, Curve::Gelu, 8).unwrap().0, [2, 1, 1]);
+        assert_eq!(plan_curve(0, Curve::Gelu, 8), None);
         let (grid, _) = plan_turn(2, 33, 70).unwrap();
         assert_eq!(grid, [3, 2, 2]);
         // More rows than a device has blocks for in that direction.
@@ -357,6 +402,7 @@ mod tests {
     fn sizes_lie_as_in_the_kernels() {
         assert_eq!((size_of::<FinishSizes>(), size_of::<GateSizes>()), (24, 12));
         assert_eq!((size_of::<TurnSizes>(), size_of::<BesideSizes>()), (8, 12));
+        assert_eq!((size_of::<CurveSizes>(), Curve::SquaredRelu as u32), (12, 4));
         assert_eq!(size_of::<EnlargeSizes>(), 24);
     }
 }

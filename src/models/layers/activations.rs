@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use crate::models::cuda;
 use crate::models::ops;
 use crate::models::ops::activation::{self, Curve};
 
@@ -48,6 +49,16 @@ impl Activation {
         if ops::is_half(x) {
             return ops::through_f32(x, |x| self.apply(x));
         }
+        let curve = match self {
+            Activation::QuickGelu => Some(cuda::Curve::QuickGelu),
+            Activation::Gelu => Some(cuda::Curve::Gelu),
+            Activation::GeluTanh => Some(cuda::Curve::GeluTanh),
+            Activation::Silu => Some(cuda::Curve::Silu),
+            Activation::Relu => None,
+        };
+        if let Some(done) = on_gpu(x, curve)? {
+            return Ok(done);
+        }
         match self {
             Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
             Activation::Gelu => x.gelu_erf(),
@@ -58,8 +69,27 @@ impl Activation {
     }
 }
 
+/// `x` through a curve by the GPU's kernel, which rounds once; candle's operations would after each of theirs.
+fn on_gpu(x: &Tensor, curve: Option<cuda::Curve>) -> Result<Option<Tensor>> {
+    match curve.filter(|_| cuda::apply(&[x])) {
+        Some(curve) => cuda::curve(x, curve),
+        None => Ok(None),
+    }
+}
+
+/// The square of `max(x, 0)`.
+pub(crate) fn squared_relu(x: &Tensor) -> Result<Tensor> {
+    match on_gpu(x, Some(cuda::Curve::SquaredRelu))? {
+        Some(done) => Ok(done),
+        None => x.relu()?.sqr(),
+    }
+}
+
 /// `x * sigmoid(x)`, rounded once: embeddings of time go through it, in half precision too.
 pub(crate) fn silu(x: &Tensor) -> Result<Tensor> {
+    if let Some(done) = on_gpu(x, Some(cuda::Curve::Silu))? {
+        return Ok(done);
+    }
     match x.dtype() {
         DType::F32 => x.silu(),
         _ => ops::through_f32(x, Tensor::silu),

@@ -19,16 +19,16 @@ fn fits<'a>(x: &Tensor, others: impl IntoIterator<Item = Option<&'a Tensor>>) ->
 }
 
 impl Linear {
-    /// On a GPU, layers without biases and of one input as one layer, whose rows are theirs in order; the layers
+    /// On a GPU, layers of one input, all with biases or none, as one layer, whose rows are theirs in order; the layers
     /// become views of it, so that nothing is held twice. Elsewhere, and where there is no memory to
     /// join them, `None`, and the layers stay as they are: the processor's products gain nothing by it.
     pub(crate) fn join_on_gpu(parts: &mut [&mut Self]) -> Option<Self> {
         let weights: Vec<&Tensor> = parts.iter().map(|part| part.inner.weight()).collect();
-        let plain = parts.iter().all(|part| part.inner.bias().is_none());
-        if !plain || !cuda::apply(&weights) {
+        if !cuda::apply(&weights) {
             return None;
         }
-        let (joined, views) = Self::join(&weights).ok()?;
+        let shared: Vec<&Self> = parts.iter().map(|part| &**part).collect();
+        let (joined, views) = Self::join(&shared).ok()?;
         for (part, view) in parts.iter_mut().zip(views) {
             **part = view;
         }
@@ -40,17 +40,30 @@ impl Linear {
         self.inner.weight().dims()[0]
     }
 
-    /// Weights [out, in], one below the other, as a layer, and each as a layer that looks at its rows there.
-    fn join(weights: &[&Tensor]) -> Result<(Self, Vec<Self>)> {
-        let all = Tensor::cat(weights, 0)?;
+    /// Weights [out, in], one below the other, and biases, as a layer, and each as a layer that looks at its rows there.
+    fn join(parts: &[&Self]) -> Result<(Self, Vec<Self>)> {
+        let biases: Vec<&Tensor> = parts.iter().filter_map(|part| part.inner.bias()).collect();
+        if !biases.is_empty() && biases.len() != parts.len() {
+            candle_core::bail!("{} of {} layers have a bias", biases.len(), parts.len())
+        }
+        let weights: Vec<&Tensor> = parts.iter().map(|part| part.inner.weight()).collect();
+        let bias = (!biases.is_empty()).then(|| Tensor::cat(&biases, 0)).transpose()?;
+        let all = Self { inner: candle_nn::Linear::new(Tensor::cat(&weights, 0)?, bias) };
         let mut first = 0;
         let views = weights.iter().map(|weight| {
             let rows = weight.dim(0)?;
             first += rows;
-            Ok(Self::without_bias(all.narrow(0, first - rows, rows)?))
+            all.rows(first - rows, rows)
         });
         let views = views.collect::<Result<_>>()?;
-        Ok((Self::without_bias(all), views))
+        Ok((all, views))
+    }
+
+    /// The layer of `count` rows from `first` on, as a view of this one.
+    pub(crate) fn rows(&self, first: usize, count: usize) -> Result<Self> {
+        let weight = self.inner.weight().narrow(0, first, count)?;
+        let bias = self.inner.bias().map(|bias| bias.narrow(0, first, count)).transpose()?;
+        Ok(Self { inner: candle_nn::Linear::new(weight, bias) })
     }
 
     /// `x @ weight^T` alone.
@@ -301,7 +314,8 @@ mod tests {
     #[test]
     fn layers_joined_for_a_gpu_are_their_parts_side_by_side() {
         let weights = [numbers(&[6, 4], 1.0), numbers(&[3, 4], 2.0), numbers(&[2, 4], 3.0)];
-        let (joined, views) = Linear::join(&weights.each_ref()).unwrap();
+        let parts = weights.clone().map(Linear::without_bias);
+        let (joined, views) = Linear::join(&parts.each_ref()).unwrap();
         let x = numbers(&[2, 5, 4], 4.0);
         let all = joined.forward(&x).unwrap();
         assert_eq!(all.dims(), [2, 5, 11]);
@@ -314,7 +328,18 @@ mod tests {
             assert!(errors("view", &view.forward(&x).unwrap(), &alone).within(0.0, 0.0));
             first += rows;
         }
-        assert!(Linear::join(&[&weights[0], &numbers(&[2, 5], 1.0)]).is_err());
+        let other = Linear::without_bias(numbers(&[2, 5], 1.0));
+        assert!(Linear::join(&[&parts[0], &other]).is_err());
+        // With biases, which are cut like the rows; one with a bias beside one without is refused.
+        let biased = [Linear::new(numbers(&[6, 4], 1.0), numbers(&[6], 5.0)), {
+            Linear::new(numbers(&[3, 4], 2.0), numbers(&[3], 6.0))
+        }];
+        let (joined, views) = Linear::join(&biased.each_ref()).unwrap();
+        let all = joined.forward(&x).unwrap();
+        let second = biased[1].forward(&x).unwrap();
+        assert!(errors("biased", &all.narrow(2, 6, 3).unwrap(), &second).within(1e-6, 1e-6));
+        assert!(errors("view", &views[1].forward(&x).unwrap(), &second).within(0.0, 0.0));
+        assert!(Linear::join(&[&biased[0], &parts[1]]).is_err());
         // The processor keeps them apart.
         let mut parts = weights.map(Linear::without_bias);
         assert_eq!(parts.each_ref().map(Linear::output_width), [6, 3, 2]);

@@ -11,9 +11,9 @@ use candle_core::{DType, Result, Tensor};
 use super::config::MplugConfig;
 use super::fusion::Fused;
 use super::rows_of;
-use crate::models::attention_groups::Group;
+use crate::models::attention_groups::{Group, KeptMask};
 use crate::models::bert::{
-    BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, Past, rows_of_texts,
+    BertEmbeddings, BertLayer, BertWordPrediction, JoinedKeys, KeysAndValues, Past, rows_of_texts,
 };
 use crate::models::layers::LoadResult;
 use crate::models::weights::Weights;
@@ -23,6 +23,7 @@ pub(super) struct Decoder {
     embeddings: BertEmbeddings,
     layers: Vec<BertLayer>,
     head: BertWordPrediction,
+    joined_keys: Option<JoinedKeys>,
     /// Whether the files hold two different tables of words.
     pub(super) tables_differ: bool,
 }
@@ -43,10 +44,12 @@ impl Decoder {
             > 0.0;
         let layers = bert.at("encoder.layer");
         let (size, positions) = (config.bert, config.max_positions);
+        let mut layers: Vec<BertLayer> = (0..config.decoder_layers)
+            .map(|number| BertLayer::load(&layers.at(number), size, Some(size.width)))
+            .collect::<LoadResult<_>>()?;
         Ok(Self {
-            layers: (0..config.decoder_layers)
-                .map(|number| BertLayer::load(&layers.at(number), size, Some(size.width)))
-                .collect::<LoadResult<_>>()?,
+            joined_keys: JoinedKeys::new(layers.iter_mut()),
+            layers,
             head: BertWordPrediction::load(&predictions, size, words.clone())?,
             embeddings: BertEmbeddings::load_with_words(
                 &embeddings,
@@ -61,7 +64,18 @@ impl Decoder {
 
     /// Keys and values of `states` [m, width] for every layer.
     pub(super) fn keys(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
+        if let Some(joined) = &self.joined_keys {
+            return joined.of(states);
+        }
         self.layers.iter().map(|layer| layer.cross_keys_and_values(states)).collect()
+    }
+}
+
+impl Decoder {
+    /// Whether keys and values of all layers are one product, so that those of an image and its questions are best
+    /// made together.
+    pub(super) fn joins_keys(&self) -> bool {
+        self.joined_keys.is_some()
     }
 }
 
@@ -75,6 +89,8 @@ pub struct QuestionStates {
     image_of: Vec<usize>,
     /// For every layer, those of the tokens of all questions.
     text_keys: Vec<KeysAndValues>,
+    /// Both, an image's and then the questions', where they were made together; those above are parts of these.
+    joined_keys: Vec<Vec<KeysAndValues>>,
     text: Tensor,
     /// The tokens of every question.
     tokens: Vec<Range<usize>>,
@@ -89,12 +105,21 @@ impl QuestionStates {
         image_keys: Option<Vec<Vec<KeysAndValues>>>,
     ) -> Result<Self> {
         let Fused { text, images, image_of, lengths } = fused;
-        let image_keys = match image_keys {
-            Some(keys) => keys,
-            None => images.iter().map(|states| decoder.keys(states)).collect::<Result<_>>()?,
-        };
         let tokens = rows_of_texts(&lengths);
-        Ok(Self { image_keys, images, image_of, text_keys: decoder.keys(&text)?, text, tokens })
+        let mut joined_keys = Vec::new();
+        let (image_keys, text_keys) = match image_keys {
+            Some(keys) => (keys, decoder.keys(&text)?),
+            None if decoder.joins_keys() => {
+                let keys = |image: &Tensor| decoder.keys(&Tensor::cat(&[image, &text], 0)?);
+                joined_keys = images.iter().map(keys).collect::<Result<Vec<_>>>()?;
+                parts(&joined_keys, &images, &text)?
+            }
+            None => {
+                let keys = images.iter().map(|states| decoder.keys(states));
+                (keys.collect::<Result<_>>()?, decoder.keys(&text)?)
+            }
+        };
+        Ok(Self { image_keys, images, image_of, text_keys, joined_keys, text, tokens })
     }
 
     /// Number of questions.
@@ -115,6 +140,23 @@ impl QuestionStates {
         let text = self.text.narrow(0, tokens.start, tokens.len())?;
         Tensor::cat(&[&self.images[*image], &text], 0)
     }
+}
+
+/// The keys and values of every image, and those of the text, of what was made of both together.
+fn parts(
+    joined: &[Vec<KeysAndValues>],
+    images: &[Tensor],
+    text: &Tensor,
+) -> Result<(Vec<Vec<KeysAndValues>>, Vec<KeysAndValues>)> {
+    let tokens = text.dim(0)?;
+    let rows = |layers: &Vec<KeysAndValues>, first: usize, count: usize| {
+        layers.iter().map(|layer| layer.rows(first, count)).collect::<Result<Vec<_>>>()
+    };
+    let pairs = || joined.iter().zip(images);
+    let of_images = pairs().map(|(layers, image)| rows(layers, 0, image.dim(0)?));
+    // All images' products hold the same.
+    let of_text = pairs().next().map(|(layers, image)| rows(layers, image.dim(0)?, tokens));
+    Ok((of_images.collect::<Result<_>>()?, of_text.transpose()?.unwrap_or_default()))
 }
 
 /// Answers in the making, token by token. Made by [`Mplug::decoding`](super::Mplug::decoding).
@@ -168,16 +210,19 @@ impl<'a> Decoding<'a> {
         let tokens_of = |row: &usize| questions.tokens[question_of[*row]].clone();
         let seen: Vec<Vec<Range<usize>>> =
             rows.iter().map(|rows| rows.iter().map(tokens_of).collect()).collect();
+        let masks: Vec<KeptMask> = rows.iter().map(|_| KeptMask::default()).collect();
         for (number, (layer, past)) in layers.iter().zip(&mut self.pasts).enumerate() {
-            let groups: Vec<Group> = rows
-                .iter()
-                .zip(&seen)
-                .zip(&questions.image_keys)
-                .map(|((rows, seen), image)| {
-                    let text = questions.text_keys[number].seen(seen);
-                    Group { rows, sources: vec![image[number].all(), text] }
-                })
-                .collect();
+            let group = |image: usize| {
+                let keys = &questions.image_keys[image][number];
+                let text = questions.text_keys[number].seen(&seen[image]);
+                let group = Group::new(&rows[image], vec![keys.all(), text]);
+                let group = group.with_mask(&masks[image]);
+                match questions.joined_keys.get(image) {
+                    Some(joined) => joined[number].serve(group),
+                    None => group,
+                }
+            };
+            let groups: Vec<Group> = (0..rows.len()).map(group).collect();
             x = layer.forward_after(&x, past, &parents, Some(&groups))?;
         }
         self.question_of = question_of;

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use super::config::MplugConfig;
 use super::rows_of;
 use crate::models::attention_groups::Group;
-use crate::models::bert::{BertLayer, KeysAndValues, spans};
+use crate::models::bert::{Among, BertLayer, JoinedKeys, KeysAndValues};
 use crate::models::layers::LoadResult;
 use crate::models::weights::Weights;
 
@@ -16,6 +16,8 @@ use crate::models::weights::Weights;
 pub(super) struct Fusion {
     /// Without cross-attention where a layer joins.
     layers: Vec<FusionLayer>,
+    /// Those of the layers up to the first one that joins.
+    joined_keys: Option<JoinedKeys>,
 }
 
 #[derive(Debug)]
@@ -47,12 +49,18 @@ impl Fusion {
             let scope = scope.at(unused + number);
             Ok(FusionLayer { layer: BertLayer::load(&scope, config.bert, encoder_width)?, joins })
         });
-        Ok(Self { layers: layers.collect::<LoadResult<_>>()? })
+        let mut layers = layers.collect::<LoadResult<Vec<_>>>()?;
+        let shared = layers.iter_mut().take_while(|layer| !layer.joins);
+        let joined_keys = JoinedKeys::new(shared.map(|layer| &mut layer.layer));
+        Ok(Self { layers, joined_keys })
     }
 
     /// Keys and values of an image's `states` [1 + patches, width] for every layer up to the first one
     /// that joins.
     pub(super) fn image_keys(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
+        if let Some(joined) = &self.joined_keys {
+            return joined.of(states);
+        }
         let shared = self.layers.iter().take_while(|layer| !layer.joins);
         shared.map(|layer| layer.layer.cross_keys_and_values(states)).collect()
     }
@@ -64,6 +72,7 @@ impl Fusion {
         image_keys: &[&[KeysAndValues]],
     ) -> Result<Fused> {
         let mut own_images = false;
+        let among = Among::texts(&fused.lengths);
         for (number, FusionLayer { layer, joins }) in self.layers.iter().enumerate() {
             if *joins {
                 fused = join(layer, fused)?;
@@ -88,9 +97,9 @@ impl Fusion {
             let groups: Vec<Group> = rows
                 .iter()
                 .zip(&keys)
-                .map(|(rows, keys)| Group { rows, sources: vec![keys.all()] })
+                .map(|(rows, keys)| Group::new(rows, vec![keys.all()]))
                 .collect();
-            fused.text = layer.forward(&fused.text, &spans(&fused.lengths), Some(&groups))?;
+            fused.text = layer.forward(&fused.text, &among, Some(&groups))?;
         }
         Ok(fused)
     }
@@ -108,7 +117,7 @@ fn join(layer: &BertLayer, fused: Fused) -> Result<Fused> {
         joined.push(images[*image].dim(0)? + length);
         first += length;
     }
-    let out = layer.forward(&Tensor::cat(&pieces, 0)?, &spans(&joined), None)?;
+    let out = layer.forward(&Tensor::cat(&pieces, 0)?, &Among::texts(&joined), None)?;
     let (mut own_images, mut texts) = (Vec::new(), Vec::new());
     let mut first = 0;
     for ((image, length), joined) in image_of.iter().zip(&lengths).zip(&joined) {

@@ -54,7 +54,7 @@ pub(crate) fn attention(
     let groups: Vec<Group> = rows
         .chunks(queries.max(1))
         .zip(&entries)
-        .map(|(rows, (key, value))| Group { rows, sources: vec![source(key, value)] })
+        .map(|(rows, (key, value))| Group::new(rows, vec![source(key, value)]))
         .collect();
     let bias = bias.map(|bias| bias.broadcast_as((batch, heads, queries, keys))).transpose()?;
     let extras = Extras { scale, bias: bias.as_ref() };
@@ -89,7 +89,7 @@ pub(crate) fn attention_in_groups(
                 .zip(solid)
                 .map(|(source, [key, value])| Source { key, value, seen: source.seen })
                 .collect();
-            Group { rows: group.rows, sources }
+            Group::new(group.rows, sources)
         })
         .collect();
     let result = attention_over(&query, rows, width, heads, &groups, Extras::default())?;

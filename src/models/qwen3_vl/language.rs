@@ -228,7 +228,7 @@ impl Layer {
                 let whole = beginning.map(|(key, value)| Source { key, value, seen: None });
                 let seen = Some(view.seen.as_slice());
                 let own = own.map(|(key, value)| Source { key, value, seen });
-                Group { rows: &view.rows, sources: whole.into_iter().chain(own).collect() }
+                Group::new(&view.rows, whole.into_iter().chain(own).collect())
             })
             .collect();
         let mixed = attend_in_groups(&query, key_heads, &groups)?

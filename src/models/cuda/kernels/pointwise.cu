@@ -105,6 +105,40 @@ __device__ __forceinline__ void geglu(T *y, const T *x, const T *bias, const Gat
     store_wide<T>(y + at, plain);
 }
 
+struct CurveSizes {
+    unsigned count;
+    unsigned curve; // 0: x sigmoid(1.702 x); 1: GELU; 2: its tanh form; 3: x sigmoid(x); 4: the square of max(x, 0)
+    unsigned wide;  // 1: 16 bytes at a time
+};
+
+__device__ __forceinline__ float on_curve(float x, unsigned curve) {
+    switch (curve) {
+    case 0: return quotient(x, 1.0f + expf(-1.702f * x));
+    case 1: return gelu(x);
+    case 2: return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    case 3: return quotient(x, 1.0f + expf(-x));
+    default: x = fmaxf(x, 0.0f); return x * x;
+    }
+}
+
+// y = the curve at x, number by number.
+template <typename T> __device__ __forceinline__ void curve(T *y, const T *x, const CurveSizes &sizes) {
+    const unsigned count = Wide<T>::COUNT;
+    unsigned number = blockIdx.x * blockDim.x + threadIdx.x;
+    unsigned step = sizes.wide ? count : 1;
+    if (number >= sizes.count / step) return;
+    unsigned at = number * step;
+    if (!sizes.wide) {
+        y[at] = from_float<T>(on_curve(to_float(x[at]), sizes.curve));
+        return;
+    }
+    float some[count];
+    load_wide<T>(some, x + at);
+#pragma unroll
+    for (int i = 0; i < count; i++) some[i] = on_curve(some[i], sizes.curve);
+    store_wide<T>(y + at, some);
+}
+
 struct TurnSizes {
     unsigned rows;
     unsigned columns;
@@ -182,6 +216,7 @@ KERNEL(256) enlarge(uint4 *y, const uint4 *x, EnlargeSizes sizes) {
     KERNEL(256) geglu_##T(T *y, const T *x, const T *bias, GateSizes sizes) {                      \
         geglu<T>(y, x, bias, sizes);                                                               \
     }                                                                                              \
+    KERNEL(256) curve_##T(T *y, const T *x, CurveSizes sizes) { curve<T>(y, x, sizes); }           \
     KERNEL(256)                                                                                    \
     turn_##T(T *y, const T *x, const T *bias, const T *shortcut, TurnSizes sizes) {                \
         turn<T>(y, x, bias, shortcut, sizes);                                                      \
