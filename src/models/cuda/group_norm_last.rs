@@ -1,11 +1,10 @@
 //! In: a map on a GPU whose channels lie side by side. Out: it normalised by groups of channels, sums in f32. How the
 //! work is cut follows from the shape alone.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use super::driver::launch;
-use super::launch::{File, Launch, Output, Sizes, grid, small};
-use super::norms::GroupNormWeights;
+use super::launch::{File, Launch, Sizes, grid, small};
+use super::norms::{GroupNormWeights, Plan};
 use super::pointwise::Owed;
 use super::{begins_wide, exact, suffix, wide};
 
@@ -39,15 +38,6 @@ struct GroupNormLastSizes {
 #[allow(unsafe_code)]
 unsafe impl Sizes for GroupNormLastSizes {}
 
-/// The launches of one group norm.
-#[derive(Debug, PartialEq)]
-enum Plan {
-    /// One block for all rows of a slice of channels.
-    Whole(Launch<GroupNormLastSizes>),
-    /// First the moments of the parts, then the norm.
-    Parts(Launch<GroupNormLastSizes>, Launch<GroupNormLastSizes>),
-}
-
 /// `x` [b, rows, c], with what is `owed` to it, normalised over groups of channels; SiLU of that where
 /// `silu` says so. `None` where the kernels cannot take it.
 pub(crate) fn group_norm_last(
@@ -66,18 +56,9 @@ pub(crate) fn group_norm_last(
         aligned.then(|| plan(map, weights, owed.shift_entry, silu, suffix(&x).ok()?)).flatten();
     let Some(plan) = plan else { return Ok(None) };
     let (weight, offset) = (exact(weights.weight)?, exact(weights.offset)?);
-    let inputs = [Some(&x), Some(&weight), Some(&offset), bias, shift];
-    match plan {
-        Plan::Whole(whole) => launch(&whole, Output::like(&x), &inputs).map(Some),
-        Plan::Parts(parts, apply) => {
-            let shape = vec![batch, weights.groups, parts.sizes.parts as usize, 2];
-            let moments = Output { shape, dtype: DType::F32 };
-            let moments = launch(&parts, moments, &[Some(&x), bias, shift])?;
-            let [x_in, weight, offset, bias, shift] = inputs;
-            let inputs = [x_in, weight, offset, bias, shift, Some(&moments)];
-            launch(&apply, Output::like(&x), &inputs).map(Some)
-        }
-    }
+    let (Plan::Whole(first) | Plan::Parts(first, _)) = &plan;
+    let moments = vec![batch, weights.groups, first.sizes.parts as usize, 2];
+    plan.run([Some(&x), Some(&weight), Some(&offset), bias, shift], moments).map(Some)
 }
 
 /// The map to be normalised; `wide` is how many numbers 16 bytes hold.
@@ -95,7 +76,7 @@ fn plan(
     shift_entry: usize,
     silu: bool,
     suffix: &str,
-) -> Option<Plan> {
+) -> Option<Plan<GroupNormLastSizes>> {
     let Map { batch, rows, channels, wide } = map;
     let fits = weights.weight.elem_count() == channels && weights.offset.elem_count() == channels;
     let groups = weights.groups;
@@ -153,11 +134,16 @@ fn plan(
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
 
-    fn planned(batch: usize, rows: usize, channels: usize, groups: usize) -> Option<Plan> {
+    fn planned(
+        batch: usize,
+        rows: usize,
+        channels: usize,
+        groups: usize,
+    ) -> Option<Plan<GroupNormLastSizes>> {
         let weight = Tensor::zeros(channels, DType::F32, &Device::Cpu).unwrap();
         let weights = GroupNormWeights { weight: &weight, offset: &weight, groups, eps: 1e-5 };
         plan(Map { batch, rows, channels, wide: 8 }, weights, channels, true, "f16")

@@ -58,11 +58,29 @@ pub(crate) struct GroupNormWeights<'a> {
 
 /// The launches of one group norm.
 #[derive(Debug, PartialEq)]
-enum Plan {
-    /// One block a group.
-    Whole(Launch<GroupNormSizes>),
+pub(super) enum Plan<S> {
+    /// A block has all numbers of its groups.
+    Whole(Launch<S>),
     /// First the moments of the parts, then the norm.
-    Parts(Launch<GroupNormSizes>, Launch<GroupNormSizes>),
+    Parts(Launch<S>, Launch<S>),
+}
+
+impl<S: Sizes> Plan<S> {
+    /// Runs them on `inputs`: the map, weight, offset, bias and shift. The moments have the shape
+    /// `moments`, [..., parts, 2].
+    pub(super) fn run(self, inputs: [Option<&Tensor>; 5], moments: Vec<usize>) -> Result<Tensor> {
+        let [x, weight, offset, bias, shift] = inputs;
+        let Some(map) = x else { candle_core::bail!("a norm of nothing") };
+        match self {
+            Self::Whole(whole) => launch(&whole, Output::like(map), &inputs),
+            Self::Parts(parts, apply) => {
+                let moments = Output { shape: moments, dtype: DType::F32 };
+                let moments = launch(&parts, moments, &[x, bias, shift])?;
+                let inputs = [x, weight, offset, bias, shift, Some(&moments)];
+                launch(&apply, Output::like(map), &inputs)
+            }
+        }
+    }
 }
 
 /// `x` [b, c, ...], with what is `owed` to it, normalised over groups of channels; SiLU of that where
@@ -83,19 +101,9 @@ pub(crate) fn group_norm(
     };
     let (weight, offset) = (exact(weights.weight)?, exact(weights.offset)?);
     let (bias, shift) = (owed.bias.as_ref(), owed.shift.as_ref());
-    let affine = [Some(&x), Some(&weight), Some(&offset), bias, shift];
-    match plan {
-        Plan::Whole(whole) => launch(&whole, Output::like(&x), &affine).map(Some),
-        Plan::Parts(parts, apply) => {
-            let rows = batch * weights.groups;
-            let shape = vec![rows, parts.sizes.parts as usize, 2];
-            let moments = Output { shape, dtype: DType::F32 };
-            let moments = launch(&parts, moments, &[Some(&x), bias, shift])?;
-            let [x_in, weight, offset, bias, shift] = affine;
-            let inputs = [x_in, weight, offset, bias, shift, Some(&moments)];
-            launch(&apply, Output::like(&x), &inputs).map(Some)
-        }
-    }
+    let (Plan::Whole(first) | Plan::Parts(first, _)) = &plan;
+    let moments = vec![batch * weights.groups, first.sizes.parts as usize, 2];
+    plan.run([Some(&x), Some(&weight), Some(&offset), bias, shift], moments).map(Some)
 }
 
 /// The map to be normalised; `wide` is how many numbers 16 bytes hold, where it begins at a multiple of them.
@@ -113,7 +121,7 @@ fn plan_group_norm(
     shift_entry: usize,
     silu: bool,
     suffix: &str,
-) -> Option<Plan> {
+) -> Option<Plan<GroupNormSizes>> {
     let Map { batch, channels, inner, .. } = map;
     let fits = weights.weight.elem_count() == channels && weights.offset.elem_count() == channels;
     if !fits || weights.groups == 0 || !channels.is_multiple_of(weights.groups) {
@@ -215,7 +223,12 @@ mod tests {
 
     use super::*;
 
-    fn plan(batch: usize, channels: usize, groups: usize, inner: usize) -> Option<Plan> {
+    fn plan(
+        batch: usize,
+        channels: usize,
+        groups: usize,
+        inner: usize,
+    ) -> Option<Plan<GroupNormSizes>> {
         let weight = Tensor::zeros(channels, DType::F32, &Device::Cpu).unwrap();
         let weights = GroupNormWeights { weight: &weight, offset: &weight, groups, eps: 1e-5 };
         let map = Map { batch, channels, inner, wide: Some(8) };
