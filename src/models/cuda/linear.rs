@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::mem::ManuallyDrop;
 
 use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
 use candle_core::cuda_backend::cudarc::cublaslt::sys::{
@@ -14,6 +15,7 @@ use candle_core::cuda_backend::cudarc::cublaslt::sys::{
     cublasLtMatmulDescAttributes_t as Attribute, cublasLtMatmulPreferenceAttributes_t as Wish,
     cublasLtMatrixLayout_t as MatrixLayout, cudaDataType as DataType,
 };
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtrMut};
 use candle_core::cuda_backend::{CudaStorage, DeviceId, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Device, Result, Storage, Tensor};
@@ -55,6 +57,8 @@ struct Library {
     handle: Handle,
     /// `None` where cuBLASLt has no kernel.
     plans: HashMap<Case, Option<Plan>>,
+    /// For all products of the thread, which follow one another in the device's stream; as large as any asked for.
+    workspace: Option<ManuallyDrop<CudaSlice<u8>>>,
 }
 
 thread_local! {
@@ -119,27 +123,16 @@ pub(crate) fn linear(
         };
         let done = LIBRARIES.with_borrow_mut(|libraries| -> Result<bool> {
             let Some(library) = library(libraries, gpu) else { return Ok(false) };
-            let handle = library.handle;
-            let plan = library.plans.entry(case).or_insert_with(|| {
+            let Library { handle, plans, workspace } = library;
+            let plan = plans.entry(case).or_insert_with(|| {
                 // SAFETY: the handle lives as long as the thread.
-                unsafe { Plan::make(handle, case) }.ok()
+                unsafe { Plan::make(*handle, case) }.ok()
             });
             let Some(plan) = plan else { return Ok(false) };
-            let mut workspace = match plan.workspace {
-                0 => None,
-                // SAFETY: cuBLASLt asks nothing of its workspace's content.
-                bytes => Some(unsafe { gpu.alloc::<u8>(bytes)? }),
-            };
-            let room = match &mut workspace {
-                None => 0,
-                Some(slice) => {
-                    use candle_core::cuda_backend::cudarc::driver::DevicePtrMut;
-                    slice.device_ptr_mut(&stream).0
-                }
-            };
+            let room = address_in(workspace, plan.workspace, gpu)?;
             // SAFETY: the plan was made for tensors of these sizes and this alignment, whose storages are held until
-            // the call is queued; the workspace goes back in the order of the stream.
-            unsafe { plan.run(handle, addresses, to, room, stream.cu_stream().cast()) }
+            // the call is queued; the workspace is this thread's, and its products wait for one another.
+            unsafe { plan.run(*handle, addresses, to, room, stream.cu_stream().cast()) }
                 .map_err(candle_core::Error::wrap)?;
             Ok(true)
         })?;
@@ -149,6 +142,29 @@ pub(crate) fn linear(
     }
     let storage = Storage::Cuda(CudaStorage { slice: result, device: gpu.clone() });
     Ok(Some(Tensor::from_storage(storage, output.shape, BackpropOp::none(), false)))
+}
+
+/// The address of `bytes` bytes to work in, for which `kept` grows; 0 for none.
+fn address_in(
+    kept: &mut Option<ManuallyDrop<CudaSlice<u8>>>,
+    bytes: usize,
+    gpu: &CudaDevice,
+) -> Result<u64> {
+    if bytes == 0 {
+        return Ok(0);
+    }
+    if let Some(small) = kept.take_if(|slice| slice.len() < bytes) {
+        // It goes back in the order of the stream, after what still works in it.
+        drop(ManuallyDrop::into_inner(small));
+    }
+    let slice = match kept {
+        Some(slice) => slice,
+        // SAFETY: cuBLASLt asks nothing of its workspace's content.
+        None => kept.insert(ManuallyDrop::new(unsafe { gpu.alloc::<u8>(bytes)? })),
+    };
+    let stream = slice.stream().clone();
+    let (address, _guard) = slice.device_ptr_mut(&stream);
+    Ok(address)
 }
 
 /// That of all addresses which are not zero.
@@ -166,7 +182,7 @@ fn library<'l>(
         Entry::Occupied(found) => Some(found.into_mut()),
         Entry::Vacant(empty) => {
             let handle = result::create_handle().ok()?;
-            Some(empty.insert(Library { handle, plans: HashMap::new() }))
+            Some(empty.insert(Library { handle, plans: HashMap::new(), workspace: None }))
         }
     }
 }
