@@ -13,7 +13,7 @@ use candle_core::{Module, Result, Tensor};
 use super::attention::{Visible, attend};
 use super::attention_groups::{Group, KeptMask, Source, attend_in_groups};
 use super::config::Config;
-use super::layers::{Activation, LayerNorm, Linear, LoadResult, embed};
+use super::layers::{Activation, JoinedLinears, LayerNorm, Linear, LoadResult, embed};
 use super::weights::Scope;
 
 /// Dimensions of BERT's blocks.
@@ -197,30 +197,22 @@ pub(crate) struct Past(Vec<Tensor>);
 
 /// Cross-attentions of several layers, whose keys and values of the same states are one product on a GPU.
 #[derive(Debug)]
-pub(crate) struct JoinedKeys {
-    all: Linear,
-    layers: usize,
-}
+pub(crate) struct JoinedKeys(JoinedLinears);
 
 impl JoinedKeys {
-    /// Of all of `layers` that have one; `None` where they stay apart, as [`Linear::join_on_gpu`] has it.
+    /// Of all of `layers` that have one; `None` where they stay apart, as [`JoinedLinears::on_gpu`] has it.
     pub(crate) fn new<'l>(layers: impl Iterator<Item = &'l mut BertLayer>) -> Option<Self> {
         let attentions = layers.filter_map(|layer| layer.crossattention.as_mut());
         let mut parts: Vec<&mut Linear> =
             attentions.flat_map(|attention| [&mut attention.key, &mut attention.value]).collect();
-        let layers = parts.len() / 2;
-        Some(Self { all: Linear::join_on_gpu(&mut parts)?, layers })
+        JoinedLinears::on_gpu(&mut parts).map(Self)
     }
 
     /// Keys and values of `states` [m, encoder_width] for each layer: views of one product.
     pub(crate) fn of(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
-        let all = self.all.forward(states)?;
-        let width = all.dim(1)? / (2 * self.layers).max(1);
-        let part = |number: usize| all.narrow(1, number * width, width);
-        let layers = 0..self.layers;
-        layers
-            .map(|layer| Ok(KeysAndValues { key: part(2 * layer)?, value: part(2 * layer + 1)? }))
-            .collect()
+        let all = self.0.forward(states)?;
+        let pair = |pair: &[Tensor]| KeysAndValues { key: pair[0].clone(), value: pair[1].clone() };
+        Ok(all.chunks_exact(2).map(pair).collect())
     }
 }
 
@@ -240,7 +232,7 @@ pub(crate) struct BertAttention {
 /// Queries, keys and values as one product, and keys and values as one.
 #[derive(Debug)]
 struct Packed {
-    all: Linear,
+    all: JoinedLinears,
     keys_and_values: Linear,
 }
 
@@ -261,10 +253,9 @@ impl BertAttention {
 
     /// The same for rows that attend to themselves, whose products are one on a GPU.
     fn pack(mut self) -> Self {
-        let width = self.query.output_width();
         let mut parts = [&mut self.query, &mut self.key, &mut self.value];
-        self.packed = Linear::join_on_gpu(&mut parts).and_then(|all| {
-            let keys_and_values = all.rows(width, 2 * width).ok()?;
+        self.packed = JoinedLinears::on_gpu(&mut parts).and_then(|all| {
+            let keys_and_values = all.from(1).ok()?;
             Some(Packed { all, keys_and_values })
         });
         self
@@ -290,9 +281,8 @@ impl BertAttention {
         let (query, own) = match &self.packed {
             Some(packed) => {
                 let all = packed.all.forward(x)?;
-                let width = all.dim(1)? / 3;
-                let part = |number: usize| all.narrow(1, number * width, width);
-                (part(0)?, KeysAndValues { key: part(1)?, value: part(2)? })
+                let (key, value) = (all[1].clone(), all[2].clone());
+                (all[0].clone(), KeysAndValues { key, value })
             }
             None => (self.query.forward(x)?, self.keys_and_values(x)?),
         };

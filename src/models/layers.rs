@@ -15,9 +15,9 @@ mod norms;
 use candle_core::{DType, Module, Result, Tensor};
 
 pub(crate) use self::activations::{Activation, gated_by_gelu, silu, squared_relu};
-pub(crate) use self::channels_last::{enlarged, is_channels_last, join_channels, of_rows, rows};
+pub(crate) use self::channels_last::{enlarged, join_channels, positions, rows};
 pub(crate) use self::convolution::Conv2d;
-pub(crate) use self::joined::turned;
+pub(crate) use self::joined::JoinedLinears;
 pub(crate) use self::norms::{GroupNorm, LayerNorm, RmsNorm, standardised};
 use super::ModelError;
 use super::ops::{self, linear, narrow};

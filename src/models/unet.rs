@@ -19,13 +19,13 @@ pub use self::added::AddedCondition;
 use self::added::{TextTimeEmbedding, TextTimeSize};
 use self::blocks::{Common, DownBlock, MidBlock, UpBlock, UpChannels};
 pub use self::text_context::TextContext;
-use self::text_context::{AttendedTexts, JoinedLayers, KeysAndValues};
+use self::text_context::{AttendedTexts, KeysAndValues, pairs};
 use self::time_shifts::TimeShifts;
 use self::timestep::{Sinusoid, TimestepEmbedding};
 use self::transformer::{SpatialTransformer, TransformerSize};
 use super::config::Config;
 use super::kept_by_time::KeptByTime;
-use super::layers::{Conv2d, GroupNorm, LoadResult, silu};
+use super::layers::{Conv2d, GroupNorm, JoinedLinears, LoadResult, silu};
 use super::resnet::NormSettings;
 use super::weights::Weights;
 
@@ -72,7 +72,7 @@ pub struct UNet {
     down_blocks: Vec<DownBlock>,
     mid_block: MidBlock,
     /// On a GPU, where all that is made of a text is one product.
-    text_layers: Option<JoinedLayers>,
+    text_layers: Option<JoinedLinears>,
     up_blocks: Vec<UpBlock>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
@@ -143,8 +143,9 @@ impl UNet {
         let down = down_blocks.iter_mut().map(DownBlock::attentions_mut);
         let up = up_blocks.iter_mut().map(UpBlock::attentions_mut);
         let attentions = down.chain([mid_block.attentions_mut()]).chain(up).flatten();
-        let text_layers =
-            JoinedLayers::new(attentions.flat_map(SpatialTransformer::text_layers).collect());
+        let mut text_layers: Vec<_> =
+            attentions.flat_map(SpatialTransformer::text_layers).collect();
+        let text_layers = JoinedLinears::on_gpu(&mut text_layers);
         Ok(Self {
             conv_in: Conv2d::load(&root.at("conv_in"), plan.in_channels, first, 3, 1)?,
             sinusoid: plan.sinusoid,
@@ -283,7 +284,7 @@ impl UNet {
     fn project(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
         let states = states.to_dtype(self.dtype)?.contiguous()?;
         if let Some(layers) = &self.text_layers {
-            return layers.project(&states);
+            return layers.forward(&states).map(pairs);
         }
         let down = self.down_blocks.iter().map(DownBlock::attentions);
         let up = self.up_blocks.iter().map(UpBlock::attentions);

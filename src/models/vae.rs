@@ -7,9 +7,7 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 
 use super::attention::{Visible, attend};
 use super::config::Config;
-use super::layers::{
-    Conv2d, GroupNorm, Linear, LoadResult, is_channels_last, of_rows, rows, turned,
-};
+use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, rows};
 use super::resnet::{NormSettings, ResnetBlock, Upsampler};
 use super::weights::{Scope, Weights};
 
@@ -256,20 +254,10 @@ impl MidAttention {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = x.dims4()?;
-        let normed = self.group_norm.forward(x)?;
-        let lies_in_rows = is_channels_last(x);
-        let positions = match lies_in_rows {
-            true => rows(&normed)?,
-            false => turned(&normed.reshape((batch, channels, height * width))?)?.contiguous()?,
-        };
+        let positions = rows(&self.group_norm.forward(x)?)?;
         let query = self.query.forward(&positions)?;
         let key = self.key.forward(&positions)?;
         let value = self.value.forward(&positions)?;
-        let mixed = attend(&query, &key, &value, 1, Visible::All)?;
-        match lies_in_rows {
-            true => of_rows(&self.out.forward_onto(&mixed, &rows(x)?)?, height, width),
-            false => self.out.forward_turned_onto(&mixed, x),
-        }
+        self.out.forward_turned_onto(&attend(&query, &key, &value, 1, Visible::All)?, x)
     }
 }

@@ -72,32 +72,11 @@ pub(super) fn launch<S: Sizes>(
             sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(attribute, launch.shared_bytes as i32).w()?;
     }
-    let stream = gpu.cuda_stream();
-    let mut result = allocate(&gpu, &output)?;
-    {
-        let held: Vec<_> =
-            inputs.iter().map(|tensor| tensor.map(Tensor::storage_and_layout)).collect();
-        // The guards tell the stream's events of the reads and the write once they are dropped.
-        let (to, _written) = address_of_result(&mut result, &stream)?;
-        let mut guards = Vec::with_capacity(inputs.len());
-        let mut addresses = Vec::with_capacity(inputs.len());
-        for input in &held {
-            let Some((storage, layout)) = input else {
-                addresses.push(0);
-                continue;
-            };
-            let Storage::Cuda(storage) = &**storage else {
-                candle_core::bail!("{}: an input is not on the GPU", launch.function)
-            };
-            let (start, guard) = address(&storage.slice, &stream)?;
-            let bytes = layout.start_offset() * storage.slice_dtype().size_in_bytes();
-            addresses.push(start + bytes as u64);
-            guards.push(guard);
-        }
+    let started = written(&gpu, output, inputs, |to, addresses| {
         let sizes = ByValue(launch.sizes);
         let mut builder = function.builder();
         builder.arg(&to);
-        for address in &addresses {
+        for address in addresses {
             builder.arg(address);
         }
         builder.arg(&sizes);
@@ -110,9 +89,51 @@ pub(super) fn launch<S: Sizes>(
         // SAFETY: the arguments are those of the kernel, in its order; the callers' arithmetic keeps
         // every place inside the tensors, whose storages are held until the launch is queued.
         unsafe { builder.launch(config) }.w()?;
+        Ok(true)
+    })?;
+    match started {
+        Some(result) => Ok(result),
+        None => candle_core::bail!("{} was not launched", launch.function),
     }
-    let storage = Storage::Cuda(CudaStorage { slice: result, device: gpu });
-    Ok(Tensor::from_storage(storage, output.shape, BackpropOp::none(), false))
+}
+
+/// A tensor that `work` queues the writing of: it gets the addresses of the result and of the inputs, zero for
+/// `None`, which stay where they are until it returns. `None` where it says that it did nothing.
+pub(super) fn written(
+    gpu: &CudaDevice,
+    output: Output,
+    inputs: &[Option<&Tensor>],
+    work: impl FnOnce(u64, &[u64]) -> Result<bool>,
+) -> Result<Option<Tensor>> {
+    let stream = gpu.cuda_stream();
+    let mut result = allocate(gpu, &output)?;
+    let is_done = {
+        let held: Vec<_> =
+            inputs.iter().map(|tensor| tensor.map(Tensor::storage_and_layout)).collect();
+        // The guards tell the stream's events of the reads and the write once they are dropped.
+        let (to, _written) = address_of_result(&mut result, &stream)?;
+        let mut guards = Vec::with_capacity(inputs.len());
+        let mut addresses = Vec::with_capacity(inputs.len());
+        for input in &held {
+            let Some((storage, layout)) = input else {
+                addresses.push(0);
+                continue;
+            };
+            let Storage::Cuda(storage) = &**storage else {
+                candle_core::bail!("an input is not on the GPU")
+            };
+            let (start, guard) = address(&storage.slice, &stream)?;
+            let bytes = layout.start_offset() * storage.slice_dtype().size_in_bytes();
+            addresses.push(start + bytes as u64);
+            guards.push(guard);
+        }
+        work(to, &addresses)?
+    };
+    if !is_done {
+        return Ok(None);
+    }
+    let storage = Storage::Cuda(CudaStorage { slice: result, device: gpu.clone() });
+    Ok(Some(Tensor::from_storage(storage, output.shape, BackpropOp::none(), false)))
 }
 
 trait SliceDtype {
@@ -126,7 +147,7 @@ impl SliceDtype for CudaStorage {
     }
 }
 
-pub(super) fn allocate(gpu: &CudaDevice, output: &Output) -> Result<CudaStorageSlice> {
+fn allocate(gpu: &CudaDevice, output: &Output) -> Result<CudaStorageSlice> {
     let count = output.shape.iter().product();
     // SAFETY: the kernel writes every number of its result before anything reads it.
     unsafe {
@@ -139,7 +160,7 @@ pub(super) fn allocate(gpu: &CudaDevice, output: &Output) -> Result<CudaStorageS
     }
 }
 
-pub(super) fn address<'a>(
+fn address<'a>(
     slice: &'a CudaStorageSlice,
     stream: &'a CudaStream,
 ) -> Result<(u64, SyncOnDrop<'a>)> {
@@ -151,7 +172,7 @@ pub(super) fn address<'a>(
     }
 }
 
-pub(super) fn address_of_result<'a>(
+fn address_of_result<'a>(
     slice: &'a mut CudaStorageSlice,
     stream: &'a CudaStream,
 ) -> Result<(u64, SyncOnDrop<'a>)> {

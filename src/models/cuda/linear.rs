@@ -13,14 +13,13 @@ use candle_core::cuda_backend::cudarc::cublaslt::sys::{
     cublasComputeType_t as Compute, cublasLtEpilogue_t as Epilogue, cublasLtHandle_t as Handle,
     cublasLtMatmulAlgo_t as Algorithm, cublasLtMatmulDesc_t as Description,
     cublasLtMatmulDescAttributes_t as Attribute, cublasLtMatmulPreferenceAttributes_t as Wish,
-    cublasLtMatrixLayout_t as MatrixLayout, cudaDataType as DataType,
+    cublasLtMatrixLayout_t as MatrixLayout, cublasStatus_t as Status, cudaDataType as DataType,
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtrMut};
-use candle_core::cuda_backend::{CudaStorage, DeviceId, WrapErr};
-use candle_core::op::BackpropOp;
-use candle_core::{CudaDevice, DType, Device, Result, Storage, Tensor};
+use candle_core::cuda_backend::{DeviceId, WrapErr};
+use candle_core::{CudaDevice, DType, Device, Result, Tensor};
 
-use super::driver::{address, address_of_result, allocate};
+use super::driver::written;
 use super::launch::Output;
 
 /// Bytes that a kernel may have to work in: what NVIDIA recommends for Hopper.
@@ -97,21 +96,7 @@ pub(crate) fn linear(
     let stream = gpu.cuda_stream();
     stream.context().bind_to_thread().w()?;
     let output = Output { shape, dtype: x.dtype() };
-    let mut result = allocate(gpu, &output)?;
-    {
-        let (to, _written) = address_of_result(&mut result, &stream)?;
-        let held: Vec<_> =
-            operands.iter().map(|tensor| tensor.map(Tensor::storage_and_layout)).collect();
-        let (mut guards, mut addresses) = (Vec::new(), [0; 4]);
-        for (address_of, operand) in addresses.iter_mut().zip(&held) {
-            let Some((storage, layout)) = operand else { continue };
-            let Storage::Cuda(storage) = &**storage else {
-                candle_core::bail!("an operand of a product is not on the GPU")
-            };
-            let (start, guard) = address(&storage.slice, &stream)?;
-            *address_of = start + (layout.start_offset() * x.dtype().size_in_bytes()) as u64;
-            guards.push(guard);
-        }
+    written(gpu, output, &operands, |to, addresses| {
         let case = Case {
             dtype: x.dtype(),
             rows: x.elem_count() / inner,
@@ -119,9 +104,9 @@ pub(crate) fn linear(
             width,
             bias: bias.is_some(),
             shortcut: shortcut.is_some(),
-            alignment: alignment(addresses.into_iter().chain([to])),
+            alignment: alignment(addresses.iter().copied().chain([to])),
         };
-        let done = LIBRARIES.with_borrow_mut(|libraries| -> Result<bool> {
+        LIBRARIES.with_borrow_mut(|libraries| {
             let Some(library) = library(libraries, gpu) else { return Ok(false) };
             let Library { handle, plans, workspace } = library;
             let plan = plans.entry(case).or_insert_with(|| {
@@ -135,13 +120,8 @@ pub(crate) fn linear(
             unsafe { plan.run(*handle, addresses, to, room, stream.cu_stream().cast()) }
                 .map_err(candle_core::Error::wrap)?;
             Ok(true)
-        })?;
-        if !done {
-            return Ok(None);
-        }
-    }
-    let storage = Storage::Cuda(CudaStorage { slice: result, device: gpu.clone() });
-    Ok(Some(Tensor::from_storage(storage, output.shape, BackpropOp::none(), false)))
+        })
+    })
 }
 
 /// The address of `bytes` bytes to work in, for which `kept` grows; 0 for none.
@@ -254,11 +234,14 @@ impl Plan {
     unsafe fn run(
         &self,
         handle: Handle,
-        [x, weight, bias, shortcut]: [u64; 4],
+        addresses: &[u64],
         to: u64,
         workspace: u64,
         stream: candle_core::cuda_backend::cudarc::cublaslt::sys::cudaStream_t,
     ) -> std::result::Result<(), CublasError> {
+        let &[x, weight, bias, shortcut] = addresses else {
+            return Err(CublasError(Status::CUBLAS_STATUS_INVALID_VALUE));
+        };
         let pointer = |address: u64| address as *mut c_void;
         let (alpha, beta) = (1.0_f32, if shortcut == 0 { 0.0_f32 } else { 1.0 });
         let from = if shortcut == 0 { to } else { shortcut };

@@ -6,11 +6,11 @@
 
 use candle_core::{Result, Tensor};
 
-use super::turned;
+use super::joined::turned;
 use crate::models::cuda;
 
 /// Whether the channels of `x` [b, c, h, w] lie side by side and the pixels of a channel do not.
-pub(crate) fn is_channels_last(x: &Tensor) -> bool {
+pub(super) fn is_channels_last(x: &Tensor) -> bool {
     x.rank() == 4 && !x.is_contiguous() && pixels_first(x).is_ok_and(|x| x.is_contiguous())
 }
 
@@ -24,18 +24,23 @@ pub(super) fn channels_second(x: &Tensor) -> Result<Tensor> {
     x.permute((0, 3, 1, 2))
 }
 
-/// The map `x` [b, c, h, w] as rows of channels [b, h * w, c]: as it lies where it is channels last, else turned.
-pub(crate) fn rows(x: &Tensor) -> Result<Tensor> {
+/// The map `x` [b, c, h, w] as rows of channels [b, h * w, c]: as it lies where it is channels last, else turned;
+/// a view where the device reads one as well.
+pub(crate) fn positions(x: &Tensor) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
-    let shape = (batch, height * width, channels);
-    if is_channels_last(x) {
-        return pixels_first(x)?.reshape(shape);
+    match is_channels_last(x) {
+        true => pixels_first(x)?.reshape((batch, height * width, channels)),
+        false => turned(&x.reshape((batch, channels, height * width))?),
     }
-    turned(&x.reshape((batch, channels, height * width))?)?.contiguous()
+}
+
+/// The same, contiguous.
+pub(crate) fn rows(x: &Tensor) -> Result<Tensor> {
+    positions(x)?.contiguous()
 }
 
 /// Rows of channels [b, h * w, c] as the map [b, c, h, w] that they are.
-pub(crate) fn of_rows(rows: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+pub(super) fn of_rows(rows: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let (batch, _, channels) = rows.dims3()?;
     channels_second(&rows.contiguous()?.reshape((batch, height, width, channels))?)
 }

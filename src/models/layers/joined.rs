@@ -3,14 +3,12 @@
 //! the turn from positions to channels each would cost a pass over memory and a launch of their own.
 //! Elsewhere these are the plain layers, one after the other.
 
-use candle_core::{DType, Module, Result, Tensor};
+use candle_core::{D, DType, Module, Result, Tensor};
 
-use super::channels_last::{channels_first, channels_last};
+use super::channels_last::{channels_first, channels_last, is_channels_last, of_rows, rows};
 #[cfg(feature = "cudnn")]
 use super::channels_last::{channels_second, pixels_first};
-use super::{
-    Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm, gated_by_gelu, is_channels_last, of_rows, rows,
-};
+use super::{Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm, gated_by_gelu};
 use crate::models::cuda::{self, Channels, GroupNormWeights, Owed};
 
 /// Whether the GPU's kernels take `x` with these beside it.
@@ -18,25 +16,57 @@ fn fits<'a>(x: &Tensor, others: impl IntoIterator<Item = Option<&'a Tensor>>) ->
     cuda::apply(&[x]) && others.into_iter().flatten().all(|other| cuda::apply(&[x, other]))
 }
 
-impl Linear {
-    /// On a GPU, layers of one input, all with biases or none, as one layer, whose rows are theirs in order; the layers
-    /// become views of it, so that nothing is held twice. Elsewhere, and where there is no memory to
-    /// join them, `None`, and the layers stay as they are: the processor's products gain nothing by it.
-    pub(crate) fn join_on_gpu(parts: &mut [&mut Self]) -> Option<Self> {
+/// Layers of one input as one, of whose product their results are views.
+#[derive(Debug)]
+pub(crate) struct JoinedLinears {
+    all: Linear,
+    /// Of their results, in order.
+    widths: Vec<usize>,
+}
+
+impl JoinedLinears {
+    /// On a GPU, layers of one input, all with biases or none; the layers become views of these, so that nothing is
+    /// held twice. Elsewhere, and where there is no memory to join them, `None`, and the layers stay as they are: the
+    /// processor's products gain nothing by it.
+    pub(crate) fn on_gpu(parts: &mut [&mut Linear]) -> Option<Self> {
         let weights: Vec<&Tensor> = parts.iter().map(|part| part.inner.weight()).collect();
         if !cuda::apply(&weights) {
             return None;
         }
-        let shared: Vec<&Self> = parts.iter().map(|part| &**part).collect();
-        let (joined, views) = Self::join(&shared).ok()?;
+        let shared: Vec<&Linear> = parts.iter().map(|part| &**part).collect();
+        let (all, views) = Linear::join(&shared).ok()?;
         for (part, view) in parts.iter_mut().zip(views) {
             **part = view;
         }
-        Some(joined)
+        let widths = parts.iter().map(|part| part.output_width()).collect();
+        Some(Self { all, widths })
     }
 
+    /// The results for `x` [..., in], in order: what uses them steps over what lies between their rows.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        cut(&self.all.forward(x)?, &self.widths)
+    }
+
+    /// The layers from number `first` on as one layer.
+    pub(crate) fn from(&self, first: usize) -> Result<Linear> {
+        let before = self.widths[..first].iter().sum();
+        self.all.rows(before, self.all.output_width() - before)
+    }
+}
+
+/// `all` [..., sum of `widths`] cut into parts of these widths, as views.
+fn cut(all: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
+    let mut first = 0;
+    let parts = widths.iter().map(|width| {
+        first += width;
+        all.narrow(D::Minus1, first - width, *width)
+    });
+    parts.collect()
+}
+
+impl Linear {
     /// Numbers of a row of the result.
-    pub(crate) fn output_width(&self) -> usize {
+    fn output_width(&self) -> usize {
         self.inner.weight().dims()[0]
     }
 
@@ -60,7 +90,7 @@ impl Linear {
     }
 
     /// The layer of `count` rows from `first` on, as a view of this one.
-    pub(crate) fn rows(&self, first: usize, count: usize) -> Result<Self> {
+    fn rows(&self, first: usize, count: usize) -> Result<Self> {
         let weight = self.inner.weight().narrow(0, first, count)?;
         let bias = self.inner.bias().map(|bias| bias.narrow(0, first, count)).transpose()?;
         Ok(Self { inner: candle_nn::Linear::new(weight, bias) })
@@ -109,8 +139,12 @@ impl Linear {
     }
 
     /// The layer's result [b, n, c], turned to [b, c, n], on top of `shortcut`, which has as many numbers
-    /// in that order; of the shape of `shortcut`.
+    /// in that order; of the shape of `shortcut`. Not turned where that is a map channels last, as the result then is.
     pub(crate) fn forward_turned_onto(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+        if is_channels_last(shortcut) {
+            let (_, _, height, width) = shortcut.dims4()?;
+            return of_rows(&self.forward_onto(x, &rows(shortcut)?)?, height, width);
+        }
         let (weight, bias) = (self.inner.weight(), self.inner.bias());
         if fits(x, [Some(weight), bias, Some(shortcut)]) {
             let product = self.product(x)?;
@@ -125,7 +159,7 @@ impl Linear {
 }
 
 /// `x` [b, c, n] turned to [b, n, c]; a view where the device reads one as well.
-pub(crate) fn turned(x: &Tensor) -> Result<Tensor> {
+pub(super) fn turned(x: &Tensor) -> Result<Tensor> {
     if cuda::apply(&[x])
         && let Some(turned) = cuda::turn(x, None, None)?
     {
@@ -154,6 +188,13 @@ impl Conv2d {
         self.way.channels_last && is_pointwise && x.dtype() != DType::F32
     }
 
+    /// A pointwise convolution as what it does to each pixel.
+    fn of_pixels(&self) -> Result<Linear> {
+        let (outputs, inputs, _, _) = self.inner.weight().dims4()?;
+        let weight = self.inner.weight().reshape((outputs, inputs))?;
+        Ok(Linear { inner: candle_nn::Linear::new(weight, self.inner.bias().cloned()) })
+    }
+
     #[cfg(feature = "cudnn")]
     fn by_cudnn(&self, x: &Tensor) -> Result<Tensor> {
         use crate::models::cudnn_conv2d::{Setting, conv2d};
@@ -165,10 +206,8 @@ impl Conv2d {
         }
         let x = channels_last(x)?;
         if self.is_product_of_rows(&x) {
-            let (outputs, inputs, _, _) = weight.dims4()?;
             let (_, _, height, width) = x.dims4()?;
-            let product = candle_nn::Linear::new(weight.reshape((outputs, inputs))?, None);
-            return of_rows(&product.forward(&rows(&x)?)?, height, width);
+            return of_rows(&self.of_pixels()?.product(&rows(&x)?)?, height, width);
         }
         let last = Setting { channels_last: true, ..setting };
         match conv2d(&pixels_first(&x)?, &pixels_first(weight)?, last) {
@@ -209,8 +248,7 @@ impl Conv2d {
         if self.is_product_of_rows(x) && shift.is_none() {
             let (_, _, height, width) = x.dims4()?;
             let shortcut = shortcut.map(rows).transpose()?;
-            let weight = weight.reshape((weight.dim(0)?, weight.dim(1)?))?;
-            if let Some(done) = cuda::linear(&rows(x)?, &weight, bias, shortcut.as_ref())? {
+            if let Some(done) = self.of_pixels()?.on_gpu(&rows(x)?, shortcut.as_ref())? {
                 return of_rows(&done, height, width).map(Some);
             }
         }
@@ -343,7 +381,30 @@ mod tests {
         // The processor keeps them apart.
         let mut parts = weights.map(Linear::without_bias);
         assert_eq!(parts.each_ref().map(Linear::output_width), [6, 3, 2]);
-        assert!(Linear::join_on_gpu(&mut parts.each_mut()).is_none());
+        assert!(JoinedLinears::on_gpu(&mut parts.each_mut()).is_none());
+        // Their results side by side, and some of them as one.
+        let (all, _) = Linear::join(&parts.each_ref()).unwrap();
+        let joined = JoinedLinears { all, widths: vec![6, 3, 2] };
+        let found = joined.forward(&x).unwrap();
+        assert_eq!(found.len(), 3);
+        for (found, part) in found.iter().zip(&parts) {
+            assert!(errors("result", found, &part.forward(&x).unwrap()).within(1e-6, 1e-6));
+        }
+        let last = joined.from(1).unwrap().forward(&x).unwrap();
+        let due = Tensor::cat(&found[1..], 2).unwrap();
+        assert!(errors("the last two", &last, &due).within(1e-6, 1e-6));
+    }
+
+    #[test]
+    fn rows_are_cut_into_the_results_of_each_layer() {
+        let all = Tensor::arange(0.0_f32, 2.0 * 3.0 * 10.0, &Device::Cpu).unwrap();
+        let parts = cut(&all.reshape((2, 3, 10)).unwrap(), &[2, 2, 3, 3]).unwrap();
+        let last_row =
+            |tensor: &Tensor| tensor.get(1).unwrap().get(2).unwrap().to_vec1::<f32>().unwrap();
+        let found: Vec<_> = parts.iter().map(last_row).collect();
+        let due =
+            [vec![50.0, 51.0], vec![52.0, 53.0], vec![54.0, 55.0, 56.0], vec![57.0, 58.0, 59.0]];
+        assert_eq!(found, due);
     }
 
     #[test]
@@ -377,6 +438,12 @@ mod tests {
             let due = at(&plain, [entry, row, column]) + at(&shortcut, [entry, column, row]);
             assert_eq!(at(&onto, [entry, column, row]), due);
         }
+        // A map channels last is the same map.
+        let last = channels_last(&numbers(&[2, 6, 5, 1], 4.0)).unwrap();
+        let onto_last = linear.forward_turned_onto(&x, &last).unwrap();
+        assert!(is_channels_last(&onto_last));
+        let due = onto.reshape(last.shape()).unwrap();
+        assert!(errors("channels last", &onto_last, &due).within(1e-6, 1e-6));
         assert!(linear.forward_turned_onto(&x, &numbers(&[2, 5], 4.0)).is_err());
         let conv = Conv2d::new(numbers(&[4, 3, 3, 3], 5.0), numbers(&[4], 6.0), 1);
         let (weight, bias) = (numbers(&[4], 7.0), numbers(&[4], 8.0));

@@ -4,9 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Module, Result, Tensor};
-
-use crate::models::layers::Linear;
+use candle_core::{Result, Tensor};
 
 /// A layer's keys and values of a text, each [r, n, channels].
 #[derive(Debug, Clone)]
@@ -17,37 +15,10 @@ pub(crate) struct KeysAndValues {
     pub(crate) values: Tensor,
 }
 
-/// The layers that make keys and values of a text, as one.
-#[derive(Debug)]
-pub(crate) struct JoinedLayers {
-    all: Linear,
-    /// Of the keys, then of the values, layer by layer.
-    widths: Vec<usize>,
-}
-
-impl JoinedLayers {
-    /// Of `layers`, of which each attention has two that follow one another; `None` where they stay apart, as
-    /// [`Linear::join_on_gpu`] has it.
-    pub(crate) fn new(mut layers: Vec<&mut Linear>) -> Option<Self> {
-        let widths = layers.iter().map(|layer| layer.output_width()).collect();
-        Some(Self { all: Linear::join_on_gpu(&mut layers)?, widths })
-    }
-
-    /// Keys and values of the text `states` [r, n, context], attention by attention: views of one product.
-    pub(crate) fn project(&self, states: &Tensor) -> Result<Vec<KeysAndValues>> {
-        of_rows(&self.all.forward(states)?, &self.widths)
-    }
-}
-
-/// `all` [r, n, sum of `widths`] cut into keys and values.
-fn of_rows(all: &Tensor, widths: &[usize]) -> Result<Vec<KeysAndValues>> {
-    let mut first = 0;
-    let mut next = |width: usize| {
-        first += width;
-        all.narrow(2, first - width, width)
-    };
-    let pairs = widths.chunks_exact(2);
-    pairs.map(|pair| Ok(KeysAndValues { keys: next(pair[0])?, values: next(pair[1])? })).collect()
+/// What layers of keys and values made of a text, of which each attention has two that follow one another.
+pub(crate) fn pairs(parts: Vec<Tensor>) -> Vec<KeysAndValues> {
+    let pairs = parts.chunks_exact(2);
+    pairs.map(|pair| KeysAndValues { keys: pair[0].clone(), values: pair[1].clone() }).collect()
 }
 
 /// Hidden states of texts. Clones share what a network has made of them: of a Stable Diffusion 1.x
@@ -200,18 +171,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_cut_into_the_keys_and_values_of_each_layer() {
-        let all = Tensor::arange(0.0_f32, 2.0 * 3.0 * 10.0, &Device::Cpu).unwrap();
-        let all = all.reshape((2, 3, 10)).unwrap();
-        let layers = of_rows(&all, &[2, 2, 3, 3]).unwrap();
+    fn a_layers_keys_come_before_its_values() {
+        let part = |value: f32| Tensor::full(value, (2, 3, 1), &Device::Cpu).unwrap();
+        let layers = pairs([50.0, 52.0, 54.0, 57.0].map(part).to_vec());
         let first =
-            |tensor: &Tensor| tensor.get(1).unwrap().get(2).unwrap().to_vec1::<f32>().unwrap();
-        let found: Vec<_> =
+            |tensor: &Tensor| tensor.flatten_all().unwrap().get(0).unwrap().to_scalar().unwrap();
+        let found: Vec<(f32, f32)> =
             layers.iter().map(|layer| (first(&layer.keys), first(&layer.values))).collect();
-        let due = [
-            (vec![50.0, 51.0], vec![52.0, 53.0]),
-            (vec![54.0, 55.0, 56.0], vec![57.0, 58.0, 59.0]),
-        ];
-        assert_eq!(found, due);
+        assert_eq!(found, [(50.0, 52.0), (54.0, 57.0)]);
     }
 }

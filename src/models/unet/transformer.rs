@@ -6,9 +6,7 @@ use candle_core::{Module, Result, Tensor};
 
 use super::text_context::{AttendedTexts, KeysAndValues};
 use crate::models::attention::{Visible, attend};
-use crate::models::layers::{
-    GroupNorm, LayerNorm, Linear, LoadResult, is_channels_last, of_rows, rows, turned,
-};
+use crate::models::layers::{GroupNorm, JoinedLinears, LayerNorm, Linear, LoadResult, positions};
 use crate::models::weights::Scope;
 
 /// Epsilon of `Transformer2DModel.norm`; unlike the UNet's other norms it is not configurable.
@@ -72,21 +70,11 @@ impl SpatialTransformer {
     /// `x` [b, c, h, w] to the same shape; of the texts' r rows, each serves b / r rows of `x` that
     /// follow one another.
     pub(crate) fn forward(&self, x: &Tensor, texts: &mut AttendedTexts) -> Result<Tensor> {
-        let (batch, channels, height, width) = x.dims4()?;
-        let normed = self.norm.forward(x)?;
-        let lies_in_rows = is_channels_last(x);
-        let positions = match lies_in_rows {
-            true => rows(&normed)?,
-            false => turned(&normed.reshape((batch, channels, height * width))?)?,
-        };
-        let mut hidden = self.proj_in.forward(&positions)?;
+        let mut hidden = self.proj_in.forward(&positions(&self.norm.forward(x)?)?)?;
         for block in &self.blocks {
             hidden = block.forward(&hidden, &texts.next_layer()?)?;
         }
-        match lies_in_rows {
-            true => of_rows(&self.proj_out.forward_onto(&hidden, &rows(x)?)?, height, width),
-            false => self.proj_out.forward_turned_onto(&hidden, x),
-        }
+        self.proj_out.forward_turned_onto(&hidden, x)
     }
 }
 
@@ -129,7 +117,7 @@ impl TransformerBlock {
 struct Attention {
     /// On a GPU, where its three products are one launch: rows of `to_q`, `to_k` and `to_v`, which are views
     /// of it.
-    joined: Option<Linear>,
+    joined: Option<JoinedLinears>,
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -143,7 +131,7 @@ impl Attention {
         let mut to_k = Linear::load_without_bias(&scope.at("to_k"), context, width)?;
         let mut to_v = Linear::load_without_bias(&scope.at("to_v"), context, width)?;
         let joined = match context == width {
-            true => Linear::join_on_gpu(&mut [&mut to_q, &mut to_k, &mut to_v]),
+            true => JoinedLinears::on_gpu(&mut [&mut to_q, &mut to_k, &mut to_v]),
             false => None,
         };
         let to_out = Linear::load(&scope.at("to_out.0"), width, width)?;
@@ -156,10 +144,8 @@ impl Attention {
             return Ok((self.to_q.forward(x)?, self.project(x)?));
         };
         let all = joined.forward(x)?;
-        let width = all.dim(2)? / 3;
-        // Views: the attention steps over what lies between their rows.
-        let part = |number: usize| all.narrow(2, number * width, width);
-        Ok((part(0)?, KeysAndValues { keys: part(1)?, values: part(2)? }))
+        let (keys, values) = (all[1].clone(), all[2].clone());
+        Ok((all[0].clone(), KeysAndValues { keys, values }))
     }
 
     fn project(&self, context: &Tensor) -> Result<KeysAndValues> {
