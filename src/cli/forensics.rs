@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use crate::forensics::known_counts::Counted;
 use crate::forensics::{Finding, TableFinding, examine, read_tables};
 
 use super::exit_status::ExitStatus;
@@ -69,13 +70,17 @@ fn describe(table: &TableFinding) -> String {
     }
     text.push_str(&match table.consistent {
         Some(true) => format!(
-            "can come from a complete run in one process (a random table would pass with probability {})\n",
+            "can come from a complete run in one process{} (a random table would pass with probability {})\n",
+            match table.counted {
+                Counted::ByTheScript => "",
+                Counted::WholeFile => ", though not of the script as published: of one that reads all rows",
+            },
             share(table.chance)
         ),
         Some(false) => "cannot come from a complete run of the reference script in one process: \
              pooled categories (several processes), another question file, or missing items\n"
             .to_owned(),
-        None => "no figure can be checked: only Global, Other, count and text have known counts\n".to_owned(),
+        None => "no figure can be checked: none is of a category\n".to_owned(),
     });
     text
 }
@@ -86,10 +91,7 @@ fn describe_finding(finding: &Finding) -> String {
     match (finding.n, finding.k) {
         (Some(n), Some(k)) => text.push_str(&format!("is {k}/{n}")),
         (Some(n), None) => text.push_str(&format!("is no k/{n}")),
-        (None, _) if finding.category == "overall" => {
-            text.push_str("a mean over items, no count over questions");
-        }
-        (None, _) => text.push_str("number of questions not known"),
+        (None, _) => text.push_str("a mean over items, no count over questions"),
     }
     if let (Some(chance), Some(true)) = (finding.chance, finding.holds) {
         text.push_str(&format!(" (a random figure with as many decimals: {})", share(chance)));
