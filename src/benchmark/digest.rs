@@ -36,23 +36,78 @@ pub fn hex(bytes: &[u8]) -> String {
 /// parents are the entries of the `dependency` cell, trimmed, integers in plain decimal, joined by `,`.
 /// Rows that a lenient load leaves out are hashed too.
 #[derive(Debug)]
-pub struct BenchmarkDigest {
-    hasher: Sha256,
-}
+pub struct BenchmarkDigest(TextHasher);
 
 impl BenchmarkDigest {
     /// Of nothing yet.
     pub fn new() -> Self {
-        let mut digest = Self { hasher: Sha256::new() };
-        digest.put("dpg-bench benchmark 1");
-        digest
+        Self(TextHasher::beginning_with("dpg-bench benchmark 1"))
     }
 
     /// Adds an item and its rows.
     pub fn add_item(&mut self, id: &str, prompt: &str, questions: &[Question]) {
         for text in ["item", id, prompt] {
-            self.put(text);
+            self.0.put(text);
         }
+        self.0.put_questions(questions);
+    }
+
+    /// The digest in lower-case hex.
+    pub fn finish(self) -> String {
+        self.0.finish()
+    }
+}
+
+impl Default for BenchmarkDigest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// As [`BenchmarkDigest`] without the prompts: the first string is `dpg-bench questions 1`, and after
+/// `item` only the id comes.
+#[derive(Debug)]
+pub(super) struct QuestionsDigest(TextHasher);
+
+impl QuestionsDigest {
+    /// Of nothing yet.
+    pub fn new() -> Self {
+        Self(TextHasher::beginning_with("dpg-bench questions 1"))
+    }
+
+    /// Adds an item's rows.
+    pub fn add_item(&mut self, id: &str, questions: &[Question]) {
+        for text in ["item", id] {
+            self.0.put(text);
+        }
+        self.0.put_questions(questions);
+    }
+
+    /// The digest in lower-case hex.
+    pub fn finish(self) -> String {
+        self.0.finish()
+    }
+}
+
+/// SHA-256 over strings that cannot run into each other.
+#[derive(Debug)]
+struct TextHasher(Sha256);
+
+impl TextHasher {
+    fn beginning_with(text: &str) -> Self {
+        let mut hasher = Self(Sha256::new());
+        hasher.put(text);
+        hasher
+    }
+
+    fn put(&mut self, text: &str) {
+        self.0.update(text.len().to_string());
+        self.0.update(b":");
+        self.0.update(text);
+        self.0.update(b",");
+    }
+
+    fn put_questions(&mut self, questions: &[Question]) {
         for question in questions {
             self.put("question");
             self.put(&question.id.to_string());
@@ -62,21 +117,7 @@ impl BenchmarkDigest {
         }
     }
 
-    /// The digest in lower-case hex.
-    pub fn finish(self) -> String {
-        hex(&self.hasher.finalize())
-    }
-
-    fn put(&mut self, text: &str) {
-        self.hasher.update(text.len().to_string());
-        self.hasher.update(b":");
-        self.hasher.update(text);
-        self.hasher.update(b",");
-    }
-}
-
-impl Default for BenchmarkDigest {
-    fn default() -> Self {
-        Self::new()
+    fn finish(self) -> String {
+        hex(&self.0.finalize())
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-/// What was met. Everything from [`Self::ForwardReference`] on leaves the data usable.
+/// What was met. Everything from [`Self::SelfLoop`] on leaves the data usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
@@ -39,10 +39,10 @@ pub enum FindingKind {
     UnreadableParent,
     /// Graph: a parent that no question of the item has as its number.
     MissingParent,
-    /// Graph: a question that depends on itself.
-    SelfLoop,
     /// Graph: an edge that closes a cycle.
     Cycle,
+    /// A question that depends on itself. It changes nothing under either protocol.
+    SelfLoop,
     /// A question that stands before its parent.
     ForwardReference,
     /// A parent named twice by one question.
@@ -92,7 +92,7 @@ impl FindingKind {
             Self::DuplicateQuestionId => "questions with a number already taken (left out)",
             Self::UnreadableParent => "parents that are no integers (edge ignored)",
             Self::MissingParent => "parents that do not exist (edge ignored)",
-            Self::SelfLoop => "questions that depend on themselves (edge ignored)",
+            Self::SelfLoop => "questions that depend on themselves (it changes nothing)",
             Self::Cycle => "edges that close a cycle (edge ignored)",
             Self::ForwardReference => "questions that stand before a parent",
             Self::RepeatedParent => "parents named twice by a question",

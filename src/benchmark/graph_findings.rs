@@ -50,15 +50,14 @@ pub(super) fn fault_finding(item: &str, place: &QuestionPlace, fault: &LocatedFa
             FindingKind::MissingParent,
             format!("no question of the item has the number {id}; {mend}"),
         ),
-        GraphFault::SelfLoop => {
-            (FindingKind::SelfLoop, format!("question {} depends on itself; {mend}", place.id))
-        }
         GraphFault::Cycle(along) => {
             let along: Vec<String> = along.iter().map(ToString::to_string).collect();
-            let along = along.join(" -> ");
+            let (edge, along) = (along[..2].join(" -> "), along.join(" -> "));
             (
                 FindingKind::Cycle,
-                format!("the questions {along} depend on each other; cut one edge"),
+                format!(
+                    "the questions {along} depend on each other, so {edge} cannot stand; cut one edge"
+                ),
             )
         }
     };
@@ -101,6 +100,9 @@ pub(super) fn graph_oddities(item: &ItemRows, oddities: &mut Vec<Finding>) {
                         FindingKind::ZeroBesideParents,
                         "0 means `no parent`, but there are others".into(),
                     );
+                }
+                DeclaredParent::Id(id) if *id == i64::from(question.id) => {
+                    put(FindingKind::SelfLoop, format!("question {id} depends on itself"));
                 }
                 DeclaredParent::Id(id) => {
                     let stands_at =

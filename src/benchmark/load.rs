@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::digest::{BenchmarkDigest, OFFICIAL_BLOB_ID, git_blob_id};
+use super::digest::{BenchmarkDigest, git_blob_id};
 use super::error::BenchmarkError;
 use super::finding::{Finding, FindingKind, Oddity};
 use super::graph_findings::{fault_finding, graph_oddities, places};
 use super::item::Item;
+use super::official::{are_official_questions, is_official_digest};
 use super::prompt_files::PromptFiles;
 use super::question_graph::QuestionGraph;
 use super::rows::{ItemRows, read_rows};
@@ -17,7 +18,7 @@ use super::rows::{ItemRows, read_rows};
 /// What happens to faults of question graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strictness {
-    /// They are errors.
+    /// They are errors; the cycles of the official file, which are cut by a fixed rule, are oddities.
     #[default]
     Strict,
     /// They are oddities, and the faulty edge is ignored (a question whose number is taken is left
@@ -47,8 +48,12 @@ pub struct Source {
     pub question_file: PathBuf,
     /// Git blob id of the question file, as `git hash-object` prints it.
     pub git_blob_id: String,
-    /// Whether the question file is byte for byte the one published with ELLA.
+    /// Whether what is asked is what was published with ELLA: the official questions, about the prompts of
+    /// the question file or of the prompt files beside it. Told by digests of contents, so that copies with
+    /// other line ends or quoting count.
     pub official: bool,
+    /// Whether the questions are the published ones, whatever the prompts.
+    pub official_questions: bool,
     /// Items whose prompt came from a file in `prompts/`.
     pub prompt_files: usize,
     /// How faults of the graphs were taken.
@@ -146,6 +151,7 @@ fn assemble(
     let mut digest = BenchmarkDigest::new();
     let mut items = Vec::with_capacity(file.items.len());
     let mut prompt_files = 0;
+    let official_questions = are_official_questions(&file.items);
     oddities.extend(prompts.without_item(&file.items));
     for mut item in file.items {
         match prompts.read(&item.id) {
@@ -168,11 +174,14 @@ fn assemble(
         let places = places(&item);
         let (graph, faults) = QuestionGraph::build(item.questions);
         if !item.damaged {
-            let found =
-                faults.iter().map(|fault| fault_finding(&item.id, &places[fault.question], fault));
-            match strictness {
-                Strictness::Strict => problems.extend(found),
-                Strictness::Lenient => oddities.extend(found),
+            for fault in &faults {
+                let finding = fault_finding(&item.id, &places[fault.question], fault);
+                let is_known = official_questions && finding.kind == FindingKind::Cycle;
+                if is_known || strictness == Strictness::Lenient {
+                    oddities.push(finding);
+                } else {
+                    problems.push(finding);
+                }
             }
         }
         items.push(Item { id: item.id, prompt: item.prompt, graph });
@@ -183,10 +192,17 @@ fn assemble(
     }
     oddities.extend(unlisted_categories(&items));
     oddities.sort_by_key(|oddity| oddity.row);
-    let git_blob_id = git_blob_id(bytes);
-    let official = git_blob_id == OFFICIAL_BLOB_ID;
-    let source = Source { path, question_file, git_blob_id, official, prompt_files, strictness };
-    Ok(Benchmark { items, digest: digest.finish(), source, oddities })
+    let digest = digest.finish();
+    let source = Source {
+        path,
+        question_file,
+        git_blob_id: git_blob_id(bytes),
+        official: is_official_digest(&digest),
+        official_questions,
+        prompt_files,
+        strictness,
+    };
+    Ok(Benchmark { items, digest, source, oddities })
 }
 
 fn at_first_row(kind: FindingKind, item: &ItemRows, message: &str) -> Finding {

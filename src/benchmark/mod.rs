@@ -9,6 +9,7 @@ mod graph_findings;
 pub mod item;
 pub mod item_id;
 pub mod load;
+pub mod official;
 mod prompt_files;
 pub mod question;
 pub mod question_graph;

@@ -15,8 +15,6 @@ pub enum GraphFault {
     UnreadableParent(String),
     /// A parent number that no question of the item has.
     MissingParent(i64),
-    /// A question that depends on itself.
-    SelfLoop,
     /// This edge closes a cycle; the question numbers along it, starting at the child.
     Cycle(Vec<QuestionId>),
 }
@@ -32,6 +30,7 @@ pub struct LocatedFault {
 
 /// The questions of an item and who depends on whom. A graph that exists is acyclic, its numbers
 /// are unique and its parents exist. It keeps the file order, which the reference protocol needs.
+/// A question that names itself as its parent has no edge for it: that can change no verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuestionGraph {
     questions: Vec<Question>,
@@ -68,9 +67,8 @@ impl QuestionGraph {
                     DeclaredParent::Id(id) => {
                         match QuestionId::try_from(*id).ok().and_then(|id| index_of.get(&id)) {
                             None => GraphFault::MissingParent(*id),
-                            Some(&parent) if parent == index => GraphFault::SelfLoop,
                             Some(&parent) => {
-                                if !own.contains(&parent) {
+                                if parent != index && !own.contains(&parent) {
                                     own.push(parent);
                                 }
                                 continue;
@@ -149,7 +147,8 @@ fn topological_order(parents: &[Vec<usize>]) -> Option<Vec<usize>> {
     Some(order)
 }
 
-/// Adds the edges back one by one in file order and leaves out each that would close a cycle.
+/// Adds the edges back one by one in file order and leaves out each that would close a cycle. The official
+/// file's five cycles are cut so (`docs/protocols.md` names the edges): of each, the edge in the last row goes.
 fn drop_cycle_edges(parents: &mut [Vec<usize>]) -> Vec<(usize, Vec<usize>)> {
     let mut kept: Vec<Vec<usize>> = vec![Vec::new(); parents.len()];
     let mut dropped = Vec::new();
@@ -233,7 +232,6 @@ mod tests {
             named,
             [
                 (3, GraphFault::DuplicateId),
-                (0, GraphFault::SelfLoop),
                 (1, GraphFault::MissingParent(5)),
                 (1, GraphFault::UnreadableParent("right".into())),
                 (2, GraphFault::MissingParent(9)),

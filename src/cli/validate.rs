@@ -2,11 +2,12 @@
 //! oddity. The checks themselves are in `benchmark`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::exit_status::ExitStatus;
 use super::shared_args::OutputArgs;
 use super::{print, print_json};
+use crate::benchmark::official::is_as_published;
 use crate::benchmark::{Benchmark, BenchmarkError, Finding, FindingKind, Strictness};
 
 /// Rows or items shown per kind of oddity; all of them are in the JSON.
@@ -18,6 +19,7 @@ const SHOWN_PLACES: usize = 12;
 Examples:
   dpg-bench validate benchmark/dpg
   dpg-bench validate dsg-1k-anns.csv --lenient --json
+  dpg-bench validate my_questions.csv --strict
 
 Exit status: 0 valid, 1 invalid (every problem is printed), 2 it cannot be read.")]
 pub struct Args {
@@ -26,6 +28,9 @@ pub struct Args {
     /// Turn faults of the question graphs into warnings: the faulty edges are ignored
     #[arg(long)]
     lenient: bool,
+    /// Take every oddity for a problem: for those who write a question file of their own
+    #[arg(long, conflicts_with = "lenient")]
+    strict: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -37,6 +42,9 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let strictness = if args.lenient { Strictness::Lenient } else { Strictness::Strict };
     match Benchmark::load(&args.path, strictness) {
+        Ok(benchmark) if args.strict && !benchmark.oddities.is_empty() => {
+            refuse(args, &benchmark.source.question_file, &benchmark.oddities)
+        }
         Ok(benchmark) => {
             let report = Report::new(&benchmark);
             if args.output.json {
@@ -45,17 +53,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
                 print(&in_words(&benchmark, &report))
             }
         }
-        Err(BenchmarkError::Invalid { path, problems }) => {
-            let path = path.display().to_string();
-            if args.output.json {
-                print_json(&Invalid { valid: false, question_file: &path, problems: &problems })?;
-            } else {
-                print(&invalid_in_words(&path, &problems, args.lenient))?;
-            }
-            Ok(ExitStatus::CheckFailed)
-        }
+        Err(BenchmarkError::Invalid { path, problems }) => refuse(args, &path, &problems),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Prints what is wrong with the file.
+fn refuse(args: &Args, path: &Path, problems: &[Finding]) -> anyhow::Result<ExitStatus> {
+    let path = path.display().to_string();
+    if args.output.json {
+        print_json(&Invalid { valid: false, question_file: &path, problems })?;
+    } else {
+        print(&invalid_in_words(&path, problems, args.lenient))?;
+    }
+    Ok(ExitStatus::CheckFailed)
 }
 
 /// Smallest, middle and largest of some counts.
@@ -103,6 +114,7 @@ struct Report<'a> {
     question_file: String,
     git_blob_id: &'a str,
     official: bool,
+    official_questions: bool,
     prompt_files: usize,
     digest: &'a str,
     items: usize,
@@ -130,6 +142,7 @@ impl<'a> Report<'a> {
             question_file: source.question_file.display().to_string(),
             git_blob_id: &source.git_blob_id,
             official: source.official,
+            official_questions: source.official_questions,
             prompt_files: source.prompt_files,
             digest: &benchmark.digest,
             items: benchmark.items.len(),
@@ -183,22 +196,23 @@ fn grouped(findings: &[Finding]) -> BTreeMap<FindingKind, Vec<&Finding>> {
 }
 
 fn in_words(benchmark: &Benchmark, report: &Report<'_>) -> String {
-    let official = if report.official {
-        "the official question file"
-    } else {
-        "not the official question file"
+    let official = match (report.official, report.official_questions) {
+        (true, _) => "the official question file",
+        (false, true) => "the questions of the official question file, about other prompts",
+        (false, false) => "not the official question file",
     };
     let prompts = match report.prompt_files {
         0 => "from the question file".to_owned(),
         count => format!("{count} from files in prompts/"),
     };
     let mut text = format!(
-        "{} is valid\n\n\
+        "{official}\n\
+         {} is valid\n\n\
          items          {}\n\
          questions      {} ({} per item)\n\
          prompts        {prompts}; {} words\n\
          digest         {}\n\
-         git blob id    {} ({official})\n\n\
+         git blob id    {}\n\n\
          {:<32}{:>10}{:>9}\n",
         report.question_file,
         report.items,
@@ -216,18 +230,21 @@ fn in_words(benchmark: &Benchmark, report: &Report<'_>) -> String {
         let share = 100.0 * category.share;
         text.push_str(&format!("{name:<32}{:>10}{share:>7.1} %\n", category.questions));
     }
-    if benchmark.oddities.is_empty() {
+    let groups = grouped(&benchmark.oddities);
+    let (known, others): (Vec<_>, Vec<_>) = groups
+        .into_iter()
+        .partition(|(kind, found)| report.official_questions && is_as_published(*kind, found));
+    if known.is_empty() && others.is_empty() {
         text.push_str("\nno oddities\n");
-    } else {
-        text.push_str("\noddities (all of them with --json):\n");
     }
-    for (kind, found) in grouped(&benchmark.oddities) {
-        text.push_str(&format!(
-            "{:>6} {}\n       {}\n",
-            found.len(),
-            kind.heading(),
-            places(&found)
-        ));
+    for (heading, groups) in [("oddities of the file as published", known), ("oddities", others)] {
+        if !groups.is_empty() {
+            text.push_str(&format!("\n{heading} (all of them with --json):\n"));
+        }
+        for (kind, found) in groups {
+            let (count, heading) = (found.len(), kind.heading());
+            text.push_str(&format!("{count:>6} {heading}\n       {}\n", places(&found)));
+        }
     }
     text
 }

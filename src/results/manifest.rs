@@ -64,13 +64,13 @@ impl Manifest {
         }
     }
 
-    /// What the run is about, as settings that can be compared.
+    /// What the run is about, as settings that can be compared. How faults of the graphs were taken is not
+    /// among them: a file without faults gives one benchmark either way, one with faults loads in one way only.
     pub(super) fn subject(&self) -> Settings {
         let selection = self.selection.clone().into_iter().collect::<serde_json::Map<_, _>>();
         [
             ("benchmark digest".to_owned(), self.benchmark.digest.clone().into()),
             ("images per item".to_owned(), self.images_per_item.into()),
-            ("lenient".to_owned(), self.benchmark.lenient.into()),
             ("selection".to_owned(), selection.into()),
         ]
         .into()
@@ -109,7 +109,7 @@ pub struct BenchmarkIdentity {
     /// Digest of items, prompts and questions ([`crate::benchmark`]); two benchmarks with one digest
     /// ask the same.
     pub digest: String,
-    /// Whether it is byte for byte the official question file.
+    /// Whether it asks the official questions about the published prompts.
     pub official: bool,
     /// Items in the whole file.
     pub items: u64,

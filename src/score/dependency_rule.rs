@@ -37,7 +37,8 @@ pub fn in_file_order(graph: &QuestionGraph, raw: &[Verdict]) -> Result<Vec<Verdi
             let Some(position) = position else {
                 return Err(AbsentParent { question: question.id, parent });
             };
-            if ruled[position] != Verdict::Yes {
+            // A question's look at itself can only find what it is already.
+            if position != index && ruled[position] != Verdict::Yes {
                 ruled[index] = Verdict::ParentNo;
                 break;
             }
@@ -102,8 +103,20 @@ mod tests {
     #[test]
     fn loops_follow_the_edited_scores() {
         let looped = graph(&[(1, "1"), (2, "3"), (3, "2")]);
-        assert_eq!(in_file_order(&looped, &[No, Yes, No]).unwrap(), [ParentNo, ParentNo, ParentNo]);
+        assert_eq!(in_file_order(&looped, &[No, Yes, No]).unwrap(), [No, ParentNo, ParentNo]);
         assert_eq!(in_file_order(&looped, &[Yes, Yes, Yes]).unwrap(), [Yes, Yes, Yes]);
+    }
+
+    #[test]
+    fn a_question_that_depends_on_itself_keeps_its_verdict() {
+        let looped = graph(&[(1, "0"), (2, "2,1"), (3, "1,3")]);
+        for raw in [[Yes, No, Yes], [Yes, Unparsable, No], [Yes, Yes, Unparsable]] {
+            assert_eq!(in_file_order(&looped, &raw).unwrap(), raw);
+            assert_eq!(in_topological_order(&looped, &raw), raw);
+        }
+        let fallen = [No, ParentNo, ParentNo];
+        assert_eq!(in_file_order(&looped, &[No, Yes, No]).unwrap(), fallen);
+        assert_eq!(in_topological_order(&looped, &[No, Yes, No]), fallen);
     }
 
     #[test]

@@ -78,11 +78,11 @@ fn validate_says_yes_no_or_cannot_tell() {
     assert!((shares - 1.0).abs() < 1e-12);
 
     let file = folder.path().join("bad.csv");
-    let row = "item_id,text,proposition_id,dependency,tuple,question_natural_language\na,p,1,1,e - w (x),Q?\n";
+    let row = "item_id,text,proposition_id,dependency,tuple,question_natural_language\na,p,1,9,e - w (x),Q?\n";
     std::fs::write(&file, row).unwrap();
     let bad = dpg_bench(folder.path(), &["validate", "bad.csv"]);
     assert_eq!(bad.status.code(), Some(1));
-    assert!(stdout(&bad).contains("row 1 (line 2), item `a`, dependency `1`"), "{}", stdout(&bad));
+    assert!(stdout(&bad).contains("row 1 (line 2), item `a`, dependency `9`"), "{}", stdout(&bad));
     assert!(stdout(&bad).contains("--lenient"));
     let json: Value = serde_json::from_slice(
         &dpg_bench(folder.path(), &["validate", "bad.csv", "--json"]).stdout,
@@ -90,14 +90,21 @@ fn validate_says_yes_no_or_cannot_tell() {
     .unwrap();
     assert_eq!(
         (&json["valid"], &json["problems"][0]["kind"]),
-        (&Value::from(false), &Value::from("self_loop"))
+        (&Value::from(false), &Value::from("missing_parent"))
     );
     let lenient = dpg_bench(folder.path(), &["validate", "bad.csv", "--lenient"]);
     assert_eq!(lenient.status.code(), Some(0));
     assert!(
-        stdout(&lenient)
-            .contains("1 questions that depend on themselves (edge ignored)\n       rows 1\n")
+        stdout(&lenient).contains("1 parents that do not exist (edge ignored)\n       rows 1\n")
     );
+
+    // A question that depends on itself is odd and no error, but for those who ask for all that is odd.
+    std::fs::write(&file, row.replace(",9,", ",1,")).unwrap();
+    assert_eq!(dpg_bench(folder.path(), &["validate", "bad.csv"]).status.code(), Some(0));
+    let strict = dpg_bench(folder.path(), &["validate", "bad.csv", "--strict"]);
+    assert_eq!(strict.status.code(), Some(1));
+    let said = "row 1 (line 2), item `a`, dependency `1`: question 1 depends on itself";
+    assert!(stdout(&strict).contains(said), "{}", stdout(&strict));
 
     let absent = dpg_bench(folder.path(), &["validate", "nothing"]);
     assert_eq!(absent.status.code(), Some(2));

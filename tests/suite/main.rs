@@ -44,6 +44,8 @@ mod models_sd15;
 mod mplug_judge;
 mod mplug_models;
 mod noise;
+mod official_file;
+mod official_run;
 mod pickle_files;
 mod pictures_ahead;
 mod pillow_resize;
