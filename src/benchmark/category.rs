@@ -1,6 +1,8 @@
 //! In: the `tuple` column of a question row. Out: its two category levels, cut exactly as the
 //! reference scorer cuts them. Which names are known or odd is left to `validate`.
 
+use std::sync::Arc;
+
 /// The two category levels of a question.
 ///
 /// `tuple` reads `L1 - L2 (arguments)`, e.g. `attribute - color (truck, red)`. The reference scorer
@@ -9,14 +11,19 @@
 /// L1 everything of that before the first `-`, trimmed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Category {
-    l2: String,
+    /// Shared: thousands of questions have a handful of categories.
+    l2: Arc<str>,
 }
 
 impl Category {
     /// Cuts the category out of a `tuple` cell.
     pub fn from_tuple(tuple: &str) -> Self {
-        let head = tuple.split('(').next().unwrap_or_default();
-        Self { l2: head.trim().to_owned() }
+        Self { l2: Self::name_in(tuple).into() }
+    }
+
+    /// The L2 name inside a `tuple` cell.
+    pub fn name_in(tuple: &str) -> &str {
+        tuple.split('(').next().unwrap_or_default().trim()
     }
 
     /// Broad level: `global`, `entity`, `attribute`, `relation` or `other` in the official file.

@@ -89,22 +89,34 @@ impl QuestionsDigest {
     }
 }
 
+/// Bytes that are put together before they are hashed: a call for every string takes longer than the hashing.
+const HASHED_AT_ONCE: usize = 16 << 10;
+
 /// SHA-256 over strings that cannot run into each other.
 #[derive(Debug)]
-struct TextHasher(Sha256);
+struct TextHasher {
+    hasher: Sha256,
+    /// What is not hashed yet.
+    waiting: Vec<u8>,
+}
 
 impl TextHasher {
     fn beginning_with(text: &str) -> Self {
-        let mut hasher = Self(Sha256::new());
+        let waiting = Vec::with_capacity(2 * HASHED_AT_ONCE);
+        let mut hasher = Self { hasher: Sha256::new(), waiting };
         hasher.put(text);
         hasher
     }
 
     fn put(&mut self, text: &str) {
-        self.0.update(text.len().to_string());
-        self.0.update(b":");
-        self.0.update(text);
-        self.0.update(b",");
+        put_decimal(&mut self.waiting, text.len());
+        self.waiting.push(b':');
+        self.waiting.extend_from_slice(text.as_bytes());
+        self.waiting.push(b',');
+        if self.waiting.len() >= HASHED_AT_ONCE {
+            self.hasher.update(&self.waiting);
+            self.waiting.clear();
+        }
     }
 
     fn put_questions(&mut self, questions: &[Question]) {
@@ -117,7 +129,16 @@ impl TextHasher {
         }
     }
 
-    fn finish(self) -> String {
-        hex(&self.0.finalize())
+    fn finish(mut self) -> String {
+        self.hasher.update(&self.waiting);
+        hex(&self.hasher.finalize())
     }
+}
+
+/// The number in plain decimal. Formatting takes several times as long, and there is one for every string.
+fn put_decimal(bytes: &mut Vec<u8>, number: usize) {
+    if number >= 10 {
+        put_decimal(bytes, number / 10);
+    }
+    bytes.push(b'0' + (number % 10) as u8);
 }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::digest::{BenchmarkDigest, git_blob_id};
 use super::error::BenchmarkError;
 use super::finding::{Finding, FindingKind, Oddity};
@@ -146,45 +148,44 @@ fn assemble(
     prompts: PromptFiles,
     strictness: Strictness,
 ) -> Result<Benchmark, BenchmarkError> {
-    let file = read_rows(bytes);
+    let (file, git_blob_id) = rayon::join(|| read_rows(bytes), || git_blob_id(bytes));
     let (mut problems, mut oddities) = (file.problems, file.oddities);
-    let mut digest = BenchmarkDigest::new();
-    let mut items = Vec::with_capacity(file.items.len());
+    let mut item_rows = file.items;
+    oddities.extend(prompts.without_item(&item_rows));
+    let found: Vec<_> = item_rows.par_iter().map(|item| prompts.read(&item.id)).collect();
     let mut prompt_files = 0;
-    let official_questions = are_official_questions(&file.items);
-    oddities.extend(prompts.without_item(&file.items));
-    for mut item in file.items {
-        match prompts.read(&item.id) {
+    for (item, found) in item_rows.iter_mut().zip(found) {
+        match found {
             Ok(Some(prompt)) => {
                 prompt_files += 1;
-                take_prompt_file(&mut item, prompt, &mut oddities);
+                take_prompt_file(item, prompt, &mut oddities);
             }
             Ok(None) => {
-                check_own_prompt(&item, &mut problems);
+                check_own_prompt(item, &mut problems);
                 if prompts.exist() {
                     let message = "there is no prompt file for it, where others have one";
-                    let finding = at_first_row(FindingKind::ItemWithoutPromptFile, &item, message);
+                    let finding = at_first_row(FindingKind::ItemWithoutPromptFile, item, message);
                     oddities.push(finding);
                 }
             }
             Err(problem) => problems.push(*problem),
         }
-        digest.add_item(&item.id, &item.prompt, &item.questions);
-        graph_oddities(&item, &mut oddities);
-        let places = places(&item);
-        let (graph, faults) = QuestionGraph::build(item.questions);
-        if !item.damaged {
-            for fault in &faults {
-                let finding = fault_finding(&item.id, &places[fault.question], fault);
-                let is_known = official_questions && finding.kind == FindingKind::Cycle;
-                if is_known || strictness == Strictness::Lenient {
-                    oddities.push(finding);
-                } else {
-                    problems.push(finding);
-                }
+    }
+    let (official_questions, digest) =
+        rayon::join(|| are_official_questions(&item_rows), || digest_of(&item_rows));
+    let checked: Vec<_> = item_rows.into_par_iter().with_min_len(16).map(checked_item).collect();
+    let mut items = Vec::with_capacity(checked.len());
+    for (item, unusual, faults) in checked {
+        oddities.extend(unusual);
+        for fault in faults {
+            let is_known = official_questions && fault.kind == FindingKind::Cycle;
+            if is_known || strictness == Strictness::Lenient {
+                oddities.push(fault);
+            } else {
+                problems.push(fault);
             }
         }
-        items.push(Item { id: item.id, prompt: item.prompt, graph });
+        items.push(item);
     }
     if !problems.is_empty() {
         problems.sort_by_key(|problem| problem.row);
@@ -192,17 +193,38 @@ fn assemble(
     }
     oddities.extend(unlisted_categories(&items));
     oddities.sort_by_key(|oddity| oddity.row);
-    let digest = digest.finish();
     let source = Source {
         path,
         question_file,
-        git_blob_id: git_blob_id(bytes),
+        git_blob_id,
         official: is_official_digest(&digest),
         official_questions,
         prompt_files,
         strictness,
     };
     Ok(Benchmark { items, digest, source, oddities })
+}
+
+fn digest_of(items: &[ItemRows]) -> String {
+    let mut digest = BenchmarkDigest::new();
+    for item in items {
+        digest.add_item(&item.id, &item.prompt, &item.questions);
+    }
+    digest.finish()
+}
+
+/// An item with its graph, what is unusual about that, and its faults.
+fn checked_item(item: ItemRows) -> (Item, Vec<Oddity>, Vec<Finding>) {
+    let mut unusual = Vec::new();
+    graph_oddities(&item, &mut unusual);
+    let places = places(&item);
+    let (graph, faults) = QuestionGraph::build(item.questions);
+    let mut found = Vec::new();
+    if !item.damaged {
+        let findings = faults.iter();
+        found.extend(findings.map(|fault| fault_finding(&item.id, &places[fault.question], fault)));
+    }
+    (Item { id: item.id, prompt: item.prompt, graph }, unusual, found)
 }
 
 fn at_first_row(kind: FindingKind, item: &ItemRows, message: &str) -> Finding {

@@ -43,20 +43,27 @@ impl QuestionGraph {
     /// those that cannot. A later question with a number already taken is left out altogether.
     pub fn build(questions: Vec<Question>) -> (Self, Vec<LocatedFault>) {
         let mut faults = Vec::new();
-        let mut index_of: HashMap<QuestionId, usize> = HashMap::with_capacity(questions.len());
+        // As almost every item is numbered: a number tells the place without a table.
+        let in_order = questions.iter().zip(1..).all(|(question, number)| question.id == number);
+        let mut index_of: HashMap<QuestionId, usize> = HashMap::new();
         let mut kept: Vec<(usize, Question)> = Vec::with_capacity(questions.len());
         for (position, question) in questions.into_iter().enumerate() {
-            match index_of.entry(question.id) {
-                Entry::Occupied(_) => {
-                    faults
-                        .push(LocatedFault { question: position, fault: GraphFault::DuplicateId });
-                }
-                Entry::Vacant(free) => {
-                    free.insert(kept.len());
-                    kept.push((position, question));
-                }
+            if !in_order {
+                match index_of.entry(question.id) {
+                    Entry::Occupied(_) => {
+                        let fault = GraphFault::DuplicateId;
+                        faults.push(LocatedFault { question: position, fault });
+                        continue;
+                    }
+                    Entry::Vacant(free) => free.insert(kept.len()),
+                };
             }
+            kept.push((position, question));
         }
+        let place_of = |id: QuestionId| match in_order {
+            true => (id as usize).checked_sub(1).filter(|&place| place < kept.len()),
+            false => index_of.get(&id).copied(),
+        };
         let mut parents: Vec<Vec<usize>> = Vec::with_capacity(kept.len());
         for (index, (position, question)) in kept.iter().enumerate() {
             let mut own = Vec::new();
@@ -65,9 +72,9 @@ impl QuestionGraph {
                     DeclaredParent::None => continue,
                     DeclaredParent::Unreadable(text) => GraphFault::UnreadableParent(text.clone()),
                     DeclaredParent::Id(id) => {
-                        match QuestionId::try_from(*id).ok().and_then(|id| index_of.get(&id)) {
+                        match QuestionId::try_from(*id).ok().and_then(place_of) {
                             None => GraphFault::MissingParent(*id),
-                            Some(&parent) => {
+                            Some(parent) => {
                                 if parent != index && !own.contains(&parent) {
                                     own.push(parent);
                                 }

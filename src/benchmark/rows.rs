@@ -84,7 +84,9 @@ impl Columns {
 
 /// Reads the whole file. Never fails: what is wrong with it stands in `problems`.
 pub(super) fn read_rows(bytes: &[u8]) -> FileRows {
-    let mut reading = Reading::default();
+    // Once for the whole file: it is quicker than row by row, and no sound file has one.
+    let holds_nul = bytes.iter().fold(false, |found, &byte| found | (byte == 0));
+    let mut reading = Reading { holds_nul, ..Reading::default() };
     let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
         Some(rest) => {
             let message = "the file begins with a byte order mark, which is skipped";
@@ -111,11 +113,10 @@ pub(super) fn read_rows(bytes: &[u8]) -> FileRows {
             return reading.file;
         }
     };
-    let mut lines = LineCounter { bytes, offset: 0, line: 1 };
     let mut record = ByteRecord::new();
     let mut row = 0;
     loop {
-        let start = reader.position().byte() as usize;
+        let (start, line) = (reader.position().byte(), reader.position().line());
         match reader.read_byte_record(&mut record) {
             Ok(false) => break,
             Ok(true) => row += 1,
@@ -128,38 +129,29 @@ pub(super) fn read_rows(bytes: &[u8]) -> FileRows {
                 break;
             }
         }
-        let line = lines.line_at(start);
+        let line = line as usize + line_ends_at(bytes, start as usize);
         reading.take(&columns, &record, row, line);
     }
     reading.finish()
 }
 
-/// Counts line ends as the rows go by, so that the whole file is scanned once.
-struct LineCounter<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-    line: usize,
-}
-
-impl LineCounter<'_> {
-    /// Line of the first character of the row that begins at `offset` or after the line ends there.
-    fn line_at(&mut self, offset: usize) -> usize {
-        let ends = |byte: &&u8| matches!(byte, b'\r' | b'\n');
-        let rest = self.bytes.get(offset..).unwrap_or_default();
-        let offset = offset.min(self.bytes.len()) + rest.iter().take_while(ends).count();
-        let passed = &self.bytes[self.offset.min(offset)..offset];
-        self.line += passed.iter().filter(|&&byte| byte == b'\n').count();
-        self.offset = offset;
-        self.line
-    }
+/// Lines that end at `offset`, before the first character of the next row.
+fn line_ends_at(bytes: &[u8], offset: usize) -> usize {
+    let rest = bytes.get(offset..).unwrap_or_default();
+    let ends = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    ends.filter(|&&byte| byte == b'\n').count()
 }
 
 /// The state of reading: the item that the rows are in, and the ids met before.
 #[derive(Default)]
 struct Reading {
     file: FileRows,
+    /// Whether there is a NUL byte in the file.
+    holds_nul: bool,
     ids: HashSet<String>,
     folded_ids: HashMap<String, String>,
+    /// The categories met before, by name: their rows share the texts.
+    categories: HashMap<String, Category>,
     /// Set while the rows belong to an item that has been refused as a whole.
     refused: Option<String>,
 }
@@ -185,10 +177,9 @@ impl Reading {
         // Until the row proves good, its item counts as damaged.
         let same_item = self.file.items.last_mut().filter(|item| item.id == raw_id);
         let was_damaged = same_item.map(|item| std::mem::replace(&mut item.damaged, true));
-        check_text(columns, record, row, line)?;
-        let [id, prompt, number, dependency, tuple, question] = columns.required.map(|column| {
-            str::from_utf8(record.get(column).unwrap_or_default()).unwrap_or_default()
-        });
+        let text = checked_text(columns, record, self.holds_nul, row, line)?;
+        let cell = |column| record.range(column).map_or("", |place| &text[place]);
+        let [id, prompt, number, dependency, tuple, question] = columns.required.map(cell);
         if self.refused.as_deref() == Some(id) {
             return Ok(());
         }
@@ -208,7 +199,12 @@ impl Reading {
             let column = "question_natural_language";
             return Err(bad(FindingKind::EmptyQuestion, column, question, message).into());
         }
-        let category = Category::from_tuple(tuple);
+        let category = self.categories.get(Category::name_in(tuple)).cloned();
+        let category = category.unwrap_or_else(|| {
+            let category = Category::from_tuple(tuple);
+            self.categories.insert(category.l2().to_owned(), category.clone());
+            category
+        });
         if category.l1().is_empty() {
             let message = "no category can be read; write it like `entity - whole (truck)`";
             return Err(bad(FindingKind::NoCategory, "tuple", tuple, message).into());
@@ -220,10 +216,7 @@ impl Reading {
                 Some(bad(FindingKind::PromptDiffersBetweenRows, "text", prompt, message));
         }
         if let Some([broad, detailed]) = columns.categories {
-            let cell = |column| {
-                str::from_utf8(record.get(column).unwrap_or_default()).unwrap_or_default().trim()
-            };
-            let (broad, detailed) = (cell(broad), cell(detailed));
+            let (broad, detailed) = (cell(broad).trim(), cell(detailed).trim());
             let of_tuple = category.l2().split_once('-').map_or("", |(_, detail)| detail.trim());
             if broad != category.l1() || detailed != of_tuple {
                 let message =
@@ -298,13 +291,15 @@ impl Reading {
     }
 }
 
-/// Field count, UTF-8 and NUL.
-fn check_text(
+/// The cells of a row as one text, in which [`ByteRecord::range`] finds each, once field count, UTF-8 and NUL
+/// are checked.
+fn checked_text<'r>(
     columns: &Columns,
-    record: &ByteRecord,
+    record: &'r ByteRecord,
+    look_for_nul: bool,
     row: usize,
     line: usize,
-) -> Result<(), Box<Finding>> {
+) -> Result<&'r str, Box<Finding>> {
     if record.len() != columns.names.len() {
         let message = format!(
             "the row has {} fields where the header has {}; look for a comma or quote that is not quoted",
@@ -315,16 +310,22 @@ fn check_text(
         let first = String::from_utf8_lossy(record.get(0).unwrap_or_default());
         return Err(finding.cell(&columns.names[0], &first).into());
     }
-    for (field, name) in record.iter().zip(&columns.names) {
-        let message = if str::from_utf8(field).is_err() {
-            "the text is not UTF-8; save the file as UTF-8"
-        } else if field.contains(&0) {
-            "the text holds a NUL byte; remove it"
-        } else {
-            continue;
-        };
-        let finding = Finding::in_row(FindingKind::BadText, row, line, message);
-        return Err(finding.cell(name, &String::from_utf8_lossy(field)).into());
+    // All cells at once: a file has several times more cells than rows.
+    let whole = record.as_slice();
+    if let Ok(text) = str::from_utf8(whole)
+        && !(look_for_nul && whole.contains(&0))
+        && (0..record.len())
+            .all(|cell| record.range(cell).is_none_or(|place| text.is_char_boundary(place.end)))
+    {
+        return Ok(text);
     }
-    Ok(())
+    let is_bad = |cell: &[u8]| str::from_utf8(cell).is_err() || cell.contains(&0);
+    let bad = record.iter().position(is_bad).unwrap_or_default();
+    let value = String::from_utf8_lossy(record.get(bad).unwrap_or_default());
+    let message = match value.contains('\0') && !value.contains('\u{fffd}') {
+        true => "the text holds a NUL byte; remove it",
+        false => "the text is not UTF-8; save the file as UTF-8",
+    };
+    let finding = Finding::in_row(FindingKind::BadText, row, line, message);
+    Err(finding.cell(&columns.names[bad], &value).into())
 }

@@ -222,6 +222,10 @@ fn every_wrong_row_is_named() {
     bytes[at + 1] = 0xe9;
     assert!(problems(&bytes).contains("text `\u{fffd}`: the text is not UTF-8"));
     assert!(problems(b"\xff\xfei\0t\0").contains("UTF-16"));
+    // Two cells that only together are UTF-8.
+    let cut = [HEADER.as_bytes(), b"\na,p\xc3,\xa9,1,0,,,e - w (x),Q\n"].concat();
+    let error = problems(&cut);
+    assert!(error.contains("row 1 (line 2), text `p\u{fffd}`: the text is not UTF-8"), "{error}");
 }
 
 #[test]
