@@ -4,6 +4,8 @@
 
 use libdeflater::Decompressor;
 
+use crate::results::image_store::LARGEST_SIDE;
+
 /// Larger pictures are left to the general decoder, which holds less of them at a time.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -12,6 +14,7 @@ const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a];
 /// Memory that is used again for the next picture: given back and asked for anew each time, it costs the
 /// system a page fault for every 4 KiB.
 pub struct Buffers {
+    /// The compressed pixels of a picture that has them in several chunks.
     packed: Vec<u8>,
     rows: Vec<u8>,
     inflate: Decompressor,
@@ -23,25 +26,34 @@ impl Default for Buffers {
     }
 }
 
-/// An unpacked picture.
+/// An unpacked picture whose rows are still filtered.
 #[derive(Debug)]
 pub struct PngRows<'b> {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    rows: &'b [u8],
+    rows: &'b mut [u8],
 }
 
 impl PngRows<'_> {
-    /// The rows from the top, three bytes a pixel.
-    pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
-        self.rows.chunks_exact(self.width as usize * 3 + 1).map(|row| &row[1..])
+    /// Hands over the rows from the top, three bytes a pixel, each right after its filter is undone, while
+    /// the processor still has it at hand. `None` where a row names a filter that there is not: then those
+    /// before it are worth nothing.
+    pub fn for_each(self, mut take: impl FnMut(&[u8])) -> Option<()> {
+        let line = self.width as usize * 3 + 1;
+        let mut above: &[u8] = &vec![0; line];
+        for row in self.rows.chunks_exact_mut(line) {
+            unfilter(row, &above[1..])?;
+            take(&row[1..]);
+            above = row;
+        }
+        Some(())
     }
 }
 
-/// Unpacks a plain PNG; `None` of anything else. The checksum of the pixels is compared, those of the
-/// chunks are not.
+/// Unpacks a plain PNG whose sides are at most [`LARGEST_SIDE`]; `None` of anything else. The checksum of the
+/// pixels is compared, those of the chunks are not.
 pub fn png_rows<'b>(png: &[u8], buffers: &'b mut Buffers) -> Option<PngRows<'b>> {
     let rest = png.strip_prefix(&SIGNATURE)?;
     let (kind, header, mut rest) = chunk(rest)?;
@@ -50,30 +62,34 @@ pub fn png_rows<'b>(png: &[u8], buffers: &'b mut Buffers) -> Option<PngRows<'b>>
         (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
     let line = (width as usize).checked_mul(3)?.checked_add(1)?;
     let size = line.checked_mul(height as usize).filter(|&size| size <= MOST_BYTES)?;
-    if kind != b"IHDR" || width == 0 || height == 0 {
+    let is_plain = |side| (1..=LARGEST_SIDE).contains(&side);
+    if kind != b"IHDR" || !is_plain(width) || !is_plain(height) {
         return None;
     }
-    buffers.packed.clear();
+    let mut parts = Vec::new();
     loop {
         let (kind, content, after) = chunk(rest)?;
         rest = after;
         match kind {
-            b"IDAT" => buffers.packed.extend_from_slice(content),
+            b"IDAT" => parts.push(content),
             b"IEND" => break,
             _ => {}
         }
     }
-    buffers.rows.resize(size, 0);
-    let unpacked = buffers.inflate.zlib_decompress(&buffers.packed, &mut buffers.rows).ok()?;
-    if unpacked != size {
-        return None;
+    let packed = match parts.as_slice() {
+        [only] => only,
+        several => {
+            buffers.packed.clear();
+            several.iter().for_each(|part| buffers.packed.extend_from_slice(part));
+            buffers.packed.as_slice()
+        }
+    };
+    if buffers.rows.len() < size {
+        buffers.rows.resize(size, 0);
     }
-    let mut above: &[u8] = &vec![0; line];
-    for row in buffers.rows.chunks_exact_mut(line) {
-        unfilter(row, &above[1..])?;
-        above = row;
-    }
-    Some(PngRows { width, height, rows: &buffers.rows })
+    let rows = &mut buffers.rows[..size];
+    let unpacked = buffers.inflate.zlib_decompress(packed, rows).ok()?;
+    (unpacked == size).then_some(PngRows { width, height, rows })
 }
 
 /// Kind and content of the first chunk, and what follows it.
@@ -164,10 +180,64 @@ mod tests {
             for filter in [NoFilter, Sub, Up, Avg, Paeth, Adaptive] {
                 let rows = png_rows(&packed(&picture, filter), &mut buffers).unwrap();
                 assert_eq!((rows.width, rows.height), (width, height));
-                let pixels: Vec<u8> = rows.rows().flatten().copied().collect();
+                let mut pixels = Vec::new();
+                rows.for_each(|row| pixels.extend_from_slice(row)).unwrap();
                 assert_eq!(pixels, *picture.as_raw(), "{filter:?} {width}x{height}");
             }
         }
+    }
+
+    /// The same pixels in chunks of `size` bytes.
+    fn in_chunks(whole: &[u8], size: usize) -> Vec<u8> {
+        let place = whole.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
+        let (_, content, rest) = chunk(&whole[place..]).unwrap();
+        let mut bytes = whole[..place].to_vec();
+        for part in content.chunks(size) {
+            bytes.extend_from_slice(&chunk_of(b"IDAT", part));
+        }
+        bytes.extend_from_slice(rest);
+        bytes
+    }
+
+    fn chunk_of(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let mut bytes = (content.len() as u32).to_be_bytes().to_vec();
+        bytes.extend_from_slice(kind);
+        bytes.extend_from_slice(content);
+        let mut check = libdeflater::Crc::new();
+        check.update(&bytes[4..]);
+        bytes.extend_from_slice(&check.sum().to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn pixels_in_several_chunks_are_put_together() {
+        let picture = picture(61, 47);
+        let whole = packed(&picture, png::Filter::Paeth);
+        for size in [100, 1_000] {
+            let parted = in_chunks(&whole, size);
+            assert_eq!(image::load_from_memory(&parted).unwrap().to_rgb8(), picture);
+            let mut pixels = Vec::new();
+            let mut buffers = Buffers::default();
+            let rows = png_rows(&parted, &mut buffers).unwrap();
+            rows.for_each(|row| pixels.extend_from_slice(row)).unwrap();
+            assert_eq!(pixels, *picture.as_raw());
+        }
+    }
+
+    /// Writes the filter 5, which there is not, into the middle row.
+    fn unknown_filter(png: &mut Vec<u8>, width: usize, height: usize) {
+        let place = png.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
+        let (_, content, rest) = chunk(&png[place..]).unwrap();
+        let mut rows = vec![0; (width * 3 + 1) * height];
+        Decompressor::new().zlib_decompress(content, &mut rows).unwrap();
+        rows[(width * 3 + 1) * (height / 2)] = 5;
+        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+        let mut content = vec![0; compressor.zlib_compress_bound(rows.len())];
+        let size = compressor.zlib_compress(&rows, &mut content).unwrap();
+        let rest = rest.to_vec();
+        png.truncate(place);
+        png.extend_from_slice(&chunk_of(b"IDAT", &content[..size]));
+        png.extend_from_slice(&rest);
     }
 
     #[test]
@@ -200,6 +270,11 @@ mod tests {
         let mut damaged = whole.clone();
         damaged[place + 300] ^= 0x40;
         assert!(png_rows(&damaged, &mut buffers).is_none());
+        let mut unknown = packed(&picture(40, 30), png::Filter::NoFilter);
+        unknown_filter(&mut unknown, 40, 30);
+        assert!(png_rows(&unknown, &mut buffers).unwrap().for_each(|_| ()).is_none());
+        let long = packed(&picture(1, LARGEST_SIDE + 1), png::Filter::Paeth);
+        assert!(png_rows(&long, &mut buffers).is_none());
         let mut huge = whole;
         huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
         assert!(png_rows(&huge, &mut buffers).is_none());
