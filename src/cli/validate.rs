@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::exit_status::ExitStatus;
 use super::shared_args::OutputArgs;
 use super::{print, print_json};
+use crate::benchmark::category::l1_of;
 use crate::benchmark::official::is_as_published;
 use crate::benchmark::{Benchmark, BenchmarkError, Finding, FindingKind, Strictness};
 
@@ -163,21 +164,16 @@ impl<'a> Report<'a> {
 
 /// Each L1 followed by its L2 names, in name order.
 fn categories(benchmark: &Benchmark) -> Vec<CategoryCount> {
-    let mut by_l1: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    for question in benchmark.items.iter().flat_map(|item| item.graph.questions()) {
-        let category = &question.category;
-        *by_l1
-            .entry(category.l1().to_owned())
-            .or_default()
-            .entry(category.l2().to_owned())
-            .or_default() += 1;
+    let mut by_l1: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for (l2, questions) in benchmark.category_counts() {
+        *by_l1.entry(l1_of(l2)).or_default().entry(l2).or_default() += questions;
     }
     let all = benchmark.question_count().max(1) as f64;
     let mut counts = Vec::new();
     for (l1, details) in by_l1 {
-        let line = |l2: Option<String>, questions: usize| CategoryCount {
-            l1: l1.clone(),
-            l2,
+        let line = |l2: Option<&str>, questions: usize| CategoryCount {
+            l1: l1.to_owned(),
+            l2: l2.map(str::to_owned),
             questions,
             share: questions as f64 / all,
         };
