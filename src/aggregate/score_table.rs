@@ -7,10 +7,14 @@
 //! `yes_probability`, `failure` (why the judge has no answer), `seed` (of the image, where known),
 //! `raw_reference`, `verdict_reference`, `raw_corrected`, `verdict_corrected` (before and after the
 //! dependency rule; null where the protocol does not score the image).
+//!
+//! Texts are declared `large_string`, as polars' Python package does, and not `string_view`, which many
+//! readers cannot work with (docs/measurements/readers.md).
 
 use std::collections::HashMap;
 
 use polars::prelude::*;
+use polars_parquet::write::schema_to_metadata_key;
 
 use crate::benchmark::Item;
 use crate::results::{AnswerOutcome, FORMAT_VERSION, ImageOutcome, ImageRecord, NewestAnswers};
@@ -139,13 +143,14 @@ impl<'a> Rows<'a> {
             Column::new("raw_corrected".into(), raw_corrected),
             Column::new("verdict_corrected".into(), verdict_corrected),
         ])?;
-        let metadata = KeyValueMetadata::from_static(vec![(
-            FORMAT_VERSION_KEY.to_owned(),
-            FORMAT_VERSION.to_string(),
-        )]);
+        // The writer adds a schema with `string_view` only where none is given. Parquet itself holds the
+        // bytes of both kinds of text in the same way.
+        let schema = schema_to_metadata_key(&frame.schema().to_arrow(CompatLevel::oldest()));
+        let mut metadata = vec![(FORMAT_VERSION_KEY.to_owned(), FORMAT_VERSION.to_string())];
+        metadata.extend(schema.value.map(|value| (schema.key, value)));
         let mut bytes = Vec::new();
         ParquetWriter::new(&mut bytes)
-            .with_key_value_metadata(Some(metadata))
+            .with_key_value_metadata(Some(KeyValueMetadata::from_static(metadata)))
             // One thread and one row group: the same bytes on every machine.
             .set_parallel(false)
             .finish(&mut frame)?;

@@ -65,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// External crate -> the only places that may name it.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("polars", &["aggregate/score_table.rs"]),
+    ("polars_parquet", &["aggregate/score_table.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
     ("clap_mangen", &["cli/"]),

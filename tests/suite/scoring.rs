@@ -237,7 +237,9 @@ fn an_unknown_judge_and_a_changed_picture_are_refused_in_a_sentence() {
 
 #[test]
 fn the_long_table_has_one_row_per_item_image_and_question() {
+    use base64::prelude::{BASE64_STANDARD, Engine};
     use polars::prelude::*;
+    use polars_arrow::io::ipc::read::deserialize_schema;
     let run = TestRun::new(WHOLE);
     run.score(&[]);
     let file = std::fs::File::open(run.path().join("scores/scripted.parquet")).unwrap();
@@ -247,6 +249,33 @@ fn the_long_table_has_one_row_per_item_image_and_question() {
     assert!(pairs.iter().any(|pair| {
         pair.key == "dpg_bench.format_version" && pair.value.as_deref() == Some("1.0")
     }));
+    // What other readers are told; polars itself makes views of all texts when it reads.
+    let schema = pairs.iter().find(|pair| pair.key == "ARROW:schema").unwrap();
+    let message = BASE64_STANDARD.decode(schema.value.as_ref().unwrap()).unwrap();
+    let (schema, ..) = deserialize_schema(&message[8..]).unwrap();
+    let kinds: Vec<(&str, &ArrowDataType)> =
+        schema.iter().map(|(name, field)| (name.as_str(), field.dtype())).collect();
+    let text = &ArrowDataType::LargeUtf8;
+    let expected = [
+        ("item", text),
+        ("image", &ArrowDataType::UInt32),
+        ("question", &ArrowDataType::UInt32),
+        ("l1", text),
+        ("l2", text),
+        ("tuple", text),
+        ("question_text", text),
+        ("answer", text),
+        ("raw", text),
+        ("yes_probability", &ArrowDataType::Float64),
+        ("failure", text),
+        ("seed", &ArrowDataType::UInt64),
+        ("raw_reference", text),
+        ("verdict_reference", text),
+        ("raw_corrected", text),
+        ("verdict_corrected", text),
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(pairs.len(), 2);
     let table = reader.finish().unwrap();
     assert_eq!(table.height(), 12);
     let text = |name: &str, row: usize| {
