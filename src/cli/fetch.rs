@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use serde::Serialize;
 
 use super::exit_status::ExitStatus;
@@ -12,8 +13,8 @@ use super::shared_args::OutputArgs;
 use super::{print, print_json, say};
 use crate::fetch::catalog::find;
 use crate::fetch::{
-    FETCHABLE, FetchOptions, Fetchable, Fetched, LockFile, Places, Precision, Role, Source,
-    Verdict, Witness, fetch, state_of,
+    Comparison, FETCHABLE, FetchError, FetchOptions, Fetchable, Fetched, Host, LockFile, Places,
+    Precision, Role, Source, Verdict, Witness, compare_copies, fetch, locate, state_of,
 };
 
 /// Arguments of the command.
@@ -25,9 +26,10 @@ use crate::fetch::{
   dpg-bench fetch sdxl --half             # 16-bit weights, for a GPU
   dpg-bench fetch sd15 --verify           # read every byte again
   dpg-bench fetch ella-sd15 --offline     # is all of it here?
+  dpg-bench fetch mplug --from hugging-face   # a copy, where ModelScope cannot be reached
 
 An interrupted fetch goes on where it stopped when the same command is given again. HF_HOME, HF_HUB_CACHE,
-HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, MODELSCOPE_CACHE, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN and
+HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, MODELSCOPE_CACHE, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN and
 DPG_BENCH_GITHUB_RAW are honoured (docs/fetching.md).
 Exit status: 0 all is here; 1 with --offline, something is missing; 2 it could not be fetched.")]
 pub struct Args {
@@ -37,6 +39,9 @@ pub struct Args {
     /// List what can be fetched and what is here
     #[arg(long, conflicts_with = "names")]
     list: bool,
+    /// Fetch from this publisher, where there are copies in other hands; without it, from the first
+    #[arg(long, value_name = "PUBLISHER", value_enum, conflicts_with_all = ["list", "offline"])]
+    from: Option<Publisher>,
     /// Ask no server; say what is here and what is missing
     #[arg(long)]
     offline: bool,
@@ -59,6 +64,33 @@ pub struct Args {
     output: OutputArgs,
 }
 
+/// Who is asked.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Publisher {
+    HuggingFace,
+    Modelscope,
+    Github,
+}
+
+impl Publisher {
+    fn host(self) -> Host {
+        match self {
+            Self::HuggingFace => Host::HuggingFace,
+            Self::Modelscope => Host::ModelScope,
+            Self::Github => Host::GitHub,
+        }
+    }
+
+    /// As `--from` takes it.
+    fn flag(host: Host) -> &'static str {
+        match host {
+            Host::HuggingFace => "hugging-face",
+            Host::ModelScope => "modelscope",
+            Host::GitHub => "github",
+        }
+    }
+}
+
 /// One thing, for `--list` and `--json`.
 #[derive(Serialize)]
 struct Listed {
@@ -75,6 +107,8 @@ struct Part {
     role: Role,
     host: &'static str,
     repository: &'static str,
+    /// Whether others than the publisher put it there.
+    is_copy: bool,
     licence: String,
     /// Whether all of it is here.
     here: bool,
@@ -131,7 +165,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         } else {
             print(&state(&listed))?;
         }
-        let whole = listed.iter().flat_map(|row| &row.parts).all(|part| part.here);
+        let whole = rows.iter().zip(&listed).all(|(row, listed)| is_whole(row, listed));
         return Ok(if whole { ExitStatus::Done } else { ExitStatus::CheckFailed });
     }
     let options = FetchOptions {
@@ -146,10 +180,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut listed = Vec::new();
     for row in rows {
         let mut parts = Vec::new();
-        for (role, source) in row.sources {
-            let fetched = fetch(source, &places, &options, &bars)?;
+        for (role, publisher) in row.sources {
+            let source = chosen(row, *role, publisher, args.from)?;
+            let fetched = fetch(source, &places, &options, &bars)
+                .map_err(|error| with_copies(error, row, *role, source))?;
             say(&described(source, &fetched));
-            parts.push(part_of(*role, source, fetched));
+            for other in row.all(*role).filter(|other| *other != source) {
+                let Some(found) = locate(other, &places) else { continue };
+                let comparison = compare_copies((source, &fetched), (other, &found))?;
+                say(&compared(source, other, &comparison));
+            }
+            parts.push(part_of(row, *role, source, fetched));
         }
         listed.push(Listed { parts, ..empty(row) });
     }
@@ -159,16 +200,77 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     print(&state(&listed))
 }
 
+/// The repository to fetch for `role`.
+fn chosen(
+    row: &'static Fetchable,
+    role: Role,
+    publisher: &'static Source,
+    from: Option<Publisher>,
+) -> anyhow::Result<&'static Source> {
+    let Some(host) = from.map(Publisher::host) else { return Ok(publisher) };
+    row.all(role).find(|source| source.host == host).ok_or_else(|| {
+        let known: Vec<&str> = row.all(role).map(|source| source.host.name()).collect();
+        anyhow!(
+            "--from: {} has nothing for the {} of `{}`; there is {}",
+            host.name(),
+            role_name(role),
+            row.name,
+            known.join(", ")
+        )
+    })
+}
+
+/// The error, and where else the files are, if asking elsewhere may help.
+fn with_copies(error: FetchError, row: &Fetchable, role: Role, asked: &Source) -> anyhow::Error {
+    let may_help = matches!(
+        error,
+        FetchError::GaveUp { .. }
+            | FetchError::NotThere { .. }
+            | FetchError::Refused { .. }
+            | FetchError::Answer { .. }
+    );
+    let mut others = row.all(role).filter(|other| other.host != asked.host);
+    match others.next().filter(|_| may_help) {
+        None => error.into(),
+        Some(other) => {
+            let (host, flag) = (other.host.name(), Publisher::flag(other.host));
+            anyhow!(
+                "{error}; {host} has it too ({}): dpg-bench fetch {} --from {flag}",
+                other.repository,
+                row.name
+            )
+        }
+    }
+}
+
+/// Whether each part is here, from whichever publisher.
+fn is_whole(row: &Fetchable, listed: &Listed) -> bool {
+    row.sources
+        .iter()
+        .all(|(role, _)| listed.parts.iter().any(|part| part.role == *role && part.here))
+}
+
+fn compared(source: &Source, other: &Source, comparison: &Comparison) -> String {
+    let (one, two) = (source.repository, other.repository);
+    let Comparison { same, other_notes } = comparison;
+    let mut text = format!("{one}: {} files are the same bytes as in {two}", same.len());
+    if !other_notes.is_empty() {
+        text.push_str(&format!("; these differ, and change no answer: {}", other_notes.join(", ")));
+    }
+    text
+}
+
 fn empty(row: &Fetchable) -> Listed {
     let Fetchable { name, what, size, note, .. } = *row;
     Listed { name, what, size, note, parts: Vec::new() }
 }
 
-fn part_of(role: Role, source: &Source, fetched: Fetched) -> Part {
+fn part_of(row: &Fetchable, role: Role, source: &Source, fetched: Fetched) -> Part {
     Part {
         role,
         host: source.host.name(),
         repository: source.repository,
+        is_copy: row.source(role) != Some(source),
         licence: fetched.lock.licence.clone(),
         here: true,
         missing: Vec::new(),
@@ -194,6 +296,7 @@ fn look(row: &Fetchable, places: &Places) -> Listed {
             role: *role,
             host: source.host.name(),
             repository: source.repository,
+            is_copy: row.source(*role) != Some(*source),
             licence: lock.map_or_else(|| source.licence.to_owned(), |lock| lock.licence.clone()),
             here,
             missing,
@@ -204,7 +307,8 @@ fn look(row: &Fetchable, places: &Places) -> Listed {
             bytes_fetched: 0,
         }
     };
-    Listed { parts: row.sources.iter().map(part).collect(), ..empty(row) }
+    let both = row.sources.iter().chain(row.copies);
+    Listed { parts: both.map(part).collect(), ..empty(row) }
 }
 
 fn described(source: &Source, fetched: &Fetched) -> String {
@@ -224,6 +328,7 @@ fn state(listed: &[Listed]) -> String {
         for part in &row.parts {
             let place = match (&part.folder, part.missing.as_slice()) {
                 (Some(folder), _) => folder.display().to_string(),
+                (None, []) if part.is_copy => format!("not here; a copy at {}", part.host),
                 (None, []) => format!("missing; `dpg-bench fetch {}` gets it", row.name),
                 (None, [first, rest @ ..]) => format!(
                     "begun, {} files missing ({first}{}); `dpg-bench fetch {}` goes on",
@@ -256,7 +361,8 @@ fn table(listed: &[Listed]) -> String {
                 (false, false) => "begun  ",
             };
             let role = role_name(part.role);
-            let from = format!("{} {} ({})", part.host, part.repository, part.licence);
+            let copy = if part.is_copy { "a copy: " } else { "" };
+            let from = format!("{copy}{} {} ({})", part.host, part.repository, part.licence);
             text.push_str(&format!("    {mark}  {role:<12}  {from}\n"));
         }
     }

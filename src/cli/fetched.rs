@@ -24,8 +24,9 @@ pub fn places() -> anyhow::Result<Places> {
 /// # Errors
 /// As [`places`].
 pub fn part(name: &str, role: Role) -> anyhow::Result<Option<PathBuf>> {
-    let Some(source) = find(name).ok().and_then(|row| row.source(role)) else { return Ok(None) };
-    let found = locate(source, &places()?).map(|found| found.folder);
+    let Ok(row) = find(name) else { return Ok(None) };
+    let places = places()?;
+    let found = row.all(role).find_map(|source| locate(source, &places)).map(|found| found.folder);
     Ok(match role {
         Role::Connector => found.map(|folder| folder.join(CONNECTOR_FILE)),
         _ => found,

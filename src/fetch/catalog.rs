@@ -53,6 +53,8 @@ pub struct Source {
     pub host: Host,
     /// `owner/name`.
     pub repository: &'static str,
+    /// What it was called before, under which others may have fetched it.
+    pub former_names: &'static [&'static str],
     /// The commit that is fetched; `None` takes the newest of the first fetch, and keeps to it.
     pub revision: Option<&'static str>,
     /// Its files.
@@ -90,14 +92,22 @@ pub struct Fetchable {
     pub size: &'static str,
     /// Where it comes from.
     pub sources: &'static [(Role, &'static Source)],
+    /// The same in other hands, for `--from`; the publisher's own goes first where both are here.
+    pub copies: &'static [(Role, &'static Source)],
     /// What the user must know beside that.
     pub note: Option<&'static str>,
 }
 
 impl Fetchable {
-    /// The repository that plays `role`.
+    /// The publisher's repository that plays `role`.
     pub fn source(&self, role: Role) -> Option<&'static Source> {
-        self.sources.iter().find(|(found, _)| *found == role).map(|(_, source)| *source)
+        self.all(role).next()
+    }
+
+    /// All repositories that play `role`, the publisher's first.
+    pub fn all(&self, role: Role) -> impl Iterator<Item = &'static Source> {
+        let both = self.sources.iter().chain(self.copies);
+        both.filter(move |(found, _)| *found == role).map(|(_, source)| *source)
     }
 }
 
@@ -108,6 +118,7 @@ const CLIP_TOKENIZER: FileRule =
 pub const DPG_BENCH: Source = Source {
     host: Host::GitHub,
     repository: "TencentQQGYLab/ELLA",
+    former_names: &[],
     revision: Some("3c228f1dc6c4d3cad0a47493816151a419f14db3"),
     rules: &[Needed("dpg_bench.csv")],
     pins: &[("dpg_bench.csv", crate::benchmark::digest::OFFICIAL_BLOB_ID)],
@@ -118,6 +129,7 @@ pub const DPG_BENCH: Source = Source {
 pub const SD15: Source = Source {
     host: Host::HuggingFace,
     repository: "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    former_names: &["runwayml/stable-diffusion-v1-5"],
     revision: Some("451f4fe16113bff5a5d2269ed5ad43b0592e9a14"),
     rules: &[
         Needed("model_index.json"),
@@ -153,6 +165,7 @@ pub const SD15: Source = Source {
 pub const SDXL: Source = Source {
     host: Host::HuggingFace,
     repository: "stabilityai/stable-diffusion-xl-base-1.0",
+    former_names: &[],
     revision: Some("462165984030d82259a11f4367a4eed129e94a7b"),
     rules: &[
         Needed("model_index.json"),
@@ -196,6 +209,7 @@ pub const SDXL: Source = Source {
 pub const ELLA_SD15: Source = Source {
     host: Host::HuggingFace,
     repository: "QQGYLab/ELLA",
+    former_names: &[],
     revision: None,
     rules: &[Needed(CONNECTOR_FILE)],
     pins: &[],
@@ -209,6 +223,7 @@ pub const CONNECTOR_FILE: &str = "ella-sd1.5-tsc-t5xl.safetensors";
 pub const FLAN_T5_XL: Source = Source {
     host: Host::HuggingFace,
     repository: "google/flan-t5-xl",
+    former_names: &[],
     revision: Some("7d6315df2c2fb742f0f5b556879d730926ca9001"),
     rules: &[
         Needed("config.json"),
@@ -224,10 +239,12 @@ pub const FLAN_T5_XL: Source = Source {
 pub const MPLUG: Source = Source {
     host: Host::ModelScope,
     repository: "iic/mplug_visual-question-answering_coco_large_en",
+    former_names: &["damo/mplug_visual-question-answering_coco_large_en"],
     revision: None,
     rules: &[
         Needed("config.yaml"),
-        Needed("config_bert.json"),
+        // Where config.yaml says it is; the authors' own repository has the second.
+        FirstOf(&["config_bert.json", "configs/config_bert.json"]),
         Needed("vocab.txt"),
         Wished("configuration.json"),
         Wished("tokenizer_config.json"),
@@ -237,10 +254,20 @@ pub const MPLUG: Source = Source {
     licence: "stated on its page at modelscope.cn",
 };
 
+/// The same files as others put them on Hugging Face, for where ModelScope cannot be reached.
+pub const MPLUG_COPY: Source = Source {
+    host: Host::HuggingFace,
+    repository: "diffusion-bench/mplug_visual-question-answering_coco_large_en",
+    former_names: &[],
+    licence: "as its page says; the publisher's stands at modelscope.cn",
+    ..MPLUG
+};
+
 /// BLIP-VQA.
 pub const BLIP_VQA: Source = Source {
     host: Host::HuggingFace,
     repository: "Salesforce/blip-vqa-base",
+    former_names: &[],
     revision: Some("787b3d35d57e49572baabd22884b3d5a05acf072"),
     rules: &[
         Needed("config.json"),
@@ -267,6 +294,7 @@ const QWEN3_VL_RULES: &[FileRule] = &[
 pub const QWEN3_VL_2B: Source = Source {
     host: Host::HuggingFace,
     repository: "Qwen/Qwen3-VL-2B-Instruct",
+    former_names: &[],
     revision: Some("89644892e4d85e24eaac8bacfd4f463576704203"),
     rules: QWEN3_VL_RULES,
     pins: &[],
@@ -294,6 +322,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "DPG-Bench: the official question file and the 1,065 prompts",
         size: "about 8 MB",
         sources: &[(Role::Benchmark, &DPG_BENCH)],
+        copies: &[],
         note: None,
     },
     Fetchable {
@@ -301,6 +330,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "Stable Diffusion 1.5",
         size: "4.3 GB",
         sources: &[(Role::Checkpoint, &SD15)],
+        copies: &[],
         note: None,
     },
     Fetchable {
@@ -308,6 +338,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "Stable Diffusion XL base 1.0",
         size: "about 14 GB, with --half 7 GB",
         sources: &[(Role::Checkpoint, &SDXL)],
+        copies: &[],
         note: None,
     },
     Fetchable {
@@ -319,6 +350,7 @@ pub const FETCHABLE: &[Fetchable] = &[
             (Role::Connector, &ELLA_SD15),
             (Role::TextEncoder, &FLAN_T5_XL),
         ],
+        copies: &[],
         note: None,
     },
     Fetchable {
@@ -326,6 +358,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "for ELLA over SDXL: SDXL base 1.0 and flan-t5-xl",
         size: "about 25 GB",
         sources: &[(Role::Checkpoint, &SDXL), (Role::TextEncoder, &FLAN_T5_XL)],
+        copies: &[],
         note: Some("no connector for SDXL was published; name your own with --ella"),
     },
     Fetchable {
@@ -333,6 +366,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "mPLUG-large, the judge of the published numbers",
         size: "3 to 6 GB",
         sources: &[(Role::Judge, &MPLUG)],
+        copies: &[(Role::Judge, &MPLUG_COPY)],
         note: None,
     },
     Fetchable {
@@ -340,6 +374,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "the judge BLIP-VQA base",
         size: "about 1.5 GB",
         sources: &[(Role::Judge, &BLIP_VQA)],
+        copies: &[],
         note: None,
     },
     Fetchable {
@@ -347,6 +382,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "the judge Qwen3-VL Instruct, 2 billion parameters",
         size: "about 4.3 GB",
         sources: &[(Role::Judge, &QWEN3_VL_2B)],
+        copies: &[],
         note: None,
     },
     Fetchable {
@@ -354,6 +390,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "the judge Qwen3-VL Instruct, 4 billion parameters",
         size: "about 9 GB",
         sources: &[(Role::Judge, &QWEN3_VL_4B)],
+        copies: &[],
         note: Some("use it with --judge qwen3-vl --judge-weights FOLDER"),
     },
     Fetchable {
@@ -361,6 +398,7 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "the judge Qwen3-VL Instruct, 8 billion parameters",
         size: "about 18 GB",
         sources: &[(Role::Judge, &QWEN3_VL_8B)],
+        copies: &[],
         note: Some("use it with --judge qwen3-vl --judge-weights FOLDER"),
     },
 ];
@@ -389,7 +427,7 @@ mod tests {
     fn every_row_is_well_formed() {
         for row in FETCHABLE {
             assert_eq!(find(row.name).unwrap().name, row.name);
-            for (_, source) in row.sources {
+            for (_, source) in row.sources.iter().chain(row.copies) {
                 assert_eq!(source.repository.split('/').count(), 2);
                 let commit = source.revision.map(FileDigest::from_hex);
                 assert!(commit.is_none_or(|hex| matches!(hex, Some(FileDigest::GitBlob(_)))));

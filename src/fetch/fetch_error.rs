@@ -74,6 +74,19 @@ pub enum FetchError {
         /// What to do.
         advice: &'static str,
     },
+    /// Two publishers' copies of one model are not the same.
+    #[error(
+        "{path}: {one}, but {other}; both are here, and only one can be the model's: compare them with \
+         what the publisher states, and remove the folder of the wrong one"
+    )]
+    CopiesDiffer {
+        /// The file.
+        path: String,
+        /// Digest and place of the one.
+        one: String,
+        /// Digest and place of the other.
+        other: String,
+    },
     /// The disk is too small, as far as is known before anything is fetched.
     #[error(
         "{folder}: {needed} bytes are to be fetched and {free} are free; make room, or {elsewhere}",

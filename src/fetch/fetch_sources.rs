@@ -167,7 +167,10 @@ fn listing(
                 TroubleKind::Passing(asked) => {
                     retry.wait((repository, "the list of files"), trouble.reason, asked)?;
                 }
-                _ => return Err(for_good(trouble, repository, &page(source, places))),
+                _ => {
+                    let error = for_good(trouble, repository, &page(source, places));
+                    return Err(with_ways_round(error, source.revision));
+                }
             },
         }
     };
@@ -183,6 +186,18 @@ fn listing(
         return Err(answer(reason));
     }
     Ok(listing)
+}
+
+/// A commit of the catalog that the publisher does not have must not be the end.
+fn with_ways_round(mut error: FetchError, pinned: Option<&str>) -> FetchError {
+    if let (FetchError::NotThere { reason, .. }, Some(commit)) = (&mut error, pinned) {
+        reason.push_str(&format!(
+            " (commit {commit}, which this program asks for); if it is published as another commit \
+             or elsewhere by now, get it with the publisher's own tool, whose cache is looked at as \
+             well, or name its folder with a flag"
+        ));
+    }
+    error
 }
 
 /// The files to have, with the digests that the catalog, an earlier fetch or the publisher states.
@@ -216,7 +231,9 @@ fn wanted(
                 now: stated.to_string(),
                 source_of_before: "this program".to_owned(),
                 before: pin.to_string(),
-                advice: "it is not fetched: that is not the file that others have under this name",
+                advice: "it is not fetched: that is not the file that others have under this name; who \
+                         trusts it gets it with the publisher's own tool, whose cache is looked at \
+                         as well, or names its folder with a flag",
             });
         }
         let locked = lock.and_then(|lock| lock.files.get(&remote.path));
@@ -240,6 +257,13 @@ fn wanted(
             (None, None, None) => Witness::FirstFetch,
         };
         remote_file.digest = pin.or(remote_file.digest).or_else(|| before.cloned());
+        // Its cache names files by their digests.
+        if source.host == Host::HuggingFace
+            && (remote_file.digest.is_none() || remote_file.size.is_none())
+        {
+            let reason = "the server's list states no length and digest of it".to_owned();
+            return Err(FetchError::Answer { what: what(), reason });
+        }
         wanted.push(Wanted { remote: remote_file, witness });
     }
     Ok(wanted)

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::catalog::Source;
+use super::catalog::{Host, Source};
 use super::digest::FileDigest;
 use super::fetch_error::FetchError;
 use super::file_rules::{Precision, select};
 use super::lock_file::LockFile;
+use super::model_scope_cache::cached_folders;
 use super::places::Places;
 use super::store::Store;
 
@@ -50,27 +51,60 @@ pub fn state_of(source: &Source, places: &Places) -> Verdict {
     let store = Store::of(source, places);
     // A lock file that cannot be read says nothing here; the next fetch complains about it.
     let lock = LockFile::read(&store.lock_file()).ok().flatten();
-    for revision in revisions(source, &store, lock.as_ref()) {
+    let cached = cached_folders(source, places);
+    let bare = |folders: &[PathBuf]| {
+        let folder = folders.iter().find(|folder| holds(folder, source))?.clone();
+        Some(Verdict::Whole(Found { folder, revision: None, lock: None }))
+    };
+    // Where nothing is recorded, the newer library's folders go first.
+    let newer = if lock.is_none() { [cached.newest, cached.named].concat() } else { Vec::new() };
+    bare(&newer)
+        .or_else(|| recorded(source, &store, lock.as_ref()))
+        .or_else(|| bare(&cached.older))
+        .or_else(|| under_former_name(source, places))
+        .unwrap_or_else(|| match lock {
+            Some(lock) => {
+                let files = files_below(&store.root(&lock.revision));
+                Verdict::Begun { missing: missing(&lock, &files) }
+            }
+            None => Verdict::Absent,
+        })
+}
+
+/// What the Python libraries fetched from Hugging Face when the repository had another name.
+fn under_former_name(source: &Source, places: &Places) -> Option<Verdict> {
+    let names = (source.host == Host::HuggingFace).then_some(source.former_names);
+    let mut names = names.into_iter().flatten();
+    names.find_map(|name| recorded(source, &Store::hub(name, places), None))
+}
+
+/// What is whole in the store, by its record where there is one.
+fn recorded(source: &Source, store: &Store, lock: Option<&LockFile>) -> Option<Verdict> {
+    for revision in revisions(source, store, lock) {
         let folder = store.root(&revision);
         let files = files_below(&folder);
-        let names = files.keys().map(String::as_str).collect();
-        if select(source.rules, &names, Precision::Full).is_err() {
+        if !is_whole(&files, source) {
             continue;
         }
-        let lock = lock.clone().filter(|lock| lock.revision == revision);
-        if lock.as_ref().is_some_and(|lock| !missing(lock, &files).is_empty()) {
+        let lock = lock.filter(|lock| lock.revision == revision);
+        if lock.is_some_and(|lock| !missing(lock, &files).is_empty()) {
             continue;
         }
         let tells_commit = matches!(store, Store::Hub { .. }) || lock.is_some();
-        return Verdict::Whole(Found { folder, revision: tells_commit.then_some(revision), lock });
+        let revision = tells_commit.then_some(revision);
+        return Some(Verdict::Whole(Found { folder, revision, lock: lock.cloned() }));
     }
-    match lock {
-        Some(lock) => {
-            let files = files_below(&store.root(&lock.revision));
-            Verdict::Begun { missing: missing(&lock, &files) }
-        }
-        None => Verdict::Absent,
-    }
+    None
+}
+
+/// Whether `folder` has all files that are needed of `source`.
+pub(super) fn holds(folder: &Path, source: &Source) -> bool {
+    is_whole(&files_below(folder), source)
+}
+
+fn is_whole(files: &BTreeMap<String, u64>, source: &Source) -> bool {
+    let names = files.keys().map(String::as_str).collect();
+    select(source.rules, &names, Precision::Full).is_ok()
 }
 
 /// Files of the record that are not there, or have another length.

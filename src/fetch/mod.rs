@@ -4,10 +4,11 @@
 //!
 //! `catalog` says what there is, `listing` (with `hugging_face`, `model_scope` and `dpg_bench`) what a
 //! publisher states of it, `store` where it goes, `lock_file` what was got, `transfer` how one file comes,
-//! `fetch_sources` all of them together.
+//! `fetch_sources` all of them together, `copies` whether two publishers' files are the same.
 
 pub mod catalog;
 mod client;
+mod copies;
 mod digest;
 mod dpg_bench;
 mod fetch_error;
@@ -18,12 +19,15 @@ mod listing;
 mod locate;
 mod lock_file;
 mod model_scope;
+mod model_scope_cache;
 mod observer;
 mod places;
+mod python_paths;
 mod store;
 mod transfer;
 
 pub use catalog::{FETCHABLE, Fetchable, Host, Role, Source};
+pub use copies::{Comparison, compare_copies};
 pub use digest::FileDigest;
 pub use fetch_error::FetchError;
 pub use fetch_sources::{FetchOptions, Fetched, fetch};

@@ -8,6 +8,7 @@ use ureq::http::Uri;
 
 use super::catalog::Host;
 use super::fetch_error::FetchError;
+use super::python_paths::{under_home, with_variables};
 use crate::http::{ApiKey, is_loopback};
 
 /// Where the benchmark goes, below the folder that the program is started in.
@@ -63,8 +64,11 @@ pub struct Places {
     pub hub: Endpoint,
     /// Its token.
     pub hub_token: Option<ApiKey>,
-    /// ModelScope's cache: the folder of `models/owner/name`.
+    /// ModelScope's cache as its library had it before 1.38, where this program's fetches go: the folder of
+    /// `models/owner/name`.
     pub model_scope_cache: PathBuf,
+    /// The same since 1.38: the folder of `models/owner--name/snapshots/revision`.
+    pub model_scope_snapshots: PathBuf,
     /// ModelScope or a mirror.
     pub model_scope: Endpoint,
     /// Its token.
@@ -95,9 +99,16 @@ impl Places {
         let home = ["HOME", "USERPROFILE"].iter().find_map(|name| set(name)).map(PathBuf::from);
         let home = home.unwrap_or_default();
         let folder = |name: &str| set(name).map(|value| under_home(PathBuf::from(value), &home));
-        let caches = folder("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
-        let hub_home = folder("HF_HOME").unwrap_or_else(|| caches.join("huggingface"));
-        let first = |names: &[&str]| names.iter().find_map(|name| folder(name));
+        // As huggingface_hub: first the home folder, then variables.
+        let expanded = |path: PathBuf| {
+            PathBuf::from(with_variables(under_home(path, &home).as_os_str(), variable))
+        };
+        let hub_folder = |names: &[&str], usual: PathBuf| {
+            let named = names.iter().find_map(|name| set(name)).map(PathBuf::from);
+            expanded(named.unwrap_or(usual))
+        };
+        let caches = set("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
+        let hub_home = hub_folder(&["HF_HOME"], caches.join("huggingface"));
         let endpoint = |name: &str, usual: &str| match set(name) {
             None => Endpoint::parse(usual, name),
             Some(text) => Endpoint::parse(&text.to_string_lossy(), name),
@@ -109,23 +120,34 @@ impl Places {
             })
         };
         Ok(Self {
-            hub_cache: first(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"])
-                .unwrap_or_else(|| hub_home.join("hub")),
+            hub_cache: hub_folder(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"], hub_home.join("hub")),
             hub: endpoint("HF_ENDPOINT", "https://huggingface.co")?,
             hub_token: match truth("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
                 true => None,
-                false => hub_token(
-                    &set,
-                    &folder("HF_TOKEN_PATH").unwrap_or_else(|| hub_home.join("token")),
-                )?,
+                false => hub_token(&set, &hub_folder(&["HF_TOKEN_PATH"], hub_home.join("token")))?,
             },
             model_scope_cache: folder("MODELSCOPE_CACHE")
                 .unwrap_or_else(|| home.join(".cache/modelscope/hub")),
-            model_scope: endpoint("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn")?,
+            model_scope_snapshots: folder("MODELSCOPE_CACHE")
+                .unwrap_or_else(|| home.join(".cache/modelscope")),
+            model_scope: match (set("MODELSCOPE_ENDPOINT"), set("MODELSCOPE_DOMAIN")) {
+                // What its library had before; a name without a scheme.
+                (None, Some(domain)) => {
+                    let domain = domain.to_string_lossy().into_owned();
+                    let has_scheme = domain.to_ascii_lowercase().starts_with("http");
+                    let address = if has_scheme { domain } else { format!("https://{domain}") };
+                    Endpoint::parse(&address, "MODELSCOPE_DOMAIN")?
+                }
+                _ => endpoint("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn")?,
+            },
             model_scope_token: secret(&set, "MODELSCOPE_API_TOKEN")?,
             github_raw: endpoint("DPG_BENCH_GITHUB_RAW", "https://raw.githubusercontent.com")?,
             benchmark: PathBuf::from(BENCHMARK_FOLDER),
-            offline: truth("HF_HUB_OFFLINE"),
+            // The second counts only where the first is not set, whatever the first says.
+            offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+                .iter()
+                .find(|name| set(name).is_some())
+                .is_some_and(|name| truth(name)),
         })
     }
 
@@ -137,14 +159,6 @@ impl Places {
             Host::GitHub => return None,
         };
         token.as_ref().filter(|_| endpoint.may_see_token())
-    }
-}
-
-/// `~/x` as the shell would have made it.
-fn under_home(path: PathBuf, home: &Path) -> PathBuf {
-    match path.strip_prefix("~") {
-        Ok(rest) => home.join(rest),
-        Err(_) => path,
     }
 }
 
@@ -186,20 +200,49 @@ mod tests {
 
     #[test]
     fn caches_are_where_the_python_libraries_have_them() {
+        // Each as huggingface_hub 2.4.0 has it in its `constants`, but for the empty variable.
         for (variables, hub) in [
             (&[("HOME", "/h")][..], "/h/.cache/huggingface/hub"),
             (&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")], "/c/huggingface/hub"),
             (&[("HOME", "/h"), ("HF_HOME", "~/hf")], "/h/hf/hub"),
             (&[("HF_HOME", "/x"), ("HF_HUB_CACHE", "/y")], "/y"),
             (&[("HF_HUB_CACHE", ""), ("HF_HOME", "/x")], "/x/hub"),
+            (&[("X", "/x"), ("HF_HOME", "$X/hc")], "/x/hc/hub"),
+            (&[("HOME", "/h"), ("X", "y"), ("HF_HOME", "~/a/${X}b")], "/h/a/yb/hub"),
+            (&[("HF_HOME", "$NOPE/a")], "$NOPE/a/hub"),
+            (&[("X", "$Y"), ("Y", "/y"), ("HF_HUB_CACHE", "$X/c$Y")], "$Y/c/y"),
+            (&[("X", "/x"), ("HUGGINGFACE_HUB_CACHE", "$X/l")], "/x/l"),
+            (&[("X", "/x"), ("XDG_CACHE_HOME", "$X/l")], "/x/l/huggingface/hub"),
         ] {
             assert_eq!(places(variables).unwrap().hub_cache, Path::new(hub), "{variables:?}");
         }
         let usual = places(&[("HOME", "/h")]).unwrap();
         assert_eq!(usual.model_scope_cache, Path::new("/h/.cache/modelscope/hub"));
+        assert_eq!(usual.model_scope_snapshots, Path::new("/h/.cache/modelscope"));
         assert_eq!(usual.hub.at("api"), "https://huggingface.co/api");
-        let moved = places(&[("MODELSCOPE_CACHE", "/m"), ("HF_HUB_OFFLINE", "yes")]).unwrap();
-        assert_eq!((moved.model_scope_cache.to_str(), moved.offline), (Some("/m"), true));
+        let moved = places(&[("MODELSCOPE_CACHE", "/m")]).unwrap();
+        assert_eq!(moved.model_scope_cache, Path::new("/m"));
+        assert_eq!(moved.model_scope_snapshots, Path::new("/m"));
+        let domain = [("MODELSCOPE_DOMAIN", "www.modelscope.ai")];
+        assert_eq!(places(&domain).unwrap().model_scope.at("x"), "https://www.modelscope.ai/x");
+        let both = [domain[0], ("MODELSCOPE_ENDPOINT", "https://mirror")];
+        assert_eq!(places(&both).unwrap().model_scope.at("x"), "https://mirror/x");
+    }
+
+    #[test]
+    fn nobody_is_asked_where_the_python_libraries_ask_nobody() {
+        // As `huggingface_hub.constants.HF_HUB_OFFLINE` of 2.4.0.
+        for (variables, offline) in [
+            (&[][..], false),
+            (&[("HF_HUB_OFFLINE", "yes")], true),
+            (&[("TRANSFORMERS_OFFLINE", "1")], true),
+            (&[("TRANSFORMERS_OFFLINE", "2")], false),
+            (&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")], false),
+            (&[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "1")], true),
+            (&[("HF_HUB_OFFLINE", "1"), ("TRANSFORMERS_OFFLINE", "0")], true),
+        ] {
+            assert_eq!(places(variables).unwrap().offline, offline, "{variables:?}");
+        }
     }
 
     #[test]
@@ -214,6 +257,7 @@ mod tests {
         };
         let file = Some("Bearer hf_of_the_file".to_owned());
         assert_eq!(bearer(&[("HF_HOME", home)]), file);
+        assert_eq!(bearer(&[("X", home), ("HF_TOKEN_PATH", "$X/token")]), file);
         let variable = Some("Bearer hf_of_the_variable".to_owned());
         assert_eq!(bearer(&[("HF_HOME", home), ("HF_TOKEN", "hf_of_the_variable")]), variable);
         assert_eq!(bearer(&[("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);

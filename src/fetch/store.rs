@@ -1,13 +1,15 @@
 //! In: a repository, its commit and the places of the environment. Out: where its files lie: in Hugging
 //! Face's cache layout (`models--owner--name` with `blobs`, `refs` and `snapshots`), in ModelScope's
-//! (`models/owner/name`), or in the benchmark's folder.
+//! (`models/owner/name`, or where its library has all of it since 1.38), or in the benchmark's folder.
 
 use std::path::{Path, PathBuf};
 
 use super::catalog::{Host, Source};
 use super::digest::FileDigest;
 use super::fetch_error::FetchError;
+use super::locate::holds;
 use super::lock_file::LOCK_FILE;
+use super::model_scope_cache::{cached_folders, own_folder};
 use super::places::Places;
 
 /// Where the files of a repository lie.
@@ -28,19 +30,23 @@ impl Store {
     /// Of a repository.
     pub fn of(source: &Source, places: &Places) -> Self {
         match source.host {
-            Host::HuggingFace => {
-                let name = format!("models--{}", source.repository.replace('/', "--"));
-                Self::Hub {
-                    repository: places.hub_cache.join(&name),
-                    locks: places.hub_cache.join(".locks").join(name),
-                }
-            }
+            Host::HuggingFace => Self::hub(source.repository, places),
             Host::ModelScope => {
-                // Its library writes dots in names so.
-                let name = source.repository.replace('.', "___");
-                Self::Folder(places.model_scope_cache.join("models").join(name))
+                // What its library has got already need not come again.
+                let mut cached = cached_folders(source, places).newest.into_iter();
+                let cached = cached.find(|folder| holds(folder, source));
+                Self::Folder(cached.unwrap_or_else(|| own_folder(source, places)))
             }
             Host::GitHub => Self::Folder(places.benchmark.clone()),
+        }
+    }
+
+    /// Of the Hugging Face repository of that name.
+    pub fn hub(repository: &str, places: &Places) -> Self {
+        let name = format!("models--{}", repository.replace('/', "--"));
+        Self::Hub {
+            repository: places.hub_cache.join(&name),
+            locks: places.hub_cache.join(".locks").join(name),
         }
     }
 

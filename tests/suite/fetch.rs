@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dpg_bench::fetch::{
     FetchError, FetchObserver, FetchOptions, Fetched, FileRule, Host, LockFile, Places, Silent,
-    Source, Verdict, Witness, fetch, locate, state_of, verify,
+    Source, Verdict, Witness, compare_copies, fetch, locate, state_of, verify,
 };
 use tempfile::TempDir;
 
@@ -23,6 +23,7 @@ const TOKEN: &str = "hf_hush_hush_hush";
 const UNPINNED: Source = Source {
     host: Host::HuggingFace,
     repository: NAME,
+    former_names: &[],
     revision: None,
     rules: &[FileRule::Needed("config.json"), FileRule::Weights("unet/model")],
     pins: &[],
@@ -535,6 +536,50 @@ fn a_disk_that_is_too_small_is_told_before_anything_comes() {
 }
 
 #[test]
+fn a_file_of_which_nothing_is_stated_stops_only_who_needs_it() {
+    let server = Loopback::start(|request| match request.target() {
+        target if target.starts_with("/api/") => {
+            Reply::Json(serde_json::json!({"sha": COMMIT, "siblings": [
+                {"rfilename": "README.md"},
+                {"rfilename": "config.json", "size": 2,
+                 "blobId": "9e26dfeeb6e641a33dae4961196235bdb965b21b"},
+            ]}))
+        }
+        _ => Reply::Json(serde_json::json!({})),
+    });
+    let at = place(&server.origin());
+    let needs = |rules| Source { rules, ..PINNED };
+    let fetched = at.fetch(&needs(&[FileRule::Needed("config.json")])).unwrap();
+    assert_eq!(fetched.came, 1);
+    let error = at.fetch(&needs(&[FileRule::Needed("README.md")])).unwrap_err().to_string();
+    assert!(error.contains("owner/model README.md") && error.contains("no length"), "{error}");
+}
+
+#[test]
+fn a_commit_that_the_publisher_does_not_have_is_not_the_end() {
+    let server = Loopback::start(|_| Reply::Status(404, vec![], "Repository not found".to_owned()));
+    let at = place(&server.origin());
+    let error = at.fetch(&PINNED).unwrap_err().to_string();
+    assert!(error.contains(COMMIT) && error.contains("the publisher's own tool"), "{error}");
+    // What that tool leaves, at whatever commit, is found.
+    let other = "1".repeat(40);
+    put(&at.folder.path().join("hub/models--owner--model/snapshots").join(&other));
+    assert_eq!(locate(&PINNED, &at.places).unwrap().revision, Some(other));
+}
+
+#[test]
+fn what_was_fetched_under_the_name_of_before_is_found() {
+    let at = place("http://127.0.0.1:1");
+    let source = Source { former_names: &["before/model"], ..PINNED };
+    put(&at.folder.path().join("hub/models--before--model/snapshots").join(COMMIT));
+    assert_eq!(locate(&source, &at.places).unwrap().revision.as_deref(), Some(COMMIT));
+    assert_eq!(locate(&PINNED, &at.places), None);
+    let now = at.folder.path().join("hub/models--owner--model/snapshots").join(COMMIT);
+    put(&now);
+    assert_eq!(locate(&source, &at.places).unwrap().folder, now);
+}
+
+#[test]
 fn damage_on_the_disk_is_found_and_mended() {
     let server = FileServer::good(repository());
     let at = place(&server.server.origin());
@@ -575,6 +620,100 @@ fn model_scope_serves_files_by_name_and_missing_digests_are_taken_once() {
     server.repository.lock().unwrap().files.insert("config.json".to_owned(), b"[]".to_vec());
     let error = at.fetch(&SCOPE).unwrap_err();
     assert!(matches!(error, FetchError::WrongBytes { .. }), "{error}");
+}
+
+/// A repository of ModelScope as its library may have left it.
+fn put(folder: &std::path::Path) {
+    std::fs::create_dir_all(folder.join("unet")).unwrap();
+    std::fs::write(folder.join("config.json"), "{}").unwrap();
+    std::fs::write(folder.join(WEIGHTS), weights()).unwrap();
+}
+
+/// Each of these places is one where modelscope 1.40.2 finds the model with `local_files_only=True`.
+#[test]
+fn what_model_scope_fetched_is_found_in_every_place_of_its_versions() {
+    let source = Source { former_names: &["before/model"], ..SCOPE };
+    let home = tempfile::tempdir().unwrap();
+    let at = |variables: Vec<(&'static str, PathBuf)>| {
+        let found = |name: &str| variables.iter().find(|(given, _)| *given == name);
+        Places::new(&|name| found(name).map(|(_, value)| value.clone().into())).unwrap()
+    };
+    let usual = at(vec![("HOME", home.path().to_owned())]);
+    // The newest first: each takes the place of those that were put before it.
+    for place in [
+        "hub/before/model",
+        "hub/models/before/model",
+        "hub/owner/model",
+        "hub/models/owner/model",
+        "models/before--model/snapshots/v1.0",
+        "models/owner--model/snapshots/v1.0",
+        "models/before--model/snapshots/master",
+        "models/owner--model/snapshots/master",
+    ] {
+        let folder = home.path().join(".cache/modelscope").join(place);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("config.json"), "{}").unwrap();
+        assert_ne!(locate(&source, &usual).map(|found| found.folder), Some(folder.clone()));
+        put(&folder);
+        assert_eq!(locate(&source, &usual).unwrap().folder, folder, "{place}");
+    }
+    for place in [
+        "owner/model",
+        "hub/models/owner/model",
+        "models/owner/model",
+        "models/owner--model/snapshots/master",
+    ] {
+        let moved = tempfile::tempdir().unwrap();
+        let folder = moved.path().join(place);
+        put(&folder);
+        let places = at(vec![("MODELSCOPE_CACHE", moved.path().to_owned())]);
+        assert_eq!(locate(&source, &places).unwrap().folder, folder, "{place}");
+    }
+    // Of another publisher nothing is looked for there.
+    assert_eq!(locate(&Source { host: Host::HuggingFace, ..source }, &usual), None);
+}
+
+#[test]
+fn what_model_scope_fetched_is_checked_and_not_got_again() {
+    let server = FileServer::good(repository());
+    let at = place(&server.server.origin());
+    let folder = at.folder.path().join("scope/models/owner--model/snapshots/master");
+    put(&folder);
+    std::fs::write(folder.join(WEIGHTS), vec![1; 300_000]).unwrap();
+    let fetched = at.fetch(&SCOPE).unwrap();
+    assert_eq!((&fetched.folder, fetched.came), (&folder, 2), "damaged, and without a digest");
+    assert_eq!(std::fs::read(folder.join(WEIGHTS)).unwrap(), weights());
+    let found = locate(&SCOPE, &at.places).unwrap();
+    assert_eq!((found.folder, found.lock), (folder, Some(fetched.lock)));
+    assert!(!at.folder.path().join("scope/models/owner").exists());
+}
+
+/// What one copy states and another are held against each other.
+#[test]
+fn copies_of_one_model_are_compared_by_their_bytes() {
+    let rules: &[FileRule] = &[FileRule::Weights("unet/model"), FileRule::Wished("config.json")];
+    let (hub, scope) = (Source { rules, ..UNPINNED }, Source { rules, ..SCOPE });
+    let server = FileServer::good(repository());
+    let at = place(&server.server.origin());
+    let of_scope = at.fetch(&scope).unwrap();
+    let fetched = at.fetch(&hub).unwrap();
+    let found = || locate(&scope, &at.places).unwrap();
+    let comparison = compare_copies((&hub, &fetched), (&scope, &found())).unwrap();
+    // A git blob id on the one side, a SHA-256 on the other.
+    assert_eq!(comparison.same, ["config.json", WEIGHTS]);
+    assert!(comparison.other_notes.is_empty());
+    std::fs::write(of_scope.folder.join("config.json"), "[]").unwrap();
+    let comparison = compare_copies((&hub, &fetched), (&scope, &found())).unwrap();
+    assert_eq!(comparison.other_notes, ["config.json"]);
+
+    // Other weights, in a folder without a record: ModelScope's own library got them.
+    std::fs::remove_file(of_scope.folder.join("fetch.json")).unwrap();
+    std::fs::write(of_scope.folder.join(WEIGHTS), vec![1; 300_000]).unwrap();
+    let error = compare_copies((&hub, &fetched), (&scope, &found())).unwrap_err();
+    assert!(matches!(error, FetchError::CopiesDiffer { .. }), "{error}");
+    let told = error.to_string();
+    assert!(told.contains(WEIGHTS) && told.contains(&sha256(&weights())), "{told}");
+    assert!(told.contains(&sha256(&[1; 300_000])) && told.contains("Hugging Face's"), "{told}");
 }
 
 #[test]

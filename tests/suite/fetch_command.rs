@@ -15,7 +15,13 @@ fn fixture(name: &str) -> std::path::PathBuf {
 fn command(folder: &Path, server: &str, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
     command.args(arguments.split_whitespace()).current_dir(folder);
-    for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN_PATH"] {
+    for name in [
+        "HF_HUB_CACHE",
+        "HF_HUB_OFFLINE",
+        "HF_TOKEN_PATH",
+        "HUGGINGFACE_HUB_CACHE",
+        "TRANSFORMERS_OFFLINE",
+    ] {
         command.env_remove(name);
     }
     command
@@ -99,6 +105,69 @@ fn what_is_here_is_told_without_asking_anybody() {
     assert!(status == 2 && stderr.contains("<NAME>"), "{stderr}");
     let (status, _, stderr) = run(folder.path(), nobody, "fetch blip-vqa --failures 1");
     assert!(status == 2 && stderr.contains("no connection to the server"), "{stderr}");
+}
+
+const MPLUG: &str = "iic/mplug_visual-question-answering_coco_large_en";
+const MPLUG_COPY: &str = "diffusion-bench/mplug_visual-question-answering_coco_large_en";
+
+/// mPLUG's files as both publishers have them.
+fn mplug(name: &'static str, weights: &[u8]) -> FileServer {
+    let mut repository = Repository::new(name, BLIP_COMMIT).folder(&fixture("mplug-tiny/large"));
+    repository.files.remove("model.safetensors");
+    repository.large.clear();
+    FileServer::good(repository.large("pytorch_model.bin", weights))
+}
+
+#[test]
+fn a_copy_in_other_hands_is_fetched_when_asked_for_and_held_against_the_publishers() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let nobody = "http://127.0.0.1:1";
+    let (status, _, stderr) = run(here, nobody, "fetch mplug --failures 1");
+    let advice = format!("({MPLUG_COPY}): dpg-bench fetch mplug --from hugging-face");
+    assert!(status == 2 && stderr.contains(&advice), "{stderr}");
+    let (status, _, stderr) = run(here, nobody, "fetch sd15 --from modelscope");
+    assert!(
+        status == 2 && stderr.contains("ModelScope has nothing for the checkpoint"),
+        "{stderr}"
+    );
+
+    let copy = mplug(MPLUG_COPY, b"weights");
+    let origin = copy.server.origin();
+    let (status, stdout, stderr) = run(here, &origin, "fetch mplug --from hugging-face --json");
+    assert_eq!(status, 0, "{stderr}");
+    let told: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let part = &told[0]["parts"][0];
+    assert_eq!(part["repository"].as_str(), Some(MPLUG_COPY));
+    assert_eq!(part["is_copy"].as_bool(), Some(true));
+    let of_copy = Path::new(part["folder"].as_str().unwrap());
+    assert!(of_copy.join("pytorch_model.bin").is_file());
+    assert!(
+        here.join("hf/hub").join(format!("models--{}", MPLUG_COPY.replace('/', "--"))).is_dir()
+    );
+    // One of the two is enough.
+    let (status, stdout, _) = run(here, nobody, "fetch mplug --offline");
+    assert!(status == 0 && stdout.contains(&of_copy.display().to_string()), "{stdout}");
+
+    let publisher = mplug(MPLUG, b"weights");
+    let (status, _, stderr) = run(here, &publisher.server.origin(), "fetch mplug");
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.contains(&format!("are the same bytes as in {MPLUG_COPY}")), "{stderr}");
+
+    std::fs::remove_dir_all(here.join("scope")).unwrap();
+    let publisher = mplug(MPLUG, b"WEIGHTS");
+    let (status, _, stderr) = run(here, &publisher.server.origin(), "fetch mplug");
+    assert!(status == 2 && stderr.contains("only one can be the model's"), "{stderr}");
+    assert!(stderr.contains("pytorch_model.bin: sha256:"), "{stderr}");
+}
+
+#[test]
+fn the_python_libraries_way_of_being_offline_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path(), "http://127.0.0.1:1", "fetch blip-vqa");
+    let Output { status, stdout, .. } = command.env("TRANSFORMERS_OFFLINE", "1").output().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&stdout).contains("missing"));
 }
 
 #[test]

@@ -293,6 +293,12 @@ fn contradicting_configurations_are_refused_in_a_sentence() {
     std::fs::write(copied.path().join("config_bert.json"), "{}").unwrap();
     let config = MplugConfig::read(copied.path()).unwrap();
     assert_eq!((config.vocab_size, config.max_positions), (30522, 512));
+    // As the original: the file that is named goes before one of the same name without its folder.
+    std::fs::create_dir(copied.path().join("configs")).unwrap();
+    let named = copied.path().join("configs/config_bert.json");
+    std::fs::write(&named, r#"{"vocab_size": 150}"#).unwrap();
+    assert_eq!(MplugConfig::read(copied.path()).unwrap().vocab_size, 150);
+    std::fs::remove_file(named).unwrap();
     // By default, image and text are never joined: no projection then lacks its cross-attention.
     let needed = Mplug::needed_tensors(&config);
     let numbers: usize = needed.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();

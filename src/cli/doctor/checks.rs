@@ -294,7 +294,7 @@ fn headers(path: &Path) -> Result<(usize, u64), String> {
 fn digests(name: &str, found: &mut Vec<Check>) {
     let Ok(row) = catalog::find(name) else { return };
     let Ok(places) = fetched::places() else { return };
-    for (_, source) in row.sources {
+    for (_, source) in row.sources.iter().chain(row.copies) {
         let Some(here) = locate(source, &places) else { continue };
         let outcome = verify(&here, &mut |path| say(&format!("reading {path}")));
         found.push(match outcome {

@@ -1,7 +1,7 @@
 //! In: `config.yaml` and `config_bert.json` of a published mPLUG folder. Out: the network's dimensions
 //! and the numbers of its beam search, checked against each other.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value};
@@ -53,10 +53,12 @@ impl MplugConfig {
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.yaml");
         let own = read_yaml(&path)?;
-        let name = own.name("bert_config", "config_bert.json")?;
-        // The authors' own files name it with the folder it had there.
-        let name = Path::new(name).file_name().unwrap_or_default();
-        let bert = Config::read_file(folder.join(name))?;
+        let name = Path::new(own.name("bert_config", "config_bert.json")?);
+        let inside = name.components().all(|part| matches!(part, Component::Normal(_)));
+        let named = Some(folder.join(name)).filter(|path| inside && path.is_file());
+        // The authors' own files name it with the folder it had there, which may be left behind.
+        let bare = || folder.join(name.file_name().unwrap_or_default());
+        let bert = Config::read_file(named.unwrap_or_else(bare))?;
         let vision_width = own.count("clip_vision_width", Some(1024))?;
         let config = Self {
             image_res: own.count("image_res", Some(504))?,
