@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::forensics::known_counts::Counted;
-use crate::forensics::{Finding, TableFinding, examine, read_tables};
+use crate::forensics::{Finding, TableFinding, UnreadCell, examine, read_tables};
 
 use super::exit_status::ExitStatus;
 use super::shared_args::OutputArgs;
@@ -64,6 +64,9 @@ fn describe(table: &TableFinding) -> String {
     let mut text = table.label.as_ref().map(|label| format!("{label}\n")).unwrap_or_default();
     for finding in &table.findings {
         text.push_str(&format!("  {}\n", describe_finding(finding)));
+    }
+    for UnreadCell { category, cell } in &table.unread {
+        text.push_str(&format!("  {category}: not read: `{cell}` is no plain number\n"));
     }
     for contradiction in &table.contradictions {
         text.push_str(&format!("  {contradiction}\n"));

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::fractions::{Printed, chance_of_passing};
-use super::pasted_table::PastedTable;
+use super::pasted_table::{PastedTable, UnreadCell};
 use crate::benchmark::category::l1_of;
 
 /// Category, questions of it that a complete run of the reference script scores, and questions of it in the
@@ -65,6 +65,8 @@ pub struct TableFinding {
     pub counted: Counted,
     /// Per figure, in the table's order.
     pub findings: Vec<Finding>,
+    /// Cells of the table whose figures are missing here.
+    pub unread: Vec<UnreadCell>,
     /// What does not fit between figures, one sentence each.
     pub contradictions: Vec<String>,
     /// Whether every figure that can be checked holds; `None` where none can be.
@@ -144,8 +146,8 @@ fn examine_as(table: &PastedTable, counted: Counted) -> TableFinding {
     // `global -` is `global` once more: it does not make a random table less likely to pass.
     let distinct = checked.iter().filter(|finding| finding.category != "global -");
     let chance = distinct.filter_map(|finding| finding.chance).product();
-    let label = table.label.clone();
-    TableFinding { label, counted, findings, contradictions, consistent, chance }
+    let (label, unread) = (table.label.clone(), table.unread.clone());
+    TableFinding { label, counted, findings, unread, contradictions, consistent, chance }
 }
 
 /// Counts that hold one by one and not together: those of a broad category that are not the sum of its parts.

@@ -8,4 +8,4 @@ pub mod known_counts;
 pub mod pasted_table;
 
 pub use known_counts::{Finding, TableFinding, examine};
-pub use pasted_table::{Figure, PastedTable, Unreadable, read_tables};
+pub use pasted_table::{Figure, PastedTable, UnreadCell, Unreadable, read_tables};

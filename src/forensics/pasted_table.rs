@@ -14,6 +14,17 @@ pub struct PastedTable {
     pub label: Option<String>,
     /// The figures, in the order found.
     pub figures: Vec<Figure>,
+    /// Cells of a category that hold digits and are no plain number.
+    pub unread: Vec<UnreadCell>,
+}
+
+/// A cell that is not understood, so that its figure is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnreadCell {
+    /// Category, as [`CATEGORIES`] has it.
+    pub category: &'static str,
+    /// What stands there.
+    pub cell: String,
 }
 
 /// One figure.
@@ -67,7 +78,7 @@ pub fn read_tables(text: &str) -> Result<Vec<PastedTable>, Unreadable> {
     let mut tables = with_heading(&lines);
     if tables.is_empty() {
         let figures: Vec<Figure> = lines.iter().flat_map(|line| named_figures(line)).collect();
-        tables.push(PastedTable { label: None, figures });
+        tables.push(PastedTable { label: None, figures, unread: Vec::new() });
     }
     for table in &mut tables {
         shares_to_percent(&mut table.figures);
@@ -77,7 +88,7 @@ pub fn read_tables(text: &str) -> Result<Vec<PastedTable>, Unreadable> {
         table.figures.retain(|figure| seen.insert(figure.category));
         table.figures.reverse();
     }
-    tables.retain(|table| !table.figures.is_empty());
+    tables.retain(|table| !table.figures.is_empty() || !table.unread.is_empty());
     if tables.is_empty() { Err(Unreadable) } else { Ok(tables) }
 }
 
@@ -95,8 +106,19 @@ fn shares_to_percent(figures: &mut [Figure]) {
     }
 }
 
+/// Whether a heading is that of a DPG-Bench table. Others have some of its words: GenEval counts and colours,
+/// T2I-CompBench colours, shapes and textures, and all of them an overall column.
+fn is_heading(cells: &[String], names: &[Option<&'static str>]) -> bool {
+    let named: Vec<&str> = names.iter().flatten().copied().collect();
+    let own = ["global", "entity", "relation", "entity - whole", "entity - part", "entity - state"];
+    let is_long = |cell: &String| cell.contains(" - ") && category_of(cell).is_some();
+    let broad = named.iter().filter(|name| ["attribute", "other"].contains(name)).count();
+    broad == 2 || named.iter().any(|name| own.contains(name)) || cells.iter().any(is_long)
+}
+
 /// Rows below a heading that names at least two categories: Markdown, CSV, TSV, LaTeX or columns set
-/// apart by blanks.
+/// apart by blanks. A table ends at an empty line, but for the last kind, which is often copied with empty
+/// lines in it, and at the heading of another table.
 fn with_heading(lines: &[&str]) -> Vec<PastedTable> {
     let mut tables = Vec::new();
     let mut heading: Option<(Separator, Vec<Option<&'static str>>)> = None;
@@ -106,11 +128,17 @@ fn with_heading(lines: &[&str]) -> Vec<PastedTable> {
             let names: Vec<_> = cells.iter().map(|cell| category_of(cell)).collect();
             let named = names.iter().flatten().count();
             let has_number = cells.iter().any(|cell| read_number(cell).is_some());
-            (named >= 2 && !has_number).then_some((separator, names))
+            let is_ours = is_heading(&cells, &names);
+            (named >= 2 && !has_number).then_some((is_ours, (separator, names)))
         });
-        if found.is_some() {
-            heading = found;
+        if let Some((is_ours, found)) = found {
+            heading = is_ours.then_some(found);
             continue;
+        }
+        if line.trim().is_empty()
+            && heading.as_ref().is_some_and(|(kind, _)| *kind != Separator::Blanks)
+        {
+            heading = None;
         }
         let Some((separator, names)) = &heading else { continue };
         let cells = separator.split(line);
@@ -120,14 +148,20 @@ fn with_heading(lines: &[&str]) -> Vec<PastedTable> {
             Separator::Blanks => cells.len().saturating_sub(names.len()),
             _ => 0,
         };
-        let figures: Vec<Figure> = names
-            .iter()
-            .zip(cells.iter().skip(surplus))
-            .filter_map(|(name, cell)| {
-                Some(Figure { category: (*name)?, printed: read_number(cell)? })
-            })
-            .collect();
-        if !figures.is_empty() {
+        let (mut figures, mut unread) = (Vec::new(), Vec::new());
+        for (name, cell) in names.iter().zip(cells.iter().skip(surplus)) {
+            let Some(category) = *name else { continue };
+            match read_number(cell) {
+                Some(printed) => figures.push(Figure { category, printed }),
+                None if cell.bytes().any(|byte| byte.is_ascii_digit()) => {
+                    unread.push(UnreadCell { category, cell: cell.clone() });
+                }
+                None => {}
+            }
+        }
+        // Prose below columns set apart by blanks is no row.
+        let is_row = *separator != Separator::Blanks && !unread.is_empty();
+        if !figures.is_empty() || is_row {
             let words = cells.iter().take_while(|cell| read_number(cell).is_none());
             let words: Vec<String> = words.map(|cell| strip_marks(cell)).collect();
             let label = match separator {
@@ -137,6 +171,7 @@ fn with_heading(lines: &[&str]) -> Vec<PastedTable> {
             tables.push(PastedTable {
                 label: Some(label).filter(|label| !label.is_empty()),
                 figures,
+                unread,
             });
         }
     }
@@ -290,6 +325,39 @@ mod tests {
         let text = "Model | Overall | Global | Other\nSDXL base | 74.65 | 83.27 | 80.41\nOurs | 80.00 | 81.00 | 82.00";
         let labels: Vec<_> = read(text).into_iter().map(|table| table.0).collect();
         assert_eq!(labels, [Some("SDXL base".to_owned()), Some("Ours".to_owned())]);
+    }
+
+    /// As model cards have them: several benchmarks below one another, with words in common.
+    #[test]
+    fn tables_of_other_benchmarks_are_passed_over() {
+        let text = "GenEval\n\n\
+            | Model | Single | Count | Color | Attribute | **Overall** |\n|:--|:-:|:-:|:-:|:-:|:-:|\n\
+            | x | 0.99 | 0.79 | 0.74 | 0.47 | 0.67 |\n\n\
+            | Color | Shape | Texture | Spatial | Non-Spatial | Complex |\n|-|-|-|-|-|-|\n\
+            | 0.61 | 0.52 | 0.63 | 0.21 | 0.31 | 0.40 |\n\n\
+            | Model | Global | Entity | **Overall \u{2191}** |\n|:--|:-:|:-:|:-:|\n\
+            | **Group** ||||\n| x | 82.10 | 89.50 | 84.00 |\n| y | TBD | - | 83.57 |\n\n\
+            | Model | SC | PQ | **Overall** |\n|:--|:-:|:-:|:-:|\n| x | 7.09 | 6.76 | 6.70 |\n";
+        let x = vec![("global", 82.1, 2), ("entity", 89.5, 2), ("overall", 84.0, 2)];
+        let y = vec![("overall", 83.57, 2)];
+        assert_eq!(read(text), [(Some("x".to_owned()), x), (Some("y".to_owned()), y)]);
+        let geneval = "Model,Count,Color,Overall\nx,0.79,0.74,0.67\n";
+        assert_eq!(read_tables(geneval), Err(Unreadable));
+        // Two columns that are DPG-Bench's alone or together tell it.
+        for heading in ["Overall Global", "Attribute Other", "whole part state", "Relation Other"] {
+            let cells = heading.split(' ').map(|_| "50.00").collect::<Vec<_>>().join(" ");
+            assert_eq!(read(&format!("{heading}\nx {cells}")).len(), 1, "{heading}");
+        }
+    }
+
+    #[test]
+    fn cells_that_are_not_understood_are_told() {
+        let text = "Model,Global,Other,Entity\nx,79.64\u{2020},83.6 (+1.2),n/a\n";
+        let table = read_tables(text).unwrap().remove(0);
+        assert!(table.figures.is_empty());
+        let unread = |category, cell: &str| UnreadCell { category, cell: cell.to_owned() };
+        let expected = [unread("global", "79.64\u{2020}"), unread("other", "83.6 (+1.2)")];
+        assert_eq!(table.unread, expected);
     }
 
     #[test]
