@@ -21,6 +21,19 @@ const NORM_EPS: f64 = 1e-6;
 /// That of the optional norm behind the output projection.
 const OUTPUT_NORM_EPS: f64 = 1e-5;
 
+/// Linear layers and norms outside the blocks.
+const MODULES: &[&str] = &[
+    "time_embedding.linear_1",
+    "time_embedding.linear_2",
+    "connector.time_aware_linear",
+    "connector.proj_in",
+    "connector.proj_out.0",
+    "connector.proj_out.1",
+];
+/// Linear layers of a block, but for its packed projections.
+const BLOCK_MODULES: &[&str] =
+    &["attn.out_proj", "mlp.c_fc", "mlp.c_proj", "ln_1.linear", "ln_2.linear", "ln_ff.linear"];
+
 /// The connector between a language model and a UNet.
 #[derive(Debug)]
 pub struct EllaConnector {
@@ -65,10 +78,37 @@ impl EllaConnector {
     /// Loads the `.safetensors` file of a connector, as `dtype`.
     ///
     /// # Errors
-    /// The file is missing or broken, or is no connector: a tensor is missing or has a shape that does
-    /// not go with the others.
+    /// The file is missing or broken, or is no connector: a tensor is missing, has a shape that does
+    /// not go with the others, or has no place in a connector.
     pub fn load(file: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
-        Self::build(file, &Weights::open_file(file, dtype, device)?)
+        let weights = Weights::open_file(file, dtype, device)?;
+        let connector = Self::build(file, &weights)?;
+        // As the original, which loads strictly: what is left over would be missing in the pictures.
+        let mut unknown = weights.names().filter(|name| !connector.has_place_for(name));
+        match unknown.next() {
+            None => Ok(connector),
+            Some(name) => {
+                let reason = format!(
+                    "tensor `{name}` has no place in an ELLA connector, so this is one of another make"
+                );
+                Err(ModelError::broken(file, reason))
+            }
+        }
+    }
+
+    /// Whether the network has a tensor of that name.
+    fn has_place_for(&self, name: &str) -> bool {
+        let linear = |name: &str, known: &[&str]| {
+            let module = name.strip_suffix(".weight").or_else(|| name.strip_suffix(".bias"));
+            module.is_some_and(|module| known.contains(&module))
+        };
+        if let Some(name) = name.strip_prefix("connector.perceiver_blocks.") {
+            let Some((number, name)) = name.split_once('.') else { return false };
+            return number.parse::<usize>().is_ok_and(|number| number < self.blocks.len())
+                && (["attn.in_proj_weight", "attn.in_proj_bias"].contains(&name)
+                    || linear(name, BLOCK_MODULES));
+        }
+        name == "connector.latents" || linear(name, MODULES)
     }
 
     /// The connector of `weights`, which messages call `file`.

@@ -212,6 +212,11 @@ impl Weights {
         &self.device
     }
 
+    /// Names of the tensors that the files hold, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.holders.keys().map(String::as_str)
+    }
+
     /// All tensors, by their full names.
     pub fn root(&self) -> Scope<'_> {
         Scope { weights: self, prefix: String::new() }

@@ -210,6 +210,19 @@ fn a_file_that_is_no_connector_is_refused() {
         message.contains("connector.latents") && message.contains("multiple of 8"),
         "{message}"
     );
+    // What the original, which loads strictly, would refuse as well.
+    for unknown in [
+        "time_embedding.cond_proj.weight",
+        "connector.perceiver_blocks.7.ln_1.linear.bias",
+        "connector.perceiver_blocks.0.attn.bias_k",
+        "connector.proj_mid.weight",
+    ] {
+        let message = changed(&|tensors| {
+            let more = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+            tensors.insert(unknown.into(), more);
+        });
+        assert!(message.contains(unknown) && message.contains("no place"), "{message}");
+    }
 }
 
 #[test]
