@@ -5,6 +5,7 @@
 
 pub mod chat;
 pub mod picture;
+mod template;
 
 use std::path::PathBuf;
 

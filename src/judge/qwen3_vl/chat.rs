@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use super::super::reading::polarity;
+use super::template::refuse_thinking;
 use crate::models::qwen3_vl::Outline;
 
 /// Tokens that the conversation's form is made of.
@@ -56,9 +57,10 @@ impl Chat {
     /// of this `outline`.
     ///
     /// # Errors
-    /// The tokenizer is missing or broken, or of another model.
+    /// The tokenizer is missing or broken, or of another model; the chat template is a Thinking model's.
     pub fn load(folder: &Path, system: Option<&str>, outline: Outline) -> Result<Self> {
         let Outline { vocabulary, image_token, .. } = outline;
+        refuse_thinking(folder)?;
         let path = folder.join("tokenizer.json");
         let bytes =
             std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
