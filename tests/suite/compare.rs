@@ -276,6 +276,11 @@ fn the_gate_fails_passes_or_says_that_it_cannot_tell() {
     let xml = std::fs::read_to_string(&junit).unwrap();
     assert!(xml.contains("tests=\"3\" failures=\"2\" skipped=\"0\""), "{xml}");
     assert!(xml.contains("name=\"other - &lt;b&gt;&amp;%: count\""), "{xml}");
+    // Jenkins shows the attribute, GitLab and GitHub's actions the text.
+    let (message, rest) =
+        xml.split_once("<failure message=\"").unwrap().1.split_once("\">").unwrap();
+    assert!(message.contains("dropped by"), "{xml}");
+    assert_eq!(rest.split_once("</failure>").unwrap().0, message);
     // A large drop may be tolerated.
     assert_eq!(check(&worse, &["--max-drop", "20"]).0, Some(0));
 
