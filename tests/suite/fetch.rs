@@ -551,6 +551,8 @@ fn a_file_of_which_nothing_is_stated_stops_only_who_needs_it() {
     let needs = |rules| Source { rules, ..PINNED };
     let fetched = at.fetch(&needs(&[FileRule::Needed("config.json")])).unwrap();
     assert_eq!(fetched.came, 1);
+    // Elsewhere: what is here already is not asked for again.
+    let at = place(&server.origin());
     let error = at.fetch(&needs(&[FileRule::Needed("README.md")])).unwrap_err().to_string();
     assert!(error.contains("owner/model README.md") && error.contains("no length"), "{error}");
 }
