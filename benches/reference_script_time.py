@@ -3,7 +3,7 @@
     cargo build --release
     python benches/reference_script_time.py target/release/dpg-bench
 
-1,065 items, 4 images each, 14,373 questions as in `benches/score.rs`. Both sides read the question
+1,065 items, 4 images each, 14,373 questions. Both sides read the question
 file and the answers from disk and end with all figures:
 
 * Python: tests/fixtures/scoring/make_reference_scores.py (our implementation of the rules of ELLA's
