@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
+
 use crate::benchmark::Item;
 use crate::results::{AnswerRecord, NewestAnswers};
 
@@ -43,7 +45,7 @@ pub fn score_run<'a>(
     protocol: Protocol,
 ) -> RunScore<'a> {
     let items = items
-        .iter()
+        .par_iter()
         .map(|&item| ScoredItem {
             item,
             outcome: score_item(
