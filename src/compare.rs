@@ -1,17 +1,20 @@
 //! In: two scored runs. Out: their differences, item by item over the items that both have, with
 //! intervals and p-values. Loading the runs is left to the command line, paper to `reports`.
 
+pub mod differences;
+
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
+pub use self::differences::{Difference, Figure, Paired, paired_differences};
 pub use crate::aggregate::Level;
 use crate::aggregate::baseline::Baseline;
 use crate::aggregate::category_figures::table_order;
 use crate::aggregate::shares::Shares;
 use crate::aggregate::{Protocol, Stage};
 use crate::benchmark::category::l1_of;
-use crate::statistics::{Bootstrap, Demand, ItemRatio, SwapTest, holm};
+use crate::statistics::{Demand, ItemRatio, SwapTest, numpy_mean};
 
 /// Two runs compared. Differences are `other - base`, in points.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,9 +33,9 @@ pub struct Comparison {
     pub only_other: usize,
     /// What makes the runs differ beside what is compared; nothing in a clean comparison.
     pub warnings: Vec<String>,
-    /// Share of draws that an interval holds.
+    /// How often an interval is to hold the true difference.
     pub level: f64,
-    /// Bootstrap draws, and random rounds of the test.
+    /// Random rounds of the test that p-values and intervals come of; with few items every pattern is tried.
     pub draws: usize,
     /// The benchmark score, the L1 and the L2 categories (after the dependency rule under
     /// `corrected`), in table order.
@@ -55,42 +58,6 @@ pub struct Side {
     pub judge: String,
     /// Whether every selected question has an answer.
     pub complete: bool,
-}
-
-/// A figure of both runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Difference {
-    /// What it is about.
-    pub level: Level,
-    /// Category, or `DPG-Bench score`.
-    pub name: String,
-    /// Of the base, in percent.
-    pub base: Figure,
-    /// Of the other, in percent.
-    pub other: Figure,
-    /// `other - base`, in points.
-    pub difference: f64,
-    /// Ends of its interval; absent below two items.
-    pub low: Option<f64>,
-    /// See `low`.
-    pub high: Option<f64>,
-    /// Two-sided p-value of the swap test.
-    pub p: Option<f64>,
-    /// The same by Holm's correction among the figures of its level.
-    pub p_holm: Option<f64>,
-}
-
-/// One run's figure over the shared items.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Figure {
-    /// In percent.
-    pub percent: f64,
-    /// Numerator: yes, or for the benchmark score the sum of the item scores.
-    pub k: f64,
-    /// Denominator: counted questions (one per image), or items.
-    pub n: f64,
-    /// Items that take part.
-    pub items: usize,
 }
 
 /// One item's scores, in percent.
@@ -167,10 +134,10 @@ pub struct Labelled {
 /// How two runs are compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Intervals.
-    pub bootstrap: Bootstrap,
-    /// P-values.
+    /// P-values and intervals.
     pub test: SwapTest,
+    /// How often an interval is to hold the true difference.
+    pub level: f64,
     /// Tolerated differences.
     pub allowed: Vec<Allowed>,
 }
@@ -181,6 +148,8 @@ pub(crate) struct Shared {
     pub(crate) ids: Vec<String>,
     pub(crate) base: Shares,
     pub(crate) other: Shares,
+    /// The benchmark scores of both in 0..=1, each added up in its own run's order.
+    means: Option<[f64; 2]>,
     only_base: usize,
     only_other: usize,
     pub(crate) warnings: Vec<String>,
@@ -198,7 +167,7 @@ pub fn compare(
 ) -> Result<Comparison, CompareError> {
     let shared = share(base, other, &options.allowed)?;
     let protocol = base.run.protocol;
-    let figures = differences(&shared, protocol, options);
+    let figures = paired_differences(&compared(&shared, protocol), options.test, options.level);
     let scores = shared.base.overall.numerators.iter().zip(&shared.other.overall.numerators);
     let mut items_by_difference: Vec<ItemDifference> = shared
         .ids
@@ -223,8 +192,8 @@ pub fn compare(
         only_base: shared.only_base,
         only_other: shared.only_other,
         warnings: shared.warnings,
-        level: options.bootstrap.level,
-        draws: options.bootstrap.draws,
+        level: options.level,
+        draws: options.test.rounds,
         figures,
         detectable: deviation.map(|deviation| {
             100.0 * Demand::default().smallest_difference(deviation, items as f64)
@@ -290,10 +259,18 @@ pub(crate) fn share(
     l1.dedup();
     let in_base: Vec<usize> = both.iter().map(|(_, place, _)| *place).collect();
     let in_other: Vec<usize> = both.iter().map(|(_, _, place)| *place).collect();
+    let mean = |run: &Baseline, places: &[usize]| {
+        let mut own_order = places.to_vec();
+        own_order.sort_unstable();
+        let scores = own_order.iter().filter_map(|&place| run.items[place].score);
+        numpy_mean(&scores.collect::<Vec<_>>())
+    };
+    let means = mean(&base.run, &in_base).zip(mean(&other.run, &in_other));
     Ok(Shared {
         ids: both.iter().map(|(id, ..)| (*id).clone()).collect(),
         base: base.run.shares(&in_base, &l1, &l2),
         other: other.run.shares(&in_other, &l1, &l2),
+        means: means.map(<[f64; 2]>::from),
         only_base: of_base.len() - both.len(),
         only_other: of_other.len() - both.len(),
         warnings,
@@ -374,85 +351,18 @@ fn differing_keys(a: &crate::results::Settings, b: &crate::results::Settings) ->
 }
 
 /// The figures that are compared, with the shares of both runs.
-pub(crate) fn compared(
-    shared: &Shared,
-    protocol: Protocol,
-) -> Vec<(Level, &str, &ItemRatio, &ItemRatio)> {
+pub(crate) fn compared(shared: &Shared, protocol: Protocol) -> Vec<Paired<'_>> {
     let stage = match protocol {
         Protocol::Reference => Stage::Raw,
         Protocol::Corrected => Stage::Conditional,
     };
     let (base, other) = (&shared.base, &shared.other);
-    let mut rows = vec![(Level::Overall, "DPG-Bench score", &base.overall, &other.overall)];
+    let mut rows = vec![Paired::score(base, other, stage, shared.means)];
     for (level, base, other) in [(Level::L1, &base.l1, &other.l1), (Level::L2, &base.l2, &other.l2)]
     {
         rows.extend(base.iter().zip(other).map(|(base, other)| {
-            (level, base.name.as_str(), base.stage(stage), other.stage(stage))
+            Paired::category(level, &base.name, base.stage(stage), other.stage(stage))
         }));
     }
     rows
-}
-
-pub(crate) fn differences(
-    shared: &Shared,
-    protocol: Protocol,
-    options: &Options,
-) -> Vec<Difference> {
-    paired_differences(&compared(shared, protocol), options.bootstrap, options.test)
-}
-
-/// The differences of figures over the same items, given as level, name, base and other: the benchmark
-/// score first, then each L1 category with its L2 below it. A figure that either side counts nothing for
-/// is left out.
-pub(crate) fn paired_differences(
-    rows: &[(Level, &str, &ItemRatio, &ItemRatio)],
-    bootstrap: Bootstrap,
-    test: SwapTest,
-) -> Vec<Difference> {
-    let base: Vec<&ItemRatio> = rows.iter().map(|row| row.2).collect();
-    let other: Vec<&ItemRatio> = rows.iter().map(|row| row.3).collect();
-    let intervals = bootstrap.difference_intervals(&other, &base);
-    let p_values = test.p_values(&other, &base);
-    let mut corrected = vec![None; rows.len()];
-    for level in [Level::Overall, Level::L1, Level::L2] {
-        let of_level: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].0 == level).collect();
-        let p: Vec<Option<f64>> = of_level.iter().map(|&row| p_values[row]).collect();
-        for (row, p) in of_level.into_iter().zip(holm(&p)) {
-            corrected[row] = p;
-        }
-    }
-    let mut figures: Vec<Difference> = rows
-        .iter()
-        .enumerate()
-        .filter_map(|(row, (level, name, base, other))| {
-            let (base, other) = (figure(base)?, figure(other)?);
-            Some(Difference {
-                level: *level,
-                name: (*name).to_owned(),
-                difference: other.percent - base.percent,
-                base,
-                other,
-                low: intervals[row].map(|interval| 100.0 * interval.low),
-                high: intervals[row].map(|interval| 100.0 * interval.high),
-                p: p_values[row],
-                p_holm: corrected[row],
-            })
-        })
-        .collect();
-    // Each L1 with its L2 below it.
-    figures.sort_by(|a, b| in_table(a).cmp(&in_table(b)).then(table_order(&a.name, &b.name)));
-    figures
-}
-
-fn in_table(difference: &Difference) -> bool {
-    difference.level != Level::Overall
-}
-
-fn figure(ratio: &ItemRatio) -> Option<Figure> {
-    Some(Figure {
-        percent: 100.0 * ratio.value()?,
-        k: ratio.numerators.iter().sum(),
-        n: ratio.denominators.iter().sum(),
-        items: ratio.clusters(),
-    })
 }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::benchmark::category::l1_of;
 use crate::score::{RunScore, Verdict};
-use crate::statistics::{Interval, ItemRatio};
 
 use super::estimate::Estimate;
 use super::shares::{CategoryShares, Shares};
@@ -57,28 +56,17 @@ pub struct CategoryFigure {
     pub conditional: Option<Estimate>,
 }
 
-/// The figures per L1 and per L2 category, in table order, with the intervals of `intervals`, one for
-/// each of [`Shares::all`]; without intervals where that is empty.
-pub fn category_figures(
-    shares: &Shares,
-    intervals: &[Option<Interval>],
-) -> (Vec<CategoryFigure>, Vec<CategoryFigure>) {
-    // The first is the benchmark score's.
-    let mut intervals = intervals.iter().skip(1).copied();
-    let mut figures = |shares: &[CategoryShares]| -> Vec<CategoryFigure> {
-        let mut figure = |ratio: &ItemRatio| {
-            let interval = intervals.next().flatten();
-            Estimate::of_ratio(ratio, interval)
-        };
+/// The figures per L1 and per L2 category, in table order, with intervals at `level`.
+pub fn category_figures(shares: &Shares, level: f64) -> (Vec<CategoryFigure>, Vec<CategoryFigure>) {
+    let figures = |shares: &[CategoryShares]| -> Vec<CategoryFigure> {
         let categories = shares.iter().map(|category| CategoryFigure {
             name: category.name.clone(),
-            raw: figure(&category.raw),
-            conditional: figure(&category.conditional),
+            raw: Estimate::of_ratio(&category.raw, level),
+            conditional: Estimate::of_ratio(&category.conditional, level),
         });
         categories.collect()
     };
-    let l1 = figures(&shares.l1);
-    (l1, figures(&shares.l2))
+    (figures(&shares.l1), figures(&shares.l2))
 }
 
 /// Yes and counted questions after the rule, over the images that the protocol scores.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::{Interval, ItemRatio};
+use crate::statistics::ItemRatio;
 
 /// A figure in percent with what it rests on. There is none of nothing: where no question was
 /// counted, the figure is absent.
@@ -42,15 +42,16 @@ impl Estimate {
         })
     }
 
-    /// The share of yes that `ratio` counts; `None` where it counts nothing.
-    pub(super) fn of_ratio(ratio: &ItemRatio, interval: Option<Interval>) -> Option<Self> {
+    /// The share of yes that `ratio` counts, with its interval at `level`; `None` where it counts nothing.
+    pub(super) fn of_ratio(ratio: &ItemRatio, level: f64) -> Option<Self> {
         let sum = |counts: &[f64]| counts.iter().sum::<f64>() as u64;
         let (k, n) = (sum(&ratio.numerators), sum(&ratio.denominators));
-        Some(Self::of_counts(k, n, ratio.clusters() as u64)?.with_error(ratio, interval))
+        Some(Self::of_counts(k, n, ratio.clusters() as u64)?.with_error(ratio, level))
     }
 
     /// The same figure with the error bar of `ratio`, which is in 0..=1.
-    pub(super) fn with_error(self, ratio: &ItemRatio, interval: Option<Interval>) -> Self {
+    pub fn with_error(self, ratio: &ItemRatio, level: f64) -> Self {
+        let interval = ratio.interval(level);
         Self {
             low: interval.map(|interval| 100.0 * interval.low),
             high: interval.map(|interval| 100.0 * interval.high),
@@ -59,8 +60,13 @@ impl Estimate {
         }
     }
 
-    /// Half the length of the interval, in points.
+    /// Half the length of the interval, in points, where the figure stands in its middle but for a tenth of
+    /// that; elsewhere the half would name ends that the interval does not have, even such outside 0..100.
     pub fn margin(&self) -> Option<f64> {
-        Some((self.high? - self.low?) / 2.0)
+        let (low, high) = (self.low?, self.high?);
+        let half = (high - low) / 2.0;
+        let is_even = (high + low - 2.0 * self.mean).abs() <= 0.2 * half;
+        let is_possible = self.mean - half >= 0.0 && self.mean + half <= 100.0;
+        (is_even && is_possible).then_some(half)
     }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::benchmark::Item;
 use crate::results::{FORMAT_VERSION, FormatVersion, NewestAnswers};
-use crate::score::{Protocol, Verdict, answer_grid};
-use crate::statistics::{Bootstrap, Interval, ItemRatio, TwoByTwo};
+use crate::score::{Protocol, RunScore, Verdict, answer_grid};
+use crate::statistics::{Bootstrap, Interval, ItemRatio, Pair, SwapTest, TwoByTwo};
 
 use super::category_figures::table_order;
 use super::estimate::Estimate;
@@ -22,8 +22,13 @@ pub struct AgreementReport {
     pub format_version: FormatVersion,
     /// What was judged.
     pub run: RunIdentity,
-    /// How the intervals of the figures were made.
+    /// How the intervals of shares and scores were made.
     pub intervals: IntervalMethod,
+    /// How often the items were drawn for the intervals of kappa, and the judges swapped for those of the
+    /// differences of scores.
+    pub draws: u64,
+    /// Where the random numbers of both began.
+    pub seed: u64,
     /// The judges with their scores, in the order asked for.
     pub judges: Vec<JudgeScore>,
     /// Every two of them, the earlier one first.
@@ -66,12 +71,26 @@ pub struct PairAgreement {
     pub l1: Vec<CategoryAgreement>,
     /// The first judge's score less the second's, in points, by protocol; no entry where one of the
     /// two is withheld.
-    pub score_differences: BTreeMap<&'static str, f64>,
+    pub score_differences: BTreeMap<&'static str, ScoreDifference>,
     /// Items over which they disagree.
     pub items_in_dispute: u64,
     /// The items with the most disagreements: most first, at equal numbers the larger share first,
     /// then in benchmark order. As many as were asked for.
     pub worst: Vec<ItemDispute>,
+}
+
+/// How much higher one judge scores a run than another, in points.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ScoreDifference {
+    /// The first judge's score less the second's.
+    pub points: f64,
+    /// Ends of its interval and its two-sided p-value, by swapping the judges item by item; absent where
+    /// they did not score the same items.
+    pub low: Option<f64>,
+    /// See `low`.
+    pub high: Option<f64>,
+    /// See `low`.
+    pub p: Option<f64>,
 }
 
 /// Answers of two judges to the questions of a category, one per image.
@@ -96,6 +115,10 @@ pub struct CategoryAgreement {
     pub agreement: Option<Estimate>,
     /// Cohen's kappa over the same `n`; absent where it is undefined ([`TwoByTwo::kappa`]).
     pub kappa: Option<f64>,
+    /// Lower end of its interval, by a bootstrap of whole items; absent below two items.
+    pub kappa_low: Option<f64>,
+    /// Upper end of it.
+    pub kappa_high: Option<f64>,
 }
 
 /// An item over which two judges disagree.
@@ -128,6 +151,8 @@ pub struct QuestionDispute {
 pub struct JudgedSummary<'a> {
     /// The figures, as `score` computes them.
     pub summary: Summary,
+    /// The items under both protocols, in the order of [`Protocol::ALL`].
+    pub scores: [RunScore<'a>; 2],
     /// The answers.
     pub answers: &'a NewestAnswers<'a>,
 }
@@ -147,15 +172,30 @@ impl AgreementReport {
         let mut pairs = Vec::new();
         for second in 1..judges.len() {
             for first in 0..second {
-                let answers = [judges[first].answers, judges[second].answers];
-                pairs.push(pair((&scores[first], &scores[second]), answers, items, images, worst));
+                let mut found = pair([&judges[first], &judges[second]], items, images, worst);
+                let [first, second] = [first, second].map(|judge| (&scores[judge], &judges[judge]));
+                found.score_differences = Protocol::ALL
+                    .into_iter()
+                    .filter_map(|protocol| {
+                        Some((protocol.name(), score_difference(first, second, protocol)?))
+                    })
+                    .collect();
+                pairs.push(found);
             }
         }
         // By the first judge, then by the second, as the judges were named.
         let place = |name: &str| scores.iter().position(|score| score.judge.name == name);
         pairs.sort_by_key(|pair| (place(&pair.first), place(&pair.second)));
-        let intervals = Bootstrap::default().into();
-        Self { format_version: FORMAT_VERSION, run, intervals, judges: scores, pairs }
+        let Bootstrap { draws, seed, level } = Bootstrap::default();
+        Self {
+            format_version: FORMAT_VERSION,
+            run,
+            intervals: IntervalMethod { level, ..IntervalMethod::default() },
+            draws: draws as u64,
+            seed,
+            judges: scores,
+            pairs,
+        }
     }
 }
 
@@ -169,19 +209,52 @@ fn judge_score(summary: &Summary) -> JudgeScore {
     }
 }
 
+/// The first judge's score less the second's; `None` where either is withheld.
+fn score_difference(
+    (first, of_first): (&JudgeScore, &JudgedSummary<'_>),
+    (second, of_second): (&JudgeScore, &JudgedSummary<'_>),
+    protocol: Protocol,
+) -> Option<ScoreDifference> {
+    let points = first.score(protocol)?.mean - second.score(protocol)?.mean;
+    let place = Protocol::ALL.iter().position(|&other| other == protocol)?;
+    let scored = |judged: &JudgedSummary<'_>| -> BTreeMap<String, f64> {
+        let items = judged.scores[place].items.iter();
+        let scored = items
+            .filter_map(|item| Some((item.item.id.clone(), *item.outcome.score.as_ref().ok()?)));
+        scored.collect()
+    };
+    let (a, b) = (scored(of_first), scored(of_second));
+    let answers = of_first.scores[place].items.iter().map(|item| {
+        item.outcome.images.iter().map(|image| image.ruled.len()).sum::<usize>() as f64
+    });
+    let step = 1.0 / answers.fold(1.0, f64::max);
+    let swaps = a.keys().eq(b.keys()).then(|| {
+        let [a, b] = [a, b].map(|scores| ItemRatio::mean_of(scores.into_values().map(Some)));
+        SwapTest::default().swaps(&[Pair { a: &a, b: &b, step }]).pop().flatten()
+    });
+    let swaps = swaps.flatten().filter(|_| first.score(protocol).is_some_and(|s| s.items > 1));
+    let interval = swaps.as_ref().map(|swaps| swaps.interval(Bootstrap::default().level, 0.0));
+    Some(ScoreDifference {
+        points,
+        low: interval.map(|interval| 100.0 * interval.low),
+        high: interval.map(|interval| 100.0 * interval.high),
+        p: swaps.map(|swaps| swaps.p()),
+    })
+}
+
 /// Counts of a category while they are taken.
 #[derive(Debug, Clone)]
 struct Tally {
     table: TwoByTwo,
     unparsable: u64,
-    /// Of each item: equal answers, and compared ones.
-    agreed: ItemRatio,
+    /// Of each item: how often both said yes, the first alone, the second alone, and neither.
+    by_item: [Vec<f64>; 4],
 }
 
 impl Tally {
     fn new(items: usize) -> Self {
-        let agreed = ItemRatio { numerators: vec![0.0; items], denominators: vec![0.0; items] };
-        Self { table: TwoByTwo::default(), unparsable: 0, agreed }
+        let by_item = [(); 4].map(|()| vec![0.0; items]);
+        Self { table: TwoByTwo::default(), unparsable: 0, by_item }
     }
 
     fn add(&mut self, item: usize, said: Option<(bool, bool)>) {
@@ -190,11 +263,20 @@ impl Tally {
             return;
         };
         self.table.add(first, second);
-        self.agreed.numerators[item] += f64::from(u8::from(first == second));
-        self.agreed.denominators[item] += 1.0;
+        self.by_item[2 * usize::from(!first) + usize::from(!second)][item] += 1.0;
     }
 
-    fn agreement(&self, name: &str, interval: Option<Interval>) -> CategoryAgreement {
+    /// Of each item: equal answers, and compared ones.
+    fn agreed(&self) -> ItemRatio {
+        let [yes_yes, yes_no, no_yes, no_no] = &self.by_item;
+        let sum =
+            |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a + b).collect() };
+        let numerators = sum(yes_yes, no_no);
+        let denominators = sum(&numerators, &sum(yes_no, no_yes));
+        ItemRatio { numerators, denominators }
+    }
+
+    fn agreement(&self, name: &str, kappa: Option<Interval>, level: f64) -> CategoryAgreement {
         let TwoByTwo { yes_yes, yes_no, no_yes, no_no } = self.table;
         CategoryAgreement {
             name: name.to_owned(),
@@ -204,19 +286,21 @@ impl Tally {
             yes_no,
             no_yes,
             no_no,
-            agreement: Estimate::of_ratio(&self.agreed, interval),
+            agreement: Estimate::of_ratio(&self.agreed(), level),
             kappa: self.table.kappa(),
+            kappa_low: kappa.map(|interval| interval.low),
+            kappa_high: kappa.map(|interval| interval.high),
         }
     }
 }
 
 fn pair(
-    (first, second): (&JudgeScore, &JudgeScore),
-    answers: [&NewestAnswers<'_>; 2],
+    [first, second]: [&JudgedSummary<'_>; 2],
     items: &[&Item],
     images: u32,
     worst: usize,
 ) -> PairAgreement {
+    let answers = [first.answers, second.answers];
     let mut overall = Tally::new(items.len());
     let mut l1: BTreeMap<&str, Tally> = BTreeMap::new();
     let mut disputes = Vec::new();
@@ -265,24 +349,27 @@ fn pair(
     let mut tallies: Vec<(&str, Tally)> = l1.into_iter().collect();
     tallies.sort_by(|(a, _), (b, _)| table_order(a, b));
     tallies.insert(0, ("all", overall));
-    let ratios: Vec<&ItemRatio> = tallies.iter().map(|(_, tally)| &tally.agreed).collect();
-    let intervals = Bootstrap::default().intervals(&ratios);
+    let tables: Vec<([&[f64]; 4], usize)> = tallies
+        .iter()
+        .map(|(_, tally)| (tally.by_item.each_ref().map(Vec::as_slice), tally.agreed().clusters()))
+        .collect();
+    let bootstrap = Bootstrap::default();
+    let intervals = bootstrap.intervals(&tables, |sums| TwoByTwo::of_sums(sums)?.kappa());
     let mut rows: Vec<CategoryAgreement> = tallies
         .iter()
         .zip(intervals)
-        .map(|((name, tally), interval)| tally.agreement(name, interval))
+        .map(|((name, tally), kappa)| {
+            let kappa = kappa.filter(|_| tally.table.kappa().is_some());
+            tally.agreement(name, kappa, bootstrap.level)
+        })
         .collect();
     let overall = rows.remove(0);
-    let difference = |protocol: Protocol| {
-        let points = first.score(protocol)?.mean - second.score(protocol)?.mean;
-        Some((protocol.name(), points))
-    };
     PairAgreement {
-        first: first.judge.name.clone(),
-        second: second.judge.name.clone(),
+        first: first.summary.judge.name.clone(),
+        second: second.summary.judge.name.clone(),
         overall,
         l1: rows,
-        score_differences: Protocol::ALL.into_iter().filter_map(difference).collect(),
+        score_differences: BTreeMap::new(),
         items_in_dispute,
         worst: disputes,
     }

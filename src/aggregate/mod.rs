@@ -20,9 +20,10 @@ pub use estimate::Estimate;
 pub use image_spread::ScoreSpread;
 pub use judge_agreement::{
     AgreementReport, CategoryAgreement, ItemDispute, JudgeScore, JudgedSummary, PairAgreement,
-    QuestionDispute,
+    QuestionDispute, ScoreDifference,
 };
 pub use shares::Shares;
 pub use summary::{
-    IntervalMethod, JudgeIdentity, ProtocolSummary, RunIdentity, Summary, SummaryInput,
+    IntervalKind, IntervalMethod, JudgeIdentity, ProtocolSummary, RunIdentity, Summary,
+    SummaryInput,
 };

@@ -1,7 +1,7 @@
 //! In: the verdicts of a run. Out: every figure as its items' shares, from which figures, intervals and
 //! comparisons are made.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::score::{ImageVerdicts, Protocol, RunScore};
 use crate::statistics::ItemRatio;
@@ -40,14 +40,12 @@ impl CategoryShares {
     }
 }
 
-type Tallies<'a> = BTreeMap<&'a str, [ItemRatio; 2]>;
-
 impl Shares {
     /// Counts a run. `reference` counts the last image of scored items in its categories, before the
     /// rule. `corrected` counts every image, before and after the rule.
     pub fn of(score: &RunScore<'_>) -> Self {
         let items = score.items.len();
-        let (mut l1, mut l2) = (Tallies::new(), Tallies::new());
+        let (mut l1, mut l2) = (Tallies::new(items), Tallies::new(items));
         for (index, scored) in score.items.iter().enumerate() {
             let images: &[ImageVerdicts] = match (score.protocol, &scored.outcome.score) {
                 (Protocol::Corrected, _) => &scored.outcome.images,
@@ -57,37 +55,29 @@ impl Shares {
                 }
                 (Protocol::Reference, Err(_)) => &[],
             };
-            let questions = scored.item.graph.questions();
-            for image in images {
-                for (position, question) in questions.iter().enumerate() {
-                    let category = &question.category;
-                    for (stage, verdict) in
-                        [image.raw[position], image.ruled[position]].iter().enumerate()
-                    {
-                        if stage == 1 && score.protocol == Protocol::Reference {
-                            continue;
-                        }
-                        let Some(is_yes) = verdict.counted() else { continue };
-                        for (tallies, name) in [(&mut l1, category.l1()), (&mut l2, category.l2())]
-                        {
-                            let tally =
-                                &mut tallies.entry(name).or_insert_with(|| blank(items))[stage];
-                            tally.numerators[index] += f64::from(u8::from(is_yes));
-                            tally.denominators[index] += 1.0;
+            let stages = if score.protocol == Protocol::Reference { 1 } else { 2 };
+            for (position, question) in scored.item.graph.questions().iter().enumerate() {
+                // Of the images, yes and counted ones before and after the rule.
+                let mut counts = [[0.0; 2]; 2];
+                for image in images {
+                    let verdicts = [image.raw[position], image.ruled[position]];
+                    for (counts, verdict) in counts.iter_mut().zip(verdicts).take(stages) {
+                        if let Some(is_yes) = verdict.counted() {
+                            counts[0] += f64::from(u8::from(is_yes));
+                            counts[1] += 1.0;
                         }
                     }
                 }
+                l1.add(question.category.l1(), index, counts);
+                l2.add(question.category.l2(), index, counts);
             }
         }
         let scores = score.items.iter().map(|item| item.outcome.score.as_ref().ok().copied());
-        Self { overall: ItemRatio::mean_of(scores), l1: in_table_order(l1), l2: in_table_order(l2) }
-    }
-
-    /// Every figure's shares: overall, then L1 and L2 in order, raw before conditional.
-    pub fn all(&self) -> impl Iterator<Item = &ItemRatio> {
-        let categories = self.l1.iter().chain(&self.l2);
-        std::iter::once(&self.overall)
-            .chain(categories.flat_map(|category| [&category.raw, &category.conditional]))
+        Self {
+            overall: ItemRatio::mean_of(scores),
+            l1: l1.in_table_order(),
+            l2: l2.in_table_order(),
+        }
     }
 
     /// The same figures over the items of those `places` alone, in that order.
@@ -108,20 +98,49 @@ impl Shares {
     }
 }
 
-fn blank(items: usize) -> [ItemRatio; 2] {
-    let blank = ItemRatio { numerators: vec![0.0; items], denominators: vec![0.0; items] };
-    [blank.clone(), blank]
+/// The categories of a level, with their counts before and after the rule.
+struct Tallies<'a> {
+    items: usize,
+    places: HashMap<&'a str, usize>,
+    categories: Vec<(&'a str, [ItemRatio; 2])>,
 }
 
-fn in_table_order(tallies: Tallies<'_>) -> Vec<CategoryShares> {
-    let mut shares: Vec<CategoryShares> = tallies
-        .into_iter()
-        .map(|(name, [raw, conditional])| CategoryShares {
-            name: name.to_owned(),
-            raw,
-            conditional,
-        })
-        .collect();
-    shares.sort_by(|a, b| table_order(&a.name, &b.name));
-    shares
+impl<'a> Tallies<'a> {
+    fn new(items: usize) -> Self {
+        Self { items, places: HashMap::new(), categories: Vec::new() }
+    }
+
+    /// Adds yes and counted questions of both stages to an item; a category of which nothing is counted does
+    /// not come to be.
+    fn add(&mut self, name: &'a str, item: usize, counts: [[f64; 2]; 2]) {
+        if counts.iter().all(|[_, counted]| *counted == 0.0) {
+            return;
+        }
+        let place = *self.places.entry(name).or_insert_with(|| {
+            let blank = || ItemRatio {
+                numerators: vec![0.0; self.items],
+                denominators: vec![0.0; self.items],
+            };
+            self.categories.push((name, [blank(), blank()]));
+            self.categories.len() - 1
+        });
+        for (ratio, [yes, counted]) in self.categories[place].1.iter_mut().zip(counts) {
+            ratio.numerators[item] += yes;
+            ratio.denominators[item] += counted;
+        }
+    }
+
+    fn in_table_order(self) -> Vec<CategoryShares> {
+        let mut shares: Vec<CategoryShares> = self
+            .categories
+            .into_iter()
+            .map(|(name, [raw, conditional])| CategoryShares {
+                name: name.to_owned(),
+                raw,
+                conditional,
+            })
+            .collect();
+        shares.sort_by(|a, b| table_order(&a.name, &b.name));
+        shares
+    }
 }

@@ -9,7 +9,7 @@ use crate::results::{
     BenchmarkIdentity, FORMAT_VERSION, FormatVersion, ImageRecord, NewestAnswers, Settings,
 };
 use crate::score::{Protocol, RunScore};
-use crate::statistics::{Bootstrap, ItemRatio, numpy_mean};
+use crate::statistics::numpy_mean;
 
 use super::category_figures::{CategoryFigure, category_figures, counts_after_rule};
 use super::coverage::{Coverage, DroppedItem, dropped_items};
@@ -37,20 +37,30 @@ pub struct Summary {
     pub corrected: ProtocolSummary,
 }
 
-/// How intervals were made: the middle share of figures over items drawn with replacement.
+/// How intervals were made.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct IntervalMethod {
-    /// Share of the draws that an interval holds.
+    /// How often an interval is to hold the truth.
     pub level: f64,
-    /// How often the items were drawn.
-    pub draws: u64,
-    /// Where the random numbers began.
-    pub seed: u64,
+    /// How its ends are found.
+    #[serde(default)]
+    pub method: IntervalKind,
 }
 
-impl From<Bootstrap> for IntervalMethod {
-    fn from(Bootstrap { draws, seed, level }: Bootstrap) -> Self {
-        Self { level, draws: draws as u64, seed }
+/// How the ends of an interval are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntervalKind {
+    /// The middle share of figures over items drawn with replacement: files of earlier versions.
+    #[default]
+    Bootstrap,
+    /// [`ItemRatio::interval`](crate::statistics::ItemRatio::interval).
+    KornGraubard,
+}
+
+impl Default for IntervalMethod {
+    fn default() -> Self {
+        Self { level: 0.95, method: IntervalKind::KornGraubard }
     }
 }
 
@@ -132,13 +142,15 @@ impl Summary {
             input.answers,
             input.corrected,
         );
-        let bootstrap = Bootstrap::default();
-        let of = |score| ProtocolSummary::new(score, &coverage, input.allow_incomplete, bootstrap);
+        let intervals = IntervalMethod::default();
+        let of =
+            |score| ProtocolSummary::new(score, &coverage, input.allow_incomplete, intervals.level);
+        let (reference, corrected) = rayon::join(|| of(input.reference), || of(input.corrected));
         Self {
             format_version: FORMAT_VERSION,
-            intervals: Some(bootstrap.into()),
-            reference: of(input.reference),
-            corrected: of(input.corrected),
+            intervals: Some(intervals),
+            reference,
+            corrected,
             run: input.run,
             judge: input.judge,
             coverage,
@@ -155,21 +167,18 @@ impl Summary {
 }
 
 impl ProtocolSummary {
-    fn new(
-        score: &RunScore<'_>,
-        coverage: &Coverage,
-        allow_incomplete: bool,
-        bootstrap: Bootstrap,
-    ) -> Self {
+    /// Whether the benchmark score is absent because images or answers are. A complete run of which the rules
+    /// drop every item has none to withhold.
+    pub fn is_withheld(&self) -> bool {
+        self.overall.is_none() && self.gap.is_some()
+    }
+
+    fn new(score: &RunScore<'_>, coverage: &Coverage, allow_incomplete: bool, level: f64) -> Self {
         let dropped = dropped_items(score);
         let gap = coverage.gap(score.protocol, &dropped);
         let shares = Shares::of(score);
-        let ratios: Vec<&ItemRatio> = shares.all().collect();
-        let intervals = bootstrap.intervals(&ratios);
-        let (l1, l2) = category_figures(&shares, &intervals);
-        let with_error = |estimate: Estimate| {
-            estimate.with_error(&shares.overall, intervals.first().copied().flatten())
-        };
+        let (l1, l2) = category_figures(&shares, level);
+        let with_error = |estimate: Estimate| estimate.with_error(&shares.overall, level);
         let items_scored = (score.items.len() - dropped.len()) as u64;
         let overall = benchmark_score(score).filter(|_| gap.is_none() || allow_incomplete);
         let overall = overall.map(with_error);

@@ -67,7 +67,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     for ((judge, records), answers) in judges.iter().zip(&journals).zip(&answers) {
         let judged = Judged { judge, images: &images, records, answers };
         let scored = judged.score(&run, &benchmark, &items, args.allow_incomplete)?;
-        summaries.push(JudgedSummary { summary: scored.summary, answers });
+        summaries.push(JudgedSummary {
+            summary: scored.summary,
+            scores: scored.protocols,
+            answers,
+        });
     }
     let report =
         AgreementReport::new(run_identity(&run, &benchmark), &summaries, &items, args.worst);

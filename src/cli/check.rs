@@ -26,9 +26,10 @@ const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
   dpg-bench check results/nightly --baseline baseline.json --category attribute --category 'other - count' \\
       --junit check.xml --github
 
-A figure fails where it dropped by more than --max-drop and the drop is no noise; it passes where even the
-largest drop that the data allow for is tolerated; between the two it is undecided, and the number of items
-that would decide it is told.
+A figure fails where a true drop of --max-drop would hardly show so large a one, and passes where it would hardly
+show so small a one; between the two it is undecided, and the number of items that would decide it is told. A
+run that has truly dropped by --max-drop and no more is mostly undecided: it fails and passes at most --alpha of
+the time each. Fewer than 20 items pass nothing.
 
 Exit status: 0 passed, 1 failed, 2 could not, 3 undecided (0 with --undecided-passes).")]
 pub struct Args {
@@ -41,7 +42,8 @@ pub struct Args {
     /// Largest tolerated drop, in points
     #[arg(long, default_value_t = 1.0, value_name = "POINTS")]
     max_drop: f64,
-    /// Probability of failing a figure that has not dropped
+    /// Probability of failing a run none of whose checked figures has truly dropped by more than --max-drop,
+    /// and of passing a figure that has
     #[arg(long, default_value_t = 0.05, value_name = "P")]
     alpha: f64,
     /// Check this category as well, L1 (`attribute`) or L2 (`attribute - color`); may be given several
@@ -79,6 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         "--alpha {} is no probability between 0 and 0.5",
         args.alpha
     );
+    ensure_can_fail(args)?;
     let gate =
         Gate { max_drop: args.max_drop, alpha: args.alpha, categories: args.category.clone() };
     let baseline = args.compared.load(&args.baseline)?;
@@ -117,4 +120,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         Outcome::Undecided if args.undecided_passes => ExitStatus::Done,
         Outcome::Undecided => ExitStatus::Incomplete,
     })
+}
+
+/// With fewer random rounds than that, nothing could ever fail.
+fn ensure_can_fail(args: &Args) -> anyhow::Result<()> {
+    let figures = 1 + args.category.len();
+    // The least p-value of a one-sided test is one of twice the rounds and two.
+    let least = 1.0 / (2.0 * f64::from(args.compared.draws) + 2.0);
+    let level = args.alpha / figures as f64;
+    let needed = (0.5 / level).ceil();
+    ensure!(
+        least < level,
+        "--alpha {} for {figures} figure{}: {} rounds show no p below {least:.1e}, so that nothing could fail; \
+         {}",
+        args.alpha,
+        if figures == 1 { "" } else { "s" },
+        args.compared.draws,
+        if needed <= 1e6 {
+            format!("give --draws {needed} or more")
+        } else {
+            "give a larger --alpha".to_owned()
+        }
+    );
+    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::aggregate::Protocol;
 use crate::aggregate::baseline::{Baseline, KIND};
 use crate::compare::{Allowed, Labelled, Options};
 use crate::results::{FORMAT_VERSION, FormatVersion};
-use crate::statistics::{Bootstrap, SwapTest};
+use crate::statistics::SwapTest;
 
 /// Flags of the commands that compare.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -27,10 +27,10 @@ pub struct ComparedArgs {
     /// Compare although the runs differ in it; the output says so. May be given several times
     #[arg(long, value_enum, value_name = "WHAT")]
     pub allow: Vec<AllowedName>,
-    /// Bootstrap draws, and rounds of the permutation test
+    /// Random rounds of the permutation test, of which p-values and intervals of differences come
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub draws: u32,
-    /// Where the random numbers of both begin
+    /// Where its random numbers begin
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub statistics_seed: u64,
 }
@@ -61,8 +61,8 @@ impl ComparedArgs {
     pub fn options(&self) -> Options {
         let (draws, seed) = (self.draws as usize, self.statistics_seed);
         Options {
-            bootstrap: Bootstrap { draws, seed, ..Bootstrap::default() },
             test: SwapTest { rounds: draws, seed },
+            level: 0.95,
             allowed: self.allow.iter().copied().map(Allowed::from).collect(),
         }
     }

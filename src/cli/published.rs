@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::compared_runs::ComparedArgs;
 use super::score::ProtocolName;
+use crate::aggregate::IntervalMethod;
 use crate::aggregate::published::published_scores;
 use crate::compare::Labelled;
 use crate::reports::published_table::{Placed, published_terminal};
@@ -17,7 +18,6 @@ const JUDGE: &str = "mplug";
 /// A run cannot be scored, or is a baseline of the other protocol.
 pub fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyhow::Result<String> {
     let compared = ComparedArgs { protocol: Some(ProtocolName::Reference), ..compared.clone() };
-    let bootstrap = compared.options().bootstrap;
     let mut rows: Vec<Placed> = published_scores()?.into_iter().map(Placed::from).collect();
     let mut notes = Vec::new();
     for path in runs {
@@ -30,7 +30,7 @@ pub fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyhow::Res
         );
         let places: Vec<usize> = (0..run.items.len()).collect();
         let overall = run.shares(&places, &[], &[]).overall;
-        let interval = bootstrap.intervals(&[&overall]).first().copied().flatten();
+        let interval = overall.interval(IntervalMethod::default().level);
         let Some(mean) = overall.value() else {
             notes.push(format!("{label} has no score"));
             continue;

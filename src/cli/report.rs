@@ -129,7 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let megabytes = written.page_bytes as f64 / 1e6;
     say(&format!("the page is {megabytes:.1} MB; tables and charts stand beside it"));
     print(&written.page.display().to_string())?;
-    let is_withheld = |run: &ReportRun<'_>| input.figures(run).overall.is_none();
+    let is_withheld = |run: &ReportRun<'_>| input.figures(run).is_withheld();
     Ok(if input.runs.iter().any(is_withheld) { ExitStatus::Incomplete } else { ExitStatus::Done })
 }
 

@@ -148,7 +148,7 @@ pub fn execute(
         }
     };
     let is_withheld = |summary: &Summary| {
-        protocols.iter().any(|protocol| summary.protocol(*protocol).overall.is_none())
+        protocols.iter().any(|protocol| summary.protocol(*protocol).is_withheld())
     };
     let withheld = summaries.iter().any(is_withheld);
     Ok(if withheld { ExitStatus::Incomplete } else { ExitStatus::Done })
@@ -200,7 +200,7 @@ pub(super) struct Scored<'a> {
     /// All figures.
     pub(super) summary: Summary,
     /// The items under `reference` and under `corrected`.
-    protocols: [RunScore<'a>; 2],
+    pub(super) protocols: [RunScore<'a>; 2],
 }
 
 impl Judged<'_> {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::aggregate::summary::benchmark_score;
-use crate::aggregate::{Protocol, Shares};
+use crate::aggregate::{IntervalMethod, Protocol, Shares};
 use crate::benchmark::Item;
+use crate::reports::printed;
 use crate::results::progress::{Gathered, StageCount};
 use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory};
 use crate::score::score_run;
-use crate::statistics::Bootstrap;
 
 use super::exit_status::ExitStatus;
 use super::print;
@@ -19,8 +19,6 @@ use super::shared_args::{benchmark_of_run, selected};
 
 /// What the part of the images is called.
 pub const IMAGES: &str = "images";
-/// A running score needs no third digit of its interval.
-const DRAWS: usize = 2_000;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -128,13 +126,11 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
     let score = match benchmark_score(&score) {
         None => "no item is whole yet".to_owned(),
         Some(estimate) => {
-            let shares = Shares::of(&score);
-            let bootstrap = Bootstrap { draws: DRAWS, ..Bootstrap::default() };
-            let interval = bootstrap.intervals(&[&shares.overall]).first().copied().flatten();
-            let margin = interval.map_or(String::new(), |interval| {
-                format!(" ±{:.2}", 50.0 * (interval.high - interval.low))
-            });
-            format!("score so far {:.2}{margin} ({} items)", estimate.mean, estimate.items)
+            let level = IntervalMethod::default().level;
+            let estimate = estimate.with_error(&Shares::of(&score).overall, level);
+            let (mean, interval) = printed(&estimate);
+            let interval = interval.map_or(String::new(), |interval| format!(" {interval}"));
+            format!("score so far {mean}{interval} ({} items)", estimate.items)
         }
     };
     Part { name: judge.to_owned(), count: StageCount::of_answers(items, per_item, answers), score }

@@ -5,9 +5,10 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::aggregate::{
     AgreementReport, CategoryAgreement, Estimate, ItemDispute, PairAgreement, Protocol,
-    QuestionDispute,
+    QuestionDispute, ScoreDifference,
 };
 
+use super::comparison_tables::printed_p;
 use super::figure_table::printed;
 use super::terminal::{STYLE, interval_note};
 
@@ -24,7 +25,10 @@ pub fn agreement_text(report: &AgreementReport) -> String {
     }
     text.push('\n');
     text.push_str(&interval_note(report.intervals));
-    text.push('\n');
+    text.push_str(&format!(
+        "\nof kappa: {} bootstrap draws of whole items; of differences: swapping the judges item by item\n",
+        report.draws
+    ));
     text
 }
 
@@ -34,9 +38,10 @@ fn scores(report: &AgreementReport) -> String {
     let headings = Protocol::ALL.map(|protocol| format!("{} score", protocol.name()));
     table.set_header(std::iter::once("judge".to_owned()).chain(headings));
     for judge in &report.judges {
-        let score = |protocol| match judge.score(protocol) {
+        let score = |protocol: Protocol| match judge.score(protocol) {
             Some(score) => figure(&score),
-            None => "withheld".to_owned(),
+            None if judge.gaps.contains_key(protocol.name()) => "withheld".to_owned(),
+            None => "-".to_owned(),
         };
         table.add_row(std::iter::once(judge.judge.name.clone()).chain(Protocol::ALL.map(score)));
     }
@@ -69,10 +74,13 @@ fn pair_text(pair: &PairAgreement) -> String {
     let mut text = format!("{first} / {second}\n{}", finished(table));
     for protocol in Protocol::ALL {
         text.push_str(&match pair.score_differences.get(protocol.name()) {
-            Some(points) => {
-                format!("{}: {first} scores {points:+.2} points beside {second}\n", protocol.name())
-            }
-            None => format!("{}: no difference of scores, one is withheld\n", protocol.name()),
+            Some(found) => format!(
+                "{}: {first} scores {:+.2} points beside {second}{}\n",
+                protocol.name(),
+                found.points,
+                evidence(found)
+            ),
+            None => format!("{}: no difference of scores, one is not there\n", protocol.name()),
         });
     }
     text.push_str(&format!("they disagree over {} items", pair.items_in_dispute));
@@ -89,14 +97,26 @@ fn figure(estimate: &Estimate) -> String {
     margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
 }
 
-/// Share, its counts and kappa.
+/// The interval of a difference and its p-value, where there are any.
+fn evidence(found: &ScoreDifference) -> String {
+    match (found.low, found.high, found.p) {
+        (Some(low), Some(high), Some(p)) => {
+            format!(" ({low:+.2} to {high:+.2}, p {})", printed_p(p))
+        }
+        _ => String::new(),
+    }
+}
+
+/// Share, its counts and kappa with its interval.
 fn figures(row: &CategoryAgreement) -> [String; 3] {
     let absent = || "-".to_owned();
     let [share, counts] = match row.agreement {
         Some(share) => [figure(&share), format!("{}/{}", share.k, share.n)],
         None => [absent(), "0/0".to_owned()],
     };
-    [share, counts, row.kappa.map_or_else(absent, |kappa| format!("{kappa:.3}"))]
+    let ends = row.kappa_low.zip(row.kappa_high);
+    let ends = ends.map_or(String::new(), |(low, high)| format!(" ({low:.3} to {high:.3})"));
+    [share, counts, row.kappa.map_or_else(absent, |kappa| format!("{kappa:.3}{ends}"))]
 }
 
 fn dispute_text(dispute: &ItemDispute, pair: &PairAgreement) -> String {
@@ -137,8 +157,8 @@ fn finished(mut table: Table) -> String {
 }
 
 /// One row per pair and category: `first,second,level,category,answered,unparsable,compared,agreed,
-/// agreement_percent,kappa,yes_yes,yes_no,no_yes,no_no`. A figure that is undefined is an empty cell;
-/// numbers read back to the same value.
+/// agreement_percent,kappa,yes_yes,yes_no,no_yes,no_no,agreement_low,agreement_high,kappa_low,kappa_high`. A
+/// figure that is undefined is an empty cell; numbers read back to the same value.
 ///
 /// # Errors
 /// The CSV writer refused (a programming error).
@@ -159,6 +179,10 @@ pub fn agreement_csv(report: &AgreementReport) -> Result<Vec<u8>, csv::Error> {
         "yes_no",
         "no_yes",
         "no_no",
+        "agreement_low",
+        "agreement_high",
+        "kappa_low",
+        "kappa_high",
     ])?;
     for pair in &report.pairs {
         let rows = std::iter::once(("overall", &pair.overall));
@@ -174,6 +198,10 @@ pub fn agreement_csv(report: &AgreementReport) -> Result<Vec<u8>, csv::Error> {
             record.push(number(share.map(|share| share.mean)).unwrap_or_default());
             record.push(number(row.kappa).unwrap_or_default());
             record.extend(counts.map(|count| count.to_string()));
+            let low = share.and_then(|share| share.low);
+            let high = share.and_then(|share| share.high);
+            let ends = [low, high, row.kappa_low, row.kappa_high];
+            record.extend(ends.map(|end| number(end).unwrap_or_default()));
             writer.write_record(&record)?;
         }
     }

@@ -1,10 +1,11 @@
 //! In: a check. Out: its verdicts for a terminal, as JUnit XML and for GitHub Actions.
 
-use crate::check::{Check, CheckedFigure, Outcome};
+use crate::check::{Check, CheckedFigure, FEWEST_ITEMS, Outcome, Undecided};
 
 use super::comparison_tables::printed_p;
 use super::escape::escape;
 use super::exported_tables::escape_markdown;
+use super::figure_table::few_items_note;
 
 /// One line a figure, and what they rest on.
 pub fn check_terminal(check: &Check) -> String {
@@ -35,22 +36,58 @@ fn sentence(figure: &CheckedFigure, check: &Check) -> String {
     let mut text = format!("{baseline:.2} -> {run:.2}, {moved}");
     if let (Some(least), Some(most)) = (figure.least_drop, figure.most_drop) {
         let level = 100.0 * (1.0 - 2.0 * check.alpha);
-        text.push_str(&format!(" ({level:.0} % interval of the drop: {least:.2} to {most:.2}"));
-        if let Some(p) = figure.p {
-            text.push_str(&format!(", p {}", printed_p(p)));
+        let level = format!("{level:.4}");
+        let level = level.trim_end_matches('0').trim_end_matches('.');
+        text.push_str(&format!(" ({level} % interval of the drop: {least:.2} to {most:.2}"));
+        if let Some(p) = figure.p_holm {
+            let tolerated = check.max_drop;
+            text.push_str(&format!(", p {} if it is truly {tolerated}", printed_p(p)));
+            if check.figures.len() > 1 {
+                text.push_str(&format!(" (Holm, {} figures)", check.figures.len()));
+            }
         }
         text.push(')');
     }
-    match (figure.outcome, figure.items_needed) {
-        (Outcome::Undecided, Some(needed)) => text.push_str(&format!(
-            "; {} items are too few to tell a drop of {} points, {needed} would do",
-            figure.items, check.max_drop
-        )),
-        (Outcome::Undecided, None) => text.push_str("; too few items to tell"),
-        (Outcome::Failed, _) => {
-            text.push_str(&format!("; more than the {} points that are tolerated", check.max_drop));
+    if figure.outcome == Outcome::Failed {
+        text.push_str(&format!("; more than the {} points that are tolerated", check.max_drop));
+    }
+    if let Some(why) = figure.undecided {
+        text.push_str(&undecided(figure, why, check));
+    }
+    text
+}
+
+/// Why nothing can be said, and what would help.
+fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
+    let (items, tolerated) = (figure.items, check.max_drop);
+    let mut text = match why {
+        Undecided::FewItems => format!("; {items} items: fewer than {FEWEST_ITEMS} pass nothing"),
+        Undecided::ManyFigures => {
+            format!("; alone it would fail, among {} figures it may be chance", check.figures.len())
         }
-        (Outcome::Passed, _) => {}
+        Undecided::MoreItems => {
+            format!(
+                "; {items} items are too few to tell whether it dropped by more than {tolerated} points"
+            )
+        }
+        Undecided::AtTheMargin => format!(
+            "; it dropped by about the {tolerated} points that are tolerated: more items will hardly settle \
+             it, another --max-drop would"
+        ),
+    };
+    let least = figure.least_p.filter(|least| *least >= check.alpha / check.figures.len() as f64);
+    if let Some(least) = least {
+        text.push_str(&format!(
+            ", nor can they fail at --alpha {}: no p below {} can come of them",
+            check.alpha,
+            printed_p(least)
+        ));
+    }
+    if let Some(needed) = figure.items_needed {
+        text.push_str(&match why {
+            Undecided::FewItems => format!("; at least {needed} are needed"),
+            _ => format!(", {needed} would do if the drop is truly of this size"),
+        });
     }
     text
 }
@@ -66,6 +103,7 @@ fn notes(check: &Check) -> Vec<String> {
         check.max_drop,
         check.alpha
     )];
+    notes.extend(few_items_note(check.items as u64));
     notes.extend(check.warnings.iter().map(|warning| format!("note: {warning}")));
     notes
 }

@@ -3,8 +3,10 @@
 use comfy_table::{CellAlignment, Table};
 
 use crate::compare::{Comparison, Difference, ItemDifference, Level};
+use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
+use super::figure_table::few_items_note;
 use super::terminal::STYLE;
 
 /// The columns of [`cells`].
@@ -165,8 +167,8 @@ fn notes(comparison: &Comparison) -> Vec<String> {
             comparison.only_other
         ),
         format!(
-            "differences are other - base in points; {} % intervals: {} bootstrap draws of whole \
-             items; p: swapping the runs item by item, two-sided",
+            "differences are other - base in points; {} % intervals and two-sided p: swapping the runs item \
+             by item, {} rounds (with up to {EXACT_ITEMS} items every pattern)",
             100.0 * comparison.level,
             comparison.draws
         ),
@@ -177,6 +179,7 @@ fn notes(comparison: &Comparison) -> Vec<String> {
              none (80 % of the time, at 5 %)"
         ));
     }
+    notes.extend(few_items_note(comparison.items as u64));
     notes.extend(comparison.warnings.iter().map(|warning| format!("note: {warning}")));
     notes
 }

@@ -2,11 +2,14 @@
 //! both have scored, with intervals and p-values.
 
 use crate::aggregate::Shares;
-use crate::compare::{self, paired_differences};
-use crate::statistics::{Bootstrap, ItemRatio, SwapTest};
+use crate::compare::{self, Paired, paired_differences};
+use crate::statistics::{SwapTest, numpy_mean};
 
 use super::figure_table::Level;
 use super::report_input::{ReportInput, ReportRun};
+
+/// How often an interval is to hold the true difference.
+const LEVEL: f64 = 0.95;
 
 /// All figures of a run less those of the first.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,9 +97,17 @@ fn between(
         }
     }
     let items = places[0].len();
+    // A score is added up in its own run's order, as everywhere.
+    let means = [(base, &places[0]), (other, &places[1])].map(|(judged, places)| {
+        let mut places = places.clone();
+        places.sort_unstable();
+        let scores = places.iter().map(|&place| judged.score.items[place].outcome.score.as_ref());
+        numpy_mean(&scores.filter_map(|score| score.ok().copied()).collect::<Vec<_>>())
+    });
+    let means = means[0].zip(means[1]).map(<[f64; 2]>::from);
     let base = Shares::of(&base.score).of_items(&places[0]);
     let other = Shares::of(&other.score).of_items(&places[1]);
-    let rows = rows(input, &base, &other, with_score);
+    let rows = rows(input, &base, &other, means.filter(|_| with_score));
     Some(Differences { run, items, rows })
 }
 
@@ -104,20 +115,21 @@ fn rows(
     input: &ReportInput<'_>,
     base: &Shares,
     other: &Shares,
-    with_score: bool,
+    means: Option<[f64; 2]>,
 ) -> Vec<Difference> {
     let stage = input.stage();
-    let mut figures: Vec<(Level, &str, &ItemRatio, &ItemRatio)> = Vec::new();
+    let mut figures: Vec<Paired<'_>> = Vec::new();
     for (level, a, b) in [(Level::L1, &base.l1, &other.l1), (Level::L2, &base.l2, &other.l2)] {
         for own in a {
             if let Some(theirs) = b.iter().find(|theirs| theirs.name == own.name) {
-                figures.push((level, &own.name, own.stage(stage), theirs.stage(stage)));
+                let (own_share, theirs) = (own.stage(stage), theirs.stage(stage));
+                figures.push(Paired::category(level, &own.name, own_share, theirs));
             }
         }
     }
-    if with_score {
-        figures.push((Level::Overall, "DPG-Bench score", &base.overall, &other.overall));
+    if means.is_some() {
+        figures.push(Paired::score(base, other, stage, means));
     }
-    let found = paired_differences(&figures, Bootstrap::default(), SwapTest::default());
+    let found = paired_differences(&figures, SwapTest::default(), LEVEL);
     found.into_iter().map(Difference::from).collect()
 }

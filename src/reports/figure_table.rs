@@ -58,10 +58,30 @@ pub enum Cell {
     Absent,
 }
 
-/// A figure as it is printed: `71.70`, and `±1.31`, half the length of its interval, where it has one.
+/// A figure as it is printed: `71.70`, and its interval where it has one: `±1.31`, half its length, or
+/// `(98.12 to 99.94)` where it does not reach as far up as down.
 pub fn printed(figure: &Estimate) -> (String, Option<String>) {
-    (format!("{:.2}", figure.mean), figure.margin().map(|margin| format!("±{margin:.2}")))
+    let interval = match (figure.margin(), figure.low.zip(figure.high)) {
+        (Some(margin), _) => Some(format!("±{margin:.2}")),
+        (None, Some((low, high))) => Some(format!("({low:.2} to {high:.2})")),
+        (None, None) => None,
+    };
+    (format!("{:.2}", figure.mean), interval)
 }
+
+/// What must be said of figures over so few items; nothing from thirty on, and of none.
+pub fn few_items_note(items: u64) -> Option<String> {
+    let plural = if items == 1 { "" } else { "s" };
+    (1..FEW_ITEMS).contains(&items).then(|| {
+        format!(
+            "{items} item{plural} only: below {FEW_ITEMS} intervals are a rough guide, and hardly any two models \
+             are told apart"
+        )
+    })
+}
+
+/// Below this many items a mean is not nearly normal, and a spread is hardly known.
+const FEW_ITEMS: u64 = 30;
 
 impl From<Option<Estimate>> for Cell {
     fn from(estimate: Option<Estimate>) -> Self {

@@ -30,6 +30,14 @@ fn with_margin(figure: &Estimate) -> String {
     margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
 }
 
+/// The figure with half of its interval at most: its ends stand beside it.
+fn beside_its_ends(figure: &Estimate) -> String {
+    match figure.margin() {
+        Some(_) => with_margin(figure),
+        None => printed(figure).0,
+    }
+}
+
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
@@ -69,8 +77,8 @@ pub fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
         let coverage = &run.summary.coverage;
         let ends = figures.overall.and_then(|figure| Some((figure.low?, figure.high?)));
         let score = match (&figures.overall, &figures.gap) {
-            (Some(figure), None) => with_margin(figure),
-            (Some(figure), Some(_)) => format!("{} (incomplete)", with_margin(figure)),
+            (Some(figure), None) => beside_its_ends(figure),
+            (Some(figure), Some(_)) => format!("{} (incomplete)", beside_its_ends(figure)),
             (None, Some(_)) => "withheld".to_owned(),
             (None, None) => NONE.to_owned(),
         };
@@ -156,7 +164,8 @@ pub fn categories(input: &ReportInput<'_>) -> ReportTable {
     }
     let mut table = ReportTable {
         name: "categories".into(),
-        caption: "Share of yes in percent, by category (± half of the 95 % interval)".into(),
+        caption: "Share of yes in percent, by category (± half of the 95 % interval, or its ends)"
+            .into(),
         headings,
         csv_headings: vec![
             "level",

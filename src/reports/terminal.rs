@@ -2,9 +2,9 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use crate::aggregate::{DroppedItem, IntervalMethod, Protocol, ScoreSpread, Summary};
+use crate::aggregate::{DroppedItem, IntervalKind, IntervalMethod, Protocol, ScoreSpread, Summary};
 
-use super::figure_table::{Cell, FigureTable, Level, printed};
+use super::figure_table::{Cell, FigureTable, Level, few_items_note, printed};
 
 /// Dropped items listed one by one; the summary file has them all.
 const SHOWN_ITEMS: usize = 5;
@@ -89,6 +89,7 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
         ));
     }
     lines.extend(summary.intervals.map(interval_note));
+    lines.extend(few_items_note(coverage.items_expected));
     for &protocol in protocols {
         let figures = summary.protocol(protocol);
         lines.push(format!(
@@ -136,10 +137,13 @@ fn spread_lines(spread: ScoreSpread) -> [String; 2] {
 
 /// What the margins are.
 pub(super) fn interval_note(method: IntervalMethod) -> String {
+    let how = match method.method {
+        IntervalKind::KornGraubard => "Korn and Graubard's, over whole items",
+        IntervalKind::Bootstrap => "a bootstrap of whole items",
+    };
+    let level = 100.0 * method.level;
     format!(
-        "± is half of the {} % interval: {} bootstrap draws of whole items",
-        100.0 * method.level,
-        method.draws
+        "± is half of the {level} % interval, in brackets its ends where they lie unevenly: {how}"
     )
 }
 

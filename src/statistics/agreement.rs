@@ -26,6 +26,15 @@ impl TwoByTwo {
         }
     }
 
+    /// The table of whole numbers in the order of the fields, such as sums of counts; `None` of another
+    /// number of them.
+    pub fn of_sums(sums: &[f64]) -> Option<Self> {
+        let &[yes_yes, yes_no, no_yes, no_no] = sums else { return None };
+        let [yes_yes, yes_no, no_yes, no_no] =
+            [yes_yes, yes_no, no_yes, no_no].map(|count| count as u64);
+        Some(Self { yes_yes, yes_no, no_yes, no_no })
+    }
+
     /// Questions counted.
     pub fn total(&self) -> u64 {
         self.agreed() + self.yes_no + self.no_yes

@@ -1,11 +1,13 @@
-//! In: figures over the same items. Out: their intervals by the cluster bootstrap (Efron and Tibshirani,
-//! An Introduction to the Bootstrap, 1993): items are drawn with replacement, all images and answers
-//! of an item together, and the interval holds the middle share of the figures that come out.
+//! In: columns with one number per item, and what a figure makes of their sums. Out: its interval by the
+//! cluster bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993): items are drawn with
+//! replacement, all images and answers of an item together, and the interval holds the middle share of
+//! the figures that come out, wider for few items (Hesterberg, arXiv 1411.5279, 5.3).
 
 use rayon::prelude::*;
 
-use super::item_ratio::{ItemRatio, ratio};
+use super::power::lower_tail;
 use super::resample::{Weights, sums};
+use super::share_interval::t_quantile;
 
 /// From low to high.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,7 +25,7 @@ pub struct Bootstrap {
     pub draws: usize,
     /// Where the random numbers begin.
     pub seed: u64,
-    /// Share of the draws that the interval holds, such as 0.95.
+    /// How often the interval is to hold the truth, such as 0.95.
     pub level: f64,
 }
 
@@ -34,52 +36,27 @@ impl Default for Bootstrap {
 }
 
 impl Bootstrap {
-    /// Percentile intervals of `figures`, all over the same items and the same draws. A draw in which a
-    /// figure counts nothing is left out for that figure. `None` for a figure of fewer than two items.
-    pub fn intervals(&self, figures: &[&ItemRatio]) -> Vec<Option<Interval>> {
-        let columns = figures.iter().copied().flat_map(columns).collect::<Vec<_>>();
-        let enough: Vec<bool> = figures.iter().map(|figure| figure.clusters() >= 2).collect();
-        self.percentiles(&columns, items_of(figures), 2, &enough, |sums| ratio(sums[0], sums[1]))
-    }
-
-    /// Percentile intervals of the differences `a - b`, pair by pair: items are drawn with both figures'
-    /// shares together. `None` where either counts fewer than two items.
-    ///
-    /// Both slices are as long, over the same items.
-    pub fn difference_intervals(
+    /// Expanded percentile intervals of figures over the same draws. Each figure is what `figure` makes of
+    /// the sums of its columns, which have one number per item, and of it goes the number of items that
+    /// take part. A draw in which a figure is undefined is left out for it. `None` below two items.
+    pub fn intervals<const COLUMNS: usize>(
         &self,
-        a: &[&ItemRatio],
-        b: &[&ItemRatio],
-    ) -> Vec<Option<Interval>> {
-        let pairs = a.iter().copied().zip(b.iter().copied());
-        let figures = pairs.clone().flat_map(|(a, b)| columns(a).into_iter().chain(columns(b)));
-        let enough: Vec<bool> =
-            pairs.map(|(a, b)| a.clusters() >= 2 && b.clusters() >= 2).collect();
-        self.percentiles(&figures.collect::<Vec<_>>(), items_of(a), 4, &enough, |sums| {
-            Some(ratio(sums[0], sums[1])? - ratio(sums[2], sums[3])?)
-        })
-    }
-
-    /// For every `width` columns, the interval of what `figure` makes of their sums.
-    fn percentiles(
-        &self,
-        columns: &[&[f64]],
-        items: usize,
-        width: usize,
-        enough: &[bool],
+        figures: &[([&[f64]; COLUMNS], usize)],
         figure: impl Fn(&[f64]) -> Option<f64> + Sync,
     ) -> Vec<Option<Interval>> {
-        let drawn = sums(columns, items, self.draws, self.seed, Weights::Drawn);
-        enough
+        let columns: Vec<&[f64]> = figures.iter().flat_map(|(columns, _)| *columns).collect();
+        let items = columns.first().map_or(0, |column| column.len());
+        let drawn = sums(&columns, items, self.draws, self.seed, Weights::Drawn);
+        figures
             .par_iter()
             .enumerate()
-            .map(|(number, enough)| {
+            .map(|(number, (_, clusters))| {
+                let tail = expanded_tail(self.level, *clusters)?;
                 let rows = drawn.chunks_exact(columns.len());
-                let place = number * width..(number + 1) * width;
-                let values = rows.filter_map(|row| figure(&row[place.clone()]));
-                let mut values: Vec<f64> = if *enough { values.collect() } else { Vec::new() };
+                let place = number * COLUMNS..(number + 1) * COLUMNS;
+                let mut values: Vec<f64> =
+                    rows.filter_map(|row| figure(&row[place.clone()])).collect();
                 values.sort_by(f64::total_cmp);
-                let tail = (1.0 - self.level) / 2.0;
                 Some(Interval {
                     low: quantile(&values, tail)?,
                     high: quantile(&values, 1.0 - tail)?,
@@ -89,12 +66,12 @@ impl Bootstrap {
     }
 }
 
-fn columns(figure: &ItemRatio) -> [&[f64]; 2] {
-    [&figure.numerators, &figure.denominators]
-}
-
-fn items_of(figures: &[&ItemRatio]) -> usize {
-    figures.first().map_or(0, |figure| figure.items())
+/// The share of draws to leave out at either end so that an interval of a mean over `items` items is as
+/// long as Student's, and not as if the variance were known and divided by `items`. `None` below two.
+pub fn expanded_tail(level: f64, items: usize) -> Option<f64> {
+    let freedom = items.checked_sub(1).filter(|&freedom| freedom > 0)? as f64;
+    let tail = (1.0 - level) / 2.0;
+    Some(lower_tail(-(items as f64 / freedom).sqrt() * t_quantile(tail, freedom)))
 }
 
 /// The quantile of sorted `values` at `share` in 0..=1, between neighbours as NumPy's default (`linear`)

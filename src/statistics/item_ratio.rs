@@ -1,5 +1,7 @@
 //! In: a figure's share of every item. Out: the figure and its clustered standard error.
 
+use super::pairwise_sum::pairwise_sum;
+
 /// A figure that is a ratio of two sums over items: the share of yes in a category is
 /// `sum of yes / sum of counted questions`, and a mean of item scores has denominators of one. Items
 /// that the figure says nothing of have 0 / 0.
@@ -32,9 +34,13 @@ impl ItemRatio {
         self.denominators.iter().filter(|&&denominator| denominator > 0.0).count()
     }
 
-    /// The figure; `None` where nothing was counted.
+    /// The figure, rounded as `numpy.mean` of the items that have a share rounds it; `None` where nothing was
+    /// counted.
     pub fn value(&self) -> Option<f64> {
-        ratio(self.numerators.iter().sum(), self.denominators.iter().sum())
+        let shares = self.numerators.iter().zip(&self.denominators);
+        let (numerators, denominators): (Vec<f64>, Vec<f64>) =
+            shares.filter(|(_, denominator)| **denominator > 0.0).unzip();
+        ratio(pairwise_sum(&numerators), pairwise_sum(&denominators))
     }
 
     /// The clustered standard error of the figure, by linearisation of the ratio (Cochran, Sampling

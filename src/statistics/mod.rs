@@ -7,12 +7,13 @@ pub mod paired_test;
 pub mod pairwise_sum;
 pub mod power;
 mod resample;
+pub mod share_interval;
 pub mod variance;
 
 pub use agreement::TwoByTwo;
 pub use bootstrap::{Bootstrap, Interval};
 pub use item_ratio::ItemRatio;
-pub use paired_test::{SwapTest, holm};
+pub use paired_test::{Pair, SwapTest, Swaps, holm};
 pub use pairwise_sum::{numpy_mean, pairwise_sum};
 pub use power::Demand;
 pub use variance::VarianceSplit;

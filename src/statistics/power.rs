@@ -2,7 +2,7 @@
 //! finds, and how many items it needs for one. Normal approximation, as is usual for means of hundreds
 //! of items.
 
-use statrs::function::erf::erfc_inv;
+use statrs::function::erf::{erfc, erfc_inv};
 
 /// What is asked of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,4 +44,9 @@ impl Demand {
 /// The number that a standard normal variable exceeds with probability `share`.
 pub fn upper_quantile(share: f64) -> f64 {
     std::f64::consts::SQRT_2 * erfc_inv(2.0 * share)
+}
+
+/// The probability that a standard normal variable lies below `value`.
+pub fn lower_tail(value: f64) -> f64 {
+    0.5 * erfc(-value / std::f64::consts::SQRT_2)
 }

@@ -136,8 +136,11 @@ fn scores_are_those_of_score_and_a_withheld_one_has_no_difference() {
     let all = dpg_bench("agreement", &run, &["--json", "--allow-incomplete"]);
     let all: Value = serde_json::from_slice(&all.stdout).unwrap();
     let mean = |judge: usize| all["judges"][judge]["corrected"]["mean"].as_f64().unwrap();
-    let difference = all["pairs"][0]["score_differences"]["corrected"].as_f64().unwrap();
-    assert_eq!(difference, mean(0) - mean(1));
+    let difference = &all["pairs"][0]["score_differences"]["corrected"];
+    let number = |key: &str| difference[key].as_f64().unwrap();
+    assert_eq!(number("points"), mean(0) - mean(1));
+    assert!(number("low") <= number("points") && number("points") <= number("high"));
+    assert_eq!(number("low") > 0.0 || number("high") < 0.0, number("p") < 0.05);
 }
 
 #[test]
@@ -173,6 +176,23 @@ fn the_table_the_csv_and_the_json_file_say_the_same() {
     let again = dpg_bench("agreement", &run, &["--worst", "1", "--json"]);
     assert_eq!(again.stdout, file);
     assert_eq!(std::fs::read(run.join("agreement.csv")).unwrap(), bytes);
+    // The ends of the intervals are those of the JSON, around their figures.
+    let report: Value = serde_json::from_slice(&file).unwrap();
+    let pair = &report["pairs"][0];
+    let of_json = std::iter::once(&pair["overall"]).chain(pair["l1"].as_array().unwrap());
+    for (row, json) in rows.iter().zip(of_json) {
+        let (share, kappa) = (&json["agreement"], &json["kappa"]);
+        let ends = [&share["low"], &share["high"], &json["kappa_low"], &json["kappa_high"]];
+        let of_csv: Vec<Option<f64>> = row.iter().skip(14).map(|cell| cell.parse().ok()).collect();
+        assert_eq!(of_csv, ends.map(Value::as_f64));
+        let ends = ends.map(|end| end.as_f64().unwrap());
+        let within =
+            |value: &Value, low: f64, high: f64| (low..high).contains(&value.as_f64().unwrap());
+        assert!(
+            within(&share["mean"], ends[0], ends[1]) && within(kappa, ends[2], ends[3]),
+            "{json}"
+        );
+    }
 }
 
 #[test]

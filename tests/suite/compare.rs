@@ -14,12 +14,24 @@ use sha2::{Digest, Sha256};
 
 const IMAGES: u32 = 4;
 
+const COLUMNS: &str = "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language\n";
+
+/// Items of 1 to 11 questions, so that their scores are no round numbers.
+fn uneven_questions(items: usize) -> String {
+    let mut text = COLUMNS.to_owned();
+    for item in 0..items {
+        for number in 1..=1 + item % 11 {
+            text += &format!(
+                "i{item},A cup.,,{number},0,entity,whole,entity - whole (cup),Is it so in {item}?\n"
+            );
+        }
+    }
+    text
+}
+
 /// A cup, its colour, where it is, and an awkward category.
 fn questions(items: usize) -> String {
-    let mut text =
-        "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,\
-                    tuple,question_natural_language\n"
-            .to_owned();
+    let mut text = COLUMNS.to_owned();
     for item in 0..items {
         for (number, parent, broad, tuple) in [
             (1, 0, "entity", "entity - whole (cup)"),
@@ -42,9 +54,13 @@ struct Runs {
 
 impl Runs {
     fn new(items: usize) -> Self {
+        Self::over(&questions(items))
+    }
+
+    fn over(questions: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("questions.csv");
-        std::fs::write(&path, questions(items)).unwrap();
+        std::fs::write(&path, questions).unwrap();
         let benchmark = Benchmark::load(&path, Default::default()).unwrap();
         Self { folder, benchmark }
     }
@@ -144,7 +160,13 @@ fn differences_are_those_of_the_summaries_and_p_values_follow() {
             let name = figure["name"].as_str().unwrap();
             let number = |key: &str| figure[key].as_f64().unwrap();
             let expected = of_other[name] - of_base[name];
-            assert!((number("difference") - expected).abs() < 1e-9, "{protocol} {name}");
+            assert_eq!(
+                figure["base"]["percent"].as_f64(),
+                Some(of_base[name]),
+                "{protocol} {name}"
+            );
+            assert_eq!(figure["other"]["percent"].as_f64(), Some(of_other[name]), "{name}");
+            assert_eq!(number("difference"), expected, "{protocol} {name}");
             assert!(number("low") <= expected && expected <= number("high"), "{name}");
             assert!(number("p") <= number("p_holm"));
             let differs = name == "DPG-Bench score" || name.starts_with("attribute");
@@ -159,9 +181,11 @@ fn differences_are_those_of_the_summaries_and_p_values_follow() {
     }
     let itself = compared(&base, &base, &[]);
     for figure in itself["figures"].as_array().unwrap() {
-        let expected = json!([0.0, 0.0, 0.0, 1.0]);
-        let found = ["difference", "low", "high", "p"].map(|key| figure[key].clone());
-        assert_eq!(Value::from(found.to_vec()), expected);
+        let [difference, low, high, p] =
+            ["difference", "low", "high", "p"].map(|key| figure[key].as_f64().unwrap());
+        assert_eq!((difference, p), (0.0, 1.0));
+        // 80 items that do not differ do not say that none ever would.
+        assert!(low < 0.0 && 0.0 < high && high < 1.0, "{figure}");
     }
     // Words for people.
     let (_, table, _) = dpg_bench("compare", &[&base, &other], &["--swings", "3"]);
@@ -257,7 +281,7 @@ fn the_gate_fails_passes_or_says_that_it_cannot_tell() {
     // The same again, and a better one.
     let (code, said, _) = check(&base, &["--max-drop", "0"]);
     assert_eq!(code, Some(0));
-    assert!(said.contains("did not change (90 % interval of the drop: 0.00 to 0.00"), "{said}");
+    assert!(said.contains("did not change (90 % interval of the drop: -0."), "{said}");
     let better = runs.run("better", judge(), |_| 0.9);
     let (code, said, _) = check(&better, &[]);
     assert!(code == Some(0) && said.contains("rose by"), "{said}");
@@ -307,6 +331,7 @@ fn the_gate_fails_passes_or_says_that_it_cannot_tell() {
         (["--category", "colour"], "`attribute - color`"),
         (["--max-drop", "nan"], "--max-drop"),
         (["--alpha", "0.7"], "--alpha"),
+        (["--alpha", "0.00001"], "--draws 5000"),
     ] {
         let (code, _, said) = dpg_bench("check", &[&noisy], &[&arguments[..], &more].concat());
         assert!(code == Some(2) && said.contains(word), "{said}");
@@ -342,7 +367,11 @@ fn watch_tells_how_far_a_run_is_and_what_it_scores_so_far() {
     let score = percent(&whole, "corrected")["DPG-Bench score"];
     let (code, said, _) = dpg_bench("watch", &[&whole], &["--once"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(&format!("made-up: 48/48; score so far {score:.2} ±")), "{said}");
+    assert!(said.contains(&format!("made-up: 48/48; score so far {score:.2} ")), "{said}");
+    // With the interval of `score`.
+    let figure = said.split("score so far ").nth(1).unwrap().split(" (12 items)").next().unwrap();
+    let (_, table, _) = dpg_bench("score", &[&whole], &["--protocol", "corrected"]);
+    assert!(table.contains(figure) && figure.contains(" to "), "{figure}: {table}");
     // It ends by itself where all is done, and writes nothing.
     assert_eq!(dpg_bench("watch", &[&whole], &["--every", "1"]).0, Some(0));
     // Half of the answers, the last line torn as by a process that is writing it.
@@ -371,4 +400,52 @@ fn a_run_stands_among_published_scores_with_what_speaks_against_it() {
     let score = format!("{:.2}", percent(&base, "reference")["DPG-Bench score"]);
     let ours = table.lines().find(|line| line.contains("this run")).unwrap();
     assert!(ours.contains(&score) && ours.trim_start().starts_with('>'), "{ours}");
+}
+
+/// Wherever a benchmark score stands it has the digits of `score`, which are NumPy's: in a comparison of runs
+/// and of baseline files, and in a report's table of differences.
+#[test]
+fn a_score_has_the_same_digits_everywhere() {
+    let runs = Runs::over(&uneven_questions(150));
+    let base = runs.run("base", judge(), |_| 0.8);
+    let other = runs.run("other", judge(), |_| 0.7);
+    let file = runs.path("base.json");
+    for protocol in ["reference", "corrected"] {
+        let more = ["--protocol", protocol];
+        let arguments = [&more[..], &["--out", file.to_str().unwrap()]].concat();
+        assert_eq!(dpg_bench("baseline", &[&base], &arguments).0, Some(0));
+        let scores = [&base, &other].map(|run| percent(run, protocol)["DPG-Bench score"]);
+        // From left to right they would be others.
+        for found in [compared(&base, &other, &more), compared(&file, &other, &more)] {
+            let figure = &found["figures"][0];
+            let percent = [&figure["base"], &figure["other"]].map(|side| side["percent"].as_f64());
+            assert_eq!(percent, scores.map(Some), "{protocol}");
+        }
+        let report = runs.path(&format!("report-{protocol}"));
+        let out = [&more[..], &["--out", report.to_str().unwrap()]].concat();
+        let (code, _, said) = dpg_bench("report", &[&base, &other], &out);
+        assert_eq!(code, Some(0), "{said}");
+        let table = std::fs::read(report.join("tables/differences-2.csv")).unwrap();
+        let mut reader = csv::Reader::from_reader(table.as_slice());
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let row = rows.iter().find(|row| row.iter().any(|cell| cell == "DPG-Bench score")).unwrap();
+        for score in scores {
+            assert!(row.iter().any(|cell| cell.parse() == Ok(score)), "{score} in {row:?}");
+        }
+    }
+}
+
+/// The reference script never reads the first row: a run over that question alone is complete, and has no score
+/// to withhold.
+#[test]
+fn a_complete_run_of_which_the_rules_drop_all_is_no_incomplete_one() {
+    let runs = Runs::over(&uneven_questions(1));
+    let run = runs.run("run", judge(), |_| 1.0);
+    let (code, table, said) = dpg_bench("score", &[&run], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(table.contains("no question to score") && !table.contains("withheld"), "{table}");
+    assert_eq!(dpg_bench("score", &[&run], &["--protocol", "reference"]).0, Some(0));
+    let report = runs.path("report");
+    let out = ["--protocol", "reference", "--out", report.to_str().unwrap()];
+    assert_eq!(dpg_bench("report", &[&run], &out).0, Some(0));
 }

@@ -459,7 +459,7 @@ fn differences(
     if overall.map(f64::to_bits) != Some(golden.overall.to_bits()) {
         found.push(format!("overall: {overall:?} for {}", golden.overall));
     }
-    let (l1, l2) = category_figures(&Shares::of(&score), &[]);
+    let (l1, l2) = category_figures(&Shares::of(&score), 0.95);
     let levels =
         [(&golden.l1, &golden.conditional_l1, l1), (&golden.l2, &golden.conditional_l2, l2)];
     for (raw, conditional, figures) in levels {

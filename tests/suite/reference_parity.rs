@@ -62,7 +62,7 @@ fn differences(case: &Case, score: &RunScore<'_>, overall: Option<f64>) -> Vec<S
         check(format!("{id}: {:?}", scored.outcome.score), same);
     }
     check("overall".into(), overall.map(f64::to_bits) == Some(case.overall.to_bits()));
-    let (l1, l2) = category_figures(&Shares::of(score), &[]);
+    let (l1, l2) = category_figures(&Shares::of(score), 0.95);
     for (golden, ours) in [(&case.l1, &l1), (&case.l2, &l2)] {
         check("category names".into(), golden.len() == ours.len());
         for CategoryFigure { name, raw, conditional } in ours {

@@ -55,7 +55,7 @@ fn protocol(overall: Option<f64>, gap: Option<&str>, with_conditional: bool) -> 
 fn summary() -> Summary {
     Summary {
         format_version: FORMAT_VERSION,
-        intervals: Some(IntervalMethod { level: 0.95, draws: 10_000, seed: 0 }),
+        intervals: Some(IntervalMethod::default()),
         run: RunIdentity {
             model: Some("tiny".into()),
             generation: None,

@@ -9,9 +9,11 @@ use sha2::{Digest, Sha256};
 use super::differences::Differences;
 use super::drawing::page_svg;
 use super::escape::{escape, json_in_script};
+use super::figure_table::few_items_note;
 use super::report_input::ReportInput;
 use super::report_table::ReportTable;
 use super::run_charts::Chart;
+use super::terminal::interval_note;
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -150,11 +152,10 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
 fn note(page: &Page<'_>) -> String {
     let method = page.input.runs.first().and_then(|run| run.summary.intervals);
     let intervals = method.map(|method| {
-        format!(
-            "Intervals hold {} % of {} bootstrap draws of whole items; ± is half of one. ",
-            100.0 * method.level,
-            method.draws
-        )
+        let mut text = interval_note(method) + ". ";
+        let items = page.input.items.len() as u64;
+        text.extend(few_items_note(items).map(|note| note + ". "));
+        text
     });
     let compared = (!page.differences.is_empty()).then_some(
         "Overlapping intervals of two runs do not mean that the runs cannot be told apart: see the differences, \
