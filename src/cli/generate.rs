@@ -277,7 +277,7 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         seed_mode,
         batch: if devices.iter().all(Device::is_cpu) { 1 } else { 4 },
         devices: described,
-        _folders: unpacked.into_iter().chain(assembled).collect(),
+        _folders: unpacked.into_iter().chain(assembled.map(|parts| parts.folder)).collect(),
     })
 }
 

@@ -14,6 +14,7 @@ use super::embeddings::{EmbeddingFile, TaughtWord, WORDS_FILE, read_embedding};
 use super::known_configs;
 use super::lora::{Additions, LoraFile, Target, absolute, read_lora};
 use super::single_file::SingleFile;
+use super::understood::Understood;
 use crate::models::Recipe;
 use crate::models::ldm_names::{self, vae_name};
 use crate::models::recipe::Rows;
@@ -46,6 +47,22 @@ pub struct CheckpointParts {
     pub embeddings: Vec<EmbeddingFile>,
 }
 
+/// A checkpoint that was put together.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The folder, in the diffusers layout; it is removed when this is dropped.
+    pub folder: TempDir,
+    /// What was understood of the parts.
+    pub understood: Understood,
+}
+
+impl Assembled {
+    /// Where the folder lies.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 impl CheckpointParts {
     /// Whether it is a folder alone, which needs no putting together.
     pub fn is_plain(&self) -> bool {
@@ -57,11 +74,12 @@ impl CheckpointParts {
             && self.embeddings.is_empty()
     }
 
-    /// Puts the folder together; it is removed when the value is dropped.
+    /// Puts the folder together.
     ///
     /// # Errors
     /// A part is missing, unreadable or of another model, or the folder cannot be written.
-    pub fn assemble(&self) -> Result<TempDir> {
+    pub fn assemble(&self) -> Result<Assembled> {
+        let understood = Understood::default();
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let root = folder.path();
         let mut recipes = if self.checkpoint.is_file() {
@@ -101,7 +119,7 @@ impl CheckpointParts {
                 write_json(&Recipe::path(&root.join(component), stem), recipe)?;
             }
         }
-        Ok(folder)
+        Ok(Assembled { folder, understood })
     }
 
     /// Configurations and vocabulary for a single file.

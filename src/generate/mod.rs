@@ -29,11 +29,13 @@ pub mod seeds;
 pub mod sentence_piece;
 mod single_file;
 pub mod t5_tokenizer;
+pub mod understood;
 
 use std::time::Duration;
 
 use image::RgbImage;
 
+use self::understood::Understood;
 use crate::results::Settings;
 use crate::stage_observer::StageObserver;
 
@@ -70,6 +72,11 @@ pub trait ImageGenerator: Send {
     /// Every setting that can change a pixel, for the manifest: model, weights digest, size, steps,
     /// scheduler, guidance and so on.
     fn settings(&self) -> Settings;
+
+    /// What was understood of the model's files, for people: nothing that the settings need.
+    fn understood(&self) -> Understood {
+        Understood::default()
+    }
 
     /// Told once before a run, with every prompt that lacks an image, in order: a chance to encode
     /// texts ahead, each of which `observer` hears of. It changes no pixel.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::assembled_checkpoint::CheckpointParts;
+use dpg_bench::generate::assembled_checkpoint::{Assembled, CheckpointParts};
 use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
 use dpg_bench::generate::lora::LoraFile;
 use dpg_bench::generate::sd15::{Sd15, Sd15Options};
@@ -80,7 +80,7 @@ fn parts(case: &Case) -> CheckpointParts {
     }
 }
 
-fn load(parts: &CheckpointParts) -> anyhow::Result<(Sd15, tempfile::TempDir)> {
+fn load(parts: &CheckpointParts) -> anyhow::Result<(Sd15, Assembled)> {
     let settings = golden().settings;
     let options = Sd15Options {
         steps: settings.steps,

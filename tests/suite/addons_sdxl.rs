@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::generate::assembled_checkpoint::CheckpointParts;
+use dpg_bench::generate::assembled_checkpoint::{Assembled, CheckpointParts};
 use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
 use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use dpg_bench::generate::lora::LoraFile;
@@ -65,7 +65,7 @@ fn lora(file: PathBuf, weight: f64) -> CheckpointParts {
     CheckpointParts { loras: vec![LoraFile { file, weight }], ..tiny() }
 }
 
-fn load(parts: &CheckpointParts) -> anyhow::Result<(Sdxl, tempfile::TempDir)> {
+fn load(parts: &CheckpointParts) -> anyhow::Result<(Sdxl, Assembled)> {
     let settings = golden().settings;
     let options = Sd15Options {
         steps: settings.steps,
