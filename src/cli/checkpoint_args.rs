@@ -47,6 +47,7 @@ impl CheckpointArgs {
             vae: self.vae.clone(),
             loras: self.lora.clone(),
             embeddings: self.embedding.clone(),
+            prediction: None,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::shared_args::{
     BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, one_kind_of_device, open_benchmark,
 };
 use super::work::{Subject, dealt, open_work};
-use super::{print_json, say, watch};
+use super::{print, print_json, say, warn, watch};
 use crate::benchmark::Item;
 use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, Pipeline, Source};
@@ -29,6 +29,7 @@ use crate::generate::sampling_choice::SamplingChoice;
 use crate::generate::sd15::Sd15;
 use crate::generate::sdxl::Sdxl;
 use crate::generate::seeds::SeedMode;
+use crate::generate::understood::Understood;
 use crate::generate::{ImageGenerator, PictureTimes};
 use crate::models::ShippedFolder;
 use crate::models::device::{Device, describe_device, parse_device, parse_dtype};
@@ -117,6 +118,7 @@ impl GenerateOptions {
   dpg-bench generate --model sd15 --weights dreamshaper_8.safetensors --base stable-diffusion-v1-5 \\
       --lora detail.safetensors:0.7 --embedding badhands.safetensors
   dpg-bench generate --model-file models/dreamshaper-ella.toml
+  dpg-bench generate --model-file models/dreamshaper-ella.toml --dry-run
   dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --shard 0/4
   dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1
 
@@ -137,6 +139,9 @@ pub struct Args {
     /// Which part of them.
     #[command(flatten)]
     pub shard: ShardArgs,
+    /// Load everything, print what was understood of it, and make nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// How the outcome is printed.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -154,6 +159,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         return Ok(ExitStatus::Done);
     };
     let options = args.options.with_model_file()?;
+    if args.dry_run {
+        let understood = load_in_silence(&options)?.understood;
+        if args.output.json {
+            print_json(&understood)?;
+        } else {
+            print(understood.to_string().trim_end())?;
+        }
+        return Ok(ExitStatus::Done);
+    }
     let mut loaded = load(&options)?;
     let out = args.out.clone().unwrap_or_else(|| options.default_out());
     let subject = Subject::new(&benchmark, &selection, options.images)?;
@@ -196,6 +210,8 @@ pub struct Loaded {
     seed_mode: SeedMode,
     /// Images made at a time where the user does not say.
     batch: u32,
+    /// What was understood of its files.
+    understood: Understood,
     /// Removed when dropped; a pipeline may load parts of them late.
     _folders: Vec<TempDir>,
 }
@@ -220,6 +236,15 @@ impl Loaded {
 /// # Errors
 /// There is no such model, its files are missing or damaged, or a setting does not fit it.
 pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
+    let loaded = load_in_silence(options)?;
+    for warning in &loaded.understood.warnings {
+        warn(warning);
+    }
+    Ok(loaded)
+}
+
+/// As [`load`]; the warnings are the caller's to tell.
+fn load_in_silence(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     let model = catalog::find(&options.model)?;
     let mut ella = options.ella.clone();
     let unpacked = unpack(model, options, &mut ella)?;
@@ -243,7 +268,8 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     one_kind_of_device(&described)?;
     let Sampling { options: mut settings, seed, seed_mode } =
         options.sampling.resolve(model, options.file_settings.clone())?;
-    let parts = options.checkpoint.parts(checkpoint);
+    let mut parts = options.checkpoint.parts(checkpoint);
+    parts.prediction = settings.overrides.prediction;
     settings.record.extend(checkpoint_args::record(&parts));
     // The pipelines record what they run; a name of its own stands beside that.
     let name = options.name.as_deref().or(model.is_shipped().then_some(model.name));
@@ -271,8 +297,18 @@ pub fn load(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         .map(pipeline)
         .collect::<anyhow::Result<Vec<_>>>()
         .with_context(|| format!("model {} cannot be loaded", model.name))?;
+    let mut understood = Understood::default();
+    understood.line("model", model.name);
+    understood.line("checkpoint", checkpoint.display().to_string());
+    understood.line("device", described.join("; "));
+    if let Some(parts) = &assembled {
+        understood.extend(parts.understood.clone());
+    }
+    // Devices that share the work have the same model.
+    understood.extend(generators.first().map(|one| one.understood()).unwrap_or_default());
     Ok(Loaded {
         generators,
+        understood,
         seed,
         seed_mode,
         batch: if devices.iter().all(Device::is_cpu) { 1 } else { 4 },

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::embeddings::{EmbeddingFile, TaughtWord, WORDS_FILE, read_embedding};
 use super::known_configs;
 use super::lora::{Additions, LoraFile, Target, absolute, read_lora};
+use super::schedulers::config::Prediction;
 use super::single_file::SingleFile;
 use super::understood::Understood;
 use crate::models::Recipe;
@@ -45,6 +46,8 @@ pub struct CheckpointParts {
     pub loras: Vec<LoraFile>,
     /// Textual-inversion embeddings.
     pub embeddings: Vec<EmbeddingFile>,
+    /// What the network predicts, where the user says so: that stands above a single file's marks.
+    pub prediction: Option<Prediction>,
 }
 
 /// A checkpoint that was put together.
@@ -79,12 +82,13 @@ impl CheckpointParts {
     /// # Errors
     /// A part is missing, unreadable or of another model, or the folder cannot be written.
     pub fn assemble(&self) -> Result<Assembled> {
-        let understood = Understood::default();
+        let mut understood = Understood::default();
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let root = folder.path();
         let mut recipes = if self.checkpoint.is_file() {
             let single = SingleFile::open(&self.checkpoint)?;
             self.copy_configurations(root, single.sdxl)?;
+            understood.extend(single.apply_marks(root, self.prediction)?);
             single.recipes(root)?
         } else {
             ensure!(
@@ -315,7 +319,7 @@ fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     write(path, serde_json::to_vec_pretty(value)?)
 }
 

@@ -9,14 +9,15 @@ use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use serde_json::json;
 
-use super::checkpoint_folder::read;
+use super::checkpoint_folder::{DiffusersPipeline, read};
 use super::conditioning::Conditioning;
 use super::denoise::{Denoiser, denoise, denoise_in_part};
 use super::noise::{ImageNoise, NoiseSource};
-use super::schedulers::SchedulerConfig;
+use super::schedulers::{ReadScheduler, SchedulerConfig, SchedulerError};
 use super::sd15::Sd15Options;
+use super::understood::Understood;
 use super::{GeneratedImage, PictureTimes};
-use crate::models::{AddedCondition, TextContext, UNet, VaeDecoder};
+use crate::models::{AddedCondition, LatentStatistics, TextContext, UNet, VaeDecoder};
 use crate::results::Settings;
 
 /// Largest picture side in pixels: a typing error must not ask for terabytes.
@@ -26,7 +27,9 @@ const MAX_SIDE: usize = 8192;
 pub struct Diffusion {
     unet: UNet,
     vae: VaeDecoder,
+    pipeline: DiffusersPipeline,
     scheduler: SchedulerConfig,
+    understood: Understood,
     steps: usize,
     guidance: f64,
     width: usize,
@@ -39,31 +42,20 @@ pub struct Diffusion {
 }
 
 impl Diffusion {
-    /// Loads `unet/`, `vae/` and `scheduler/` of the checkpoint in `folder`.
+    /// Loads `unet/`, `vae/` and `scheduler/` of the checkpoint in `folder`, as `pipeline` does; the
+    /// autoencoder decodes in `vae_dtype`.
     ///
     /// # Errors
-    /// A file is missing or broken, or a setting is impossible.
+    /// A file is missing or broken, the parts do not go together, or a setting is impossible.
     pub fn load(
         folder: &Path,
-        dtype: DType,
+        pipeline: DiffusersPipeline,
+        (dtype, vae_dtype): (DType, DType),
         device: &Device,
         options: &Sd15Options,
     ) -> Result<Self> {
-        Self::load_with_vae(folder, dtype, dtype, device, options)
-    }
-
-    /// As [`Diffusion::load`], with an autoencoder that decodes in `vae_dtype`.
-    ///
-    /// # Errors
-    /// As [`Diffusion::load`].
-    pub fn load_with_vae(
-        folder: &Path,
-        dtype: DType,
-        vae_dtype: DType,
-        device: &Device,
-        options: &Sd15Options,
-    ) -> Result<Self> {
-        let scheduler = read_scheduler(folder, options)?;
+        let read = read_scheduler(folder, pipeline, options)?;
+        let scheduler = read.config.clone();
         scheduler.scheduler(options.steps)?;
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
         let unet = UNet::load(&folder.join("unet"), dtype, device)?;
@@ -71,11 +63,20 @@ impl Diffusion {
             true => VaeDecoder::load_upcast(&folder.join("vae"), device)?,
             false => VaeDecoder::load(&folder.join("vae"), vae_dtype, device)?,
         };
+        check_channels(folder, &unet, &vae)?;
         let factor = vae.spatial_factor();
-        let own_side = unet.sample_size() * factor;
-        Ok(Self {
-            width: check_side("width", options.width.unwrap_or(own_side), factor)?,
-            height: check_side("height", options.height.unwrap_or(own_side), factor)?,
+        let own = pipeline.sample_size(folder, unet.sample_size())?;
+        let side = |name: &str, given: Option<usize>, own: Option<usize>| {
+            let side = given.or(own.map(|own| own * factor)).with_context(|| {
+                format!("unet/config.json states no sample_size; give --width and --height: {name} is absent")
+            })?;
+            check_side(name, side, factor)
+        };
+        let mut loaded = Self {
+            width: side("width", options.width, own.size.map(|(_, width)| width))?,
+            height: side("height", options.height, own.size.map(|(height, _)| height))?,
+            pipeline,
+            understood: Understood::default(),
             unet,
             vae,
             scheduler,
@@ -86,7 +87,51 @@ impl Diffusion {
             dtype,
             vae_dtype,
             device: device.clone(),
-        })
+        };
+        loaded.understood = loaded.describe(&read, own.note);
+        Ok(loaded)
+    }
+
+    /// What was understood, for people.
+    fn describe(&self, read: &ReadScheduler, size_note: Option<String>) -> Understood {
+        let mut understood = Understood::default();
+        understood.line("pipeline", self.pipeline.class());
+        understood.line("prediction", self.scheduler.prediction_type.name());
+        understood.line("schedule", format!("{}; {} steps", self.scheduler, self.steps));
+        understood.line("size", format!("{} x {}", self.width, self.height));
+        understood.line("guidance", self.guidance.to_string());
+        for note in read.notes.iter().cloned().chain(size_note) {
+            understood.line("mended", note);
+        }
+        let files = [
+            ("scheduler/scheduler_config.json", read.unknown_keys.as_slice()),
+            ("unet/config.json", self.unet.unknown_keys()),
+            ("vae/config.json", self.vae.unknown_keys()),
+        ];
+        for (file, keys) in files {
+            warn_of_keys(&mut understood, file, keys);
+        }
+        let passed_over = [
+            ("shift_factor", self.vae.has_shift()),
+            (
+                "latents_mean and latents_std",
+                self.vae.latent_statistics().is_some() && self.pipeline != DiffusersPipeline::Sdxl,
+            ),
+        ];
+        for (keys, is_there) in passed_over {
+            if is_there {
+                understood.warn(format!(
+                    "vae/config.json: {keys}: passed over, as {} of diffusers does",
+                    self.pipeline.class()
+                ));
+            }
+        }
+        understood
+    }
+
+    /// What was understood of these parts.
+    pub fn understood(&self) -> Understood {
+        self.understood.clone()
     }
 
     /// Refuses text of another width than the UNet attends to; `part` of `path` makes it.
@@ -178,7 +223,17 @@ impl Diffusion {
     /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the
     /// most memory of all parts.
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?;
+        let mut unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?;
+        if let (Some(LatentStatistics { mean, std }), DiffusersPipeline::Sdxl) =
+            (self.vae.latent_statistics(), self.pipeline)
+        {
+            let of_channels = |values: &[f64]| -> candle_core::Result<Tensor> {
+                let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+                Tensor::from_vec(values, (1, std.len(), 1, 1), latents.device())
+            };
+            unscaled =
+                unscaled.broadcast_mul(&of_channels(std)?)?.broadcast_add(&of_channels(mean)?)?;
+        }
         let mut pictures = Vec::new();
         for image in 0..unscaled.dim(0)? {
             let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?;
@@ -274,11 +329,45 @@ fn check_side(name: &str, side: usize, factor: usize) -> Result<usize> {
     Ok(side)
 }
 
-fn read_scheduler(folder: &Path, options: &Sd15Options) -> Result<SchedulerConfig> {
+/// Adds a warning for keys that changed nothing, where there are any.
+pub(super) fn warn_of_keys(understood: &mut Understood, file: &str, keys: &[String]) {
+    if !keys.is_empty() {
+        understood.warn(format!("{file}: unknown keys, which change nothing: {}", keys.join(", ")));
+    }
+}
+
+/// Refuses a UNet that is fed, or gives, something else than the autoencoder's latents.
+fn check_channels(folder: &Path, unet: &UNet, vae: &VaeDecoder) -> Result<()> {
+    let (takes, gives, latents) = (unet.in_channels(), unet.out_channels(), vae.latent_channels());
+    let kind = match (takes.checked_sub(latents), gives == latents) {
+        (Some(0), true) => return Ok(()),
+        (Some(more), _) if more == latents + 1 => ": it is made for inpainting",
+        (Some(more), _) if more == latents => ": it is made for editing pictures",
+        _ => "",
+    };
+    bail!(
+        "{}: in_channels = {takes}, out_channels = {gives}, where the autoencoder's latents have {latents} \
+         channels{kind}; a text alone makes no picture with it",
+        folder.join("unet/config.json").display()
+    )
+}
+
+fn read_scheduler(
+    folder: &Path,
+    pipeline: DiffusersPipeline,
+    options: &Sd15Options,
+) -> Result<ReadScheduler> {
     let path = folder.join("scheduler/scheduler_config.json");
-    let config = SchedulerConfig::from_json(&read(&path)?, options.scheduler)
-        .with_context(|| path.display().to_string())?;
-    Ok(config.overridden(&options.overrides)?)
+    let rules = pipeline.scheduler_rules(folder)?;
+    let read = SchedulerConfig::of_pipeline(&read(&path)?, &rules, options.scheduler).map_err(
+        |error| {
+            let of_index =
+                matches!(error, SchedulerError::UnknownClass(_)) && rules.class_name.is_some();
+            let named_in = if of_index { folder.join("model_index.json") } else { path.clone() };
+            anyhow::Error::new(error).context(named_in.display().to_string())
+        },
+    )?;
+    Ok(ReadScheduler { config: read.config.overridden(&options.overrides)?, ..read })
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
-use super::checkpoint_folder::check_folder;
+use super::checkpoint_folder::{DiffusersPipeline, check_folder};
 use super::conditioning::{Conditioning, WithAdded};
 use super::diffusion::{Diffusion, images};
 pub use super::ella_texts::EllaTokens;
 use super::ella_texts::{EllaConditioning, EncodedText, Encoders, TimedText};
 use super::sd15::Sd15Options;
+use super::understood::Understood;
 use super::{GeneratedImage, ImageGenerator, PictureTimes, sd15, sdxl};
 use crate::models::EllaConnector;
 use crate::results::Settings;
@@ -39,10 +40,10 @@ impl EllaBase {
         }
     }
 
-    fn class(self) -> &'static str {
+    fn pipeline(self) -> DiffusersPipeline {
         match self {
-            Self::Sd15 => "StableDiffusionPipeline",
-            Self::Sdxl => "StableDiffusionXLPipeline",
+            Self::Sd15 => DiffusersPipeline::Sd1,
+            Self::Sdxl => DiffusersPipeline::Sdxl,
         }
     }
 
@@ -85,6 +86,7 @@ pub struct Ella {
     dtype: DType,
     device: Device,
     settings: Settings,
+    understood: Understood,
     connector: EllaConnector,
     /// Not beside `diffusion` where memory is low.
     encoders: Option<Encoders>,
@@ -111,13 +113,14 @@ impl Ella {
         device: &Device,
         options: EllaOptions,
     ) -> Result<Self> {
-        let index = check_folder(&files.checkpoint, base.model(), base.class())?;
+        let index = check_folder(&files.checkpoint, base.model(), base.pipeline())?;
         check_files(&files)?;
         let diffusion = load_diffusion(base, &files, dtype, device, &options.pictures)?;
         let connector = EllaConnector::load(&files.connector, dtype, device)?;
         diffusion.check_context(connector.output_width(), "connector", &files.connector)?;
         let (mut settings, mut digests) = (diffusion.settings(), diffusion.digests());
         let (guided, pooled_width) = (diffusion.is_guided(), diffusion.pooled_width());
+        let mut understood = diffusion.understood();
         let given = options.pictures.negative_prompt.clone();
         let negative_prompt = match base {
             EllaBase::Sd15 => Some(given.unwrap_or_default()),
@@ -128,6 +131,7 @@ impl Ella {
                 sdxl::negative_prompt(&index, given)
             }
         };
+        understood.line("negative prompt", format!("{:?}", negative_prompt.as_deref()));
         let diffusion = (!options.low_memory).then_some(diffusion);
         let encoders = Encoders::load(&files, base, options.tokens, dtype, device)?;
         ensure!(
@@ -155,7 +159,7 @@ impl Ella {
         settings.extend(
             [
                 ("model", json!(base.model())),
-                ("pipeline", json!(format!("{} with ELLA", base.class()))),
+                ("pipeline", json!(format!("{} with ELLA", base.pipeline().class()))),
                 ("ella_tokens", json!(options.tokens)),
                 ("weights", json!(digests)),
                 ("negative_prompt", json!(negative_prompt)),
@@ -168,6 +172,7 @@ impl Ella {
             dtype,
             device: device.clone(),
             settings,
+            understood,
             encoders: Some(encoders),
             diffusion,
             ahead: BTreeMap::new(),
@@ -235,6 +240,10 @@ impl ImageGenerator for Ella {
         self.settings.clone()
     }
 
+    fn understood(&self) -> Understood {
+        self.understood.clone()
+    }
+
     fn leaves_processor_free(&self) -> bool {
         !self.device.is_cpu()
     }
@@ -298,7 +307,10 @@ fn load_diffusion(
     options: &Sd15Options,
 ) -> Result<Diffusion> {
     match base {
-        EllaBase::Sd15 => Diffusion::load(&files.checkpoint, dtype, device, options),
+        EllaBase::Sd15 => {
+            let dtypes = (dtype, dtype);
+            Diffusion::load(&files.checkpoint, base.pipeline(), dtypes, device, options)
+        }
         EllaBase::Sdxl => sdxl::load_diffusion(&files.checkpoint, dtype, device, options),
     }
 }

@@ -3,6 +3,7 @@
 pub mod assembled_checkpoint;
 pub mod catalog;
 pub mod checkpoint_folder;
+mod checkpoint_marks;
 pub mod clip_tokenizer;
 pub mod conditioning;
 pub mod denoise;

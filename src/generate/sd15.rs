@@ -12,13 +12,14 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
-use super::checkpoint_folder::{self, files_sha256, tokenizer_files};
+use super::checkpoint_folder::{DiffusersPipeline, check_folder, files_sha256, tokenizer_files};
 use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
 use super::conditioning::{FixedConditioning, TextCondition};
 pub use super::diffusion::to_pixels;
-use super::diffusion::{Diffusion, images};
+use super::diffusion::{Diffusion, images, warn_of_keys};
 use super::noise::NoiseSource;
 use super::schedulers::{SchedulerClass, SchedulerOverrides};
+use super::understood::Understood;
 use super::{GeneratedImage, ImageGenerator, PictureTimes};
 use crate::models::{ClipText, TextContext};
 use crate::results::Settings;
@@ -86,8 +87,9 @@ impl Sd15 {
         device: &Device,
         options: Sd15Options,
     ) -> Result<Self> {
-        check_folder(folder)?;
-        let diffusion = Diffusion::load(folder, dtype, device, &options)?;
+        let pipeline = DiffusersPipeline::Sd1;
+        check_folder(folder, "sd15", pipeline)?;
+        let diffusion = Diffusion::load(folder, pipeline, (dtype, dtype), device, &options)?;
         let clip = ClipPrompts::load(folder, dtype, device)?;
         let negative_prompt = options.negative_prompt.unwrap_or_default();
         let (_, negative) = clip.encode(&negative_prompt)?;
@@ -144,6 +146,13 @@ impl ImageGenerator for Sd15 {
         settings
     }
 
+    fn understood(&self) -> Understood {
+        let mut understood = self.diffusion.understood();
+        understood.line("negative prompt", format!("{:?}", self.negative_prompt));
+        self.clip.warn_of_keys(&mut understood);
+        understood
+    }
+
     fn leaves_processor_free(&self) -> bool {
         self.diffusion.leaves_processor_free()
     }
@@ -190,15 +199,15 @@ impl ClipPrompts {
         Ok((encoded, hidden))
     }
 
+    /// Warns of keys of `text_encoder/config.json` that changed nothing.
+    pub(super) fn warn_of_keys(&self, understood: &mut Understood) {
+        warn_of_keys(understood, "text_encoder/config.json", self.text_encoder.unknown_keys());
+    }
+
     /// Digest of the text encoder's weights.
     pub(super) fn sha256(&self) -> &str {
         self.text_encoder.sha256()
     }
-}
-
-/// Complains about an incomplete checkpoint, and about one of another kind.
-pub(super) fn check_folder(folder: &Path) -> Result<()> {
-    checkpoint_folder::check_folder(folder, "sd15", "StableDiffusionPipeline").map(drop)
 }
 
 /// Digest of the small files that decide the arithmetic beside the weights: the vocabulary and the

@@ -12,11 +12,12 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
-use super::checkpoint_folder::{check_folder, files_sha256, tokenizer_files};
+use super::checkpoint_folder::{DiffusersPipeline, check_folder, files_sha256, tokenizer_files};
 use super::clip_tokenizer::{ClipTokenizer, EncodedPrompt};
 use super::conditioning::{AddedConditions, FixedConditioning, TextCondition, WithAdded};
-use super::diffusion::{Diffusion, images};
+use super::diffusion::{Diffusion, images, warn_of_keys};
 use super::sd15::Sd15Options;
+use super::understood::Understood;
 use super::{GeneratedImage, ImageGenerator, PictureTimes};
 use crate::models::{AddedCondition, ClipText, ClipTextWithProjection, TextContext, VaeDecoder};
 use crate::results::Settings;
@@ -58,7 +59,7 @@ impl Sdxl {
         device: &Device,
         options: Sd15Options,
     ) -> Result<Self> {
-        let index = check_folder(folder, "sdxl", "StableDiffusionXLPipeline")?;
+        let index = check_folder(folder, "sdxl", DiffusersPipeline::Sdxl)?;
         let diffusion = load_diffusion(folder, dtype, device, &options)?;
         let mut pipeline = Self {
             texts: SdxlPrompts::load(folder, dtype, device)?,
@@ -142,6 +143,15 @@ impl ImageGenerator for Sdxl {
         settings
     }
 
+    fn understood(&self) -> Understood {
+        let mut understood = self.diffusion.understood();
+        let negative = self.negative_prompt.as_ref();
+        let negative = negative.map_or("zeros in its place".to_owned(), |text| format!("{text:?}"));
+        understood.line("negative prompt", negative);
+        self.texts.warn_of_keys(&mut understood);
+        understood
+    }
+
     fn leaves_processor_free(&self) -> bool {
         self.diffusion.leaves_processor_free()
     }
@@ -223,6 +233,12 @@ impl SdxlPrompts {
         Ok(SdxlText { hidden, pooled: encoded.pooled.zeros_like()? })
     }
 
+    /// Warns of keys of the text encoders' configurations that changed nothing.
+    pub(super) fn warn_of_keys(&self, understood: &mut Understood) {
+        warn_of_keys(understood, "text_encoder/config.json", self.text_encoder.unknown_keys());
+        warn_of_keys(understood, "text_encoder_2/config.json", self.text_encoder_2.unknown_keys());
+    }
+
     /// Digests of the weights, by part.
     pub(super) fn digests(&self) -> Settings {
         [
@@ -243,7 +259,7 @@ pub(super) fn load_diffusion(
 ) -> Result<Diffusion> {
     let upcast = dtype == DType::F16 && VaeDecoder::overflows_f16(&folder.join("vae"))?;
     let vae_dtype = if upcast { DType::F32 } else { dtype };
-    Diffusion::load_with_vae(folder, dtype, vae_dtype, device, options)
+    Diffusion::load(folder, DiffusersPipeline::Sdxl, (dtype, vae_dtype), device, options)
 }
 
 /// What guidance leads away from; `None` where zeros stand in its place, as `model_index.json` says.

@@ -9,10 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::assembled_checkpoint::{level_count, number, of_files, read_json};
+use super::checkpoint_marks::apply_marks;
+use super::schedulers::config::Prediction;
+use super::understood::Understood;
 use crate::models::Recipe;
 use crate::models::ldm_names::{self, open_clip_names, text_encoder_name, unet_name, vae_name};
 use crate::models::recipe::Form;
-use crate::models::safetensors_file::contents;
+use crate::models::safetensors_file::{FileContents, contents};
 
 /// What such a file holds besides behind a component's prefix, which no network here needs.
 fn left_out(component: &str) -> &'static [&'static str] {
@@ -33,7 +36,7 @@ type Part<'r> = (&'static str, &'static str, Box<dyn Fn(&str) -> Names + 'r>);
 #[derive(Debug)]
 pub(super) struct SingleFile {
     path: PathBuf,
-    tensors: Vec<String>,
+    contents: FileContents,
     /// Whether it is SDXL's.
     pub(super) sdxl: bool,
 }
@@ -44,10 +47,9 @@ impl SingleFile {
     /// # Errors
     /// It is no safetensors file, or of a model that no network here runs.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let stored = contents(path)
-            .with_context(|| "a single-file checkpoint must be a .safetensors file")?
-            .shapes;
-        let has = |prefix: &str| stored.keys().any(|name| name.starts_with(prefix));
+        let contents = contents(path)
+            .with_context(|| "a single-file checkpoint must be a .safetensors file")?;
+        let has = |prefix: &str| contents.shapes.keys().any(|name| name.starts_with(prefix));
         ensure!(
             !has("cond_stage_model.model."),
             "{} is an SD2.x checkpoint, which no model here runs",
@@ -59,7 +61,20 @@ impl SingleFile {
             path.display()
         );
         let sdxl = has("conditioner.");
-        Ok(Self { path: path.to_path_buf(), tensors: stored.into_keys().collect(), sdxl })
+        Ok(Self { path: path.to_path_buf(), contents, sdxl })
+    }
+
+    /// Writes what the file says about its sampling into the scheduler's file in `root`; `prediction` is what
+    /// the user says.
+    ///
+    /// # Errors
+    /// It asks for sampling that is not built here.
+    pub(super) fn apply_marks(
+        &self,
+        root: &Path,
+        prediction: Option<Prediction>,
+    ) -> Result<Understood> {
+        apply_marks(&self.path, &self.contents, root, prediction)
     }
 
     /// Recipes for its components, with the configurations in `root`.
@@ -111,7 +126,7 @@ impl SingleFile {
     ) -> Result<Recipe> {
         let mut recipe = of_files(vec![self.path.clone()])?;
         let mut unknown = Vec::new();
-        for stored in &self.tensors {
+        for stored in self.contents.shapes.keys() {
             let Some(name) = stored.strip_prefix(prefix) else { continue };
             if left_out.iter().any(|start| name.starts_with(start))
                 || name.ends_with("position_ids")

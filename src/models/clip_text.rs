@@ -11,6 +11,55 @@ use super::config::Config;
 use super::layers::{Activation, LayerNorm, Linear, LoadResult, embed};
 use super::weights::{Scope, Weights};
 
+/// Keys that change the arithmetic, or what the pipelines hand to it, with the values under which they do not.
+const NEUTRAL: &[(&str, &[&str])] = &[
+    ("model_type", &["clip_text_model"]),
+    ("quantization_config", &[]),
+    // The pipelines of diffusers hand over the tokenizer's mask where it is on.
+    ("use_attention_mask", &["false"]),
+];
+
+/// Keys that are read.
+const READ: &[&str] = &[
+    "architectures",
+    "eos_token_id",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "projection_dim",
+    "vocab_size",
+];
+
+/// Keys of training, of other ends of the network, and of how it is stored and called.
+const WITHOUT_EFFECT: &[&str] = &[
+    "attention_dropout",
+    "attn_implementation",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "dropout",
+    "dtype",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_factor",
+    "initializer_range",
+    "is_encoder_decoder",
+    "label2id",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "problem_type",
+    "return_dict",
+    "torch_dtype",
+    "transformers_version",
+];
+
+/// Classes of transformers that hold this encoder.
+const ARCHITECTURES: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel"];
+
 /// CLIP's text encoder.
 #[derive(Debug)]
 pub struct ClipText {
@@ -19,6 +68,7 @@ pub struct ClipText {
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
     sha256: String,
+    unknown_keys: Vec<String>,
 }
 
 /// Dimensions of the encoder's layers.
@@ -45,6 +95,15 @@ impl ClipText {
 
     /// The encoder that `config` describes, of `weights`.
     pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        config.refuse_unless_neutral(NEUTRAL)?;
+        config.refuse_null(&["hidden_act", "max_position_embeddings", "vocab_size"])?;
+        if let Some(names) = config.names_if_any("architectures")?
+            && !names.iter().all(|name| ARCHITECTURES.contains(name))
+        {
+            let hint = format!("only {} are", ARCHITECTURES.join(", "));
+            return Err(config.unsupported("architectures", &hint));
+        }
+        let neutral: Vec<&str> = NEUTRAL.iter().map(|(key, _)| *key).collect();
         let activation = Activation::named(config.name("hidden_act", "quick_gelu")?)
             .ok_or_else(|| config.unsupported("hidden_act", "only the GELU family and relu are"))?;
         let size = LayerSize {
@@ -73,6 +132,7 @@ impl ClipText {
                 .collect::<LoadResult<_>>()?,
             final_layer_norm: LayerNorm::load(&root.at("final_layer_norm"), size.width, size.eps)?,
             sha256: weights.sha256().to_owned(),
+            unknown_keys: config.unknown_keys(&[&neutral, READ, WITHOUT_EFFECT]),
         })
     }
 
@@ -104,6 +164,11 @@ impl ClipText {
     /// The longest row of ids.
     pub fn max_tokens(&self) -> usize {
         self.position_embedding.dims()[0]
+    }
+
+    /// Keys of `config.json` that are unknown here, with their values: they changed nothing.
+    pub fn unknown_keys(&self) -> &[String] {
+        &self.unknown_keys
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].
@@ -145,6 +210,7 @@ impl ClipTextWithProjection {
     /// As [`ClipText::load`].
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
+        config.refuse_null(&["eos_token_id", "projection_dim"])?;
         let weights = Weights::open(folder, "model", dtype, device)?;
         let text = ClipText::build(&config, &weights)?;
         let width = config.count("hidden_size", None)?;
@@ -153,7 +219,7 @@ impl ClipTextWithProjection {
         Ok(Self {
             text,
             text_projection: Linear::load_without_bias(&scope, width, projected)?,
-            end: match config.count("eos_token_id", Some(49407))? {
+            end: match config.count_from(0, "eos_token_id", Some(49407))? {
                 2 => EndToken::HighestId,
                 id => EndToken::Id(id as u32),
             },
@@ -179,6 +245,11 @@ impl ClipTextWithProjection {
     /// The longest row of ids.
     pub fn max_tokens(&self) -> usize {
         self.text.max_tokens()
+    }
+
+    /// Keys of `config.json` that are unknown here, see [`ClipText::unknown_keys`].
+    pub fn unknown_keys(&self) -> &[String] {
+        self.text.unknown_keys()
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].

@@ -48,6 +48,41 @@ impl Config {
         }
     }
 
+    /// Refuses a class of diffusers that is none of `classes`; a file that states none is taken for the first.
+    pub(crate) fn check_class(&self, classes: &[&str]) -> Result<(), ModelError> {
+        match self.values.get("_class_name") {
+            None => Ok(()),
+            Some(Value::String(name)) if classes.contains(&name.as_str()) => Ok(()),
+            Some(_) => {
+                Err(self.unsupported("_class_name", &format!("only {} is", classes.join(" or "))))
+            }
+        }
+    }
+
+    /// Refuses null for keys that may be absent, but not null.
+    pub(crate) fn refuse_null(&self, keys: &[&str]) -> Result<(), ModelError> {
+        match keys.iter().find(|key| self.is_null(key)) {
+            Some(key) => Err(self.unsupported(key, "leave the key out for its usual value")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the key is there and its value is null.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(Value::is_null)
+    }
+
+    /// The keys that are in none of `known`, with their values as JSON. Names that begin with `_` are
+    /// notes, and what is null asks for nothing.
+    pub(crate) fn unknown_keys(&self, known: &[&[&str]]) -> Vec<String> {
+        let is_known = |key: &String| known.iter().any(|keys| keys.contains(&key.as_str()));
+        self.values
+            .iter()
+            .filter(|(key, value)| !key.starts_with('_') && !value.is_null() && !is_known(key))
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect()
+    }
+
     /// A value that is there and not null.
     fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|value| !value.is_null())
@@ -120,6 +155,30 @@ impl Config {
             .ok_or_else(|| self.unsupported(key, &format!("{blocks} whole numbers are needed")))
     }
 
+    /// Height and width, written as a list or as one number for both; `None` where the key is absent or
+    /// null.
+    pub(crate) fn sides(&self, key: &str) -> Result<Option<(usize, usize)>, ModelError> {
+        let Some(Value::Array(values)) = self.get(key) else {
+            let side = self.get(key).map(|_| self.count(key, None)).transpose()?;
+            return Ok(side.map(|side| (side, side)));
+        };
+        match numbers_from(values, 1).as_deref() {
+            Some(&[height, width]) => Ok(Some((height, width))),
+            _ => Err(self.unsupported(key, "one whole number is needed, or height and width")),
+        }
+    }
+
+    /// One finite number for each of `count` channels; `None` where the key is absent or null.
+    pub(crate) fn numbers(&self, key: &str, count: usize) -> Result<Option<Vec<f64>>, ModelError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value
+            .as_array()
+            .and_then(|values| values.iter().map(Value::as_f64).collect::<Option<Vec<_>>>())
+            .filter(|numbers| numbers.len() == count)
+            .map(Some)
+            .ok_or_else(|| self.unsupported(key, &format!("{count} numbers are needed")))
+    }
+
     /// A list of whole numbers, zero among them; none where the key is absent.
     pub(crate) fn indexes(&self, key: &str) -> Result<Vec<usize>, ModelError> {
         match self.get(key) {
@@ -129,6 +188,11 @@ impl Config {
                 .and_then(|values| numbers_from(values, 0))
                 .ok_or_else(|| self.unsupported(key, "a list of whole numbers is needed")),
         }
+    }
+
+    /// A list of names, where there is one.
+    pub(crate) fn names_if_any(&self, key: &str) -> Result<Option<Vec<&str>>, ModelError> {
+        self.get(key).map(|_| self.names(key)).transpose()
     }
 
     /// A list of names, at least one.
@@ -165,6 +229,22 @@ impl Config {
             Some(value) => {
                 value.as_bool().ok_or_else(|| self.unsupported(key, "true or false is needed"))
             }
+        }
+    }
+
+    /// Yes or no as diffusers takes it, where null is no and only absence is `absent`.
+    pub(crate) fn truth(&self, key: &str, absent: bool) -> Result<bool, ModelError> {
+        if self.is_null(key) { Ok(false) } else { self.flag(key, absent) }
+    }
+
+    /// Refuses a list that does not repeat one of `neutral`, as JSON; null and absence pass.
+    pub(crate) fn refuse_unless_all(&self, key: &str, neutral: &str) -> Result<(), ModelError> {
+        let same = |value: &Value| value.to_string() == neutral;
+        match self.get(key) {
+            None => Ok(()),
+            Some(Value::Array(values)) if values.iter().all(same) => Ok(()),
+            Some(value) if same(value) => Ok(()),
+            Some(_) => Err(self.unsupported(key, &format!("only {neutral} is"))),
         }
     }
 

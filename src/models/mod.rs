@@ -53,5 +53,5 @@ pub use recipe::Recipe;
 pub use shipped::ShippedFolder;
 pub use t5_text::T5Text;
 pub use unet::{AddedCondition, TextContext, UNet};
-pub use vae::VaeDecoder;
+pub use vae::{LatentStatistics, VaeDecoder};
 pub use weights::Weights;

@@ -181,6 +181,22 @@ pub fn contents(path: &Path) -> Result<FileContents, ModelError> {
     Ok(FileContents { shapes, notes })
 }
 
+/// The numbers of a tensor of a safetensors file, its last dimension fastest.
+///
+/// # Errors
+/// The file cannot be read, has no such tensor, or stores it as no float.
+pub fn values(path: &Path, name: &str) -> Result<Vec<f32>, ModelError> {
+    let shard = Shard::open(path)?;
+    let Some(place) = shard.tensors.get(name) else {
+        return Err(ModelError::MissingTensor { path: path.to_path_buf(), tensor: name.into() });
+    };
+    let tensor = shard.tensor(name, place, &place.info.shape)?;
+    tensor
+        .to_dtype(DType::F32)
+        .and_then(|tensor| tensor.flatten_all()?.to_vec1())
+        .map_err(|source| shard.refused(name, source))
+}
+
 /// What a safetensors file says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileContents {

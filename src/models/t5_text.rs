@@ -10,6 +10,14 @@ use super::config::Config;
 use super::layers::{Activation, Linear, LoadResult, RmsNorm, embed};
 use super::weights::{Scope, Weights};
 
+/// Keys that ask for another network, with the values under which they do not. UMT5 has positions of its own in
+/// every block.
+const NEUTRAL: &[(&str, &[&str])] = &[
+    ("is_decoder", &["false"]),
+    ("model_type", &["t5", "mt5"]),
+    ("quantization_config", &[]),
+];
+
 /// T5's encoder.
 #[derive(Debug)]
 pub struct T5Text {
@@ -51,6 +59,7 @@ impl T5Text {
 
     /// The encoder that `config` describes, of `weights`.
     pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        config.refuse_unless_neutral(NEUTRAL)?;
         let projection = config.name("feed_forward_proj", "relu")?;
         let (gated, name) = match projection {
             // Of all names only this one means another function than it says.

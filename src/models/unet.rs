@@ -4,6 +4,7 @@
 
 mod added;
 mod blocks;
+mod plan;
 mod text_context;
 mod time_shifts;
 pub(crate) mod timestep;
@@ -16,51 +17,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Module, Result, Tensor};
 
 pub use self::added::AddedCondition;
-use self::added::{TextTimeEmbedding, TextTimeSize};
-use self::blocks::{Common, DownBlock, MidBlock, UpBlock, UpChannels};
+use self::added::TextTimeEmbedding;
+use self::blocks::{DownBlock, MidBlock, UpBlock, UpChannels};
+use self::plan::Plan;
 pub use self::text_context::TextContext;
 use self::text_context::{AttendedTexts, KeysAndValues, pairs};
 use self::time_shifts::TimeShifts;
 use self::timestep::{Sinusoid, TimestepEmbedding};
-use self::transformer::{SpatialTransformer, TransformerSize};
+use self::transformer::SpatialTransformer;
 use super::config::Config;
 use super::kept_by_time::KeptByTime;
 use super::layers::{Conv2d, GroupNorm, JoinedLinears, LoadResult, silu};
-use super::resnet::NormSettings;
 use super::weights::Weights;
-
-/// Keys that change the arithmetic, with the values under which they do not.
-const NEUTRAL: &[(&str, &[&str])] = &[
-    ("act_fn", &["silu", "swish"]),
-    ("addition_embed_type", &["text_time"]),
-    ("attention_type", &["default"]),
-    ("center_input_sample", &["false"]),
-    ("class_embed_type", &[]),
-    ("class_embeddings_concat", &["false"]),
-    ("conv_in_kernel", &["3"]),
-    ("conv_out_kernel", &["3"]),
-    ("cross_attention_norm", &[]),
-    ("downsample_padding", &["1"]),
-    ("dual_cross_attention", &["false"]),
-    ("encoder_hid_dim", &[]),
-    ("encoder_hid_dim_type", &[]),
-    ("mid_block_only_cross_attention", &["false"]),
-    ("mid_block_scale_factor", &["1", "1.0"]),
-    ("mid_block_type", &["UNetMidBlock2DCrossAttn"]),
-    // diffusers refuses it too, as long as `attention_head_dim` means the number of heads.
-    ("num_attention_heads", &[]),
-    ("num_class_embeds", &[]),
-    ("only_cross_attention", &["false"]),
-    ("resnet_out_scale_factor", &["1", "1.0"]),
-    ("resnet_skip_time_act", &["false"]),
-    ("resnet_time_scale_shift", &["default"]),
-    ("reverse_transformer_layers_per_block", &[]),
-    ("time_cond_proj_dim", &[]),
-    ("time_embedding_act_fn", &[]),
-    ("time_embedding_dim", &[]),
-    ("time_embedding_type", &["positional"]),
-    ("timestep_post_act", &[]),
-];
 
 /// The denoising network.
 #[derive(Debug)]
@@ -70,17 +38,20 @@ pub struct UNet {
     time_embedding: TimestepEmbedding,
     add_embedding: Option<TextTimeEmbedding>,
     down_blocks: Vec<DownBlock>,
-    mid_block: MidBlock,
+    /// `None` where the configuration has `mid_block_type` null.
+    mid_block: Option<MidBlock>,
     /// On a GPU, where all that is made of a text is one product.
     text_layers: Option<JoinedLinears>,
     up_blocks: Vec<UpBlock>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     in_channels: usize,
-    sample_size: usize,
+    out_channels: usize,
+    sample_size: Option<(usize, usize)>,
     context_width: usize,
     dtype: DType,
     sha256: String,
+    unknown_keys: Vec<String>,
     /// The residual blocks' shifts, where they depend on the timestep alone: of a Stable Diffusion 1.x network in
     /// f32 9 MiB at most.
     kept_shifts: KeptByTime<Arc<[Tensor]>>,
@@ -138,11 +109,14 @@ impl UNet {
             )?);
         }
         let norm = common.norm;
-        let mut mid_block =
-            MidBlock::load(&root.at("mid_block"), plan.transformer(levels - 1), common)?;
+        let mut mid_block = plan
+            .has_middle
+            .then(|| MidBlock::load(&root.at("mid_block"), plan.transformer(levels - 1), common))
+            .transpose()?;
         let down = down_blocks.iter_mut().map(DownBlock::attentions_mut);
+        let middle = mid_block.iter_mut().map(MidBlock::attentions_mut);
         let up = up_blocks.iter_mut().map(UpBlock::attentions_mut);
-        let attentions = down.chain([mid_block.attentions_mut()]).chain(up).flatten();
+        let attentions = down.chain(middle).chain(up).flatten();
         let mut text_layers: Vec<_> =
             attentions.flat_map(SpatialTransformer::text_layers).collect();
         let text_layers = JoinedLinears::on_gpu(&mut text_layers);
@@ -172,10 +146,12 @@ impl UNet {
             )?,
             conv_out: Conv2d::load(&root.at("conv_out"), first, plan.out_channels, 3, 1)?,
             in_channels: plan.in_channels,
+            out_channels: plan.out_channels,
             sample_size: plan.sample_size,
             context_width: plan.context,
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
+            unknown_keys: plan.unknown_keys,
             kept_shifts: KeptByTime::default(),
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         })
@@ -261,7 +237,9 @@ impl UNet {
         for block in &self.down_blocks {
             x = block.forward(&x, &mut shifts, &mut texts, &mut skips)?;
         }
-        x = self.mid_block.forward(&x, &mut shifts, &mut texts)?;
+        if let Some(block) = &self.mid_block {
+            x = block.forward(&x, &mut shifts, &mut texts)?;
+        }
         for block in &self.up_blocks {
             x = block.forward(&x, &mut shifts, &mut texts, &mut skips)?;
         }
@@ -276,7 +254,8 @@ impl UNet {
         let time = silu(time)?;
         let down = self.down_blocks.iter().map(DownBlock::resnets);
         let up = self.up_blocks.iter().map(UpBlock::resnets);
-        let blocks = down.chain([self.mid_block.resnets()]).chain(up).flatten();
+        let middle = self.mid_block.iter().map(MidBlock::resnets);
+        let blocks = down.chain(middle).chain(up).flatten();
         Ok(blocks.map(|block| block.shift(&time)).collect::<Result<Vec<_>>>()?.into())
     }
 
@@ -288,7 +267,7 @@ impl UNet {
         }
         let down = self.down_blocks.iter().map(DownBlock::attentions);
         let up = self.up_blocks.iter().map(UpBlock::attentions);
-        down.chain([self.mid_block.attentions()])
+        down.chain(self.mid_block.iter().map(MidBlock::attentions))
             .chain(up)
             .flatten()
             .flat_map(|attention| attention.project(&states))
@@ -300,9 +279,19 @@ impl UNet {
         self.in_channels
     }
 
-    /// Side of the latents that the network was trained on.
-    pub fn sample_size(&self) -> usize {
+    /// Channels of what it predicts.
+    pub fn out_channels(&self) -> usize {
+        self.out_channels
+    }
+
+    /// Height and width of the latents that the network was trained on, where its configuration says.
+    pub fn sample_size(&self) -> Option<(usize, usize)> {
         self.sample_size
+    }
+
+    /// Keys of `config.json` that diffusers does not know, with their values: they changed nothing.
+    pub fn unknown_keys(&self) -> &[String] {
+        &self.unknown_keys
     }
 
     /// Width of the hidden states that it attends to.
@@ -318,95 +307,5 @@ impl UNet {
     /// Digest of the weight files, see [`Weights::sha256`].
     pub fn sha256(&self) -> &str {
         &self.sha256
-    }
-}
-
-/// The dimensions that `config.json` gives; one entry per level, from the top down.
-struct Plan {
-    in_channels: usize,
-    out_channels: usize,
-    sample_size: usize,
-    context: usize,
-    channels: Vec<usize>,
-    layers: Vec<usize>,
-    heads: Vec<usize>,
-    transformer_depth: Vec<usize>,
-    down_attention: Vec<bool>,
-    /// From the bottom up, as the configuration lists it.
-    up_attention: Vec<bool>,
-    sinusoid: Sinusoid,
-    added: Option<TextTimeSize>,
-    common: Common,
-}
-
-impl Plan {
-    fn from_config(config: &Config) -> LoadResult<Self> {
-        config.refuse_unless_neutral(NEUTRAL)?;
-        let kinds = |key: &str, with: &str, without: &str| -> LoadResult<Vec<bool>> {
-            let kind = |name: &str| match name {
-                _ if name == with => Ok(true),
-                _ if name == without => Ok(false),
-                _ => Err(config.unsupported(key, &format!("only {with} and {without} are"))),
-            };
-            config.names(key)?.into_iter().map(kind).collect()
-        };
-        let down_attention = kinds("down_block_types", "CrossAttnDownBlock2D", "DownBlock2D")?;
-        let up_attention = kinds("up_block_types", "CrossAttnUpBlock2D", "UpBlock2D")?;
-        let levels = down_attention.len();
-        if up_attention.len() != levels {
-            return Err(config.unsupported("up_block_types", "as many up as down are needed"));
-        }
-        let channels = config.counts("block_out_channels", levels, None)?;
-        let groups = config.count("norm_num_groups", Some(32))?;
-        // Despite its name, this has always been the number of heads here.
-        let heads = config.counts("attention_head_dim", levels, Some(8))?;
-        for level in 0..levels {
-            config.divides("norm_num_groups", groups, channels[level])?;
-            config.divides("attention_head_dim", heads[level], channels[level])?;
-        }
-        let first = channels[0];
-        let sinusoid = Sinusoid {
-            width: first,
-            flip_sin_to_cos: config.flag("flip_sin_to_cos", true)?,
-            shift: config.number("freq_shift", 0.0)?,
-        };
-        let added = match config.name("addition_embed_type", "")? {
-            "" => None,
-            _ => Some(TextTimeSize {
-                sinusoid: Sinusoid {
-                    width: config.count("addition_time_embed_dim", None)?,
-                    ..sinusoid
-                },
-                input: config.count("projection_class_embeddings_input_dim", None)?,
-            }),
-        };
-        Ok(Self {
-            in_channels: config.count("in_channels", Some(4))?,
-            out_channels: config.count("out_channels", Some(4))?,
-            sample_size: config.count("sample_size", Some(64))?,
-            context: config.count("cross_attention_dim", Some(1280))?,
-            layers: config.counts("layers_per_block", levels, Some(2))?,
-            transformer_depth: config.counts("transformer_layers_per_block", levels, Some(1))?,
-            heads,
-            down_attention,
-            up_attention,
-            sinusoid,
-            added,
-            common: Common {
-                time_width: 4 * first,
-                norm: NormSettings { groups, eps: config.number("norm_eps", 1e-5)? },
-            },
-            channels,
-        })
-    }
-
-    fn transformer(&self, level: usize) -> TransformerSize {
-        TransformerSize {
-            channels: self.channels[level],
-            heads: self.heads[level],
-            depth: self.transformer_depth[level],
-            context: self.context,
-            groups: self.common.norm.groups,
-        }
     }
 }

@@ -18,11 +18,39 @@ const NORM_EPS: f64 = 1e-6;
 const USUAL_SCALING_FACTOR: f64 = 0.18215;
 
 /// Keys that change the decoder's arithmetic, with the values under which they do not.
-const NEUTRAL: &[(&str, &[&str])] = &[
-    ("act_fn", &["silu", "swish"]),
-    ("latents_mean", &[]),
-    ("latents_std", &[]),
-    ("shift_factor", &[]),
+const NEUTRAL: &[(&str, &[&str])] =
+    &[("act_fn", &["silu", "swish"]), ("out_channels", &["3"]), ("quantization_config", &[])];
+
+/// Keys that are read, by the decoder or by the pipelines.
+const READ: &[&str] = &[
+    "block_out_channels",
+    "force_upcast",
+    "latent_channels",
+    "latents_mean",
+    "latents_std",
+    "layers_per_block",
+    "mid_block_add_attention",
+    "norm_num_groups",
+    "scaling_factor",
+    "shift_factor",
+    "up_block_types",
+    "use_post_quant_conv",
+];
+
+/// Keys of the encoder, and of decoding in tiles.
+const WITHOUT_EFFECT: &[&str] =
+    &["down_block_types", "in_channels", "sample_size", "use_quant_conv"];
+
+/// Keys that diffusers refuses where they are null.
+const NEVER_NULL: &[&str] = &[
+    "act_fn",
+    "block_out_channels",
+    "latent_channels",
+    "layers_per_block",
+    "norm_num_groups",
+    "out_channels",
+    "scaling_factor",
+    "up_block_types",
 ];
 
 /// The decoder of a latent autoencoder.
@@ -38,8 +66,20 @@ pub struct VaeDecoder {
     conv_out: Conv2d,
     latent_channels: usize,
     scaling_factor: f64,
+    statistics: Option<LatentStatistics>,
+    has_shift: bool,
+    unknown_keys: Vec<String>,
     dtype: DType,
     sha256: String,
+}
+
+/// Mean and standard deviation of each channel of an autoencoder's latents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentStatistics {
+    /// Means, one for each channel.
+    pub mean: Vec<f64>,
+    /// Standard deviations.
+    pub std: Vec<f64>,
 }
 
 impl VaeDecoder {
@@ -68,7 +108,10 @@ impl VaeDecoder {
 
     /// The decoder that `config` describes, of `weights`, whose number format becomes its own.
     pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        config.check_class(&["AutoencoderKL"])?;
         config.refuse_unless_neutral(NEUTRAL)?;
+        config.refuse_null(NEVER_NULL)?;
+        let neutral: Vec<&str> = NEUTRAL.iter().map(|(key, _)| *key).collect();
         let kinds = config.names("up_block_types")?;
         if kinds.iter().any(|kind| *kind != "UpDecoderBlock2D") {
             return Err(config.unsupported("up_block_types", "only UpDecoderBlock2D is"));
@@ -102,7 +145,7 @@ impl VaeDecoder {
         }
         Ok(Self {
             post_quant_conv: config
-                .flag("use_post_quant_conv", true)?
+                .truth("use_post_quant_conv", true)?
                 .then(|| {
                     let scope = root.at("post_quant_conv");
                     Conv2d::load(&scope, latent_channels, latent_channels, 1, 1)
@@ -111,7 +154,7 @@ impl VaeDecoder {
             conv_in: Conv2d::load(&decoder.at("conv_in"), latent_channels, bottom, 3, 1)?,
             before: resnet("resnets.0")?,
             attention: config
-                .flag("mid_block_add_attention", true)?
+                .truth("mid_block_add_attention", true)?
                 .then(|| MidAttention::load(&decoder.at("mid_block.attentions.0"), bottom, groups))
                 .transpose()?,
             after: resnet("resnets.1")?,
@@ -126,6 +169,12 @@ impl VaeDecoder {
             )?,
             latent_channels,
             scaling_factor: config.number("scaling_factor", USUAL_SCALING_FACTOR)?,
+            statistics: config
+                .numbers("latents_mean", latent_channels)?
+                .zip(config.numbers("latents_std", latent_channels)?)
+                .map(|(mean, std)| LatentStatistics { mean, std }),
+            has_shift: config.number("shift_factor", 0.0)? != 0.0,
+            unknown_keys: config.unknown_keys(&[&neutral, READ, WITHOUT_EFFECT]),
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
         })
@@ -137,7 +186,7 @@ impl VaeDecoder {
     /// # Errors
     /// The configuration is missing or broken.
     pub fn overflows_f16(folder: &Path) -> LoadResult<bool> {
-        Config::read(folder)?.flag("force_upcast", true)
+        Config::read(folder)?.truth("force_upcast", true)
     }
 
     /// Pixels [b, 3, h * factor, w * factor], in about -1..1, of `latents` [b, latent channels, h,
@@ -170,6 +219,27 @@ impl VaeDecoder {
     /// What the denoiser's latents are divided by before [`VaeDecoder::decode`].
     pub fn scaling_factor(&self) -> f64 {
         self.scaling_factor
+    }
+
+    /// Statistics of its latents, where its configuration has both: Stable Diffusion XL's pipeline scales by
+    /// them, that of Stable Diffusion 1 passes them over.
+    pub fn latent_statistics(&self) -> Option<&LatentStatistics> {
+        self.statistics.as_ref()
+    }
+
+    /// Whether its configuration has a `shift_factor`, which the pipelines of Stable Diffusion pass over.
+    pub fn has_shift(&self) -> bool {
+        self.has_shift
+    }
+
+    /// Channels of the latents.
+    pub fn latent_channels(&self) -> usize {
+        self.latent_channels
+    }
+
+    /// Keys of `config.json` that diffusers does not know, with their values: they changed nothing.
+    pub fn unknown_keys(&self) -> &[String] {
+        &self.unknown_keys
     }
 
     /// Pixels of a side for each latent of it.

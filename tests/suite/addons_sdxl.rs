@@ -9,6 +9,8 @@ use dpg_bench::generate::assembled_checkpoint::{Assembled, CheckpointParts};
 use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
 use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use dpg_bench::generate::lora::LoraFile;
+use dpg_bench::generate::schedulers::SchedulerConfig;
+use dpg_bench::generate::schedulers::noise_schedule::NoiseSchedule;
 use dpg_bench::generate::sd15::Sd15Options;
 use dpg_bench::generate::sdxl::Sdxl;
 use serde::Deserialize;
@@ -123,14 +125,24 @@ pub fn single_file(folder: &Path, change: impl Fn(&mut Tensors)) -> CheckpointPa
     }
     // What such files hold besides.
     let junk = Tensor::ones(3, DType::F32, &Device::Cpu).unwrap();
-    for name in ["denoiser.sigmas", "conditioner.embedders.1.model.logit_scale", "model_ema.decay"]
-    {
+    for name in ["conditioner.embedders.1.model.logit_scale", "model_ema.decay"] {
         tensors.insert(name.to_owned(), junk.clone());
     }
+    tensors.insert("denoiser.sigmas".to_owned(), sigmas(false));
     change(&mut tensors);
     let path = folder.join("single.safetensors");
     candle_core::safetensors::save(&tensors, &path).unwrap();
     CheckpointParts { checkpoint: path, base: Some(fixture("sdxl-tiny")), ..Default::default() }
+}
+
+/// The sigmas of SDXL's training schedule, descending.
+pub fn sigmas(rescale_betas_zero_snr: bool) -> Tensor {
+    let file = fixture("sdxl-tiny/scheduler/scheduler_config.json");
+    let config = SchedulerConfig::from_json(&std::fs::read_to_string(file).unwrap(), None);
+    let config = SchedulerConfig { rescale_betas_zero_snr, ..config.unwrap() };
+    let schedule = NoiseSchedule::new(&config);
+    let sigmas = (0..1000).rev().map(|step| schedule.sigma(f64::from(step)) as f32);
+    Tensor::from_vec(sigmas.collect::<Vec<_>>(), 1000, &Device::Cpu).unwrap()
 }
 
 /// What is done to a checkpoint's tensors.

@@ -236,10 +236,10 @@ fn configurations_that_ask_for_other_arithmetic_are_refused_by_key() {
     unet("norm_num_groups", 5.into());
     unet("attention_head_dim", 7.into());
     unet("num_attention_heads", 8.into());
-    unet("cross_attention_dim", serde_json::json!([24, 24]));
+    unet("cross_attention_dim", serde_json::json!([24, 40]));
     unet("norm_eps", "small".into());
-    let vae = Copy::new().configure("vae", serde_json::json!({"shift_factor": 0.1}));
-    refused(vae.vae(), &["vae", "shift_factor = 0.1"]);
+    let vae = Copy::new().configure("vae", serde_json::json!({"out_channels": 4}));
+    refused(vae.vae(), &["vae", "out_channels = 4"]);
     let clip = Copy::new().configure("text_encoder", serde_json::json!({"hidden_act": "mish"}));
     refused(clip.clip(), &["text_encoder", "hidden_act", "mish"]);
 

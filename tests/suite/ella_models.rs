@@ -132,6 +132,10 @@ fn unusable_t5_input_and_folders_are_refused() {
     std::fs::write(&path, text.replace("gated-gelu", "gated-swiglu")).unwrap();
     let message = T5Text::load(changed.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
     assert!(message.contains("feed_forward_proj") && message.contains("swiglu"), "{message}");
+    // UMT5 has positions in every block, which T5 would pass over.
+    std::fs::write(&path, text.replace("\"t5\"", "\"umt5\"")).unwrap();
+    let message = T5Text::load(changed.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
+    assert!(message.contains("model_type = \"umt5\""), "{message}");
 }
 
 fn connector(path: &Path, dtype: DType) -> EllaConnector {

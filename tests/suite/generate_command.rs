@@ -1,6 +1,7 @@
 //! `dpg-bench generate` as a user runs it, on the tiny checkpoint.
 
 use crate::generate_run::files;
+use crate::tiny_checkpoint::{configure, copy_of};
 
 fn dpg_bench(arguments: &[&str]) -> std::process::Output {
     std::process::Command::new(env!("CARGO_BIN_EXE_dpg-bench"))
@@ -279,4 +280,57 @@ fn a_wrong_command_says_what_to_do_and_leaves_nothing() {
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
         assert!(!out.exists());
     }
+}
+
+/// A dry run loads everything, tells what it understood, and writes nothing.
+#[test]
+fn a_dry_run_tells_what_was_understood_and_makes_nothing() {
+    let folder = copy_of("sd15-tiny");
+    let configuration = folder.path().join("scheduler/scheduler_config.json");
+    configure(
+        &configuration,
+        &serde_json::json!({"steps_offset": 0, "strange": 1, "prediction_type": "v_prediction"}),
+    );
+    let benchmark = folder.path().join("items.csv");
+    std::fs::write(&benchmark, QUESTIONS).unwrap();
+    let out = folder.path().join("out");
+    let run = |more: &[&str]| {
+        let mut arguments = vec!["generate", "--model", "sd15", "--device", "cpu", "--steps", "7"];
+        arguments.extend(["--weights", folder.path().to_str().unwrap()]);
+        arguments.extend(["--benchmark", benchmark.to_str().unwrap()]);
+        arguments.extend(["--out", out.to_str().unwrap()]);
+        let output = dpg_bench(&[&arguments, more].concat());
+        assert!(!out.exists());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), output.stderr)
+    };
+    let (code, told, errors) = run(&["--dry-run"]);
+    assert_eq!(code, Some(0), "{}", String::from_utf8_lossy(&errors));
+    let lines = [
+        ("pipeline", "StableDiffusionPipeline"),
+        ("prediction", "v_prediction"),
+        (
+            "schedule",
+            "PNDMScheduler, scaled_linear betas 0.00085 to 0.012 over 1000 steps, leading, offset 1; 7 steps",
+        ),
+        ("size", "64 x 64"),
+        ("mended", "steps_offset: 0 in the file, 1 in StableDiffusionPipeline"),
+        (
+            "warning:",
+            "scheduler/scheduler_config.json: unknown keys, which change nothing: strange = 1",
+        ),
+    ];
+    for (subject, text) in lines {
+        let is_told = |line: &str| line.starts_with(subject) && line.ends_with(text);
+        assert!(told.lines().any(is_told), "{subject} {text}\n{told}");
+    }
+    let (code, json, _) = run(&["--dry-run", "--json"]);
+    assert_eq!(code, Some(0));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["lines"][0], serde_json::json!({"subject": "model", "text": "sd15"}));
+    assert!(json["warnings"][0].as_str().unwrap().contains("strange = 1"), "{json}");
+    // What cannot be loaded is told as in a run.
+    configure(&configuration, &serde_json::json!({"trained_betas": [0.5]}));
+    let (code, told, errors) = run(&["--dry-run"]);
+    assert!(code == Some(2) && told.is_empty(), "{code:?} {told}");
+    assert!(String::from_utf8_lossy(&errors).contains("trained_betas"));
 }

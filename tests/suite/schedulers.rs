@@ -307,9 +307,10 @@ fn what_is_not_supported_is_named() {
         ("ddim", "prediction_type", json!("sample")),
         ("ddim", "beta_schedule", json!("squaredcos_cap_v2")),
         ("ddim", "trained_betas", json!([0.1, 0.2])),
-        ("ddim", "rescale_betas_zero_snr", json!(true)),
+        ("ddim", "rescale_betas_zero_snr", json!("yes")),
         ("dpm++", "use_exponential_sigmas", json!(true)),
-        ("euler-a", "rescale_betas_zero_snr", json!(true)),
+        ("euler-a", "trained_betas", json!([0.5])),
+        ("unipc", "shift_terminal", json!(0.1)),
         ("unipc", "solver_order", json!(3)),
         ("unipc", "solver_type", json!("bh1")),
         ("unipc", "disable_corrector", json!([0])),
@@ -372,9 +373,38 @@ fn a_flag_stands_above_what_the_json_says() {
     }
 }
 
+/// In Python null is no, and a class passes over what it does not know.
+#[test]
+fn values_that_change_nothing_are_accepted() {
+    for name in ["pndm", "ddim", "dpm++", "euler", "euler-a", "unipc"] {
+        let plain = config(name, &sd15()).unwrap();
+        for (key, value) in [
+            ("use_karras_sigmas", json!(null)),
+            ("use_beta_sigmas", json!(null)),
+            ("thresholding", json!(null)),
+            ("rescale_betas_zero_snr", json!(null)),
+            ("set_alpha_to_one", json!(null)),
+            ("clip_sample", json!(null)),
+            ("clip_sample_range", json!(3.0)),
+            ("dynamic_thresholding_ratio", json!(0.5)),
+            ("sigma_max", json!(null)),
+            ("base_shift", json!(0.5)),
+        ] {
+            assert_eq!(config(name, &with(sd15(), key, value)).unwrap(), plain, "{name} {key}");
+        }
+        let zero = with(sd15(), "rescale_betas_zero_snr", json!(true));
+        assert_eq!(config(name, &zero).unwrap().rescale_betas_zero_snr, name != "pndm");
+    }
+    // Noise alone says nothing about noise: diffusers divides by zero.
+    let zero = config("ddim", &with(sd15(), "rescale_betas_zero_snr", json!(true))).unwrap();
+    let message = zero.scheduler(5).err().unwrap().to_string();
+    assert!(message.contains("rescale_betas_zero_snr") && message.contains("--prediction v"));
+}
+
 /// As diffusers turns `solver_type` of one class into another's.
 #[test]
 fn solvers_take_each_others_names() {
+    config("dpm++", &with(sd15(), "algorithm_type", json!("deis"))).unwrap();
     for solver in ["midpoint", "bh2", "logrho"] {
         for name in ["dpm++", "unipc"] {
             config(name, &with(sd15(), "solver_type", json!(solver))).unwrap();

@@ -121,7 +121,7 @@ fn near_misses_are_told_apart() {
         "\"steps_offset\": 1",
         "\"steps_offset\": 1, \"timestep_spacing\": \"linspace\"",
     );
-    let offset = changed_checkpoint("\"steps_offset\": 1", "\"steps_offset\": 0");
+    let alpha = changed_checkpoint("\"set_alpha_to_one\": false", "\"set_alpha_to_one\": true");
     let with = |folder: &Path| {
         error("pndm_negative", folder, &case.prompt, case.generator_seed, case.options())
     };
@@ -133,7 +133,7 @@ fn near_misses_are_told_apart() {
         ("steps", near(&|options| options.steps += 1)),
         ("scheduler", near(&|options| options.scheduler = Some(SchedulerClass::Ddim))),
         ("spacing", with(linspace.path())),
-        ("offset", with(offset.path())),
+        ("final alpha", with(alpha.path())),
     ];
     for (what, error) in misses {
         eprintln!("{what}: {error:.2e}");
@@ -197,18 +197,18 @@ fn the_generator_says_what_it_did() {
     ] {
         assert_ne!(load(&checkpoint(), changed).settings(), settings);
     }
-    let offset = changed_checkpoint("\"steps_offset\": 1", "\"steps_offset\": 0");
-    assert_ne!(load(offset.path(), options.clone()).settings(), settings);
-    let path = offset.path().join("tokenizer/merges.txt");
+    let alpha = changed_checkpoint("\"set_alpha_to_one\": false", "\"set_alpha_to_one\": true");
+    assert_ne!(load(alpha.path(), options.clone()).settings(), settings);
+    let path = alpha.path().join("tokenizer/merges.txt");
     let merges = std::fs::read_to_string(&path).unwrap();
     std::fs::copy(
         checkpoint().join("scheduler/scheduler_config.json"),
-        offset.path().join("scheduler/scheduler_config.json"),
+        alpha.path().join("scheduler/scheduler_config.json"),
     )
     .unwrap();
-    assert_eq!(load(offset.path(), options.clone()).settings(), settings);
+    assert_eq!(load(alpha.path(), options.clone()).settings(), settings);
     std::fs::write(&path, merges.trim_end().rsplit_once('\n').unwrap().0).unwrap();
-    assert_ne!(load(offset.path(), options).settings(), settings);
+    assert_ne!(load(alpha.path(), options).settings(), settings);
 }
 
 #[test]
@@ -234,10 +234,13 @@ fn unusable_checkpoints_and_settings_are_refused_in_a_sentence() {
     let message = refusal(folder.path(), Sd15Options::default());
     assert!(message.contains("StableDiffusionXLPipeline"), "{message}");
 
-    let folder = changed_checkpoint("\"PNDMScheduler\"", "\"LMSDiscreteScheduler\"");
+    let folder = copy_of_checkpoint();
+    let path = folder.path().join("model_index.json");
+    let index = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, index.replace("\"PNDMScheduler\"", "\"LMSDiscreteScheduler\"")).unwrap();
     let message = refusal(folder.path(), Sd15Options::default());
     assert!(
-        message.contains("LMSDiscreteScheduler") && message.contains("scheduler_config.json"),
+        message.contains("LMSDiscreteScheduler") && message.contains("model_index.json"),
         "{message}"
     );
     // ... and runs when another is asked for.

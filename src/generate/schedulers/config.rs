@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::pipeline_rules::{MARKED_ZERO_SNR, PipelineRules};
 pub use super::scheduler_class::SchedulerClass;
 
 /// Why there is no scheduler.
@@ -35,6 +36,16 @@ pub enum SchedulerError {
         "scheduler {0} has no Karras sigmas; leave out --karras, or choose dpm++, euler or unipc"
     )]
     NoKarras(&'static str),
+    /// A schedule that ends in noise alone, for a scheduler without it.
+    #[error(
+        "the checkpoint is marked for zero terminal SNR, which scheduler {0} has not; choose another with --scheduler"
+    )]
+    NoZeroSnr(&'static str),
+    /// Noise alone says nothing about noise.
+    #[error(
+        "{0}: rescale_betas_zero_snr with prediction epsilon divides by zero, as it does in diffusers; is it --prediction v?"
+    )]
+    EpsilonOfNoiseAlone(&'static str),
     /// A number of steps outside the training schedule.
     #[error(
         "{steps} steps cannot be taken: the scheduler allows 1 to {train_steps}, and fewer where an offset moves its timesteps"
@@ -79,6 +90,16 @@ pub enum Prediction {
     VPrediction,
 }
 
+impl Prediction {
+    /// Its name in diffusers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Epsilon => "epsilon",
+            Self::VPrediction => "v_prediction",
+        }
+    }
+}
+
 /// What stands above a checkpoint's scheduler configuration; `None` leaves it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SchedulerOverrides {
@@ -113,8 +134,41 @@ pub struct SchedulerConfig {
     /// (arXiv 2206.00364).
     #[serde(default)]
     pub use_karras_sigmas: bool,
+    /// Whether the betas are rescaled so that nothing is left of the picture at the last training step
+    /// (arXiv 2305.08891, algorithm 1).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rescale_betas_zero_snr: bool,
     /// PNDM and DDIM: whether the last step ends at alpha 1 or at the first training alpha.
     pub set_alpha_to_one: bool,
+}
+
+/// In one line, for people.
+impl std::fmt::Display for SchedulerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let betas = match self.beta_schedule {
+            BetaSchedule::Linear => "linear",
+            BetaSchedule::ScaledLinear => "scaled_linear",
+        };
+        let spacing = match self.timestep_spacing {
+            Spacing::Linspace => "linspace",
+            Spacing::Leading => "leading",
+            Spacing::Trailing => "trailing",
+        };
+        write!(
+            f,
+            "{}, {betas} betas {} to {} over {} steps, {spacing}, offset {}",
+            self.class.class_name(),
+            self.beta_start,
+            self.beta_end,
+            self.train_steps,
+            self.steps_offset
+        )?;
+        let flags = [
+            (self.use_karras_sigmas, ", Karras sigmas"),
+            (self.rescale_betas_zero_snr, ", zero terminal SNR"),
+        ];
+        flags.iter().filter(|(on, _)| *on).try_for_each(|(_, text)| f.write_str(text))
+    }
 }
 
 impl SchedulerConfig {
@@ -125,14 +179,16 @@ impl SchedulerConfig {
     /// # Errors
     /// Not JSON, an unknown class, or an option whose value is not supported.
     pub fn from_json(text: &str, class: Option<SchedulerClass>) -> Result<Self, SchedulerError> {
-        let options = parse(text)?;
-        let class = match class {
-            Some(class) => class,
-            None => {
-                let name = options.get("_class_name").and_then(Value::as_str).unwrap_or_default();
-                SchedulerClass::from_name(name)?
-            }
-        };
+        Self::of_pipeline(text, &PipelineRules::default(), class).map(|read| read.config)
+    }
+
+    pub(super) fn of_options(
+        options: Map<String, Value>,
+        class: SchedulerClass,
+    ) -> Result<Self, SchedulerError> {
+        if class == SchedulerClass::Pndm && options.contains_key(MARKED_ZERO_SNR) {
+            return Err(SchedulerError::NoZeroSnr(class.short_name()));
+        }
         let mut reader = Reader { class, options };
         // Each solver reads the others' names for its own.
         if let Some(Value::String(solver)) = reader.options.get_mut("solver_type")
@@ -141,10 +197,19 @@ impl SchedulerConfig {
         {
             *solver = own.to_owned();
         }
+        // DPM-Solver++ takes the name of its relative for its own as well.
+        if class == SchedulerClass::DpmSolverMultistep
+            && let Some(Value::String(algorithm)) = reader.options.get_mut("algorithm_type")
+            && algorithm == "deis"
+        {
+            *algorithm = "dpmsolver++".to_owned();
+        }
         let reader = reader;
         for (key, default, supported) in class.fixed_options() {
             let value = reader.options.get(key).unwrap_or(&default);
-            if *value != supported {
+            // In Python null is no.
+            let is_no = value.is_null() && supported == Value::Bool(false);
+            if *value != supported && !is_no {
                 return Err(reader.unsupported(key, value, &supported));
             }
         }
@@ -177,12 +242,10 @@ impl SchedulerConfig {
                 "epsilon, v_prediction",
             )?,
             use_karras_sigmas: class.knows_karras_sigmas()
-                && reader.read("use_karras_sigmas", false, "true, false")?,
-            set_alpha_to_one: reader.read(
-                "set_alpha_to_one",
-                class == SchedulerClass::Ddim,
-                "true, false",
-            )?,
+                && reader.truth("use_karras_sigmas", false)?,
+            rescale_betas_zero_snr: class != SchedulerClass::Pndm
+                && reader.truth("rescale_betas_zero_snr", false)?,
+            set_alpha_to_one: reader.truth("set_alpha_to_one", class == SchedulerClass::Ddim)?,
         };
         config.check_ranges(&reader)?;
         Ok(config)
@@ -231,9 +294,21 @@ impl SchedulerConfig {
         }
         Err(SchedulerError::TooManySteps { steps, train_steps: self.train_steps })
     }
+
+    pub(super) fn check_prediction(&self) -> Result<(), SchedulerError> {
+        let divides = self.class == SchedulerClass::Ddim && self.rescale_betas_zero_snr;
+        if divides && self.prediction_type == Prediction::Epsilon {
+            return Err(SchedulerError::EpsilonOfNoiseAlone(self.class.short_name()));
+        }
+        Ok(())
+    }
 }
 
-fn parse(text: &str) -> Result<Map<String, Value>, SchedulerError> {
+/// The options that a scheduler's file states.
+///
+/// # Errors
+/// It is no JSON object.
+pub fn parse(text: &str) -> Result<Map<String, Value>, SchedulerError> {
     // Python writes `-Infinity` for the default of `lambda_min_clipped`; JSON has no such number.
     let text = text.replace(": -Infinity", ": null");
     let mut options: Map<String, Value> =
@@ -263,6 +338,14 @@ impl Reader {
             None => Ok(default),
             Some(value) => serde_json::from_value(value.clone())
                 .map_err(|_| self.unsupported(key, value, &supported.into())),
+        }
+    }
+
+    /// Yes or no; null is no, as in Python.
+    fn truth(&self, key: &str, default: bool) -> Result<bool, SchedulerError> {
+        match self.options.get(key) {
+            Some(Value::Null) => Ok(false),
+            _ => self.read(key, default, "true, false"),
         }
     }
 

@@ -15,12 +15,14 @@ mod dpm_solver;
 mod euler;
 mod euler_ancestral;
 pub mod noise_schedule;
+mod pipeline_rules;
 mod pndm;
 mod scheduler_class;
 mod unipc;
 
 use config::Prediction;
 pub use config::{SchedulerClass, SchedulerConfig, SchedulerError, SchedulerOverrides};
+pub use pipeline_rules::{MARKED_ZERO_SNR, PipelineRules, ReadScheduler};
 
 /// Walks latents from noise to a picture, one step per call of the network.
 pub trait Scheduler {
@@ -69,6 +71,7 @@ impl SchedulerConfig {
     /// No step at all, or more than the training schedule has.
     pub fn scheduler(&self, steps: usize) -> Result<Box<dyn Scheduler>, SchedulerError> {
         self.check_steps(steps)?;
+        self.check_prediction()?;
         let scheduler: Box<dyn Scheduler> = match self.class {
             SchedulerClass::Pndm => Box::new(pndm::Pndm::new(self, steps)),
             SchedulerClass::Ddim => Box::new(ddim::Ddim::new(self, steps)),

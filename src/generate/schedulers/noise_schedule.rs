@@ -2,7 +2,7 @@
 //! alphas, the sigmas between them, and the timesteps of each spacing, rounded as NumPy and PyTorch
 //! round them inside diffusers.
 
-use super::config::{BetaSchedule, SchedulerConfig, Spacing};
+use super::config::{BetaSchedule, SchedulerClass, SchedulerConfig, Spacing};
 
 /// How much of the picture is left at each training timestep.
 #[derive(Debug, Clone)]
@@ -22,16 +22,23 @@ impl NoiseSchedule {
                 roots.iter().map(|root| root * root).collect()
             }
         };
-        // PyTorch multiplies in f64 and stores f32.
-        let mut product = 1.0_f64;
-        let alphas = betas
-            .iter()
-            .map(|beta| {
-                product *= f64::from(1.0 - beta);
-                f64::from(product as f32)
-            })
-            .collect();
-        Self { alphas }
+        let mut alphas = cumulative_alphas(&betas);
+        if config.rescale_betas_zero_snr {
+            alphas = cumulative_alphas(&with_zero_terminal_snr(&alphas));
+            // Those that divide by it have the smallest number of half precision in its place.
+            if let (Some(last), true) = (alphas.last_mut(), config.class != SchedulerClass::Ddim) {
+                *last = 2.0_f32.powi(-24);
+            }
+        }
+        Self { alphas: alphas.into_iter().map(f64::from).collect() }
+    }
+
+    /// How far `alphas`, a table of another program, is from this one: the largest difference, or `None`
+    /// where it has another length.
+    pub fn difference(&self, alphas: &[f32]) -> Option<f64> {
+        let apart = |(own, other): (&f64, &f32)| (own - f64::from(*other)).abs();
+        (alphas.len() == self.alphas.len())
+            .then(|| self.alphas.iter().zip(alphas).map(apart).fold(0.0, f64::max))
     }
 
     /// Cumulative alpha at a training timestep, or `before_start` for a negative one.
@@ -75,6 +82,29 @@ impl NoiseSchedule {
         };
         sigmas.iter().map(at).collect()
     }
+}
+
+/// `torch.cumprod(1 - betas)`: PyTorch multiplies in f64 and stores f32.
+fn cumulative_alphas(betas: &[f32]) -> Vec<f32> {
+    let mut product = 1.0_f64;
+    betas
+        .iter()
+        .map(|beta| {
+            product *= f64::from(1.0 - beta);
+            product as f32
+        })
+        .collect()
+}
+
+/// Betas under which the root of the cumulative alphas falls from the same first value to 0 (arXiv
+/// 2305.08891, algorithm 1).
+fn with_zero_terminal_snr(alphas: &[f32]) -> Vec<f32> {
+    let roots: Vec<f32> = alphas.iter().map(|alpha| alpha.sqrt()).collect();
+    let (first, last) = (roots[0], roots[roots.len() - 1]);
+    let stretch = first / (first - last);
+    let rescaled: Vec<f32> = roots.iter().map(|root| ((root - last) * stretch).powi(2)).collect();
+    let before = std::iter::once(1.0).chain(rescaled.iter().copied());
+    rescaled.iter().zip(before).map(|(alpha, before)| 1.0 - alpha / before).collect()
 }
 
 /// Timesteps and sigmas of one walk, for the schedulers that step from sigma to sigma.

@@ -29,6 +29,27 @@ pub enum SchedulerClass {
     UniPc,
 }
 
+/// Options that are read, and those that change nothing while the others have their supported values.
+const OTHER_OPTIONS: &[&str] = &[
+    "beta_end",
+    "beta_schedule",
+    "beta_start",
+    "clip_sample_range",
+    "dynamic_thresholding_ratio",
+    "euler_at_final",
+    "flow_shift",
+    "lower_order_final",
+    "num_train_timesteps",
+    "prediction_type",
+    "rescale_betas_zero_snr",
+    "sample_max_value",
+    "set_alpha_to_one",
+    "steps_offset",
+    "time_shift_type",
+    "timestep_spacing",
+    "use_karras_sigmas",
+];
+
 impl SchedulerClass {
     const ALL: [Self; 6] = [
         Self::Pndm,
@@ -95,6 +116,12 @@ impl SchedulerClass {
         matches!(self, Self::DpmSolverMultistep | Self::EulerDiscrete | Self::UniPc)
     }
 
+    /// Whether a scheduler here, or a training script that writes the same file, has an option of this name.
+    pub(super) fn knows_option(key: &str) -> bool {
+        OTHER_OPTIONS.contains(&key)
+            || Self::ALL.iter().any(|class| class.fixed_options().iter().any(|one| one.0 == key))
+    }
+
     /// Options that change the arithmetic and have one supported value: key, what diffusers takes
     /// where the JSON is silent, what is supported (`null` = not set).
     pub(super) fn fixed_options(self) -> Vec<(&'static str, Value, Value)> {
@@ -106,7 +133,7 @@ impl SchedulerClass {
             Self::Pndm => options.push(("skip_prk_steps", false.into(), true.into())),
             Self::Ddim => {
                 options.push(("clip_sample", true.into(), false.into()));
-                options.extend(off(&["thresholding", "rescale_betas_zero_snr"]));
+                options.extend(off(&["thresholding"]));
             }
             Self::DpmSolverMultistep => {
                 options.extend(off(&[
@@ -116,7 +143,6 @@ impl SchedulerClass {
                     "use_lu_lambdas",
                     "use_flow_sigmas",
                     "use_dynamic_shifting",
-                    "rescale_betas_zero_snr",
                 ]));
                 options.extend([
                     ("solver_order", 2.into(), 2.into()),
@@ -128,11 +154,7 @@ impl SchedulerClass {
                 ]);
             }
             Self::EulerDiscrete => {
-                options.extend(off(&[
-                    "use_exponential_sigmas",
-                    "use_beta_sigmas",
-                    "rescale_betas_zero_snr",
-                ]));
+                options.extend(off(&["use_exponential_sigmas", "use_beta_sigmas"]));
                 options.extend([
                     ("interpolation_type", "linear".into(), "linear".into()),
                     ("timestep_type", "discrete".into(), "discrete".into()),
@@ -141,7 +163,7 @@ impl SchedulerClass {
                     ("sigma_max", Value::Null, Value::Null),
                 ]);
             }
-            Self::EulerAncestral => options.extend(off(&["rescale_betas_zero_snr"])),
+            Self::EulerAncestral => {}
             Self::UniPc => {
                 options.extend(off(&[
                     "thresholding",
@@ -149,7 +171,6 @@ impl SchedulerClass {
                     "use_beta_sigmas",
                     "use_flow_sigmas",
                     "use_dynamic_shifting",
-                    "rescale_betas_zero_snr",
                 ]));
                 options.extend([
                     ("solver_order", 2.into(), 2.into()),
@@ -161,6 +182,7 @@ impl SchedulerClass {
                     ("final_sigmas_type", "zero".into(), "zero".into()),
                     ("sigma_min", Value::Null, Value::Null),
                     ("sigma_max", Value::Null, Value::Null),
+                    ("shift_terminal", Value::Null, Value::Null),
                 ]);
             }
         }
