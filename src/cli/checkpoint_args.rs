@@ -28,12 +28,13 @@ pub struct CheckpointArgs {
     /// Another autoencoder: its folder in the diffusers layout, or a .safetensors file
     #[arg(long, value_name = "DIR|FILE")]
     pub vae: Option<PathBuf>,
-    /// LoRA adapter, a .safetensors file, with a weight [default: 1]; may be given again
-    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    /// LoRA adapter, a .safetensors or .bin file or the folder that it was saved to, with a weight [default: 1];
+    /// may be given again
+    #[arg(long, value_name = "FILE|DIR[:WEIGHT]")]
     pub lora: Vec<LoraFile>,
-    /// Textual-inversion embedding, a .safetensors file, with the word that stands for it [default:
-    /// the file's own]; may be given again
-    #[arg(long, value_name = "FILE[:TOKEN]")]
+    /// Textual-inversion embedding, a .safetensors, .bin or .pt file or the folder that it was saved to, with the
+    /// word that stands for it [default: the file's own]; may be given again
+    #[arg(long, value_name = "FILE|DIR[:TOKEN]")]
     pub embedding: Vec<EmbeddingFile>,
 }
 

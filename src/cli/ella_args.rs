@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 use super::fetched;
 use crate::fetch::Role;
+use crate::generate::assembled_checkpoint::CheckpointParts;
 use crate::generate::ella::{EllaFiles, EllaTokens};
 
 /// Parts and settings of ELLA.
@@ -80,6 +81,22 @@ impl EllaArgs {
             Some(EllaTokensArg::ClipAndElla) => EllaTokens::ClipAndElla,
             None => EllaTokens::default(),
         }
+    }
+
+    /// Refuses another vocabulary where nothing reads it.
+    ///
+    /// # Errors
+    /// In a sentence that names the flag.
+    pub fn refuse_idle_tokenizer(&self, parts: &CheckpointParts) -> anyhow::Result<()> {
+        let is_idle = self.tokens() != EllaTokens::ClipAndElla;
+        if let (Some(tokenizer), true) = (&parts.tokenizer, is_idle && parts.checkpoint.is_dir()) {
+            bail!(
+                "--tokenizer {} would do nothing: ELLA's T5 reads the prompt; --ella-tokens clip+ella reads CLIP \
+                 as well; use that, or leave it out",
+                tokenizer.display()
+            );
+        }
+        Ok(())
     }
 
     /// Refuses any of these flags beside another model: none may be given in vain.

@@ -21,6 +21,7 @@ use super::work::{Subject, dealt, open_work};
 use super::{print, print_json, say, warn, watch};
 use crate::benchmark::Item;
 use crate::fetch::Role;
+use crate::generate::assembled_checkpoint::Assembled;
 use crate::generate::catalog::{self, CatalogModel, Pipeline, Source};
 use crate::generate::ella::{Ella, EllaOptions};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
@@ -212,6 +213,9 @@ pub struct Loaded {
     batch: u32,
     /// What was understood of its files.
     understood: Understood,
+    /// What the checkpoint was put together to, where it was.
+    assembled: Option<Assembled>,
+    negative_prompt: Option<String>,
     /// Removed when dropped; a pipeline may load parts of them late.
     _folders: Vec<TempDir>,
 }
@@ -276,8 +280,12 @@ fn load_in_silence(options: &GenerateOptions) -> anyhow::Result<Loaded> {
     if let Some(name) = name {
         settings.record.insert("name".to_owned(), name.into());
     }
+    if let Pipeline::Ella(_) = model.pipeline {
+        ella.refuse_idle_tokenizer(&parts)?;
+    }
     let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
     let weights = assembled.as_ref().map_or(checkpoint, |folder| folder.path());
+    let negative_prompt = settings.negative_prompt.clone();
     let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
         let (settings, dtype) = (settings.clone(), parse_dtype(&options.device.dtype, device)?);
         if let Pipeline::Ella(base) = model.pipeline {
@@ -296,6 +304,10 @@ fn load_in_silence(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         .iter()
         .map(pipeline)
         .collect::<anyhow::Result<Vec<_>>>()
+        .map_err(|error| match &assembled {
+            Some(assembled) => assembled.told(error),
+            None => error,
+        })
         .with_context(|| format!("model {} cannot be loaded", model.name))?;
     let mut understood = Understood::default();
     understood.line("model", model.name);
@@ -313,7 +325,9 @@ fn load_in_silence(options: &GenerateOptions) -> anyhow::Result<Loaded> {
         seed_mode,
         batch: if devices.iter().all(Device::is_cpu) { 1 } else { 4 },
         devices: described,
-        _folders: unpacked.into_iter().chain(assembled.map(|parts| parts.folder)).collect(),
+        assembled,
+        negative_prompt,
+        _folders: unpacked,
     })
 }
 
@@ -383,9 +397,25 @@ impl Loaded {
         items: &[&Item],
         progress: &StageProgress<'_>,
     ) -> anyhow::Result<GenerationSummary> {
+        self.say_idle_words(items)?;
         let summary = generation.make(run, items, self.generators(), progress)?;
         say(&describe(&summary, items.len(), run));
         Ok(summary)
+    }
+
+    /// Tells of words of embeddings that no prompt holds.
+    fn say_idle_words(&self, items: &[&Item]) -> anyhow::Result<()> {
+        let Some(assembled) = &self.assembled else { return Ok(()) };
+        let prompts = items.iter().map(|item| item.prompt.as_str());
+        let prompts = prompts.chain(self.negative_prompt.as_deref());
+        for word in assembled.words_in_none(prompts)? {
+            warn(&format!(
+                "the embedding's word `{word}` is in none of the {} prompts here nor in the negative \
+                 prompt, so it changes no picture; --embedding FILE:TOKEN gives it another word",
+                items.len()
+            ));
+        }
+        Ok(())
     }
 
     fn generators(&mut self) -> Vec<&mut dyn ImageGenerator> {

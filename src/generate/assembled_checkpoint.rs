@@ -1,6 +1,7 @@
 //! In: a checkpoint as a folder or a single file, other parts, adapters and embeddings. Out: a folder
 //! in the diffusers layout that a pipeline loads like any other. No weights are copied: the folder
-//! holds configurations, the vocabulary, and recipes that say where the tensors lie.
+//! holds configurations, the vocabulary, and recipes that say where the tensors lie. It is a temporary one, so
+//! complaints about its files are told with the names of those that they were made of (`origins`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,15 +11,17 @@ use candle_core::DType;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::clip_tokenizer::ClipTokenizer;
 use super::embeddings::{EmbeddingFile, TaughtWord, WORDS_FILE, read_embedding};
 use super::known_configs;
 use super::lora::{Additions, LoraFile, Target, absolute, read_lora};
+use super::origins::Origins;
 use super::schedulers::config::Prediction;
 use super::single_file::SingleFile;
 use super::understood::Understood;
 use crate::models::Recipe;
 use crate::models::ldm_names::{self, vae_name};
-use crate::models::recipe::Rows;
+use crate::models::recipe::{Rows, Table};
 use crate::models::safetensors_file::contents;
 
 /// Components with weights, and how their files begin.
@@ -57,12 +60,35 @@ pub struct Assembled {
     pub folder: TempDir,
     /// What was understood of the parts.
     pub understood: Understood,
+    /// Words that embeddings teach.
+    pub words: Vec<TaughtWord>,
+    origins: Origins,
 }
 
 impl Assembled {
     /// Where the folder lies.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// `error`, with the user's files named in place of those in the temporary folder.
+    pub fn told(&self, error: anyhow::Error) -> anyhow::Error {
+        self.origins.told(error)
+    }
+
+    /// Words of embeddings that none of `prompts` holds within what the text encoder reads.
+    ///
+    /// # Errors
+    /// The vocabulary is broken.
+    pub fn words_in_none<'p>(
+        &self,
+        prompts: impl IntoIterator<Item = &'p str>,
+    ) -> Result<Vec<String>> {
+        if self.words.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokenizer = ClipTokenizer::load(&self.path().join("tokenizer"));
+        tokenizer.and_then(|tokenizer| tokenizer.words_in_none(prompts)).map_err(|e| self.told(e))
     }
 }
 
@@ -82,76 +108,114 @@ impl CheckpointParts {
     /// # Errors
     /// A part is missing, unreadable or of another model, or the folder cannot be written.
     pub fn assemble(&self) -> Result<Assembled> {
-        let mut understood = Understood::default();
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let root = folder.path();
-        let mut recipes = if self.checkpoint.is_file() {
-            let single = SingleFile::open(&self.checkpoint)?;
-            self.copy_configurations(root, single.sdxl)?;
-            understood.extend(single.apply_marks(root, self.prediction)?);
-            single.recipes(root)?
+        let mut assembly = Assembly {
+            parts: self,
+            root: folder.path(),
+            origins: Origins::new(folder.path(), &self.checkpoint),
+            recipes: BTreeMap::new(),
+            understood: Understood::default(),
+        };
+        let made = assembly.make();
+        let Assembly { origins, understood, .. } = assembly;
+        match made {
+            Ok(words) => Ok(Assembled { folder, understood, words, origins }),
+            Err(error) => Err(origins.told(error)),
+        }
+    }
+}
+
+/// A checkpoint that is being put together in `root`.
+struct Assembly<'p> {
+    parts: &'p CheckpointParts,
+    root: &'p Path,
+    origins: Origins,
+    recipes: BTreeMap<String, Recipe>,
+    understood: Understood,
+}
+
+impl Assembly<'_> {
+    /// Puts it together; returns the words that embeddings teach.
+    fn make(&mut self) -> Result<Vec<TaughtWord>> {
+        let (parts, root) = (self.parts, self.root);
+        if parts.checkpoint.is_file() {
+            let single = SingleFile::open(&parts.checkpoint)?;
+            self.copy_configurations(single.sdxl)?;
+            self.understood.extend(single.apply_marks(root, parts.prediction)?);
+            self.recipes = single.recipes(root, parts.vae.is_some())?;
+            for component in self.recipes.keys() {
+                self.origins.note(&root.join(component), &parts.checkpoint);
+            }
         } else {
             ensure!(
-                self.checkpoint.is_dir(),
+                parts.checkpoint.is_dir(),
                 "{} is neither a folder nor a file",
-                self.checkpoint.display()
+                parts.checkpoint.display()
             );
             ensure!(
-                self.base.is_none(),
+                parts.base.is_none(),
                 "--base is for a single file; {} is a folder with its own configurations",
-                self.checkpoint.display()
+                parts.checkpoint.display()
             );
-            copy_small_files(&self.checkpoint, root)?;
-            folder_recipes(&self.checkpoint)?
-        };
-        if let Some(tokenizer) = &self.tokenizer {
-            copy_folder(tokenizer, &root.join("tokenizer"))?;
+            self.copy_small_files(&parts.checkpoint)?;
+            self.recipes = folder_recipes(&parts.checkpoint)?;
+        }
+        if let Some(tokenizer) = &parts.tokenizer {
+            self.copy_folder(tokenizer, &root.join("tokenizer"))?;
             let second = root.join("tokenizer_2");
             if root.join("text_encoder_2").is_dir() && !second.is_dir() {
-                copy_folder(tokenizer, &second)?;
-                let config = second.join("tokenizer_config.json");
-                write(&config, known_configs::SDXL_TOKENIZER_2)?;
+                self.copy_folder(tokenizer, &second)?;
+                pad_as_sdxl(&second)?;
             }
         }
-        if let Some(vae) = &self.vae {
-            recipes.insert("vae".to_owned(), other_vae(vae, root)?);
+        if let Some(vae) = &parts.vae {
+            let recipe = self.other_vae(vae)?;
+            self.recipes.insert("vae".to_owned(), recipe);
         }
-        self.add_loras(root, &mut recipes)?;
-        self.add_embeddings(root, &mut recipes)?;
+        self.add_loras()?;
+        let words = self.add_embeddings()?;
         for (component, stem) in COMPONENTS {
-            if let Some(recipe) = recipes.get(component) {
+            if let Some(recipe) = self.recipes.get(component) {
                 write_json(&Recipe::path(&root.join(component), stem), recipe)?;
             }
         }
-        Ok(Assembled { folder, understood })
+        Ok(words)
     }
 
     /// Configurations and vocabulary for a single file.
-    fn copy_configurations(&self, root: &Path, sdxl: bool) -> Result<()> {
-        match &self.base {
-            Some(base) => {
-                ensure!(base.is_dir(), "--base {} is no folder", base.display());
-                copy_small_files(base, root)
-            }
-            None => {
-                ensure!(
-                    self.tokenizer.is_some(),
-                    "{} holds no vocabulary; add --tokenizer DIR with vocab.json and merges.txt, or \
-                     --base DIR, a diffusers folder of the same architecture",
-                    self.checkpoint.display()
-                );
-                let known = if sdxl { known_configs::SDXL } else { known_configs::SD15 };
-                known.iter().try_for_each(|(path, text)| write(&root.join(path), text))
-            }
+    fn copy_configurations(&mut self, sdxl: bool) -> Result<()> {
+        let parts = self.parts;
+        if let Some(base) = &parts.base {
+            ensure!(base.is_dir(), "--base {} is no folder", base.display());
+            return self.copy_small_files(base);
         }
+        ensure!(
+            parts.tokenizer.is_some(),
+            "{} holds no vocabulary; add --tokenizer DIR with vocab.json and merges.txt, or \
+             --base DIR, a diffusers folder of the same architecture",
+            parts.checkpoint.display()
+        );
+        let (known, name) = if sdxl {
+            (known_configs::SDXL, "SDXL base")
+        } else {
+            (known_configs::SD15, "Stable Diffusion 1.5")
+        };
+        for (path, text) in known {
+            write(&self.root.join(path), text)?;
+            let origin = format!("{path} as {name} has it (--base DIR names another)");
+            self.origins.note(&self.root.join(path), Path::new(&origin));
+        }
+        Ok(())
     }
 
-    fn add_loras(&self, root: &Path, recipes: &mut BTreeMap<String, Recipe>) -> Result<()> {
-        if self.loras.is_empty() {
+    fn add_loras(&mut self) -> Result<()> {
+        if self.parts.loras.is_empty() {
             return Ok(());
         }
-        let targets = recipes
+        let targets = self
+            .recipes
             .iter()
+            .filter(|(component, _)| *component != "vae")
             .map(|(component, recipe)| {
                 Ok(Target {
                     component: component.clone(),
@@ -159,23 +223,28 @@ impl CheckpointParts {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let layers = number(&root.join("unet/config.json"), "layers_per_block").unwrap_or(2);
+        let layers = number(&self.root.join("unet/config.json"), "layers_per_block").unwrap_or(2);
         let mut additions = Additions::new();
-        for lora in &self.loras {
-            read_lora(lora, &targets, layers, &mut additions)?;
+        for lora in &self.parts.loras {
+            let applied = read_lora(lora, &targets, layers, &mut additions)?;
+            self.understood.line("adapter", applied.described());
+            if let Some(remark) = applied.remark() {
+                self.understood.warn(remark);
+            }
         }
         for (component, of_component) in additions {
-            if let Some(recipe) = recipes.get_mut(&component) {
+            if let Some(recipe) = self.recipes.get_mut(&component) {
                 recipe.additions = of_component;
             }
         }
         Ok(())
     }
 
-    fn add_embeddings(&self, root: &Path, recipes: &mut BTreeMap<String, Recipe>) -> Result<()> {
-        if self.embeddings.is_empty() {
-            return Ok(());
+    fn add_embeddings(&mut self) -> Result<Vec<TaughtWord>> {
+        if self.parts.embeddings.is_empty() {
+            return Ok(Vec::new());
         }
+        let (root, recipes) = (self.root, &mut self.recipes);
         let encoders = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")];
         let encoders: Vec<_> =
             encoders.into_iter().filter(|(encoder, _)| recipes.contains_key(*encoder)).collect();
@@ -185,8 +254,10 @@ impl CheckpointParts {
             .collect::<Result<Vec<_>>>()?;
         let mut words: Vec<TaughtWord> = Vec::new();
         let mut rows: Vec<Vec<Rows>> = vec![Vec::new(); encoders.len()];
-        for embedding in &self.embeddings {
+        for embedding in &self.parts.embeddings {
             let (word, of_encoders) = read_embedding(embedding, &widths)?;
+            let (file, vectors) = (embedding.file.display(), word.vectors);
+            self.understood.line("word", format!("`{}` of {file}, {vectors} vectors", word.token));
             words.push(word);
             for (rows, row) in rows.iter_mut().zip(of_encoders) {
                 rows.push(row);
@@ -194,19 +265,88 @@ impl CheckpointParts {
         }
         let added: usize = words.iter().map(|word| word.vectors).sum();
         for ((encoder, tokenizer), rows) in encoders.into_iter().zip(rows) {
+            // A new word gets the id behind the vocabulary, so its row stands there, whatever the table holds.
+            let tokenizer = root.join(tokenizer);
+            let kept = ClipTokenizer::load(&tokenizer)?.size();
+            write_json(&tokenizer.join(WORDS_FILE), &words)?;
             let path = root.join(encoder).join("config.json");
             let mut config = read_json(&path)?;
-            config["vocab_size"] = Value::from(number(&path, "vocab_size")? + added);
+            config["vocab_size"] = Value::from(kept + added);
             write_json(&path, &config)?;
-            write_json(&root.join(tokenizer).join(WORDS_FILE), &words)?;
             let recipe = recipes.get_mut(encoder).context("there is no text encoder")?;
             let table = tensor_names(recipe, encoder)?
                 .into_iter()
                 .find(|name| TOKEN_TABLE.ends_with(name.as_str()) && name.ends_with("weight"))
                 .with_context(|| format!("{encoder} has no table of tokens"))?;
-            recipe.rows.insert(table, rows);
+            recipe.tables.insert(table, Table { kept, rows });
+        }
+        Ok(words)
+    }
+
+    /// An autoencoder from elsewhere.
+    fn other_vae(&mut self, path: &Path) -> Result<Recipe> {
+        let config = self.root.join("vae/config.json");
+        if path.is_dir() {
+            let own = path.join("config.json");
+            let copied = config.parent().map_or(Ok(()), std::fs::create_dir_all);
+            copied
+                .and_then(|()| std::fs::copy(&own, &config))
+                .with_context(|| format!("--vae: cannot read {}", own.display()))?;
+            self.origins.note(&config, &own);
+            self.origins.note(&self.root.join("vae"), path);
+            return of_folder(path);
+        }
+        ensure!(path.is_file(), "--vae {} is neither a folder nor a file", path.display());
+        self.origins.note(&self.root.join("vae"), path);
+        let stored = contents(path)?.shapes;
+        let levels = level_count(&config)?;
+        let recipe = of_files(vec![path.to_path_buf()])?;
+        for prefix in [ldm_names::VAE, ""] {
+            let names = renamed(stored.keys(), prefix, |name| vae_name(name, levels));
+            // Names of diffusers would pass as far as they are the same: `decoder.conv_in` alone.
+            if names.contains_key("decoder.mid_block.resnets.0.conv1.weight") {
+                return Ok(Recipe { names, ..recipe });
+            }
+        }
+        Ok(recipe)
+    }
+
+    /// Every file of a checkpoint but its weights.
+    fn copy_small_files(&mut self, from: &Path) -> Result<()> {
+        let index = from.join("model_index.json");
+        if index.is_file() {
+            self.copy(&index, &self.root.join("model_index.json"))?;
+        }
+        let parts = ["scheduler", "tokenizer", "tokenizer_2"].into_iter();
+        for part in parts.chain(COMPONENTS.map(|(component, _)| component)) {
+            if from.join(part).is_dir() {
+                self.copy_folder(&from.join(part), &self.root.join(part))?;
+            }
         }
         Ok(())
+    }
+
+    /// The JSON and text files of a folder.
+    fn copy_folder(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let entries =
+            std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
+        self.origins.note(to, from);
+        for entry in entries {
+            let path = entry.with_context(|| format!("cannot read {}", from.display()))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let small = name.ends_with(".json") || name.ends_with(".txt");
+            if path.is_file() && small && !name.contains(".safetensors") && !name.contains(".bin") {
+                self.copy(&path, &to.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let text =
+            std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+        self.origins.note(to, from);
+        write(to, text)
     }
 }
 
@@ -253,62 +393,24 @@ fn renamed<'n>(
     stored.filter_map(|name| Some((rename(name.strip_prefix(prefix)?)?, name.clone()))).collect()
 }
 
-/// An autoencoder from elsewhere.
-fn other_vae(path: &Path, root: &Path) -> Result<Recipe> {
-    let config = root.join("vae/config.json");
-    if path.is_dir() {
-        let own = path.join("config.json");
-        std::fs::copy(&own, &config)
-            .with_context(|| format!("--vae: cannot read {}", own.display()))?;
-        return of_folder(path);
+/// Makes a copy of the first vocabulary SDXL's second one: it pads with `!`. Words that were added stay.
+fn pad_as_sdxl(folder: &Path) -> Result<()> {
+    let config = folder.join("tokenizer_config.json");
+    let own = if config.is_file() { read_json(&config)? } else { Value::Null };
+    let decoder = &own["added_tokens_decoder"];
+    if decoder.is_null() && !folder.join("added_tokens.json").is_file() {
+        return write(&config, known_configs::SDXL_TOKENIZER_2);
     }
-    ensure!(path.is_file(), "--vae {} is neither a folder nor a file", path.display());
-    let stored = contents(path)?.shapes;
-    let levels = level_count(&config)?;
-    let recipe = of_files(vec![path.to_path_buf()])?;
-    for prefix in [ldm_names::VAE, ""] {
-        let names = renamed(stored.keys(), prefix, |name| vae_name(name, levels));
-        // Names of diffusers would pass as far as they are the same: `decoder.conv_in` alone.
-        if names.contains_key("decoder.mid_block.resnets.0.conv1.weight") {
-            return Ok(Recipe { names, ..recipe });
+    let mut padded: Value = serde_json::from_str(known_configs::SDXL_TOKENIZER_2)?;
+    match (decoder, padded.as_object_mut()) {
+        // The older files are read where the newer entry is absent, and would pad otherwise.
+        (Value::Null, Some(entries)) => {
+            entries.remove("added_tokens_decoder");
+            write(&folder.join("special_tokens_map.json"), "{}")?;
         }
+        _ => padded["added_tokens_decoder"] = decoder.clone(),
     }
-    Ok(recipe)
-}
-
-/// Every file of a checkpoint but its weights.
-fn copy_small_files(from: &Path, to: &Path) -> Result<()> {
-    let index = from.join("model_index.json");
-    if index.is_file() {
-        copy(&index, &to.join("model_index.json"))?;
-    }
-    let parts = ["scheduler", "tokenizer", "tokenizer_2"].into_iter();
-    for part in parts.chain(COMPONENTS.map(|(component, _)| component)) {
-        if from.join(part).is_dir() {
-            copy_folder(&from.join(part), &to.join(part))?;
-        }
-    }
-    Ok(())
-}
-
-/// The JSON and text files of a folder.
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    let entries =
-        std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot read {}", from.display()))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let small = name.ends_with(".json") || name.ends_with(".txt");
-        if path.is_file() && small && !name.contains(".safetensors") && !name.contains(".bin") {
-            copy(&path, &to.join(name))?;
-        }
-    }
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let text = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-    write(to, text)
+    write_json(&config, &padded)
 }
 
 fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {

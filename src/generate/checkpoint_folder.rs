@@ -187,6 +187,7 @@ pub(super) fn tokenizer_files(folder: &str) -> Vec<String> {
         "tokenizer.json",
         "tokenizer_config.json",
         "special_tokens_map.json",
+        "added_tokens.json",
         WORDS_FILE,
     ];
     names.iter().map(|name| format!("{folder}/{name}")).collect()

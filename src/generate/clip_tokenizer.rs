@@ -1,14 +1,13 @@
 //! In: a prompt. Out: the ids that CLIP's text encoder takes, with how much of the prompt they hold.
 //!
 //! Follows `CLIPTokenizer` of transformers, which diffusers pipelines call with
-//! `padding="max_length", truncation=True`.
+//! `padding="max_length", truncation=True`. Its files are read by `tokenizer_files`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde_json::Value;
-use tokenizers::models::bpe::BPE;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as NormalizerSequence};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizerSequence;
@@ -16,13 +15,11 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::embeddings::{TaughtWord, WORDS_FILE};
+use super::tokenizer_files::TokenizerFiles;
 
 /// Words, single digits and runs of signs; white space falls away.
 const PIECES: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-
-/// Context length of every published CLIP, for a folder that does not say.
-const USUAL_LENGTH: usize = 77;
 
 /// CLIP's byte-pair tokenizer, from the `tokenizer/` folder of a diffusers checkpoint.
 pub struct ClipTokenizer {
@@ -31,8 +28,10 @@ pub struct ClipTokenizer {
     start: u32,
     end: u32,
     padding: u32,
-    /// Words of embeddings that stand for several tokens: the first of them, and all.
-    taught: BTreeMap<u32, Vec<u32>>,
+    /// Words that stand for several tokens: the first of them, and all.
+    several: BTreeMap<u32, Vec<u32>>,
+    /// Words of embeddings, with their first token.
+    taught: Vec<(String, u32)>,
 }
 
 /// A prompt as the text encoder takes it.
@@ -47,41 +46,52 @@ pub struct EncodedPrompt {
 }
 
 impl ClipTokenizer {
-    /// Reads `vocab.json` and `merges.txt`, or `tokenizer.json` where those are absent, and
-    /// `tokenizer_config.json` and `special_tokens_map.json` where present.
+    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt` where that is absent, the files of added and
+    /// special tokens beside them, and the words of embeddings.
     ///
     /// # Errors
-    /// A file is missing or broken, or a special token is not in the vocabulary.
+    /// A file is missing or broken, or states ids that transformers would not give.
     pub fn load(folder: &Path) -> Result<Self> {
-        let config = read_object(&folder.join("tokenizer_config.json"))?;
-        let named = read_object(&folder.join("special_tokens_map.json"))?;
-        let special = SpecialTokens::collect(&config, &named);
-        let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
-        let whole = folder.join("tokenizer.json");
-        let mut tokenizer = if vocabulary.is_file() && merges.is_file() {
-            byte_pairs(&vocabulary, &merges, &special.unknown)?
-        } else if whole.is_file() {
-            whole_tokenizer(&whole)?
-        } else {
-            bail!("{}: neither vocab.json with merges.txt nor tokenizer.json", folder.display());
-        };
+        let files = TokenizerFiles::read(folder)?;
+        let mut tokenizer = byte_pairs(files.vocabulary, files.merges, &files.unknown)
+            .with_context(|| format!("{}: vocabulary or merges", folder.display()))?;
+        let mut names: Vec<String> = files.added.iter().map(|t| t.content.clone()).collect();
         tokenizer
-            .add_special_tokens(special.tokens.into_values())
-            .map_err(|error| anyhow!("{}: special tokens: {error}", folder.display()))?;
-        let taught = teach(&mut tokenizer, &folder.join(WORDS_FILE))?;
+            .add_tokens(files.added)
+            .map_err(|error| anyhow!("{}: added tokens: {error}", folder.display()))?;
+        for (token, stated, file) in files.stated {
+            let found = tokenizer.token_to_id(&token);
+            ensure!(
+                found == Some(stated),
+                "{}: gives `{token}` the id {stated}, but transformers numbers it {}; ids of added words \
+                 must follow the vocabulary without a gap",
+                folder.join(file).display(),
+                found.map_or_else(|| "not at all".to_owned(), |id| id.to_string())
+            );
+        }
+        let words = taught_words(&folder.join(WORDS_FILE))?;
+        for word in &words {
+            names.extend(teach(&mut tokenizer, word)?);
+        }
         let id = |token: &str| {
             tokenizer.token_to_id(token).with_context(|| {
                 format!("{}: special token `{token}` is not in the vocabulary", folder.display())
             })
         };
-        let (start, end, padding) = (id(&special.start)?, id(&special.end)?, id(&special.padding)?);
-        let max_length = match config.get("model_max_length").and_then(Value::as_u64) {
-            // Tokenizers without a limit store 10^30, which is no u64.
-            Some(length) if (2..=1 << 16).contains(&length) => length as usize,
-            Some(length) => bail!("{}: model_max_length = {length}", folder.display()),
-            None => USUAL_LENGTH,
-        };
-        Ok(Self { tokenizer, max_length, start, end, padding, taught })
+        let (start, end, padding) = (id(&files.start)?, id(&files.end)?, id(&files.padding)?);
+        let taught = words.into_iter().filter_map(|word| {
+            let id = tokenizer.token_to_id(&word.token)?;
+            Some((word.token, id))
+        });
+        Ok(Self {
+            taught: taught.collect(),
+            several: several(&tokenizer, &names),
+            max_length: files.max_length,
+            tokenizer,
+            start,
+            end,
+            padding,
+        })
     }
 
     /// Ids of `prompt`, cut (keeping the end token) or padded to the folder's length.
@@ -93,7 +103,7 @@ impl ClipTokenizer {
             .tokenizer
             .encode(prompt, false)
             .map_err(|error| anyhow!("prompt cannot be tokenized: {error}"))?;
-        let one = |id: &u32| self.taught.get(id).cloned().unwrap_or_else(|| vec![*id]);
+        let one = |id: &u32| self.several.get(id).cloned().unwrap_or_else(|| vec![*id]);
         let text: Vec<u32> = encoding.get_ids().iter().flat_map(one).collect();
         let kept = text.len().min(self.max_length - 2);
         let mut ids = Vec::with_capacity(self.max_length);
@@ -108,136 +118,120 @@ impl ClipTokenizer {
     pub fn max_length(&self) -> usize {
         self.max_length
     }
+
+    /// How many tokens there are, added ones included; a new word gets this id.
+    pub fn size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// Refuses a text encoder whose table has no row for some token, and tells of one that has more rows than
+    /// there are tokens. `rows` are its rows; `encoder` is what it is called.
+    ///
+    /// # Errors
+    /// The table is too small.
+    pub fn check_rows(&self, rows: usize, encoder: &str) -> Result<Option<String>> {
+        let vocabulary = self.tokenizer.get_vocab(true);
+        let last = vocabulary.iter().max_by_key(|(_, id)| **id);
+        if let Some((token, id)) = last {
+            ensure!(
+                (*id as usize) < rows,
+                "the tokenizer has `{token}` with id {id}, but the table of the {encoder} has {rows} rows; \
+                 they are of different models, or a word was added to the tokenizer alone"
+            );
+        }
+        let spare = rows - last.map_or(0, |(_, id)| *id as usize + 1);
+        Ok((spare > 0).then(|| {
+            format!(
+                "the table of the {encoder} has {rows} rows, {spare} more than the tokenizer has tokens: if \
+                 words were added to the model, the tokenizer's added_tokens.json is missing"
+            )
+        }))
+    }
+
+    /// Words of embeddings that none of `prompts` holds within what the text encoder reads.
+    ///
+    /// # Errors
+    /// The tokenizer refused a text.
+    pub fn words_in_none<'p>(
+        &self,
+        prompts: impl IntoIterator<Item = &'p str>,
+    ) -> Result<Vec<String>> {
+        let mut missing = self.taught.clone();
+        for prompt in prompts {
+            if missing.is_empty() {
+                break;
+            }
+            let ids = self.encode(prompt)?.ids;
+            missing.retain(|(_, id)| !ids.contains(id));
+        }
+        Ok(missing.into_iter().map(|(word, _)| word).collect())
+    }
 }
 
-/// Adds the words that embeddings teach, where the folder lists any; returns what each stands for.
-fn teach(tokenizer: &mut Tokenizer, path: &Path) -> Result<BTreeMap<u32, Vec<u32>>> {
-    let mut taught = BTreeMap::new();
+/// The words that embeddings teach, where the folder lists any.
+fn taught_words(path: &Path) -> Result<Vec<TaughtWord>> {
     if !path.is_file() {
-        return Ok(taught);
+        return Ok(Vec::new());
     }
     let text =
         std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let words: Vec<TaughtWord> = serde_json::from_slice(&text)
-        .with_context(|| format!("{}: is no list of words", path.display()))?;
-    for word in words {
-        let mut ids = Vec::new();
-        for token in word.tokens() {
-            let next = u32::try_from(tokenizer.get_vocab_size(true))?;
-            if tokenizer.token_to_id(&token).is_some() {
-                bail!(
-                    "the embedding's word `{token}` is in the vocabulary already; give it another \
-                     with --embedding FILE:TOKEN"
-                );
-            }
-            tokenizer
-                .add_tokens([AddedToken::from(token.clone(), false)])
-                .map_err(|error| anyhow!("the embedding's word `{token}`: {error}"))?;
-            // The rows of the text encoder's table follow the vocabulary in this order.
-            match tokenizer.token_to_id(&token) {
-                Some(id) if id == next => ids.push(id),
-                id => bail!("the embedding's word `{token}` has id {id:?} where {next} is due"),
-            }
-        }
-        if let Some(&first) = ids.first() {
-            taught.insert(first, ids);
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{}: is no list of words", path.display()))
+}
+
+/// Adds a word of an embedding; returns its tokens.
+fn teach(tokenizer: &mut Tokenizer, word: &TaughtWord) -> Result<Vec<String>> {
+    let tokens = word.tokens();
+    // diffusers takes `word_1` for the second vector of `word`, whoever added it.
+    let second = format!("{}_1", word.token);
+    for token in tokens.iter().chain([&second]) {
+        if tokenizer.token_to_id(token).is_some() {
+            bail!(
+                "the embedding's word `{}` cannot be taught: `{token}` is in the vocabulary already; give it \
+                 another with --embedding FILE:TOKEN",
+                word.token
+            );
         }
     }
-    Ok(taught)
-}
-
-/// Special tokens with the flags under which they are found in a text.
-struct SpecialTokens {
-    start: String,
-    end: String,
-    padding: String,
-    unknown: String,
-    tokens: BTreeMap<String, AddedToken>,
-}
-
-impl SpecialTokens {
-    /// From `tokenizer_config.json`, else `special_tokens_map.json`, else CLIP's usual ones.
-    fn collect(config: &Value, named: &Value) -> Self {
-        let mut tokens = BTreeMap::new();
-        let mut listed = BTreeMap::new();
-        for entry in config["added_tokens_decoder"].as_object().into_iter().flatten() {
-            let token = added_token(entry.1);
-            if let (Some(token), Some(true)) = (token, entry.1["special"].as_bool()) {
-                listed.insert(token.content.clone(), token);
-            }
+    for token in &tokens {
+        let next = u32::try_from(tokenizer.get_vocab_size(true))?;
+        tokenizer
+            .add_tokens([AddedToken::from(token.clone(), false)])
+            .map_err(|error| anyhow!("the embedding's word `{token}`: {error}"))?;
+        // The rows of the text encoder's table follow the vocabulary in this order.
+        match tokenizer.token_to_id(token) {
+            Some(id) if id == next => {}
+            id => bail!("the embedding's word `{token}` has id {id:?} where {next} is due"),
         }
-        let mut take = |key: &str, usual: &str| {
-            let usual = Value::from(usual);
-            let entry = [&config[key], &named[key], &usual].into_iter().find(|v| !v.is_null());
-            let entry = entry.unwrap_or(&usual);
-            // A bare string stands for the strictest flags, and wins over an object.
-            let token = added_token(entry)
-                .unwrap_or_else(|| AddedToken::from("<|endoftext|>", true).normalized(false));
-            let content = token.content.clone();
-            if entry.is_string() || !tokens.contains_key(&content) {
-                tokens.insert(content.clone(), token);
-            }
-            content
-        };
-        let start = take("bos_token", "<|startoftext|>");
-        let end = take("eos_token", "<|endoftext|>");
-        let unknown = take("unk_token", "<|endoftext|>");
-        let padding = take("pad_token", "<|endoftext|>");
-        tokens.extend(listed);
-        Self { start, end, padding, unknown, tokens }
     }
+    Ok(tokens)
 }
 
-/// A token written as a string or as an object with flags.
-fn added_token(value: &Value) -> Option<AddedToken> {
-    let flag = |key: &str, absent: bool| value[key].as_bool().unwrap_or(absent);
-    if let Some(content) = value.as_str() {
-        return Some(AddedToken::from(content, true).normalized(false));
-    }
-    let content = value["content"].as_str()?;
-    Some(
-        AddedToken::from(content, true)
-            .single_word(flag("single_word", false))
-            .lstrip(flag("lstrip", false))
-            .rstrip(flag("rstrip", false))
-            .normalized(flag("normalized", true)),
-    )
-}
-
-/// A JSON object, or an empty one where the file is absent.
-fn read_object(path: &Path) -> Result<Value> {
-    if !path.is_file() {
-        return Ok(Value::Object(serde_json::Map::new()));
-    }
-    let text =
-        std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let value: Value = serde_json::from_slice(&text)
-        .with_context(|| format!("{}: is not valid JSON", path.display()))?;
-    if !value.is_object() {
-        bail!("{}: is not a JSON object", path.display());
-    }
-    Ok(value)
-}
-
-/// A tokenizer that one file describes wholly. It may hold the truncation and padding of whoever
-/// saved it; both are done here instead, where the whole length is still known.
-fn whole_tokenizer(path: &Path) -> Result<Tokenizer> {
-    let broken = |error: tokenizers::Error| anyhow!("{}: {error}", path.display());
-    let mut tokenizer = Tokenizer::from_file(path).map_err(broken)?;
-    tokenizer.with_truncation(None).map_err(broken)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
+/// Added words that stand for several tokens, as diffusers takes them: `word` for `word`, `word_1`, `word_2` and
+/// so on, as far as they were added.
+fn several(tokenizer: &Tokenizer, names: &[String]) -> BTreeMap<u32, Vec<u32>> {
+    let known: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let id = |name: &str| known.contains(name).then(|| tokenizer.token_to_id(name)).flatten();
+    known
+        .iter()
+        .filter_map(|name| {
+            let first = id(name)?;
+            let others = (1..).map_while(|number| id(&format!("{name}_{number}")));
+            let ids: Vec<u32> = std::iter::once(first).chain(others).collect();
+            (ids.len() > 1).then_some((first, ids))
+        })
+        .collect()
 }
 
 /// The pipeline of normaliser, pieces and merges that makes a byte-pair vocabulary CLIP's.
-fn byte_pairs(vocabulary: &Path, merges: &Path, unknown: &str) -> Result<Tokenizer> {
-    let text = |path: &Path| path.to_str().map(String::from).context("file name is not UTF-8");
-    let model = BPE::from_file(&text(vocabulary)?, &text(merges)?)
+fn byte_pairs(vocabulary: Vocab, merges: Merges, unknown: &str) -> Result<Tokenizer> {
+    let model = BPE::builder()
+        .vocab_and_merges(vocabulary, merges)
         .unk_token(unknown.to_owned())
         .continuing_subword_prefix(String::new())
         .end_of_word_suffix("</w>".to_owned())
         .build()
-        .map_err(|e| anyhow!("{} or {}: {e}", vocabulary.display(), merges.display()))?;
+        .map_err(|error| anyhow!("{error}"))?;
     let pattern = |text: &str| SplitPattern::Regex(text.to_owned());
     let broken = |error: tokenizers::Error| anyhow!("tokenizer pattern: {error}");
     let spaces = tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned());

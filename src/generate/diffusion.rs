@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use serde_json::json;
@@ -260,6 +260,11 @@ impl Diffusion {
         settings
     }
 
+    /// Number format of the networks.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// Digests of the weights, by part.
     pub fn digests(&self) -> Settings {
         [("unet", self.unet.sha256()), ("vae", self.vae.sha256())]
@@ -284,19 +289,26 @@ impl Denoiser for UNet {
 /// Pictures `[seeds, 3, height, width]` in 0..=1 as the images of a prompt.
 ///
 /// # Errors
-/// See [`to_pixels`].
+/// See [`to_pixels`]; the advice is for networks in `dtype`.
 pub(super) fn images(
     pictures: &Tensor,
     seeds: &[u64],
     prompt_tokens: usize,
     truncated: bool,
+    dtype: DType,
 ) -> Result<Vec<GeneratedImage>> {
+    let advice = match dtype {
+        DType::F32 => {
+            "a weight of the checkpoint, an adapter's weight or the guidance is out of range"
+        }
+        _ => "try --dtype f32",
+    };
     seeds
         .iter()
         .enumerate()
         .map(|(index, &seed)| {
             Ok(GeneratedImage {
-                pixels: to_pixels(&pictures.get(index)?)?,
+                pixels: to_pixels(&pictures.get(index)?).map_err(|e| anyhow!("{e}; {advice}"))?,
                 seed,
                 prompt_tokens: u32::try_from(prompt_tokens)?,
                 truncated,
@@ -314,7 +326,7 @@ pub fn to_pixels(picture: &Tensor) -> Result<RgbImage> {
     ensure!(channels == 3, "a picture has 3 channels, not {channels}");
     let values = picture.permute((1, 2, 0))?.contiguous()?.flatten_all()?.to_vec1::<f32>()?;
     if values.iter().any(|value| value.is_nan()) {
-        bail!("the picture holds numbers that are none: the networks overflowed; try --dtype f32");
+        bail!("the picture holds numbers that are none: the networks overflowed");
     }
     let bytes = values.iter().map(|value| (value * 255.0).round_ties_even() as u8).collect();
     RgbImage::from_raw(u32::try_from(width)?, u32::try_from(height)?, bytes)
@@ -388,8 +400,10 @@ mod tests {
 
     #[test]
     fn a_picture_of_nothing_is_refused() {
-        let picture = Tensor::full(f32::NAN, (3, 2, 2), &Device::Cpu).unwrap();
-        assert!(to_pixels(&picture).unwrap_err().to_string().contains("--dtype f32"));
+        let pictures = Tensor::full(f32::NAN, (1, 3, 2, 2), &Device::Cpu).unwrap();
+        let told = |dtype| images(&pictures, &[1], 7, false, dtype).unwrap_err().to_string();
+        assert!(told(DType::F16).ends_with("the networks overflowed; try --dtype f32"));
+        assert!(!told(DType::F32).contains("--dtype"), "{}", told(DType::F32));
     }
 
     #[test]

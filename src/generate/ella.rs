@@ -13,6 +13,7 @@ use serde_json::json;
 use super::checkpoint_folder::{DiffusersPipeline, check_folder};
 use super::conditioning::{Conditioning, WithAdded};
 use super::diffusion::{Diffusion, images};
+use super::ella_addons::check_addons;
 pub use super::ella_texts::EllaTokens;
 use super::ella_texts::{EllaConditioning, EncodedText, Encoders, TimedText};
 use super::sd15::Sd15Options;
@@ -115,6 +116,7 @@ impl Ella {
     ) -> Result<Self> {
         let index = check_folder(&files.checkpoint, base.model(), base.pipeline())?;
         check_files(&files)?;
+        let idle = check_addons(&files.checkpoint, base, options.tokens)?;
         let diffusion = load_diffusion(base, &files, dtype, device, &options.pictures)?;
         let connector = EllaConnector::load(&files.connector, dtype, device)?;
         diffusion.check_context(connector.output_width(), "connector", &files.connector)?;
@@ -153,6 +155,9 @@ impl Ella {
              parts are of different models",
             files.checkpoint.display()
         );
+        for warning in idle.into_iter().chain(encoders.warnings()) {
+            understood.warn(warning);
+        }
         digests.extend(encoders.digests(&files)?);
         digests.insert("configuration".to_owned(), json!(base.configuration_sha256(&files)?));
         digests.insert("ella".to_owned(), json!(connector.sha256()));
@@ -295,7 +300,7 @@ impl ImageGenerator for Ella {
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
         let (pictures, tokens, truncated) = self.pictures(prompt, seeds)?;
-        images(&pictures, seeds, tokens, truncated)
+        images(&pictures, seeds, tokens, truncated, self.dtype)
     }
 }
 

@@ -87,6 +87,15 @@ impl Encoders {
         })
     }
 
+    /// What to tell about the checkpoint's own text encoders.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        match &self.own {
+            Own::None => Vec::new(),
+            Own::Clip(clip) => clip.warnings(),
+            Own::Sdxl(sdxl) => sdxl.warnings(),
+        }
+    }
+
     /// Width of T5's hidden states.
     pub(super) fn width(&self) -> usize {
         self.t5.width()

@@ -1,24 +1,27 @@
-//! In: low-rank adapter files (LoRA, arXiv 2106.09685) as kohya's scripts, diffusers and PEFT name
-//! them. Out: which products are added to which tensors of a checkpoint. Multiplying is left to the
-//! weights.
+//! In: low-rank adapters (LoRA, arXiv 2106.09685) as files or folders of kohya's scripts, diffusers and PEFT.
+//! Out: which products are added to which tensors of a checkpoint. Multiplying is left to the weights, names to
+//! `lora_names`, alpha to `lora_notes`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device};
 use serde::Deserialize;
 
+use super::addon_file::addon_file;
+pub use super::lora_names::Target;
+use super::lora_names::{Found, Index, PEFT_START, Place, Role, take_apart};
+use super::lora_notes::Notes;
 use crate::models::Weights;
-use crate::models::ldm_names::unet_module;
-use crate::models::recipe::LowRank;
-use crate::models::safetensors_file::{FileContents, contents};
+use crate::models::recipe::{ADDON, LowRank};
+use crate::models::safetensors_file::{FileContents, contents_of_any};
 
 /// An adapter and how strongly it counts.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraFile {
-    /// Its safetensors file.
+    /// Its file, safetensors or PyTorch's, or the folder that it was saved to.
     pub file: PathBuf,
     /// Factor on top of the file's own.
     #[serde(default = "one")]
@@ -48,96 +51,190 @@ impl std::str::FromStr for LoraFile {
     }
 }
 
-/// The tensor names of one component that an adapter may change.
-#[derive(Debug)]
-pub struct Target {
-    /// Folder of the component: `unet`, `text_encoder` ...
-    pub component: String,
-    /// Names of its tensors.
-    pub tensors: Vec<String>,
-}
-
 /// Products by component and tensor.
 pub type Additions = BTreeMap<String, BTreeMap<String, Vec<LowRank>>>;
 
-/// Role of a tensor in an adapter file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Role {
-    Up,
-    Down,
-    Alpha,
+/// What an adapter does to a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppliedLora {
+    /// As the user named it.
+    pub file: PathBuf,
+    /// How strongly it counts.
+    pub weight: f64,
+    /// Tensors that it changes, by component.
+    pub changed: BTreeMap<String, usize>,
+    /// Tensors to which it adds nothing but zeros.
+    pub unchanged: usize,
 }
 
-/// How names end, the longer of two before the shorter.
-const ENDINGS: [(&str, Role); 11] = [
-    (".lora_linear_layer.up.weight", Role::Up),
-    (".lora_linear_layer.down.weight", Role::Down),
-    (".lora_up.weight", Role::Up),
-    (".lora_down.weight", Role::Down),
-    (".lora_B.weight", Role::Up),
-    (".lora_A.weight", Role::Down),
-    (".lora.up.weight", Role::Up),
-    (".lora.down.weight", Role::Down),
-    ("_lora.up.weight", Role::Up),
-    ("_lora.down.weight", Role::Down),
-    (".alpha", Role::Alpha),
-];
+impl AppliedLora {
+    /// The adapter, and how many tensors of what it changes.
+    pub fn described(&self) -> String {
+        let counts = self.changed.iter().map(|(component, count)| format!("{component} {count}"));
+        let counts: Vec<String> = counts.collect();
+        let total: usize = self.changed.values().sum();
+        let (file, weight) = (self.file.display(), self.weight);
+        format!("{file}, weight {weight}: changes {total} tensors ({})", counts.join(", "))
+    }
 
-/// Adds the products of an adapter file to `additions`. `layers` is the UNet's `layers_per_block`.
+    /// A sentence about an adapter that changes nothing at all.
+    pub fn remark(&self) -> Option<String> {
+        let changes = self.changed.values().any(|count| *count > 0);
+        let why = if self.weight == 0.0 { "its weight is 0" } else { "its products are all zero" };
+        (!changes).then(|| format!("adapter {} changes no tensor: {why}", self.file.display()))
+    }
+}
+
+/// Adds the products of an adapter to `additions`. `layers` is the UNet's `layers_per_block`.
 ///
 /// # Errors
-/// The file is unreadable, of another kind of adapter, made for another model, or incomplete.
+/// A file is unreadable, of another kind of adapter, made for another model, or incomplete.
 pub fn read_lora(
     lora: &LoraFile,
     targets: &[Target],
     layers: usize,
     additions: &mut Additions,
-) -> Result<()> {
-    let path = &lora.file;
-    let found = contents(path)?;
-    let mut modules: BTreeMap<&str, BTreeMap<Role, &str>> = BTreeMap::new();
-    for name in found.shapes.keys() {
-        let Some((module, role)) =
-            ENDINGS.iter().find_map(|(ending, role)| Some((name.strip_suffix(ending)?, *role)))
-        else {
-            bail!(
-                "{}: tensor `{name}` belongs to a kind of adapter that is not supported; LoRA with \
-                 linear layers and convolutions is",
-                path.display()
-            );
-        };
-        modules.entry(module).or_default().insert(role, name);
+) -> Result<AppliedLora> {
+    let index = Index::new(targets, layers);
+    let mut applied = AppliedLora {
+        file: lora.file.clone(),
+        weight: lora.weight,
+        changed: BTreeMap::new(),
+        unchanged: 0,
+    };
+    for (component, path) in files_of(&lora.file, targets)? {
+        let adapter = Adapter { path: &path, component, weight: lora.weight };
+        adapter.read(&index, additions, &mut applied)?;
     }
-    ensure!(!modules.is_empty(), "{} holds no adapter", path.display());
-    let index = Index::new(targets);
-    let values = Weights::open_file(path, DType::F32, &Device::Cpu)?;
-    for (module, roles) in modules {
-        let (component, tensor) = index.find(module, layers).with_context(|| {
+    Ok(applied)
+}
+
+/// The files of an adapter, with the component that each is for where that is known: the file itself, or in a
+/// folder what diffusers or PEFT has saved there, or PEFT in a folder of its own for each network.
+fn files_of(path: &Path, targets: &[Target]) -> Result<Vec<(Option<String>, PathBuf)>> {
+    if !path.is_dir() {
+        return Ok(vec![(None, path.to_path_buf())]);
+    }
+    if let Some(file) = addon_file(path, &["pytorch_lora_weights", "adapter_model"])? {
+        return Ok(vec![(None, file)]);
+    }
+    let mut files = Vec::new();
+    for Target { component, .. } in targets {
+        let folder = path.join(component);
+        if folder.is_dir()
+            && let Some(file) = addon_file(&folder, &["adapter_model", "pytorch_lora_weights"])?
+        {
+            files.push((Some(component.clone()), file));
+        }
+    }
+    ensure!(
+        !files.is_empty(),
+        "{} holds no adapter: no pytorch_lora_weights.safetensors, adapter_model.safetensors or other file \
+         of tensors",
+        path.display()
+    );
+    Ok(files)
+}
+
+/// One file of an adapter.
+struct Adapter<'a> {
+    path: &'a Path,
+    component: Option<String>,
+    weight: f64,
+}
+
+impl Adapter<'_> {
+    fn read(
+        &self,
+        index: &Index<'_>,
+        additions: &mut Additions,
+        applied: &mut AppliedLora,
+    ) -> Result<()> {
+        let path = self.path;
+        let found = contents_of_any(path, ADDON)?;
+        let modules = modules(&found, path)?;
+        let values = Weights::open_any(path, ADDON, DType::F32, &Device::Cpu)?;
+        let is_peft = modules.keys().any(|module| module.starts_with(PEFT_START));
+        let notes =
+            if is_peft { Some(Notes::beside(path)?) } else { Notes::of_header(&found, path)? };
+        for (module, roles) in modules {
+            let place = self.place(index, module)?;
+            let (Some(up), Some(down)) = (roles.get(&Role::Up), roles.get(&Role::Down)) else {
+                bail!("{}: `{module}` lacks one of its two factors", path.display());
+            };
+            let rank = found.shapes[*down].first().copied().unwrap_or(0);
+            ensure!(rank > 0, "{}: `{down}` is empty", path.display());
+            let scale = match (roles.get(&Role::Alpha), &notes) {
+                (Some(name), _) => scalar(&values, name, &found.shapes[*name])? / rank as f64,
+                (None, Some(notes)) => {
+                    let named = place.is_named.then_some(place.component);
+                    notes.scale(named, &place.module, rank)?
+                }
+                (None, None) => 1.0,
+            };
+            let scale = self.weight * scale;
+            let is_zero = |name: &str| all_zero(&values, name, &found.shapes[name]);
+            if scale == 0.0 || is_zero(up)? || is_zero(down)? {
+                applied.unchanged += 1;
+            } else {
+                *applied.changed.entry(place.component.to_owned()).or_default() += 1;
+            }
+            let product = LowRank {
+                adapter: applied.file.clone(),
+                file: absolute(path)?,
+                up: (*up).to_owned(),
+                down: (*down).to_owned(),
+                scale,
+            };
+            let of_component = additions.entry(place.component.to_owned()).or_default();
+            of_component.entry(place.tensor.to_owned()).or_default().push(product);
+        }
+        Ok(())
+    }
+
+    fn place<'t>(&self, index: &Index<'t>, module: &str) -> Result<Place<'t>> {
+        let path = self.path.display();
+        match index.find(module, self.component.as_deref()) {
+            Found::One(place) => Ok(place),
+            Found::Nowhere => bail!(
+                "{path}: `{module}` names nothing in this checkpoint; was the adapter made for another base \
+                 model?"
+            ),
+            Found::Several(components) => bail!(
+                "{path}: `{module}` may be of {}; put the file into a folder of that name and give the folder \
+                 around it as --lora",
+                components.join(" or ")
+            ),
+        }
+    }
+}
+
+/// The tensors of each module, by their roles.
+fn modules<'f>(
+    found: &'f FileContents,
+    path: &Path,
+) -> Result<BTreeMap<&'f str, BTreeMap<Role, &'f str>>> {
+    let mut modules: BTreeMap<&str, BTreeMap<Role, &str>> = BTreeMap::new();
+    let mut adapters: BTreeSet<&str> = BTreeSet::new();
+    for name in found.shapes.keys() {
+        let spelled = take_apart(name).with_context(|| {
             format!(
-                "{}: `{module}` names nothing in this checkpoint; was the adapter made for another \
-                 base model?",
+                "{}: tensor `{name}` belongs to a kind of adapter that is not supported; LoRA with linear \
+                 layers and convolutions is",
                 path.display()
             )
         })?;
-        let (Some(up), Some(down)) = (roles.get(&Role::Up), roles.get(&Role::Down)) else {
-            bail!("{}: `{module}` lacks one of its two factors", path.display());
-        };
-        let rank = found.shapes[*down].first().copied().unwrap_or(0);
-        ensure!(rank > 0, "{}: `{down}` is empty", path.display());
-        let alpha = match roles.get(&Role::Alpha) {
-            Some(name) => scalar(&values, name, &found.shapes[*name])?,
-            None => noted_alpha(&found, component, path)?.unwrap_or(rank as f64),
-        };
-        let product = LowRank {
-            file: absolute(path)?,
-            up: (*up).to_owned(),
-            down: (*down).to_owned(),
-            scale: lora.weight * alpha / rank as f64,
-        };
-        let of_component = additions.entry(component.to_owned()).or_default();
-        of_component.entry(tensor.to_owned()).or_default().push(product);
+        adapters.extend(spelled.adapter);
+        modules.entry(spelled.module).or_default().insert(spelled.role, name);
     }
-    Ok(())
+    ensure!(!modules.is_empty(), "{} holds no adapter", path.display());
+    ensure!(
+        adapters.len() < 2,
+        "{} holds several adapters ({}); save each to a file of its own",
+        path.display(),
+        adapters.into_iter().collect::<Vec<_>>().join(", ")
+    );
+    Ok(modules)
 }
 
 /// The path from the root: a recipe is read from another folder.
@@ -152,80 +249,9 @@ fn scalar(values: &Weights, name: &str, shape: &[usize]) -> Result<f64> {
     Ok(f64::from(numbers[0]))
 }
 
-/// The alpha that diffusers notes in the header where no tensor holds one.
-fn noted_alpha(found: &FileContents, component: &str, path: &Path) -> Result<Option<f64>> {
-    let Some(text) = found.notes.get("lora_adapter_metadata") else { return Ok(None) };
-    let notes: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)
-        .with_context(|| format!("{}: lora_adapter_metadata", path.display()))?;
-    let note = |key: &str| notes.get(&format!("{component}.{key}"));
-    for key in ["alpha_pattern", "use_rslora", "use_dora"] {
-        let neutral = match note(key) {
-            None | Some(serde_json::Value::Null | serde_json::Value::Bool(false)) => true,
-            Some(serde_json::Value::Object(entries)) => entries.is_empty(),
-            Some(_) => false,
-        };
-        ensure!(neutral, "{}: {component}.{key} is not supported", path.display());
-    }
-    Ok(note("lora_alpha").and_then(serde_json::Value::as_f64))
-}
-
-/// Finds the tensor that an adapter's module changes.
-struct Index<'t> {
-    /// By component and module, with and without dots.
-    by_spelling: BTreeMap<(&'t str, String), &'t str>,
-}
-
-impl<'t> Index<'t> {
-    fn new(targets: &'t [Target]) -> Self {
-        let mut by_spelling = BTreeMap::new();
-        for target in targets {
-            for tensor in &target.tensors {
-                let Some(module) = tensor.strip_suffix(".weight") else { continue };
-                let module = module.strip_prefix("text_model.").unwrap_or(module);
-                let component = target.component.as_str();
-                by_spelling.insert((component, module.to_owned()), tensor.as_str());
-                by_spelling.insert((component, module.replace('.', "_")), tensor.as_str());
-            }
-        }
-        Self { by_spelling }
-    }
-
-    fn find(&self, module: &str, layers: usize) -> Option<(&'static str, &'t str)> {
-        const STARTS: [(&str, &str); 7] = [
-            ("lora_unet_", "unet"),
-            ("lora_te1_", "text_encoder"),
-            ("lora_te2_", "text_encoder_2"),
-            ("lora_te_", "text_encoder"),
-            ("unet.", "unet"),
-            ("text_encoder.", "text_encoder"),
-            ("text_encoder_2.", "text_encoder_2"),
-        ];
-        let (component, module) = STARTS
-            .iter()
-            .find_map(|(start, component)| Some((*component, module.strip_prefix(start)?)))?;
-        // Attention processors of older versions of diffusers held the factors themselves.
-        let mut module = module.replace(".processor.", ".");
-        if component == "unet" && module.ends_with(".to_out") {
-            module += ".0";
-        } else if component != "unet" {
-            module = module.replace("self_attn.to_", "self_attn.");
-            for name in ["q", "k", "v", "out"] {
-                if module.ends_with(&format!("self_attn.{name}")) {
-                    module += "_proj";
-                }
-            }
-        }
-        for start in ["text_model.", "text_model_"] {
-            if let Some(rest) = module.strip_prefix(start) {
-                module = rest.to_owned();
-            }
-        }
-        let spellings = [Some(module.clone()), unet_module(&module, layers)];
-        spellings
-            .into_iter()
-            .flatten()
-            .find_map(|spelling| Some((component, *self.by_spelling.get(&(component, spelling))?)))
-    }
+fn all_zero(values: &Weights, name: &str, shape: &[usize]) -> Result<bool> {
+    let numbers = values.root().tensor(name, shape)?.flatten_all()?.to_vec1::<f32>()?;
+    Ok(numbers.iter().all(|number| *number == 0.0))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
+mod addon_file;
 pub mod assembled_checkpoint;
 pub mod catalog;
 pub mod checkpoint_folder;
@@ -9,6 +10,7 @@ pub mod conditioning;
 pub mod denoise;
 pub mod diffusion;
 pub mod ella;
+mod ella_addons;
 mod ella_texts;
 pub mod embeddings;
 pub mod generate_run;
@@ -18,8 +20,11 @@ pub mod import_images;
 pub mod import_layout;
 pub mod known_configs;
 pub mod lora;
+mod lora_names;
+mod lora_notes;
 pub mod model_file;
 pub mod noise;
+mod origins;
 pub mod philox;
 mod protobuf;
 pub mod sampling_choice;
@@ -30,6 +35,7 @@ pub mod seeds;
 pub mod sentence_piece;
 mod single_file;
 pub mod t5_tokenizer;
+mod tokenizer_files;
 pub mod understood;
 
 use std::time::Duration;

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
@@ -150,6 +150,7 @@ impl ImageGenerator for Sd15 {
         let mut understood = self.diffusion.understood();
         understood.line("negative prompt", format!("{:?}", self.negative_prompt));
         self.clip.warn_of_keys(&mut understood);
+        understood.warnings.extend(self.clip.warnings());
         understood
     }
 
@@ -167,7 +168,8 @@ impl ImageGenerator for Sd15 {
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
         let (encoded, pictures) = self.pictures(prompt, seeds)?;
-        images(&pictures, seeds, encoded.full_length, encoded.truncated)
+        let dtype = self.diffusion.dtype();
+        images(&pictures, seeds, encoded.full_length, encoded.truncated, dtype)
     }
 }
 
@@ -175,6 +177,7 @@ impl ImageGenerator for Sd15 {
 pub(super) struct ClipPrompts {
     tokenizer: ClipTokenizer,
     text_encoder: ClipText,
+    spare_rows: Option<String>,
 }
 
 impl ClipPrompts {
@@ -189,7 +192,15 @@ impl ClipPrompts {
             tokenizer.max_length(),
             text_encoder.max_tokens()
         );
-        Ok(Self { tokenizer, text_encoder })
+        let spare_rows = tokenizer
+            .check_rows(text_encoder.token_rows(), "text encoder")
+            .with_context(|| folder.display().to_string())?;
+        Ok(Self { tokenizer, text_encoder, spare_rows })
+    }
+
+    /// What to tell about vocabulary and table.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.spare_rows.iter().cloned().collect()
     }
 
     /// Hidden states `[1, tokens, width]` of `prompt`, with what the tokenizer made of it.

@@ -149,6 +149,7 @@ impl ImageGenerator for Sdxl {
         let negative = negative.map_or("zeros in its place".to_owned(), |text| format!("{text:?}"));
         understood.line("negative prompt", negative);
         self.texts.warn_of_keys(&mut understood);
+        understood.warnings.extend(self.texts.warnings());
         understood
     }
 
@@ -166,7 +167,8 @@ impl ImageGenerator for Sdxl {
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
         let (encoded, pictures) = self.pictures(prompt, seeds)?;
-        images(&pictures, seeds, encoded.full_length, encoded.truncated)
+        let dtype = self.diffusion.dtype();
+        images(&pictures, seeds, encoded.full_length, encoded.truncated, dtype)
     }
 }
 
@@ -176,24 +178,31 @@ pub(super) struct SdxlPrompts {
     tokenizer_2: ClipTokenizer,
     text_encoder: ClipText,
     text_encoder_2: ClipTextWithProjection,
+    spare_rows: Vec<String>,
 }
 
 impl SdxlPrompts {
     /// Loads the two tokenizers and text encoders of the checkpoint in `folder`.
     pub(super) fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self> {
         let second = folder.join("text_encoder_2");
-        let prompts = Self {
+        let mut prompts = Self {
             tokenizer: ClipTokenizer::load(&folder.join("tokenizer"))?,
             tokenizer_2: ClipTokenizer::load(&folder.join("tokenizer_2"))?,
             text_encoder: ClipText::load(&folder.join("text_encoder"), dtype, device)?,
             text_encoder_2: ClipTextWithProjection::load(&second, dtype, device)?,
+            spare_rows: Vec::new(),
         };
-        prompts.check().with_context(|| folder.display().to_string())?;
+        prompts.spare_rows = prompts.check().with_context(|| folder.display().to_string())?;
         Ok(prompts)
     }
 
-    /// Refuses tokenizers and text encoders that do not go together.
-    fn check(&self) -> Result<()> {
+    /// What to tell about vocabularies and tables.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.spare_rows.clone()
+    }
+
+    /// Refuses tokenizers and text encoders that do not go together; returns what to tell.
+    fn check(&self) -> Result<Vec<String>> {
         let (first, second) = (self.tokenizer.max_length(), self.tokenizer_2.max_length());
         ensure!(
             first == second,
@@ -204,7 +213,12 @@ impl SdxlPrompts {
             first <= takes,
             "the tokenizers make {first} tokens, the text encoders take {takes}"
         );
-        Ok(())
+        let (rows, rows_2) = (self.text_encoder.token_rows(), self.text_encoder_2.token_rows());
+        let spare = [
+            self.tokenizer.check_rows(rows, "first text encoder")?,
+            self.tokenizer_2.check_rows(rows_2, "second text encoder")?,
+        ];
+        Ok(spare.into_iter().flatten().collect())
     }
 
     /// The text for both encoders, and what the tokenizers made of it: they count differently where

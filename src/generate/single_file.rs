@@ -19,10 +19,11 @@ use crate::models::safetensors_file::{FileContents, contents};
 
 /// What such a file holds besides behind a component's prefix, which no network here needs.
 fn left_out(component: &str) -> &'static [&'static str] {
+    // `scaled_fp8` marks eight-bit weights with scales, which are found beside them.
     match component {
-        "unet" => &[],
-        "vae" => &["encoder.", "quant_conv.", "loss.", "model_ema."],
-        _ => &["logit_scale", "attn_mask", "text_projection.weight"],
+        "unet" => &["scaled_fp8"],
+        "vae" => &["encoder.", "quant_conv.", "loss.", "model_ema.", "scaled_fp8"],
+        _ => &["logit_scale", "attn_mask", "text_projection.weight", "scaled_fp8"],
     }
 }
 
@@ -77,11 +78,17 @@ impl SingleFile {
         apply_marks(&self.path, &self.contents, root, prediction)
     }
 
-    /// Recipes for its components, with the configurations in `root`.
+    /// Recipes for its components, with the configurations in `root`. Its autoencoder may be absent where the
+    /// user names another (`has_other_vae`).
     ///
     /// # Errors
-    /// The configurations are another model's, or a tensor is in no network that they describe.
-    pub(super) fn recipes(&self, root: &Path) -> Result<BTreeMap<String, Recipe>> {
+    /// The configurations are another model's, a component is missing, or a tensor is in no network that they
+    /// describe.
+    pub(super) fn recipes(
+        &self,
+        root: &Path,
+        has_other_vae: bool,
+    ) -> Result<BTreeMap<String, Recipe>> {
         let path = self.path.display();
         if self.sdxl != root.join("text_encoder_2").is_dir() {
             let (own, other) =
@@ -107,11 +114,21 @@ impl SingleFile {
         for (component, prefix, rename) in parts {
             let known = Known::read(component, &root.join(component).join("config.json"))?;
             let recipe = self.recipe(prefix, rename, &known, left_out(component))?;
-            ensure!(
-                !recipe.names.is_empty(),
-                "{path} holds no `{prefix}...`; it is no checkpoint of Stable Diffusion in the \
-                 latent-diffusion layout",
-            );
+            if recipe.names.is_empty() {
+                match component {
+                    "vae" if has_other_vae => continue,
+                    "vae" => bail!(
+                        "{path} holds no autoencoder (no `{prefix}decoder...`); add --vae DIR or FILE"
+                    ),
+                    "unet" => bail!(
+                        "{path} holds no `{prefix}...`; it is no checkpoint of Stable Diffusion in the \
+                         latent-diffusion layout"
+                    ),
+                    _ => bail!(
+                        "{path} holds no text encoder (no `{prefix}...`); get the whole checkpoint"
+                    ),
+                }
+            }
             recipes.insert(component.to_owned(), recipe);
         }
         Ok(recipes)

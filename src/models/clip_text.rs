@@ -166,6 +166,11 @@ impl ClipText {
         self.position_embedding.dims()[0]
     }
 
+    /// Rows of the table of tokens.
+    pub fn token_rows(&self) -> usize {
+        self.token_embedding.dims()[0]
+    }
+
     /// Keys of `config.json` that are unknown here, with their values: they changed nothing.
     pub fn unknown_keys(&self) -> &[String] {
         &self.unknown_keys
@@ -245,6 +250,11 @@ impl ClipTextWithProjection {
     /// The longest row of ids.
     pub fn max_tokens(&self) -> usize {
         self.text.max_tokens()
+    }
+
+    /// Rows of the table of tokens.
+    pub fn token_rows(&self) -> usize {
+        self.text.token_rows()
     }
 
     /// Keys of `config.json` that are unknown here, see [`ClipText::unknown_keys`].

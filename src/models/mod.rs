@@ -17,6 +17,7 @@ pub mod device;
 pub mod ella_connector;
 pub mod error_words;
 mod file_digest;
+mod float8;
 #[cfg(test)]
 mod golden;
 mod kept_by_time;

@@ -69,6 +69,17 @@ pub(super) fn tensors(
     path: &Path,
     unwrapping: Unwrapping,
 ) -> Result<BTreeMap<String, Place>, ModelError> {
+    tensors_and_notes(path, unwrapping).map(|(tensors, _)| tensors)
+}
+
+/// The tensors of the state dict in `path`, and the texts that the outermost dictionary holds, both by name.
+///
+/// # Errors
+/// As [`tensors`].
+pub(super) fn tensors_and_notes(
+    path: &Path,
+    unwrapping: Unwrapping,
+) -> Result<(BTreeMap<String, Place>, BTreeMap<String, String>), ModelError> {
     let broken = |reason: String| ModelError::broken(path, reason);
     let mut file = File::open(path).map_err(|source| ModelError::unreadable(path, source))?;
     refuse_other_formats(&mut file).map_err(broken)?;
@@ -93,7 +104,18 @@ pub(super) fn tensors(
             _ => places.insert(ours, (name, place)),
         };
     }
-    Ok(places.into_iter().map(|(name, (_, place))| (name, place)).collect())
+    let tensors = places.into_iter().map(|(name, (_, place))| (name, place)).collect();
+    Ok((tensors, notes(&pickle)))
+}
+
+/// The texts of the outermost dictionary.
+fn notes(pickle: &Pickle<'_>) -> BTreeMap<String, String> {
+    let Value::Dict(entries) = &pickle.values[pickle.top] else { return BTreeMap::new() };
+    let text = |id: Id| match pickle.values[id] {
+        Value::Text(text) => Some(text.to_owned()),
+        _ => None,
+    };
+    entries.iter().filter_map(|(key, value)| text(*key).zip(text(*value))).collect()
 }
 
 /// Tells what is no zip archive apart by its first bytes.

@@ -11,7 +11,11 @@ use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+use super::pickle_file::Unwrapping;
 use super::weight_files::find_files;
+
+/// Where PyTorch's files of adapters and embeddings keep their tensors: at the top, or behind one of these keys.
+pub const ADDON: Unwrapping = Unwrapping { keys: &["state_dict", "string_to_param"], removed: "" };
 
 /// How a component's weights are put together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -27,8 +31,18 @@ pub struct Recipe {
     pub forms: BTreeMap<String, Form>,
     /// Low-rank products that are added to a tensor, by the network's names.
     pub additions: BTreeMap<String, Vec<LowRank>>,
-    /// Rows that are put below a matrix, by the network's names, in order.
-    pub rows: BTreeMap<String, Vec<Rows>>,
+    /// Tables that grow, by the network's names.
+    pub tables: BTreeMap<String, Table>,
+}
+
+/// A matrix of which the first rows are kept and others are put below them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// How many rows are kept.
+    pub kept: usize,
+    /// What is put below them, in order.
+    pub rows: Vec<Rows>,
 }
 
 /// How a stored tensor becomes the network's.
@@ -69,7 +83,9 @@ impl Form {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LowRank {
-    /// The adapter's safetensors file.
+    /// The adapter as the user named it: the file, or a folder around it.
+    pub adapter: PathBuf,
+    /// The adapter's file, safetensors or PyTorch's.
     pub file: PathBuf,
     /// Name of the left factor there.
     pub up: String,
@@ -83,7 +99,7 @@ pub struct LowRank {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rows {
-    /// Their safetensors file.
+    /// Their file, safetensors or PyTorch's.
     pub file: PathBuf,
     /// Their tensor there.
     pub tensor: String,
@@ -128,7 +144,7 @@ impl Recipe {
             .values()
             .flatten()
             .map(|addition| &addition.file)
-            .chain(self.rows.values().flatten().map(|rows| &rows.file))
+            .chain(self.tables.values().flat_map(|table| &table.rows).map(|rows| &rows.file))
             .collect();
         files.sort();
         files.dedup();
@@ -143,7 +159,7 @@ impl Recipe {
                 text += &format!("{name} += {scale} * {up} @ {down}\n");
             }
         }
-        for (name, rows) in &self.rows {
+        for (name, Table { rows, .. }) in &self.tables {
             for Rows { tensor, .. } in rows {
                 text += &format!("{name} below it {tensor}\n");
             }

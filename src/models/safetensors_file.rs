@@ -1,9 +1,10 @@
 //! In: one safetensors file, or the places of tensors in a PyTorch checkpoint. Out: its digest, and its
-//! tensors one by one. Which file holds what is left to `weights`.
+//! tensors one by one, eight-bit floats as f32 with their scale. Which file holds what is left to `weights`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -11,6 +12,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::ModelError;
 use super::file_digest::sha256_of_file;
+use super::float8::{self, Beside};
 use super::pickle_file::{self, Place, Unwrapping};
 
 /// Headers of real checkpoints stay far below; a larger claim means that this is no header.
@@ -41,34 +43,99 @@ impl Shard {
         Ok(Self { path: path.to_path_buf(), tensors, data_start: 0 })
     }
 
+    /// As [`Shard::open`] or [`Shard::open_pickle`], by what is in the file.
+    pub(super) fn open_any(path: &Path, unwrapping: Unwrapping) -> Result<Self, ModelError> {
+        if is_archive(path)? { Self::open_pickle(path, unwrapping) } else { Self::open(path) }
+    }
+
     /// SHA-256 of the whole file, in hex.
     pub(super) fn digest(&self) -> Result<String, ModelError> {
         sha256_of_file(&self.path)
     }
 
-    /// A tensor of the file as it is stored; `name` is the one by which errors call it.
+    /// The tensor that the file calls `stored`, in its own number format, or in f32 where that has eight bits;
+    /// `name` is the one by which errors call it.
     pub(super) fn tensor(
         &self,
         name: &str,
-        place: &Place,
+        (stored, place): (&str, &Place),
         expected: &[usize],
     ) -> Result<Tensor, ModelError> {
         if place.info.shape != expected {
             return Err(self.wrong_shape(name, expected, &place.info.shape));
         }
-        let stored = match place.info.dtype {
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::F64 => DType::F64,
-            other => {
-                let reason = format!("tensor `{name}` is stored as {other:?}, which is no float");
+        let module = stored.rsplit_once('.').map_or("", |(module, _)| module);
+        let from = (Bound::Included(module), Bound::Unbounded);
+        let neighbours = self.tensors.range::<str, _>(from);
+        let neighbours = neighbours.map(|(key, _)| key.as_str());
+        let beside = float8::beside(stored, neighbours.take_while(|key| key.starts_with(module)));
+        let format = match (place.info.dtype, beside) {
+            (safetensors::Dtype::F8_E4M3 | safetensors::Dtype::F8_E5M2, _) => {
+                return self.eight_bits(name, place, beside);
+            }
+            (other, Beside::Scale(scale) | Beside::Unknown(scale)) => {
+                let reason = format!(
+                    "tensor `{stored}` is stored as {other:?} with `{scale}` beside it, a scale whose \
+                     meaning is not known here; get the file in F16 or F32"
+                );
+                return Err(ModelError::broken(&self.path, reason));
+            }
+            (safetensors::Dtype::F16, _) => DType::F16,
+            (safetensors::Dtype::BF16, _) => DType::BF16,
+            (safetensors::Dtype::F32, _) => DType::F32,
+            (safetensors::Dtype::F64, _) => DType::F64,
+            (other, _) => {
+                let reason = format!(
+                    "tensor `{name}` is stored as {other:?}, which is no float that is read here; get the \
+                     file in F16 or F32"
+                );
                 return Err(ModelError::broken(&self.path, reason));
             }
         };
         let bytes = self.read(place)?;
-        Tensor::from_raw_buffer(&bytes, stored, expected, &Device::Cpu)
+        Tensor::from_raw_buffer(&bytes, format, expected, &Device::Cpu)
             .map_err(|source| self.refused(name, source))
+    }
+
+    /// A tensor of eight-bit floats, times its scale where it has one, in f32.
+    fn eight_bits(
+        &self,
+        name: &str,
+        place: &Place,
+        beside: Beside<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let refused = |source| self.refused(name, source);
+        let shape = place.info.shape.as_slice();
+        let values = float8::values(&self.read(place)?, place.info.dtype).unwrap_or_default();
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).map_err(refused)?;
+        let unknown = |scale: &str, what: &str| {
+            let reason = format!("tensor `{name}` is scaled by `{scale}`, {what}");
+            ModelError::broken(&self.path, format!("{reason}; get the file in F16 or F32"))
+        };
+        let scale = match beside {
+            Beside::Nothing => return Ok(tensor),
+            Beside::Unknown(scale) => return Err(unknown(scale, "which is not known here")),
+            Beside::Scale(scale) => scale,
+        };
+        let info = &self.tensors[scale].info;
+        let per_row =
+            info.shape.first() == shape.first() && info.shape.iter().skip(1).all(|&n| n == 1);
+        let count: usize = info.shape.iter().product();
+        let rows = match count {
+            1 => 1,
+            rows if per_row => rows,
+            _ => return Err(unknown(scale, "which has neither one number nor one for each row")),
+        };
+        let numbers = self.tensor(scale, (scale, &self.tensors[scale]), &info.shape)?;
+        let mut factors = vec![1; shape.len()];
+        if let (Some(first), true) = (factors.first_mut(), rows > 1) {
+            *first = rows;
+        }
+        numbers
+            .to_dtype(DType::F32)
+            .and_then(|numbers| numbers.reshape(factors))
+            .and_then(|numbers| tensor.broadcast_mul(&numbers))
+            .map_err(refused)
     }
 
     pub(super) fn wrong_shape(
@@ -169,6 +236,29 @@ impl OpenFile {
     }
 }
 
+/// Whether a file is a zip archive, as PyTorch's checkpoints are.
+fn is_archive(path: &Path) -> Result<bool, ModelError> {
+    let unreadable = |source| ModelError::unreadable(path, source);
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(2).read_to_end(&mut start).map_err(unreadable)?;
+    Ok(start == b"PK")
+}
+
+/// [`contents`] of a safetensors file, or names and shapes of the tensors in a PyTorch checkpoint with the texts that
+/// stand beside them.
+///
+/// # Errors
+/// It is missing, truncated, in neither format, or a pickle that would call something.
+pub fn contents_of_any(path: &Path, unwrapping: Unwrapping) -> Result<FileContents, ModelError> {
+    if !is_archive(path)? {
+        return contents(path);
+    }
+    let (tensors, notes) = pickle_file::tensors_and_notes(path, unwrapping)?;
+    let shapes = tensors.into_iter().map(|(name, place)| (name, place.info.shape)).collect();
+    Ok(FileContents { shapes, notes })
+}
+
 /// Names and shapes of the tensors in a safetensors file, with the free text of its header.
 ///
 /// # Errors
@@ -190,18 +280,18 @@ pub fn values(path: &Path, name: &str) -> Result<Vec<f32>, ModelError> {
     let Some(place) = shard.tensors.get(name) else {
         return Err(ModelError::MissingTensor { path: path.to_path_buf(), tensor: name.into() });
     };
-    let tensor = shard.tensor(name, place, &place.info.shape)?;
+    let tensor = shard.tensor(name, (name, place), &place.info.shape)?;
     tensor
         .to_dtype(DType::F32)
         .and_then(|tensor| tensor.flatten_all()?.to_vec1())
         .map_err(|source| shard.refused(name, source))
 }
 
-/// What a safetensors file says of itself.
+/// What a file of tensors says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileContents {
     /// Shapes by name.
     pub shapes: BTreeMap<String, Vec<usize>>,
-    /// The header's `__metadata__`.
+    /// The header's `__metadata__`, or the texts beside a pickle's tensors.
     pub notes: BTreeMap<String, String>,
 }

@@ -12,11 +12,8 @@ use super::weights::{Scope, Weights};
 
 /// Keys that ask for another network, with the values under which they do not. UMT5 has positions of its own in
 /// every block.
-const NEUTRAL: &[(&str, &[&str])] = &[
-    ("is_decoder", &["false"]),
-    ("model_type", &["t5", "mt5"]),
-    ("quantization_config", &[]),
-];
+const NEUTRAL: &[(&str, &[&str])] =
+    &[("is_decoder", &["false"]), ("model_type", &["t5", "mt5"]), ("quantization_config", &[])];
 
 /// T5's encoder.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use super::ModelError;
 use super::file_digest::hex;
 use super::made_up::MadeUp;
 use super::pickle_file::{Place, Unwrapping};
-use super::recipe::{LowRank, Recipe, Rows};
+use super::recipe::{ADDON, LowRank, Recipe, Table};
 use super::safetensors_file::Shard;
 use super::weight_files::find_files;
 
@@ -81,6 +81,22 @@ impl Weights {
         device: &Device,
     ) -> Result<Self, ModelError> {
         let shard = Shard::open_pickle(path, unwrapping)?;
+        let sha256 = shard.digest()?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::of_shards(folder, vec![shard], sha256, dtype, device)
+    }
+
+    /// Opens `path` as [`Weights::open_file`] or as [`Weights::open_pickle`], by what is in it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_any(
+        path: &Path,
+        unwrapping: Unwrapping,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let shard = Shard::open_any(path, unwrapping)?;
         let sha256 = shard.digest()?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::of_shards(folder, vec![shard], sha256, dtype, device)
@@ -181,7 +197,7 @@ impl Weights {
             }
         }
         for path in recipe.extra_files() {
-            weights.extra.insert(path.clone(), Shard::open(path)?);
+            weights.extra.insert(path.clone(), Shard::open_any(path, ADDON)?);
         }
         if !weights.extra.is_empty() {
             let mut digest = Sha256::new();
@@ -222,10 +238,10 @@ impl Weights {
         Scope { weights: self, prefix: String::new() }
     }
 
-    fn info(&self, name: &str) -> Option<(&Shard, &Place)> {
+    fn info(&self, name: &str) -> Option<Stored<'_>> {
         let (shard, stored) = self.holders.get(name)?;
         let shard = &self.shards[*shard];
-        Some((shard, shard.tensors.get(stored)?))
+        Some((shard, stored.as_str(), shard.tensors.get(stored)?))
     }
 
     fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, ModelError> {
@@ -233,36 +249,36 @@ impl Weights {
             let tensor = made_up.tensor(name, expected, self.dtype, &self.device);
             return tensor.map_err(|source| self.root().refused(name, source));
         }
-        let Some((shard, place)) = self.info(name) else {
+        let Some(stored) = self.info(name) else {
             // With several files there is no saying which of them should have held it.
             let path = if self.shards.len() == 1 { &self.shards[0].path } else { &self.folder };
             return Err(ModelError::MissingTensor { path: path.clone(), tensor: name.into() });
         };
-        let rows = self.recipe.rows.get(name).map_or(&[][..], Vec::as_slice);
+        let table = self.recipe.tables.get(name);
         let additions = self.recipe.additions.get(name).map_or(&[][..], Vec::as_slice);
-        let tensor = if rows.is_empty() && additions.is_empty() {
-            self.stored(name, (shard, place), Some(expected))?
+        let tensor = if table.is_none() && additions.is_empty() {
+            self.stored(name, stored, Some(expected))?
         } else {
-            self.put_together(name, (shard, place), expected, rows, additions)?
+            self.put_together(name, stored, expected, table, additions)?
         };
         tensor
             .to_dtype(self.dtype)
             .and_then(|tensor| tensor.to_device(&self.device))
-            .map_err(|source| shard.refused(name, source))
+            .map_err(|source| stored.0.refused(name, source))
     }
 
     /// A tensor in the network's form; in any shape where none is `expected`.
     fn stored(
         &self,
         name: &str,
-        (shard, place): (&Shard, &Place),
+        (shard, stored, place): Stored<'_>,
         expected: Option<&[usize]>,
     ) -> Result<Tensor, ModelError> {
         let Some(form) = self.recipe.forms.get(name) else {
-            return shard.tensor(name, place, expected.unwrap_or(&place.info.shape));
+            return shard.tensor(name, (stored, place), expected.unwrap_or(&place.info.shape));
         };
         let tensor = form
-            .apply(&shard.tensor(name, place, &place.info.shape)?)
+            .apply(&shard.tensor(name, (stored, place), &place.info.shape)?)
             .map_err(|source| shard.refused(name, source))?;
         match expected {
             Some(expected) if tensor.dims() != expected => {
@@ -276,13 +292,25 @@ impl Weights {
     fn put_together(
         &self,
         name: &str,
-        (shard, place): (&Shard, &Place),
+        stored: Stored<'_>,
         expected: &[usize],
-        rows: &[Rows],
+        table: Option<&Table>,
         additions: &[LowRank],
     ) -> Result<Tensor, ModelError> {
-        let mut pieces = vec![self.stored(name, (shard, place), None)?];
-        for rows in rows {
+        let shard = stored.0;
+        let mut first = self.stored(name, stored, None)?;
+        if let Some(Table { kept, .. }) = table {
+            let rows = first.dims().first().copied().unwrap_or(0);
+            if rows < *kept {
+                let reason = format!(
+                    "tensor `{name}` has {rows} rows, fewer than the tokenizer's {kept} tokens"
+                );
+                return Err(ModelError::broken(&shard.path, reason));
+            }
+            first = first.narrow(0, 0, *kept).map_err(|source| shard.refused(name, source))?;
+        }
+        let mut pieces = vec![first];
+        for rows in table.iter().flat_map(|table| &table.rows) {
             let tensor = self.extra_tensor(&rows.file, &rows.tensor)?;
             let width = tensor.dims().last().copied().unwrap_or(1).max(1);
             let count = tensor.elem_count() / width;
@@ -319,9 +347,12 @@ impl Weights {
             || ModelError::MissingTensor { path: file.to_path_buf(), tensor: name.to_owned() };
         let shard = self.extra.get(file).ok_or_else(missing)?;
         let place = shard.tensors.get(name).ok_or_else(missing)?;
-        shard.tensor(name, place, &place.info.shape)
+        shard.tensor(name, (name, place), &place.info.shape)
     }
 }
+
+/// A tensor in a file, by its name there.
+type Stored<'w> = (&'w Shard, &'w str, &'w Place);
 
 /// `sum + scale * up @ down` over matrices, in f32, in the shape of `sum`.
 fn add_product(
@@ -363,7 +394,7 @@ impl<'w> Scope<'w> {
         if let Some(made_up) = &self.weights.made_up {
             return made_up.shape(&name);
         }
-        let (_, place) = self.weights.info(&name)?;
+        let (_, _, place) = self.weights.info(&name)?;
         Some(&place.info.shape)
     }
 

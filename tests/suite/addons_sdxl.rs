@@ -344,11 +344,20 @@ fn near_misses_of_addons_are_told_apart() {
         eprintln!("{what}: {error:.2e}");
         assert!(error > 10.0 * TOLERANCE, "{what}: {error:e}");
     }
+    // The names that older training scripts gave.
+    let older = with_rows(&|tensors| {
+        for (name, older) in [("clip_l", "text_encoders_0"), ("clip_g", "text_encoders_1")] {
+            let rows = tensors.remove(name).unwrap();
+            tensors.insert(older.to_owned(), rows);
+        }
+    });
+    assert!(older <= TOLERANCE, "{older:e}");
     let bad = |change: &dyn Fn(&mut Tensors)| {
         let embedding = changed("kite", change).to_str().unwrap().parse().unwrap();
         refusal(&CheckpointParts { embeddings: vec![embedding], ..tiny() })
     };
     let half = bad(&|tensors| assert!(tensors.remove("clip_g").is_some()));
+    assert!(half.contains("1 tensors (`clip_l`)"), "{half}");
     assert!(half.contains("`clip_l` and `clip_g`"), "{half}");
     let uneven = bad(&|tensors| {
         let fewer = tensors["clip_g"].narrow(0, 0, 2).unwrap();

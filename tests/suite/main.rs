@@ -3,6 +3,7 @@
 // Clippy's own exception for tests covers test functions, not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod addon_forms;
 mod addons;
 mod addons_sdxl;
 mod agreement;
