@@ -283,7 +283,7 @@ fn adapters_come_as_diffusers_and_peft_save_them() {
     let applied = lora(&form("peft")).assemble().unwrap().adapters.remove(0);
     let counts: Vec<_> =
         applied.changed.iter().map(|(part, count)| (part.as_str(), *count)).collect();
-    assert_eq!(counts, [("text_encoder", 4), ("unet", 21)]);
+    assert_eq!(counts, [("text_encoder", 4), ("unet", 36)]);
     // A folder as diffusers names its files.
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(form("unet.safetensors"), folder.path().join("pytorch_lora_weights.safetensors"))
