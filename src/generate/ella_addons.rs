@@ -1,5 +1,5 @@
 //! In: the recipes of a checkpoint that ELLA runs over, and which of its text encoders ELLA reads. Out: a refusal of
-//! embeddings and adapters that would do nothing, and a remark on those that do so in part.
+//! embeddings and adapters that would do nothing, and a warning of those that do so in part.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn read_encoders(base: EllaBase, tokens: EllaTokens) -> &'static [&'static str] 
     }
 }
 
-/// Looks for embeddings and adapters in vain; returns what is worth a remark.
+/// Looks for embeddings and adapters in vain; returns what to tell.
 ///
 /// # Errors
 /// An embedding or adapter changes nothing that is read, or a recipe is broken.
@@ -61,7 +61,7 @@ pub(super) fn check_addons(
     if let (Some(file), false) = (taught.first(), heard) {
         bail!("embedding {} would do nothing: {why}; use that, or leave it out", file.display());
     }
-    let mut remarks = Vec::new();
+    let mut warnings = Vec::new();
     for (file, Counts { read, unread }) in adapters {
         let file = file.display();
         if read == 0 {
@@ -71,13 +71,13 @@ pub(super) fn check_addons(
             );
         }
         if unread > 0 {
-            remarks.push(format!(
+            warnings.push(format!(
                 "adapter {file}: {unread} of its {} tensors are the text encoder's and do nothing: {why}",
                 read + unread
             ));
         }
     }
-    Ok(remarks)
+    Ok(warnings)
 }
 
 /// Tensors that an adapter changes.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::assembled_checkpoint::{AssembledCheckpoint, CheckpointParts};
+use dpg_bench::generate::assembled_checkpoint::{Assembled, CheckpointParts};
 use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
 use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use dpg_bench::generate::lora::LoraFile;
@@ -93,7 +93,7 @@ fn open(folder: &Path) -> anyhow::Result<Sd15> {
     Sd15::load(folder, DType::F32, &Device::Cpu, options)
 }
 
-fn load(parts: &CheckpointParts) -> anyhow::Result<(Sd15, AssembledCheckpoint)> {
+fn load(parts: &CheckpointParts) -> anyhow::Result<(Sd15, Assembled)> {
     let assembled = parts.assemble()?;
     Ok((open(assembled.path()).map_err(|error| assembled.told(error))?, assembled))
 }
@@ -204,12 +204,16 @@ fn added_words_are_read_with_their_own_rows() {
     let kite = fixture("addons/kite.safetensors").to_str().unwrap().parse().unwrap();
     let over = CheckpointParts { embeddings: vec![kite], ..of_folder(folder.path()) };
     makes("added_word_and_embedding", &over);
-    let remarks = load(&of_folder(folder.path())).unwrap().0.remarks();
-    assert_eq!(remarks.len(), 1);
-    assert!(remarks[0].contains("1120 rows, 2 more"), "{remarks:?}");
-    assert_eq!(open(&fixture("sd15-tiny")).unwrap().remarks(), Vec::<String>::new());
+    let told = |sd15: &Sd15| {
+        let warnings = sd15.understood().warnings;
+        warnings.into_iter().filter(|text| text.contains(" rows, ")).collect::<Vec<_>>()
+    };
+    let spare = told(&load(&of_folder(folder.path())).unwrap().0);
+    assert_eq!(spare.len(), 1);
+    assert!(spare[0].contains("1120 rows, 2 more"), "{spare:?}");
+    assert_eq!(told(&open(&fixture("sd15-tiny")).unwrap()), Vec::<String>::new());
     let fitting = with_words(4);
-    assert_eq!(open(fitting.path()).unwrap().remarks(), Vec::<String>::new());
+    assert_eq!(told(&open(fitting.path()).unwrap()), Vec::<String>::new());
 }
 
 #[test]
@@ -280,10 +284,9 @@ fn adapters_come_as_diffusers_and_peft_save_them() {
     makes("rslora", &lora(&form("rslora.safetensors")));
     makes("peft", &lora(&form("peft")));
     makes("attention_processors", &lora(&form("pytorch_lora_weights.bin")));
-    let applied = lora(&form("peft")).assemble().unwrap().adapters.remove(0);
-    let counts: Vec<_> =
-        applied.changed.iter().map(|(part, count)| (part.as_str(), *count)).collect();
-    assert_eq!(counts, [("text_encoder", 4), ("unet", 36)]);
+    let understood = lora(&form("peft")).assemble().unwrap().understood.to_string();
+    let counts = "peft, weight 1: changes 40 tensors (text_encoder 4, unet 36)";
+    assert!(understood.contains(counts), "{understood}");
     // A folder as diffusers names its files.
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(form("unet.safetensors"), folder.path().join("pytorch_lora_weights.safetensors"))
@@ -330,11 +333,11 @@ fn adapters_that_lack_something_or_change_nothing_are_told() {
     }
     let empty = tempfile::tempdir().unwrap();
     assert!(refusal(&lora(empty.path())).contains("holds no adapter"));
-    let remark = |parts: &CheckpointParts| parts.assemble().unwrap().adapters[0].remark();
+    let told = |parts: &CheckpointParts| parts.assemble().unwrap().understood.warnings;
     let mut idle = lora(&form("unet.safetensors"));
-    assert_eq!(remark(&idle), None);
+    assert_eq!(told(&idle), Vec::<String>::new());
     idle.loras[0].weight = 0.0;
-    assert!(remark(&idle).unwrap().contains("its weight is 0"));
+    assert!(told(&idle)[0].contains("changes no tensor: its weight is 0"));
     let zeros = folder.path().join("zeros.safetensors");
     std::fs::copy(form("pytorch_lora_weights.bin"), folder.path().join("x.bin")).unwrap();
     std::fs::copy(form("unet.safetensors"), &zeros).unwrap();
@@ -343,7 +346,7 @@ fn adapters_that_lack_something_or_change_nothing_are_told() {
             *tensor = tensor.zeros_like().unwrap();
         }
     });
-    assert!(remark(&lora(&zeros)).unwrap().contains("all zero"));
+    assert!(told(&lora(&zeros))[0].contains("all zero"));
 }
 
 /// Tensors in a safetensors file, as format, shape and bytes.
@@ -529,23 +532,27 @@ fn ella_refuses_what_it_does_not_read() {
     let both = lora(&form("peft"));
     let unet_alone = lora(&form("unet.safetensors"));
     let load = |tokens, parts: &CheckpointParts| ella(EllaBase::Sd15, tokens, parts);
+    let idle = |ella: Ella| {
+        let warnings = ella.understood().warnings;
+        warnings.into_iter().filter(|text| text.starts_with("adapter ")).collect::<Vec<_>>()
+    };
     for tokens in modes {
         for (parts, what) in [(&taught, "embedding"), (&text_alone, "adapter")] {
             let message = format!("{:#}", load(tokens, parts).err().unwrap());
             assert!(message.contains(what) && message.contains("would do nothing"), "{message}");
             assert!(message.contains("clip+ella reads CLIP"), "{message}");
         }
-        assert_eq!(load(tokens, &unet_alone).unwrap().remarks(), Vec::<String>::new());
+        assert_eq!(idle(load(tokens, &unet_alone).unwrap()), Vec::<String>::new());
         // Of an adapter of both, in two files or one, the text encoder's part is told.
         for parts in [&both, &lora(&fixture("addons/peft.safetensors"))] {
-            let remarks = load(tokens, parts).unwrap().remarks();
-            let told = "are the text encoder's and do nothing";
-            assert!(remarks.len() == 1 && remarks[0].contains(told), "{remarks:?}");
+            let told = idle(load(tokens, parts).unwrap());
+            let what = "are the text encoder's and do nothing";
+            assert!(told.len() == 1 && told[0].contains(what), "{told:?}");
         }
     }
     for parts in [&taught, &text_alone, &both] {
         let loaded = load(EllaTokens::ClipAndElla, parts).unwrap();
-        assert_eq!(loaded.remarks(), Vec::<String>::new());
+        assert_eq!(idle(loaded), Vec::<String>::new());
     }
     // SDXL's second encoder is asked for its pooled output in every mode.
     let sdxl = CheckpointParts { checkpoint: fixture("sdxl-tiny"), ..Default::default() };
@@ -584,13 +591,13 @@ fn the_command_tells_what_does_nothing() {
     };
     let kite = "tests/fixtures/addons/kite.safetensors";
     let (code, said) = generate("heard", &["--embedding", kite]);
-    assert!(code == 0 && !said.contains("warning"), "{said}");
+    assert!(code == 0 && !said.contains("the embedding's word"), "{said}");
     let unheard = format!("{kite}:EasyNeg");
     let (code, said) = generate("unheard", &["--embedding", &unheard]);
     assert!(code == 0 && said.contains("warning: the embedding's word `EasyNeg`"), "{said}");
     let negative = ["--embedding", &unheard, "--negative-prompt", "easyneg"];
     let (code, said) = generate("negative", &negative);
-    assert!(code == 0 && !said.contains("warning"), "{said}");
+    assert!(code == 0 && !said.contains("the embedding's word"), "{said}");
     let idle = ["--lora", "tests/fixtures/addons/kohya.safetensors:0"];
     let (code, said) = generate("idle", &idle);
     assert!(code == 0 && said.contains("changes no tensor: its weight is 0"), "{said}");
