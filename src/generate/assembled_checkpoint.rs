@@ -18,6 +18,8 @@ use super::lora::{Additions, LoraFile, Target, absolute, read_lora};
 use super::origins::Origins;
 use super::schedulers::config::Prediction;
 use super::single_file::SingleFile;
+pub(super) use super::small_files::{level_count, number, read_json, write_json};
+use super::small_files::{pad_as_sdxl, write};
 use super::understood::Understood;
 use crate::models::Recipe;
 use crate::models::ldm_names::{self, vae_name};
@@ -157,14 +159,14 @@ impl Assembly<'_> {
                 "--base is for a single file; {} is a folder with its own configurations",
                 parts.checkpoint.display()
             );
-            self.copy_small_files(&parts.checkpoint)?;
+            copy_checkpoint(&mut self.origins, &parts.checkpoint)?;
             self.recipes = folder_recipes(&parts.checkpoint)?;
         }
         if let Some(tokenizer) = &parts.tokenizer {
-            self.copy_folder(tokenizer, &root.join("tokenizer"))?;
+            self.origins.copy_folder(tokenizer, &root.join("tokenizer"))?;
             let second = root.join("tokenizer_2");
             if root.join("text_encoder_2").is_dir() && !second.is_dir() {
-                self.copy_folder(tokenizer, &second)?;
+                self.origins.copy_folder(tokenizer, &second)?;
                 pad_as_sdxl(&second)?;
             }
         }
@@ -187,7 +189,7 @@ impl Assembly<'_> {
         let parts = self.parts;
         if let Some(base) = &parts.base {
             ensure!(base.is_dir(), "--base {} is no folder", base.display());
-            return self.copy_small_files(base);
+            return copy_checkpoint(&mut self.origins, base);
         }
         ensure!(
             parts.tokenizer.is_some(),
@@ -257,7 +259,7 @@ impl Assembly<'_> {
         for embedding in &self.parts.embeddings {
             let (word, of_encoders) = read_embedding(embedding, &widths)?;
             let (file, vectors) = (embedding.file.display(), word.vectors);
-            self.understood.line("word", format!("`{}` of {file}, {vectors} vectors", word.token));
+            self.understood.line("word", format!("`{}` of {file}, vectors: {vectors}", word.token));
             words.push(word);
             for (rows, row) in rows.iter_mut().zip(of_encoders) {
                 rows.push(row);
@@ -310,44 +312,6 @@ impl Assembly<'_> {
         }
         Ok(recipe)
     }
-
-    /// Every file of a checkpoint but its weights.
-    fn copy_small_files(&mut self, from: &Path) -> Result<()> {
-        let index = from.join("model_index.json");
-        if index.is_file() {
-            self.copy(&index, &self.root.join("model_index.json"))?;
-        }
-        let parts = ["scheduler", "tokenizer", "tokenizer_2"].into_iter();
-        for part in parts.chain(COMPONENTS.map(|(component, _)| component)) {
-            if from.join(part).is_dir() {
-                self.copy_folder(&from.join(part), &self.root.join(part))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The JSON and text files of a folder.
-    fn copy_folder(&mut self, from: &Path, to: &Path) -> Result<()> {
-        let entries =
-            std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
-        self.origins.note(to, from);
-        for entry in entries {
-            let path = entry.with_context(|| format!("cannot read {}", from.display()))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let small = name.ends_with(".json") || name.ends_with(".txt");
-            if path.is_file() && small && !name.contains(".safetensors") && !name.contains(".bin") {
-                self.copy(&path, &to.join(name))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
-        let text =
-            std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-        self.origins.note(to, from);
-        write(to, text)
-    }
 }
 
 /// The network's names of a recipe's tensors.
@@ -361,6 +325,22 @@ fn tensor_names(recipe: &Recipe, component: &str) -> Result<Vec<String>> {
         names.extend(contents(&file)?.shapes.into_keys());
     }
     Ok(names)
+}
+
+/// Copies every file of a checkpoint but its weights.
+fn copy_checkpoint(origins: &mut Origins, from: &Path) -> Result<()> {
+    let root = origins.root().to_path_buf();
+    let index = from.join("model_index.json");
+    if index.is_file() {
+        origins.copy(&index, &root.join("model_index.json"))?;
+    }
+    let parts = ["scheduler", "tokenizer", "tokenizer_2"].into_iter();
+    for part in parts.chain(COMPONENTS.map(|(component, _)| component)) {
+        if from.join(part).is_dir() {
+            origins.copy_folder(&from.join(part), &root.join(part))?;
+        }
+    }
+    Ok(())
 }
 
 /// Recipes for the components of a folder in the diffusers layout.
@@ -391,55 +371,4 @@ fn renamed<'n>(
     rename: impl Fn(&str) -> Option<String>,
 ) -> BTreeMap<String, String> {
     stored.filter_map(|name| Some((rename(name.strip_prefix(prefix)?)?, name.clone()))).collect()
-}
-
-/// Makes a copy of the first vocabulary SDXL's second one: it pads with `!`. Words that were added stay.
-fn pad_as_sdxl(folder: &Path) -> Result<()> {
-    let config = folder.join("tokenizer_config.json");
-    let own = if config.is_file() { read_json(&config)? } else { Value::Null };
-    let decoder = &own["added_tokens_decoder"];
-    if decoder.is_null() && !folder.join("added_tokens.json").is_file() {
-        return write(&config, known_configs::SDXL_TOKENIZER_2);
-    }
-    let mut padded: Value = serde_json::from_str(known_configs::SDXL_TOKENIZER_2)?;
-    match (decoder, padded.as_object_mut()) {
-        // The older files are read where the newer entry is absent, and would pad otherwise.
-        (Value::Null, Some(entries)) => {
-            entries.remove("added_tokens_decoder");
-            write(&folder.join("special_tokens_map.json"), "{}")?;
-        }
-        _ => padded["added_tokens_decoder"] = decoder.clone(),
-    }
-    write_json(&config, &padded)
-}
-
-fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
-    let written = path
-        .parent()
-        .map_or(Ok(()), std::fs::create_dir_all)
-        .and_then(|()| std::fs::write(path, content));
-    written.with_context(|| format!("cannot write {}", path.display()))
-}
-
-pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    write(path, serde_json::to_vec_pretty(value)?)
-}
-
-pub(super) fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))
-}
-
-pub(super) fn number(path: &Path, key: &str) -> Result<usize> {
-    read_json(path)?[key]
-        .as_u64()
-        .and_then(|number| usize::try_from(number).ok())
-        .with_context(|| format!("{}: `{key}` is no whole number", path.display()))
-}
-
-pub(super) fn level_count(path: &Path) -> Result<usize> {
-    read_json(path)?["block_out_channels"]
-        .as_array()
-        .map(Vec::len)
-        .with_context(|| format!("{}: `block_out_channels` is no list", path.display()))
 }

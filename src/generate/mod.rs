@@ -34,6 +34,7 @@ pub mod sdxl;
 pub mod seeds;
 pub mod sentence_piece;
 mod single_file;
+mod small_files;
 pub mod t5_tokenizer;
 mod tokenizer_files;
 pub mod understood;

@@ -1,9 +1,12 @@
-//! In: files of a temporary folder, and what they were made of. Out: complaints that name the latter. The folder is
-//! gone when a complaint is read.
+//! In: small files that are copied to a temporary folder. Out: the copies, and complaints that name what they were made
+//! of: the folder is gone when a complaint is read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
+
+use super::small_files::write;
 use crate::models::error_words::sentence;
 
 /// Where the files of a temporary folder come from.
@@ -19,6 +22,41 @@ impl Origins {
     pub(super) fn new(root: &Path, whole: &Path) -> Self {
         let known = [(root.to_path_buf(), whole.to_path_buf())].into();
         Self { root: root.to_path_buf(), known }
+    }
+
+    /// The folder.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Copies the JSON and text files of a folder.
+    ///
+    /// # Errors
+    /// It cannot be read, or the copy not be written.
+    pub(super) fn copy_folder(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let entries =
+            std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
+        self.note(to, from);
+        for entry in entries {
+            let path = entry.with_context(|| format!("cannot read {}", from.display()))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let small = name.ends_with(".json") || name.ends_with(".txt");
+            if path.is_file() && small && !name.contains(".safetensors") && !name.contains(".bin") {
+                self.copy(&path, &to.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or the copy not be written.
+    pub(super) fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let text =
+            std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+        self.note(to, from);
+        write(to, text)
     }
 
     /// Notes that `made` is made from `origin`; the last note counts.
