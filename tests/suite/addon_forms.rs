@@ -461,7 +461,8 @@ fn a_single_file_without_autoencoder_takes_another() {
 #[test]
 fn refusals_name_the_users_files() {
     // A checkpoint at a path that is not in the folder for temporary files.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut named = tempfile::Builder::new();
+    let folder = named.prefix("parts").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let said = |parts: &CheckpointParts, named: &Path| {
         let message = refusal(parts);
         assert!(message.contains(named.to_str().unwrap()), "{message}");
