@@ -8,6 +8,7 @@ pub mod estimate;
 mod image_spread;
 pub mod judge_agreement;
 pub mod published;
+pub mod readable;
 pub mod score_table;
 pub mod shares;
 pub mod summary;

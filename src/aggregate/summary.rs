@@ -15,6 +15,7 @@ use super::category_figures::{CategoryFigure, category_figures, counts_after_rul
 use super::coverage::{Coverage, DroppedItem, dropped_items};
 use super::estimate::Estimate;
 use super::image_spread::ScoreSpread;
+use super::readable::unparsable_gap;
 use super::shares::Shares;
 
 /// `summary/<judge>.json`.
@@ -175,7 +176,7 @@ impl ProtocolSummary {
 
     fn new(score: &RunScore<'_>, coverage: &Coverage, allow_incomplete: bool, level: f64) -> Self {
         let dropped = dropped_items(score);
-        let gap = coverage.gap(score.protocol, &dropped);
+        let gap = coverage.gap(score.protocol, &dropped).or_else(|| unparsable_gap(score));
         let shares = Shares::of(score);
         let (l1, l2) = category_figures(&shares, level);
         let with_error = |estimate: Estimate| estimate.with_error(&shares.overall, level);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
+use crate::aggregate::readable::{unparsable_gap, without_unparsable};
 use crate::aggregate::score_table::score_table;
 use crate::aggregate::{
     Baseline, Coverage, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput,
@@ -30,7 +31,8 @@ use super::{print, print_json, say};
   dpg-bench score results/sd15 --judge mplug,blip-vqa
   dpg-bench score results/sd15 --json | jq .corrected.overall
 
-Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing.")]
+Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing, or too many
+answers are neither yes nor no.")]
 pub struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
@@ -54,7 +56,7 @@ pub struct ScoreOptions {
     /// Show the figures of one protocol only (all files hold both)
     #[arg(long, value_enum, value_name = "NAME")]
     pub protocol: Option<ProtocolName>,
-    /// Print the benchmark score even where images or answers are missing
+    /// Print the benchmark score even where images or answers are missing, or neither yes nor no
     #[arg(long)]
     pub allow_incomplete: bool,
     /// Print the summary as one JSON document instead of the table; of several judges, a list
@@ -171,8 +173,11 @@ pub(super) fn scored_baseline(
     let named: Vec<String> = judge.map(str::to_owned).into_iter().collect();
     let judges = choose_judges(&run, &named)?;
     let [judge] = judges.as_slice() else { bail!("{}: name one judge", path.display()) };
-    let records = run.read_answers(judge)?;
+    let mut records = run.read_answers(judge)?;
     let images = run.read_images()?;
+    if is_unreadable(&run, judge, &images, &records, &items, protocol)? {
+        records = without_unparsable(records, protocol);
+    }
     let answers = NewestAnswers::merge(&records)?;
     let judged = Judged { judge, images: &images, records: &records, answers: &answers };
     let [reference, corrected] = judged.under_both(&run, &items)?;
@@ -181,6 +186,21 @@ pub(super) fn scored_baseline(
     let counts = (coverage.questions_answered, coverage.questions_expected);
     let score = if protocol == Protocol::Reference { reference } else { corrected };
     Ok(Baseline::of(run_identity(&run, &benchmark), judge_identity(&run, judge), &score, counts))
+}
+
+/// Whether too many answers are neither yes nor no for a score.
+fn is_unreadable(
+    run: &RunDirectory,
+    judge: &str,
+    images: &[ImageRecord],
+    records: &[AnswerRecord],
+    items: &[&Item],
+    protocol: Protocol,
+) -> anyhow::Result<bool> {
+    let answers = NewestAnswers::merge(records)?;
+    let judged = Judged { judge, images, records, answers: &answers };
+    let scores = judged.under_both(run, items)?;
+    Ok(scores.iter().any(|score| score.protocol == protocol && unparsable_gap(score).is_some()))
 }
 
 /// What a judge said in a run.

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::aggregate::readable::unparsable_gap;
 use crate::aggregate::summary::benchmark_score;
 use crate::aggregate::{IntervalMethod, Protocol, Shares};
 use crate::benchmark::Item;
@@ -123,6 +124,7 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
         .filter(|item| (0..per_item).all(|image| answered(item, image)))
         .collect();
     let score = score_run(&whole, answers, per_item, Protocol::Corrected);
+    let unreadable = unparsable_gap(&score);
     let score = match benchmark_score(&score) {
         None => "no item is whole yet".to_owned(),
         Some(estimate) => {
@@ -133,6 +135,7 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
             format!("score so far {mean}{interval} ({} items)", estimate.items)
         }
     };
+    let score = unreadable.unwrap_or(score);
     Part { name: judge.to_owned(), count: StageCount::of_answers(items, per_item, answers), score }
 }
 

@@ -70,5 +70,6 @@ mod small_run;
 mod statistics;
 mod tables;
 mod tiny_checkpoint;
+mod unparsable_answers;
 mod while_generating;
 mod word_piece;

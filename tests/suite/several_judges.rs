@@ -92,7 +92,8 @@ fn run_scores_every_judge_and_agreement_compares_them() {
     command.args(["--judge-rule", "hash:0.7", "--judge-weights", &blip]);
     command.args(["--judge-weights", &mplug, "--json"]);
     let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    // Of random weights `blip-vqa` has answers that are neither yes nor no, so its score is withheld.
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     let summaries: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<&Value> =
         summaries.as_array().unwrap().iter().map(|summary| &summary["judge"]["name"]).collect();
