@@ -18,6 +18,7 @@ use tokenizers::Decoder;
 use tokenizers::decoders::wordpiece::WordPiece as Joining;
 
 use self::picture::PictureRules;
+use super::saved_settings::picture_settings;
 use super::word_piece::WordPiece;
 use super::{Answer, Judge, JudgeRequest};
 use crate::models::blip_vqa::{ImageStates, QuestionStates};
@@ -31,8 +32,6 @@ use crate::results::Settings;
 const MOST_PIECES: usize = 20;
 /// The answer whose probability is recorded.
 const YES: &str = "yes";
-/// Files beside the weights that decide an answer.
-const FILES: [&str; 3] = ["config.json", "preprocessor_config.json", "vocab.txt"];
 
 /// A BLIP-VQA model.
 pub struct BlipVqaJudge {
@@ -52,30 +51,36 @@ struct Files {
     rules: PictureRules,
     words: WordPiece,
     yes: u32,
+    /// All that decides an answer.
+    paths: Vec<PathBuf>,
 }
 
 impl Files {
     fn read(folder: &Path) -> Result<Self> {
         ensure!(
             folder.is_dir(),
-            "{}: there is no such folder; it must hold config.json, preprocessor_config.json, \
-             vocab.txt and model.safetensors or pytorch_model.bin",
+            "{}: there is no such folder; it must hold config.json, preprocessor_config.json or \
+             processor_config.json, vocab.txt or tokenizer.json, and model.safetensors or pytorch_model.bin",
             folder.display()
         );
         let config = BlipVqaConfig::read(folder)?;
+        refuse_other_search(folder)?;
         let rules = PictureRules::read(folder, config.image_side)?;
-        let words = WordPiece::load(folder)?;
+        let (picture_settings, _) = picture_settings(folder)?;
+        let words = WordPiece::of_transformers(folder)?;
+        let file = words.file().unwrap_or(folder).to_owned();
         ensure!(
             words.len() <= config.vocabulary,
-            "{}: vocab.txt has {} word pieces, config.json only {}; do the two files belong together?",
-            folder.display(),
+            "{}: it has {} word pieces, config.json only {}; do the two files belong together?",
+            file.display(),
             words.len(),
             config.vocabulary
         );
         let yes = words.id(YES).with_context(|| {
-            format!("{}: vocab.txt lacks `{YES}`, so nothing can be scored", folder.display())
+            format!("{}: it lacks `{YES}`, so nothing can be scored", file.display())
         })?;
-        Ok(Self { config, rules, words, yes })
+        let paths = vec![folder.join("config.json"), picture_settings, file];
+        Ok(Self { config, rules, words, yes, paths })
     }
 }
 
@@ -103,10 +108,10 @@ impl BlipVqaJudge {
     /// # Errors
     /// A file is missing, broken or of another model.
     pub fn load(folder: &Path, place: Place) -> Result<Self> {
-        let Files { config, rules, words, yes } = Files::read(folder)?;
+        let Files { config, rules, words, yes, paths } = Files::read(folder)?;
         let weights = find_weights(folder, &config)?.weights(place.dtype, &place.device)?;
         let network = BlipVqa::load(&config, &weights)?;
-        let settings = settings(folder, &weights)?;
+        let settings = settings(&paths, &weights)?;
         let joining = Joining::new("##".to_owned(), true);
         Ok(Self { network, config, rules, words, joining, yes, place, settings })
     }
@@ -225,7 +230,7 @@ impl BlipVqaJudge {
             let reply = replies.next().ok_or("the network gave no answer")?;
             let text = self.text(&reply.ids).map_err(|error| sentence(&error))?;
             let yes_probability = Some(self.yes_probability(&reply));
-            Ok(Answer { text, raw: None, yes_probability })
+            Ok(Answer { text, yes_probability, ..Answer::default() })
         };
         Ok(asked.into_iter().map(answer).collect())
     }
@@ -254,15 +259,15 @@ fn find_weights(folder: &Path, config: &BlipVqaConfig) -> Result<NeededTensors> 
 }
 
 /// What decides the answers: the weights, the files beside them, and how they are used.
-fn settings(folder: &Path, weights: &Weights) -> Result<Settings> {
-    let digest = |name: &str| -> Result<(String, String)> {
-        let path: PathBuf = folder.join(name);
+fn settings(paths: &[PathBuf], weights: &Weights) -> Result<Settings> {
+    let digest = |path: &PathBuf| -> Result<(String, String)> {
         let bytes =
-            std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+            std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((name.to_owned(), digest))
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, digest))
     };
-    let files: BTreeMap<String, String> = FILES.into_iter().map(digest).collect::<Result<_>>()?;
+    let files: BTreeMap<String, String> = paths.iter().map(digest).collect::<Result<_>>()?;
     Ok([
         ("judge", json!("blip-vqa")),
         ("tensors_sha256", json!(weights.sha256())),
@@ -274,6 +279,48 @@ fn settings(folder: &Path, weights: &Weights) -> Result<Settings> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect())
+}
+
+/// `generate` follows a saved `generation_config.json`, so a value under which it would search otherwise is
+/// refused.
+fn refuse_other_search(folder: &Path) -> Result<()> {
+    let path = folder.join("generation_config.json");
+    if !path.is_file() {
+        return Ok(());
+    }
+    let text =
+        std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let config: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&text)
+        .with_context(|| format!("{}: is no JSON object", path.display()))?;
+    for (key, due) in [
+        ("do_sample", json!(false)),
+        ("num_beams", json!(1)),
+        ("max_length", json!(MOST_PIECES)),
+        ("max_new_tokens", json!(MOST_PIECES)),
+        ("min_length", json!(0)),
+        ("min_new_tokens", json!(0)),
+        ("repetition_penalty", json!(1.0)),
+        ("encoder_repetition_penalty", json!(1.0)),
+        ("no_repeat_ngram_size", json!(0)),
+        ("encoder_no_repeat_ngram_size", json!(0)),
+        ("bad_words_ids", json!([])),
+        ("suppress_tokens", json!([])),
+        ("begin_suppress_tokens", json!([])),
+        ("sequence_bias", json!({})),
+        ("forced_bos_token_id", json!(null)),
+        ("forced_eos_token_id", json!(null)),
+        ("exponential_decay_length_penalty", json!(null)),
+        ("guidance_scale", json!(1.0)),
+    ] {
+        let found = config.get(key).unwrap_or(&serde_json::Value::Null);
+        let is_same = *found == due || found.as_f64().is_some_and(|one| Some(one) == due.as_f64());
+        ensure!(
+            found.is_null() || is_same,
+            "{}: {key} = {found} is not supported; only {due} is, as without the file",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// The first of the largest.

@@ -109,8 +109,9 @@ pub const JUDGES: &[JudgeRow] = &[
         summary: "BLIP-VQA (Salesforce/blip-vqa-base), computed here; a picture is encoded once for all questions",
         needs: || {
             vec![Need {
-                what: "--judge-weights FOLDER, a checkpoint as published: config.json, \
-                       preprocessor_config.json, vocab.txt, model.safetensors or pytorch_model.bin"
+                what: "--judge-weights FOLDER, a checkpoint as published (config.json, \
+                       preprocessor_config.json, vocab.txt, model.safetensors or pytorch_model.bin) or as \
+                       transformers 5 saves it"
                     .to_owned(),
                 present: None,
             }]

@@ -12,6 +12,7 @@ pub mod pillow_resize;
 pub mod pool;
 pub mod qwen3_vl;
 pub mod reading;
+pub mod saved_settings;
 pub mod scripted;
 mod scripted_file;
 pub mod word_piece;
@@ -26,7 +27,7 @@ use crate::results::Settings;
 use crate::results::image_store::read_picture;
 
 /// What a judge said to one question.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answer {
     /// The answer that is scored: `yes`, `no`, or whatever else was said.
     pub text: String,

@@ -233,8 +233,11 @@ fn files_that_differ_are_felt_or_refused() {
     }
     for (file, expected) in [
         ("config.json", "config.json: cannot be read"),
-        ("preprocessor_config.json", "preprocessor_config.json: cannot be read"),
-        ("vocab.txt", "vocab.txt: cannot be read"),
+        (
+            "preprocessor_config.json",
+            "has neither preprocessor_config.json nor processor_config.json",
+        ),
+        ("vocab.txt", "has neither tokenizer.json nor vocab.txt"),
     ] {
         let folder = copy_of("blip-vqa-tiny");
         std::fs::remove_file(folder.path().join(file)).unwrap();
@@ -246,7 +249,7 @@ fn files_that_differ_are_felt_or_refused() {
     std::fs::write(folder.path().join("vocab.txt"), format!("{vocabulary}one\nmore\ntoo many\n"))
         .unwrap();
     let error = format!("{:#}", load(folder.path()).err().unwrap());
-    assert!(error.contains("vocab.txt has") && error.contains("config.json only"), "{error}");
+    assert!(error.contains("vocab.txt: it has") && error.contains("config.json only"), "{error}");
     let without = vocabulary.replace("\nyes\n", "\nyea\n");
     std::fs::write(folder.path().join("vocab.txt"), without).unwrap();
     let error = format!("{:#}", load(folder.path()).err().unwrap());

@@ -59,6 +59,7 @@ mod reference_parity;
 mod report;
 mod report_runs;
 mod schedulers;
+mod saved_by_5;
 mod scoring;
 mod sd15_pipeline;
 mod sdxl_models;

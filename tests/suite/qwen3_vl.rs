@@ -42,7 +42,7 @@ fn judge(kind: &str, dtype: DType, change: impl FnOnce(&mut Qwen3VlOptions)) -> 
 }
 
 /// Puts questions to a judge about one picture.
-fn ask(judge: &dyn Judge, name: &str, texts: &[&str]) -> Vec<Result<Answer, String>> {
+pub fn ask(judge: &dyn Judge, name: &str, texts: &[&str]) -> Vec<Result<Answer, String>> {
     let questions: Vec<Question> = (1..)
         .zip(texts)
         .map(|(id, text)| Question {

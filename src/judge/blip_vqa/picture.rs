@@ -1,4 +1,4 @@
-//! In: a picture and `preprocessor_config.json`. Out: the normalised pixels that BLIP's vision tower takes.
+//! In: a picture and the settings of its processor. Out: the normalised pixels that BLIP's vision tower takes.
 //!
 //! Follows transformers' image processor as it computes with Pillow and NumPy (`BlipImageProcessorPil`,
 //! called slow in versions before 5), to the bit: resized to a square with Pillow's filter in 8 bits,
@@ -13,6 +13,7 @@ use image::RgbImage;
 use serde::Deserialize;
 
 use crate::judge::pillow_resize::{Filter, Order, resize};
+use crate::judge::saved_settings::picture_settings;
 
 const CHANNELS: usize = 3;
 
@@ -26,7 +27,7 @@ pub struct PictureRules {
     deviation: [f32; CHANNELS],
 }
 
-/// `preprocessor_config.json`; what is absent is as in `BlipImageProcessor`.
+/// The settings; what is absent is as in `BlipImageProcessor`.
 #[derive(Deserialize)]
 struct File {
     size: Option<Size>,
@@ -48,19 +49,17 @@ enum Size {
 }
 
 impl PictureRules {
-    /// Reads `preprocessor_config.json` of `folder`, for a network that takes pictures of `side` pixels.
+    /// Reads the picture processor's settings of `folder`, for a network that takes pictures of `side` pixels.
     ///
     /// # Errors
     /// It cannot be read, asks for what is not here, or is that of another network.
     pub fn read(folder: &Path, side: usize) -> Result<Self> {
-        let path = folder.join("preprocessor_config.json");
-        let text =
-            std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-        Self::of(&text, side).with_context(|| format!("{} cannot be used", path.display()))
+        let (path, settings) = picture_settings(folder)?;
+        Self::of(settings, side).with_context(|| format!("{} cannot be used", path.display()))
     }
 
-    fn of(text: &[u8], side: usize) -> Result<Self> {
-        let file: File = serde_json::from_slice(text).context("it is no image processor's")?;
+    fn of(settings: serde_json::Value, side: usize) -> Result<Self> {
+        let file: File = serde_json::from_value(settings).context("it is no image processor's")?;
         for (key, value, needed) in [
             ("do_resize", file.do_resize, true),
             ("do_rescale", file.do_rescale, true),
@@ -123,21 +122,22 @@ mod tests {
 
     #[test]
     fn rules_that_are_not_here_are_refused() {
-        let plain = PictureRules::of(b"{}", 384).unwrap();
+        let of = |text: &str, side| PictureRules::of(serde_json::from_str(text).unwrap(), side);
+        let plain = of("{}", 384).unwrap();
         assert_eq!(plain.filter, Filter::Bicubic);
         let whole = r#"{"size": {"height": 384, "width": 384}, "resample": 3, "do_pad": true,
             "rescale_factor": 0.00392156862745098, "image_mean": [0.48145466, 0.4578275, 0.40821073],
             "image_std": [0.26862954, 0.26130258, 0.27577711]}"#;
-        assert_eq!(PictureRules::of(whole.as_bytes(), 384).unwrap(), plain);
+        assert_eq!(of(whole, 384).unwrap(), plain);
         for (text, expected) in [
-            ("[]", "no image processor's"),
+            ("[1]", "no image processor's"),
             (r#"{"size": 480}"#, "480 x 480 pixels, but config.json's network takes 384 x 384"),
             (r#"{"do_normalize": false}"#, "do_normalize = false is not supported"),
             (r#"{"do_center_crop": true}"#, "do_center_crop = true is not supported"),
             (r#"{"resample": 5}"#, "resample = 5"),
             (r#"{"image_std": [1, 0, 1]}"#, "above 0"),
         ] {
-            let error = format!("{:#}", PictureRules::of(text.as_bytes(), 384).unwrap_err());
+            let error = format!("{:#}", of(text, 384).unwrap_err());
             assert!(error.contains(expected), "{text}: {error}");
         }
     }

@@ -1,6 +1,6 @@
 //! In: a picture. Out: the patches that Qwen3-VL sees, equal to those of transformers'
 //! `Qwen2VLImageProcessorPil` with Pillow 13, bit for bit. Its settings come from the checkpoint's
-//! `preprocessor_config.json`.
+//! `preprocessor_config.json`, or `processor_config.json` as transformers 5 saves it.
 
 use std::path::Path;
 
@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::pillow_resize::{Filter, Order, resize};
+use super::super::saved_settings::picture_settings;
 use crate::models::qwen3_vl::{Grid, PatchLayout};
 
-/// Of `preprocessor_config.json`, what changes a patch. What is absent is as in `Qwen2VLImageProcessor`.
+/// Of the settings, what changes a patch. What is absent is as in `Qwen2VLImageProcessor`.
 #[derive(Debug, Deserialize)]
 struct Settings {
     size: Option<Size>,
@@ -55,15 +56,13 @@ const COLOURS: usize = 3;
 const LONGEST_SHAPE: f64 = 200.0;
 
 impl PictureRules {
-    /// Reads `preprocessor_config.json` of `folder`, for a network that wants `layout`.
+    /// Reads the picture processor's settings of `folder`, for a network that wants `layout`.
     ///
     /// # Errors
     /// The file is missing or broken, asks for what is not done here, or is of another network.
     pub fn read(folder: &Path, layout: PatchLayout) -> Result<Self> {
-        let path = folder.join("preprocessor_config.json");
-        let text =
-            std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-        let settings: Settings = serde_json::from_slice(&text)
+        let (path, settings) = picture_settings(folder)?;
+        let settings: Settings = serde_json::from_value(settings)
             .with_context(|| format!("{}: is no picture processor's settings", path.display()))?;
         Self::from_settings(settings, layout).with_context(|| path.display().to_string())
     }
