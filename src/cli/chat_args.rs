@@ -14,15 +14,20 @@ pub struct ChatArgs {
     /// endpoint, qwen3-vl: most tokens of a reply; models that think aloud need thousands [default: 32]
     #[arg(long, value_name = "N")]
     pub judge_max_tokens: Option<u32>,
+    /// endpoint, qwen3-vl: share of answers that are neither yes nor no beyond which the run stops, from the
+    /// 100th answer on; 1 never stops [default: 0.2]
+    #[arg(long, value_name = "SHARE")]
+    pub judge_max_unparsable: Option<f64>,
 }
 
 impl ChatArgs {
     /// Each flag, and whether it was given.
-    pub fn given(&self) -> [(&'static str, bool); 3] {
+    pub fn given(&self) -> [(&'static str, bool); 4] {
         [
             ("--judge-prompt", self.judge_prompt.is_some()),
             ("--judge-system-prompt", self.judge_system_prompt.is_some()),
             ("--judge-max-tokens", self.judge_max_tokens.is_some()),
+            ("--judge-max-unparsable", self.judge_max_unparsable.is_some()),
         ]
     }
 }

@@ -45,6 +45,9 @@ pub struct EndpointArgs {
     /// endpoint: failed questions in a row that stop the run; 0 never stops [default: 64]
     #[arg(long, value_name = "N")]
     pub judge_max_failures: Option<u32>,
+    /// endpoint: do not ask the first question without its picture, which shows whether the model sees pictures
+    #[arg(long)]
+    pub judge_no_probe: bool,
 }
 
 fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
@@ -54,7 +57,7 @@ fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
 
 impl EndpointArgs {
     /// Each flag, and whether it was given.
-    pub fn given(&self) -> [(&'static str, bool); 10] {
+    pub fn given(&self) -> [(&'static str, bool); 11] {
         [
             ("--judge-url", self.judge_url.is_some()),
             ("--judge-model", self.judge_model.is_some()),
@@ -66,6 +69,7 @@ impl EndpointArgs {
             ("--judge-timeout", self.judge_timeout.is_some()),
             ("--judge-retries", self.judge_retries.is_some()),
             ("--judge-max-failures", self.judge_max_failures.is_some()),
+            ("--judge-no-probe", self.judge_no_probe),
         ]
     }
 
@@ -97,6 +101,8 @@ impl EndpointArgs {
             timeout,
             retries: self.judge_retries.unwrap_or(default.retries),
             max_failures: self.judge_max_failures.unwrap_or(default.max_failures),
+            probe: !self.judge_no_probe,
+            most_unparsable: chat.judge_max_unparsable.unwrap_or(default.most_unparsable),
             ..default
         };
         EndpointJudge::new(options).map_err(anyhow::Error::msg)

@@ -187,6 +187,9 @@ impl LoadedJudge {
         }
         let journal = run.path().join("answers").join(format!("{}.jsonl", self.name));
         super::say(&format!("{}: {}", journal.display(), described(counts)));
+        for remark in self.judge.remarks() {
+            super::say(&format!("{}: {remark}", self.name));
+        }
         Ok(if counts.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
     }
 }
@@ -203,6 +206,12 @@ fn described(counts: &JudgeCounts) -> String {
         text.push_str(&format!(
             ", {} questions failed (the same command asks them again)",
             counts.failed_questions
+        ));
+    }
+    if counts.replies_cut > 0 {
+        text.push_str(&format!(
+            ", {} replies cut by the limit on tokens (--judge-max-tokens)",
+            counts.replies_cut
         ));
     }
     if counts.questions_cut > 0 {

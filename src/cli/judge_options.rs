@@ -277,6 +277,7 @@ impl JudgeOptions {
             system_prompt: self.chat.judge_system_prompt.clone(),
             max_tokens: self.chat.judge_max_tokens.unwrap_or(default.max_tokens),
             revision: self.local.judge_revision.clone(),
+            most_unparsable: self.chat.judge_max_unparsable.unwrap_or(default.most_unparsable),
             ..default
         })
     }

@@ -39,14 +39,14 @@ fn ask(
         }
     };
     let entry = |(question, result): (&&Question, Result<Answer, String>)| {
-        let outcome = match result {
-            Ok(Answer { text, raw, yes_probability }) => {
-                AnswerOutcome::Answered { text, raw, yes_probability }
+        let (reply_cut, outcome) = match result {
+            Ok(Answer { text, raw, yes_probability, reply_cut }) => {
+                (reply_cut, AnswerOutcome::Answered { text, raw, yes_probability })
             }
-            Err(reason) => AnswerOutcome::Failed { reason },
+            Err(reason) => (false, AnswerOutcome::Failed { reason }),
         };
         let tokens_cut = judge.question_cut(question).map(|cut| cut.of - cut.seen);
-        QuestionAnswer { question: question.id, tokens_cut, outcome }
+        QuestionAnswer { question: question.id, tokens_cut, reply_cut, outcome }
     };
     Ok(tasks
         .iter()

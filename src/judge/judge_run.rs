@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use super::Judge;
 use super::asking::ask_group;
 use super::open_questions::{Group, Pictures, Plan};
+use super::parsable::{Parsable, unparsable};
 use crate::benchmark::Item;
 use crate::ordered_work::for_each_in_order;
 use crate::results::{
@@ -35,6 +36,8 @@ pub struct JudgeCounts {
     pub answers: u64,
     /// Of these, answers that are neither `yes` nor `no`.
     pub unparsable: u64,
+    /// Answers out of a reply that the limit on its tokens cut.
+    pub replies_cut: u64,
     /// Questions about existing pictures that have no answer.
     pub failed_questions: u64,
     /// Questions of the selected items of which the judge reads only the beginning.
@@ -95,8 +98,9 @@ pub fn judge_images(
     let open: usize = groups.iter().map(|group| group.wanted().count()).sum();
     let total = counts.images_done + open as u64;
     ensure_pictures(run, total)?;
+    judge.goes_on(plan.has_answers());
     observer.started(total, counts.images_done);
-    let mut book = Book { plan: &plan, journal, counts, observer };
+    let mut book = Book::new(&plan, journal, counts, judge, observer);
     let finished = for_each_in_order(
         groups.len(),
         judge.images_in_flight(),
@@ -134,9 +138,10 @@ pub fn judge_as_made(
         counts.images_missing = plan.images();
         return Ok(counts);
     }
+    judge.goes_on(plan.has_answers());
     observer.started(plan.images(), plan.answered());
     let pictures = GrowingPictures::of(run);
-    let mut book = Book { plan: &plan, journal, counts, observer };
+    let mut book = Book::new(&plan, journal, counts, judge, observer);
     // Groups before this one are in the book, without a gap: answers to later ones are not entered after the first
     // that did not come to be asked.
     let mut reached = 0;
@@ -235,9 +240,21 @@ struct Book<'a> {
     journal: Journal<AnswerRecord>,
     counts: JudgeCounts,
     observer: &'a dyn StageObserver,
+    parsable: Parsable,
 }
 
-impl Book<'_> {
+impl<'a> Book<'a> {
+    fn new(
+        plan: &'a Plan<'a>,
+        journal: Journal<AnswerRecord>,
+        counts: JudgeCounts,
+        judge: &dyn Judge,
+        observer: &'a dyn StageObserver,
+    ) -> Self {
+        let parsable = Parsable::up_to(judge.most_unparsable());
+        Self { plan, journal, counts, observer, parsable }
+    }
+
     /// Counts what is known of a group that nobody knew of when the stage began.
     fn take_note(&mut self, group: &Group<'_>) {
         self.counts.add(&group.known);
@@ -259,6 +276,7 @@ impl Book<'_> {
                 continue;
             }
             answers.retain(|answer| task.wanted.contains(&answer.question));
+            self.parsable.look_at(&answers);
             let failure = self.counts.count_image(&answers);
             let mut record = AnswerRecord {
                 item: task.item.id.clone(),
@@ -278,7 +296,8 @@ impl Book<'_> {
                 None => self.observer.image_done(&task.item.id, task.image),
             }
         }
-        Ok(())
+        // Answers are entered in order, so it is the same one after which this stops at any concurrency.
+        self.parsable.ensure(&self.counts)
     }
 }
 
@@ -289,11 +308,13 @@ impl JudgeCounts {
         self.images_missing += known.images_missing;
         self.answers += known.answers;
         self.unparsable += known.unparsable;
+        self.replies_cut += known.replies_cut;
     }
 
-    pub(super) fn count_answer(&mut self, text: &str) {
+    pub(super) fn count_answer(&mut self, answer: &QuestionAnswer) {
         self.answers += 1;
-        self.unparsable += u64::from(!matches!(text, "yes" | "no"));
+        self.unparsable += u64::from(unparsable(answer).is_some());
+        self.replies_cut += u64::from(answer.reply_cut);
     }
 
     /// Counts one image's outcomes and returns what to say of it if some question failed.
@@ -301,7 +322,7 @@ impl JudgeCounts {
         let mut failures = Vec::new();
         for answer in answers {
             match &answer.outcome {
-                AnswerOutcome::Answered { text, .. } => self.count_answer(text),
+                AnswerOutcome::Answered { .. } => self.count_answer(answer),
                 AnswerOutcome::Failed { reason } => failures.push((answer.question, reason)),
             }
         }

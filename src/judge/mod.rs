@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod judge_run;
 pub mod mplug;
 mod open_questions;
+mod parsable;
 pub mod pillow_resize;
 pub mod pool;
 pub mod qwen3_vl;
@@ -35,6 +36,8 @@ pub struct Answer {
     pub raw: Option<String>,
     /// Probability of `yes`, where the judge states one, in 0..=1.
     pub yes_probability: Option<f64>,
+    /// Whether the limit on tokens cut the reply.
+    pub reply_cut: bool,
 }
 
 /// One image with the questions to put to it.
@@ -100,6 +103,21 @@ pub trait Judge: Send + Sync {
     fn question_cut(&self, question: &Question) -> Option<QuestionCut> {
         let _ = question;
         None
+    }
+
+    /// Hears, before the first question of a sitting, whether earlier ones left any answer.
+    fn goes_on(&self, has_answers: bool) {
+        let _ = has_answers;
+    }
+
+    /// Share of unparsable answers beyond which asking on is in vain, in 0..=1.
+    fn most_unparsable(&self) -> f64 {
+        1.0
+    }
+
+    /// What is to be said of a sitting when it is over.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Answers `request.questions` about one image, one result per question in the same order. A

@@ -263,8 +263,8 @@ impl MplugJudge {
             let best = found.hypotheses.first().context("the search found nothing")?;
             Ok(Answer {
                 text: answer_text::answer_text(&self.words, &best.tokens),
-                raw: None,
                 yes_probability: Some(found.watched),
+                ..Answer::default()
             })
         };
         let of_picture = |found: Vec<Found>| found.into_iter().map(of_question).collect();

@@ -118,6 +118,17 @@ impl<'a> Plan<'a> {
         images.filter(|(item, image)| self.is_answered(item, *image)).count() as u64
     }
 
+    /// Whether any question was answered in earlier sittings.
+    pub(super) fn has_answers(&self) -> bool {
+        self.items.iter().any(|item| {
+            (0..self.per_item).any(|image| {
+                let known = self.newest.image(&item.id, image);
+                let outcome = |question: &Question| known?.outcome(question.id);
+                item.graph.questions().iter().filter_map(outcome).any(AnswerOutcome::is_answered)
+            })
+        })
+    }
+
     /// Whether every question about an image was answered in earlier sittings.
     pub(super) fn is_answered(&self, item: &Item, image: u32) -> bool {
         let known = self.newest.image(&item.id, image);
@@ -171,8 +182,8 @@ impl<'a> Plan<'a> {
         );
         let mut open = Vec::new();
         for question in item.graph.questions() {
-            match known.and_then(|known| known.outcome(question.id)) {
-                Some(AnswerOutcome::Answered { text, .. }) => group.known.count_answer(text),
+            match known.and_then(|known| known.answer(question.id)) {
+                Some(answer) if answer.outcome.is_answered() => group.known.count_answer(answer),
                 _ => open.push(question),
             }
         }

@@ -49,6 +49,22 @@ impl Judge for JudgePool {
         self.judges[0].question_cut(question)
     }
 
+    fn goes_on(&self, has_answers: bool) {
+        self.judges.iter().for_each(|judge| judge.goes_on(has_answers));
+    }
+
+    fn most_unparsable(&self) -> f64 {
+        self.judges[0].most_unparsable()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks: Vec<String> =
+            self.judges.iter().flat_map(|judge| judge.remarks()).collect();
+        remarks.sort();
+        remarks.dedup();
+        remarks
+    }
+
     fn answer(
         &self,
         request: &JudgeRequest<'_>,

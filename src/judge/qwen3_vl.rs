@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use self::chat::Chat;
 use self::picture::PictureRules;
-use super::endpoint::{DEFAULT_PROMPT, QUESTION_MARK};
-use super::reading::{answer_token, read_reply, yes_share};
+use super::endpoint::{DEFAULT_MOST_UNPARSABLE, DEFAULT_PROMPT, QUESTION_MARK, check_share};
+use super::reading::{answer_token, read_cut_reply, read_reply, yes_share};
 use super::{Answer, Judge, JudgeRequest};
 use crate::models::Qwen3Vl;
 use crate::models::device::Place;
@@ -44,13 +44,22 @@ pub struct Qwen3VlOptions {
     pub max_tokens: u32,
     /// Revision of the weights as their publisher names it, for the record.
     pub revision: Option<String>,
+    /// Share of unparsable answers beyond which the run stops, in 0..=1.
+    pub most_unparsable: f64,
 }
 
 impl Qwen3VlOptions {
     /// The defaults for a checkpoint.
     pub fn new(weights: PathBuf, place: Place) -> Self {
-        let prompt = DEFAULT_PROMPT.to_owned();
-        Self { weights, place, prompt, system_prompt: None, max_tokens: 32, revision: None }
+        Self {
+            weights,
+            place,
+            prompt: DEFAULT_PROMPT.to_owned(),
+            system_prompt: None,
+            max_tokens: 32,
+            revision: None,
+            most_unparsable: DEFAULT_MOST_UNPARSABLE,
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -59,6 +68,7 @@ impl Qwen3VlOptions {
             "the judge's prompt must hold `{QUESTION_MARK}` once or more"
         );
         ensure!(self.max_tokens > 0, "a reply needs at least one token");
+        check_share(self.most_unparsable).map_err(anyhow::Error::msg)?;
         let folder = &self.weights;
         ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
         Ok(())
@@ -185,7 +195,8 @@ impl Qwen3VlJudge {
         if let Some(failure) = reply.failure {
             bail!("{failure}");
         }
-        let reading = read_reply(&self.chat.text(&reply.tokens)?);
+        let said = self.chat.text(&reply.tokens)?;
+        let reading = if reply.ended { read_reply(&said) } else { read_cut_reply(&said) };
         let tokens: Vec<String> = reply
             .tokens
             .iter()
@@ -193,7 +204,12 @@ impl Qwen3VlJudge {
             .collect::<Result<_>>()?;
         let first = answer_token(tokens.iter().map(String::as_str), &reading.text);
         let yes_probability = first.and_then(|first| reply.shares[first]);
-        Ok(Answer { text: reading.text, raw: reading.raw, yes_probability })
+        Ok(Answer {
+            text: reading.text,
+            raw: reading.raw,
+            yes_probability,
+            reply_cut: !reply.ended,
+        })
     }
 }
 
@@ -226,6 +242,10 @@ impl Judge for Qwen3VlJudge {
         ]
         .map(|(name, value): (&str, Value)| (name.to_owned(), value))
         .into()
+    }
+
+    fn most_unparsable(&self) -> f64 {
+        self.options.most_unparsable
     }
 
     fn answer(&self, request: &JudgeRequest<'_>) -> Result<Vec<Result<Answer, String>>> {

@@ -1,6 +1,12 @@
 //! In: a judge's own words. Out: the yes or no that they say, where they say one and only one. Anything
 //! else is left as it is; what an unreadable reply counts for is left to `score`.
 
+mod claims;
+mod marks;
+
+use self::claims::{Claim, contradicted, label_length, leading_claim, words};
+use self::marks::{ends_thinking, is_mark, marked_answers, unwrapped, visible};
+
 /// A reply and what it was read as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
@@ -8,25 +14,45 @@ pub struct Reading {
     pub text: String,
     /// The whole reply where it is not the same as `text`.
     pub raw: Option<String>,
+    /// Whether it is a yes or no with nothing behind it but marks and punctuation.
+    pub is_bare: bool,
 }
 
 /// Reads a reply.
 ///
-/// What comes before the last `</think>` is ignored. The rest says `yes` or `no` when that is its first
-/// word (after quotes, markdown, brackets and a label such as `Final answer:` or `{"answer":`), and the
+/// Thinking and the tokens around a turn are ignored, and an answer between marks of its own (`<answer>`,
+/// `\boxed{}`, ...; the tables are in docs/judges.md) is read by itself. The rest says `yes` or `no` when that is
+/// its first word (after quotes, markdown, brackets and a label such as `Final answer:` or `{"answer":`), and the
 /// word is a claim of its own: it ends the reply, or punctuation or a word such as `there` or `it`
 /// follows. So `Yes, there is.` is yes; `yesterday`, `no idea` and `no-one` are neither. A reply that
 /// also claims the opposite (`yes or no`, `Yes. No.`) says neither. Where the first line says nothing,
 /// a last line that begins with an answer label may (`... Answer: no`).
 pub fn read_reply(reply: &str) -> Reading {
-    let visible = without_thinking(reply);
-    let text = match visible.and_then(read_claim) {
-        Some(true) => "yes".to_owned(),
-        Some(false) => "no".to_owned(),
+    let visible = visible(reply);
+    let claim = visible.and_then(read_claim);
+    let text = match claim {
+        Some(Claim { is_yes: true, .. }) => "yes".to_owned(),
+        Some(Claim { is_yes: false, .. }) => "no".to_owned(),
         None => visible.unwrap_or(reply).trim().to_owned(),
     };
     let raw = (text != reply).then(|| reply.to_owned());
-    Reading { text, raw }
+    Reading { text, raw, is_bare: claim.is_some_and(|claim| claim.is_bare) }
+}
+
+/// Reads a reply that the limit on its tokens cut: only a bare yes or no is one, as anything else might have gone
+/// on otherwise.
+pub fn read_cut_reply(reply: &str) -> Reading {
+    let reading = read_reply(reply);
+    if reading.is_bare {
+        return reading;
+    }
+    let text = visible(reply).unwrap_or(reply).trim();
+    // A reply that is nothing but a word is bare, so the text cannot be taken for an answer.
+    Reading {
+        text: text.to_owned(),
+        raw: (text != reply).then(|| reply.to_owned()),
+        is_bare: false,
+    }
 }
 
 /// `Some(true)` for a token or word that is `yes`, `Some(false)` for `no`, once case, blanks,
@@ -43,23 +69,38 @@ pub fn polarity(token: &str) -> Option<bool> {
 }
 
 /// Which of a reply's tokens its answer begins with: the first one after any thinking that holds a letter
-/// or digit. `None` where there is none, and where the answer that was read (`read`, see [`Reading`]) is
-/// a yes or no that does not begin there (`Answer: yes`, `{"answer": "yes"}`).
+/// or digit and is no mark. `None` where there is none, and where the answer that was read (`read`, see
+/// [`Reading`]) is a yes or no that does not begin there (`Answer: yes`, `{"answer": "yes"}`).
 pub fn answer_token<'t>(tokens: impl Iterator<Item = &'t str>, read: &str) -> Option<usize> {
     let mut so_far = String::new();
     let mut first: Option<(usize, &str)> = None;
     for (index, token) in tokens.enumerate() {
         so_far.push_str(token);
-        if so_far.contains("</think>") {
+        if ends_thinking(&so_far, token.len()) {
             so_far.clear();
             first = None;
-        } else if first.is_none() && token.contains(char::is_alphanumeric) {
+        } else if first.is_none() && !is_mark(token) && token.contains(char::is_alphanumeric) {
             first = Some((index, token));
         }
     }
     let (index, token) = first?;
     let elsewhere = matches!(read, "yes" | "no") && polarity(token).is_none();
     (!elsewhere).then_some(index)
+}
+
+/// Whether a reply's tokens are its text, so that what is known of a token is known of the answer. Thinking may be
+/// left out of the text if its end shows among the tokens; blanks and marks do not count. Of tokens that are only
+/// a part of a character nothing is known (`None`), and letters beyond ASCII are left out then.
+pub fn tokens_spell(tokens: &[Option<String>], text: &str) -> bool {
+    let joined: String = tokens.iter().flatten().map(String::as_str).collect();
+    let is_whole =
+        tokens.iter().all(|token| token.as_ref().is_some_and(|text| !text.contains('\u{fffd}')));
+    let core = |text: &str| -> String {
+        let of_words = |c: &char| c.is_alphanumeric() && (is_whole || c.is_ascii());
+        marks::without_marks(text).chars().filter(of_words).collect()
+    };
+    let text = core(text);
+    core(&joined) == text || visible(&joined).is_some_and(|joined| core(joined) == text)
 }
 
 /// P(yes) at one token: the probability of all alternatives that are `yes` over that of all that are `yes`
@@ -71,46 +112,46 @@ pub fn yes_share(alternatives: impl Iterator<Item = (bool, f64)> + Clone) -> Opt
     let largest = finite.clone().map(|(_, logarithm)| logarithm).fold(f64::NEG_INFINITY, f64::max);
     let mass = |wanted: bool| -> f64 {
         let of_kind = finite.clone().filter(|(is_yes, _)| *is_yes == wanted);
-        of_kind.map(|(_, logarithm)| (logarithm - largest).exp()).sum()
+        // `sum` of nothing is -0.0.
+        of_kind.map(|(_, logarithm)| (logarithm - largest).exp()).fold(0.0, |sum, mass| sum + mass)
     };
     let (yes, no) = (mass(true), mass(false));
     (yes + no > 0.0).then(|| yes / (yes + no))
 }
 
-/// The reply after its thinking; `None` where the thinking never ends. Some servers swallow the
-/// opening mark, so the closing one alone counts.
-fn without_thinking(reply: &str) -> Option<&str> {
-    // ASCII lower-casing keeps every byte in its place.
-    let lower = reply.to_ascii_lowercase();
-    match lower.rfind("</think>") {
-        Some(at) => {
-            let rest = at + "</think>".len();
-            (!lower[rest..].contains("<think>")).then(|| &reply[rest..])
-        }
-        None => (!lower.contains("<think>")).then_some(reply),
+fn read_claim(text: &str) -> Option<Claim> {
+    if let Some((before, answers)) = marked_answers(text) {
+        return read_marked(before, &answers);
     }
-}
-
-fn read_claim(text: &str) -> Option<bool> {
+    let text = unwrapped(text);
     if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(unfenced(text)) {
         return read_object(&object);
     }
-    let words = words(text);
-    let claim = leading_claim(&words).or_else(|| {
+    let all = words(text);
+    let claim = leading_claim(&all).or_else(|| {
         let last = text.trim_end().lines().next_back()?;
-        let words = self::words(last);
+        let words = words(last);
         let labelled = label_length(&words) > 0;
         labelled.then(|| leading_claim(&words)).flatten()
     })?;
-    (!contradicted(&words, claim)).then_some(claim)
+    (!contradicted(&all, claim.is_yes)).then_some(claim)
+}
+
+/// Answers between marks say what all of them say, unless the text before them begins with the opposite.
+fn read_marked(before: &str, answers: &[&str]) -> Option<Claim> {
+    let mut claims = answers.iter().map(|answer| read_claim(answer));
+    let first = claims.next()??;
+    let all_same = claims.all(|claim| claim.is_some_and(|claim| claim.is_yes == first.is_yes));
+    let opposed = leading_claim(&words(before)).is_some_and(|claim| claim.is_yes != first.is_yes);
+    (all_same && !opposed).then_some(first)
 }
 
 /// `{"answer": "yes"}`, with `true` and `false` allowed; an object of one entry needs no such name.
-fn read_object(object: &serde_json::Map<String, serde_json::Value>) -> Option<bool> {
+fn read_object(object: &serde_json::Map<String, serde_json::Value>) -> Option<Claim> {
     let named = object.iter().find(|(name, _)| name.eq_ignore_ascii_case("answer"));
     let only = || object.iter().next().filter(|_| object.len() == 1);
     match named.or_else(only)?.1 {
-        serde_json::Value::Bool(value) => Some(*value),
+        serde_json::Value::Bool(is_yes) => Some(Claim { is_yes: *is_yes, is_bare: true }),
         serde_json::Value::String(text) => read_claim(text),
         _ => None,
     }
@@ -123,105 +164,6 @@ fn unfenced(text: &str) -> &str {
         return text;
     };
     inner.trim_start_matches(|c: char| c.is_ascii_alphabetic()).trim()
-}
-
-/// A word in lower case and what stands between it and the next one.
-struct Word {
-    text: String,
-    gap: String,
-}
-
-/// Cuts a text into words of letters, digits and inner apostrophes. What stands before the first word
-/// is dropped.
-fn words(text: &str) -> Vec<Word> {
-    let mut words: Vec<Word> = Vec::new();
-    let mut characters = text.chars().peekable();
-    let mut in_word = false;
-    while let Some(c) = characters.next() {
-        let apostrophe = matches!(c, '\'' | '’')
-            && in_word
-            && characters.peek().is_some_and(|next| next.is_alphabetic());
-        if c.is_alphanumeric() || apostrophe {
-            if !in_word {
-                words.push(Word { text: String::new(), gap: String::new() });
-                in_word = true;
-            }
-            if let Some(word) = words.last_mut() {
-                word.text.extend(c.to_lowercase());
-            }
-        } else {
-            in_word = false;
-            if let Some(word) = words.last_mut() {
-                word.gap.push(c);
-            }
-        }
-    }
-    words
-}
-
-/// Words that may follow `yes` or `no` without punctuation and leave it a claim (`no there is not`).
-/// `no image shows it` has none of them: there `no` belongs to the noun.
-const AFTER_A_CLAIM: &[&str] =
-    &["because", "he", "in", "it", "she", "since", "that", "the", "there", "these", "they", "this"];
-
-/// Number of words of an answer label at the start: `answer`, `the final answer is`, and so on.
-fn label_length(words: &[Word]) -> usize {
-    let is = |index: usize, texts: &[&str]| {
-        words.get(index).is_some_and(|word| texts.contains(&word.text.as_str()))
-    };
-    let mut at = 0;
-    while is(at, &["the", "my", "final", "correct", "so", "therefore", "thus"]) {
-        at += 1;
-    }
-    if !is(at, &["answer", "response", "verdict"]) {
-        return 0;
-    }
-    at += 1;
-    if is(at, &["is", "would"]) {
-        at += 1;
-    }
-    if is(at, &["be"]) {
-        at += 1;
-    }
-    at
-}
-
-fn leading_claim(words: &[Word]) -> Option<bool> {
-    let at = label_length(words);
-    let claim = polarity(&words.get(at)?.text)?;
-    stands_alone(words, at).then_some(claim)
-}
-
-/// Whether the yes or no at `at` is a claim rather than a part of what follows.
-fn stands_alone(words: &[Word], at: usize) -> bool {
-    let Some(next) = words.get(at + 1) else { return true };
-    let gap = words[at].gap.as_str();
-    // `no-one` and `No. 5` go on; `no – there is none` and `No, five` do not.
-    if gap == "-" || gap == "'" || gap == "’" {
-        return false;
-    }
-    if gap.trim() == "." && next.text.starts_with(|c: char| c.is_numeric()) {
-        return false;
-    }
-    !gap.trim().is_empty()
-        || gap.contains('\n')
-        || AFTER_A_CLAIM.contains(&next.text.as_str())
-        || polarity(&next.text).is_some()
-}
-
-/// Whether the reply also claims the opposite: any `yes` beside a no, and beside a yes any `no` that
-/// stands alone (`Yes, there is no truck` has one that does not).
-fn contradicted(words: &[Word], claim: bool) -> bool {
-    words.iter().enumerate().any(|(index, word)| match polarity(&word.text) {
-        Some(found) if found != claim => {
-            found || {
-                let last_or_cut =
-                    words.get(index + 1).is_none() || !words[index].gap.trim().is_empty();
-                last_or_cut && words[index].gap != "-"
-            }
-        }
-        _ => false,
-    })
 }
 
 #[cfg(test)]
@@ -269,6 +211,44 @@ mod tests {
             "Yes; it is",
             "yes yes",
             "The truck is on the left.\nAnswer: yes",
+            // Thinking.
+            "[THINK]No truck? No, wait.[/THINK]Yes",
+            "<thinking>no</thinking>\nYes",
+            "◁think▷no◁/think▷Yes",
+            "<seed:think>no</seed:think>yes",
+            "<|channel>thought\nno<channel|>Yes",
+            "<unused94>thought\nno<unused95>Yes",
+            "Here is my thought process: no. Here is my response: Yes",
+            "<|channel|>analysis<|message|>No?<|end|><|start|>assistant<|channel|>final<|message|>Yes<|return|>",
+            "<|channel|>final<|message|>Yes",
+            "analysisNo truck, or is there?assistantfinalYes",
+            // Marks around an answer.
+            "<|begin_of_box|>Yes<|end_of_box|>",
+            "<think>No</think>I see it. <|begin_of_box|>Yes<|end_of_box|>",
+            "$\\boxed{Yes}$",
+            "$\\\\boxed{Yes}$",
+            "The truck is red, so \\(\\boxed{\\text{Yes}}\\).",
+            "\u{8}oxed{yes}",
+            "\\text{Yes}",
+            "$Yes$",
+            "<answer>Yes</answer>",
+            "<think>no</think>\n<answer> Yes, there is. </answer>",
+            "There is no cat, but a truck. <answer>Yes",
+            "<answer>\\boxed{Yes}</answer>",
+            "[ANSWER]Yes[/ANSWER]",
+            "<CONCLUSION> Yes </CONCLUSION>",
+            "<p>Yes</p>",
+            "<b><i>Yes</i></b>",
+            // Tokens around a turn.
+            "Yes<|im_end|>",
+            "Yes<|im_end|>\n<|im_start|>user\nIs there no cat?<|im_end|>",
+            "<|im_start|>assistant\nYes<|im_end|>",
+            "<|start_header_id|>assistant<|end_header_id|>\n\nYes<|eot_id|>",
+            "<start_of_turn>model\nYes<end_of_turn>",
+            "<s> Yes</s>",
+            "assistant\nYes",
+            "Assistant: Yes",
+            "A: Yes",
         ] {
             assert_eq!(read(reply), "yes", "{reply:?}");
         }
@@ -332,6 +312,18 @@ mod tests {
             "{}",
             "答案",
             "Yesterday, yes",
+            "[THINK]yes",
+            "<|channel|>analysis<|message|>Yes",
+            "<|channel|>analysis<|message|>Yes<|end|><|start|>assistant<|channel|>commentary<|message|>Yes",
+            "analysisYes, there is one",
+            "No. <answer>Yes</answer>",
+            "<answer>Yes</answer> or <answer>No</answer>",
+            "\\boxed{Yes} \\boxed{No}",
+            "<answer></answer>",
+            "<answer>maybe</answer> yes",
+            "<ponder>No, unclear</ponder>I cannot tell",
+            "<|im_end|>Yes",
+            "a yes",
             "nо", // the last with a Cyrillic letter
         ] {
             let reading = read_reply(reply);
@@ -367,11 +359,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_a_cut_reply_only_a_bare_word_is_an_answer() {
+        for (reply, text) in [
+            ("No, wait. First I should ..", "No, wait. First I should .."),
+            ("No.", "no"),
+            ("**Yes**", "yes"),
+            ("Answer: Yes", "yes"),
+            ("<think>No</think>Yes", "yes"),
+            ("<answer>Yes", "yes"),
+            ("Yes there", "Yes there"),
+            ("Yes\nThe", "Yes\nThe"),
+            ("<think>Yes", "<think>Yes"),
+            ("{\"answer\": \"yes\"", "yes"),
+            ("", ""),
+        ] {
+            let reading = read_cut_reply(reply);
+            assert_eq!(reading.text, text, "{reply:?}");
+            assert_eq!(reading.raw.as_deref().unwrap_or(text), reply);
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn any_reply_is_read_without_a_panic_and_without_loss(reply in "\\PC*|(yes|no|[ .,*\"-]|<think>|</think>|answer:|\n|é){0,12}") {
-            let reading = read_reply(&reply);
-            proptest::prop_assert!(reading.raw.as_deref().unwrap_or(&reading.text) == reply);
+        fn any_reply_is_read_without_a_panic_and_without_loss(reply in "\\PC*|(yes|no|[ .,*\"-]|<think>|</think>|<answer>|</answer>|boxed\\{|\\}|<p>|</p>|\\$|<\\|im_end\\|>|analysis|answer:|\n|é|İ){0,12}") {
+            for reading in [read_reply(&reply), read_cut_reply(&reply)] {
+                proptest::prop_assert!(reading.raw.as_deref().unwrap_or(&reading.text) == reply);
+            }
         }
     }
 }

@@ -125,7 +125,7 @@ impl ScriptedJudge {
                 }
             }
         }?;
-        Ok(Answer { text: said.to_owned(), raw: None, yes_probability: None })
+        Ok(Answer { text: said.to_owned(), ..Answer::default() })
     }
 }
 

@@ -167,7 +167,7 @@ impl ScriptedAnswers {
                     .ok_or_else(|| format!("the yes_probability `{text}` is not in 0..=1"))?,
             ),
         };
-        let answer = Answer { text: row.answer, raw: None, yes_probability };
+        let answer = Answer { text: row.answer, yes_probability, ..Answer::default() };
         let questions = self.items.entry(row.item).or_default().entry(image).or_default();
         if questions.insert(question, answer).is_some() {
             return Err("this question has an answer already".to_owned());

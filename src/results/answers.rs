@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::records::{AnswerOutcome, AnswerRecord};
+use super::records::{AnswerOutcome, AnswerRecord, QuestionAnswer};
 
 /// Two lines of a journal speak of one image but of different pictures.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ pub struct NewestAnswers<'r> {
 #[derive(Debug, Default)]
 pub struct ImageAnswers<'r> {
     pixels_sha256: Option<&'r str>,
-    outcomes: Vec<(u32, &'r AnswerOutcome)>,
+    answers: Vec<&'r QuestionAnswer>,
 }
 
 impl<'r> NewestAnswers<'r> {
@@ -48,9 +48,9 @@ impl<'r> NewestAnswers<'r> {
                 (None, new) => image.pixels_sha256 = new,
                 _ => {}
             }
-            image.outcomes.reserve(record.answers.len());
+            image.answers.reserve(record.answers.len());
             for answer in &record.answers {
-                image.put(answer.question, &answer.outcome);
+                image.put(answer);
             }
         }
         Ok(newest)
@@ -90,16 +90,21 @@ impl<'r> ImageAnswers<'r> {
 
     /// The newest outcome of a question; `None` when it was never asked.
     pub fn outcome(&self, question: u32) -> Option<&'r AnswerOutcome> {
-        // A few dozen questions at most: looking through them is quicker than hashing.
-        self.outcomes.iter().find(|(id, _)| *id == question).map(|(_, outcome)| *outcome)
+        self.answer(question).map(|answer| &answer.outcome)
     }
 
-    fn put(&mut self, question: u32, outcome: &'r AnswerOutcome) {
-        match self.outcomes.iter_mut().find(|(id, _)| *id == question) {
-            None => self.outcomes.push((question, outcome)),
-            Some((_, old)) => {
-                if !old.is_answered() || outcome.is_answered() {
-                    *old = outcome;
+    /// The newest entry of a question, with what is noted beside its outcome; `None` when it was never asked.
+    pub fn answer(&self, question: u32) -> Option<&'r QuestionAnswer> {
+        // A few dozen questions at most: looking through them is quicker than hashing.
+        self.answers.iter().find(|answer| answer.question == question).copied()
+    }
+
+    fn put(&mut self, answer: &'r QuestionAnswer) {
+        match self.answers.iter_mut().find(|old| old.question == answer.question) {
+            None => self.answers.push(answer),
+            Some(old) => {
+                if !old.outcome.is_answered() || answer.outcome.is_answered() {
+                    *old = answer;
                 }
             }
         }
@@ -108,7 +113,6 @@ impl<'r> ImageAnswers<'r> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::QuestionAnswer;
     use super::*;
 
     fn answered(text: &str) -> AnswerOutcome {

@@ -85,6 +85,9 @@ pub struct QuestionAnswer {
     /// Tokens of the question that the judge did not read, where it reads only the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_cut: Option<u32>,
+    /// Whether the limit on the tokens of a reply cut it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reply_cut: bool,
     /// What came of asking.
     pub outcome: AnswerOutcome,
 }
@@ -92,7 +95,7 @@ pub struct QuestionAnswer {
 impl QuestionAnswer {
     /// The outcome of a question that was read as a whole.
     pub fn new(question: u32, outcome: AnswerOutcome) -> Self {
-        Self { question, tokens_cut: None, outcome }
+        Self { question, tokens_cut: None, reply_cut: false, outcome }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dpg_bench::http::ApiKey;
+use dpg_bench::judge::Judge;
 use dpg_bench::judge::endpoint::{Address, EndpointJudge, EndpointOptions};
 use dpg_bench::judge::judge_run::JudgeCounts;
 use dpg_bench::results::{AnswerOutcome, RunDirectory};
@@ -14,7 +15,8 @@ use super::small_run::{items, journal, judge_all, run_with_pictures};
 
 const KEY: &str = "sk-test-0123456789";
 
-fn options(server: &Loopback) -> EndpointOptions {
+/// Options for a server on loopback that waits little.
+pub fn options(server: &Loopback) -> EndpointOptions {
     let mut options = EndpointOptions::new(Address::parse(&server.url()).unwrap(), "tiny/vlm");
     options.key = ApiKey::new(KEY).unwrap();
     options.first_wait = Duration::from_millis(2);
@@ -22,15 +24,17 @@ fn options(server: &Loopback) -> EndpointOptions {
     options
 }
 
-struct Judged {
-    run: RunDirectory,
-    counts: anyhow::Result<JudgeCounts>,
+/// What came of judging.
+pub struct Judged {
+    pub run: RunDirectory,
+    pub counts: anyhow::Result<JudgeCounts>,
+    pub remarks: Vec<String>,
     _folder: tempfile::TempDir,
 }
 
 impl Judged {
     /// The reasons of all failed questions.
-    fn failures(&self) -> Vec<String> {
+    pub fn failures(&self) -> Vec<String> {
         let records = self.run.read_answers("j").unwrap();
         records
             .into_iter()
@@ -42,13 +46,13 @@ impl Judged {
             .collect()
     }
 
-    fn error(&self) -> String {
+    pub fn error(&self) -> String {
         format!("{:#}", self.counts.as_ref().unwrap_err())
     }
 }
 
 /// Judges `count` items (4 images of 3 questions each) with the given options.
-fn judge(count: usize, options: EndpointOptions) -> Judged {
+pub fn judge(count: usize, options: EndpointOptions) -> Judged {
     let folder = tempfile::tempdir().unwrap();
     let items = items(count);
     let run = run_with_pictures(folder.path(), &items);
@@ -56,11 +60,11 @@ fn judge(count: usize, options: EndpointOptions) -> Judged {
     let counts = judge_all(&run, &items, &judge);
     assert_no_key(run.path());
     assert!(!format!("{judge:?} {:?} {counts:?}", judge_settings(&judge)).contains(KEY));
-    Judged { run, counts, _folder: folder }
+    let remarks = judge.remarks();
+    Judged { run, counts, remarks, _folder: folder }
 }
 
 fn judge_settings(judge: &EndpointJudge) -> String {
-    use dpg_bench::judge::Judge;
     serde_json::to_string(&judge.settings()).unwrap()
 }
 
@@ -370,7 +374,7 @@ fn a_server_that_only_fails_stops_the_run_after_so_many_failures() {
 }
 
 #[test]
-fn unreadable_and_empty_replies_are_told_apart() {
+fn unreadable_and_empty_replies_are_answers_that_say_neither() {
     let server = Loopback::start(|request| {
         if request.prompt().contains("thing 1") {
             say("I see **nothing** of the kind")
@@ -382,8 +386,7 @@ fn unreadable_and_empty_replies_are_told_apart() {
     });
     let judged = judge(1, options(&server));
     let counts = judged.counts.as_ref().unwrap();
-    assert_eq!((counts.answers, counts.unparsable, counts.failed_questions), (8, 4, 4));
-    assert_eq!(judged.failures(), vec!["the reply is empty (finish_reason stop)".to_owned(); 4]);
+    assert_eq!((counts.answers, counts.unparsable, counts.failed_questions), (12, 8, 0));
     let record = &judged.run.read_answers("j").unwrap()[0];
     let outcome = |text: &str, raw: Option<&str>| AnswerOutcome::Answered {
         text: text.to_owned(),
@@ -391,6 +394,7 @@ fn unreadable_and_empty_replies_are_told_apart() {
         yes_probability: None,
     };
     assert_eq!(record.answers[0].outcome, outcome("I see **nothing** of the kind", None));
+    assert_eq!(record.answers[1].outcome, outcome("", None));
     let whole = "<think>Well, no?</think>\n**Yes**, there is.";
     assert_eq!(record.answers[2].outcome, outcome("yes", Some(whole)));
 }

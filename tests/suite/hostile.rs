@@ -234,6 +234,9 @@ fn the_key_of_the_endpoint_is_in_no_file_and_no_message() {
             "HUSH",
             "--judge-retries",
             "0",
+            // Every failure goes into the journal.
+            "--judge-max-failures",
+            "0",
             "--judge-concurrency",
             "1",
         ];

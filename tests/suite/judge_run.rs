@@ -54,7 +54,7 @@ where
             .map(|question| {
                 self.asked.lock().unwrap().push((item.clone(), image, question.id));
                 Ok((self.decide)(item, image, question.id)?
-                    .map(|text| Answer { text: text.to_owned(), raw: None, yes_probability: None })
+                    .map(|text| Answer { text: text.to_owned(), ..Answer::default() })
                     .map_err(str::to_owned))
             })
             .collect()
@@ -267,7 +267,7 @@ impl Judge for Together {
     ) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {
         let group = requests.iter().map(|r| (r.item.id.clone(), r.image_index)).collect();
         self.groups.lock().unwrap().push(group);
-        let yes = Answer { text: "yes".to_owned(), raw: None, yes_probability: None };
+        let yes = Answer { text: "yes".to_owned(), ..Answer::default() };
         Ok(requests.iter().map(|r| r.questions.iter().map(|_| Ok(yes.clone())).collect()).collect())
     }
 }

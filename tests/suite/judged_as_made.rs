@@ -130,8 +130,8 @@ impl Judge for Critic<'_> {
             let draw = (u32::from(pixel[0]) * 7 + u32::from(pixel[1]) + id * 3) % 6;
             match draw {
                 0 if self.sitting.fails => Err("time-out".to_owned()),
-                0..3 => Ok(Answer { text: "yes".into(), raw: None, yes_probability: None }),
-                _ => Ok(Answer { text: "no".into(), raw: None, yes_probability: None }),
+                0..3 => Ok(Answer { text: "yes".into(), ..Answer::default() }),
+                _ => Ok(Answer { text: "no".into(), ..Answer::default() }),
             }
         };
         Ok(request.questions.iter().map(|question| answer(question.id)).collect())

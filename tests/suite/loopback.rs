@@ -52,9 +52,18 @@ impl Received {
     }
 
     fn part(&self, kind: &str) -> &Value {
-        let messages = self.body["messages"].as_array().expect("messages");
+        self.find(kind).expect(kind)
+    }
+
+    fn find(&self, kind: &str) -> Option<&Value> {
+        let messages = self.body["messages"].as_array()?;
         let parts = messages.last().expect("a message")["content"].as_array().expect("parts");
-        parts.iter().find(|part| part["type"] == kind).expect(kind)
+        parts.iter().find(|part| part["type"] == kind)
+    }
+
+    /// Whether it is a question without a picture.
+    pub fn is_blind(&self) -> bool {
+        self.find("text").is_some() && self.find("image_url").is_none()
     }
 
     /// A number in 0..1 that depends on prompt and picture only.
@@ -147,6 +156,7 @@ struct Shared {
     most_running: AtomicUsize,
     stop: AtomicBool,
     behaviour: Box<dyn Fn(&Received) -> Reply + Send + Sync>,
+    shows_blind: bool,
 }
 
 /// The server. Dropping it cuts every connection.
@@ -156,8 +166,21 @@ pub struct Loopback {
 }
 
 impl Loopback {
-    /// Starts a server on a free port; every connection gets a thread.
+    /// Starts a server on a free port; every connection gets a thread. A question without its picture, which a
+    /// judge asks to see whether pictures arrive, is answered here and counted nowhere.
     pub fn start(behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(false, behaviour)
+    }
+
+    /// As [`Loopback::start`], but questions without a picture are like any other.
+    pub fn start_blind(behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(true, behaviour)
+    }
+
+    fn start_with(
+        shows_blind: bool,
+        behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
@@ -168,6 +191,7 @@ impl Loopback {
             most_running: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             behaviour: Box::new(behaviour),
+            shows_blind,
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -224,7 +248,14 @@ impl Drop for Loopback {
 fn serve(shared: &Shared, stream: TcpStream) {
     let Ok(mut writer) = stream.try_clone() else { return };
     let mut reader = BufReader::new(stream);
-    while let Some(request) = read_request(shared, &mut reader) {
+    while let Some(mut request) = read_request(&mut reader) {
+        if request.is_blind() && !shared.shows_blind {
+            if !write_reply(shared, &mut writer, say("I see no picture")) {
+                return;
+            }
+            continue;
+        }
+        request.index = shared.count.fetch_add(1, Ordering::SeqCst);
         shared.received.lock().unwrap().push(request.clone());
         let running = shared.running.fetch_add(1, Ordering::SeqCst) + 1;
         shared.most_running.fetch_max(running, Ordering::SeqCst);
@@ -238,7 +269,7 @@ fn serve(shared: &Shared, stream: TcpStream) {
     }
 }
 
-fn read_request(shared: &Shared, reader: &mut impl BufRead) -> Option<Received> {
+fn read_request(reader: &mut impl BufRead) -> Option<Received> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|&length| length > 0)?;
     let request_line = line.trim_end().to_owned();
@@ -257,8 +288,7 @@ fn read_request(shared: &Shared, reader: &mut impl BufRead) -> Option<Received> 
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let index = shared.count.fetch_add(1, Ordering::SeqCst);
-    Some(Received { index, request_line, authorization, headers, body })
+    Some(Received { index: 0, request_line, authorization, headers, body })
 }
 
 /// Writes a reply and says whether the connection is kept.

@@ -8,7 +8,10 @@ use ureq::http::{HeaderMap, StatusCode};
 use ureq::{Agent, Error};
 
 use super::address::Address;
+use super::cause::Cause;
+use super::json;
 use super::reply::{beginning, error_message};
+use super::wordings::cause;
 use crate::http::{ApiKey, TransportFault, USER_AGENT, retry_after, transport_fault};
 
 /// A reply is a word or two with their logprobs; more than this is no answer.
@@ -29,10 +32,10 @@ pub struct Fault {
 /// What a fault says about the next request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultKind {
-    /// 401: the key is missing or wrong, for this and every other question.
-    Unauthorized,
-    /// 403, 404, 405 or a redirect: probably the wrong address, model or key, but some servers refuse
-    /// single pictures so.
+    /// The server says what is wrong, and asking again the same way gives the same.
+    Permanent(Cause),
+    /// 403, 404, 405 or a redirect, and no word that tells: probably the wrong address, model or key, but some
+    /// servers refuse single pictures so.
     NotThere,
     /// Any other 4xx: this request will never be answered.
     Refused,
@@ -45,6 +48,17 @@ pub enum FaultKind {
     },
 }
 
+impl Fault {
+    /// An error that came with a status of success, in the server's words.
+    pub fn reported(words: &str, fields: &[String]) -> Self {
+        let kind = match cause(StatusCode::OK.as_u16(), words, fields) {
+            Some(cause) => FaultKind::Permanent(cause),
+            None => FaultKind::Transient { retry_after: None },
+        };
+        Self { reason: format!("the server reported: {}", beginning(words)), kind }
+    }
+}
+
 /// A pool of connections to one server.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -52,17 +66,20 @@ pub struct Connection {
     address: Address,
     key: Option<ApiKey>,
     timeout: Duration,
+    fields: Vec<String>,
 }
 
 impl Connection {
     /// Makes no connection yet. Proxies are taken from the environment (`HTTPS_PROXY`, `HTTP_PROXY`,
     /// `ALL_PROXY`, `NO_PROXY`), except for a server on this very machine. Redirects are not followed,
-    /// so the key goes to no other host than the one that was named.
+    /// so the key goes to no other host than the one that was named. `fields` are those of the requests that
+    /// a server may not know.
     pub fn new(
         address: Address,
         key: Option<ApiKey>,
         timeout: Duration,
         connections: usize,
+        fields: Vec<String>,
     ) -> Self {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
@@ -76,7 +93,12 @@ impl Connection {
         if address.is_loopback() {
             config = config.proxy(None);
         }
-        Self { agent: config.build().new_agent(), address, key, timeout }
+        Self { agent: config.build().new_agent(), address, key, timeout, fields }
+    }
+
+    /// The fields of the requests that a server may not know.
+    pub fn fields(&self) -> &[String] {
+        &self.fields
     }
 
     /// Where requests go, fit to be shown.
@@ -102,7 +124,7 @@ impl Connection {
             return Ok(self.scrub_body(&String::from_utf8_lossy(&text)));
         }
         let text = self.scrub_body(&String::from_utf8_lossy(&text.unwrap_or_default()));
-        let fault = status_fault(status, &headers, &text);
+        let fault = status_fault(status, &headers, &text, &self.fields);
         Err(Fault { reason: self.scrub(&fault.reason), ..fault })
     }
 
@@ -115,7 +137,7 @@ impl Connection {
     /// characters, which messages leave out, stand within it.
     fn scrub_body(&self, body: &str) -> String {
         let body = self.scrub_text(body);
-        let Ok(mut value) = serde_json::from_str::<Value>(&body) else { return body };
+        let Ok(mut value) = json::read(&body) else { return body };
         if self.scrub_strings(&mut value) { value.to_string() } else { body }
     }
 
@@ -171,30 +193,27 @@ impl Connection {
     }
 }
 
-fn status_fault(status: StatusCode, headers: &HeaderMap, text: &str) -> Fault {
-    let words = serde_json::from_str(text).ok().and_then(|value| error_message(&value));
-    let words = beginning(words.as_deref().unwrap_or(text));
+fn status_fault(status: StatusCode, headers: &HeaderMap, text: &str, fields: &[String]) -> Fault {
+    let words = json::read(text).ok().and_then(|value| error_message(&value));
+    let words = words.as_deref().unwrap_or(text);
     let name = status.canonical_reason().unwrap_or("unknown status");
-    let reason = format!("{} {name}: {words}", status.as_u16());
-    let kind = match status.as_u16() {
-        401 => FaultKind::Unauthorized,
-        300..=399 => {
-            let header = headers.get("location").and_then(|value| value.to_str().ok());
-            let target = header.unwrap_or_default().split('?').next().unwrap_or_default();
-            let target = if target.contains('@') { "" } else { target };
-            let reason = format!(
-                "{} {name}: the server sends us on to `{}`; redirects are not followed, so that the \
-                 key stays with the server that was named: give the final URL",
-                status.as_u16(),
-                beginning(target)
-            );
-            return Fault { reason, kind: FaultKind::NotThere };
-        }
-        403..=405 => FaultKind::NotThere,
-        408 | 429 | 500..=599 => {
-            let retry_after = retry_after(headers);
-            FaultKind::Transient { retry_after }
-        }
+    let reason = format!("{} {name}: {}", status.as_u16(), beginning(words));
+    if status.is_redirection() {
+        let header = headers.get("location").and_then(|value| value.to_str().ok());
+        let target = header.unwrap_or_default().split('?').next().unwrap_or_default();
+        let target = if target.contains('@') { "" } else { target };
+        let reason = format!(
+            "{} {name}: the server sends us on to `{}`; redirects are not followed, so that the \
+             key stays with the server that was named: give the final URL",
+            status.as_u16(),
+            beginning(target)
+        );
+        return Fault { reason, kind: FaultKind::NotThere };
+    }
+    let kind = match (cause(status.as_u16(), words, fields), status.as_u16()) {
+        (Some(cause), _) => FaultKind::Permanent(cause),
+        (None, 403..=405) => FaultKind::NotThere,
+        (None, 408 | 429 | 500..=599) => FaultKind::Transient { retry_after: retry_after(headers) },
         _ => FaultKind::Refused,
     };
     Fault { reason, kind }
@@ -207,17 +226,19 @@ mod tests {
     #[test]
     fn statuses_fall_into_their_kinds() {
         let kind = |status: u16| {
-            status_fault(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), "{}").kind
+            status_fault(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), "{}", &[]).kind
         };
         let transient = FaultKind::Transient { retry_after: None };
         for status in [408, 429, 500, 502, 503, 504, 529] {
             assert_eq!(kind(status), transient, "{status}");
         }
-        assert_eq!(kind(401), FaultKind::Unauthorized);
+        assert_eq!(kind(401), FaultKind::Permanent(Cause::Key));
+        assert_eq!(kind(402), FaultKind::Permanent(Cause::Quota));
+        assert_eq!(kind(413), FaultKind::Permanent(Cause::Picture));
         for status in [301, 307, 308, 403, 404, 405] {
             assert_eq!(kind(status), FaultKind::NotThere, "{status}");
         }
-        for status in [400, 402, 413, 415, 422] {
+        for status in [400, 409, 415, 422] {
             assert_eq!(kind(status), FaultKind::Refused, "{status}");
         }
     }
@@ -226,7 +247,7 @@ mod tests {
     fn a_redirect_is_shown_without_its_query() {
         let mut headers = HeaderMap::new();
         headers.insert("location", "https://other/v1?token=hush".parse().unwrap());
-        let fault = status_fault(StatusCode::TEMPORARY_REDIRECT, &headers, "");
+        let fault = status_fault(StatusCode::TEMPORARY_REDIRECT, &headers, "", &[]);
         assert!(fault.reason.contains("`https://other/v1`"), "{}", fault.reason);
         assert!(!fault.reason.contains("hush"), "{}", fault.reason);
     }

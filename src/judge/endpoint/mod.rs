@@ -2,92 +2,42 @@
 //! (vLLM, SGLang, llama.cpp server, hosted models), one request per question.
 
 mod address;
+mod cause;
 mod connection;
+mod json;
+mod options;
+mod probability;
 mod reply;
+mod sight;
+mod wordings;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
 use base64::Engine;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use self::connection::{Connection, Fault, FaultKind};
-use self::reply::{ReplyFault, read_completion};
+use self::reply::{Completion, ReplyFault, read_completion};
+use self::sight::{Sight, compare};
 use super::draw::draw;
 use super::{Answer, Judge, JudgeRequest};
 use crate::benchmark::Question;
-use crate::http::ApiKey;
 use crate::results::Settings;
 
 pub use self::address::Address;
+pub use self::options::{
+    DEFAULT_MOST_UNPARSABLE, DEFAULT_PROMPT, EndpointOptions, QUESTION_MARK, check_share,
+};
 
-/// Where the question goes in a prompt template.
-pub const QUESTION_MARK: &str = "{question}";
-/// The prompt template where none is given.
-pub const DEFAULT_PROMPT: &str = "{question}\nAnswer with one word, yes or no.";
 /// No single wait is longer, whatever the server asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// The waits between tries grow up to this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
-
-/// How the endpoint is asked.
-#[derive(Debug, Clone)]
-pub struct EndpointOptions {
-    /// Where the server is.
-    pub address: Address,
-    /// Name of the model, as the server knows it.
-    pub model: String,
-    /// Key for the `Authorization` header.
-    pub key: Option<ApiKey>,
-    /// Template of the user's message; [`QUESTION_MARK`] stands for the question.
-    pub prompt: String,
-    /// System message.
-    pub system_prompt: Option<String>,
-    /// Sampling temperature.
-    pub temperature: f64,
-    /// Most tokens of a reply.
-    pub max_tokens: u32,
-    /// Seed of the server's sampling; it also decides the jitter of the waits.
-    pub seed: u64,
-    /// Whether to ask for the alternatives of each token, from which P(yes) is taken.
-    pub logprobs: bool,
-    /// Further fields of the request body; `null` takes a field of ours out.
-    pub body: Map<String, Value>,
-    /// Most requests at one time.
-    pub concurrency: usize,
-    /// For one whole request, reply included.
-    pub timeout: Duration,
-    /// Further tries after a failure that may pass.
-    pub retries: u32,
-    /// Wait before the first further try; it doubles with each.
-    pub first_wait: Duration,
-    /// Failed questions in a row that stop the run; 0 for no such limit.
-    pub max_failures: u32,
-}
-
-impl EndpointOptions {
-    /// The defaults for a server and one of its models.
-    pub fn new(address: Address, model: &str) -> Self {
-        Self {
-            address,
-            model: model.to_owned(),
-            key: None,
-            prompt: DEFAULT_PROMPT.to_owned(),
-            system_prompt: None,
-            temperature: 0.0,
-            max_tokens: 32,
-            seed: 0,
-            logprobs: true,
-            body: Map::new(),
-            concurrency: 8,
-            timeout: Duration::from_secs(120),
-            retries: 5,
-            first_wait: Duration::from_secs(1),
-            max_failures: 64,
-        }
-    }
-}
+/// Failed questions that stop the run while none was ever answered.
+const FIRST_FAILURES: u32 = 3;
 
 /// A model behind an OpenAI-compatible chat API.
 #[derive(Debug)]
@@ -95,100 +45,83 @@ pub struct EndpointJudge {
     options: EndpointOptions,
     connection: Connection,
     has_answered: AtomicBool,
+    answered_before: AtomicBool,
     failures_in_a_row: AtomicU32,
+    /// Whether pictures arrive; an error is the sentence that says that they do not.
+    sight: OnceLock<Result<Sight, String>>,
+    /// Whether any reply had logprobs, and whether any gave P(yes).
+    had_logprobs: AtomicBool,
+    had_probability: AtomicBool,
 }
 
 impl EndpointJudge {
     /// Checks the options. Nothing is sent yet.
     ///
     /// # Errors
-    /// One sentence: a template without [`QUESTION_MARK`], no model, a number out of its range, or a
-    /// body field that is not the user's to set.
+    /// One sentence on the option that is out of its range.
     pub fn new(options: EndpointOptions) -> Result<Self, String> {
-        if !options.prompt.contains(QUESTION_MARK) {
-            return Err(format!("the judge's prompt must hold `{QUESTION_MARK}` once or more"));
-        }
-        if options.model.is_empty() {
-            return Err("the judge's model has no name".to_owned());
-        }
-        if !(0.0..=2.0).contains(&options.temperature) {
-            return Err(format!("the temperature {} is not in 0..=2", options.temperature));
-        }
-        if options.concurrency == 0 || options.timeout.is_zero() {
-            return Err("the judge's concurrency and time-out must be above 0".to_owned());
-        }
-        for name in ["model", "messages", "stream", "n"] {
-            if options.body.contains_key(name) {
-                return Err(format!("`{name}` cannot be set through the extra body fields"));
-            }
-        }
+        options.check()?;
         let connection = Connection::new(
             options.address.clone(),
             options.key.clone(),
             options.timeout,
             options.concurrency,
+            options.parameters().keys().cloned().collect(),
         );
         Ok(Self {
             options,
             connection,
             has_answered: AtomicBool::new(false),
+            answered_before: AtomicBool::new(false),
             failures_in_a_row: AtomicU32::new(0),
+            sight: OnceLock::new(),
+            had_logprobs: AtomicBool::new(false),
+            had_probability: AtomicBool::new(false),
         })
     }
 
-    /// The fields of a request body other than model and messages.
-    fn parameters(&self) -> Map<String, Value> {
-        let options = &self.options;
-        let mut parameters = Map::new();
-        parameters.insert("temperature".to_owned(), options.temperature.into());
-        parameters.insert("max_tokens".to_owned(), options.max_tokens.into());
-        parameters.insert("seed".to_owned(), options.seed.into());
-        if options.logprobs {
-            parameters.insert("logprobs".to_owned(), true.into());
-            parameters.insert("top_logprobs".to_owned(), 20.into());
-        }
-        for (name, value) in &options.body {
-            match value {
-                Value::Null => parameters.remove(name),
-                value => parameters.insert(name.clone(), value.clone()),
-            };
-        }
-        parameters
-    }
-
-    fn request_body(&self, picture_url: &str, question: &Question) -> Result<Vec<u8>, String> {
+    fn request_body(
+        &self,
+        picture_url: Option<&str>,
+        question: &Question,
+    ) -> Result<Vec<u8>, String> {
         // The picture first: servers that keep the beginnings of prompts then encode it only once for
         // all the questions about it.
         let prompt = self.options.prompt.replace(QUESTION_MARK, &question.text);
-        let user = json!({"role": "user", "content": [
-            {"type": "image_url", "image_url": {"url": picture_url}},
-            {"type": "text", "text": prompt},
-        ]});
+        let picture =
+            picture_url.map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
+        let text = json!({"type": "text", "text": prompt});
+        let parts: Vec<Value> = picture.into_iter().chain([text]).collect();
+        let user = json!({"role": "user", "content": parts});
         let messages = match &self.options.system_prompt {
             Some(system) => json!([{"role": "system", "content": system}, user]),
             None => json!([user]),
         };
-        let mut body = self.parameters();
+        let mut body = self.options.parameters();
         body.insert("model".to_owned(), self.options.model.clone().into());
         body.insert("messages".to_owned(), messages);
         serde_json::to_vec(&body).map_err(|error| format!("the request cannot be written: {error}"))
     }
 
-    /// Asks one question, again and again where that may help.
+    /// Asks one question, again and again where that may help; without a picture where there is no
+    /// `picture_url`.
     fn ask(
         &self,
         request: &JudgeRequest<'_>,
-        picture_url: &str,
+        picture_url: Option<&str>,
         question: &Question,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Completion, Fault> {
         let refused = |reason| Fault { reason, kind: FaultKind::Refused };
         let body = self.request_body(picture_url, question).map_err(refused)?;
         let mut tries = 0;
         loop {
             let fault = match self.connection.post(&body) {
                 Ok(text) => match read_completion(&text) {
-                    Ok(answer) => return Ok(answer),
-                    Err(ReplyFault::Empty(reason)) => return Err(refused(reason)),
+                    Ok(completion) => return Ok(completion),
+                    Err(ReplyFault::Withheld(reason)) => return Err(refused(reason)),
+                    Err(ReplyFault::Reported(words)) => {
+                        Fault::reported(&words, self.connection.fields())
+                    }
                     Err(ReplyFault::Unreadable(reason)) => {
                         Fault { reason, kind: FaultKind::Transient { retry_after: None } }
                     }
@@ -233,13 +166,20 @@ impl EndpointJudge {
         let url = self.connection.shown_url();
         let reason = &fault.reason;
         let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        // In this sitting, and ever: a resumed one may have nothing left but what fails.
         let never_answered = !self.has_answered.load(Ordering::Relaxed);
-        let limit = self.options.max_failures;
-        match fault.kind {
-            FaultKind::Unauthorized => Some(anyhow!(
-                "{url} refuses the key ({reason}); put a valid one into the environment variable that \
-                 --judge-key-env names"
-            )),
+        let never_ever = never_answered && !self.answered_before.load(Ordering::Relaxed);
+        let limit = match self.options.max_failures {
+            limit if never_ever => limit.min(FIRST_FAILURES),
+            limit => limit,
+        };
+        match &fault.kind {
+            FaultKind::Permanent(cause)
+                if cause.is_final() || never_ever || (never_answered && !cause.may_be_single()) =>
+            {
+                let (what, advice) = cause.words(&self.options.model);
+                Some(anyhow!("{url} {what} ({reason}); {advice}"))
+            }
             FaultKind::NotThere if never_answered => Some(anyhow!(
                 "{url} does not answer for the model `{}` ({reason}); check --judge-url, --judge-model \
                  and the key",
@@ -248,15 +188,58 @@ impl EndpointJudge {
             FaultKind::Unreachable if never_answered => {
                 Some(anyhow!("{url}: {reason}; check --judge-url and that the server runs"))
             }
-            FaultKind::Refused if never_answered && reason.contains("logprobs") => {
-                Some(anyhow!("{url} refuses to give logprobs ({reason}); use --judge-no-logprobs"))
-            }
+            _ if limit > 0 && in_a_row >= limit && never_ever => Some(anyhow!(
+                "{url}: the first {in_a_row} questions in a row failed, the last with: {reason}; look into the \
+                 server's log: some servers say no more of a model that they do not have (--judge-model) or a \
+                 picture that they cannot read (--judge-max-failures 0 asks on)"
+            )),
             _ if limit > 0 && in_a_row >= limit => Some(anyhow!(
                 "{url}: {in_a_row} questions in a row failed, the last with: {reason}; what is answered \
                  is kept and the same command goes on from there (--judge-max-failures 0 never stops)"
             )),
             _ => None,
         }
+    }
+
+    /// Makes sure, at the first reply of a sitting, that the picture made a difference: asks the same question
+    /// without it. Others wait for that.
+    ///
+    /// # Errors
+    /// The model did not see the picture.
+    fn ensure_sight(
+        &self,
+        request: &JudgeRequest<'_>,
+        question: &Question,
+        with: &Completion,
+    ) -> anyhow::Result<()> {
+        if !self.options.probe {
+            return Ok(());
+        }
+        let look = || match self.ask(request, None, question) {
+            // A server that wants a picture looks at it.
+            Err(fault) => {
+                Ok(Sight::Unknown(format!("it did not answer without one: {}", fault.reason)))
+            }
+            Ok(without) => match compare(with, &without) {
+                Sight::Blind(shown) => Err(format!(
+                    "{} does not show the pictures to the model `{}`: {shown}. Choose a model that sees pictures, \
+                     on a server that passes them on; if it does see them, go on with --judge-no-probe",
+                    self.connection.shown_url(),
+                    self.options.model
+                )),
+                sight => Ok(sight),
+            },
+        };
+        let sight = self.sight.get_or_init(look);
+        sight.as_ref().map(|_| ()).map_err(|blind| anyhow!("{blind}"))
+    }
+
+    fn take_note(&self, completion: &Completion) {
+        self.has_answered.store(true, Ordering::Relaxed);
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        self.had_logprobs.fetch_or(!completion.logprobs.is_null(), Ordering::Relaxed);
+        self.had_probability
+            .fetch_or(completion.answer.yes_probability.is_some(), Ordering::Relaxed);
     }
 }
 
@@ -268,7 +251,7 @@ impl Judge for EndpointJudge {
             ("model", self.options.model.clone().into()),
             ("prompt", self.options.prompt.clone().into()),
             ("system_prompt", self.options.system_prompt.clone().into()),
-            ("request", self.parameters().into()),
+            ("request", self.options.parameters().into()),
         ]
         .map(|(name, value): (&str, Value)| (name.to_owned(), value))
         .into()
@@ -284,11 +267,11 @@ impl Judge for EndpointJudge {
         let picture_url = format!("data:image/png;base64,{encoded}");
         let mut results = Vec::with_capacity(request.questions.len());
         for question in request.questions {
-            results.push(match self.ask(request, &picture_url, question) {
-                Ok(answer) => {
-                    self.has_answered.store(true, Ordering::Relaxed);
-                    self.failures_in_a_row.store(0, Ordering::Relaxed);
-                    Ok(answer)
+            results.push(match self.ask(request, Some(&picture_url), question) {
+                Ok(completion) => {
+                    self.ensure_sight(request, question, &completion)?;
+                    self.take_note(&completion);
+                    Ok(completion.answer)
                 }
                 Err(fault) => match self.hopeless(&fault) {
                     Some(error) => return Err(error),
@@ -297,6 +280,35 @@ impl Judge for EndpointJudge {
             });
         }
         Ok(results)
+    }
+
+    fn goes_on(&self, has_answers: bool) {
+        self.answered_before.store(has_answers, Ordering::Relaxed);
+    }
+
+    fn most_unparsable(&self) -> f64 {
+        self.options.most_unparsable
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(Ok(Sight::Unknown(why))) = self.sight.get() {
+            remarks
+                .push(format!("whether the model sees the pictures could not be found out: {why}"));
+        }
+        let has = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if self.options.asks_for_logprobs()
+            && has(&self.has_answered)
+            && !has(&self.had_probability)
+        {
+            remarks.push(if has(&self.had_logprobs) {
+                "no answer has a P(yes): the logprobs of the replies hold no yes or no where the answer begins"
+                    .to_owned()
+            } else {
+                "no answer has a P(yes): the server gave no logprobs although they were asked for".to_owned()
+            });
+        }
+        remarks
     }
 }
 
@@ -310,6 +322,7 @@ fn backoff(first_wait: Duration, tries: u32, jitter: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::ApiKey;
 
     fn options() -> EndpointOptions {
         let address = Address::parse("https://host/v1?code=hush").unwrap();

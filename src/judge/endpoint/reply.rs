@@ -3,48 +3,126 @@
 use serde_json::Value;
 
 use super::super::Answer;
-use super::super::reading::{answer_token, polarity, read_reply, yes_share};
+use super::super::reading::{read_cut_reply, read_reply};
+use super::json;
+use super::probability::yes_probability;
+
+/// A completion as far as it was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// What was answered.
+    pub answer: Answer,
+    /// The model's whole words.
+    pub said: String,
+    /// Tokens of the prompt as the server counts them, those of the picture included.
+    pub prompt_tokens: Option<u64>,
+    /// `logprobs` of the choice as they came; null where there are none.
+    pub logprobs: Value,
+}
 
 /// Why a body gives no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyFault {
-    /// It is no chat completion: cut, garbled, or an error with a status of success. Asking again may
-    /// help.
+    /// It is no chat completion: cut or garbled, or a reply that the server broke off. Asking again may help.
     Unreadable(String),
-    /// A whole completion in which nothing is said. Asking again gives the same.
-    Empty(String),
+    /// An error with a status of success, in the server's words.
+    Reported(String),
+    /// A filter of the server's took the reply away. Asking again gives the same.
+    Withheld(String),
+}
+
+/// How a reply ended, by its `finish_reason`.
+enum Ending {
+    /// By itself.
+    Whole,
+    /// By the limit on its tokens.
+    Cut,
+    /// The server broke it off.
+    Broken,
+    /// A filter did.
+    Filtered,
+    /// In a way that is not known here.
+    Unknown,
+}
+
+impl Ending {
+    fn of(choice: &Value) -> Self {
+        let Some(reason) = choice["finish_reason"].as_str() else { return Self::Whole };
+        match reason.to_ascii_lowercase().as_str() {
+            "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "complete"
+            | "tool_calls" | "function_call" => Self::Whole,
+            "length" | "max_tokens" | "max_length" | "model_length" | "max_output_tokens" => {
+                Self::Cut
+            }
+            "error"
+            | "abort"
+            | "aborted"
+            | "cancel"
+            | "cancelled"
+            | "canceled"
+            | "timeout"
+            | "insufficient_system_resource" => Self::Broken,
+            reason if reason.starts_with("content_filter") => Self::Filtered,
+            "safety" | "recitation" | "blocklist" | "prohibited_content" | "spii" => Self::Filtered,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Reads a body of the OpenAI chat-completions format.
 ///
 /// The text is the first choice's `message.content` (a string, or a list of text parts), or its
-/// `refusal`. See [`read_reply`] for how it is read and [`yes_probability`] for P(yes).
+/// `refusal`; an empty one is an answer that says neither yes nor no. See [`read_reply`] for how it is read,
+/// [`read_cut_reply`] where the limit on tokens cut it, and [`yes_probability`] for P(yes).
 ///
 /// # Errors
 /// See [`ReplyFault`].
-pub fn read_completion(body: &str) -> Result<Answer, ReplyFault> {
-    let value: Value = serde_json::from_str(body).map_err(|_| {
+pub fn read_completion(body: &str) -> Result<Completion, ReplyFault> {
+    let value = json::read(body).map_err(|_| {
         ReplyFault::Unreadable(format!("the reply is no JSON: {}", beginning(body)))
     })?;
     let choice = &value["choices"][0];
-    if choice.is_null() {
-        return Err(ReplyFault::Unreadable(match error_message(&value) {
-            Some(message) => format!("the server reported: {}", beginning(&message)),
-            None => format!("the reply has no choices: {}", beginning(body)),
-        }));
+    if choice.is_null() || is_error(&value["error"]) {
+        return Err(match error_message(&value) {
+            Some(message) => ReplyFault::Reported(message),
+            None => {
+                ReplyFault::Unreadable(format!("the reply has no choices: {}", beginning(body)))
+            }
+        });
     }
     let said = said(&choice["message"]);
-    if said.trim().is_empty() {
-        let why = match choice["finish_reason"].as_str() {
-            Some("length") => "cut by the token limit; raise --judge-max-tokens".to_owned(),
-            Some(reason) => format!("finish_reason {reason}"),
-            None => "no finish_reason".to_owned(),
-        };
-        return Err(ReplyFault::Empty(format!("the reply is empty ({why})")));
+    let reason = choice["finish_reason"].as_str().unwrap_or_default();
+    let ending = Ending::of(choice);
+    if matches!(ending, Ending::Broken) || is_error(&choice["error"]) {
+        let words = error_message(choice).unwrap_or_else(|| said.clone());
+        return Err(ReplyFault::Unreadable(format!(
+            "the server broke the reply off (finish_reason {reason}): {}",
+            beginning(&words)
+        )));
     }
-    let reading = read_reply(&said);
-    let yes_probability = yes_probability(&choice["logprobs"], &reading.text);
-    Ok(Answer { text: reading.text, raw: reading.raw, yes_probability })
+    if matches!(ending, Ending::Filtered) {
+        return Err(ReplyFault::Withheld(format!(
+            "a filter of the server's withheld the reply (finish_reason {reason})"
+        )));
+    }
+    let reading = match ending {
+        Ending::Whole => read_reply(&said),
+        _ => read_cut_reply(&said),
+    };
+    let logprobs = choice["logprobs"].clone();
+    let yes_probability = yes_probability(&logprobs, &said, &reading.text);
+    let usage = &value["usage"];
+    Ok(Completion {
+        answer: Answer {
+            text: reading.text,
+            raw: reading.raw,
+            yes_probability,
+            reply_cut: matches!(ending, Ending::Cut),
+        },
+        said,
+        prompt_tokens: usage["prompt_tokens"].as_u64().or_else(|| usage["input_tokens"].as_u64()),
+        logprobs,
+    })
 }
 
 fn said(message: &Value) -> String {
@@ -60,30 +138,48 @@ fn said(message: &Value) -> String {
     }
 }
 
-/// P(yes) out of a choice's `logprobs`: at the first token that holds a letter or digit (thinking left
-/// out), the probability of all alternatives that are `yes` over that of all that are `yes` or `no`,
-/// whatever their case, blanks and punctuation.
-///
-/// `None` where the server gave no alternatives, none of them is yes or no, or the answer that was read
-/// (`read`) does not begin there (`Answer: yes`, `{"answer": "yes"}`).
-pub fn yes_probability(logprobs: &Value, read: &str) -> Option<f64> {
-    let tokens = logprobs["content"].as_array()?;
-    let texts = tokens.iter().map(|token| token["token"].as_str().unwrap_or_default());
-    let first = &tokens[answer_token(texts, read)?];
-    let alternatives: Vec<(bool, f64)> = first["top_logprobs"]
-        .as_array()?
-        .iter()
-        .filter_map(|entry| Some((polarity(entry["token"].as_str()?)?, entry["logprob"].as_f64()?)))
-        .collect();
-    yes_share(alternatives.into_iter())
+fn is_error(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => true,
+    }
 }
 
-/// The message of an error object: `{"error": {"message": ...}}`, `{"error": "..."}`,
-/// `{"message": ...}` or `{"detail": ...}`.
+/// The message of an error: `{"error": {"message": ...}}`, `{"error": "..."}`, `{"message": ...}`, `{"detail": ...}`
+/// with a text or FastAPI's list of what is wrong with which field, or any of these in a list.
 pub fn error_message(value: &Value) -> Option<String> {
+    if let Value::Array(values) = value {
+        return values.first().and_then(error_message);
+    }
+    let text = |field: &Value| field.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     [&value["error"]["message"], &value["error"], &value["message"], &value["detail"]]
         .into_iter()
-        .find_map(|field| field.as_str().map(str::to_owned))
+        .find_map(text)
+        .or_else(|| text(&value["detail"]["message"]))
+        .or_else(|| text(&value["detail"]["error"]))
+        .or_else(|| validation_errors(&value["detail"]))
+        .or_else(|| text(&value["error"]["error"]))
+        .or_else(|| text(&value["error"]["type"]))
+        .or_else(|| text(&value["error"]["code"]))
+}
+
+/// `[{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]` as `seed: Extra inputs are not
+/// permitted`; what was sent, which some repeat beside it, is left out.
+fn validation_errors(details: &Value) -> Option<String> {
+    let told = details.as_array()?.iter().filter_map(|detail| {
+        let message = detail["msg"].as_str()?;
+        let place = detail["loc"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let place: Vec<&str> = place.filter(|name| *name != "body").collect();
+        Some(if place.is_empty() {
+            message.to_owned()
+        } else {
+            format!("{}: {message}", place.join("."))
+        })
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// The beginning of a server's words, on one line, fit for a message.
@@ -104,58 +200,6 @@ mod tests {
 
     use super::*;
 
-    fn token(text: &str, alternatives: &[(&str, f64)]) -> Value {
-        let alternatives: Vec<Value> = alternatives
-            .iter()
-            .map(|(token, p)| json!({"token": token, "logprob": p.ln()}))
-            .collect();
-        json!({"token": text, "logprob": -0.1, "top_logprobs": alternatives})
-    }
-
-    fn close(found: Option<f64>, expected: f64) -> bool {
-        found.is_some_and(|found| (found - expected).abs() < 1e-12)
-    }
-
-    #[test]
-    fn the_mass_of_yes_is_taken_over_yes_and_no() {
-        let first = [("Yes", 0.5), (" yes", 0.1), ("No", 0.2), ("Maybe", 0.15), ("NO.", 0.0)];
-        let logprobs = json!({"content": [token("Yes", &first), token(".", &[("no", 1.0)])]});
-        assert!(close(yes_probability(&logprobs, "yes"), 0.6 / 0.8));
-        // Neither the bare mass of yes, nor that of the words as they are spelt most often.
-        assert!(!close(yes_probability(&logprobs, "yes"), 0.6));
-        assert!(!close(yes_probability(&logprobs, "yes"), 0.5 / 0.7));
-        let only_no =
-            json!({"content": [token("\n", &[("Yes", 1.0)]), token("no", &[("no", 0.4)])]});
-        assert!(close(yes_probability(&only_no, "no"), 0.0));
-        let tiny = json!({"content": [token("I", &[("I", 1.0), ("yes", 1e-300), ("no", 3e-300)])]});
-        assert!(close(yes_probability(&tiny, "I cannot say"), 0.25));
-    }
-
-    #[test]
-    fn thinking_is_no_answer() {
-        let logprobs = json!({"content": [
-            token("<think>", &[]), token("yes", &[("yes", 1.0)]), token("</th", &[]), token("ink>", &[]),
-            token("\n\n", &[]), token("No", &[("No", 0.9), ("Yes", 0.1)]),
-        ]});
-        assert!(close(yes_probability(&logprobs, "no"), 0.1));
-    }
-
-    #[test]
-    fn there_is_none_where_nothing_can_be_said() {
-        let label = json!({"content": [token("Answer", &[("Answer", 0.9), ("yes", 0.1)]), token("yes", &[("yes", 1.0)])]});
-        let neither = json!({"content": [token("I", &[("I", 0.9), ("Perhaps", 0.1)])]});
-        for (logprobs, read) in [
-            (label, "yes"),
-            (neither, "I cannot say"),
-            (json!(null), "yes"),
-            (json!({"content": []}), "yes"),
-            (json!({"content": [{"token": "yes", "logprob": 0.0}]}), "yes"),
-            (json!({"content": [token("yes", &[("yes", 0.0)])]}), "yes"),
-        ] {
-            assert_eq!(yes_probability(&logprobs, read), None, "{logprobs}");
-        }
-    }
-
     fn completion(message: Value, finish: &str) -> String {
         json!({"choices": [{"message": message, "finish_reason": finish}]}).to_string()
     }
@@ -171,7 +215,8 @@ mod tests {
             (json!({"content": null, "refusal": "I cannot help."}), "I cannot help."),
             (json!({"content": "no", "reasoning_content": "yes"}), "no"),
         ] {
-            assert_eq!(read_completion(&completion(message, "stop")).unwrap().text, text);
+            let found = read_completion(&completion(message, "stop")).unwrap();
+            assert_eq!(found.answer.text, text);
         }
     }
 
@@ -183,7 +228,6 @@ mod tests {
             ("{\"choices\":[{\"mess", "no JSON"),
             ("{\"choices\":[]}", "no choices"),
             ("[1]", "no choices"),
-            ("{\"error\":{\"message\":\"overloaded\"}}", "reported: overloaded"),
         ] {
             match read_completion(body) {
                 Err(ReplyFault::Unreadable(reason)) => {
@@ -192,12 +236,75 @@ mod tests {
                 other => panic!("{body}: {other:?}"),
             }
         }
-        match read_completion(&completion(json!({"content": " "}), "length")) {
-            Err(ReplyFault::Empty(reason)) => {
-                assert!(reason.contains("--judge-max-tokens"), "{reason}")
+        for (body, expected) in [
+            (json!({"error": {"message": "overloaded"}}), "overloaded"),
+            (json!({"error": "Unexpected endpoint"}), "Unexpected endpoint"),
+            (json!({"choices": [], "error": {"message": "overloaded"}}), "overloaded"),
+            (json!([{"error": {"message": "API key not valid"}}]), "API key not valid"),
+            (
+                json!({"detail": [{"loc": ["body", "seed"], "msg": "no", "input": {"logprobs": 1}}]}),
+                "seed: no",
+            ),
+            (
+                json!({"choices": [{"message": {"content": "yes"}}], "error": {"message": "overloaded"}}),
+                "overloaded",
+            ),
+        ] {
+            let found = read_completion(&body.to_string());
+            assert_eq!(found, Err(ReplyFault::Reported(expected.to_owned())), "{body}");
+        }
+        assert_eq!(beginning(&"é".repeat(500)).chars().count(), 203);
+    }
+
+    #[test]
+    fn how_a_reply_ended_decides_what_it_says() {
+        let read = |content: &str, finish: &str| {
+            read_completion(&completion(json!({"content": content}), finish))
+                .map(|found| (found.answer.text, found.answer.reply_cut))
+        };
+        let said = |text: &str, cut: bool| Ok((text.to_owned(), cut));
+        for (content, finish, expected) in [
+            ("", "stop", said("", false)),
+            (" \n", "stop", said("", false)),
+            ("", "length", said("", true)),
+            ("No, wait. First I should", "stop", said("no", false)),
+            ("No, wait. First I should", "length", said("No, wait. First I should", true)),
+            ("No.", "length", said("no", true)),
+            ("**Yes**", "max_tokens", said("yes", true)),
+            ("<think>Well</think>\n\nYes", "length", said("yes", true)),
+            ("<think>Yes", "length", said("<think>Yes", true)),
+            ("Yes, there is", "a new reason", said("Yes, there is", false)),
+            ("Yes", "a new reason", said("yes", false)),
+            ("Yes, there is", "eos", said("yes", false)),
+        ] {
+            assert_eq!(read(content, finish), expected, "{content} {finish}");
+        }
+        for finish in ["error", "abort", "cancelled", "insufficient_system_resource"] {
+            match read("Yes", finish) {
+                Err(ReplyFault::Unreadable(reason)) => assert!(reason.contains(finish), "{reason}"),
+                other => panic!("{finish}: {other:?}"),
+            }
+        }
+        let body = json!({"choices": [{
+            "message": {"content": "Yes"}, "finish_reason": "stop", "error": {"message": "Provider\n fell over"}
+        }]});
+        match read_completion(&body.to_string()) {
+            Err(ReplyFault::Unreadable(reason)) => {
+                assert!(reason.contains(": Provider fell over"), "{reason}")
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(beginning(&"é".repeat(500)).chars().count(), 203);
+        for finish in ["content_filter", "SAFETY", "content_filter: RECITATION"] {
+            assert!(matches!(read("Yes", finish), Err(ReplyFault::Withheld(_))), "{finish}");
+        }
+    }
+
+    #[test]
+    fn an_infinite_logarithm_loses_no_answer() {
+        let body = r#"{"choices": [{"message": {"content": "Yes"}, "finish_reason": "stop", "logprobs": {"content": [
+            {"token": "Yes", "logprob": 0.0, "top_logprobs": [
+                {"token": "Yes", "logprob": 0.0}, {"token": "No", "logprob": -Infinity}]}]}}]}"#;
+        let answer = read_completion(body).unwrap().answer;
+        assert_eq!((answer.text.as_str(), answer.yes_probability), ("yes", Some(1.0)));
     }
 }
