@@ -107,3 +107,7 @@ for name in ["bare", "model", "module", "prefixed", "protocol4", "protocol5", "w
     with zipfile.ZipFile(path) as archive:
         pickle = next(entry for entry in archive.namelist() if entry.endswith("data.pkl"))
         seed("pickle", name, archive.read(pickle))
+
+for path in sorted((FIXTURES / "pictures").iterdir()) + sorted((FIXTURES / "import").glob("*.webp")):
+    if path.suffix != ".json":
+        seed("pictures", path.name, path.read_bytes())

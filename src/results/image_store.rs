@@ -1,13 +1,14 @@
 //! In: pictures. Out: PNG files with the settings that made them, and digests of their pixels; and the
 //! pixels of picture files, which may be a stranger's.
 
-use std::io::{self, BufRead, Seek};
+use std::io::{self, BufRead, Read, Seek};
 use std::path::Path;
 
-use image::{ImageError, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageError, ImageReader, Limits, RgbImage};
 use sha2::{Digest, Sha256};
 
 use super::atomic_write::{atomic_write, name_path};
+use super::jpeg::{MAGIC, Refusal, decode_jpeg, jpeg_size};
 pub use crate::benchmark::digest::hex;
 
 /// Largest width and height of a picture that is read: what a file claims is looked at before anything is
@@ -15,28 +16,118 @@ pub use crate::benchmark::digest::hex;
 pub const LARGEST_SIDE: u32 = 16_384;
 /// Most memory that unpacking one may take, in bytes.
 const LARGEST_MEMORY: u64 = 1 << 30;
+/// Bytes of a PNG up to the end of its header's fields.
+const PNG_HEADER: usize = 26;
 
-/// Decodes a PNG, JPEG or WebP, told by its first bytes, to 8-bit RGB; an alpha channel is dropped.
+/// What the beginning of a picture file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureHeader {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// What becomes of the samples.
+    pub samples: Samples,
+}
+
+/// How the samples of a file become 8 bits each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Samples {
+    /// They have no more.
+    EightBit,
+    /// 16 bits each: the high byte is taken, as Pillow does.
+    SixteenBit,
+    /// 16-bit grey: what is above 255 becomes white, as in Pillow's `convert("RGB")`.
+    SixteenBitGrey,
+}
+
+/// Reads the header of a PNG, JPEG or WebP; `None` when there is no readable one.
+pub fn picture_header(mut file: impl BufRead + Seek) -> Option<PictureHeader> {
+    let beginning = beginning_of(&mut file).ok()?;
+    let (width, height) = if beginning.starts_with(&MAGIC) {
+        let mut bytes = Vec::new();
+        file.take(LARGEST_MEMORY).read_to_end(&mut bytes).ok()?;
+        jpeg_size(&bytes)?
+    } else {
+        ImageReader::new(file).with_guessed_format().ok()?.into_dimensions().ok()?
+    };
+    Some(PictureHeader { width, height, samples: samples_of(&beginning) })
+}
+
+/// Decodes a PNG, JPEG or WebP, told by its first bytes, to 8-bit RGB as Pillow's
+/// `Image.open(..).convert("RGB")` does; an alpha channel is dropped.
 ///
 /// # Errors
-/// In a sentence without a name: it cannot be read, is no picture, is damaged, or claims to be larger than
-/// any picture that a model makes.
-pub fn read_picture(file: impl BufRead + Seek) -> Result<RgbImage, String> {
-    let mut reader = ImageReader::new(file)
-        .with_guessed_format()
-        .map_err(|error| format!("it cannot be read: {error}"))?;
+/// In a sentence without a name: it cannot be read, is no picture, is damaged or cut, or claims to be larger
+/// than any picture that a model makes.
+pub fn read_picture(mut file: impl BufRead + Seek) -> Result<RgbImage, String> {
+    let unreadable = |error: io::Error| format!("it cannot be read: {error}");
+    let beginning = beginning_of(&mut file).map_err(unreadable)?;
+    if beginning.starts_with(&MAGIC) {
+        let mut bytes = Vec::new();
+        file.take(LARGEST_MEMORY).read_to_end(&mut bytes).map_err(unreadable)?;
+        return decode_jpeg(&bytes, LARGEST_SIDE, LARGEST_MEMORY).map_err(
+            |refusal| match refusal {
+                Refusal::TooLarge => too_large(),
+                Refusal::Damaged(reason) => format!("it is no JPEG that can be decoded: {reason}"),
+            },
+        );
+    }
+    let mut reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);
     limits.max_image_height = Some(LARGEST_SIDE);
     limits.max_alloc = Some(LARGEST_MEMORY);
     reader.limits(limits);
     match reader.decode() {
-        Ok(picture) => Ok(picture.into_rgb8()),
-        Err(ImageError::Limits(_)) => Err(format!(
-            "it says that it is larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, and is not unpacked"
-        )),
+        Ok(picture) => Ok(eight_bits(picture, samples_of(&beginning))),
+        Err(ImageError::Limits(_)) => Err(too_large()),
         Err(error) => Err(format!("it is no picture that can be decoded: {error}")),
     }
+}
+
+fn too_large() -> String {
+    format!(
+        "it says that it is larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, and is not unpacked"
+    )
+}
+
+/// The first bytes of a file, which is then at its start again.
+fn beginning_of(file: &mut (impl BufRead + Seek)) -> io::Result<Vec<u8>> {
+    let mut beginning = Vec::with_capacity(PNG_HEADER);
+    file.by_ref().take(PNG_HEADER as u64).read_to_end(&mut beginning)?;
+    file.rewind()?;
+    Ok(beginning)
+}
+
+/// Bit depth and colour type of a PNG stand at fixed places; no other format that is read has 16 bits.
+fn samples_of(beginning: &[u8]) -> Samples {
+    match beginning {
+        [0x89, b'P', b'N', b'G', .., 16, 0] if beginning.len() == PNG_HEADER => {
+            Samples::SixteenBitGrey
+        }
+        [0x89, b'P', b'N', b'G', .., 16, _] if beginning.len() == PNG_HEADER => Samples::SixteenBit,
+        _ => Samples::EightBit,
+    }
+}
+
+fn eight_bits(picture: DynamicImage, samples: Samples) -> RgbImage {
+    let clipped = |value: u16| value.min(255) as u8;
+    let high_byte = |value: u16| (value >> 8) as u8;
+    match samples {
+        Samples::EightBit => picture.into_rgb8(),
+        Samples::SixteenBit => map_samples(&picture.into_rgb16(), high_byte),
+        Samples::SixteenBitGrey => map_samples(&picture.into_rgb16(), clipped),
+    }
+}
+
+fn map_samples(
+    picture: &image::ImageBuffer<image::Rgb<u16>, Vec<u16>>,
+    narrow: impl Fn(u16) -> u8,
+) -> RgbImage {
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        image::Rgb(picture.get_pixel(x, y).0.map(&narrow))
+    })
 }
 
 /// SHA-256 of the 8-bit RGB pixels, row by row, as lower-case hex. The size is hashed first, so that

@@ -3,12 +3,14 @@
 //! parts are still missing. What is missing, and the words for it, are left to others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::atomic_write::{name_path, sync_folder};
-use super::image_store::pixels_sha256;
+use super::image_store::{pixels_sha256, read_picture};
 use super::journal::Journal;
 use super::manifest::{Difference, Settings, StageEntry, differences};
 pub use super::merge_error::MergeError;
@@ -302,7 +304,8 @@ fn choose_pictures<'a>(
 }
 
 fn has_pixels(path: &Path, digest: &str) -> bool {
-    image::open(path).is_ok_and(|picture| pixels_sha256(&picture.to_rgb8()) == digest)
+    let picture = File::open(path).ok().and_then(|file| read_picture(BufReader::new(file)).ok());
+    picture.is_some_and(|picture| pixels_sha256(&picture) == digest)
 }
 
 fn bring_pictures(run: &RunDirectory, pictures: &[Picture<'_>]) -> Result<(), MergeError> {

@@ -7,6 +7,8 @@ pub mod image_store;
 pub mod inside;
 pub mod journal;
 mod journal_tail;
+mod jpeg;
+mod jpeg_scans;
 pub mod manifest;
 pub mod merge;
 mod merge_error;

@@ -1,6 +1,7 @@
 //! In: any bytes. Out: whether the program takes them; never a panic, whatever they are. One function for
 //! each door through which foreign data come in: the fuzz targets of `fuzz/` and `fuzz_corpus` share them.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -16,6 +17,7 @@ use dpg_bench::models::{
     BlipVqaConfig, ClipText, MplugConfig, Qwen3Vl, Recipe, T5Text, UNet, Unwrapping, VaeDecoder,
     Weights,
 };
+use dpg_bench::results::image_store::{picture_header, read_picture};
 use dpg_bench::results::{
     AnswerRecord, ImageRecord, Journal, JournalRecord, NewestAnswers, RunDirectory,
 };
@@ -38,6 +40,7 @@ pub const DOORS: &[Door] = &[
     ("safetensors", safetensors),
     ("pickle", pickle),
     ("checkpoint_archive", checkpoint_archive),
+    ("pictures", pictures),
 ];
 
 /// Texts that every tokenizer is given.
@@ -383,4 +386,12 @@ impl StoredArchive {
         self.entries.extend([0, 0]);
         self.entries
     }
+}
+
+/// A picture file. What is taken has the size that its header says.
+pub fn pictures(bytes: &[u8]) -> bool {
+    let header = picture_header(Cursor::new(bytes));
+    let Ok(picture) = read_picture(Cursor::new(bytes)) else { return false };
+    assert_eq!(header.map(|it| (it.width, it.height)), Some(picture.dimensions()));
+    true
 }

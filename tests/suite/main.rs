@@ -54,6 +54,7 @@ mod noise;
 mod official_file;
 mod official_run;
 mod pickle_files;
+mod pictures;
 mod pictures_ahead;
 mod pillow_resize;
 mod qwen3_vl;
