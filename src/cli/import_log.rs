@@ -61,7 +61,8 @@ struct Report {
     lines: usize,
     items: usize,
     images_per_item: u32,
-    resolution: u32,
+    /// `None` where the lines have no crop boxes: each file is one image.
+    resolution: Option<u32>,
     answers: usize,
     interleaved: bool,
     /// `numpy.mean` of the scores of every pass that the script scored, in log order, in percent.
@@ -155,13 +156,13 @@ fn store(
     struct LogSettings {
         log: String,
         log_sha256: String,
-        resolution: u32,
+        resolution: Option<u32>,
     }
     let digest = Sha256::digest(text.as_bytes());
     let settings = to_settings(&LogSettings {
         log: detail.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         log_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-        resolution: log.resolution,
+        resolution: (!log.whole_files).then_some(log.resolution),
     })?;
     let records: Vec<AnswerRecord> = passes.iter().flat_map(|pass| records_of(pass)).collect();
     let sitting = run.begin_judge(JUDGE, settings, "from a log")?;
@@ -226,7 +227,7 @@ fn report(
         lines: log.lines,
         items: passes.len(),
         images_per_item: log.images,
-        resolution: log.resolution,
+        resolution: (!log.whole_files).then_some(log.resolution),
         answers: passes.iter().map(|pass| pass.answers.iter().map(Vec::len).sum::<usize>()).sum(),
         interleaved: log.interleaved,
         overall,
@@ -283,11 +284,14 @@ fn compare(
 
 fn describe(report: &Report, run: &Path) -> String {
     let mut text = format!(
-        "{} lines, {} items, {} images each, crops of {} px, {} answers recovered into {}\n",
+        "{} lines, {} items, {} images each, {}, {} answers recovered into {}\n",
         report.lines,
         report.items,
         report.images_per_item,
-        report.resolution,
+        match report.resolution {
+            Some(resolution) => format!("crops of {resolution} px"),
+            None => "no crop boxes, so each file is one image".to_owned(),
+        },
         report.answers,
         run.display()
     );

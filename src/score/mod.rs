@@ -5,6 +5,7 @@ pub mod answer_grid;
 pub mod dependency_rule;
 pub mod item_score;
 pub mod log_alignment;
+mod log_files;
 pub mod reference_log;
 pub mod reference_results;
 pub mod score_run;

@@ -4,7 +4,7 @@
 //!
 //! A line reads `path, (left, top, right, bottom), question, answer`. It names no question number,
 //! and nothing in it is quoted: the item comes from the path, the image from the crop box, and the
-//! question from the item's own texts and their order.
+//! question from the item's own texts and their order. Logs without crop boxes: `log_files`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,6 +12,7 @@ use crate::benchmark::{Item, QuestionId};
 
 use super::item_score::SKIPPED_ROW;
 use super::log_alignment::align;
+use super::log_files::read_file_line;
 
 /// What a log holds.
 #[derive(Debug, Default)]
@@ -22,8 +23,10 @@ pub struct RecoveredLog<'a> {
     pub notes: Vec<LogNote>,
     /// Images per item: the crops seen.
     pub images: u32,
-    /// Width of a crop in pixels: the script's `--resolution`.
+    /// Width of a crop in pixels: the script's `--resolution`. 0 where the lines have no crop boxes.
     pub resolution: u32,
+    /// Whether the lines have no crop boxes, so that each file is one image.
+    pub whole_files: bool,
     /// Lines in the file.
     pub lines: usize,
     /// Whether lines of different pictures alternate, i.e. several processes wrote.
@@ -70,6 +73,8 @@ pub enum LogNoteKind {
     UnknownQuestion,
     /// The box is no crop of a 2x2 grid of the resolution that the log began with.
     OtherCrop,
+    /// It has a crop box where the first line has none, or none where that has one.
+    OtherForm,
     /// The line can be read in several ways; its answer is left out.
     Ambiguous,
     /// Lines are missing before this one.
@@ -87,10 +92,15 @@ impl LogNoteKind {
             Self::Torn => {
                 "the last line is cut off and left out; end it with a line break if it is whole"
             }
-            Self::Unreadable => "not of the form `path, (box), question, answer`",
+            Self::Unreadable => {
+                "not of the form `path, (box), question, answer`, nor with a number or None for the box"
+            }
             Self::UnknownItem => "no such item among those asked for",
             Self::UnknownQuestion => "the item has no such question",
             Self::OtherCrop => "the box is no crop of a 2x2 grid of the first line's resolution",
+            Self::OtherForm => {
+                "has a crop box where the first line has none, or none where that has one; left out"
+            }
             Self::Ambiguous => "can be read in several ways; the answer is left out",
             Self::LostLines => "lines are missing before this one",
             Self::CutShort => {
@@ -102,16 +112,19 @@ impl LogNoteKind {
 }
 
 /// One way to read a line.
-struct Reading<'a> {
-    path: &'a str,
-    item: usize,
-    crop: Crop,
+pub(super) struct Reading<'a> {
+    pub path: &'a str,
+    pub item: usize,
+    /// `None` in a log of whole files.
+    pub crop: Option<Crop>,
+    /// The number in the file's name, in a log of whole files.
+    pub number: Option<u64>,
     /// Places among the asked questions that the text fits, and the answer that remains.
-    fits: Vec<(usize, &'a str)>,
+    pub fits: Vec<(usize, &'a str)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Crop {
+pub(super) struct Crop {
     image: u32,
     resolution: u32,
 }
@@ -143,8 +156,13 @@ pub fn read_log<'a>(text: &'a str, items: &[&'a Item]) -> RecoveredLog<'a> {
             Err((kind, subject)) => log.note(number, kind, subject),
         }
     }
-    let pictures = log.sort_by_picture(readings);
-    log.cut_into_passes(pictures, items, &asked);
+    let readings = log.settle(readings);
+    if readings.first().is_some_and(|(_, reading)| reading.crop.is_none()) {
+        log.join_files(readings, items, &asked);
+    } else {
+        let pictures = log.sort_by_picture(readings);
+        log.cut_into_passes(pictures, items, &asked);
+    }
     log.notes.sort_by(|a, b| a.lines.cmp(&b.lines).then(a.kind.cmp(&b.kind)));
     log
 }
@@ -153,23 +171,23 @@ pub fn read_log<'a>(text: &'a str, items: &[&'a Item]) -> RecoveredLog<'a> {
 type PictureLines<'a> = Vec<(usize, u32, Vec<(usize, &'a str)>)>;
 
 impl<'a> RecoveredLog<'a> {
-    fn note(&mut self, line: usize, kind: LogNoteKind, subject: &str) {
-        self.notes.push(LogNote { lines: vec![line], kind, subject: subject.to_owned() });
+    pub(super) fn note(&mut self, line: usize, kind: LogNoteKind, subject: &str) {
+        self.note_lines(vec![line], kind, subject);
     }
 
-    /// Settles on one path and crop per line and sorts the lines by picture.
-    fn sort_by_picture(
-        &mut self,
-        readings: Vec<(usize, Vec<Reading<'a>>)>,
-    ) -> BTreeMap<(usize, &'a str), PictureLines<'a>> {
+    pub(super) fn note_lines(&mut self, lines: Vec<usize>, kind: LogNoteKind, subject: &str) {
+        self.notes.push(LogNote { lines, kind, subject: subject.to_owned() });
+    }
+
+    /// Settles on one reading per line; all have a crop box, or none has.
+    fn settle(&mut self, readings: Vec<(usize, Vec<Reading<'a>>)>) -> Vec<(usize, Reading<'a>)> {
         // Where a line can be cut at two places, a path that other lines have beyond doubt decides.
         let sure: HashSet<&str> = readings
             .iter()
             .filter(|(_, ways)| ways.len() == 1)
             .map(|(_, ways)| ways[0].path)
             .collect();
-        let mut pictures: BTreeMap<(usize, &str), PictureLines<'_>> = BTreeMap::new();
-        let (mut seen, mut last) = (HashSet::new(), "");
+        let mut settled: Vec<(usize, Reading<'a>)> = Vec::new();
         for (line, mut ways) in readings {
             if ways.len() > 1 {
                 let known = ways.iter().filter(|way| sure.contains(way.path)).count();
@@ -180,24 +198,39 @@ impl<'a> RecoveredLog<'a> {
                 ways.retain(|way| sure.contains(way.path));
             }
             let Some(way) = ways.pop() else { continue };
-            if self.resolution == 0 {
-                self.resolution = way.crop.resolution;
+            let form = settled.first().map(|(_, first)| first.crop.is_some());
+            if form.is_some_and(|form| form != way.crop.is_some()) {
+                self.note(line, LogNoteKind::OtherForm, way.path);
+                continue;
             }
-            if way.crop.resolution != self.resolution {
+            settled.push((line, way));
+        }
+        settled
+    }
+
+    /// Sorts the lines by picture.
+    fn sort_by_picture(
+        &mut self,
+        readings: Vec<(usize, Reading<'a>)>,
+    ) -> BTreeMap<(usize, &'a str), PictureLines<'a>> {
+        let mut pictures: BTreeMap<(usize, &str), PictureLines<'_>> = BTreeMap::new();
+        let (mut seen, mut last) = (HashSet::new(), "");
+        for (line, way) in readings {
+            let Some(crop) = way.crop else { continue };
+            if self.resolution == 0 {
+                self.resolution = crop.resolution;
+            }
+            if crop.resolution != self.resolution {
                 self.note(line, LogNoteKind::OtherCrop, way.path);
                 continue;
             }
-            self.images = self.images.max(way.crop.image + 1);
+            self.images = self.images.max(crop.image + 1);
             if way.path != last {
-                let begins = way.crop.image == 0 && way.fits.iter().any(|fit| fit.0 == 0);
+                let begins = crop.image == 0 && way.fits.iter().any(|fit| fit.0 == 0);
                 self.interleaved |= !seen.insert(way.path) && !begins;
                 last = way.path;
             }
-            pictures.entry((way.item, way.path)).or_default().push((
-                line,
-                way.crop.image,
-                way.fits,
-            ));
+            pictures.entry((way.item, way.path)).or_default().push((line, crop.image, way.fits));
         }
         pictures
     }
@@ -321,7 +354,11 @@ fn read_line<'a>(
             worst = worst.max((LogNoteKind::OtherCrop, id));
             continue;
         };
-        ways.push(Reading { path, item, crop, fits });
+        ways.push(Reading { path, item, crop: Some(crop), number: None, fits });
+    }
+    match read_file_line(line, |id| by_id.get(id).copied(), asked) {
+        Ok(more) => ways.extend(more),
+        Err(reason) => worst = worst.max(reason),
     }
     if ways.is_empty() { Err(worst) } else { Ok(ways) }
 }
@@ -355,7 +392,7 @@ fn crop_of([left, top, right, bottom]: [u32; 4]) -> Option<Crop> {
 
 /// The answer, when `rest` begins with this question. Blanks around the question are ignored: a
 /// loader may have trimmed them.
-fn answer_after<'a>(rest: &'a str, question: &str) -> Option<&'a str> {
+pub(super) fn answer_after<'a>(rest: &'a str, question: &str) -> Option<&'a str> {
     let tail = rest.trim_start().strip_prefix(question.trim())?.trim_start();
     tail.strip_prefix(", ").or_else(|| tail.strip_prefix(',').filter(|answer| answer.is_empty()))
 }

@@ -168,6 +168,90 @@ fn a_line_with_two_readings_is_not_guessed() {
     assert!(log.passes.is_empty());
 }
 
+/// The fixture's answers as a script writes them that asks about one file per image: a number, or `None`, in the
+/// place of the crop box. `name` gives the file of an item's image.
+fn without_boxes(images: u32, box_or_round: &str, name: impl Fn(&str, u32) -> String) -> String {
+    let benchmark = odd();
+    let mut text = String::new();
+    for item in &benchmark.items {
+        for image in 0..images {
+            let asked = item.graph.questions().iter().filter(|question| question.row != 1);
+            for question in asked {
+                text += &format!(
+                    "out, 7, x/{}, {}, {}, {}\n",
+                    name(&item.id, image),
+                    box_or_round.replace('K', &image.to_string()),
+                    question.text,
+                    answer(SEED, &item.id, image, question.id)
+                );
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn lines_without_crop_boxes_are_images_of_their_own_files() {
+    let benchmark = odd();
+    for (images, round, text) in [
+        (4, "rounds", without_boxes(4, "K", |id, image| format!("{id}_{image}.jpg"))),
+        (
+            3,
+            "one round, images from 1",
+            without_boxes(3, "1", |id, k| format!("{id}_{}.png", k + 1)),
+        ),
+        (
+            2,
+            "seeds",
+            without_boxes(2, "None", |id, image| format!("{id}_{}.png", 1000 + 7 * image)),
+        ),
+        (1, "whole pictures", without_boxes(1, "None", |id, _| format!("{id}.jpeg"))),
+    ] {
+        let log = read_log(&text, &items(&benchmark));
+        check_answers(&log, text.lines().count());
+        assert_eq!((log.images, log.resolution, log.whole_files), (images, 0, true), "{round}");
+        assert_eq!(kinds(&log), [], "{round}");
+        // In another order of files, as a folder lists them, nothing changes but the order.
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_by_key(|line| {
+            line.split(", ").nth(2).map(|path| path.chars().rev().collect::<String>())
+        });
+        let log = read_log(&(lines.join("\n") + "\n"), &items(&benchmark)).passes.len();
+        assert_eq!(log, benchmark.items.len(), "{round}");
+    }
+}
+
+#[test]
+fn a_log_of_whole_files_names_what_is_lost_and_what_is_of_the_other_form() {
+    let benchmark = odd();
+    let text = without_boxes(2, "K", |id, image| format!("{id}_{image}.jpg"));
+    let without_third: Vec<&str> =
+        text.lines().enumerate().filter(|(index, _)| *index != 2).map(|(_, line)| line).collect();
+    let boxed = detail().lines().next().unwrap().to_owned();
+    let damaged = format!("{}\n{boxed}\nx/nobody_0.jpg, 0, Is it?, no\n", without_third.join("\n"));
+    let log = read_log(&damaged, &items(&benchmark));
+    assert_eq!(
+        kinds(&log),
+        [LogNoteKind::UnknownItem, LogNoteKind::OtherForm, LogNoteKind::LostLines]
+    );
+    let twice = format!("{text}{text}");
+    let log = read_log(&twice, &items(&benchmark));
+    check_answers(&log, text.lines().count());
+    assert_eq!(kinds(&log), [LogNoteKind::Repeated]);
+}
+
+#[test]
+fn the_command_says_that_there_are_no_crop_boxes() {
+    let folder = tempfile::tempdir().unwrap();
+    let detail = folder.path().join("detail.txt");
+    std::fs::write(&detail, without_boxes(2, "K", |id, image| format!("{id}_{image}.jpg")))
+        .unwrap();
+    let output = import(&detail, &folder.path().join("run"), &[]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(told.contains("2 images each, no crop boxes, so each file is one image"), "{told}");
+}
+
 fn dpg_bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dpg-bench")).args(arguments).output().unwrap()
 }
