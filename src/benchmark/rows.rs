@@ -57,6 +57,16 @@ impl Columns {
         let bad = |message: String| Finding::of_file(FindingKind::BadHeader, message);
         let names: Vec<String> =
             header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        if let [line] = names.as_slice()
+            && let Some((_, separator)) =
+                [('\t', "tabs"), (';', "semicolons")].into_iter().find(|(mark, _)| {
+                    line.split(*mark).any(|name| REQUIRED.contains(&name.trim_matches('"')))
+                })
+        {
+            return Err(vec![bad(format!(
+                "the columns are separated by {separator}, not by commas; save the file as comma-separated CSV"
+            ))]);
+        }
         let position = |wanted: &str| names.iter().position(|name| name == wanted);
         let mut problems = Vec::new();
         let required = REQUIRED.map(|wanted| match position(wanted) {

@@ -229,6 +229,21 @@ fn every_wrong_row_is_named() {
 }
 
 #[test]
+fn another_separator_is_named_in_one_sentence() {
+    let commas = file(&[["a", "1", "0", "entity - whole (x)"]]);
+    for (separator, name) in [("\t", "tabs"), (";", "semicolons")] {
+        for quote in ["", "\""] {
+            let names = commas.lines().next().unwrap().split(',');
+            let header: Vec<String> = names.map(|name| format!("{quote}{name}{quote}")).collect();
+            let text = format!("{}\na{separator}b\n", header.join(separator));
+            let told = problems(text.as_bytes());
+            let sentence = format!("the columns are separated by {name}, not by commas");
+            assert!(told.contains(&sentence) && told.lines().count() == 1, "{told}");
+        }
+    }
+}
+
+#[test]
 fn all_problems_are_counted_and_none_is_a_consequence_of_another() {
     let mut rows = vec![["a", "p", "x", "0"], ["a", "p", "2", "1"]];
     rows.extend([["b", "p", "1", "7"]; 1]);
