@@ -11,6 +11,9 @@ use super::work::{Subject, open_whole};
 use super::{print, print_json, say};
 use crate::generate::import_images::{ImportPlan, ImportSummary, import_images, plan_import};
 use crate::generate::import_layout::{ImportRequest, Layout};
+use crate::generate::import_names::Numbering;
+use crate::generate::import_sizes::TileSize;
+use crate::generate::import_tiles::Tiling;
 
 /// Names shown of each kind of file; the rest are counted (and listed with --json).
 const SHOWN_NAMES: usize = 5;
@@ -21,10 +24,13 @@ const SHOWN_NAMES: usize = 5;
 File names, with png, jpg, jpeg or webp:
   <item>/<k>.png    one folder per item
   <item>_<k>.png    one file per image
-  <item>.png        a 2x2 grid: top-left, top-right, bottom-left, bottom-right
+  <item>.png        a 2x2 grid: top-left, top-right, bottom-left, bottom-right;
+                    with --images-per-item 1 the image, with 2 two beside each other
+and <item>_<seed>.png, <item>/samples/<k>.png, <item>_grid.png, p<prompt>_s<k>.png: docs/importing.md
 
 Examples:
   dpg-bench import --images grids --benchmark benchmark/dpg --out results/mymodel
+  dpg-bench import --images rows --tiling 4x1 --out results/mymodel
   dpg-bench import --images out --map out/map.jsonl --resolution 1024 --out results/mymodel
     where a line of the map reads {\"item\": \"whoops31\", \"image\": 0, \"path\": \"a/b.png\"}
 
@@ -48,6 +54,12 @@ pub struct Args {
     /// Whether file names count images from 0 or 1 [default: told from the numbers present]
     #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u32).range(0..=1))]
     first_index: Option<u32>,
+    /// How the pictures lie in <item>.png, row by row from the top left [default: told from the sizes]
+    #[arg(long, value_name = "COLUMNSxROWS")]
+    tiling: Option<Tiling>,
+    /// Pixels around and between the tiles, as torchvision's make_grid draws them (2)
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(0..=1024))]
+    tile_padding: Option<u32>,
     /// Name of the model that made the pictures, for tables
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -73,6 +85,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         images_per_item: args.images_per_item,
         first_index: args.first_index,
         resolution: args.resolution,
+        tiling: args.tiling,
+        tile_padding: args.tile_padding,
     };
     let plan = plan_import(&benchmark, &items, &request)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.folder));
@@ -100,7 +114,13 @@ struct Report<'a> {
     run: String,
     layout: Layout,
     grid: bool,
+    /// Columns and rows of each file.
+    tiling: Tiling,
+    tile_padding: u32,
+    sizes: &'a [TileSize],
     first_index: Option<u32>,
+    /// The numbers in file names that stand for image 0, 1 and so on, where they are seeds.
+    seeds: Option<&'a [u64]>,
     imported: u64,
     already_there: u64,
     failed: u64,
@@ -108,14 +128,24 @@ struct Report<'a> {
     unknown_files: &'a [String],
     surplus_files: &'a [String],
     files_of_items_not_selected: usize,
+    sixteen_bit_files: &'a [String],
+    sixteen_bit_grey_files: &'a [String],
+    tiles_without_seams: bool,
 }
 
 fn report<'a>(plan: &'a ImportPlan, summary: ImportSummary, out: &std::path::Path) -> Report<'a> {
     Report {
         run: out.display().to_string(),
         layout: plan.files.layout,
-        grid: plan.is_grid,
-        first_index: plan.files.first_index,
+        grid: plan.is_grid(),
+        tiling: plan.tiles.tiling,
+        tile_padding: plan.tiles.tiling.padding,
+        sizes: &plan.tiles.sizes,
+        first_index: plan.first_index(),
+        seeds: match &plan.files.numbering {
+            Numbering::Seeds(seeds) => Some(seeds),
+            _ => None,
+        },
         imported: summary.done,
         already_there: summary.already_done,
         failed: summary.failed,
@@ -123,15 +153,26 @@ fn report<'a>(plan: &'a ImportPlan, summary: ImportSummary, out: &std::path::Pat
         unknown_files: &plan.files.unknown,
         surplus_files: &plan.files.surplus,
         files_of_items_not_selected: plan.files.not_selected,
+        sixteen_bit_files: &plan.sixteen_bit,
+        sixteen_bit_grey_files: &plan.sixteen_bit_grey,
+        tiles_without_seams: plan.tiles.without_seams,
     }
 }
 
 fn in_words(plan: &ImportPlan, summary: ImportSummary, out: &std::path::Path) -> String {
-    let layout = match (plan.files.layout, plan.files.first_index) {
+    let tiling = plan.tiles.tiling;
+    let layout = match (plan.files.layout, &plan.files.numbering) {
         (Layout::Map, _) => "listed in the map".to_owned(),
-        (Layout::OnePerItem, _) if plan.is_grid => "2x2 grids".to_owned(),
-        (Layout::OnePerItem, _) => "one image per item".to_owned(),
-        (_, first) => format!("one file per image, numbered from {}", first.unwrap_or_default()),
+        (_, Numbering::None) if plan.is_grid() => format!("{tiling} grids"),
+        (_, Numbering::None) => "one image per item".to_owned(),
+        (_, Numbering::From(first)) => format!("one file per image, numbered from {first}"),
+        (_, Numbering::Seeds(seeds)) => {
+            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+            format!("one file per image, numbered by the seeds {}", seeds.join(", "))
+        }
+        (_, Numbering::SeedsOfItems) => {
+            "one file per image, numbered by seeds of each item, smallest first".to_owned()
+        }
     };
     let mut text = format!(
         "{} images imported from {} files ({layout}) into {}",
@@ -148,7 +189,34 @@ fn in_words(plan: &ImportPlan, summary: ImportSummary, out: &std::path::Path) ->
             text.push_str(&format!(", {count} {what}"));
         }
     }
+    for line in size_lines(plan) {
+        text.push_str(&format!("\n{line}"));
+    }
     text
+}
+
+/// How large the images are and how many come from a file; sizes of few files are counted together.
+fn size_lines(plan: &ImportPlan) -> Vec<String> {
+    let mut sizes: Vec<&TileSize> = plan.tiles.sizes.iter().collect();
+    sizes.sort_by_key(|size| std::cmp::Reverse(size.files));
+    let line = |size: &&TileSize| {
+        let TileSize { width, height, images_per_file, files } = size;
+        if plan.is_grid() {
+            let (tiling, padding) = (plan.tiles.tiling, plan.tiles.tiling.padding);
+            let padding = if padding > 0 { format!(", padding {padding}") } else { String::new() };
+            format!(
+                "{files} files of {tiling} tiles of {width}x{height} pixels{padding}; {images_per_file} images of each"
+            )
+        } else {
+            format!("{files} files of {width}x{height} pixels, one image each")
+        }
+    };
+    let mut lines: Vec<String> = sizes.iter().take(SHOWN_NAMES).map(line).collect();
+    if let rest @ [_, ..] = sizes.get(SHOWN_NAMES..).unwrap_or_default() {
+        let files: usize = rest.iter().map(|size| size.files).sum();
+        lines.push(format!("{files} files of {} other sizes", rest.len()));
+    }
+    lines
 }
 
 fn warn_about(plan: &ImportPlan) {
@@ -158,6 +226,14 @@ fn warn_about(plan: &ImportPlan) {
         (&missing, "images are missing"),
         (&plan.files.unknown, "files belong to no item and were left alone"),
         (&plan.files.surplus, "files are images beyond --images-per-item and were left alone"),
+        (
+            &plan.sixteen_bit,
+            "files have 16 bits a sample, of which the upper 8 are taken, as Pillow does",
+        ),
+        (
+            &plan.sixteen_bit_grey,
+            "files are 16-bit grey, of which Pillow's convert(\"RGB\") makes white what is above 255",
+        ),
     ] {
         if names.is_empty() {
             continue;
@@ -165,6 +241,13 @@ fn warn_about(plan: &ImportPlan) {
         let more = if names.len() > SHOWN_NAMES { ", ..." } else { "" };
         let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
         say(&format!("warning: {} {what}: {}{more}", names.len(), shown.join(", ")));
+    }
+    if plan.tiles.without_seams {
+        let tiling = plan.tiles.tiling;
+        say(&format!(
+            "warning: nothing changes where the {tiling} grids were cut, as if the files were single pictures; if \
+             they are, import them again into a new run with --images-per-item 1"
+        ));
     }
     if plan.files.not_selected > 0 {
         say(&format!("{} files belong to items that are not selected", plan.files.not_selected));

@@ -6,28 +6,34 @@ use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::Context;
-use image::{ImageReader, RgbImage};
+use image::RgbImage;
 use rayon::prelude::*;
 
 use super::image_ledger::ImageLedger;
 use super::import_error::ImportError;
 use super::import_layout::{FilePlan, ImportRequest, Layout, PlannedFile, plan_files};
+use super::import_names::Numbering;
+use super::import_sizes::{Tiles, plan_tiles, why_unfit};
+use super::import_tiles::Tiling;
 use crate::benchmark::{Benchmark, Item};
-use crate::results::image_store::{pixels_sha256, read_picture};
+use crate::results::image_store::{
+    PictureHeader, Samples, picture_header, pixels_sha256, read_picture,
+};
 use crate::results::manifest::to_settings;
 use crate::results::{ImageOutcome, RunDirectory};
 use crate::stage_observer::StageObserver;
-
-/// Files named in a message about sizes; the rest are counted.
-const SHOWN_SIZES: usize = 5;
 
 /// What is imported from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportPlan {
     /// Which file is which image.
     pub files: FilePlan,
-    /// Whether each file is a 2x2 grid.
-    pub is_grid: bool,
+    /// How each file is cut, and into what.
+    pub tiles: Tiles,
+    /// Files of 16 bits a sample, which lose the lower 8.
+    pub sixteen_bit: Vec<String>,
+    /// Files of 16-bit grey, which are all white above 255.
+    pub sixteen_bit_grey: Vec<String>,
     /// Side of an image, where it was given.
     pub resolution: Option<u32>,
     /// Images of the selected items that no file holds, in order.
@@ -38,6 +44,21 @@ pub struct ImportPlan {
     pub folder: String,
     /// Name of the map file.
     pub map: Option<String>,
+}
+
+impl ImportPlan {
+    /// Whether files hold several images.
+    pub fn is_grid(&self) -> bool {
+        self.tiles.tiling.count() > 1
+    }
+
+    /// What file names count images from, where they do.
+    pub fn first_index(&self) -> Option<u32> {
+        match self.files.numbering {
+            Numbering::From(first) => Some(first),
+            _ => None,
+        }
+    }
 }
 
 /// How an import ended.
@@ -64,6 +85,14 @@ struct ImportSettings<'a> {
     first_index: Option<u32>,
     map: Option<&'a str>,
     resolution: Option<u32>,
+    /// Where it is no 2x2 grid and no single image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tiling: Option<Tiling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tile_padding: Option<u32>,
+    /// The seeds in the file names, where they are what images are counted by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seeds: Option<&'a [u64]>,
 }
 
 /// Finds out what an import would bring, and makes sure that every picture has a size that fits.
@@ -77,34 +106,22 @@ pub fn plan_import(
     request: &ImportRequest<'_>,
 ) -> Result<ImportPlan, ImportError> {
     let files = plan_files(benchmark, items, request)?;
-    let sizes: Vec<Option<(u32, u32)>> =
-        files.files.par_iter().map(|file| size_of(&file.path)).collect();
-    let is_grid = files.layout == Layout::OnePerItem && holds_grids(&files, &sizes, request)?;
-    let wrong: Vec<String> = files
-        .files
-        .iter()
-        .zip(&sizes)
-        .filter_map(|(file, size)| {
-            let reason = why_unfit((*size)?, is_grid, request.resolution)?;
-            Some(format!("{}: {reason}", file.name))
-        })
-        .collect();
-    if !wrong.is_empty() {
-        let mut sizes: Vec<String> = wrong.iter().take(SHOWN_SIZES).cloned().collect();
-        if wrong.len() > SHOWN_SIZES {
-            sizes.push(format!(
-                "and {} more files of a size that does not fit",
-                wrong.len() - SHOWN_SIZES
-            ));
-        }
-        return Err(ImportError::BadSizes { sizes });
-    }
+    let headers: Vec<Option<PictureHeader>> =
+        files.files.par_iter().map(|file| header_of(&file.path)).collect();
+    let tiles = plan_tiles(&files, &headers, request)?;
+    let with = |samples: Samples| {
+        let all = files.files.iter().zip(&headers);
+        all.filter(|(_, header)| header.is_some_and(|header| header.samples == samples))
+            .map(|(file, _)| file.name.clone())
+            .collect()
+    };
+    let (sixteen_bit, sixteen_bit_grey) =
+        (with(Samples::SixteenBit), with(Samples::SixteenBitGrey));
     let held: std::collections::BTreeSet<(&str, u32)> = files
         .files
         .iter()
         .flat_map(|file| {
-            let images =
-                if is_grid { 0..request.images_per_item } else { file.image..file.image + 1 };
+            let images = images_of(file, tiles.tiling, request.images_per_item);
             images.map(|image| (file.item.as_str(), image))
         })
         .collect();
@@ -120,7 +137,9 @@ pub fn plan_import(
     };
     Ok(ImportPlan {
         files,
-        is_grid,
+        tiles,
+        sixteen_bit,
+        sixteen_bit_grey,
         resolution: request.resolution,
         missing,
         images_per_item: request.images_per_item,
@@ -129,50 +148,13 @@ pub fn plan_import(
     })
 }
 
-/// Width and height from the header; `None` when there is no readable one.
-fn size_of(path: &Path) -> Option<(u32, u32)> {
-    ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok()
+fn header_of(path: &Path) -> Option<PictureHeader> {
+    picture_header(BufReader::new(File::open(path).ok()?))
 }
 
-/// `<item>.png` is a grid, unless there is one image per item and its size says otherwise.
-fn holds_grids(
-    files: &FilePlan,
-    sizes: &[Option<(u32, u32)>],
-    request: &ImportRequest<'_>,
-) -> Result<bool, ImportError> {
-    let images_per_item = request.images_per_item;
-    if images_per_item > 4 {
-        return Err(ImportError::GridTooSmall { images_per_item });
-    }
-    if images_per_item > 1 {
-        return Ok(true);
-    }
-    match request.resolution {
-        Some(side) => Ok(!sizes.iter().flatten().any(|size| *size == (side, side))),
-        None => Err(ImportError::ImageOrGrid {
-            example: files.files.first().map(|file| file.name.clone()).unwrap_or_default(),
-        }),
-    }
-}
-
-/// Why a picture of this size cannot be taken as it is.
-fn why_unfit(
-    (width, height): (u32, u32),
-    is_grid: bool,
-    resolution: Option<u32>,
-) -> Option<String> {
-    if is_grid && (width % 2 != 0 || height % 2 != 0 || width == 0 || height == 0) {
-        return Some(format!("{width}x{height} pixels cannot be cut into 2x2 equal images"));
-    }
-    let side = resolution?;
-    let (wanted, what) =
-        if is_grid { (side.saturating_mul(2), "2x2 images") } else { (side, "an image") };
-    ((width, height) != (wanted, wanted)).then(|| {
-        format!(
-            "it has {width}x{height} pixels, but {what} of {side} pixels would have {wanted}x{wanted}; \
-             mend --resolution (nothing is cropped)"
-        )
-    })
+/// The images that a file holds.
+fn images_of(file: &PlannedFile, tiling: Tiling, images_per_item: u32) -> std::ops::Range<u32> {
+    if tiling.count() > 1 { 0..images_per_item } else { file.image..file.image + 1 }
 }
 
 /// Imports what the plan says, in order, and skips what an earlier import has brought.
@@ -188,15 +170,22 @@ pub fn import_images(
     model: Option<&str>,
     observer: &dyn StageObserver,
 ) -> anyhow::Result<ImportSummary> {
+    let tiling = plan.tiles.tiling;
     let settings = to_settings(&ImportSettings {
         kind: "import",
         model,
         folder: &plan.folder,
         layout: plan.files.layout,
-        grid: plan.is_grid,
-        first_index: plan.files.first_index,
+        grid: plan.is_grid(),
+        first_index: plan.first_index(),
         map: plan.map.as_deref(),
         resolution: plan.resolution,
+        tiling: (!matches!((tiling.columns, tiling.rows), (1, 1) | (2, 2))).then_some(tiling),
+        tile_padding: (tiling.padding > 0).then_some(tiling.padding),
+        seeds: match &plan.files.numbering {
+            Numbering::Seeds(seeds) => Some(seeds),
+            _ => None,
+        },
     })?;
     let sitting =
         run.begin_generation(settings, &format!("cpu, {} threads", rayon::current_num_threads()))?;
@@ -207,10 +196,15 @@ pub fn import_images(
         .par_iter()
         .map(|file| {
             let absent = |image: &u32| !ledger.is_present(run, &file.item, *image);
-            (file, images_in(plan, file).filter(absent).collect())
+            (file, images_of(file, tiling, plan.images_per_item).filter(absent).collect())
         })
         .collect();
-    let total: u64 = plan.files.files.iter().map(|file| images_in(plan, file).count() as u64).sum();
+    let total: u64 = plan
+        .files
+        .files
+        .iter()
+        .map(|file| images_of(file, tiling, plan.images_per_item).count() as u64)
+        .sum();
     let to_do: u64 = work.iter().map(|(_, images)| images.len() as u64).sum();
     let mut summary = ImportSummary { already_done: total - to_do, ..Default::default() };
     observer.started(total, summary.already_done);
@@ -247,11 +241,6 @@ pub fn import_images(
     Ok(summary)
 }
 
-/// The images that a file holds.
-fn images_in(plan: &ImportPlan, file: &PlannedFile) -> std::ops::Range<u32> {
-    if plan.is_grid { 0..plan.images_per_item } else { file.image..file.image + 1 }
-}
-
 /// Decodes a file and writes the wanted images of it into the run.
 fn bring(
     run: &RunDirectory,
@@ -271,8 +260,12 @@ fn bring(
     };
     let mut outcomes = Vec::with_capacity(images.len());
     for &image in images {
-        let (pixels, source) = if plan.is_grid {
-            (tile(&picture, image), format!("{}#{image}", file.name))
+        let (pixels, source) = if plan.is_grid() {
+            let tile = plan.tiles.tiling.cut(&picture, image);
+            (
+                tile.with_context(|| format!("{} has no tile {image}", file.name))?,
+                format!("{}#{image}", file.name),
+            )
         } else {
             (picture.clone(), file.name.clone())
         };
@@ -305,14 +298,8 @@ fn decode(plan: &ImportPlan, file: &PlannedFile) -> Result<RgbImage, String> {
     let opened =
         File::open(&file.path).map_err(|error| because(format!("it cannot be read: {error}")))?;
     let picture = read_picture(BufReader::new(opened)).map_err(because)?;
-    match why_unfit(picture.dimensions(), plan.is_grid, plan.resolution) {
+    match why_unfit(picture.dimensions(), plan.tiles.tiling, plan.resolution) {
         None => Ok(picture),
         Some(reason) => Err(because(reason)),
     }
-}
-
-/// A quarter of a 2x2 grid: 0 top-left, 1 top-right, 2 bottom-left, 3 bottom-right.
-fn tile(grid: &RgbImage, index: u32) -> RgbImage {
-    let (width, height) = (grid.width() / 2, grid.height() / 2);
-    image::imageops::crop_imm(grid, index % 2 * width, index / 2 * height, width, height).to_image()
 }

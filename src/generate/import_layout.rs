@@ -1,14 +1,15 @@
-//! In: the file names of a folder of pictures, or the lines of a map. Out: which image of which item
-//! each file is, or why that cannot be told. Opening the pictures is left to `import_images`.
+//! In: what the names of a folder's pictures, or the lines of a map, say (`import_names`). Out: which image of
+//! which item each file is, or why that cannot be told. Opening the pictures is left to `import_images`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::import_error::ImportError;
+use super::import_names::{Claim, KnownNames, Numbering, claims_of_names, numbering, read_map};
+use super::import_tiles::Tiling;
 use crate::benchmark::{Benchmark, Item};
-use crate::results::atomic_write::name_path;
 
 /// How the pictures of a folder are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -21,6 +22,13 @@ pub enum Layout {
     /// `<item>.png`: a 2x2 grid per item, as the reference script reads it, or, with one image per
     /// item, the image itself.
     OnePerItem,
+    /// `<item>/samples/<k>.png`, as GenEval's script writes them.
+    Samples,
+    /// `<item>_grid.png`: a grid per item.
+    Grids,
+    /// `p<prompt>_s<k>.png`, as UniRL has it: the prompt is the number of its text among the different ones
+    /// of the question file, from 0.
+    Prompts,
     /// Listed in a JSON Lines file.
     Map,
 }
@@ -32,8 +40,16 @@ impl Layout {
             Self::Folders => "<item>/<k>.png",
             Self::Flat => "<item>_<k>.png",
             Self::OnePerItem => "<item>.png",
+            Self::Samples => "<item>/samples/<k>.png",
+            Self::Grids => "<item>_grid.png",
+            Self::Prompts => "p<prompt>_s<k>.png",
             Self::Map => "a map",
         }
+    }
+
+    /// Whether a file may hold several images.
+    pub fn may_hold_several(self) -> bool {
+        matches!(self, Self::OnePerItem | Self::Grids)
     }
 }
 
@@ -51,6 +67,10 @@ pub struct ImportRequest<'a> {
     pub first_index: Option<u32>,
     /// Side of each image in pixels; `None` to take it from the files.
     pub resolution: Option<u32>,
+    /// How files of several images are cut; `None` to tell from their sizes.
+    pub tiling: Option<Tiling>,
+    /// Pixels around and between the tiles; `None` for none, unless there seem to be some.
+    pub tile_padding: Option<u32>,
 }
 
 /// One file and the images that it holds.
@@ -71,8 +91,8 @@ pub struct PlannedFile {
 pub struct FilePlan {
     /// How the files are named.
     pub layout: Layout,
-    /// What the file names count from; `None` where they hold no numbers.
-    pub first_index: Option<u32>,
+    /// How the numbers in their names are read.
+    pub numbering: Numbering,
     /// The files, in the order of items in the benchmark, then of images.
     pub files: Vec<PlannedFile>,
     /// Files that belong to no item, in name order.
@@ -81,15 +101,6 @@ pub struct FilePlan {
     pub not_selected: usize,
     /// Files of images beyond the number of images per item, in name order.
     pub surplus: Vec<String>,
-}
-
-/// A file, read as an image of an item. `number` is as the name has it.
-#[derive(Debug, Clone)]
-struct Claim {
-    layout: Layout,
-    item: String,
-    number: Option<u32>,
-    name: String,
 }
 
 /// Finds out which file is which image of the selected items.
@@ -101,12 +112,7 @@ pub fn plan_files(
     items: &[&Item],
     request: &ImportRequest<'_>,
 ) -> Result<FilePlan, ImportError> {
-    let known: HashMap<&str, usize> = benchmark
-        .items
-        .iter()
-        .enumerate()
-        .map(|(position, item)| (item.id.as_str(), position))
-        .collect();
+    let known = KnownNames::new(benchmark);
     let (claims, unknown) = match request.map {
         Some(map) => (read_map(map, &known)?, Vec::new()),
         None => claims_of_names(request.folder, &known)?,
@@ -114,18 +120,17 @@ pub fn plan_files(
     let Some(layout) = claims.first().map(|claim| claim.layout) else {
         return Err(ImportError::NothingFound { folder: request.folder.to_owned() });
     };
-    let first_index = match layout {
-        Layout::OnePerItem => None,
-        Layout::Map => Some(0),
-        Layout::Folders | Layout::Flat => Some(match request.first_index {
-            Some(first) => first,
-            None => first_index(&claims, request.images_per_item)?,
-        }),
+    let numbering = match (layout, request.first_index) {
+        (Layout::OnePerItem | Layout::Grids, _) => Numbering::None,
+        (Layout::Map, _) => Numbering::From(0),
+        (_, Some(first)) => Numbering::From(first),
+        (_, None) => numbering(&claims, request.images_per_item)?,
     };
+    let seeds = seeds_of_items(&claims);
     let selected: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
     let mut plan = FilePlan {
         layout,
-        first_index,
+        numbering,
         files: Vec::new(),
         unknown,
         not_selected: 0,
@@ -137,10 +142,7 @@ pub fn plan_files(
             plan.not_selected += 1;
             continue;
         }
-        let image = match (claim.number, first_index) {
-            (Some(number), Some(first)) => number.checked_sub(first),
-            _ => Some(0),
-        };
+        let image = image_of(&claim, &plan.numbering, &seeds);
         let Some(image) = image.filter(|&image| image < request.images_per_item) else {
             plan.surplus.push(claim.name);
             continue;
@@ -151,7 +153,7 @@ pub fn plan_files(
             image,
             name: claim.name,
         };
-        let key = (known.get(file.item.as_str()).copied().unwrap_or_default(), image);
+        let key = (known.items.get(file.item.as_str()).copied().unwrap_or_default(), image);
         if let Some(other) = taken.get(&key) {
             return Err(ImportError::Duplicate {
                 first: other.name.clone(),
@@ -169,181 +171,27 @@ pub fn plan_files(
     Ok(plan)
 }
 
-/// The claims of every picture in the folder, all of one layout, and the files that belong to no item.
-fn claims_of_names(
-    folder: &Path,
-    known: &HashMap<&str, usize>,
-) -> Result<(Vec<Claim>, Vec<String>), ImportError> {
-    let mut readings: Vec<(String, Vec<Claim>)> = Vec::new();
-    for name in list(folder)? {
-        let claims = readings_of(&name, known);
-        readings.push((name, claims));
+/// The numbers in the names of each item's files.
+fn seeds_of_items(claims: &[Claim]) -> BTreeMap<String, BTreeSet<u64>> {
+    let mut seeds: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for claim in claims {
+        seeds.entry(claim.item.clone()).or_default().extend(claim.number);
     }
-    let clear =
-        readings.iter().filter(|(_, claims)| claims.len() == 1).map(|(_, claims)| &claims[0]);
-    let mut clear_by_layout: BTreeMap<Layout, &Claim> = BTreeMap::new();
-    for claim in clear {
-        clear_by_layout.entry(claim.layout).or_insert(claim);
-    }
-    let mixed = |first: &Claim, second: &Claim| ImportError::MixedLayouts {
-        first: first.name.clone(),
-        second: second.name.clone(),
-        layouts: [first.layout, second.layout],
+    seeds
+}
+
+/// The image that a file is, from 0; `None` if its number stands before the first.
+fn image_of(
+    claim: &Claim,
+    numbering: &Numbering,
+    seeds: &BTreeMap<String, BTreeSet<u64>>,
+) -> Option<u32> {
+    let number = claim.number.unwrap_or_default();
+    let image = match numbering {
+        Numbering::None => 0,
+        Numbering::From(first) => number.checked_sub(u64::from(*first))?,
+        Numbering::Seeds(all) => all.binary_search(&number).ok()? as u64,
+        Numbering::SeedsOfItems => seeds.get(&claim.item)?.range(..number).count() as u64,
     };
-    let layouts: Vec<&Claim> = clear_by_layout.into_values().collect();
-    if let [first, second, ..] = layouts.as_slice() {
-        return Err(mixed(first, second));
-    }
-    // A name that can be read in two ways (item ids may end in `_1`) is read as its clear neighbours.
-    let layout = layouts.first().map(|claim| claim.layout);
-    let (mut claims, mut unknown) = (Vec::new(), Vec::new());
-    for (name, mut own) in readings {
-        if own.is_empty() {
-            unknown.push(name);
-            continue;
-        }
-        if own.len() > 1 {
-            own.sort_by_key(|claim| claim.layout);
-            let fitting = own.iter().position(|claim| Some(claim.layout) == layout);
-            let Some(fitting) = fitting else { return Err(mixed(&own[0], &own[1])) };
-            own.swap(0, fitting);
-        }
-        claims.extend(own.into_iter().take(1));
-    }
-    Ok((claims, unknown))
-}
-
-/// Every way to read a file name, at most one per layout.
-fn readings_of(name: &str, known: &HashMap<&str, usize>) -> Vec<Claim> {
-    let claim = |layout, item: &str, number| Claim {
-        layout,
-        item: item.to_owned(),
-        number,
-        name: name.to_owned(),
-    };
-    let (folder, file) = match name.split_once('/') {
-        Some((folder, file)) => (Some(folder), file),
-        None => (None, name),
-    };
-    let Some((stem, extension)) = file.rsplit_once('.') else { return Vec::new() };
-    if !["png", "jpg", "jpeg", "webp"].contains(&extension.to_ascii_lowercase().as_str()) {
-        return Vec::new();
-    }
-    if let Some(item) = folder {
-        let number = index(stem).filter(|_| known.contains_key(item));
-        return number
-            .map(|number| claim(Layout::Folders, item, Some(number)))
-            .into_iter()
-            .collect();
-    }
-    let mut claims = Vec::new();
-    if let Some((item, number)) = stem.rsplit_once('_')
-        && known.contains_key(item)
-        && let Some(number) = index(number)
-    {
-        claims.push(claim(Layout::Flat, item, Some(number)));
-    }
-    // The reference script takes the name up to its first dot; an id that holds a dot needs the stem.
-    let key = file.split('.').next().unwrap_or_default();
-    if let Some(item) = [stem, key].into_iter().find(|item| known.contains_key(item)) {
-        claims.push(claim(Layout::OnePerItem, item, None));
-    }
-    claims
-}
-
-/// Digits only: `+1` and ` 1` are no image numbers.
-fn index(text: &str) -> Option<u32> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
-}
-
-/// Files of the folder and of its direct subfolders, relative, in name order. Hidden ones are left out.
-fn list(folder: &Path) -> Result<Vec<String>, ImportError> {
-    let mut names = Vec::new();
-    for (name, path) in entries(folder)? {
-        if path.is_dir() {
-            let inside = entries(&path)?;
-            names.extend(inside.into_iter().map(|(file, _)| format!("{name}/{file}")));
-        } else {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, ImportError> {
-    let name = |error| name_path(error, "list", folder);
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(name)? {
-        let entry = entry.map_err(name)?;
-        let file = entry.file_name().to_string_lossy().into_owned();
-        if !file.starts_with('.') {
-            found.push((file, entry.path()));
-        }
-    }
-    Ok(found)
-}
-
-/// 0 or 1, from the numbers that are there.
-fn first_index(claims: &[Claim], images: u32) -> Result<u32, ImportError> {
-    let with = |wanted: u32| claims.iter().find(|claim| claim.number == Some(wanted));
-    match (with(0), with(images)) {
-        (Some(_), None) => Ok(0),
-        (None, Some(_)) => Ok(1),
-        (Some(zero), Some(last)) => Err(ImportError::UnclearIndex {
-            reason: format!(
-                "{} and {} are both there for {images} images per item",
-                zero.name, last.name
-            ),
-        }),
-        (None, None) => {
-            let smallest = claims.iter().filter_map(|claim| claim.number).min().unwrap_or_default();
-            Err(ImportError::UnclearIndex {
-                reason: format!(
-                    "there is no image 0 and no image {images}, only {smallest} and so on"
-                ),
-            })
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct MapLine {
-    item: String,
-    image: u32,
-    path: String,
-}
-
-fn read_map(path: &Path, known: &HashMap<&str, usize>) -> Result<Vec<Claim>, ImportError> {
-    let text = std::fs::read_to_string(path).map_err(|error| name_path(error, "read", path))?;
-    let mut claims = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let bad = |reason: String| ImportError::BadMapLine {
-            path: path.to_owned(),
-            line: index + 1,
-            reason,
-        };
-        let MapLine { item, image, path: picture } =
-            serde_json::from_str(line).map_err(|error| {
-                bad(format!(
-                    "{error}; write it like {{\"item\": \"x\", \"image\": 0, \"path\": \"x.png\"}}"
-                ))
-            })?;
-        if !known.contains_key(item.as_str()) {
-            return Err(bad(format!(
-                "the benchmark has no item `{item}`; remove the line or mend the id"
-            )));
-        }
-        // The path goes into the records, which must mean the same on another machine.
-        let inside = Path::new(&picture).components().all(|part| {
-            matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir)
-        });
-        if !inside || picture.is_empty() {
-            return Err(bad(format!(
-                "`{picture}` leaves the folder of --images; give a path inside it"
-            )));
-        }
-        claims.push(Claim { layout: Layout::Map, item, number: Some(image), name: picture });
-    }
-    Ok(claims)
+    u32::try_from(image).ok()
 }

@@ -40,6 +40,7 @@ mod half_precision;
 mod hostile;
 mod import;
 mod import_log;
+mod import_tiles;
 mod judge_command;
 mod judge_run;
 mod judged_as_made;
