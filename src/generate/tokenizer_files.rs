@@ -214,9 +214,12 @@ impl Names<'_> {
             let special = token.special || is_named(token);
             tokens.push(token.clone().special(special));
         }
+        // A token with several names has the flags of the last that has not got them from its number.
         for token in named.iter().cloned().chain(self.others()) {
-            if tokens.iter().all(|known| known.content != token.content) {
-                tokens.push(token);
+            match tokens.iter_mut().find(|known| known.content == token.content) {
+                None => tokens.push(token),
+                Some(known) if self.stated.token(&token.content).is_none() => *known = token,
+                Some(_) => {}
             }
         }
         tokens

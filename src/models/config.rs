@@ -239,7 +239,10 @@ impl Config {
 
     /// Refuses a list that does not repeat one of `neutral`, as JSON; null and absence pass.
     pub(crate) fn refuse_unless_all(&self, key: &str, neutral: &str) -> Result<(), ModelError> {
-        let same = |value: &Value| value.to_string() == neutral;
+        let same = |value: &Value| {
+            let spelled = value.to_string();
+            spelled == neutral
+        };
         match self.get(key) {
             None => Ok(()),
             Some(Value::Array(values)) if values.iter().all(same) => Ok(()),

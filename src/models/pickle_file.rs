@@ -60,6 +60,8 @@ impl Place {
     }
 }
 
+type ByName<T> = BTreeMap<String, T>;
+
 /// The tensors of the state dict in `path`, by name.
 ///
 /// # Errors
@@ -79,7 +81,7 @@ pub(super) fn tensors(
 pub(super) fn tensors_and_notes(
     path: &Path,
     unwrapping: Unwrapping,
-) -> Result<(BTreeMap<String, Place>, BTreeMap<String, String>), ModelError> {
+) -> Result<(ByName<Place>, ByName<String>), ModelError> {
     let broken = |reason: String| ModelError::broken(path, reason);
     let mut file = File::open(path).map_err(|source| ModelError::unreadable(path, source))?;
     refuse_other_formats(&mut file).map_err(broken)?;

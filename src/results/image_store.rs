@@ -51,7 +51,11 @@ pub fn picture_header(mut file: impl BufRead + Seek) -> Option<PictureHeader> {
     } else {
         ImageReader::new(file).with_guessed_format().ok()?.into_dimensions().ok()?
     };
-    Some(PictureHeader { width, height, samples: samples_of(&beginning) })
+    (width > 0 && height > 0).then(|| PictureHeader {
+        width,
+        height,
+        samples: samples_of(&beginning),
+    })
 }
 
 /// Decodes a PNG, JPEG or WebP, told by its first bytes, to 8-bit RGB as Pillow's

@@ -17,6 +17,9 @@ use crate::tiny_checkpoint::{Tensors, configure, copy_of, edit, fixture, read};
 
 /// Largest absolute error of a picture in 0..=1.
 const TOLERANCE: f32 = 2e-5;
+/// Euler's sigmas begin at 4,096 where the ratio at the end is zero (diffusers puts 2^-24 in its place), so that one
+/// rounding of the latents in f32 is 2.4e-4.
+const LARGE_SIGMA_TOLERANCE: f32 = 1e-3;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -120,6 +123,7 @@ fn unusual_folders_make_the_pictures_of_diffusers() {
     let golden = golden();
     let pictures: Tensors = read(&fixture("loading/pictures.safetensors"));
     let (mut compared, mut others, mut sizes) = (0, 0, 0);
+    let mut wrong = Vec::new();
     for (name, case) in &golden.cases {
         let folder = folder_of(case);
         let mut pipeline =
@@ -133,11 +137,16 @@ fn unusual_folders_make_the_pictures_of_diffusers() {
         };
         let picture = pipeline.picture(&golden.settings.prompt, golden.settings.seed);
         let error = apart(&picture, expected);
-        assert!(error <= TOLERANCE, "{name}: {error:e}");
+        let is_large = name.starts_with("zero_snr_euler") || name == "zero_snr_xl";
+        let tolerance = if is_large { LARGE_SIGMA_TOLERANCE } else { TOLERANCE };
+        if error > tolerance {
+            wrong.push(format!("{name}: {error:e}"));
+        }
         compared += 1;
         others += usize::from(case.from_plain.unwrap() > 100.0 * TOLERANCE);
     }
     eprintln!("{compared} pictures, {others} of them unlike the plain one; {sizes} sizes");
+    assert_eq!(wrong, [""; 0]);
     assert!(compared >= 70 && others >= 55 && sizes >= 9, "{compared} {others} {sizes}");
 }
 

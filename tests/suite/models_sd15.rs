@@ -106,7 +106,7 @@ fn every_unet_setting_is_felt() {
     }
     // Spelled differently, the same.
     let same = serde_json::json!({
-        "layers_per_block": [2, 2], "attention_head_dim": [8, 8], "norm_eps": null,
+        "layers_per_block": [2, 2], "attention_head_dim": [8, 8], "norm_eps": 1e-5,
         "transformer_layers_per_block": [1, 1], "only_cross_attention": false, "act_fn": "swish",
         "mid_block_type": "UNetMidBlock2DCrossAttn", "class_embed_type": null,
     });

@@ -168,11 +168,13 @@ fn all_grids_are_imported_judged_scored_compared_checked_and_reported() {
     for part in ["1064 items", "1065 items", "/329", "/1316", "4260/4260"] {
         assert!(table.contains(part), "`{part}` is not in:\n{table}");
     }
-    let compared = ended(at, &["compare", "a", "b"], 0);
+    let compared = ended(at, &["compare", "a", "b", "--allow", "judge"], 0);
     assert!(compared.contains("entity"), "{compared}");
     ended(at, &["baseline", "a", "--out", "baseline.json"], 0);
     ended(at, &["check", "a", "--baseline", "baseline.json"], 0);
-    ended(at, &["check", "b", "--baseline", "baseline.json", "--max-drop", "1"], 0);
+    let check =
+        ["check", "b", "--baseline", "baseline.json", "--max-drop", "1", "--allow", "judge"];
+    ended(at, &check, 0);
     ended(at, &["report", "a", "b", "--out", "report"], 0);
     let page = std::fs::read_to_string(at.join("report/index.html")).unwrap();
     assert!(page.contains("the official question file") && page.contains("partiprompts97"));

@@ -221,8 +221,9 @@ fn the_decoder_overflows_half_precision_and_says_so() {
     assert!(VaeDecoder::overflows_f16(&folder).unwrap());
     configure(&folder.join("config.json"), &json!({"force_upcast": false}));
     assert!(!VaeDecoder::overflows_f16(&folder).unwrap());
+    // Null is no to diffusers.
     configure(&folder.join("config.json"), &json!({"force_upcast": null}));
-    assert!(VaeDecoder::overflows_f16(&folder).unwrap());
+    assert!(!VaeDecoder::overflows_f16(&folder).unwrap());
 }
 
 #[test]

@@ -189,7 +189,7 @@ impl EndpointJudge {
                 Some(anyhow!("{url}: {reason}; check --judge-url and that the server runs"))
             }
             _ if limit > 0 && in_a_row >= limit && never_ever => Some(anyhow!(
-                "{url}: the first {in_a_row} questions in a row failed, the last with: {reason}; look into the \
+                "{url}: the first {limit} questions in a row failed, the last with: {reason}; look into the \
                  server's log: some servers say no more of a model that they do not have (--judge-model) or a \
                  picture that they cannot read (--judge-max-failures 0 asks on)"
             )),
