@@ -59,7 +59,7 @@ fn real_questions(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Every file below `folder` but the manifest, with its bytes.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(at) = folders.pop() {

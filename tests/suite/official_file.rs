@@ -38,10 +38,10 @@ pub fn official() -> Option<Benchmark> {
 }
 
 /// A folder as `fetch benchmark` leaves it: the file and its prompt files.
-fn with_prompt_files(folder: &Path) -> Option<PathBuf> {
+pub fn with_prompt_files(folder: &Path) -> Option<PathBuf> {
     let (file, prompts) = (shared_data(FILE)?, shared_data("dpg_bench/prompts")?);
+    std::fs::create_dir_all(folder.join("prompts")).unwrap();
     std::fs::copy(file, folder.join("dpg_bench.csv")).unwrap();
-    std::fs::create_dir(folder.join("prompts")).unwrap();
     for entry in std::fs::read_dir(prompts).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, folder.join("prompts").join(path.file_name().unwrap())).unwrap();

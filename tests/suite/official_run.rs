@@ -1,14 +1,14 @@
 //! The commands on the official question file, where it is there, with no flag beyond those of the README:
 //! validate, show, run (killed, in shards), import of all its grids, import-log, score, compare, check, report.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 use super::benchmark::shared_data;
-use super::official_file::official;
+use super::end_to_end::files;
+use super::official_file::{official, with_prompt_files};
 use super::seeded_answers::answer;
 use super::tiny_checkpoint::fixture;
 
@@ -31,34 +31,7 @@ fn ended(folder: &Path, arguments: &[&str], code: i32) -> String {
 
 /// `benchmark/dpg` below `folder`, as `fetch benchmark` leaves it.
 fn fetched(folder: &Path) -> Option<()> {
-    let (file, prompts) =
-        (shared_data("dpg_bench/dpg_bench.csv")?, shared_data("dpg_bench/prompts")?);
-    let to = folder.join("benchmark/dpg");
-    std::fs::create_dir_all(to.join("prompts")).unwrap();
-    std::fs::copy(file, to.join("dpg_bench.csv")).unwrap();
-    for entry in std::fs::read_dir(prompts).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, to.join("prompts").join(path.file_name().unwrap())).unwrap();
-    }
-    Some(())
-}
-
-/// Every file below `folder` but the manifest, with its bytes.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(at) = folders.pop() {
-        for entry in std::fs::read_dir(at).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.file_name().unwrap() != "manifest.json" {
-                let name = path.strip_prefix(folder).unwrap().to_owned();
-                found.insert(name, std::fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
+    with_prompt_files(&folder.join("benchmark/dpg")).map(|_| ())
 }
 
 #[test]
