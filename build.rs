@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The kernels of `src/models/cuda`.
-const KERNELS: &str = "src/models/cuda/kernels";
+/// The kernels of `src/compute/cuda`.
+const KERNELS: &str = "src/compute/cuda/kernels";
 /// Files that are compiled once, and the head sizes for which `attention.cu` is.
 const FILES: [&str; 5] =
     ["group_norm", "group_norm_last", "row_norm", "pointwise", "attention_f32"];

@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::compute::device::Place;
 use dpg_bench::judge::mplug::{Found, MplugJudge, MplugOptions};
-use dpg_bench::models::device::Place;
 use dpg_bench::models::{ClipText, T5Text, UNet, VaeDecoder};
 use image::RgbImage;
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub use self::differences::{Difference, Figure, Paired, paired_differences};
 pub use crate::aggregate::Level;
 use crate::aggregate::baseline::Baseline;
-use crate::aggregate::category_figures::table_order;
+use crate::aggregate::category_order::table_order;
 use crate::aggregate::shares::Shares;
 use crate::aggregate::{Protocol, Stage};
 use crate::benchmark::category::l1_of;

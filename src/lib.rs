@@ -7,8 +7,10 @@
 pub mod aggregate;
 pub mod benchmark;
 pub mod check;
+pub mod checkpoint;
 pub mod cli;
 pub mod compare;
+pub mod compute;
 pub mod fetch;
 pub mod forensics;
 pub mod generate;
@@ -23,3 +25,4 @@ pub mod results;
 pub mod score;
 pub mod stage_observer;
 pub mod statistics;
+pub mod text;

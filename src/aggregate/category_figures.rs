@@ -1,17 +1,11 @@
 //! In: the verdicts of a run. Out: the share of yes per category, at both levels.
 
-use std::cmp::Ordering;
-
 use serde::{Deserialize, Serialize};
 
-use crate::benchmark::category::l1_of;
 use crate::score::{RunScore, Verdict};
 
 use super::estimate::Estimate;
 use super::shares::{CategoryShares, Shares};
-
-/// The broad categories in the order of the reference's table.
-pub const L1_ORDER: [&str; 5] = ["global", "entity", "attribute", "relation", "other"];
 
 /// What a figure is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -34,15 +28,6 @@ impl Level {
             Self::L2 => "l2",
         }
     }
-}
-
-/// Which verdicts a category figure counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Before the dependency rule: how often the judge said yes.
-    Raw,
-    /// After it: how often it said yes with every ancestor's yes.
-    Conditional,
 }
 
 /// One category's figures.
@@ -83,42 +68,4 @@ pub fn counts_after_rule(score: &RunScore<'_>) -> (u64, u64) {
 pub fn count_raw(score: &RunScore<'_>, verdict: Verdict) -> u64 {
     let images = score.items.iter().flat_map(|item| &item.outcome.images);
     images.flat_map(|image| &image.raw).filter(|&&raw| raw == verdict).count() as u64
-}
-
-/// Order of two category names of either level in a table.
-pub fn table_order(a: &str, b: &str) -> Ordering {
-    let rank =
-        |name: &str| L1_ORDER.iter().position(|&l1| l1 == l1_of(name)).unwrap_or(L1_ORDER.len());
-    rank(a).cmp(&rank(b)).then_with(|| l1_of(a).cmp(l1_of(b))).then_with(|| a.cmp(b))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn known_categories_come_first_and_in_the_reference_order() {
-        let mut names = [
-            "zebra - x",
-            "other",
-            "global -",
-            "other - count",
-            "entity",
-            "aardvark",
-            "attribute - size",
-        ];
-        names.sort_by(|a, b| table_order(a, b));
-        assert_eq!(
-            names,
-            [
-                "global -",
-                "entity",
-                "attribute - size",
-                "other",
-                "other - count",
-                "aardvark",
-                "zebra - x"
-            ]
-        );
-    }
 }

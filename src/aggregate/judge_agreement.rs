@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::category_order::table_order;
+use super::estimate::Estimate;
+use super::summary::{IntervalMethod, JudgeIdentity, RunIdentity, Summary};
 use crate::benchmark::Item;
 use crate::results::{FORMAT_VERSION, FormatVersion, NewestAnswers};
 use crate::score::{Protocol, RunScore, Verdict, answer_grid};
 use crate::statistics::{Bootstrap, Interval, ItemRatio, Pair, SwapTest, TwoByTwo};
-
-use super::category_figures::table_order;
-use super::estimate::Estimate;
-use super::summary::{IntervalMethod, JudgeIdentity, RunIdentity, Summary};
 
 /// How the judges of a run compare.
 #[derive(Debug, Clone, PartialEq, Serialize)]

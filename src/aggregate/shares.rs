@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 
+use super::category_order::table_order;
 use crate::score::{ImageVerdicts, Protocol, RunScore};
 use crate::statistics::ItemRatio;
-
-use super::category_figures::{Stage, table_order};
 
 /// The figures of a run under one protocol, each as its items' shares in the order of the run's items.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,4 +142,13 @@ impl<'a> Tallies<'a> {
         shares.sort_by(|a, b| table_order(&a.name, &b.name));
         shares
     }
+}
+
+/// Which verdicts a category figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the dependency rule: how often the judge said yes.
+    Raw,
+    /// After it: how often it said yes with every ancestor's yes.
+    Conditional,
 }

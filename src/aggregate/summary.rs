@@ -55,7 +55,7 @@ pub enum IntervalKind {
     /// The middle share of figures over items drawn with replacement: files of earlier versions.
     #[default]
     Bootstrap,
-    /// [`ItemRatio::interval`](crate::statistics::ItemRatio::interval).
+    /// [`ItemRatio::interval`](crate::statistics::item_ratio::ItemRatio::interval).
     KornGraubard,
 }
 

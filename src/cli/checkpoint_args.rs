@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::generate::assembled_checkpoint::CheckpointParts;
-use crate::generate::embeddings::EmbeddingFile;
-use crate::generate::lora::LoraFile;
+use crate::checkpoint::assembled::CheckpointParts;
+use crate::checkpoint::embeddings::EmbeddingFile;
+use crate::checkpoint::lora::LoraFile;
 use crate::results::Settings;
 
 /// Parts of a checkpoint.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::fetched;
+use crate::checkpoint::assembled::CheckpointParts;
 use crate::fetch::Role;
-use crate::generate::assembled_checkpoint::CheckpointParts;
-use crate::generate::ella::{EllaFiles, EllaTokens};
+use crate::generate::pipelines::ella::{EllaFiles, EllaTokens};
 
 /// Parts and settings of ELLA.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -20,20 +20,20 @@ use super::shared_args::{
 use super::work::{Subject, dealt, open_work};
 use super::{print, print_json, say, warn, watch};
 use crate::benchmark::Item;
+use crate::checkpoint::assembled::Assembled;
+use crate::checkpoint::shipped::ShippedFolder;
+use crate::checkpoint::understood::Understood;
+use crate::compute::device::{Device, describe_device, parse_device, parse_dtype};
 use crate::fetch::Role;
-use crate::generate::assembled_checkpoint::Assembled;
 use crate::generate::catalog::{self, CatalogModel, Pipeline, Source};
-use crate::generate::ella::{Ella, EllaOptions};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::model_file::ModelFile;
+use crate::generate::noise::seeds::SeedMode;
+use crate::generate::pipelines::ella::{Ella, EllaOptions};
+use crate::generate::pipelines::sd15::Sd15;
+use crate::generate::pipelines::sdxl::Sdxl;
 use crate::generate::sampling_choice::SamplingChoice;
-use crate::generate::sd15::Sd15;
-use crate::generate::sdxl::Sdxl;
-use crate::generate::seeds::SeedMode;
-use crate::generate::understood::Understood;
 use crate::generate::{ImageGenerator, PictureTimes};
-use crate::models::ShippedFolder;
-use crate::models::device::{Device, describe_device, parse_device, parse_dtype};
 use crate::results::RunDirectory;
 
 /// How images are generated; `run` has the same flags.

@@ -9,11 +9,12 @@ use super::progress::StageProgress;
 use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use super::work::{Subject, open_whole};
 use super::{print, print_json, say};
-use crate::generate::import_images::{ImportPlan, ImportSummary, import_images, plan_import};
-use crate::generate::import_layout::{ImportRequest, Layout};
-use crate::generate::import_names::Numbering;
-use crate::generate::import_sizes::TileSize;
-use crate::generate::import_tiles::Tiling;
+use crate::generate::import::images::{ImportPlan, ImportSummary, import_images, plan_import};
+use crate::generate::import::layout::ImportRequest;
+use crate::generate::import::names::Numbering;
+use crate::generate::import::naming::Layout;
+use crate::generate::import::sizes::TileSize;
+use crate::generate::import::tiles::Tiling;
 
 /// Names shown of each kind of file; the rest are counted (and listed with --json).
 const SHOWN_NAMES: usize = 5;

@@ -8,20 +8,20 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::exit_status::ExitStatus;
+use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
+use super::work::{Subject, open_whole};
+use super::{print, print_json};
 use crate::benchmark::Item;
 use crate::results::manifest::to_settings;
 use crate::results::{
     AnswerOutcome, AnswerRecord, MixedPictures, NewestAnswers, QuestionAnswer, RunDirectory,
 };
-use crate::score::reference_log::{LogNoteKind, Pass, RecoveredLog, read_log};
+use crate::score::log_line::{LogNoteKind, Pass, RecoveredLog};
+use crate::score::reference_log::read_log;
 use crate::score::reference_results::{ReferenceResults, read_results};
 use crate::score::{ItemScore, Protocol, answer_grid, score_item};
 use crate::statistics::numpy_mean;
-
-use super::exit_status::ExitStatus;
-use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
-use super::work::{Subject, open_whole};
-use super::{print, print_json};
 
 /// The judge's name in the run: which one it was, the log does not say.
 const JUDGE: &str = "reference-log";

@@ -14,7 +14,8 @@ use super::shared_args::{benchmark_of_run, selected};
 use super::work::{Subject, dealt, open_work};
 use crate::benchmark::Item;
 use crate::judge::Judge;
-use crate::judge::judge_run::{JudgeCounts, judge_images};
+use crate::judge::judge_counts::JudgeCounts;
+use crate::judge::judge_run::judge_images;
 use crate::results::{RunDirectory, RunError, RunLock, Sitting};
 
 /// What the lock says of this command.

@@ -9,6 +9,7 @@ use super::chat_args::ChatArgs;
 use super::endpoint_args::EndpointArgs;
 use super::local_judge_args::LocalJudgeArgs;
 use super::shared_args::one_kind_of_device;
+use crate::compute::device::describe_device;
 use crate::judge::Judge;
 use crate::judge::blip_vqa::BlipVqaJudge;
 use crate::judge::catalog::{self, JudgeKind, JudgeRow};
@@ -16,7 +17,6 @@ use crate::judge::mplug::{MplugJudge, MplugOptions};
 use crate::judge::pool::JudgePool;
 use crate::judge::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
 use crate::judge::scripted::{Rule, ScriptedJudge};
-use crate::models::device::describe_device;
 
 /// What mPLUG's weights are, for the user.
 const MPLUG_WEIGHTS: &str = "the folder of mplug_visual-question-answering_coco_large_en";

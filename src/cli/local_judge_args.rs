@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use super::fetched;
+use crate::compute::device::{Place, describe_device};
 use crate::fetch::Role;
 use crate::judge::catalog;
-use crate::models::device::{Place, describe_device};
 
 /// Weights and device of a judge that computes here.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -7,11 +7,11 @@ use candle_core::{DType, Device};
 use super::exit_status::ExitStatus;
 use super::shared_args::OutputArgs;
 use super::{print, print_json, say};
+use crate::checkpoint::error_words::sentence;
+use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
 use crate::measure::parity::compare;
 use crate::measure::speed::{PictureModel, Plan};
 use crate::measure::{Measurements, Network, Size};
-use crate::models::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
-use crate::models::error_words::sentence;
 use crate::results::atomic_write::atomic_write;
 
 /// Side of the products at full size.

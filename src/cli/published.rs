@@ -23,7 +23,7 @@ pub fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyhow::Res
     for path in runs {
         let Labelled { label, run } = compared.load(path)?;
         anyhow::ensure!(
-            run.protocol == crate::aggregate::Protocol::Reference,
+            run.protocol == crate::score::verdict::Protocol::Reference,
             "{label} is a baseline of the protocol `{}`; published scores are of `reference`, which \
              `dpg-bench baseline --protocol reference` writes",
             run.protocol.name()

@@ -2,13 +2,13 @@
 //! preset, that above the model's own defaults.
 
 use super::say;
+use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
+use crate::checkpoint::scheduler_config::{Prediction, Spacing};
 use crate::generate::catalog::CatalogModel;
 use crate::generate::noise::NoiseSource;
+use crate::generate::noise::seeds::SeedMode;
+use crate::generate::pipelines::options::DiffusionOptions;
 use crate::generate::sampling_choice::{Preset, SamplingChoice, preset};
-use crate::generate::schedulers::SchedulerClass;
-use crate::generate::schedulers::config::{Prediction, Spacing};
-use crate::generate::sd15::Sd15Options;
-use crate::generate::seeds::SeedMode;
 use crate::results::Settings;
 
 /// How pictures are sampled.
@@ -125,7 +125,7 @@ impl From<PredictionArg> for Prediction {
 #[derive(Debug, Clone)]
 pub struct Sampling {
     /// What the pipeline takes.
-    pub options: Sd15Options,
+    pub options: DiffusionOptions,
     /// Base seed.
     pub seed: u64,
     /// How an image's seed follows from it.
@@ -169,7 +169,7 @@ impl SamplingArgs {
         Ok(Sampling {
             seed: choice.seed.unwrap_or_default(),
             seed_mode: choice.seed_mode.unwrap_or_default(),
-            options: Sd15Options {
+            options: DiffusionOptions {
                 steps: choice.steps.unwrap_or(model.defaults.steps),
                 guidance: choice.guidance.unwrap_or(model.defaults.guidance),
                 width: choice.width,

@@ -83,7 +83,7 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
-/// Makes sure that devices that share the work, as [`crate::models::device::describe_device`] tells of
+/// Makes sure that devices that share the work, as [`crate::compute::device::describe_device`] tells of
 /// them, round alike.
 ///
 /// # Errors

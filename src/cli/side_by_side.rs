@@ -10,9 +10,9 @@ use super::live::Live;
 use super::progress::StageProgress;
 use super::warn;
 use crate::benchmark::Item;
+use crate::checkpoint::error_words::sentence;
 use crate::judge::judge_run::judge_as_made;
 use crate::judge::{Judge, catalog};
-use crate::models::error_words::sentence;
 use crate::results::RunDirectory;
 
 /// When a judge works beside the model.
@@ -136,7 +136,7 @@ fn told<T>(handover: &Handover, outcome: anyhow::Result<T>) -> Option<T> {
 mod tests {
     use super::*;
     use crate::cli::judge_options::tests::parse;
-    use crate::models::device::{Device, describe_device};
+    use crate::compute::device::{Device, describe_device};
 
     /// Names of the judges that work beside a model on `devices`, and of those afterwards.
     fn deal(when: WhileGenerating, flags: &[&str], devices: &[&str]) -> (String, String) {

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::aggregate::category_figures::table_order;
+use crate::aggregate::category_order::table_order;
 use crate::aggregate::shares::Shares;
 use crate::aggregate::{Level, Stage};
 use crate::statistics::{ItemRatio, Pair, SwapTest, Swaps, holm};

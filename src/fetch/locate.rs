@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::catalog::{Host, Source};
 use super::digest::FileDigest;
 use super::fetch_error::FetchError;
-use super::file_rules::{Precision, select};
 use super::lock_file::LockFile;
 use super::model_scope_cache::cached_folders;
 use super::places::Places;
 use super::store::Store;
+use super::whole_folder::{files_below, holds, is_whole};
 
 /// A repository whose files are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,16 +97,6 @@ fn recorded(source: &Source, store: &Store, lock: Option<&LockFile>) -> Option<V
     None
 }
 
-/// Whether `folder` has all files that are needed of `source`.
-pub(super) fn holds(folder: &Path, source: &Source) -> bool {
-    is_whole(&files_below(folder), source)
-}
-
-fn is_whole(files: &BTreeMap<String, u64>, source: &Source) -> bool {
-    let names = files.keys().map(String::as_str).collect();
-    select(source.rules, &names, Precision::Full).is_ok()
-}
-
 /// Files of the record that are not there, or have another length.
 fn missing(lock: &LockFile, files: &BTreeMap<String, u64>) -> Vec<String> {
     let absent = lock.files.iter().filter(|(path, file)| {
@@ -140,26 +130,6 @@ fn revisions(source: &Source, store: &Store, lock: Option<&LockFile>) -> Vec<Str
     });
     found.retain(|revision| seen.insert(revision.clone()));
     found
-}
-
-/// Names and lengths of the files below `folder`, two folders deep at most.
-fn files_below(folder: &Path) -> BTreeMap<String, u64> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![(folder.to_owned(), String::new(), 0)];
-    while let Some((folder, prefix, depth)) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            // Follows links: the cache consists of them.
-            let Ok(about) = std::fs::metadata(entry.path()) else { continue };
-            let name = format!("{prefix}{name}");
-            if about.is_file() {
-                files.insert(name, about.len());
-            } else if depth < 2 {
-                folders.push((entry.path(), format!("{name}/"), depth + 1));
-            }
-        }
-    }
-    files
 }
 
 /// Reads every file of the record again. What is wrong, by path; files without a digest are not read.

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::catalog::{Host, Source};
 use super::digest::FileDigest;
 use super::fetch_error::FetchError;
-use super::locate::holds;
 use super::lock_file::LOCK_FILE;
 use super::model_scope_cache::{cached_folders, own_folder};
 use super::places::Places;
+use super::whole_folder::holds;
 
 /// Where the files of a repository lie.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
-use super::ella::EllaBase;
-use super::schedulers::SchedulerClass;
-use crate::models::shipped::{DEMO_ELLA, DEMO_SD, ShippedFolder};
+use super::pipelines::ella::EllaBase;
+use crate::checkpoint::folder::DiffusersPipeline;
+use crate::checkpoint::needed_file::NeededFile;
+use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
+use crate::checkpoint::shipped::{DEMO_ELLA, DEMO_SD, ShippedFolder};
 
 /// A model that `generate --model NAME` knows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,8 +38,8 @@ pub enum Pipeline {
 /// Where a model's files are.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Source {
-    /// In a folder of the user's, which must hold these.
-    Folder(&'static [NeededFile]),
+    /// In a folder of the user's, with a checkpoint of this pipeline.
+    Folder(DiffusersPipeline),
     /// Inside the program.
     Shipped {
         /// The checkpoint.
@@ -72,103 +74,11 @@ const ELLA: Defaults =
 const DEMO: Defaults =
     Defaults { steps: 20, guidance: 4.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
 
-/// A Stable Diffusion 1.x checkpoint in the diffusers layout.
-const SD15_FILES: &[NeededFile] = &[
-    NeededFile::Exactly("model_index.json"),
-    NeededFile::Exactly("scheduler/scheduler_config.json"),
-    NeededFile::OneOf(&[
-        &["tokenizer/vocab.json", "tokenizer/merges.txt"],
-        &["tokenizer/tokenizer.json"],
-    ]),
-    NeededFile::Exactly("text_encoder/config.json"),
-    NeededFile::Weights { folder: "text_encoder", stem: "model" },
-    NeededFile::Exactly("unet/config.json"),
-    NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
-    NeededFile::Exactly("vae/config.json"),
-    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
-];
-
-/// A Stable Diffusion XL base checkpoint in the diffusers layout.
-const SDXL_FILES: &[NeededFile] = &[
-    NeededFile::Exactly("model_index.json"),
-    NeededFile::Exactly("scheduler/scheduler_config.json"),
-    NeededFile::OneOf(&[
-        &["tokenizer/vocab.json", "tokenizer/merges.txt"],
-        &["tokenizer/tokenizer.json"],
-    ]),
-    NeededFile::OneOf(&[
-        &["tokenizer_2/vocab.json", "tokenizer_2/merges.txt"],
-        &["tokenizer_2/tokenizer.json"],
-    ]),
-    NeededFile::Exactly("text_encoder/config.json"),
-    NeededFile::Weights { folder: "text_encoder", stem: "model" },
-    NeededFile::Exactly("text_encoder_2/config.json"),
-    NeededFile::Weights { folder: "text_encoder_2", stem: "model" },
-    NeededFile::Exactly("unet/config.json"),
-    NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
-    NeededFile::Exactly("vae/config.json"),
-    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
-];
-
-/// A file of a model's folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NeededFile {
-    /// A file of that name, with `/` between folder and file.
-    Exactly(&'static str),
-    /// Any one of several sets of files, each set whole.
-    OneOf(&'static [&'static [&'static str]]),
-    /// Safetensors weights in a folder: `<stem>.safetensors`, a variant such as
-    /// `<stem>.fp16.safetensors`, or the index of a set of shards.
-    Weights {
-        /// Folder in the model's folder.
-        folder: &'static str,
-        /// How the file names begin.
-        stem: &'static str,
-    },
-}
-
-impl NeededFile {
-    /// Whether `root` holds it.
-    pub fn is_in(&self, root: &Path) -> bool {
-        match self {
-            Self::Exactly(name) => root.join(name).is_file(),
-            Self::OneOf(sets) => {
-                sets.iter().any(|set| set.iter().all(|name| root.join(name).is_file()))
-            }
-            Self::Weights { folder, stem } => {
-                let Ok(entries) = std::fs::read_dir(root.join(folder)) else { return false };
-                entries.flatten().any(|entry| {
-                    let name = entry.file_name();
-                    let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(stem)) else {
-                        return false;
-                    };
-                    rest.starts_with('.') && rest.contains(".safetensors")
-                })
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for NeededFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exactly(name) => f.write_str(name),
-            Self::OneOf(sets) => {
-                let sets: Vec<String> = sets.iter().map(|set| set.join(" + ")).collect();
-                f.write_str(&sets.join(" or "))
-            }
-            Self::Weights { folder, stem } => {
-                write!(f, "{folder}/{stem}.safetensors (or {stem}.fp16.safetensors, or shards)")
-            }
-        }
-    }
-}
-
 impl CatalogModel {
     /// What its folder must hold; nothing where it is inside the program.
     pub fn files(&self) -> &'static [NeededFile] {
         match self.source {
-            Source::Folder(files) => files,
+            Source::Folder(pipeline) => pipeline.files(),
             Source::Shipped { .. } => &[],
         }
     }
@@ -208,7 +118,7 @@ pub const MODELS: &[CatalogModel] = &[
         name: "sd15",
         description: "Stable Diffusion 1.x (StableDiffusionPipeline in the diffusers layout), 512 x 512",
         pipeline: Pipeline::Sd15,
-        source: Source::Folder(SD15_FILES),
+        source: Source::Folder(DiffusersPipeline::Sd1),
         defaults: DIFFUSERS,
     },
     CatalogModel {
@@ -216,7 +126,7 @@ pub const MODELS: &[CatalogModel] = &[
         description: "Stable Diffusion XL base (StableDiffusionXLPipeline in the diffusers layout), \
                       1024 x 1024, without the refiner",
         pipeline: Pipeline::Sdxl,
-        source: Source::Folder(SDXL_FILES),
+        source: Source::Folder(DiffusersPipeline::Sdxl),
         defaults: DIFFUSERS_XL,
     },
     CatalogModel {
@@ -224,7 +134,7 @@ pub const MODELS: &[CatalogModel] = &[
         description: "ELLA over Stable Diffusion 1.x: its checkpoint, and with --ella the connector and \
                       with --text-encoder the folder of flan-t5-xl",
         pipeline: Pipeline::Ella(EllaBase::Sd15),
-        source: Source::Folder(SD15_FILES),
+        source: Source::Folder(DiffusersPipeline::Sd1),
         defaults: ELLA,
     },
     CatalogModel {
@@ -232,7 +142,7 @@ pub const MODELS: &[CatalogModel] = &[
         description: "ELLA over Stable Diffusion XL base, for a connector of your own (none was \
                       published), with --ella and --text-encoder as for ella-sd15",
         pipeline: Pipeline::Ella(EllaBase::Sdxl),
-        source: Source::Folder(SDXL_FILES),
+        source: Source::Folder(DiffusersPipeline::Sdxl),
         defaults: DIFFUSERS_XL,
     },
 ];

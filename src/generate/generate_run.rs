@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::image_ledger::ImageLedger;
-use super::seeds::SeedMode;
+use super::noise::seeds::SeedMode;
 use super::{GeneratedImage, ImageGenerator};
 use crate::benchmark::Item;
-use crate::models::error_words::sentence;
+use crate::checkpoint::error_words::sentence;
 use crate::ordered_work::{Pool, for_each_in_order};
 use crate::results::image_store::pixels_sha256;
 use crate::results::manifest::differences;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::embeddings::EmbeddingFile;
-use super::lora::LoraFile;
 use super::sampling_choice::SamplingChoice;
+use crate::checkpoint::embeddings::EmbeddingFile;
+use crate::checkpoint::lora::LoraFile;
 
 /// A model file. Paths are relative to the file's own folder.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -85,8 +85,8 @@ impl ModelFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
     use crate::generate::noise::NoiseSource;
-    use crate::generate::schedulers::SchedulerClass;
 
     fn read(text: &str) -> Result<ModelFile> {
         let folder = tempfile::tempdir().unwrap();

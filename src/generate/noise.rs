@@ -8,11 +8,14 @@
 //! product and sum fused where its compiler fuses them. A PyTorch that runs without AVX2 calls the
 //! C library instead and differs from this in the last bits.
 
+pub mod philox;
+pub mod seeds;
+
 use std::f64::consts::PI;
 
 use candle_core::{Device, Tensor};
 
-use super::philox::CudaGenerator;
+use self::philox::CudaGenerator;
 
 const STATE_WORDS: usize = 624;
 const SHIFT: usize = 397;

@@ -4,9 +4,10 @@
 use serde::{Deserialize, Deserializer};
 
 use super::noise::NoiseSource;
-use super::schedulers::config::{Prediction, Spacing};
-use super::schedulers::{SchedulerClass, SchedulerOverrides};
-use super::seeds::SeedMode;
+use super::noise::seeds::SeedMode;
+use crate::checkpoint::scheduler_config::SchedulerOverrides;
+use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
+use crate::checkpoint::scheduler_config::{Prediction, Spacing};
 
 /// Values that stand above a checkpoint's own; `None` leaves one as it is. Also the `[settings]` of a
 /// model file.

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use super::open_questions::{Group, Task};
 use super::{Answer, Judge, JudgeRequest, JudgedImage};
 use crate::benchmark::Question;
-use crate::models::error_words::sentence;
+use crate::checkpoint::error_words::sentence;
 use crate::results::image_store::pixels_sha256;
 use crate::results::{AnswerOutcome, QuestionAnswer, RunDirectory};
 

@@ -19,13 +19,15 @@ use tokenizers::decoders::wordpiece::WordPiece as Joining;
 
 use self::picture::PictureRules;
 use super::saved_settings::picture_settings;
-use super::word_piece::WordPiece;
 use super::{Answer, Judge, JudgeRequest};
+use crate::checkpoint::error_words::sentence;
+use crate::checkpoint::needed_tensors::NeededTensors;
+use crate::checkpoint::weights::Weights;
+use crate::compute::device::Place;
 use crate::models::blip_vqa::{ImageStates, QuestionStates};
-use crate::models::device::Place;
-use crate::models::error_words::sentence;
-use crate::models::{BlipVqa, BlipVqaConfig, NeededTensors, Weights};
+use crate::models::{BlipVqa, BlipVqaConfig};
 use crate::results::Settings;
+use crate::text::word_piece::WordPiece;
 
 /// Word pieces of an answer, its end included: what `generate` of transformers writes unless it is told
 /// otherwise.

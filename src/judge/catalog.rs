@@ -1,7 +1,7 @@
 //! In: nothing. Out: the judges that there are, as a plain table. A new judge is one file, one row here
 //! and its flags on the command line.
 
-use crate::models::shipped::{DEMO_JUDGE, ShippedFolder};
+use crate::checkpoint::shipped::{DEMO_JUDGE, ShippedFolder};
 
 /// The variable that holds the endpoint's key unless another is named.
 pub const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";

@@ -19,14 +19,14 @@ use image::RgbImage;
 use serde_json::json;
 
 use super::pillow_resize::{Filter, Order, resize};
-use super::word_piece::{QuestionIds, WordPiece};
 use super::{Answer, Judge, JudgeRequest, QuestionCut};
 use crate::benchmark::Question;
-use crate::models::device::Place;
-use crate::models::error_words::sentence;
+use crate::checkpoint::error_words::sentence;
+use crate::compute::device::Place;
 use crate::models::made_up;
 use crate::models::mplug::{Decoding, ImageStates, Mplug, MplugConfig};
 use crate::results::Settings;
+use crate::text::word_piece::{QuestionIds, WordPiece};
 
 pub use beam_search::{BeamSettings, Found, Hypothesis, LENGTH_PENALTY, NextPiece, search};
 pub use conversion::{Converted, convert};

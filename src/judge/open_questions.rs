@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::ensure;
 
-use super::judge_run::JudgeCounts;
+use super::judge_counts::JudgeCounts;
 use crate::benchmark::question::QuestionId;
 use crate::benchmark::{Item, Question};
 use crate::results::{AnswerOutcome, ImageOutcome, ImageRecord, NewestAnswers};

@@ -3,8 +3,8 @@
 
 use anyhow::bail;
 
-use super::judge_run::JudgeCounts;
-use crate::results::{AnswerOutcome, QuestionAnswer};
+use super::judge_counts::{JudgeCounts, unparsable};
+use crate::results::QuestionAnswer;
 
 /// Answers from which on the share of unparsable ones is looked at.
 const ENOUGH_ANSWERS: u64 = 100;
@@ -55,16 +55,6 @@ impl Parsable {
             self.most_unparsable * 100.0,
             self.examples.join(", ")
         )
-    }
-}
-
-/// The text of an answer that is neither yes nor no.
-pub(super) fn unparsable(answer: &QuestionAnswer) -> Option<&str> {
-    match &answer.outcome {
-        AnswerOutcome::Answered { text, .. } if !matches!(text.as_str(), "yes" | "no") => {
-            Some(text)
-        }
-        _ => None,
     }
 }
 

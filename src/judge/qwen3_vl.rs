@@ -19,9 +19,9 @@ use self::picture::PictureRules;
 use super::endpoint::{DEFAULT_MOST_UNPARSABLE, DEFAULT_PROMPT, QUESTION_MARK, check_share};
 use super::reading::{answer_token, read_cut_reply, read_reply, yes_share};
 use super::{Answer, Judge, JudgeRequest};
+use crate::checkpoint::error_words::sentence;
+use crate::compute::device::Place;
 use crate::models::Qwen3Vl;
-use crate::models::device::Place;
-use crate::models::error_words::sentence;
 use crate::models::qwen3_vl::{Beginning, Outline};
 use crate::results::Settings;
 

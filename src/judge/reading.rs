@@ -4,6 +4,7 @@
 mod claims;
 mod marks;
 
+pub use self::claims::polarity;
 use self::claims::{Claim, contradicted, label_length, leading_claim, words};
 use self::marks::{ends_thinking, is_mark, marked_answers, unwrapped, visible};
 
@@ -52,19 +53,6 @@ pub fn read_cut_reply(reply: &str) -> Reading {
         text: text.to_owned(),
         raw: (text != reply).then(|| reply.to_owned()),
         is_bare: false,
-    }
-}
-
-/// `Some(true)` for a token or word that is `yes`, `Some(false)` for `no`, once case, blanks,
-/// punctuation, markdown and the word-start marks of tokenizers are taken off.
-pub fn polarity(token: &str) -> Option<bool> {
-    let bare = token.trim_matches(|c: char| !c.is_alphanumeric() || matches!(c, 'Ġ' | 'Ċ'));
-    if bare.eq_ignore_ascii_case("yes") {
-        Some(true)
-    } else if bare.eq_ignore_ascii_case("no") {
-        Some(false)
-    } else {
-        None
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::generate::conditioning::{Conditioning, TextCondition};
+use crate::generate::pipelines::conditioning::{Conditioning, TextCondition};
 use crate::models::ella_connector::ProjectedText;
 use crate::models::{EllaConnector, TextContext};
 

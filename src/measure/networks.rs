@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
-use crate::generate::known_configs::{SD15, SDXL};
-use crate::models::device::Place;
+use crate::checkpoint::known_configs::{SD15, SDXL};
+use crate::compute::device::Place;
 use crate::models::made_up::{self, ConnectorSize};
 use crate::models::mplug::{Mplug, MplugConfig};
 use crate::models::{AddedCondition, TextContext, UNet};

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::networks::{Network, Size};
-use crate::models::device::{Place, describe_device};
+use crate::compute::device::{Place, describe_device};
 
 /// How far a network's result is from the processor's in f32.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

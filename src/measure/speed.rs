@@ -15,16 +15,16 @@ use super::networks::{
     vae_config,
 };
 use super::published_work::PICTURES;
-use crate::generate::conditioning::{
+use crate::checkpoint::known_configs::{SD15, SDXL};
+use crate::checkpoint::scheduler_config::SchedulerConfig;
+use crate::compute::device::Place;
+use crate::generate::noise::ImageNoise;
+use crate::generate::pipelines::conditioning::{
     AddedConditions, Conditioning, FixedConditioning, TextCondition, WithAdded,
 };
-use crate::generate::denoise::denoise;
-use crate::generate::diffusion::to_pixels;
-use crate::generate::known_configs::{SD15, SDXL};
-use crate::generate::noise::ImageNoise;
-use crate::generate::schedulers::SchedulerConfig;
+use crate::generate::pipelines::denoise::denoise;
+use crate::generate::pipelines::diffusion::to_pixels;
 use crate::judge::mplug::{MplugJudge, MplugOptions};
-use crate::models::device::Place;
 use crate::models::ella_connector::ProjectedText;
 use crate::models::made_up;
 use crate::models::{ClipText, EllaConnector, T5Text, TextContext, UNet, VaeDecoder};

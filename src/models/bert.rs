@@ -10,11 +10,12 @@ use std::ops::Range;
 
 use candle_core::{Module, Result, Tensor};
 
-use super::attention::{Visible, attend};
-use super::attention_groups::{Group, KeptMask, Source, attend_in_groups};
-use super::config::Config;
-use super::layers::{Activation, JoinedLinears, LayerNorm, Linear, LoadResult, embed};
-use super::weights::Scope;
+use crate::checkpoint::config::Config;
+use crate::checkpoint::weights::Scope;
+use crate::compute::attention::{Visible, attend};
+use crate::compute::attention_groups::attend_in_groups;
+use crate::compute::key_groups::{Group, KeptMask, Source};
+use crate::compute::layers::{Activation, JoinedLinears, LayerNorm, Linear, LoadResult, embed};
 
 /// Dimensions of BERT's blocks.
 #[derive(Debug, Clone, Copy, PartialEq)]

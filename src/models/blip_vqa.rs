@@ -24,15 +24,18 @@ use std::path::Path;
 
 use candle_core::{Result, Tensor};
 
-use super::attention_groups::Group;
-use super::bert::{Among, BertEmbeddings, BertLayer, KeysAndValues};
-use super::layers::LoadResult;
-use super::weights::Weights;
-use super::{NeededTensors, Unwrapping};
-pub use config::BlipVqaConfig;
 use decoder::Decoder;
-pub use decoder::{Decoding, QuestionStates};
 use vision::Vision;
+
+use super::bert::{Among, BertEmbeddings, BertLayer, KeysAndValues};
+use crate::checkpoint::needed_tensors::NeededTensors;
+use crate::checkpoint::pickle_file::Unwrapping;
+use crate::checkpoint::weights::Weights;
+use crate::compute::key_groups::Group;
+use crate::compute::layers::LoadResult;
+
+pub use config::BlipVqaConfig;
+pub use decoder::{Decoding, QuestionStates};
 
 /// The network.
 #[derive(Debug)]

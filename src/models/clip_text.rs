@@ -6,10 +6,10 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::attention::{Visible, attend};
-use super::config::Config;
-use super::layers::{Activation, LayerNorm, Linear, LoadResult, embed};
-use super::weights::{Scope, Weights};
+use crate::checkpoint::config::Config;
+use crate::checkpoint::weights::{Scope, Weights};
+use crate::compute::attention::{Visible, attend};
+use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult, embed};
 
 /// Keys that change the arithmetic, or what the pipelines hand to it, with the values under which they do not.
 const NEUTRAL: &[(&str, &[&str])] = &[
@@ -94,7 +94,7 @@ impl ClipText {
     }
 
     /// The encoder that `config` describes, of `weights`.
-    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+    pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         config.refuse_unless_neutral(NEUTRAL)?;
         config.refuse_null(&["hidden_act", "max_position_embeddings", "vocab_size"])?;
         if let Some(names) = config.names_if_any("architectures")?

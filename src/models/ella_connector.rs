@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
-use super::attention::{Visible, attend};
-use super::kept_by_time::KeptByTime;
-use super::layers::{LayerNorm, Linear, LoadResult, silu, squared_relu, standardised};
+use super::timestep_cache::KeptByTime;
 use super::unet::timestep::{Sinusoid, TimestepEmbedding};
-use super::weights::{Scope, Weights};
-use super::{ModelError, cuda};
+use crate::checkpoint::model_error::ModelError;
+use crate::checkpoint::weights::{Scope, Weights};
+use crate::compute::attention::{Visible, attend};
+use crate::compute::cuda;
+use crate::compute::layers::{LayerNorm, Linear, LoadResult, silu, squared_relu, standardised};
 
 /// Heads of every connector, whatever its width.
 const HEADS: usize = 8;
@@ -112,7 +113,7 @@ impl EllaConnector {
     }
 
     /// The connector of `weights`, which messages call `file`.
-    pub(super) fn build(file: &Path, weights: &Weights) -> LoadResult<Self> {
+    pub(crate) fn build(file: &Path, weights: &Weights) -> LoadResult<Self> {
         let root = weights.root();
         let shape = |name: &str, rank: usize| match root.shape(name) {
             Some(shape) if shape.len() == rank => Ok(shape),

@@ -17,14 +17,16 @@ mod vision;
 
 use candle_core::{Result, Tensor};
 
-use super::bert::{Among, BertEmbeddings, BertLayer, KeysAndValues};
-use super::layers::LoadResult;
-use super::weights::Weights;
-pub use config::MplugConfig;
 use decoder::Decoder;
-pub use decoder::{Decoding, QuestionStates};
 use fusion::{Fused, Fusion};
 use vision::Vision;
+
+use super::bert::{Among, BertEmbeddings, BertLayer, KeysAndValues};
+use crate::checkpoint::weights::Weights;
+use crate::compute::layers::LoadResult;
+
+pub use config::MplugConfig;
+pub use decoder::{Decoding, QuestionStates};
 
 /// The network.
 #[derive(Debug)]
@@ -162,13 +164,4 @@ impl Mplug {
     pub fn decoding<'a>(&'a self, questions: &'a QuestionStates) -> Decoding<'a> {
         Decoding::new(&self.decoder, questions)
     }
-}
-
-/// The rows that belong to each of `images`, from the image of every row.
-fn rows_of(image_of_row: impl Iterator<Item = usize>, images: usize) -> Vec<Vec<usize>> {
-    let mut rows = vec![Vec::new(); images];
-    for (row, image) in image_of_row.enumerate() {
-        rows[image].push(row);
-    }
-    rows
 }

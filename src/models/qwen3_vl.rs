@@ -19,6 +19,7 @@
 //! memory and give the numbers of f32 weights, see `ops::narrow`.
 
 mod config;
+pub mod grid;
 mod language;
 mod positions;
 #[cfg(test)]
@@ -30,39 +31,15 @@ use std::path::Path;
 use candle_core::{DType, Device, Result, Tensor};
 
 use self::config::Sizes;
+use self::grid::{Grid, ImageStates};
 use self::language::{Added, Language, Memory, Text};
 use self::positions::Places;
 use self::vision::Vision;
-use super::ModelError;
-use super::config::Config;
-use super::layers::LoadResult;
-use super::weight_files::find_files;
-use super::weights::Weights;
-
-/// Rows and columns of a picture's patches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grid {
-    /// From top to bottom.
-    pub rows: usize,
-    /// From left to right.
-    pub columns: usize,
-}
-
-impl Grid {
-    /// Row and column of each patch, in the order of the patches: square by square of `merge` x `merge`,
-    /// which become one token, each from its top left corner. Both sides are multiples of `merge`.
-    pub fn places(self, merge: usize) -> Vec<[usize; 2]> {
-        let mut places = Vec::with_capacity(self.rows * self.columns);
-        for top in (0..self.rows).step_by(merge) {
-            for left in (0..self.columns).step_by(merge) {
-                for row in top..top + merge {
-                    places.extend((left..left + merge).map(|column| [row, column]));
-                }
-            }
-        }
-        places
-    }
-}
+use crate::checkpoint::config::Config;
+use crate::checkpoint::model_error::ModelError;
+use crate::checkpoint::weight_files::find_files;
+use crate::checkpoint::weights::Weights;
+use crate::compute::layers::LoadResult;
 
 /// How a picture is to be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,25 +98,6 @@ pub struct Qwen3Vl {
     language: Language,
     outline: Outline,
     sha256: String,
-}
-
-/// A picture as the language network takes it.
-#[derive(Debug)]
-pub struct ImageStates {
-    /// [rows * columns, width].
-    tokens: Tensor,
-    /// The same shape each: what is added behind the first layers.
-    deepstack: Vec<Tensor>,
-    /// Of tokens.
-    rows: usize,
-    columns: usize,
-}
-
-impl ImageStates {
-    /// Tokens that the picture takes in a text.
-    pub fn tokens(&self) -> usize {
-        self.rows * self.columns
-    }
 }
 
 /// A conversation up to where the questions part.

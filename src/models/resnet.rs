@@ -3,8 +3,8 @@
 
 use candle_core::{Module, Result, Tensor};
 
-use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, enlarged};
-use super::weights::Scope;
+use crate::checkpoint::weights::Scope;
+use crate::compute::layers::{Conv2d, GroupNorm, Linear, LoadResult, enlarged};
 
 /// Group count and epsilon of the norms of one network.
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::attention::attend_with_bias;
-use super::config::Config;
-use super::layers::{Activation, Linear, LoadResult, RmsNorm, embed};
-use super::weights::{Scope, Weights};
+use crate::checkpoint::config::Config;
+use crate::checkpoint::weights::{Scope, Weights};
+use crate::compute::attention::attend_with_bias;
+use crate::compute::layers::{Activation, Linear, LoadResult, RmsNorm, embed};
 
 /// Keys that ask for another network, with the values under which they do not. UMT5 has positions of its own in
 /// every block.
@@ -55,7 +55,7 @@ impl T5Text {
     }
 
     /// The encoder that `config` describes, of `weights`.
-    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+    pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         config.refuse_unless_neutral(NEUTRAL)?;
         let projection = config.name("feed_forward_proj", "relu")?;
         let (gated, name) = match projection {

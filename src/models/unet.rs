@@ -25,10 +25,10 @@ use self::text_context::{AttendedTexts, KeysAndValues, pairs};
 use self::time_shifts::TimeShifts;
 use self::timestep::{Sinusoid, TimestepEmbedding};
 use self::transformer::SpatialTransformer;
-use super::config::Config;
-use super::kept_by_time::KeptByTime;
-use super::layers::{Conv2d, GroupNorm, JoinedLinears, LoadResult, silu};
-use super::weights::Weights;
+use super::timestep_cache::KeptByTime;
+use crate::checkpoint::config::Config;
+use crate::checkpoint::weights::Weights;
+use crate::compute::layers::{Conv2d, GroupNorm, JoinedLinears, LoadResult, silu};
 
 /// The denoising network.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl UNet {
     }
 
     /// The network that `config` describes, of `weights`, whose number format becomes its own.
-    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+    pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         let plan = Plan::from_config(config)?;
         let root = weights.root();
         let (channels, levels) = (&plan.channels, plan.channels.len());

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::attention::{Visible, attend};
-use super::config::Config;
-use super::layers::{Conv2d, GroupNorm, Linear, LoadResult, rows};
 use super::resnet::{NormSettings, ResnetBlock, Upsampler};
-use super::weights::{Scope, Weights};
+use crate::checkpoint::config::Config;
+use crate::checkpoint::weights::{Scope, Weights};
+use crate::compute::attention::{Visible, attend};
+use crate::compute::layers::{Conv2d, GroupNorm, Linear, LoadResult, rows};
 
 /// Epsilon of every norm of the decoder; it is not configurable.
 const NORM_EPS: f64 = 1e-6;
@@ -107,7 +107,7 @@ impl VaeDecoder {
     }
 
     /// The decoder that `config` describes, of `weights`, whose number format becomes its own.
-    pub(super) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+    pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         config.check_class(&["AutoencoderKL"])?;
         config.refuse_unless_neutral(NEUTRAL)?;
         config.refuse_null(NEVER_NULL)?;

@@ -1,7 +1,7 @@
 //! In: a summary. Out: its figures as CSV (full precision, one figure a row), Markdown and LaTeX
 //! (booktabs), for other programs, notes and papers.
 
-use crate::aggregate::category_figures::Stage;
+use crate::aggregate::shares::Stage;
 use crate::aggregate::{Protocol, Summary};
 
 use super::figure_table::{Cell, FigureTable, Level, Row, printed};

@@ -3,7 +3,8 @@
 //! formats.
 
 pub use crate::aggregate::Level;
-use crate::aggregate::category_figures::{Stage, table_order};
+use crate::aggregate::category_order::table_order;
+use crate::aggregate::shares::Stage;
 use crate::aggregate::{CategoryFigure, Estimate, Protocol, Summary};
 use crate::benchmark::category::l1_of;
 

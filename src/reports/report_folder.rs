@@ -11,7 +11,8 @@ use crate::results::FORMAT_VERSION;
 use crate::results::atomic_write::{name_path, sync_folder};
 
 use super::differences::{Differences, differences};
-use super::drawing::{MOST_RUNS, png_picture, svg_picture};
+use super::drawing::png_picture;
+use super::drawing::svg_picture;
 use super::figure_table::Level;
 use super::gallery_data::gallery_data;
 use super::html::{Page, page};
@@ -21,6 +22,7 @@ use super::report_tables::{categories, category_names, difference_table, items, 
 use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
+use crate::reports::drawing::MOST_RUNS;
 
 /// Tells a report of ours from any other folder.
 const MARKER: &str = "report.json";

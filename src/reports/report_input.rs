@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::aggregate::category_figures::Stage;
+use crate::aggregate::shares::Stage;
 use crate::aggregate::{CategoryFigure, Estimate, Protocol, ProtocolSummary, Summary};
 use crate::benchmark::Item;
 use crate::results::{NewestAnswers, Settings};

@@ -135,3 +135,6 @@ impl ReportTable {
         writer.into_inner().map_err(|error| error.into_error().into())
     }
 }
+
+/// What stands where there is no figure.
+pub(crate) const NONE: &str = "–";

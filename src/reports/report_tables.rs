@@ -3,18 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use crate::aggregate::Estimate;
-use crate::aggregate::category_figures::{Stage, table_order};
-use crate::benchmark::category::l1_of;
-
 use super::differences::Differences;
 use super::figure_table::{Level, printed};
 use super::report_input::{ReportInput, ReportRun, at_stage, words};
-use super::report_table::{ReportTable, TableRow};
+use super::report_table::{NONE, ReportTable, TableRow};
 use super::settings_tables::share;
-
-/// What stands where there is no figure.
-pub(super) const NONE: &str = "–";
+use crate::aggregate::Estimate;
+use crate::aggregate::category_order::table_order;
+use crate::aggregate::shares::Stage;
+use crate::benchmark::category::l1_of;
 
 fn full(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()

@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::results::Settings;
-
 use super::report_input::{ReportInput, ReportRun};
-use super::report_table::{ReportTable, TableRow};
-use super::report_tables::NONE;
+use super::report_table::{NONE, ReportTable, TableRow};
+use crate::results::Settings;
 
 /// `12 of 13 (92 %)`; only whole things are 100 %.
 pub(super) fn share(part: u64, whole: u64) -> String {

@@ -71,8 +71,8 @@ pub fn in_topological_order(graph: &QuestionGraph, raw: &[Verdict]) -> Vec<Verdi
 #[cfg(test)]
 mod tests {
     use super::super::test_graphs::graph;
-    use super::Verdict::{Missing, No, ParentNo, Skipped, Unparsable, Yes};
     use super::*;
+    use crate::score::verdict::Verdict::{Missing, No, ParentNo, Skipped, Unparsable, Yes};
 
     #[test]
     fn a_failure_reaches_a_grandchild_only_as_far_as_the_rows_let_it() {

@@ -4,10 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::benchmark::{Item, QuestionId};
-
 use super::log_alignment::align;
-use super::reference_log::{LogNoteKind, Pass, Reading, RecoveredLog, answer_after, item_id};
+use super::log_line::{LogNoteKind, Pass, Reading, RecoveredLog, answer_after, item_id};
+use crate::benchmark::{Item, QuestionId};
 
 /// The item and number that a file name may stand for: `<item>` and `<item>_<k>`.
 fn names_of(path: &str) -> Vec<(&str, Option<u64>)> {

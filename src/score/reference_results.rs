@@ -3,7 +3,7 @@
 //!
 //! A line per picture reads `path, score of image 1, .., average`; the summary comes after them.
 
-use super::reference_log::item_id;
+use super::log_line::item_id;
 
 /// What the result file says.
 #[derive(Debug, Clone, PartialEq, Default)]

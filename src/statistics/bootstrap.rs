@@ -3,20 +3,12 @@
 //! replacement, all images and answers of an item together, and the interval holds the middle share of
 //! the figures that come out, wider for few items (Hesterberg, arXiv 1411.5279, 5.3).
 
+use crate::statistics::interval::Interval;
 use rayon::prelude::*;
 
 use super::power::lower_tail;
 use super::resample::{Weights, sums};
 use super::share_interval::t_quantile;
-
-/// From low to high.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Interval {
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
 
 /// How a bootstrap is done.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,10 +10,10 @@
 
 use rayon::prelude::*;
 
-use super::bootstrap::Interval;
 use super::item_ratio::{ItemRatio, ratio};
 use super::power::upper_quantile;
 use super::resample::{Weights, sums};
+use crate::statistics::interval::Interval;
 
 /// Up to this many items every pattern of swaps is tried.
 pub const EXACT_ITEMS: usize = 13;

@@ -4,7 +4,7 @@
 
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
-use super::bootstrap::Interval;
+use super::interval::Interval;
 use super::item_ratio::ItemRatio;
 use super::power::upper_quantile;
 

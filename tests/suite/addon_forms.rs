@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::checkpoint::assembled::{Assembled, CheckpointParts};
+use dpg_bench::checkpoint::lora::LoraFile;
+use dpg_bench::checkpoint::weights::Weights;
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::assembled_checkpoint::{Assembled, CheckpointParts};
-use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
-use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
-use dpg_bench::generate::lora::LoraFile;
-use dpg_bench::generate::sd15::{Sd15, Sd15Options};
-use dpg_bench::models::Weights;
+use dpg_bench::generate::pipelines::ella::EllaTokens;
+use dpg_bench::generate::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions};
+use dpg_bench::generate::pipelines::options::DiffusionOptions;
+use dpg_bench::generate::pipelines::sd15::Sd15;
+use dpg_bench::text::clip::ClipTokenizer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -83,7 +85,7 @@ fn embedding(spelled: &str) -> CheckpointParts {
 
 fn open(folder: &Path) -> anyhow::Result<Sd15> {
     let settings = golden().settings;
-    let options = Sd15Options {
+    let options = DiffusionOptions {
         steps: settings.steps,
         guidance: settings.guidance,
         width: Some(settings.width),
@@ -527,7 +529,7 @@ fn ella(base: EllaBase, tokens: EllaTokens, parts: &CheckpointParts) -> anyhow::
         text_encoder: fixture("ella-tiny/text_encoder"),
     };
     let pictures =
-        Sd15Options { steps: 2, width: Some(32), height: Some(32), ..Default::default() };
+        DiffusionOptions { steps: 2, width: Some(32), height: Some(32), ..Default::default() };
     let options = EllaOptions { tokens, low_memory: false, pictures };
     Ella::load(base, files, DType::F32, &Device::Cpu, options)
 }

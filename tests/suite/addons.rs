@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::checkpoint::assembled::{Assembled, CheckpointParts};
+use dpg_bench::checkpoint::lora::LoraFile;
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::assembled_checkpoint::{Assembled, CheckpointParts};
-use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
-use dpg_bench::generate::lora::LoraFile;
-use dpg_bench::generate::sd15::{Sd15, Sd15Options};
+use dpg_bench::generate::pipelines::options::DiffusionOptions;
+use dpg_bench::generate::pipelines::sd15::Sd15;
+use dpg_bench::text::clip::ClipTokenizer;
 use serde::Deserialize;
 
 use crate::tiny_checkpoint::{Tensors, fixture, read};
@@ -82,7 +83,7 @@ fn parts(case: &Case) -> CheckpointParts {
 
 fn load(parts: &CheckpointParts) -> anyhow::Result<(Sd15, Assembled)> {
     let settings = golden().settings;
-    let options = Sd15Options {
+    let options = DiffusionOptions {
         steps: settings.steps,
         guidance: settings.guidance,
         width: Some(settings.width),
@@ -305,7 +306,8 @@ fn another_autoencoder_and_vocabulary_take_the_place_of_their_own() {
 fn the_record_tells_what_was_added() {
     let digest = |parts: &CheckpointParts| load(parts).unwrap().0.settings()["weights"].clone();
     let plain = digest(&tiny());
-    let own = Sd15::load(&fixture("sd15-tiny"), DType::F32, &Device::Cpu, Sd15Options::default());
+    let own =
+        Sd15::load(&fixture("sd15-tiny"), DType::F32, &Device::Cpu, DiffusionOptions::default());
     assert_eq!(plain, own.unwrap().settings()["weights"]);
     let strong = digest(&lora(addon("kohya"), 1.0));
     assert_ne!(strong["unet"], plain["unet"]);

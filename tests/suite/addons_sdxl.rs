@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::generate::assembled_checkpoint::{Assembled, CheckpointParts};
-use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
-use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
-use dpg_bench::generate::lora::LoraFile;
-use dpg_bench::generate::schedulers::SchedulerConfig;
-use dpg_bench::generate::schedulers::noise_schedule::NoiseSchedule;
-use dpg_bench::generate::sd15::Sd15Options;
-use dpg_bench::generate::sdxl::Sdxl;
+use dpg_bench::checkpoint::assembled::{Assembled, CheckpointParts};
+use dpg_bench::checkpoint::lora::LoraFile;
+use dpg_bench::checkpoint::scheduler_config::SchedulerConfig;
+use dpg_bench::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
+use dpg_bench::generate::pipelines::ella::EllaTokens;
+use dpg_bench::generate::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions};
+use dpg_bench::generate::pipelines::options::DiffusionOptions;
+use dpg_bench::generate::pipelines::sdxl::Sdxl;
+use dpg_bench::text::clip::ClipTokenizer;
 use serde::Deserialize;
 
 use crate::tiny_checkpoint::{Tensors, copy_of, fixture, read};
@@ -69,7 +70,7 @@ fn lora(file: PathBuf, weight: f64) -> CheckpointParts {
 
 fn load(parts: &CheckpointParts) -> anyhow::Result<(Sdxl, Assembled)> {
     let settings = golden().settings;
-    let options = Sd15Options {
+    let options = DiffusionOptions {
         steps: settings.steps,
         guidance: settings.guidance,
         width: Some(settings.width),
@@ -254,7 +255,7 @@ fn ella_runs_over_a_single_file() {
             text_encoder: fixture("ella-tiny/text_encoder"),
         };
         let pictures =
-            Sd15Options { steps: 3, width: Some(64), height: Some(64), ..Default::default() };
+            DiffusionOptions { steps: 3, width: Some(64), height: Some(64), ..Default::default() };
         let options = EllaOptions { tokens: EllaTokens::ClipAndElla, low_memory: false, pictures };
         let mut ella =
             Ella::load(EllaBase::Sdxl, files, DType::F32, &Device::Cpu, options).unwrap();
@@ -383,7 +384,7 @@ fn the_published_configurations_stand_in_for_a_base() {
     let message = refusal(&parts);
     assert!(message.contains("[320]"), "{message}");
     let known: BTreeMap<&str, &str> =
-        dpg_bench::generate::known_configs::SDXL.iter().copied().collect();
+        dpg_bench::checkpoint::known_configs::SDXL.iter().copied().collect();
     let copy = copy_of("sdxl-tiny");
     let second = copy.path().join("tokenizer_2");
     for file in ["vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"] {
@@ -391,7 +392,7 @@ fn the_published_configurations_stand_in_for_a_base() {
     }
     std::fs::write(
         second.join("tokenizer_config.json"),
-        dpg_bench::generate::known_configs::SDXL_TOKENIZER_2,
+        dpg_bench::checkpoint::known_configs::SDXL_TOKENIZER_2,
     )
     .unwrap();
     let ids =

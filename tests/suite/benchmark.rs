@@ -502,8 +502,9 @@ fn a_lenient_graph_keeps_every_edge_that_can_stand() {
     let Some(path) = shared_data("dsg-1k/dsg-1k-anns.csv") else { return };
     let benchmark = Benchmark::load(&path, Strictness::Lenient).unwrap();
     for item in &benchmark.items {
-        let (again, faults) =
-            dpg_bench::benchmark::QuestionGraph::build(item.graph.questions().to_vec());
+        let (again, faults) = dpg_bench::benchmark::question_graph::QuestionGraph::build(
+            item.graph.questions().to_vec(),
+        );
         assert_eq!(again, item.graph);
         for fault in faults {
             assert_ne!(fault.fault, GraphFault::DuplicateId);

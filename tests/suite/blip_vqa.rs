@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::compute::device::Place;
 use dpg_bench::judge::Judge;
 use dpg_bench::judge::blip_vqa::{BlipVqaJudge, Reply};
 use dpg_bench::models::blip_vqa::ImageStates;
-use dpg_bench::models::device::Place;
 use serde_json::{Value, json};
 
 use super::tiny_checkpoint::{Bounds, F32, Tensors, compare, copy_of, edit, fixture, read, rows};

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::checkpoint::assembled::{Assembled, CheckpointParts};
+use dpg_bench::checkpoint::scheduler_config::Prediction;
+use dpg_bench::checkpoint::scheduler_config::SchedulerOverrides;
+use dpg_bench::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::assembled_checkpoint::{Assembled, CheckpointParts};
-use dpg_bench::generate::schedulers::config::Prediction;
-use dpg_bench::generate::schedulers::{SchedulerClass, SchedulerOverrides};
-use dpg_bench::generate::sd15::{Sd15, Sd15Options};
-use dpg_bench::generate::sdxl::Sdxl;
+use dpg_bench::generate::pipelines::options::DiffusionOptions;
+use dpg_bench::generate::pipelines::sd15::Sd15;
+use dpg_bench::generate::pipelines::sdxl::Sdxl;
 use serde_json::json;
 
 use crate::tiny_checkpoint::{Tensors, configure, copy_of, fixture};
@@ -17,8 +19,8 @@ use crate::{addons, addons_sdxl};
 
 const PROMPT: &str = "a red kite over a stone house";
 
-fn options() -> Sd15Options {
-    Sd15Options { steps: 3, width: Some(24), height: Some(24), ..Default::default() }
+fn options() -> DiffusionOptions {
+    DiffusionOptions { steps: 3, width: Some(24), height: Some(24), ..Default::default() }
 }
 
 fn empty() -> Tensor {
@@ -40,16 +42,16 @@ fn with_header(parts: CheckpointParts, notes: &[(&str, &str)]) -> CheckpointPart
     parts
 }
 
-fn sdxl(folder: &Path, options: Sd15Options) -> anyhow::Result<Sdxl> {
+fn sdxl(folder: &Path, options: DiffusionOptions) -> anyhow::Result<Sdxl> {
     Sdxl::load(folder, DType::F32, &Device::Cpu, options)
 }
 
-fn sd15(folder: &Path, options: Sd15Options) -> anyhow::Result<Sd15> {
+fn sd15(folder: &Path, options: DiffusionOptions) -> anyhow::Result<Sd15> {
     Sd15::load(folder, DType::F32, &Device::Cpu, options)
 }
 
 /// The bits of a file's picture.
-fn of_file(parts: &CheckpointParts, options: Sd15Options) -> Vec<f32> {
+fn of_file(parts: &CheckpointParts, options: DiffusionOptions) -> Vec<f32> {
     let folder = parts.assemble().unwrap();
     bits(sdxl(folder.path(), options).unwrap())
 }
@@ -117,7 +119,7 @@ fn the_user_stands_above_marks_and_contradictions_are_told() {
     let wanted = |parts: CheckpointParts, prediction| {
         let parts = CheckpointParts { prediction: Some(prediction), ..parts };
         let overrides = SchedulerOverrides { prediction: Some(prediction), ..Default::default() };
-        let options = Sd15Options { overrides, ..options() };
+        let options = DiffusionOptions { overrides, ..options() };
         (of_file(&parts, options), told(&parts.assemble().unwrap()))
     };
     let (picture, told_of) = wanted(single(&marked(&["v_pred"])), Prediction::Epsilon);
@@ -209,7 +211,7 @@ fn a_scheduler_without_the_marked_schedule_is_refused() {
     let folder = parts.assemble().unwrap();
     let message = format!("{:#}", sd15(folder.path(), options()).err().unwrap());
     assert!(message.contains("zero terminal SNR") && message.contains("pndm"), "{message}");
-    let euler = Sd15Options { scheduler: Some(SchedulerClass::EulerDiscrete), ..options() };
+    let euler = DiffusionOptions { scheduler: Some(SchedulerClass::EulerDiscrete), ..options() };
     let settings = sd15(folder.path(), euler).unwrap().settings();
     assert_eq!(settings["scheduler"]["rescale_betas_zero_snr"], true);
     // Without the mark the key is absent, so that runs of before go on.

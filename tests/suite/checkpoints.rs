@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::models::{ClipText, ModelError, UNet, VaeDecoder, Weights};
+use dpg_bench::checkpoint::model_error::ModelError;
+use dpg_bench::checkpoint::weights::Weights;
+use dpg_bench::models::{ClipText, UNet, VaeDecoder};
 
 use crate::tiny_checkpoint::{
     Bounds, CLIP_FILE, Copy, F32, Tensors, UNET_CASES, UNET_FILE, VAE_CASES, VAE_FILE, clip_cases,

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
+use dpg_bench::text::clip::ClipTokenizer;
 use serde::Deserialize;
 
 use crate::tiny_checkpoint::fixture;

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use candle_core::Device;
+use dpg_bench::generate::noise::philox::CudaGenerator;
 use dpg_bench::generate::noise::{ImageNoise, NoiseSource};
-use dpg_bench::generate::philox::CudaGenerator;
 use serde::Deserialize;
 
 /// The prints have four decimals; the device's fast sine adds at most 2^-21 times the radius.

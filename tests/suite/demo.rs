@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device};
+use dpg_bench::checkpoint::shipped::DEMO_JUDGE;
+use dpg_bench::compute::device::Place;
 use dpg_bench::judge::mplug::{Found, MplugJudge, MplugOptions};
 use dpg_bench::judge::pillow_resize::Order;
-use dpg_bench::models::device::Place;
-use dpg_bench::models::shipped::DEMO_JUDGE;
 use image::RgbImage;
 use serde::Deserialize;
 use serde_json::Value;

@@ -7,16 +7,13 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device};
 use dpg_bench::benchmark::{Benchmark, Item, Strictness};
+use dpg_bench::checkpoint::Unwrapping;
+use dpg_bench::checkpoint::recipe::Recipe;
+use dpg_bench::checkpoint::scheduler_config::SchedulerConfig;
+use dpg_bench::checkpoint::weights::Weights;
 use dpg_bench::forensics::read_tables;
-use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
 use dpg_bench::generate::model_file::ModelFile;
-use dpg_bench::generate::schedulers::SchedulerConfig;
-use dpg_bench::generate::t5_tokenizer::T5Tokenizer;
-use dpg_bench::judge::word_piece::WordPiece;
-use dpg_bench::models::{
-    BlipVqaConfig, ClipText, MplugConfig, Qwen3Vl, Recipe, T5Text, UNet, Unwrapping, VaeDecoder,
-    Weights,
-};
+use dpg_bench::models::{BlipVqaConfig, ClipText, MplugConfig, Qwen3Vl, T5Text, UNet, VaeDecoder};
 use dpg_bench::results::image_store::{picture_header, read_picture};
 use dpg_bench::results::{
     AnswerRecord, ImageRecord, Journal, JournalRecord, NewestAnswers, RunDirectory,
@@ -24,6 +21,9 @@ use dpg_bench::results::{
 use dpg_bench::score::reference_log::read_log;
 use dpg_bench::score::reference_results::read_results;
 use dpg_bench::score::{AnswerState, Protocol, score_item};
+use dpg_bench::text::clip::ClipTokenizer;
+use dpg_bench::text::t5::T5Tokenizer;
+use dpg_bench::text::word_piece::WordPiece;
 
 /// Name of a door and what goes in.
 pub type Door = (&'static str, fn(&[u8]) -> bool);

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
-use dpg_bench::generate::schedulers::SchedulerClass;
-use dpg_bench::generate::sd15::Sd15Options;
+use dpg_bench::generate::pipelines::ella::EllaTokens;
+use dpg_bench::generate::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions};
+use dpg_bench::generate::pipelines::options::DiffusionOptions;
 use dpg_bench::stage_observer::Silent;
 use serde::Deserialize;
 
@@ -41,7 +42,7 @@ impl Case {
             EllaBase::Sd15 => SchedulerClass::DpmSolverMultistep,
             EllaBase::Sdxl => SchedulerClass::EulerDiscrete,
         };
-        let pictures = Sd15Options {
+        let pictures = DiffusionOptions {
             steps: self.steps,
             guidance: self.guidance,
             width: Some(self.width),
@@ -212,7 +213,7 @@ fn parts_that_do_not_go_together_are_refused_in_a_sentence() {
         let options = EllaOptions {
             tokens: EllaTokens::Fixed,
             low_memory: false,
-            pictures: Sd15Options::default(),
+            pictures: DiffusionOptions::default(),
         };
         let loaded = Ella::load(EllaBase::Sd15, files, DType::F32, &Device::Cpu, options);
         format!("{:#}", loaded.err().unwrap())

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use dpg_bench::generate::sentence_piece::SentencePiece;
-use dpg_bench::generate::t5_tokenizer::T5Tokenizer;
+use dpg_bench::text::sentence_piece::SentencePiece;
+use dpg_bench::text::t5::T5Tokenizer;
 use serde::Deserialize;
 
 use crate::tiny_checkpoint::{digest, fixture};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dpg_bench::http::ApiKey;
 use dpg_bench::judge::Judge;
 use dpg_bench::judge::endpoint::{Address, EndpointJudge, EndpointOptions};
-use dpg_bench::judge::judge_run::JudgeCounts;
+use dpg_bench::judge::judge_counts::JudgeCounts;
 use dpg_bench::results::{AnswerOutcome, RunDirectory};
 use serde_json::json;
 

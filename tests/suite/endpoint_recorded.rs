@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device};
+use dpg_bench::compute::device::Place;
 use dpg_bench::judge::Judge;
 use dpg_bench::judge::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
-use dpg_bench::models::device::Place;
 use dpg_bench::results::AnswerOutcome;
 use serde_json::Value;
 

@@ -8,7 +8,7 @@ use dpg_bench::benchmark::{Item, QuestionGraph};
 use dpg_bench::generate::generate_run::{
     GenerationPlan, GenerationSummary, generate_on_devices, generate_run,
 };
-use dpg_bench::generate::seeds::SeedMode;
+use dpg_bench::generate::noise::seeds::SeedMode;
 use dpg_bench::generate::{GeneratedImage, ImageGenerator};
 use dpg_bench::results::{BenchmarkIdentity, ImageOutcome, RunDirectory, Settings};
 use dpg_bench::stage_observer::{Silent, StageObserver};

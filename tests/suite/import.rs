@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use dpg_bench::benchmark::{Benchmark, Item, Selection};
-use dpg_bench::generate::import_error::ImportError;
-use dpg_bench::generate::import_images::{ImportSummary, import_images, plan_import};
-use dpg_bench::generate::import_layout::{ImportRequest, Layout};
+use dpg_bench::generate::import::error::ImportError;
+use dpg_bench::generate::import::images::{ImportSummary, import_images, plan_import};
+use dpg_bench::generate::import::layout::ImportRequest;
+use dpg_bench::generate::import::naming::Layout;
 use dpg_bench::results::{BenchmarkIdentity, ImageOutcome, RunDirectory, Settings};
 use dpg_bench::stage_observer::Silent;
 use image::{Rgb, RgbImage};

@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 
 use dpg_bench::benchmark::{Benchmark, Item};
 use dpg_bench::results::{AnswerOutcome, RunDirectory};
-use dpg_bench::score::reference_log::{LogNoteKind, RecoveredLog, read_log};
+use dpg_bench::score::log_line::{LogNoteKind, RecoveredLog};
+use dpg_bench::score::reference_log::read_log;
 
 use super::seeded_answers::{answer, benchmark, fixtures};
 

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use dpg_bench::benchmark::Benchmark;
-use dpg_bench::generate::import_error::ImportError;
-use dpg_bench::generate::import_images::{ImportPlan, import_images, plan_import};
-use dpg_bench::generate::import_layout::{ImportRequest, Layout};
-use dpg_bench::generate::import_names::Numbering;
-use dpg_bench::generate::import_tiles::Tiling;
+use dpg_bench::generate::import::error::ImportError;
+use dpg_bench::generate::import::images::{ImportPlan, import_images, plan_import};
+use dpg_bench::generate::import::layout::ImportRequest;
+use dpg_bench::generate::import::names::Numbering;
+use dpg_bench::generate::import::naming::Layout;
+use dpg_bench::generate::import::tiles::Tiling;
 use dpg_bench::stage_observer::Silent;
 use image::{Rgb, RgbImage};
 

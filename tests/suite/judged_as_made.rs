@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use dpg_bench::benchmark::Item;
 use dpg_bench::generate::generate_run::{Generation, GenerationPlan, generate_run};
-use dpg_bench::generate::seeds::SeedMode;
+use dpg_bench::generate::noise::seeds::SeedMode;
 use dpg_bench::generate::{GeneratedImage, ImageGenerator};
-use dpg_bench::judge::judge_run::{JudgeCounts, PicturesInTheMaking, judge_as_made, judge_images};
+use dpg_bench::judge::judge_counts::JudgeCounts;
+use dpg_bench::judge::judge_run::{PicturesInTheMaking, judge_as_made, judge_images};
 use dpg_bench::judge::{Answer, Judge, JudgeRequest};
 use dpg_bench::results::{BenchmarkIdentity, RunDirectory, Settings};
 use dpg_bench::stage_observer::StageObserver;

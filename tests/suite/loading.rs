@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::checkpoint::assembled::CheckpointParts;
+use dpg_bench::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::assembled_checkpoint::CheckpointParts;
-use dpg_bench::generate::schedulers::SchedulerClass;
-use dpg_bench::generate::sd15::{Sd15, Sd15Options};
-use dpg_bench::generate::sdxl::Sdxl;
+use dpg_bench::generate::pipelines::options::DiffusionOptions;
+use dpg_bench::generate::pipelines::sd15::Sd15;
+use dpg_bench::generate::pipelines::sdxl::Sdxl;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -76,7 +77,7 @@ enum Pipeline {
 }
 
 impl Pipeline {
-    fn load(folder: &Path, base: &str, options: Sd15Options) -> anyhow::Result<Self> {
+    fn load(folder: &Path, base: &str, options: DiffusionOptions) -> anyhow::Result<Self> {
         let (dtype, device) = (DType::F32, &Device::Cpu);
         Ok(match base {
             "sdxl-tiny" => Self::Sdxl(Box::new(Sdxl::load(folder, dtype, device, options)?)),
@@ -100,8 +101,8 @@ impl Pipeline {
     }
 }
 
-fn options(settings: &Settings, case: &Case) -> Sd15Options {
-    Sd15Options {
+fn options(settings: &Settings, case: &Case) -> DiffusionOptions {
+    DiffusionOptions {
         steps: settings.steps,
         guidance: settings.guidance,
         width: case.size,
@@ -181,7 +182,7 @@ fn what_was_mended_is_told() {
 }
 
 /// The message with which a changed copy of `base` is refused.
-fn refusal(base: &str, file: &str, changes: &Value, options: Sd15Options) -> String {
+fn refusal(base: &str, file: &str, changes: &Value, options: DiffusionOptions) -> String {
     let folder = copy_of(base);
     configure(&folder.path().join(file), changes);
     let loaded = Pipeline::load(folder.path(), base, options);
@@ -214,7 +215,7 @@ fn components_of_other_classes_are_refused_by_name() {
         ("sd15-tiny", "text_encoder/config.json", json!({"use_attention_mask": true})),
     ];
     for (base, file, changes) in cases {
-        let message = refusal(base, file, &changes, Sd15Options::default());
+        let message = refusal(base, file, &changes, DiffusionOptions::default());
         let (key, value) = changes.as_object().unwrap().iter().next().unwrap();
         let value = match value {
             Value::Array(parts) => parts.last().unwrap().as_str().unwrap_or("null").to_owned(),
@@ -229,7 +230,7 @@ fn components_of_other_classes_are_refused_by_name() {
     let parts =
         CheckpointParts { checkpoint: fixture("sd15-tiny"), vae: Some(vae), ..Default::default() };
     let assembled = parts.assemble().unwrap();
-    let loaded = Pipeline::load(assembled.path(), "sd15-tiny", Sd15Options::default());
+    let loaded = Pipeline::load(assembled.path(), "sd15-tiny", DiffusionOptions::default());
     let message = format!("{:#}", loaded.err().unwrap());
     assert!(message.contains("AsymmetricAutoencoderKL"), "{message}");
 }
@@ -255,23 +256,24 @@ fn keys_that_ask_for_something_else_are_refused() {
         vae("latents_mean", json!([0.5])),
         vae("up_block_types", json!(["AttnUpDecoderBlock2D"])),
     ] {
-        let message = refusal("sd15-tiny", file, &json!({&key: value}), Sd15Options::default());
+        let message =
+            refusal("sd15-tiny", file, &json!({&key: value}), DiffusionOptions::default());
         assert!(message.contains(&key) && message.contains(file), "{key}: {message}");
     }
     // Where no size is stated, one must be given.
     let none = json!({"sample_size": null});
-    let message = refusal("sd15-tiny", "unet/config.json", &none, Sd15Options::default());
+    let message = refusal("sd15-tiny", "unet/config.json", &none, DiffusionOptions::default());
     assert!(message.contains("sample_size") && message.contains("--width"), "{message}");
     let folder = copy_of("sd15-tiny");
     configure(&folder.path().join("unet/config.json"), &none);
-    let sized = Sd15Options { width: Some(16), height: Some(24), ..Default::default() };
+    let sized = DiffusionOptions { width: Some(16), height: Some(24), ..Default::default() };
     Pipeline::load(folder.path(), "sd15-tiny", sized).unwrap();
     // `DDIMScheduler.from_config` of a folder that states no `clip_sample` clips.
     let folder = copy_of("sd15-tiny");
     let path = folder.path().join("scheduler/scheduler_config.json");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("\"clip_sample\": false,", "")).unwrap();
-    let ddim = Sd15Options { scheduler: Some(SchedulerClass::Ddim), ..Default::default() };
+    let ddim = DiffusionOptions { scheduler: Some(SchedulerClass::Ddim), ..Default::default() };
     let message = format!("{:#}", Pipeline::load(folder.path(), "sd15-tiny", ddim).err().unwrap());
     assert!(message.contains("clip_sample"), "{message}");
 }
@@ -286,7 +288,7 @@ fn unets_of_other_channels_are_refused_at_load() {
             let wide = Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
             tensors.insert("conv_in.weight".to_owned(), wide);
         });
-        let loaded = Pipeline::load(folder.path(), "sd15-tiny", Sd15Options::default());
+        let loaded = Pipeline::load(folder.path(), "sd15-tiny", DiffusionOptions::default());
         let message = format!("{:#}", loaded.err().unwrap());
         assert!(message.contains(word) && message.contains("unet/config.json"), "{message}");
     }
@@ -306,7 +308,7 @@ fn keys_that_nobody_knows_are_told() {
         configure(&folder.path().join(file), &json!({"strange_key": 3, "_note": 1, "empty": null}));
     }
     configure(&folder.path().join("vae/config.json"), &json!({"shift_factor": 0.25}));
-    let pipeline = Pipeline::load(folder.path(), "sdxl-tiny", Sd15Options::default()).unwrap();
+    let pipeline = Pipeline::load(folder.path(), "sdxl-tiny", DiffusionOptions::default()).unwrap();
     let warnings = pipeline.generator().understood().warnings;
     for file in files {
         let told = |warning: &&String| {
@@ -320,7 +322,7 @@ fn keys_that_nobody_knows_are_told() {
     assert_eq!(warnings.len(), 6, "{warnings:?}");
     // The published files of a checkpoint hold no such key.
     for base in ["sd15-tiny", "sdxl-tiny"] {
-        let plain = Pipeline::load(&fixture(base), base, Sd15Options::default()).unwrap();
+        let plain = Pipeline::load(&fixture(base), base, DiffusionOptions::default()).unwrap();
         assert_eq!(plain.generator().understood().warnings, [""; 0], "{base}");
     }
 }

@@ -39,6 +39,7 @@ mod generate_run;
 mod half_precision;
 mod hostile;
 mod import;
+mod import_circles;
 mod import_log;
 mod import_tiles;
 mod judge_command;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Output;
 
 use candle_core::{DType, Device};
+use dpg_bench::compute::device::Place;
 use dpg_bench::judge::Judge;
 use dpg_bench::judge::mplug::{Found, MplugJudge, MplugOptions, convert};
 use dpg_bench::judge::pillow_resize::Order;
-use dpg_bench::models::device::Place;
 use dpg_bench::results::{AnswerOutcome, QuestionAnswer, RunDirectory};
 use image::RgbImage;
 use serde::Deserialize;
@@ -266,7 +266,7 @@ fn the_published_pickle_and_its_conversion_are_one_model() {
     assert_eq!(others, 1, "nothing is left beside the folder");
     let size = std::fs::metadata(out.join("model.safetensors")).unwrap().len();
     assert!(size > converted.tensor_bytes && size < converted.tensor_bytes + 40_000);
-    let notes = dpg_bench::models::safetensors_file::contents(&out.join("model.safetensors"));
+    let notes = dpg_bench::checkpoint::safetensors_file::contents(&out.join("model.safetensors"));
     let notes = notes.unwrap().notes;
     assert_eq!(notes["source"], "pytorch_model.bin");
     assert_eq!(notes["tensors_sha256"], converted.tensors_sha256);
@@ -420,7 +420,7 @@ fn as_a_command_it_warns_of_long_questions_and_stands_in_the_summary() {
     let mut items = items(1);
     let mut questions: Vec<_> = items[0].graph.questions().to_vec();
     questions[1].text = long;
-    items[0].graph = dpg_bench::benchmark::QuestionGraph::build(questions).0;
+    items[0].graph = dpg_bench::benchmark::question_graph::QuestionGraph::build(questions).0;
     let folder = tempfile::tempdir().unwrap();
     let run = run_with_pictures(folder.path(), &items);
     let counts = judge_all(&run, &items, &tiny("large", options())).unwrap();

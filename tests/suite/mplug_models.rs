@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::checkpoint::weights::Weights;
 use dpg_bench::models::mplug::{ImageStates, QuestionStates};
-use dpg_bench::models::{Mplug, MplugConfig, Weights};
+use dpg_bench::models::{Mplug, MplugConfig};
 use serde_json::{Value, json};
 
 use crate::tiny_checkpoint::{

@@ -6,7 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::models::{NeededTensors, Unwrapping, Weights};
+use dpg_bench::checkpoint::Unwrapping;
+use dpg_bench::checkpoint::needed_tensors::NeededTensors;
+use dpg_bench::checkpoint::weights::Weights;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dpg_bench::benchmark::{Item, QuestionGraph};
 use dpg_bench::generate::generate_run::{GenerationPlan, generate_run};
-use dpg_bench::generate::seeds::SeedMode;
+use dpg_bench::generate::noise::seeds::SeedMode;
 use dpg_bench::generate::{GeneratedImage, ImageGenerator};
 use dpg_bench::results::{BenchmarkIdentity, RunDirectory, Settings};
 use dpg_bench::stage_observer::StageObserver;

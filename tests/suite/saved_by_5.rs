@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use candle_core::{DType, Device};
+use dpg_bench::compute::device::Place;
 use dpg_bench::judge::Judge;
 use dpg_bench::judge::blip_vqa::BlipVqaJudge;
 use dpg_bench::judge::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
-use dpg_bench::judge::word_piece::WordPiece;
-use dpg_bench::models::device::Place;
+use dpg_bench::text::word_piece::WordPiece;
 use serde_json::{Value, json};
 
 use super::qwen3_vl::ask;

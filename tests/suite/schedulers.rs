@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use dpg_bench::generate::noise::ImageNoise;
-use dpg_bench::generate::schedulers::config::{Prediction, Spacing};
-use dpg_bench::generate::schedulers::noise_schedule::NoiseSchedule;
-use dpg_bench::generate::schedulers::{
-    SchedulerClass, SchedulerConfig, SchedulerError, SchedulerOverrides,
+use dpg_bench::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
+use dpg_bench::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
+use dpg_bench::checkpoint::scheduler_config::{Prediction, Spacing};
+use dpg_bench::checkpoint::scheduler_config::{
+    SchedulerConfig, SchedulerError, SchedulerOverrides,
 };
+use dpg_bench::generate::noise::ImageNoise;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

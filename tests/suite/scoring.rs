@@ -36,7 +36,7 @@ impl TestRun {
         let questions = folder.path().join("questions.csv");
         std::fs::write(&questions, QUESTIONS).unwrap();
         let benchmark =
-            dpg_bench::benchmark::Benchmark::load(&questions, Default::default()).unwrap();
+            dpg_bench::benchmark::load::Benchmark::load(&questions, Default::default()).unwrap();
         let identity = BenchmarkIdentity {
             path: questions.display().to_string(),
             digest: benchmark.digest.clone(),
@@ -45,7 +45,8 @@ impl TestRun {
             questions: 6,
             lenient: false,
         };
-        let selection = serde_json::to_value(dpg_bench::benchmark::Selection::default()).unwrap();
+        let selection =
+            serde_json::to_value(dpg_bench::benchmark::select::Selection::default()).unwrap();
         let selection: Settings = serde_json::from_value(selection).unwrap();
         let path = folder.path().join("run");
         let mut run = RunDirectory::open_or_create(&path, identity, selection, 2).unwrap();

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::schedulers::SchedulerClass;
-use dpg_bench::generate::sd15::{Sd15, Sd15Options, to_pixels};
+use dpg_bench::generate::pipelines::diffusion::to_pixels;
+use dpg_bench::generate::pipelines::options::DiffusionOptions;
+use dpg_bench::generate::pipelines::sd15::Sd15;
 use serde::Deserialize;
 
 use crate::tiny_checkpoint::copy_of;
@@ -28,8 +30,8 @@ struct Case {
 }
 
 impl Case {
-    fn options(&self) -> Sd15Options {
-        Sd15Options {
+    fn options(&self) -> DiffusionOptions {
+        DiffusionOptions {
             steps: self.num_inference_steps,
             guidance: self.guidance_scale,
             width: Some(self.width),
@@ -49,7 +51,7 @@ fn checkpoint() -> PathBuf {
     fixtures().join("sd15-tiny")
 }
 
-fn load(folder: &Path, options: Sd15Options) -> Sd15 {
+fn load(folder: &Path, options: DiffusionOptions) -> Sd15 {
     Sd15::load(folder, DType::F32, &Device::Cpu, options).unwrap()
 }
 
@@ -79,7 +81,7 @@ fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 /// Largest error of a picture that `options` and `seed` give for a case.
-fn error(name: &str, folder: &Path, prompt: &str, seed: u64, options: Sd15Options) -> f32 {
+fn error(name: &str, folder: &Path, prompt: &str, seed: u64, options: DiffusionOptions) -> f32 {
     let (_, picture) = load(folder, options).pictures(prompt, &[seed]).unwrap();
     max_difference(&picture, &expected(name).0)
 }
@@ -112,7 +114,7 @@ fn near_misses_are_told_apart() {
     let cases = cases();
     let case = &cases["pndm_negative"];
     let wrong_seed = error("pndm_negative", &checkpoint(), &case.prompt, 13, case.options());
-    let near = |change: &dyn Fn(&mut Sd15Options)| {
+    let near = |change: &dyn Fn(&mut DiffusionOptions)| {
         let mut options = case.options();
         change(&mut options);
         error("pndm_negative", &checkpoint(), &case.prompt, case.generator_seed, options)
@@ -157,7 +159,8 @@ fn copy_of_checkpoint() -> tempfile::TempDir {
 
 #[test]
 fn a_picture_hardly_depends_on_its_batch() {
-    let options = Sd15Options { steps: 4, width: Some(64), height: Some(48), ..Default::default() };
+    let options =
+        DiffusionOptions { steps: 4, width: Some(64), height: Some(48), ..Default::default() };
     let mut pipeline = load(&checkpoint(), options);
     let seeds = [1, 2, 3, 1 << 40];
     let (_, together) = pipeline.pictures("a red kite over a stone house", &seeds).unwrap();
@@ -174,7 +177,8 @@ fn a_picture_hardly_depends_on_its_batch() {
 
 #[test]
 fn the_generator_says_what_it_did() {
-    let options = Sd15Options { steps: 2, width: Some(64), height: Some(48), ..Default::default() };
+    let options =
+        DiffusionOptions { steps: 2, width: Some(64), height: Some(48), ..Default::default() };
     let mut pipeline = load(&checkpoint(), options.clone());
     let images = pipeline.generate("a small cat", &[5, 6]).unwrap();
     assert_eq!(images.iter().map(|image| image.seed).collect::<Vec<_>>(), [5, 6]);
@@ -189,11 +193,11 @@ fn the_generator_says_what_it_did() {
     assert_eq!(settings["weights"]["unet"].as_str().unwrap().len(), 64);
     // Each setting that changes a picture changes the record.
     for changed in [
-        Sd15Options { steps: 3, ..options.clone() },
-        Sd15Options { guidance: 7.0, ..options.clone() },
-        Sd15Options { height: Some(64), ..options.clone() },
-        Sd15Options { negative_prompt: Some("text".into()), ..options.clone() },
-        Sd15Options { scheduler: Some(SchedulerClass::EulerDiscrete), ..options.clone() },
+        DiffusionOptions { steps: 3, ..options.clone() },
+        DiffusionOptions { guidance: 7.0, ..options.clone() },
+        DiffusionOptions { height: Some(64), ..options.clone() },
+        DiffusionOptions { negative_prompt: Some("text".into()), ..options.clone() },
+        DiffusionOptions { scheduler: Some(SchedulerClass::EulerDiscrete), ..options.clone() },
     ] {
         assert_ne!(load(&checkpoint(), changed).settings(), settings);
     }
@@ -213,17 +217,17 @@ fn the_generator_says_what_it_did() {
 
 #[test]
 fn unusable_checkpoints_and_settings_are_refused_in_a_sentence() {
-    let refusal = |folder: &Path, options: Sd15Options| {
+    let refusal = |folder: &Path, options: DiffusionOptions| {
         let error = Sd15::load(folder, DType::F32, &Device::Cpu, options).err().unwrap();
         format!("{error:#}")
     };
-    let missing = refusal(Path::new("no/such/folder"), Sd15Options::default());
+    let missing = refusal(Path::new("no/such/folder"), DiffusionOptions::default());
     assert!(missing.contains("no/such/folder") && missing.contains("--weights"), "{missing}");
 
     let folder = copy_of_checkpoint();
     std::fs::remove_file(folder.path().join("unet/diffusion_pytorch_model.safetensors")).unwrap();
     std::fs::remove_file(folder.path().join("tokenizer/merges.txt")).unwrap();
-    let message = refusal(folder.path(), Sd15Options::default());
+    let message = refusal(folder.path(), DiffusionOptions::default());
     assert!(message.contains("unet/diffusion_pytorch_model.safetensors"), "{message}");
     assert!(message.contains("tokenizer/merges.txt") && !message.contains("vae/"), "{message}");
 
@@ -231,14 +235,14 @@ fn unusable_checkpoints_and_settings_are_refused_in_a_sentence() {
     let index = std::fs::read_to_string(folder.path().join("model_index.json")).unwrap();
     let other = index.replace("\"StableDiffusionPipeline\"", "\"StableDiffusionXLPipeline\"");
     std::fs::write(folder.path().join("model_index.json"), other).unwrap();
-    let message = refusal(folder.path(), Sd15Options::default());
+    let message = refusal(folder.path(), DiffusionOptions::default());
     assert!(message.contains("StableDiffusionXLPipeline"), "{message}");
 
     let folder = copy_of_checkpoint();
     let path = folder.path().join("model_index.json");
     let index = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, index.replace("\"PNDMScheduler\"", "\"LMSDiscreteScheduler\"")).unwrap();
-    let message = refusal(folder.path(), Sd15Options::default());
+    let message = refusal(folder.path(), DiffusionOptions::default());
     assert!(
         message.contains("LMSDiscreteScheduler") && message.contains("model_index.json"),
         "{message}"
@@ -246,15 +250,15 @@ fn unusable_checkpoints_and_settings_are_refused_in_a_sentence() {
     // ... and runs when another is asked for.
     load(
         folder.path(),
-        Sd15Options { scheduler: Some(SchedulerClass::Ddim), ..Default::default() },
+        DiffusionOptions { scheduler: Some(SchedulerClass::Ddim), ..Default::default() },
     );
 
     for (options, word) in [
-        (Sd15Options { width: Some(100), ..Default::default() }, "--width 100"),
-        (Sd15Options { height: Some(0), ..Default::default() }, "--height 0"),
-        (Sd15Options { steps: 0, ..Default::default() }, "0 steps"),
-        (Sd15Options { steps: 1001, ..Default::default() }, "1001 steps"),
-        (Sd15Options { guidance: f64::NAN, ..Default::default() }, "--guidance"),
+        (DiffusionOptions { width: Some(100), ..Default::default() }, "--width 100"),
+        (DiffusionOptions { height: Some(0), ..Default::default() }, "--height 0"),
+        (DiffusionOptions { steps: 0, ..Default::default() }, "0 steps"),
+        (DiffusionOptions { steps: 1001, ..Default::default() }, "1001 steps"),
+        (DiffusionOptions { guidance: f64::NAN, ..Default::default() }, "--guidance"),
     ] {
         let message = refusal(&checkpoint(), options);
         assert!(message.contains(word), "{message}");

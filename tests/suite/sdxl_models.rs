@@ -3,8 +3,8 @@
 //! `tests/fixtures/make_sdxl.py`.
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::generate::clip_tokenizer::ClipTokenizer;
 use dpg_bench::models::{AddedCondition, ClipText, ClipTextWithProjection, UNet, VaeDecoder};
+use dpg_bench::text::clip::ClipTokenizer;
 use serde_json::json;
 
 use crate::tiny_checkpoint::{

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use dpg_bench::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use dpg_bench::generate::ImageGenerator;
-use dpg_bench::generate::diffusion::to_pixels;
-use dpg_bench::generate::schedulers::SchedulerClass;
-use dpg_bench::generate::sd15::Sd15Options;
-use dpg_bench::generate::sdxl::Sdxl;
+use dpg_bench::generate::pipelines::diffusion::to_pixels;
+use dpg_bench::generate::pipelines::options::DiffusionOptions;
+use dpg_bench::generate::pipelines::sdxl::Sdxl;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -31,8 +31,8 @@ struct Case {
 }
 
 impl Case {
-    fn options(&self) -> Sd15Options {
-        Sd15Options {
+    fn options(&self) -> DiffusionOptions {
+        DiffusionOptions {
             steps: self.num_inference_steps,
             guidance: self.guidance_scale,
             width: Some(self.width),
@@ -49,7 +49,7 @@ impl Case {
     }
 }
 
-fn load(folder: &Path, options: Sd15Options) -> Sdxl {
+fn load(folder: &Path, options: DiffusionOptions) -> Sdxl {
     Sdxl::load(folder, DType::F32, &Device::Cpu, options).unwrap()
 }
 
@@ -153,7 +153,8 @@ fn an_absent_negative_is_zeros_and_an_empty_one_is_a_text() {
 
 #[test]
 fn a_picture_hardly_depends_on_its_batch() {
-    let options = Sd15Options { steps: 4, width: Some(64), height: Some(48), ..Default::default() };
+    let options =
+        DiffusionOptions { steps: 4, width: Some(64), height: Some(48), ..Default::default() };
     let mut pipeline = load(&checkpoint(), options);
     let seeds = [1, 2, 1 << 40];
     let (_, together) = pipeline.pictures("a red kite over a stone house", &seeds).unwrap();
@@ -197,7 +198,8 @@ fn half_precision_decodes_in_f32() {
 
 #[test]
 fn the_generator_says_what_it_did() {
-    let options = Sd15Options { steps: 2, width: Some(64), height: Some(48), ..Default::default() };
+    let options =
+        DiffusionOptions { steps: 2, width: Some(64), height: Some(48), ..Default::default() };
     let mut pipeline = load(&checkpoint(), options.clone());
     let images = pipeline.generate("a small cat!!!!!!", &[5, 6]).unwrap();
     assert_eq!(images.iter().map(|image| image.seed).collect::<Vec<_>>(), [5, 6]);
@@ -215,11 +217,11 @@ fn the_generator_says_what_it_did() {
     assert_eq!(settings["negative_prompt"], json!(null));
     assert_eq!(settings["weights"]["text_encoder_2"].as_str().unwrap().len(), 64);
     for changed in [
-        Sd15Options { steps: 3, ..options.clone() },
-        Sd15Options { guidance: 7.0, ..options.clone() },
-        Sd15Options { height: Some(64), ..options.clone() },
-        Sd15Options { negative_prompt: Some(String::new()), ..options.clone() },
-        Sd15Options { scheduler: Some(SchedulerClass::Ddim), ..options.clone() },
+        DiffusionOptions { steps: 3, ..options.clone() },
+        DiffusionOptions { guidance: 7.0, ..options.clone() },
+        DiffusionOptions { height: Some(64), ..options.clone() },
+        DiffusionOptions { negative_prompt: Some(String::new()), ..options.clone() },
+        DiffusionOptions { scheduler: Some(SchedulerClass::Ddim), ..options.clone() },
     ] {
         assert_ne!(load(&checkpoint(), changed).settings(), settings);
     }
@@ -228,14 +230,14 @@ fn the_generator_says_what_it_did() {
     configure(&path, &json!({"pad_token": "<|endoftext|>"}));
     assert_ne!(load(folder.path(), options).settings(), settings);
     // The checkpoint's own size.
-    let settings = load(&checkpoint(), Sd15Options::default()).settings();
+    let settings = load(&checkpoint(), DiffusionOptions::default()).settings();
     assert_eq!((&settings["width"], &settings["height"]), (&json!(64), &json!(64)));
 }
 
 #[test]
 fn unusable_checkpoints_are_refused_in_a_sentence() {
     let refusal = |folder: &Path| {
-        let options = Sd15Options::default();
+        let options = DiffusionOptions::default();
         format!("{:#}", Sdxl::load(folder, DType::F32, &Device::Cpu, options).err().unwrap())
     };
     let message = refusal(&fixture("sd15-tiny"));

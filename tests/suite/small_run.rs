@@ -4,7 +4,8 @@ use std::path::Path;
 
 use dpg_bench::benchmark::{Category, DeclaredParent, Item, Question, QuestionGraph};
 use dpg_bench::judge::Judge;
-use dpg_bench::judge::judge_run::{JudgeCounts, judge_images};
+use dpg_bench::judge::judge_counts::JudgeCounts;
+use dpg_bench::judge::judge_run::judge_images;
 use dpg_bench::results::image_store::{pixels_sha256, write_png};
 use dpg_bench::results::manifest::BenchmarkIdentity;
 use dpg_bench::results::{ImageOutcome, ImageRecord, RunDirectory, Settings};

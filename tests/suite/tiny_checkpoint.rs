@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::models::{ClipText, ModelError, UNet, VaeDecoder};
+use dpg_bench::checkpoint::model_error::ModelError;
+use dpg_bench::models::{ClipText, UNet, VaeDecoder};
 use sha2::{Digest, Sha256};
 
 pub type Tensors = HashMap<String, Tensor>;

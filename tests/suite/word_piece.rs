@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use dpg_bench::benchmark::{Benchmark, Strictness};
-use dpg_bench::judge::word_piece::WordPiece;
+use dpg_bench::text::word_piece::WordPiece;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 

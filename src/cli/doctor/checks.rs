@@ -12,14 +12,14 @@ use super::super::judge_options::Chosen;
 use super::super::{fetched, say};
 use super::cost::Cost;
 use crate::benchmark::{Benchmark, Item, Selection};
+use crate::checkpoint::error_words::sentence;
+use crate::checkpoint::safetensors_file;
+use crate::compute::device::{Place, describe_device, gpus, knows_gpus, parse_device};
 use crate::fetch::{Role, catalog, locate, verify};
 use crate::generate::catalog::{self as models, CatalogModel, Pipeline};
 use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::machine;
 use crate::measure::Measurements;
-use crate::models::device::{Place, describe_device, gpus, knows_gpus, parse_device};
-use crate::models::error_words::sentence;
-use crate::models::safetensors_file;
 
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

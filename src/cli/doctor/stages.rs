@@ -15,14 +15,14 @@ use super::super::side_by_side::{self, WhileGenerating};
 use super::checks::{Check, Model, place};
 use super::cost::{Basis, Measured, Stage, duration};
 use crate::benchmark::Item;
+use crate::checkpoint::error_words::sentence;
+use crate::compute::device::{Place, describe_device};
+use crate::compute::speed::{Speed, measure_speed};
 use crate::generate::PictureTimes;
 use crate::judge::catalog::{JudgeKind, LOCAL};
 use crate::judge::{Judge, JudgeRequest, JudgedImage};
 use crate::measure::Measurements;
 use crate::measure::published_work::{JUDGES, PICTURES};
-use crate::models::device::{Place, describe_device};
-use crate::models::error_words::sentence;
-use crate::models::speed::{Speed, measure_speed};
 
 /// A measurement that took less is taken again, longer.
 const SHORT: Duration = Duration::from_secs(3);

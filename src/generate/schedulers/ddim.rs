@@ -3,9 +3,10 @@
 
 use candle_core::Tensor;
 
-use super::config::{Prediction, SchedulerConfig};
-use super::noise_schedule::{NoiseSchedule, whole_timesteps};
+use super::timesteps::whole_timesteps;
 use super::{Scheduler, check_order, combine};
+use crate::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
+use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
 
 #[derive(Debug)]
 pub(super) struct Ddim {

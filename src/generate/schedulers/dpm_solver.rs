@@ -4,9 +4,9 @@
 
 use candle_core::Tensor;
 
-use super::config::{Prediction, SchedulerConfig};
-use super::noise_schedule::SigmaWalk;
+use super::timesteps::SigmaWalk;
 use super::{Scheduler, check_order, clean_picture, combine, shares};
+use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
 
 #[derive(Debug)]
 pub(super) struct DpmSolver {

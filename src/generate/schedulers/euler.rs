@@ -4,9 +4,9 @@
 
 use candle_core::Tensor;
 
-use super::config::{Prediction, SchedulerConfig, Spacing};
-use super::noise_schedule::SigmaWalk;
+use super::timesteps::SigmaWalk;
 use super::{Scheduler, check_order, combine};
+use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig, Spacing};
 
 #[derive(Debug)]
 pub(super) struct Euler {

@@ -4,10 +4,10 @@
 
 use candle_core::Tensor;
 
-use super::config::{Prediction, SchedulerConfig};
 use super::euler::{initial_noise_scale, network_input, slope};
-use super::noise_schedule::SigmaWalk;
+use super::timesteps::SigmaWalk;
 use super::{Scheduler, check_order, combine};
+use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
 
 #[derive(Debug)]
 pub(super) struct EulerAncestral {

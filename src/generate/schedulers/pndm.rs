@@ -5,9 +5,10 @@
 
 use candle_core::Tensor;
 
-use super::config::{Prediction, SchedulerConfig};
-use super::noise_schedule::{NoiseSchedule, whole_timesteps};
+use super::timesteps::whole_timesteps;
 use super::{Scheduler, check_order, combine};
+use crate::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
+use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
 
 /// Weights of the last predictions, newest first, by how many there are.
 const WEIGHTS: [&[f64]; 4] = [

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::reading::{answer_token, polarity, tokens_spell, yes_share};
+use crate::judge::reading::{answer_token, polarity, tokens_spell, yes_share};
 
 /// P(yes) out of a choice's `logprobs`: at the first token that holds a letter or digit (thinking left
 /// out), the probability of all alternatives that are `yes` over that of all that are `yes` or `no`,

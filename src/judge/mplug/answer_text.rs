@@ -1,7 +1,7 @@
 //! In: the tokens of an answer. Out: the text that transformers' `BertTokenizer.decode` makes of them:
 //! without BERT's own tokens, pieces joined, blanks before punctuation taken out.
 
-use crate::judge::word_piece::WordPiece;
+use crate::text::word_piece::WordPiece;
 
 /// What loses the blank before it, in the order of the original's replacements.
 const CLOSE_UP: [(&str, &str); 10] = [

@@ -68,7 +68,7 @@ pub fn convert(from: &Path, to: &Path, tool: &str) -> Result<Converted> {
 
 fn write(
     files: &MplugFiles,
-    needed: &crate::models::NeededTensors,
+    needed: &crate::checkpoint::needed_tensors::NeededTensors,
     folder: &Path,
     tool: &str,
 ) -> Result<String> {

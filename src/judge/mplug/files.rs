@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::model_error::ModelError;
+use crate::checkpoint::needed_tensors::NeededTensors;
+use crate::checkpoint::pickle_file::Unwrapping;
 use crate::models::mplug::{Mplug, MplugConfig};
-use crate::models::{ModelError, NeededTensors, Unwrapping};
 
 /// Weights that a folder may hold, the preferred ones first: what `convert` wrote, and what is published.
 pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];

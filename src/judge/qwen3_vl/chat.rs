@@ -12,8 +12,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
-use super::super::reading::polarity;
 use super::template::refuse_thinking;
+use crate::judge::reading::polarity;
 use crate::models::qwen3_vl::Outline;
 
 /// Tokens that the conversation's form is made of.

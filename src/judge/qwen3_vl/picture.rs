@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::super::pillow_resize::{Filter, Order, resize};
 use super::super::saved_settings::picture_settings;
-use crate::models::qwen3_vl::{Grid, PatchLayout};
+use crate::models::qwen3_vl::PatchLayout;
+use crate::models::qwen3_vl::grid::Grid;
 
 /// Of the settings, what changes a patch. What is absent is as in `Qwen2VLImageProcessor`.
 #[derive(Debug, Deserialize)]

@@ -1,8 +1,6 @@
 //! In: the visible text of a reply. Out: its words, and the yes or no that they begin with, where that is a claim of
 //! its own. Marks and thinking are taken off before; what is read where is left to the parent module.
 
-use super::polarity;
-
 /// What a text says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claim {
@@ -114,4 +112,17 @@ pub(super) fn contradicted(words: &[Word], claim: bool) -> bool {
         }
         _ => false,
     })
+}
+
+/// `Some(true)` for a token or word that is `yes`, `Some(false)` for `no`, once case, blanks,
+/// punctuation, markdown and the word-start marks of tokenizers are taken off.
+pub fn polarity(token: &str) -> Option<bool> {
+    let bare = token.trim_matches(|c: char| !c.is_alphanumeric() || matches!(c, 'Ġ' | 'Ċ'));
+    if bare.eq_ignore_ascii_case("yes") {
+        Some(true)
+    } else if bare.eq_ignore_ascii_case("no") {
+        Some(false)
+    } else {
+        None
+    }
 }

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use crate::models::ModelError;
+use crate::checkpoint::config::Config;
+use crate::checkpoint::model_error::ModelError;
+use crate::compute::layers::Activation;
 use crate::models::bert::BertSize;
-use crate::models::config::Config;
-use crate::models::layers::Activation;
 
 /// Dimensions of the network and the tokens that frame an answer.
 #[derive(Debug, Clone)]

@@ -6,12 +6,12 @@ use std::ops::Range;
 use candle_core::{DType, Result, Tensor};
 
 use super::config::BlipVqaConfig;
-use crate::models::attention_groups::{Group, KeptMask};
+use crate::checkpoint::weights::Weights;
+use crate::compute::key_groups::{Group, KeptMask};
+use crate::compute::layers::LoadResult;
 use crate::models::bert::{
     BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, Past, rows_of_texts,
 };
-use crate::models::layers::LoadResult;
-use crate::models::weights::Weights;
 
 /// The answers' table of words under the two names that it has; transformers takes the first for both.
 pub(super) const WORD_TABLES: [&str; 2] = [

@@ -2,7 +2,7 @@
 //! needs, as the published checkpoints call them.
 
 use super::config::BlipVqaConfig;
-use crate::models::needed_tensors::Needed;
+use crate::checkpoint::needed_tensors::Needed;
 use crate::models::tensor_list::TensorList;
 
 /// In the order of the network's parts. `answer_words` is the name under which the file has the table of

@@ -4,9 +4,9 @@
 use candle_core::{Module, Result, Tensor};
 
 use super::config::{BlipVqaConfig, VisionSize};
-use crate::models::attention::{Visible, attend};
-use crate::models::layers::{Activation, LayerNorm, Linear, LoadResult, square_patches};
-use crate::models::weights::{Scope, Weights};
+use crate::checkpoint::weights::{Scope, Weights};
+use crate::compute::attention::{Visible, attend};
+use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult, square_patches};
 
 #[derive(Debug)]
 pub(super) struct Vision {

@@ -6,9 +6,9 @@ use std::path::{Component, Path, PathBuf};
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value};
 
-use crate::models::ModelError;
+use crate::checkpoint::config::Config;
+use crate::checkpoint::model_error::ModelError;
 use crate::models::bert::BertSize;
-use crate::models::config::Config;
 
 /// Numbers of CLIP's vision heads.
 pub(super) const VISION_HEAD: usize = 64;

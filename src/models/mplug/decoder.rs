@@ -9,14 +9,13 @@ use std::ops::Range;
 use candle_core::{DType, Result, Tensor};
 
 use super::config::MplugConfig;
-use super::fusion::Fused;
-use super::rows_of;
-use crate::models::attention_groups::{Group, KeptMask};
+use super::fusion::{Fused, rows_of};
+use crate::checkpoint::weights::Weights;
+use crate::compute::key_groups::{Group, KeptMask};
+use crate::compute::layers::LoadResult;
 use crate::models::bert::{
     BertEmbeddings, BertLayer, BertWordPrediction, JoinedKeys, KeysAndValues, Past, rows_of_texts,
 };
-use crate::models::layers::LoadResult;
-use crate::models::weights::Weights;
 
 #[derive(Debug)]
 pub(super) struct Decoder {

@@ -5,11 +5,10 @@
 use candle_core::{Result, Tensor};
 
 use super::config::MplugConfig;
-use super::rows_of;
-use crate::models::attention_groups::Group;
+use crate::checkpoint::weights::Weights;
+use crate::compute::key_groups::Group;
+use crate::compute::layers::LoadResult;
 use crate::models::bert::{Among, BertLayer, JoinedKeys, KeysAndValues};
-use crate::models::layers::LoadResult;
-use crate::models::weights::Weights;
 
 /// The layers of the fusion encoder that are used: the last of those that the files hold.
 #[derive(Debug)]
@@ -128,4 +127,13 @@ fn join(layer: &BertLayer, fused: Fused) -> Result<Fused> {
     }
     let image_of = (0..lengths.len()).collect();
     Ok(Fused { text: Tensor::cat(&texts, 0)?, images: own_images, image_of, lengths })
+}
+
+/// The rows that belong to each of `images`, from the image of every row.
+pub(crate) fn rows_of(image_of_row: impl Iterator<Item = usize>, images: usize) -> Vec<Vec<usize>> {
+    let mut rows = vec![Vec::new(); images];
+    for (row, image) in image_of_row.enumerate() {
+        rows[image].push(row);
+    }
+    rows
 }

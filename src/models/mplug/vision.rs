@@ -4,10 +4,10 @@
 use candle_core::{Module, Result, Tensor};
 
 use super::config::{MplugConfig, VISION_HEAD};
-use crate::models::ModelError;
-use crate::models::attention::{Visible, attend};
-use crate::models::layers::{Activation, LayerNorm, Linear, LoadResult, square_patches};
-use crate::models::weights::{Scope, Weights};
+use crate::checkpoint::model_error::ModelError;
+use crate::checkpoint::weights::{Scope, Weights};
+use crate::compute::attention::{Visible, attend};
+use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult, square_patches};
 
 /// Of CLIP's norms, which no configuration names.
 const EPS: f64 = 1e-5;

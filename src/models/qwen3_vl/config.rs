@@ -1,8 +1,8 @@
 //! In: `config.json` of a Qwen3-VL checkpoint, as published or as transformers 5 writes it. Out: the
 //! sizes of its two networks, or a sentence on the key that this build cannot honour.
 
-use super::super::config::Config;
-use super::super::layers::{Activation, LoadResult};
+use crate::checkpoint::config::Config;
+use crate::compute::layers::{Activation, LoadResult};
 
 /// Sizes of both networks, and the token that stands for a picture's tokens.
 #[derive(Debug, Clone)]

@@ -8,11 +8,12 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::super::attention_groups::{Group, Source, attend_in_groups};
-use super::super::layers::{Activation, Linear, LoadResult, RmsNorm};
-use super::super::weights::Scope;
 use super::config::LanguageSizes;
 use super::positions::Turns;
+use crate::checkpoint::weights::Scope;
+use crate::compute::attention_groups::attend_in_groups;
+use crate::compute::key_groups::{Group, Source};
+use crate::compute::layers::{Activation, Linear, LoadResult, RmsNorm};
 
 /// The network that reads and answers.
 #[derive(Debug)]

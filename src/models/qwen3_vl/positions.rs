@@ -5,7 +5,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::Grid;
+use super::grid::Grid;
 
 /// Where each token of a text with a picture stands: (time, row, column). Text counts on by one in all
 /// three; a picture's tokens stand at one time, spread over rows and columns.

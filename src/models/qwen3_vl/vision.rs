@@ -3,12 +3,12 @@
 
 use candle_core::{DType, Module, Result, Tensor};
 
-use super::super::attention::{Visible, attend};
-use super::super::layers::{Activation, LayerNorm, Linear, LoadResult};
-use super::super::weights::Scope;
 use super::config::VisionSizes;
+use super::grid::{Grid, ImageStates};
 use super::positions::{Turns, neighbours};
-use super::{Grid, ImageStates};
+use crate::checkpoint::weights::Scope;
+use crate::compute::attention::{Visible, attend};
+use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult};
 
 /// Of every norm here.
 const EPS: f64 = 1e-6;

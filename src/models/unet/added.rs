@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Result, Tensor};
 
 use super::timestep::{Sinusoid, TimestepEmbedding};
-use crate::models::layers::LoadResult;
-use crate::models::weights::Scope;
+use crate::checkpoint::weights::Scope;
+use crate::compute::layers::LoadResult;
 
 /// What SDXL's UNet is told beside the text's hidden states. Clones share what a network has made of it.
 #[derive(Debug, Clone)]

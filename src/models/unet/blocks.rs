@@ -7,9 +7,9 @@ use candle_core::{Module, Result, Tensor};
 use super::text_context::AttendedTexts;
 use super::time_shifts::TimeShifts;
 use super::transformer::{SpatialTransformer, TransformerSize};
-use crate::models::layers::{Conv2d, LoadResult, join_channels};
+use crate::checkpoint::weights::Scope;
+use crate::compute::layers::{Conv2d, LoadResult, join_channels};
 use crate::models::resnet::{NormSettings, ResnetBlock, Upsampler};
-use crate::models::weights::Scope;
 
 /// What the blocks of one UNet have in common.
 #[derive(Debug, Clone, Copy)]

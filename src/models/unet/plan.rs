@@ -5,8 +5,8 @@ use super::added::TextTimeSize;
 use super::blocks::Common;
 use super::timestep::Sinusoid;
 use super::transformer::TransformerSize;
-use crate::models::config::Config;
-use crate::models::layers::LoadResult;
+use crate::checkpoint::config::Config;
+use crate::compute::layers::LoadResult;
 use crate::models::resnet::NormSettings;
 
 /// Keys that change the arithmetic, with the values under which they do not.

@@ -3,8 +3,8 @@
 
 use candle_core::{Device, Module, Result, Tensor};
 
-use crate::models::layers::{Linear, LoadResult, silu};
-use crate::models::weights::Scope;
+use crate::checkpoint::weights::Scope;
+use crate::compute::layers::{Linear, LoadResult, silu};
 
 /// Longest period of the sinusoids.
 const MAX_PERIOD: f64 = 10_000.0;

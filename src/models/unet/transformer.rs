@@ -5,9 +5,9 @@
 use candle_core::{Module, Result, Tensor};
 
 use super::text_context::{AttendedTexts, KeysAndValues};
-use crate::models::attention::{Visible, attend};
-use crate::models::layers::{GroupNorm, JoinedLinears, LayerNorm, Linear, LoadResult, positions};
-use crate::models::weights::Scope;
+use crate::checkpoint::weights::Scope;
+use crate::compute::attention::{Visible, attend};
+use crate::compute::layers::{GroupNorm, JoinedLinears, LayerNorm, Linear, LoadResult, positions};
 
 /// Epsilon of `Transformer2DModel.norm`; unlike the UNet's other norms it is not configurable.
 const INPUT_NORM_EPS: f64 = 1e-6;

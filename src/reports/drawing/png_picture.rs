@@ -7,7 +7,7 @@ use tiny_skia::{
 };
 
 use super::fonts::outline;
-use super::svg_picture::BASELINE;
+use super::shapes::BASELINE;
 use super::{Drawing, Ink, Shape};
 
 /// Pixels of the PNG per pixel of the picture.

@@ -1,6 +1,7 @@
 //! In: a picture's shapes. Out: SVG text, with colours of its own for a file or with the classes of the
 //! page's style sheet. Words are escaped.
 
+use super::shapes::BASELINE;
 use super::{Anchor, Drawing, Ink, Shape, Text};
 use crate::reports::escape::escape;
 
@@ -93,9 +94,6 @@ fn words(text: &Text, paint: &str, ground: &str) -> String {
         escape(&text.words)
     )
 }
-
-/// How far the line that letters stand on is below their middle, in font sizes.
-pub(super) const BASELINE: f64 = 0.35;
 
 fn corners(points: &[(f64, f64)]) -> String {
     let pairs: Vec<String> =

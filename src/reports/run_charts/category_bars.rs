@@ -1,7 +1,7 @@
 //! In: the category figures of the runs. Out: bars with intervals, every category a row.
 
 use crate::aggregate::Estimate;
-use crate::aggregate::category_figures::Stage;
+use crate::aggregate::shares::Stage;
 use crate::reports::drawing::{Anchor, Drawing, Ink, shortened, text_width};
 use crate::reports::figure_table::Level;
 use crate::reports::report_input::ReportInput;

@@ -1,0 +1,38 @@
+//! In: files as they are published. Out: named, checked tensors and configurations. One door for safetensors,
+//! PyTorch's archives, single files, adapters, embeddings and folders in the diffusers layout. What a tensor
+//! means is left to `models`.
+
+pub(crate) mod addon_file;
+pub mod assembled;
+pub(crate) mod config;
+pub mod embeddings;
+pub mod error_words;
+pub(crate) mod file_digest;
+pub(crate) mod float8;
+pub mod folder;
+pub mod known_configs;
+pub mod ldm_names;
+pub mod lora;
+pub(crate) mod made_up;
+pub(crate) mod marks;
+pub mod model_error;
+pub mod needed_file;
+pub mod needed_tensors;
+pub(crate) mod origins;
+pub(crate) mod pickle_file;
+pub mod recipe;
+pub mod safetensors_file;
+pub mod scheduler_config;
+pub mod shipped;
+pub(crate) mod single_file;
+pub(crate) mod small_files;
+pub mod understood;
+pub mod weight_files;
+pub mod weights;
+
+pub use self::model_error::ModelError;
+pub use self::needed_tensors::NeededTensors;
+pub use self::pickle_file::Unwrapping;
+pub use self::recipe::Recipe;
+pub use self::shipped::ShippedFolder;
+pub use self::weights::Weights;

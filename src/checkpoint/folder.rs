@@ -1,0 +1,260 @@
+//! In: a folder that should hold a checkpoint in the diffusers layout. Out: a complaint where it does
+//! not, its small files, and their digest. The weights are left to `models`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::needed_file::NeededFile;
+use super::scheduler_config::pipeline_rules::PipelineRules;
+use crate::results::image_store::hex;
+use crate::text::clip::taught_words::WORDS_FILE;
+
+/// A pipeline of diffusers whose checkpoints are read here. What it changes when it loads one, it changes here:
+/// docs/generation.md has the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiffusersPipeline {
+    /// `StableDiffusionPipeline`.
+    Sd1,
+    /// `StableDiffusionXLPipeline`.
+    Sdxl,
+}
+
+/// A Stable Diffusion 1.x checkpoint in the diffusers layout.
+const SD15_FILES: &[NeededFile] = &[
+    NeededFile::Exactly("model_index.json"),
+    NeededFile::Exactly("scheduler/scheduler_config.json"),
+    NeededFile::OneOf(&[
+        &["tokenizer/vocab.json", "tokenizer/merges.txt"],
+        &["tokenizer/tokenizer.json"],
+    ]),
+    NeededFile::Exactly("text_encoder/config.json"),
+    NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("unet/config.json"),
+    NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
+    NeededFile::Exactly("vae/config.json"),
+    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+];
+
+/// A Stable Diffusion XL base checkpoint in the diffusers layout.
+const SDXL_FILES: &[NeededFile] = &[
+    NeededFile::Exactly("model_index.json"),
+    NeededFile::Exactly("scheduler/scheduler_config.json"),
+    NeededFile::OneOf(&[
+        &["tokenizer/vocab.json", "tokenizer/merges.txt"],
+        &["tokenizer/tokenizer.json"],
+    ]),
+    NeededFile::OneOf(&[
+        &["tokenizer_2/vocab.json", "tokenizer_2/merges.txt"],
+        &["tokenizer_2/tokenizer.json"],
+    ]),
+    NeededFile::Exactly("text_encoder/config.json"),
+    NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("text_encoder_2/config.json"),
+    NeededFile::Weights { folder: "text_encoder_2", stem: "model" },
+    NeededFile::Exactly("unet/config.json"),
+    NeededFile::Weights { folder: "unet", stem: "diffusion_pytorch_model" },
+    NeededFile::Exactly("vae/config.json"),
+    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+];
+
+/// A component of a pipeline: its name, its library, and the classes that are built here.
+type Component = (&'static str, &'static str, &'static [&'static str]);
+
+/// The side of the latents that a UNet was trained on.
+pub(crate) struct SampleSize {
+    /// Height and width, where they are known.
+    pub(crate) size: Option<(usize, usize)>,
+    /// What was mended.
+    pub(crate) note: Option<String>,
+}
+
+impl DiffusersPipeline {
+    /// Its class.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Sd1 => "StableDiffusionPipeline",
+            Self::Sdxl => "StableDiffusionXLPipeline",
+        }
+    }
+
+    /// The files that a folder of it must hold.
+    pub fn files(self) -> &'static [NeededFile] {
+        match self {
+            Self::Sd1 => SD15_FILES,
+            Self::Sdxl => SDXL_FILES,
+        }
+    }
+
+    fn components(self) -> &'static [Component] {
+        const TOKENIZERS: &[&str] = &["CLIPTokenizer", "CLIPTokenizerFast"];
+        const UNET: Component = ("unet", "diffusers", &["UNet2DConditionModel"]);
+        const VAE: Component = ("vae", "diffusers", &["AutoencoderKL"]);
+        match self {
+            Self::Sd1 => &[
+                ("tokenizer", "transformers", TOKENIZERS),
+                ("text_encoder", "transformers", &["CLIPTextModel"]),
+                UNET,
+                VAE,
+            ],
+            Self::Sdxl => &[
+                ("tokenizer", "transformers", TOKENIZERS),
+                ("tokenizer_2", "transformers", TOKENIZERS),
+                // Only its hidden states are used.
+                ("text_encoder", "transformers", &["CLIPTextModel", "CLIPTextModelWithProjection"]),
+                ("text_encoder_2", "transformers", &["CLIPTextModelWithProjection"]),
+                UNET,
+                VAE,
+            ],
+        }
+    }
+
+    /// Refuses a component whose class, in `model_index.json`, is not built here.
+    fn check_components(self, index: &Value) -> Result<()> {
+        for (name, library, classes) in self.components() {
+            let Some(entry) = index.get(*name) else { continue };
+            let found = (entry[0].as_str(), entry[1].as_str());
+            ensure!(
+                found.0 == Some(library) && found.1.is_some_and(|class| classes.contains(&class)),
+                "component `{name}` is {entry}, which is not supported; only {} of {library} is",
+                classes.join(" or ")
+            );
+        }
+        Ok(())
+    }
+
+    /// What it does to the scheduler of the checkpoint in `folder`.
+    pub(crate) fn scheduler_rules(self, folder: &Path) -> Result<PipelineRules> {
+        let path = folder.join("model_index.json");
+        let index = index(&path)?;
+        let class_name = match index.get("scheduler") {
+            None => None,
+            Some(entry) => {
+                let (library, class) = (entry[0].as_str(), entry[1].as_str());
+                ensure!(
+                    library == Some("diffusers") && class.is_some(),
+                    "{}: component `scheduler` is {entry}, which is not supported; name a scheduler of \
+                     diffusers",
+                    path.display()
+                );
+                class.map(str::to_owned)
+            }
+        };
+        Ok(PipelineRules { class_name, mends_outdated: self == Self::Sd1 })
+    }
+
+    /// The size of the latents, `stated` in the UNet's configuration: checkpoints that were written before
+    /// diffusers 0.9 state a wrong one, which Stable Diffusion 1's pipeline mends.
+    pub(crate) fn sample_size(
+        self,
+        folder: &Path,
+        stated: Option<(usize, usize)>,
+    ) -> Result<SampleSize> {
+        let path = folder.join("unet/config.json");
+        let config: Value = serde_json::from_str(&read(&path)?)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let (Self::Sd1, Some(side), Some(version)) =
+            (self, config["sample_size"].as_u64(), config.get("_diffusers_version"))
+        else {
+            return Ok(SampleSize { size: stated, note: None });
+        };
+        let release = version.as_str().and_then(release).with_context(|| {
+            format!("{}: _diffusers_version = {version} is no version", path.display())
+        })?;
+        if side >= 64 || release >= (0, 9) {
+            return Ok(SampleSize { size: stated, note: None });
+        }
+        let note =
+            format!("sample_size: {side} in a file of diffusers {version}, 64 in {}", self.class());
+        Ok(SampleSize { size: Some((64, 64)), note: Some(note) })
+    }
+}
+
+/// The first two numbers of a version.
+fn release(version: &str) -> Option<(u64, u64)> {
+    let mut parts = version.trim_start_matches('v').split('.');
+    let number = |part: Option<&str>| {
+        let part = part.unwrap_or("0");
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        part[..end].parse().ok()
+    };
+    Some((number(parts.next())?, number(parts.next())?))
+}
+
+fn index(path: &Path) -> Result<Value> {
+    serde_json::from_str(&read(path)?).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// `model_index.json` of `folder`, which must name `pipeline` and components that are built here; `model`
+/// is its name in the catalog. Complains about absent files before any is read.
+///
+/// # Errors
+/// A file is missing or broken, or the checkpoint is of another kind.
+pub(crate) fn check_folder(
+    folder: &Path,
+    model: &str,
+    pipeline: DiffusersPipeline,
+) -> Result<Value> {
+    let class = pipeline.class();
+    ensure!(
+        folder.is_dir(),
+        "{} is no folder; --weights takes a diffusers checkpoint",
+        folder.display()
+    );
+    let missing = pipeline.files().iter().filter(|file| !file.is_in(folder));
+    let list: String = missing.map(|file| format!("\n  {file}")).collect();
+    if !list.is_empty() {
+        bail!("{} is no complete {class} checkpoint; it lacks:{list}", folder.display());
+    }
+    let path = folder.join("model_index.json");
+    let index = index(&path)?;
+    let found = index.get("_class_name").and_then(Value::as_str).unwrap_or("nothing");
+    ensure!(
+        found == class,
+        "{} names a {found}; model {model} runs {class} checkpoints",
+        path.display()
+    );
+    pipeline.check_components(&index).with_context(|| path.display().to_string())?;
+    Ok(index)
+}
+
+/// The text of a file.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The small files of a tokenizer that decide its ids, by their names in `folder`.
+pub(crate) fn tokenizer_files(folder: &str) -> Vec<String> {
+    let names = [
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        WORDS_FILE,
+    ];
+    names.iter().map(|name| format!("{folder}/{name}")).collect()
+}
+
+/// SHA-256 over names, lengths and contents of those of `files` that are in `folder`.
+pub(crate) fn files_sha256(
+    folder: &Path,
+    files: impl IntoIterator<Item = impl AsRef<str>>,
+) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for file in files {
+        let file = file.as_ref();
+        let path = folder.join(file);
+        if !path.is_file() {
+            continue;
+        }
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        hasher.update(format!("{file} {}\n", bytes.len()));
+        hasher.update(bytes);
+    }
+    Ok(hex(&hasher.finalize()))
+}

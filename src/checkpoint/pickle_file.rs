@@ -1,0 +1,391 @@
+//! In: a `pytorch_model.bin` as `torch.save` writes it since PyTorch 1.6: a zip archive with a pickle and
+//! the elements of its tensors. Out: where each tensor lies in the file. Reading it is left to
+//! `safetensors_file`, naming and checking to `weights`.
+//!
+//! The pickle is read as data: nothing in it is imported or called (`unpickler`), and a file that asks
+//! for a call which no checkpoint needs is refused by name.
+
+mod harmless;
+mod opcodes;
+mod unpickler;
+mod value;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::rc::Rc;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+use zip::{CompressionMethod, ZipArchive};
+
+use self::unpickler::{Pickle, cut};
+use self::value::{Id, Value, View};
+use super::model_error::ModelError;
+
+/// The pickles of real checkpoints, optimizer states and all, are far smaller.
+const LARGEST_PICKLE: u64 = 32 << 20;
+
+/// Where in a pickle the state dict lies and what its names are called here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unwrapping {
+    /// Keys that are followed, in this order, where they are there and hold a dictionary.
+    pub keys: &'static [&'static str],
+    /// What is taken out of each name, wherever it stands in it.
+    pub removed: &'static str,
+}
+
+/// A tensor's place in the file. Its elements lie in `info.data_offsets`, from the first to the last that
+/// it uses; one after the other unless there are `strides`.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) info: TensorInfo,
+    /// Steps in elements along each dimension, where the elements do not follow one another.
+    pub(crate) strides: Option<Vec<usize>>,
+}
+
+impl Place {
+    /// Bytes of an element.
+    pub(crate) fn width(&self) -> usize {
+        self.info.dtype.bitsize() / 8
+    }
+
+    /// Whether both are the same elements in the same order.
+    fn is(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.info, &other.info);
+        ours.dtype == theirs.dtype
+            && ours.shape == theirs.shape
+            && ours.data_offsets == theirs.data_offsets
+            && self.strides == other.strides
+    }
+}
+
+type ByName<T> = BTreeMap<String, T>;
+
+/// The tensors of the state dict in `path`, by name.
+///
+/// # Errors
+/// The file cannot be read, is no such archive, is truncated, holds no state dict, would call something,
+/// or describes a tensor that its elements do not suffice for.
+pub(crate) fn tensors(
+    path: &Path,
+    unwrapping: Unwrapping,
+) -> Result<BTreeMap<String, Place>, ModelError> {
+    tensors_and_notes(path, unwrapping).map(|(tensors, _)| tensors)
+}
+
+/// The tensors of the state dict in `path`, and the texts that the outermost dictionary holds, both by name.
+///
+/// # Errors
+/// As [`tensors`].
+pub(crate) fn tensors_and_notes(
+    path: &Path,
+    unwrapping: Unwrapping,
+) -> Result<(ByName<Place>, ByName<String>), ModelError> {
+    let broken = |reason: String| ModelError::broken(path, reason);
+    let mut file = File::open(path).map_err(|source| ModelError::unreadable(path, source))?;
+    refuse_other_formats(&mut file).map_err(broken)?;
+    let mut archive = Archive::open(file).map_err(broken)?;
+    let bytes = archive.pickle().map_err(broken)?;
+    let pickle = unpickler::read(&bytes).map_err(broken)?;
+    let mut places: BTreeMap<String, (&str, Place)> = BTreeMap::new();
+    for (name, view) in state_dict(&pickle, unwrapping.keys).map_err(broken)? {
+        let place = archive
+            .place(&pickle, view)
+            .map_err(|reason| broken(format!("tensor `{}` {reason}", cut(name))))?;
+        let ours = match unwrapping.removed {
+            "" => name.to_owned(),
+            removed => name.replace(removed, ""),
+        };
+        match places.get(&ours) {
+            Some((other, known)) if *other != name && !known.is(&place) => {
+                let reason =
+                    format!("holds both `{}` and `{}`, which are one", cut(other), cut(name));
+                return Err(broken(reason));
+            }
+            _ => places.insert(ours, (name, place)),
+        };
+    }
+    let tensors = places.into_iter().map(|(name, (_, place))| (name, place)).collect();
+    Ok((tensors, notes(&pickle)))
+}
+
+/// The texts of the outermost dictionary.
+fn notes(pickle: &Pickle<'_>) -> BTreeMap<String, String> {
+    let Value::Dict(entries) = &pickle.values[pickle.top] else { return BTreeMap::new() };
+    let text = |id: Id| match pickle.values[id] {
+        Value::Text(text) => Some(text.to_owned()),
+        _ => None,
+    };
+    entries.iter().filter_map(|(key, value)| text(*key).zip(text(*value))).collect()
+}
+
+/// Tells what is no zip archive apart by its first bytes.
+fn refuse_other_formats(file: &mut File) -> Result<(), String> {
+    let mut start = Vec::new();
+    let read = file.by_ref().take(8).read_to_end(&mut start).and_then(|_| file.rewind());
+    read.map_err(|error| format!("cannot be read: {error}"))?;
+    match start.as_slice() {
+        [b'P', b'K', ..] => Ok(()),
+        b"version " => {
+            Err("is a Git LFS pointer, not the weights; run `git lfs pull` there".into())
+        }
+        [0x80, 2..=5, ..] => {
+            Err("is in the format of PyTorch before 1.6 or a bare pickle; load it \
+                                  and save it again with a current PyTorch, or get a newer file"
+                .into())
+        }
+        _ => {
+            Err("is no checkpoint that torch.save wrote (no zip archive); download it again".into())
+        }
+    }
+}
+
+/// The tensors of a state dict by name, the last where a name stands twice.
+fn state_dict<'p>(
+    pickle: &'p Pickle<'p>,
+    keys: &[&str],
+) -> Result<BTreeMap<&'p str, &'p View>, String> {
+    let mut dict = match &pickle.values[pickle.top] {
+        Value::Dict(entries) => entries,
+        Value::Inert(module, name) | Value::Global(module, name) => {
+            return Err(format!(
+                "holds a {module}.{name} instead of a state dict; save the model's state_dict()"
+            ));
+        }
+        Value::Tensor(_) => return Err("holds one tensor instead of a state dict".to_owned()),
+        _ => return Err("holds no state dict".to_owned()),
+    };
+    let text = |id: Id| match pickle.values[id] {
+        Value::Text(text) => Some(text),
+        _ => None,
+    };
+    for wanted in keys {
+        let inner = dict.iter().rev().find(|(key, _)| text(*key) == Some(wanted));
+        if let Some((_, value)) = inner
+            && let Value::Dict(entries) = &pickle.values[*value]
+        {
+            dict = entries;
+        }
+    }
+    let mut tensors = BTreeMap::new();
+    for (key, value) in dict {
+        if let (Some(name), Value::Tensor(view)) = (text(*key), &pickle.values[*value]) {
+            tensors.insert(name, view);
+        }
+    }
+    if tensors.is_empty() {
+        let keys: Vec<String> =
+            dict.iter().filter_map(|(key, _)| text(*key)).take(8).map(cut).collect();
+        return Err(format!("holds no tensors where a state dict should be; its keys: {keys:?}"));
+    }
+    Ok(tensors)
+}
+
+/// A checkpoint's directory has about a hundred bytes for each tensor.
+const LARGEST_DIRECTORY: u64 = 64 << 20;
+
+/// A file that gives up when more is read of it than `left`: so a made-up or cut archive is not searched
+/// from end to end, nor a directory of any size kept.
+struct Bounded {
+    file: BufReader<File>,
+    left: Rc<Cell<u64>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        let left = self.left.get().checked_sub(count as u64);
+        self.left.set(left.ok_or_else(|| std::io::Error::other("no directory at its end"))?);
+        Ok(count)
+    }
+}
+
+impl Seek for Bounded {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// A zip archive whose entries are stored as they are.
+struct Archive {
+    zip: ZipArchive<Bounded>,
+    length: u64,
+    /// What stands before `data.pkl` and `data/`.
+    folder: String,
+    /// Places of storages that were looked up: start and length in bytes.
+    known: BTreeMap<String, (u64, u64)>,
+}
+
+impl Archive {
+    fn open(file: File) -> Result<Self, String> {
+        let length = file.metadata().map_err(|error| format!("cannot be read: {error}"))?.len();
+        let left = Rc::new(Cell::new(LARGEST_DIRECTORY));
+        let bounded = Bounded { file: BufReader::new(file), left: Rc::clone(&left) };
+        let zip = ZipArchive::new(bounded).map_err(|error| {
+            format!("is truncated or damaged: its zip archive cannot be read ({error}); download it again")
+        })?;
+        left.set(u64::MAX);
+        let pickles: Vec<String> = zip
+            .file_names()
+            .filter_map(|name| name.ok())
+            .filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))
+            .map(|name| name.into_owned())
+            .collect();
+        let [pickle] = pickles.as_slice() else {
+            return Err(format!(
+                "is no checkpoint that torch.save wrote: its archive holds {} data.pkl",
+                pickles.len()
+            ));
+        };
+        let folder = pickle.strip_suffix("data.pkl").unwrap_or_default().to_owned();
+        Ok(Self { zip, length, folder, known: BTreeMap::new() })
+    }
+
+    /// Start and length of an entry.
+    fn entry(&mut self, name: &str) -> Result<(u64, u64), String> {
+        let index = self
+            .zip
+            .index_for_name(name)
+            .ok_or_else(|| format!("its archive lacks `{}`", cut(name)))?;
+        let damaged = |reason: String| {
+            format!("its archive's `{}` cannot be read: {reason}; download it again", cut(name))
+        };
+        let entry = self.zip.by_index_raw(index).map_err(|error| damaged(error.to_string()))?;
+        if entry.encrypted() || entry.compression() != CompressionMethod::Stored {
+            return Err(damaged("it is compressed or encrypted, as torch.save never does".into()));
+        }
+        let size = entry.size();
+        let start = entry.data_start().ok_or_else(|| damaged("it has no place".into()))?;
+        match start.checked_add(size) {
+            Some(end) if end <= self.length && entry.compressed_size() == size => Ok((start, size)),
+            _ => Err(damaged("it reaches beyond the end of the file".into())),
+        }
+    }
+
+    /// The bytes of `data.pkl`, once the archive is known to be one that can be read.
+    fn pickle(&mut self) -> Result<Vec<u8>, String> {
+        let order = format!("{}byteorder", self.folder);
+        if self.zip.index_for_name(&order).is_some() {
+            let (_, size) = self.entry(&order)?;
+            if self.read(&order, size.min(16))? != b"little" {
+                return Err(
+                    "was saved on a machine with the other byte order; save it again on a \
+                            common one"
+                        .to_owned(),
+                );
+            }
+        }
+        let name = format!("{}data.pkl", self.folder);
+        let (_, size) = self.entry(&name)?;
+        if size > LARGEST_PICKLE {
+            return Err(format!("has a data.pkl of {size} bytes, which no checkpoint has"));
+        }
+        self.read(&name, size)
+    }
+
+    /// The first `size` bytes of an entry.
+    fn read(&mut self, name: &str, size: u64) -> Result<Vec<u8>, String> {
+        let unreadable = |error: String| format!("cannot be read: {error}");
+        let index = self.zip.index_for_name(name).unwrap_or(usize::MAX);
+        let entry = self.zip.by_index_raw(index).map_err(|error| unreadable(error.to_string()))?;
+        let mut bytes = Vec::new();
+        entry.take(size).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+        if bytes.len() as u64 == size { Ok(bytes) } else { Err(unreadable("it ends early".into())) }
+    }
+
+    /// Where the elements of a view lie.
+    fn place(&mut self, pickle: &Pickle<'_>, view: &View) -> Result<Place, String> {
+        let Value::Storage(storage) = pickle.values[view.storage] else {
+            return Err("has no storage".to_owned());
+        };
+        let (dtype, width) = element(storage.class).ok_or_else(|| {
+            format!("is stored as {}, which is not read here", cut(storage.class))
+        })?;
+        let name = format!("{}data/{}", self.folder, storage.key);
+        let (start, size) = match self.known.get(storage.key) {
+            Some(place) => *place,
+            None => {
+                let place =
+                    self.entry(&name).map_err(|reason| format!("cannot be found: {reason}"))?;
+                self.known.insert(storage.key.to_owned(), place);
+                place
+            }
+        };
+        let too_small = || {
+            format!(
+                "of shape {:?} needs more elements than its storage `{}` of {size} bytes has",
+                view.shape,
+                cut(storage.key)
+            )
+        };
+        let (first, last) = span(view).ok_or_else(too_small)?;
+        let (from, to) = (
+            first.checked_mul(width).ok_or_else(too_small)?,
+            last.checked_mul(width).ok_or_else(too_small)?,
+        );
+        if last > storage.elements || to > size {
+            return Err(too_small());
+        }
+        let whole = |number: u64| usize::try_from(number).map_err(|_| too_small());
+        let shape = view.shape.iter().map(|&n| whole(n)).collect::<Result<Vec<_>, _>>()?;
+        let strides = if is_contiguous(view) {
+            None
+        } else {
+            Some(view.strides.iter().map(|&n| whole(n)).collect::<Result<Vec<_>, _>>()?)
+        };
+        let data_offsets = (whole(start + from)?, whole(start + to)?);
+        Ok(Place { info: TensorInfo { dtype, shape, data_offsets }, strides })
+    }
+}
+
+/// The elements of a storage that a view uses, from the first to behind the last; `None` where there are
+/// more than can be counted.
+fn span(view: &View) -> Option<(u64, u64)> {
+    if view.shape.contains(&0) {
+        return Some((view.offset, view.offset));
+    }
+    let mut last = view.offset;
+    let mut count = 1_u64;
+    for (&size, &stride) in view.shape.iter().zip(&view.strides) {
+        last = last.checked_add((size - 1).checked_mul(stride)?)?;
+        count = count.checked_mul(size)?;
+    }
+    // So that a shape can be multiplied out by whoever sees it, in bytes as well.
+    count.checked_mul(16)?;
+    Some((view.offset, last.checked_add(1)?))
+}
+
+/// Whether the elements follow one another, the last dimension fastest.
+fn is_contiguous(view: &View) -> bool {
+    if view.shape.contains(&0) {
+        return true;
+    }
+    let mut expected = 1;
+    for (&size, &stride) in view.shape.iter().zip(&view.strides).rev() {
+        if size != 1 && stride != expected {
+            return false;
+        }
+        expected *= size;
+    }
+    true
+}
+
+/// Number format and bytes of an element of a storage class.
+fn element(class: &str) -> Option<(Dtype, u64)> {
+    Some(match class {
+        "DoubleStorage" => (Dtype::F64, 8),
+        "FloatStorage" => (Dtype::F32, 4),
+        "HalfStorage" => (Dtype::F16, 2),
+        "BFloat16Storage" => (Dtype::BF16, 2),
+        "LongStorage" => (Dtype::I64, 8),
+        "IntStorage" => (Dtype::I32, 4),
+        "ShortStorage" => (Dtype::I16, 2),
+        "CharStorage" => (Dtype::I8, 1),
+        "ByteStorage" => (Dtype::U8, 1),
+        "BoolStorage" => (Dtype::BOOL, 1),
+        _ => return None,
+    })
+}

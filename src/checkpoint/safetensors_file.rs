@@ -1,0 +1,298 @@
+//! In: one safetensors file, or the places of tensors in a PyTorch checkpoint. Out: its digest, and its
+//! tensors one by one, eight-bit floats as f32 with their scale. Which file holds what is left to `weights`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::file_digest::sha256_of_file;
+use super::float8::Beside;
+use super::model_error::ModelError;
+use super::pickle_file::{Place, Unwrapping};
+use super::{float8, pickle_file};
+
+/// Headers of real checkpoints stay far below; a larger claim means that this is no header.
+const LARGEST_HEADER: u64 = 100_000_000;
+
+/// One file, with the places of its tensors.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) path: PathBuf,
+    pub(crate) tensors: BTreeMap<String, Place>,
+    /// Where the places are counted from.
+    data_start: u64,
+}
+
+impl Shard {
+    /// Reads the header.
+    pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
+        let OpenFile { header, metadata, .. } = OpenFile::open(path)?;
+        let place = |info: &TensorInfo| Place { info: info.clone(), strides: None };
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, place(info)));
+        let data_start = 8 + header.len() as u64;
+        Ok(Self { path: path.to_path_buf(), tensors: tensors.collect(), data_start })
+    }
+
+    /// Looks up the tensors of a PyTorch checkpoint.
+    pub(crate) fn open_pickle(path: &Path, unwrapping: Unwrapping) -> Result<Self, ModelError> {
+        let tensors = pickle_file::tensors(path, unwrapping)?;
+        Ok(Self { path: path.to_path_buf(), tensors, data_start: 0 })
+    }
+
+    /// As [`Shard::open`] or [`Shard::open_pickle`], by what is in the file.
+    pub(crate) fn open_any(path: &Path, unwrapping: Unwrapping) -> Result<Self, ModelError> {
+        if is_archive(path)? { Self::open_pickle(path, unwrapping) } else { Self::open(path) }
+    }
+
+    /// SHA-256 of the whole file, in hex.
+    pub(crate) fn digest(&self) -> Result<String, ModelError> {
+        sha256_of_file(&self.path)
+    }
+
+    /// The tensor that the file calls `stored`, in its own number format, or in f32 where that has eight bits;
+    /// `name` is the one by which errors call it.
+    pub(crate) fn tensor(
+        &self,
+        name: &str,
+        (stored, place): (&str, &Place),
+        expected: &[usize],
+    ) -> Result<Tensor, ModelError> {
+        if place.info.shape != expected {
+            return Err(self.wrong_shape(name, expected, &place.info.shape));
+        }
+        let module = stored.rsplit_once('.').map_or("", |(module, _)| module);
+        let from = (Bound::Included(module), Bound::Unbounded);
+        let neighbours = self.tensors.range::<str, _>(from);
+        let neighbours = neighbours.map(|(key, _)| key.as_str());
+        let beside = float8::beside(stored, neighbours.take_while(|key| key.starts_with(module)));
+        let format = match (place.info.dtype, beside) {
+            (safetensors::Dtype::F8_E4M3 | safetensors::Dtype::F8_E5M2, _) => {
+                return self.eight_bits(name, place, beside);
+            }
+            (other, Beside::Scale(scale) | Beside::Unknown(scale)) => {
+                let reason = format!(
+                    "tensor `{stored}` is stored as {other:?} with `{scale}` beside it, a scale whose \
+                     meaning is not known here; get the file in F16 or F32"
+                );
+                return Err(ModelError::broken(&self.path, reason));
+            }
+            (safetensors::Dtype::F16, _) => DType::F16,
+            (safetensors::Dtype::BF16, _) => DType::BF16,
+            (safetensors::Dtype::F32, _) => DType::F32,
+            (safetensors::Dtype::F64, _) => DType::F64,
+            (other, _) => {
+                let reason = format!(
+                    "tensor `{name}` is stored as {other:?}, which is no float that is read here; get the \
+                     file in F16 or F32"
+                );
+                return Err(ModelError::broken(&self.path, reason));
+            }
+        };
+        let bytes = self.read(place)?;
+        Tensor::from_raw_buffer(&bytes, format, expected, &Device::Cpu)
+            .map_err(|source| self.refused(name, source))
+    }
+
+    /// A tensor of eight-bit floats, times its scale where it has one, in f32.
+    fn eight_bits(
+        &self,
+        name: &str,
+        place: &Place,
+        beside: Beside<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let refused = |source| self.refused(name, source);
+        let shape = place.info.shape.as_slice();
+        let values = float8::values(&self.read(place)?, place.info.dtype).unwrap_or_default();
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).map_err(refused)?;
+        let unknown = |scale: &str, what: &str| {
+            let reason = format!("tensor `{name}` is scaled by `{scale}`, {what}");
+            ModelError::broken(&self.path, format!("{reason}; get the file in F16 or F32"))
+        };
+        let scale = match beside {
+            Beside::Nothing => return Ok(tensor),
+            Beside::Unknown(scale) => return Err(unknown(scale, "which is not known here")),
+            Beside::Scale(scale) => scale,
+        };
+        let info = &self.tensors[scale].info;
+        let per_row =
+            info.shape.first() == shape.first() && info.shape.iter().skip(1).all(|&n| n == 1);
+        let count: usize = info.shape.iter().product();
+        let rows = match count {
+            1 => 1,
+            rows if per_row => rows,
+            _ => return Err(unknown(scale, "which has neither one number nor one for each row")),
+        };
+        let numbers = self.tensor(scale, (scale, &self.tensors[scale]), &info.shape)?;
+        let mut factors = vec![1; shape.len()];
+        if let (Some(first), true) = (factors.first_mut(), rows > 1) {
+            *first = rows;
+        }
+        numbers
+            .to_dtype(DType::F32)
+            .and_then(|numbers| numbers.reshape(factors))
+            .and_then(|numbers| tensor.broadcast_mul(&numbers))
+            .map_err(refused)
+    }
+
+    pub(crate) fn wrong_shape(
+        &self,
+        name: &str,
+        expected: &[usize],
+        found: &[usize],
+    ) -> ModelError {
+        ModelError::WrongShape {
+            path: self.path.clone(),
+            tensor: name.into(),
+            expected: expected.to_vec(),
+            found: found.to_vec(),
+        }
+    }
+
+    pub(crate) fn refused(&self, name: &str, source: candle_core::Error) -> ModelError {
+        ModelError::Tensor { path: self.path.clone(), tensor: name.into(), source: source.into() }
+    }
+
+    /// The bytes of a tensor, its last dimension fastest.
+    pub(crate) fn read(&self, place: &Place) -> Result<Vec<u8>, ModelError> {
+        let unreadable = |source| ModelError::unreadable(&self.path, source);
+        let (start, end) = place.info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let mut file = File::open(&self.path).map_err(unreadable)?;
+        file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(unreadable)?;
+        file.read_exact(&mut bytes).map_err(unreadable)?;
+        Ok(match &place.strides {
+            None => bytes,
+            Some(strides) => in_order(&bytes, &place.info.shape, strides, place.width()),
+        })
+    }
+}
+
+/// The elements of a view, each `width` bytes, in the order of its shape.
+fn in_order(bytes: &[u8], shape: &[usize], strides: &[usize], width: usize) -> Vec<u8> {
+    let count: usize = shape.iter().product();
+    let mut out = Vec::with_capacity(count * width);
+    let mut index = vec![0; shape.len()];
+    for _ in 0..count {
+        let element: usize = index.iter().zip(strides).map(|(at, step)| at * step).sum();
+        out.extend_from_slice(&bytes[element * width..][..width]);
+        for (at, &size) in index.iter_mut().zip(shape).rev() {
+            *at += 1;
+            if *at < size {
+                break;
+            }
+            *at = 0;
+        }
+    }
+    out
+}
+
+/// A safetensors file, read up to its data.
+struct OpenFile {
+    header: Vec<u8>,
+    metadata: Metadata,
+}
+
+impl OpenFile {
+    /// Reads the header and checks it against the file's length.
+    fn open(path: &Path) -> Result<Self, ModelError> {
+        let unreadable = |source| ModelError::unreadable(path, source);
+        let broken = |reason: String| ModelError::broken(path, reason);
+        let mut file = File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        let mut size = [0; 8];
+        if length < 8 {
+            return Err(broken(format!("is only {length} bytes long; download it again")));
+        }
+        file.read_exact(&mut size).map_err(unreadable)?;
+        if size == *b"version " {
+            let reason = "is a Git LFS pointer, not the weights; run `git lfs pull` there";
+            return Err(broken(reason.into()));
+        }
+        let header_size = u64::from_le_bytes(size);
+        if header_size > LARGEST_HEADER {
+            let reason = "is not a safetensors file (no sensible header length)";
+            return Err(broken(reason.into()));
+        }
+        let data_start = 8 + header_size;
+        if data_start > length {
+            let reason = format!("is truncated: the header needs {data_start} bytes of {length}");
+            return Err(broken(reason));
+        }
+        let mut header = vec![0; header_size as usize];
+        file.read_exact(&mut header).map_err(unreadable)?;
+        let metadata: Metadata = serde_json::from_slice(&header)
+            .map_err(|error| broken(format!("is not a safetensors file: {error}")))?;
+        let expected = data_start + metadata.data_len() as u64;
+        if expected != length {
+            let state = if expected > length { "is truncated" } else { "has bytes left over" };
+            let reason = format!("{state}: {length} bytes where its header implies {expected}");
+            return Err(broken(format!("{reason}; download it again")));
+        }
+        Ok(Self { header, metadata })
+    }
+}
+
+/// Whether a file is a zip archive, as PyTorch's checkpoints are.
+fn is_archive(path: &Path) -> Result<bool, ModelError> {
+    let unreadable = |source| ModelError::unreadable(path, source);
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(2).read_to_end(&mut start).map_err(unreadable)?;
+    Ok(start == b"PK")
+}
+
+/// [`contents`] of a safetensors file, or names and shapes of the tensors in a PyTorch checkpoint with the texts that
+/// stand beside them.
+///
+/// # Errors
+/// It is missing, truncated, in neither format, or a pickle that would call something.
+pub fn contents_of_any(path: &Path, unwrapping: Unwrapping) -> Result<FileContents, ModelError> {
+    if !is_archive(path)? {
+        return contents(path);
+    }
+    let (tensors, notes) = pickle_file::tensors_and_notes(path, unwrapping)?;
+    let shapes = tensors.into_iter().map(|(name, place)| (name, place.info.shape)).collect();
+    Ok(FileContents { shapes, notes })
+}
+
+/// Names and shapes of the tensors in a safetensors file, with the free text of its header.
+///
+/// # Errors
+/// It is missing, truncated or not in that format.
+pub fn contents(path: &Path) -> Result<FileContents, ModelError> {
+    let OpenFile { metadata, .. } = OpenFile::open(path)?;
+    let shapes =
+        metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect();
+    let notes = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
+    Ok(FileContents { shapes, notes })
+}
+
+/// The numbers of a tensor of a safetensors file, its last dimension fastest.
+///
+/// # Errors
+/// The file cannot be read, has no such tensor, or stores it as no float.
+pub fn values(path: &Path, name: &str) -> Result<Vec<f32>, ModelError> {
+    let shard = Shard::open(path)?;
+    let Some(place) = shard.tensors.get(name) else {
+        return Err(ModelError::MissingTensor { path: path.to_path_buf(), tensor: name.into() });
+    };
+    let tensor = shard.tensor(name, (name, place), &place.info.shape)?;
+    tensor
+        .to_dtype(DType::F32)
+        .and_then(|tensor| tensor.flatten_all()?.to_vec1())
+        .map_err(|source| shard.refused(name, source))
+}
+
+/// What a file of tensors says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileContents {
+    /// Shapes by name.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// The header's `__metadata__`, or the texts beside a pickle's tensors.
+    pub notes: BTreeMap<String, String>,
+}

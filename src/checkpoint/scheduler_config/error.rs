@@ -1,0 +1,56 @@
+//! In: what is wrong with a scheduler's configuration or its use. Out: one sentence that names the option.
+
+/// Why there is no scheduler.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchedulerError {
+    /// Not JSON, or not an object.
+    #[error("the scheduler configuration cannot be read: {0}")]
+    BadJson(String),
+    /// A class that is not written here.
+    #[error("scheduler `{name}` is not supported; choose {known} with --scheduler")]
+    UnknownClass {
+        /// Its name in the file.
+        name: String,
+        /// Those that are.
+        known: String,
+    },
+    /// An option with a value that would need other arithmetic.
+    #[error(
+        "{class}: option `{option}` = {value} is not supported (supported: {supported}); choose another scheduler with --scheduler"
+    )]
+    Unsupported {
+        /// Class name in diffusers.
+        class: &'static str,
+        /// Key of the JSON.
+        option: String,
+        /// Its value there, or the class's default where the JSON is silent.
+        value: String,
+        /// What can be had.
+        supported: String,
+    },
+    /// Karras sigmas for a scheduler without them.
+    #[error(
+        "scheduler {0} has no Karras sigmas; leave out --karras, or choose dpm++, euler or unipc"
+    )]
+    NoKarras(&'static str),
+    /// A schedule that ends in noise alone, for a scheduler without it.
+    #[error(
+        "the checkpoint is marked for zero terminal SNR, which scheduler {0} has not; choose another with --scheduler"
+    )]
+    NoZeroSnr(&'static str),
+    /// Noise alone says nothing about noise.
+    #[error(
+        "{0}: rescale_betas_zero_snr with prediction epsilon divides by zero, as it does in diffusers; is it --prediction v?"
+    )]
+    EpsilonOfNoiseAlone(&'static str),
+    /// A number of steps outside the training schedule.
+    #[error(
+        "{steps} steps cannot be taken: the scheduler allows 1 to {train_steps}, and fewer where an offset moves its timesteps"
+    )]
+    TooManySteps {
+        /// Steps asked for.
+        steps: usize,
+        /// Steps of the training schedule.
+        train_steps: usize,
+    },
+}

@@ -1,0 +1,256 @@
+//! In: a checkpoint in one safetensors file, in the layout of the latent-diffusion code, and the
+//! configurations for it. Out: recipes for its components. Files around it are left to
+//! `assembled_checkpoint`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::ldm_names;
+use super::ldm_names::{open_clip_names, text_encoder_name, unet_name, vae_name};
+use super::marks::apply_marks;
+use super::recipe::{Form, Recipe, of_files};
+use super::safetensors_file::{FileContents, contents};
+use super::scheduler_config::Prediction;
+use super::small_files::{level_count, number, read_json};
+use super::understood::Understood;
+
+/// What such a file holds besides behind a component's prefix, which no network here needs.
+fn left_out(component: &str) -> &'static [&'static str] {
+    // `scaled_fp8` marks eight-bit weights with scales, which are found beside them.
+    match component {
+        "unet" => &["scaled_fp8"],
+        "vae" => &["encoder.", "quant_conv.", "loss.", "model_ema.", "scaled_fp8"],
+        _ => &["logit_scale", "attn_mask", "text_projection.weight", "scaled_fp8"],
+    }
+}
+
+/// The network's names of a stored tensor, with the form in which it is stored.
+type Names = Vec<(String, Option<Form>)>;
+
+/// A component, where its tensors stand, and what they are called.
+type Part<'r> = (&'static str, &'static str, Box<dyn Fn(&str) -> Names + 'r>);
+
+/// A single-file checkpoint of SD1.x or SDXL.
+#[derive(Debug)]
+pub(crate) struct SingleFile {
+    path: PathBuf,
+    contents: FileContents,
+    /// Whether it is SDXL's.
+    pub(crate) sdxl: bool,
+}
+
+impl SingleFile {
+    /// Reads what is in the file.
+    ///
+    /// # Errors
+    /// It is no safetensors file, or of a model that no network here runs.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let contents = contents(path)
+            .with_context(|| "a single-file checkpoint must be a .safetensors file")?;
+        let has = |prefix: &str| contents.shapes.keys().any(|name| name.starts_with(prefix));
+        ensure!(
+            !has("cond_stage_model.model."),
+            "{} is an SD2.x checkpoint, which no model here runs",
+            path.display()
+        );
+        ensure!(
+            !has("conditioner.embedders.0.model."),
+            "{} is an SDXL refiner, which no model here runs",
+            path.display()
+        );
+        let sdxl = has("conditioner.");
+        Ok(Self { path: path.to_path_buf(), contents, sdxl })
+    }
+
+    /// Writes what the file says about its sampling into the scheduler's file in `root`; `prediction` is what
+    /// the user says.
+    ///
+    /// # Errors
+    /// It asks for sampling that is not built here.
+    pub(crate) fn apply_marks(
+        &self,
+        root: &Path,
+        prediction: Option<Prediction>,
+    ) -> Result<Understood> {
+        apply_marks(&self.path, &self.contents, root, prediction)
+    }
+
+    /// Recipes for its components, with the configurations in `root`. Its autoencoder may be absent where the
+    /// user names another (`has_other_vae`).
+    ///
+    /// # Errors
+    /// The configurations are another model's, a component is missing, or a tensor is in no network that they
+    /// describe.
+    pub(crate) fn recipes(
+        &self,
+        root: &Path,
+        has_other_vae: bool,
+    ) -> Result<BTreeMap<String, Recipe>> {
+        let path = self.path.display();
+        if self.sdxl != root.join("text_encoder_2").is_dir() {
+            let (own, other) =
+                if self.sdxl { ("SDXL", "SD1.x") } else { ("SD1.x or none", "SDXL") };
+            bail!("{path} is a checkpoint of {own}, and --base holds configurations of {other}");
+        }
+        let layers = number(&root.join("unet/config.json"), "layers_per_block")?;
+        let levels = level_count(&root.join("vae/config.json"))?;
+        let plain = |name: Option<String>| name.map(|name| (name, None)).into_iter().collect();
+        let mut parts: Vec<Part<'_>> = vec![
+            ("unet", ldm_names::UNET, Box::new(move |name| plain(unet_name(name, layers)))),
+            ("vae", ldm_names::VAE, Box::new(move |name| plain(vae_name(name, levels)))),
+        ];
+        let clip = Box::new(move |name: &str| plain(text_encoder_name(name)));
+        if self.sdxl {
+            parts.push(("text_encoder", ldm_names::SDXL_TEXT_ENCODER, clip));
+            let second = ldm_names::SDXL_TEXT_ENCODER_2;
+            parts.push(("text_encoder_2", second, Box::new(open_clip_names)));
+        } else {
+            parts.push(("text_encoder", ldm_names::TEXT_ENCODER, clip));
+        }
+        let mut recipes = BTreeMap::new();
+        for (component, prefix, rename) in parts {
+            let known = Known::read(component, &root.join(component).join("config.json"))?;
+            let recipe = self.recipe(prefix, rename, &known, left_out(component))?;
+            if recipe.names.is_empty() {
+                match component {
+                    "vae" if has_other_vae => continue,
+                    "vae" => bail!(
+                        "{path} holds no autoencoder (no `{prefix}decoder...`); add --vae DIR or FILE"
+                    ),
+                    "unet" => bail!(
+                        "{path} holds no `{prefix}...`; it is no checkpoint of Stable Diffusion in the \
+                         latent-diffusion layout"
+                    ),
+                    _ => bail!(
+                        "{path} holds no text encoder (no `{prefix}...`); get the whole checkpoint"
+                    ),
+                }
+            }
+            recipes.insert(component.to_owned(), recipe);
+        }
+        Ok(recipes)
+    }
+
+    fn recipe(
+        &self,
+        prefix: &str,
+        rename: impl Fn(&str) -> Names,
+        known: &Known,
+        left_out: &[&str],
+    ) -> Result<Recipe> {
+        let mut recipe = of_files(vec![self.path.clone()])?;
+        let mut unknown = Vec::new();
+        for stored in self.contents.shapes.keys() {
+            let Some(name) = stored.strip_prefix(prefix) else { continue };
+            if left_out.iter().any(|start| name.starts_with(start))
+                || name.ends_with("position_ids")
+            {
+                continue;
+            }
+            let names = rename(name);
+            if names.is_empty() || names.iter().any(|(own, _)| !known.has(own)) {
+                unknown.push(stored);
+            }
+            for (own, form) in names {
+                if let Some(form) = form {
+                    recipe.forms.insert(own.clone(), form);
+                }
+                recipe.names.insert(own, stored.clone());
+            }
+        }
+        if let Some(first) = unknown.first() {
+            bail!(
+                "{}: {} of the tensors are in no network of these configurations, `{first}` among \
+                 them; does --base fit?",
+                self.path.display(),
+                unknown.len()
+            );
+        }
+        Ok(recipe)
+    }
+}
+
+/// How many blocks a configuration has, so that a deeper network's tensors are not passed over.
+enum Known {
+    /// Transformer blocks per level of the UNet, 0 where it has no attention there.
+    Unet { down: Vec<usize>, up: Vec<usize>, middle: usize },
+    /// Layers of a text encoder.
+    TextEncoder(usize),
+    /// Residual blocks of a level of the decoder.
+    Decoder(usize),
+}
+
+impl Known {
+    fn read(component: &str, path: &Path) -> Result<Self> {
+        match component {
+            "unet" => {
+                let config = read_json(path)?;
+                let levels = level_count(path)?;
+                let depths = depths(&config["transformer_layers_per_block"], levels)
+                    .with_context(|| format!("{}: transformer_layers_per_block", path.display()))?;
+                let middle = depths.last().copied().unwrap_or(1);
+                let with = |kinds: &Value, depths: Vec<usize>| -> Vec<usize> {
+                    let attends = |level: usize| {
+                        kinds[level].as_str().is_some_and(|kind| kind.contains("CrossAttn"))
+                    };
+                    let levels = depths.into_iter().enumerate();
+                    levels.map(|(level, depth)| if attends(level) { depth } else { 0 }).collect()
+                };
+                let reversed = depths.iter().rev().copied().collect();
+                Ok(Self::Unet {
+                    down: with(&config["down_block_types"], depths),
+                    up: with(&config["up_block_types"], reversed),
+                    middle,
+                })
+            }
+            "vae" => Ok(Self::Decoder(number(path, "layers_per_block")? + 1)),
+            _ => Ok(Self::TextEncoder(number(path, "num_hidden_layers")?)),
+        }
+    }
+
+    /// Whether the network can have a tensor of this name.
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Unet { down, up, middle } => {
+                let of_level = |levels: &[usize], start| {
+                    number_after(name, start).map(|level| levels.get(level).copied())
+                };
+                let depth = of_level(down, "down_blocks.").or_else(|| of_level(up, "up_blocks."));
+                match depth.unwrap_or(Some(*middle)) {
+                    Some(0) => !name.contains(".attentions."),
+                    Some(depth) => {
+                        number_after(name, ".transformer_blocks.").is_none_or(|at| at < depth)
+                    }
+                    None => false,
+                }
+            }
+            Self::TextEncoder(layers) => match number_after(name, "encoder.layers.") {
+                Some(layer) => layer < *layers,
+                None => ["embeddings.", "final_layer_norm.", "text_projection."]
+                    .iter()
+                    .any(|start| name.trim_start_matches("text_model.").starts_with(start)),
+            },
+            Self::Decoder(blocks) => {
+                number_after(name, ".resnets.").is_none_or(|block| block < *blocks)
+            }
+        }
+    }
+}
+
+fn depths(value: &Value, levels: usize) -> Option<Vec<usize>> {
+    let whole = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+    match value {
+        Value::Null => Some(vec![1; levels]),
+        Value::Array(list) if list.len() == levels => list.iter().map(whole).collect(),
+        one => whole(one).map(|depth| vec![depth; levels]),
+    }
+}
+
+/// The number that stands behind `marker`.
+fn number_after(name: &str, marker: &str) -> Option<usize> {
+    let (_, rest) = name.split_once(marker)?;
+    rest.split('.').next()?.parse().ok()
+}

@@ -1,0 +1,352 @@
+//! In: the command line. Out: one library call per command, tables or JSON on stdout, progress and
+//! warnings on stderr, and an exit status. Nothing else in the crate uses this module.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use exit_status::ExitStatus;
+
+use crate::checkpoint::error_words::sentence;
+
+mod agreement;
+mod baseline;
+mod chat_args;
+mod check;
+mod checkpoint_args;
+mod compare;
+mod compared_runs;
+mod convert;
+mod demo;
+mod doctor;
+mod ella_args;
+mod endpoint_args;
+pub mod exit_status;
+mod fetch;
+mod fetch_bars;
+mod fetched;
+mod forensics;
+mod generate;
+mod handover;
+mod import;
+mod import_log;
+mod interrupt;
+mod judge;
+mod judge_options;
+mod list;
+mod live;
+mod local_judge_args;
+mod measure;
+mod merge;
+mod progress;
+mod published;
+mod question_tree;
+mod report;
+mod run;
+mod sampling_args;
+mod score;
+mod shard_choice;
+mod shared_args;
+mod show;
+mod side_by_side;
+mod validate;
+mod watch;
+mod work;
+
+/// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
+/// question to a judge, and scores the answers.
+#[derive(Debug, Parser)]
+#[command(name = "dpg-bench", version, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Generate, judge and score in one go
+    Run(Box<run::Args>),
+    /// Run the demo: two small models inside the program, compared, checked and reported
+    Demo(demo::Args),
+    /// Generate the images of a run
+    Generate(Box<generate::Args>),
+    /// Bring images made elsewhere into a run
+    Import(import::Args),
+    /// Put every question to a judge
+    Judge(Box<judge::Args>),
+    /// Join the shards of a run, or runs made in several places
+    Merge(merge::Args),
+    /// Score a run's answers, without judging again
+    Score(score::Args),
+    /// Follow a run that is being made: how far it is, and its score so far
+    Watch(watch::Args),
+    /// Tell how runs differ, with intervals and p-values
+    Compare(compare::Args),
+    /// Write the small file that later runs are checked against
+    Baseline(baseline::Args),
+    /// Fail where a run is worse than a baseline, for CI
+    Check(check::Args),
+    /// Tell how far the judges of a run agree
+    Agreement(agreement::Args),
+    /// Make a page, tables and charts from one or more runs
+    Report(report::Args),
+    /// Recover the answers from the reference script's `_detail.txt`
+    ImportLog(import_log::Args),
+    /// Tell whether a published category table can come from a complete run
+    Forensics(forensics::Args),
+    /// Check a question file and describe it
+    Validate(validate::Args),
+    /// Print an item's prompt and question graph
+    Show(show::Args),
+    /// Rewrite a judge's published weights as safetensors
+    Convert(convert::Args),
+    /// Say whether this machine can make a run, and what it will cost
+    Doctor(Box<doctor::Args>),
+    /// Measure how exact and how fast a device computes; no weights are needed
+    Measure(measure::Args),
+    /// Get weights and the benchmark from where they are published
+    Fetch(fetch::Args),
+    /// List the models and judges with the files that each needs
+    List(list::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page (roff): of the program, or of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+}
+
+impl Command {
+    /// Whether it works through images for hours, and may be stopped between two of them.
+    fn makes_a_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_) | Self::Demo(_) | Self::Generate(_) | Self::Import(_) | Self::Judge(_)
+        )
+    }
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // clap's own code for usage errors is 2 as well; help and version are no errors.
+            let status = if error.use_stderr() { ExitStatus::CouldNot } else { ExitStatus::Done };
+            return status.into();
+        }
+    };
+    if cli.command.makes_a_run()
+        && let Err(error) = interrupt::listen()
+    {
+        report_error(&anyhow::Error::from(error).context("signals cannot be listened to"));
+        return ExitStatus::CouldNot.into();
+    }
+    match dispatch(&cli.command) {
+        Ok(status) => {
+            if interrupt::requested() && status == ExitStatus::Incomplete {
+                say(&format!("stopped; {}", interrupt::how_to_go_on()));
+            }
+            status.into()
+        }
+        Err(error) if is_broken_pipe(&error) => ExitStatus::Done.into(),
+        Err(error) => {
+            report_error(&error);
+            ExitStatus::CouldNot.into()
+        }
+    }
+}
+
+fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Judge(args) => judge::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Baseline(args) => baseline::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Agreement(args) => agreement::run(args),
+        Command::Report(args) => report::run(args),
+        Command::ImportLog(args) => import_log::run(args),
+        Command::Forensics(args) => forensics::run(args),
+        Command::Validate(args) => validate::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Measure(args) => measure::run(args),
+        Command::Fetch(args) => fetch::run(args),
+        Command::List(args) => list::run(args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "dpg-bench", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { command } => print(&manual_page(command.as_deref())?),
+    }
+}
+
+/// The manual page of the program or of one of its commands.
+fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
+    let mut program = Cli::command();
+    program.build();
+    let page_of = match name {
+        None => program,
+        Some(name) => match program.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => anyhow::bail!("there is no command `{name}`; `dpg-bench help` lists them"),
+        },
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(page_of).render(&mut page)?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+/// Writes a command's result to stdout.
+///
+/// # Errors
+/// Stdout is closed.
+fn print(text: &str) -> anyhow::Result<ExitStatus> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()?;
+    Ok(ExitStatus::Done)
+}
+
+/// Prints one JSON document to stdout.
+///
+/// # Errors
+/// Stdout is closed.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitStatus> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// A line on stderr for what is wrong but no reason to stop.
+fn warn(message: &str) {
+    say(&format!("warning: {message}"));
+}
+
+/// A line on stderr that does not tear a progress bar. A closed stderr is no reason to stop.
+fn say(message: &str) {
+    progress::above_the_bars(|| {
+        let _ = writeln!(std::io::stderr(), "{message}");
+    });
+}
+
+fn report_error(error: &anyhow::Error) {
+    say(&format!("error: {}", sentence(error)));
+}
+
+/// `dpg-bench show x | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_has_a_manual_page_and_examples() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(manual_page(Some(name)).unwrap().contains(name));
+            let needs_none = matches!(name, "completions" | "man" | "help");
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(needs_none || help.contains("dpg-bench "), "{name} has no examples");
+        }
+        assert!(manual_page(Some("nonsense")).is_err());
+    }
+
+    /// What the README, the documents and the help texts tell people to type is a command line that
+    /// this program takes.
+    #[test]
+    fn every_documented_command_line_is_understood() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut pages: Vec<PathBuf> = std::fs::read_dir(root.join("docs"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+            .collect();
+        pages.push(root.join("README.md"));
+        let mut texts: Vec<(String, String)> = pages
+            .iter()
+            .map(|page| (page.display().to_string(), std::fs::read_to_string(page).unwrap()))
+            .collect();
+        for command in Cli::command().get_subcommands() {
+            if let Some(help) = command.get_after_help() {
+                texts.push((format!("help of {}", command.get_name()), help.to_string()));
+            }
+        }
+        let mut count = 0;
+        for (source, text) in texts {
+            for line in command_lines(&text) {
+                let parsed = Cli::try_parse_from(words(&line));
+                let shown =
+                    parsed.err().filter(clap::Error::use_stderr).map(|error| error.to_string());
+                assert_eq!(shown, None, "{source}: {line}");
+                count += 1;
+            }
+        }
+        assert!(count > 20, "only {count} command lines found");
+    }
+
+    /// Lines that begin with the program's name, continuations joined.
+    fn command_lines(text: &str) -> Vec<String> {
+        let joined = text.replace("\\\n", " ");
+        joined
+            .lines()
+            .filter_map(|line| {
+                let line = line.trim().trim_start_matches("$ ");
+                let line = line
+                    .strip_prefix("cargo run --release -- ")
+                    .map_or_else(|| line.to_owned(), |arguments| format!("dpg-bench {arguments}"));
+                line.starts_with("dpg-bench ").then_some(line)
+            })
+            .collect()
+    }
+
+    /// Splits as a shell does, as far as the documents need it: quotes, comments, pipes, redirections.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut word: Option<String> = None;
+        let mut quote = None;
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(open), _) if c == open => quote = None,
+                (Some(_), _) => word.get_or_insert_default().push(c),
+                (None, '"' | '\'') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                (None, '#' | '|' | '>' | ';' | '&') if word.is_none() => break,
+                (None, c) if c.is_whitespace() => words.extend(word.take()),
+                (None, c) => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+}

@@ -1,0 +1,263 @@
+//! In: a block of queries of one head and the keys and values that they see. Out: their attention.
+//!
+//! Scores stand with the queries side by side, so that a softmax's sums run down the columns, a lane
+//! for each query, and both products read and write contiguous rows. The softmax is taken block by
+//! block of keys, with the running maximum and sum of Milakov and Gimelshein (arXiv 1805.02867); so
+//! keys may come from several matrices, one after the other.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use candle_core::Result;
+use gemm::Parallelism;
+
+use super::product::{Enters, Operand, Size, Target, put_product};
+use super::vector::{for_processor, power_of_two};
+
+/// Queries of a block; a multiple of every vector length.
+pub(crate) const QUERIES: usize = 128;
+/// Keys of a step: with the queries above, scores of 256 KiB.
+const KEYS: usize = 512;
+
+thread_local! {
+    /// Queries, scores and sums of a block, kept between calls.
+    static STEP: RefCell<Step> = RefCell::new(Step::default());
+}
+
+#[derive(Default)]
+struct Step {
+    /// [d, QUERIES]: transposed.
+    queries: Vec<f32>,
+    /// [KEYS, QUERIES].
+    scores: Vec<f32>,
+    /// [d, QUERIES].
+    sums: Vec<f32>,
+    /// [QUERIES] each: the running maximum and the running sum of the weights.
+    maxima: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+/// Rows of a matrix, `stride` apart, whose first `d` numbers belong to the head at hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+}
+
+impl Matrix<'_> {
+    /// The matrix of the head that begins `offset` numbers later.
+    pub(crate) fn from(self, offset: usize) -> Self {
+        Self { values: self.values.get(offset..).unwrap_or_default(), ..self }
+    }
+}
+
+/// Keys and their values.
+#[derive(Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    pub(crate) key: Matrix<'a>,
+    pub(crate) value: Matrix<'a>,
+    pub(crate) count: usize,
+    /// Those that each query of the block sees; all where there is nothing.
+    pub(crate) seen: Option<&'a [Range<usize>]>,
+}
+
+impl Keys<'_> {
+    /// Of the head that begins `offset` numbers later.
+    pub(crate) fn from(self, offset: usize) -> Self {
+        Self { key: self.key.from(offset), value: self.value.from(offset), ..self }
+    }
+
+    /// From the first to the last key that any query sees.
+    fn reach(&self) -> Range<usize> {
+        let Some(seen) = self.seen else { return 0..self.count };
+        let some = || seen.iter().filter(|seen| !seen.is_empty());
+        let first = some().map(|seen| seen.start).min().unwrap_or(0);
+        first..some().map(|seen| seen.end.min(self.count)).max().unwrap_or(0)
+    }
+}
+
+/// Up to [`QUERIES`] queries of one head.
+pub(crate) struct Block<'a> {
+    /// The queries' rows, in `query` and in the target.
+    pub(crate) rows: &'a [usize],
+    /// Numbers of a head.
+    pub(crate) head: usize,
+    pub(crate) query: Matrix<'a>,
+    /// Every query sees at least one of these keys.
+    pub(crate) keys: &'a [Keys<'a>],
+    /// Factor of the scores.
+    pub(crate) scale: f64,
+    /// What is added to them.
+    pub(crate) bias: Option<Bias<'a>>,
+}
+
+/// What is added to the scores of a block over one matrix of keys.
+#[derive(Clone, Copy)]
+pub(crate) struct Bias<'a> {
+    /// From the block's first query and the first key on.
+    pub(crate) values: &'a [f32],
+    pub(crate) query_stride: usize,
+    pub(crate) key_stride: usize,
+}
+
+impl Bias<'_> {
+    /// Adds it to the scores [keys, columns] of the block's `count` queries and the keys from `from` on.
+    fn add_to(self, scores: &mut [f32], columns: usize, count: usize, from: usize) {
+        for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
+            let start = (from + row) * self.key_stride;
+            for (number, score) in scores[..count].iter_mut().enumerate() {
+                *score +=
+                    std::f32::consts::LOG2_E * self.values[start + number * self.query_stride];
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Writes this head's part of the block's rows, which belong to this call alone, into `target`,
+    /// whose rows are `width` apart.
+    pub(crate) fn attend(self, target: Target, width: usize) -> Result<()> {
+        STEP.with_borrow_mut(|step| self.attend_in(step, target, width))
+    }
+
+    fn attend_in(self, step: &mut Step, target: Target, width: usize) -> Result<()> {
+        // Queries beside the last one are zeros whose results nobody reads.
+        let columns = self.rows.len().next_multiple_of(LANES);
+        step.begin(self.head, columns);
+        for (column, row) in self.rows.iter().enumerate() {
+            let Some(query) = self.query.values[row * self.query.stride..].get(..self.head) else {
+                candle_core::bail!("query {row} reaches beyond its matrix")
+            };
+            for (part, value) in query.iter().enumerate() {
+                step.queries[part * columns + column] = *value;
+            }
+        }
+        for keys in self.keys {
+            let reach = keys.reach();
+            for from in reach.clone().step_by(KEYS) {
+                step.take(&self, *keys, from..(from + KEYS).min(reach.end), columns)?;
+            }
+        }
+        for (column, row) in self.rows.iter().enumerate() {
+            // SAFETY: this head of this query belongs to this call alone.
+            let result = unsafe { target.part(row * width, self.head) };
+            let share = 1.0 / step.weights[column];
+            for (part, result) in result.iter_mut().enumerate() {
+                *result = step.sums[part * columns + column] * share;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    fn begin(&mut self, head: usize, columns: usize) {
+        let Step { queries, scores, sums, maxima, weights } = self;
+        queries.clear();
+        queries.resize(head * columns, 0.0);
+        for (values, value) in [(&mut *sums, 0.0), (maxima, f32::MIN), (weights, 0.0)] {
+            values.clear();
+            values.resize(columns, value);
+        }
+        sums.resize(head * columns, 0.0);
+        scores.resize(KEYS * columns, 0.0);
+    }
+
+    /// Brings up to `KEYS` keys into the running sums.
+    fn take(
+        &mut self,
+        block: &Block,
+        keys: Keys,
+        range: Range<usize>,
+        columns: usize,
+    ) -> Result<()> {
+        let head = block.head;
+        let Step { queries, scores, sums, maxima, weights } = self;
+        // Scores are in powers of two.
+        let scale = (std::f64::consts::LOG2_E * block.scale) as f32;
+        let (from, rows) = (range.start, range.len());
+        let scores = &mut scores[..rows * columns];
+        let none = Parallelism::None;
+        let key = keys.key.from(from * keys.key.stride);
+        let left = Operand { values: key.values, row_stride: key.stride, column_stride: 1 };
+        let right = Operand { values: queries, row_stride: columns, column_stride: 1 };
+        let size = Size { rows, inner: head, columns };
+        // SAFETY: the scores are borrowed by this call alone.
+        unsafe {
+            let scores = Target::new(scores);
+            put_product(scores, columns, size, left, right, Enters::Scaled(scale), none)?;
+        }
+        if let Some(bias) = block.bias {
+            bias.add_to(scores, columns, block.rows.len(), from);
+        }
+        for (column, seen) in keys.seen.into_iter().flatten().enumerate() {
+            let within = |key: usize| key.clamp(from, from + rows) - from;
+            // A weight of exactly zero, once a key that is seen has come.
+            let hidden = (0..within(seen.start)).chain(within(seen.end)..rows);
+            hidden.for_each(|row| scores[row * columns + column] = f32::MIN);
+        }
+        soften(scores, columns, maxima, weights, sums);
+        let value = keys.value.from(from * keys.value.stride);
+        let left = Operand { values: value.values, row_stride: 1, column_stride: value.stride };
+        let right = Operand { values: scores, row_stride: columns, column_stride: 1 };
+        let size = Size { rows: head, inner: rows, columns };
+        // SAFETY: the sums are borrowed by this call alone.
+        unsafe { put_product(Target::new(sums), columns, size, left, right, Enters::Added, none) }
+    }
+}
+
+for_processor!(
+    /// Turns `scores` [keys, columns] into weights against the new running maximum, and brings the
+    /// running sums, [columns] and [d, columns], onto it.
+    fn soften(
+        scores: &mut [f32],
+        columns: usize,
+        maxima: &mut [f32],
+        weights: &mut [f32],
+        sums: &mut [f32],
+    ) = soften_body
+);
+
+/// Queries whose running numbers stay in registers.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn soften_body<const FUSED: bool>(
+    scores: &mut [f32],
+    columns: usize,
+    maxima: &mut [f32],
+    weights: &mut [f32],
+    sums: &mut [f32],
+) {
+    for first in (0..columns / LANES * LANES).step_by(LANES) {
+        let mut maximum = [0.0; LANES];
+        maximum.copy_from_slice(&maxima[first..first + LANES]);
+        let old = maximum;
+        for row in scores.chunks_exact(columns) {
+            for (maximum, score) in maximum.iter_mut().zip(&row[first..first + LANES]) {
+                *maximum = if *score > *maximum { *score } else { *maximum };
+            }
+        }
+        let mut total = [0.0; LANES];
+        for row in scores.chunks_exact_mut(columns) {
+            let row = &mut row[first..first + LANES];
+            for lane in 0..LANES {
+                let weight = power_of_two::<FUSED>(row[lane] - maximum[lane]);
+                row[lane] = weight;
+                total[lane] += weight;
+            }
+        }
+        let mut fade = [0.0; LANES];
+        for lane in 0..LANES {
+            fade[lane] = power_of_two::<FUSED>(old[lane] - maximum[lane]);
+            weights[first + lane] = weights[first + lane] * fade[lane] + total[lane];
+            maxima[first + lane] = maximum[lane];
+        }
+        for row in sums.chunks_exact_mut(columns) {
+            for lane in 0..LANES {
+                row[first + lane] *= fade[lane];
+            }
+        }
+    }
+}

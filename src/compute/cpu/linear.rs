@@ -1,0 +1,98 @@
+//! In: rows and a linear layer's weights. Out: the layer's result, with bias and shortcut standing in
+//! the output before the product is added to them, so that neither costs a pass of its own.
+#![allow(unsafe_code)]
+
+use candle_core::{Device, Result, Tensor};
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::Values;
+use super::product::{Enters, Operand, Size, Target, put_product};
+
+/// Rows whose start is written by one thread at a time.
+const ROWS_AT_ONCE: usize = 64;
+
+/// `x @ weight^T + bias + shortcut` for `x` [..., input] and `weight` [output, input]: [..., output].
+/// A three-dimensional `x` may be a transposed view; that costs nothing.
+pub(crate) fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    shortcut: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (output, input) = weight.dims2()?;
+    let shape = result_shape(x, weight)?;
+    // (entries, rows, strides of entries, rows and columns)
+    let (entries, rows, strides) = match (x.is_contiguous(), x.stride()) {
+        (false, &[entry, row, column]) => (x.dim(0)?, x.dim(1)?, [entry, row, column]),
+        (true, _) => (1, x.elem_count() / input.max(1), [0, input, 1]),
+        _ => return linear(&x.contiguous()?, weight, bias, shortcut),
+    };
+    let mut result = start(entries * rows, output, bias, shortcut)?;
+    let (values, weights) = (Values::strided(x), Values::of(weight)?);
+    let right = Operand { values: weights.slice()?, row_stride: 1, column_stride: input };
+    let size = Size { rows, inner: input, columns: output };
+    let target = Target::new(&mut result);
+    for entry in 0..entries {
+        let left = Operand {
+            values: values.slice()?.get(entry * strides[0]..).unwrap_or_default(),
+            row_stride: strides[1],
+            column_stride: strides[2],
+        };
+        let target = target.from(entry * rows * output);
+        // SAFETY: `result` is borrowed by `target` alone, and the entries come one after the other.
+        unsafe {
+            put_product(target, output, size, left, right, Enters::Added, Parallelism::Rayon(0))?;
+        }
+    }
+    Tensor::from_vec(result, shape, &Device::Cpu)
+}
+
+/// [..., output] for `x` [..., input] and `weight` [output, input].
+pub(crate) fn result_shape(x: &Tensor, weight: &Tensor) -> Result<Vec<usize>> {
+    let (output, input) = weight.dims2()?;
+    let mut shape = x.dims().to_vec();
+    match shape.last_mut() {
+        Some(width) if *width == input => *width = output,
+        _ => candle_core::bail!("rows {:?} do not fit weights {:?}", x.dims(), weight.dims()),
+    }
+    Ok(shape)
+}
+
+/// `[rows, width]` filled with bias and shortcut.
+pub(crate) fn start(
+    rows: usize,
+    width: usize,
+    bias: Option<&Tensor>,
+    shortcut: Option<&Tensor>,
+) -> Result<Vec<f32>> {
+    let mut result = vec![0.0; rows * width];
+    let bias = bias.map(Values::of).transpose()?;
+    let bias = bias.as_ref().map(Values::slice).transpose()?.unwrap_or_default();
+    let shortcut = shortcut.map(Values::of).transpose()?;
+    let shortcut = shortcut.as_ref().map(Values::slice).transpose()?.unwrap_or_default();
+    if !(bias.is_empty() || bias.len() == width)
+        || !(shortcut.is_empty() || shortcut.len() == rows * width)
+    {
+        candle_core::bail!("bias or shortcut do not fit a result of {rows} x {width}")
+    }
+    if bias.is_empty() && shortcut.is_empty() {
+        return Ok(result);
+    }
+    let block = (ROWS_AT_ONCE * width).max(1);
+    result.par_chunks_mut(block).enumerate().for_each(|(number, block_of_rows)| {
+        for (row, result) in block_of_rows.chunks_mut(width).enumerate() {
+            let at = number * block + row * width;
+            match (shortcut.get(at..at + width), bias.is_empty()) {
+                (None, _) => result.copy_from_slice(bias),
+                (Some(shortcut), true) => result.copy_from_slice(shortcut),
+                (Some(shortcut), false) => {
+                    for ((result, shortcut), bias) in result.iter_mut().zip(shortcut).zip(bias) {
+                        *result = shortcut + bias;
+                    }
+                }
+            }
+        }
+    });
+    Ok(result)
+}

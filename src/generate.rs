@@ -1,0 +1,93 @@
+//! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
+
+pub mod catalog;
+pub mod generate_run;
+pub mod image_ledger;
+pub mod import;
+pub mod model_file;
+pub mod noise;
+pub mod pipelines;
+pub mod sampling_choice;
+pub mod schedulers;
+
+use std::time::Duration;
+
+use image::RgbImage;
+
+use crate::checkpoint::understood::Understood;
+use crate::results::Settings;
+use crate::stage_observer::StageObserver;
+
+/// One generated picture with what the record of it needs.
+#[derive(Debug, Clone)]
+pub struct GeneratedImage {
+    /// The picture.
+    pub pixels: RgbImage,
+    /// Seed of its initial noise.
+    pub seed: u64,
+    /// Tokens of the whole prompt, start and end included, before truncation.
+    pub prompt_tokens: u32,
+    /// Whether the text encoder saw only the beginning of the prompt.
+    pub truncated: bool,
+}
+
+/// How long the parts of a picture take, by the clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PictureTimes {
+    /// Encoding a prompt; once for all images of an item.
+    pub text: Duration,
+    /// One call of the denoising network, both halves of guidance included.
+    pub call: Duration,
+    /// Calls that a whole picture takes.
+    pub calls: usize,
+    /// Decoding the picture.
+    pub decode: Duration,
+    /// Height and width in pixels.
+    pub size: (usize, usize),
+}
+
+/// A text-to-image model with fixed settings.
+pub trait ImageGenerator: Send {
+    /// Every setting that can change a pixel, for the manifest: model, weights digest, size, steps,
+    /// scheduler, guidance and so on.
+    fn settings(&self) -> Settings;
+
+    /// What was understood of the model's files, for people: nothing that the settings need.
+    fn understood(&self) -> Understood {
+        Understood::default()
+    }
+
+    /// Told once before a run, with every prompt that lacks an image, in order: a chance to encode
+    /// texts ahead, each of which `observer` hears of. It changes no pixel.
+    ///
+    /// # Errors
+    /// A network could not be loaded, which stops the run. A prompt that cannot be encoded is no
+    /// error here but one of [`Self::generate`].
+    fn prepare(&mut self, prompts: &[&str], observer: &dyn StageObserver) -> anyhow::Result<()> {
+        let _ = (prompts, observer);
+        Ok(())
+    }
+
+    /// Whether pictures are made on a device of its own, so that the processor can write one while the
+    /// next is made. It changes no pixel and no order; a kill then costs one group of pictures more.
+    fn leaves_processor_free(&self) -> bool {
+        false
+    }
+
+    /// Makes a picture of `prompt` with no more than `calls` of the denoising network's calls, throws it
+    /// away, and tells how long its parts took; `None` where the generator cannot tell.
+    ///
+    /// # Errors
+    /// The model failed.
+    fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
+        let _ = (prompt, calls);
+        Ok(None)
+    }
+
+    /// One image per seed, in order. An image depends on the prompt, its seed and the settings, and
+    /// on nothing else: not on the other seeds, the batch or the device count.
+    ///
+    /// # Errors
+    /// The model failed on this prompt; the run records that and goes on.
+    fn generate(&mut self, prompt: &str, seeds: &[u64]) -> anyhow::Result<Vec<GeneratedImage>>;
+}

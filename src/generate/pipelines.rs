@@ -1,0 +1,10 @@
+//! In: a checkpoint, settings, prompts and seeds. Out: pictures. One file for each pipeline; what they share stands
+//! below them in `diffusion` and `denoise`.
+
+pub mod conditioning;
+pub mod denoise;
+pub mod diffusion;
+pub mod ella;
+pub mod options;
+pub mod sd15;
+pub mod sdxl;

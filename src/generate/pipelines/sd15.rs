@@ -1,0 +1,189 @@
+//! In: a Stable Diffusion 1.x checkpoint in the diffusers layout, settings, prompts and seeds. Out:
+//! pictures. The networks are left to `models`, the way from noise to pictures to `diffusion`, the
+//! files of a run to `generate_run`.
+//!
+//! Equal to `StableDiffusionPipeline` of diffusers without its safety checker, with one CPU generator
+//! per image.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, Tensor};
+use serde_json::json;
+
+use super::conditioning::{FixedConditioning, TextCondition};
+pub use super::diffusion::to_pixels;
+use super::diffusion::{Diffusion, images, warn_of_keys};
+use super::options::DiffusionOptions;
+use crate::checkpoint::folder::{DiffusersPipeline, check_folder, files_sha256, tokenizer_files};
+use crate::checkpoint::understood::Understood;
+use crate::generate::{GeneratedImage, ImageGenerator, PictureTimes};
+use crate::models::{ClipText, TextContext};
+use crate::results::Settings;
+use crate::text::clip::{ClipTokenizer, EncodedPrompt};
+
+/// A loaded Stable Diffusion 1.x pipeline with fixed settings.
+pub struct Sd15 {
+    clip: ClipPrompts,
+    diffusion: Diffusion,
+    negative_prompt: String,
+    configuration_sha256: String,
+    /// The negative prompt, encoded; `None` where guidance is off.
+    unconditional: Option<TextContext>,
+    /// The last prompt: the images of an item follow one another.
+    last_prompt: Option<(String, EncodedPrompt, TextContext)>,
+}
+
+impl Sd15 {
+    /// Loads the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// A file is missing or broken, the checkpoint is of another kind, or a setting is impossible.
+    pub fn load(
+        folder: &Path,
+        dtype: DType,
+        device: &Device,
+        options: DiffusionOptions,
+    ) -> Result<Self> {
+        let pipeline = DiffusersPipeline::Sd1;
+        check_folder(folder, "sd15", pipeline)?;
+        let diffusion = Diffusion::load(folder, pipeline, (dtype, dtype), device, &options)?;
+        let clip = ClipPrompts::load(folder, dtype, device)?;
+        let negative_prompt = options.negative_prompt.unwrap_or_default();
+        let (_, negative) = clip.encode(&negative_prompt)?;
+        diffusion.check_context(negative.dim(2)?, "text encoder", folder)?;
+        Ok(Self {
+            clip,
+            unconditional: diffusion.is_guided().then(|| TextContext::new(negative)),
+            diffusion,
+            configuration_sha256: configuration_sha256(folder)?,
+            last_prompt: None,
+            negative_prompt,
+        })
+    }
+
+    /// The pictures of `prompt` before they are rounded to bytes: `[seeds, 3, height, width]`, f32 in
+    /// 0..=1, with what the tokenizer made of the prompt.
+    ///
+    /// # Errors
+    /// The prompt cannot be tokenized or a network failed.
+    pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(EncodedPrompt, Tensor)> {
+        let (encoded, conditioning) = self.conditioning(prompt)?;
+        Ok((encoded, self.diffusion.pictures(&conditioning, seeds)?))
+    }
+
+    fn conditioning(&mut self, prompt: &str) -> Result<(EncodedPrompt, FixedConditioning)> {
+        let (encoded, conditional) = match self.last_prompt.take() {
+            Some((last, encoded, hidden)) if last == prompt => (encoded, hidden),
+            _ => {
+                let (encoded, hidden) = self.clip.encode(prompt)?;
+                (encoded, TextContext::new(hidden))
+            }
+        };
+        self.last_prompt = Some((prompt.to_owned(), encoded.clone(), conditional.clone()));
+        let unconditional = self.unconditional.clone();
+        Ok((encoded, FixedConditioning(TextCondition { conditional, unconditional })))
+    }
+}
+
+impl ImageGenerator for Sd15 {
+    fn settings(&self) -> Settings {
+        let mut weights = self.diffusion.digests();
+        weights.insert("configuration".to_owned(), json!(self.configuration_sha256));
+        weights.insert("text_encoder".to_owned(), json!(self.clip.sha256()));
+        let mut settings = self.diffusion.settings();
+        settings.extend(
+            [
+                ("model", json!("sd15")),
+                ("pipeline", json!("StableDiffusionPipeline")),
+                ("weights", json!(weights)),
+                ("negative_prompt", json!(self.negative_prompt)),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        settings
+    }
+
+    fn understood(&self) -> Understood {
+        let mut understood = self.diffusion.understood();
+        understood.line("negative prompt", format!("{:?}", self.negative_prompt));
+        self.clip.warn_of_keys(&mut understood);
+        understood.warnings.extend(self.clip.warnings());
+        understood
+    }
+
+    fn leaves_processor_free(&self) -> bool {
+        self.diffusion.leaves_processor_free()
+    }
+
+    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
+        self.last_prompt = None;
+        let start = Instant::now();
+        let (_, conditioning) = self.conditioning(prompt)?;
+        let text = start.elapsed();
+        Ok(Some(PictureTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
+    }
+
+    fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
+        let (encoded, pictures) = self.pictures(prompt, seeds)?;
+        let dtype = self.diffusion.dtype();
+        images(&pictures, seeds, encoded.full_length, encoded.truncated, dtype)
+    }
+}
+
+/// CLIP's tokenizer and text encoder: prompts to hidden states.
+pub(crate) struct ClipPrompts {
+    tokenizer: ClipTokenizer,
+    text_encoder: ClipText,
+    spare_rows: Option<String>,
+}
+
+impl ClipPrompts {
+    /// Loads `tokenizer/` and `text_encoder/` of the checkpoint in `folder`.
+    pub(crate) fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self> {
+        let tokenizer = ClipTokenizer::load(&folder.join("tokenizer"))?;
+        let text_encoder = ClipText::load(&folder.join("text_encoder"), dtype, device)?;
+        ensure!(
+            tokenizer.max_length() <= text_encoder.max_tokens(),
+            "{}: the tokenizer makes {} tokens, the text encoder takes {}",
+            folder.display(),
+            tokenizer.max_length(),
+            text_encoder.max_tokens()
+        );
+        let spare_rows = tokenizer
+            .check_rows(text_encoder.token_rows(), "text encoder")
+            .with_context(|| folder.display().to_string())?;
+        Ok(Self { tokenizer, text_encoder, spare_rows })
+    }
+
+    /// What to tell about vocabulary and table.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.spare_rows.iter().cloned().collect()
+    }
+
+    /// Hidden states `[1, tokens, width]` of `prompt`, with what the tokenizer made of it.
+    pub(crate) fn encode(&self, prompt: &str) -> Result<(EncodedPrompt, Tensor)> {
+        let encoded = self.tokenizer.encode(prompt)?;
+        let hidden = self.text_encoder.forward(std::slice::from_ref(&encoded.ids))?;
+        Ok((encoded, hidden))
+    }
+
+    /// Warns of keys of `text_encoder/config.json` that changed nothing.
+    pub(crate) fn warn_of_keys(&self, understood: &mut Understood) {
+        warn_of_keys(understood, "text_encoder/config.json", self.text_encoder.unknown_keys());
+    }
+
+    /// Digest of the text encoder's weights.
+    pub(crate) fn sha256(&self) -> &str {
+        self.text_encoder.sha256()
+    }
+}
+
+/// Digest of the small files that decide the arithmetic beside the weights: the vocabulary and the
+/// networks' configurations. The scheduler's stands in the settings.
+pub(crate) fn configuration_sha256(folder: &Path) -> Result<String> {
+    let parts = ["text_encoder/config.json", "unet/config.json", "vae/config.json"];
+    let parts = parts.map(str::to_owned).into_iter();
+    files_sha256(folder, parts.chain(tokenizer_files("tokenizer")))
+}

@@ -1,0 +1,142 @@
+//! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
+
+mod asking;
+pub mod blip_vqa;
+pub mod catalog;
+pub mod draw;
+pub mod endpoint;
+pub mod judge_counts;
+pub mod judge_run;
+pub mod mplug;
+mod open_questions;
+mod parsable;
+pub mod pillow_resize;
+pub mod pool;
+pub mod qwen3_vl;
+pub mod reading;
+pub mod saved_settings;
+pub mod scripted;
+mod scripted_file;
+
+use std::io::Cursor;
+use std::path::PathBuf;
+
+use image::RgbImage;
+
+use crate::benchmark::{Item, Question};
+use crate::results::Settings;
+use crate::results::image_store::read_picture;
+
+/// What a judge said to one question.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answer {
+    /// The answer that is scored: `yes`, `no`, or whatever else was said.
+    pub text: String,
+    /// The judge's own words where `text` is only a reading of them (`Yes, there is.` -> `yes`).
+    pub raw: Option<String>,
+    /// Probability of `yes`, where the judge states one, in 0..=1.
+    pub yes_probability: Option<f64>,
+    /// Whether the limit on tokens cut the reply.
+    pub reply_cut: bool,
+}
+
+/// One image with the questions to put to it.
+pub struct JudgeRequest<'a> {
+    /// The item that the image was made for.
+    pub item: &'a Item,
+    /// Index of the image among the item's images, from 0.
+    pub image_index: u32,
+    /// The picture.
+    pub image: &'a JudgedImage,
+    /// The questions, in file order; all of the item's, or those still without an answer.
+    pub questions: &'a [&'a Question],
+}
+
+/// A stored picture, decoded only by the judges that need pixels.
+#[derive(Debug, Clone)]
+pub struct JudgedImage {
+    /// Where the file is.
+    pub path: PathBuf,
+    /// The bytes of the PNG file.
+    pub png: Vec<u8>,
+}
+
+impl JudgedImage {
+    /// Decodes the picture to 8-bit RGB.
+    ///
+    /// # Errors
+    /// The file is no readable PNG.
+    pub fn decode(&self) -> anyhow::Result<RgbImage> {
+        let name = self.path.display();
+        anyhow::ensure!(self.png.starts_with(b"\x89PNG"), "{name} is no readable PNG");
+        read_picture(Cursor::new(&self.png))
+            .map_err(|reason| anyhow::anyhow!("{name} is no readable PNG: {reason}"))
+    }
+}
+
+/// How much of a question a judge reads, in its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuestionCut {
+    /// Tokens that it reads.
+    pub seen: u32,
+    /// Tokens of the whole question.
+    pub of: u32,
+}
+
+/// A visual question answering model.
+pub trait Judge: Send + Sync {
+    /// Every setting that can change an answer, for the manifest. No secrets.
+    fn settings(&self) -> Settings;
+
+    /// How many images it is worth to have in hand at once; answers are written in order all the same.
+    fn images_in_flight(&self) -> usize {
+        1
+    }
+
+    /// How many images it is worth to hand over together (see [`Judge::answer_together`]).
+    fn images_together(&self) -> usize {
+        1
+    }
+
+    /// Whether the judge reads only the beginning of a question; `None` where it reads all of it, or
+    /// cannot tell.
+    fn question_cut(&self, question: &Question) -> Option<QuestionCut> {
+        let _ = question;
+        None
+    }
+
+    /// Hears, before the first question of a sitting, whether earlier ones left any answer.
+    fn goes_on(&self, has_answers: bool) {
+        let _ = has_answers;
+    }
+
+    /// Share of unparsable answers beyond which asking on is in vain, in 0..=1.
+    fn most_unparsable(&self) -> f64 {
+        1.0
+    }
+
+    /// What is to be said of a sitting when it is over.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Answers `request.questions` about one image, one result per question in the same order. A
+    /// failed question is recorded with its reason and asked again when the run is resumed.
+    ///
+    /// # Errors
+    /// Asking on would be in vain (a refused key, a server that is not there): nothing is recorded of
+    /// this image and the run stops with this error. It must hold no secret.
+    fn answer(&self, request: &JudgeRequest<'_>) -> anyhow::Result<Vec<Result<Answer, String>>>;
+
+    /// Answers several requests at once, as [`Judge::answer`] answers each: what is handed over together
+    /// may change the time that it takes, and nothing else.
+    ///
+    /// # Errors
+    /// As there; nothing is recorded of any of these images.
+    fn answer_together(
+        &self,
+        requests: &[JudgeRequest<'_>],
+    ) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {
+        requests.iter().map(|request| self.answer(request)).collect()
+    }
+}

@@ -1,0 +1,30 @@
+//! In: named tensors, token ids, latents. Out: networks over tensors. Nothing here knows of files, prompts, items
+//! or runs.
+//!
+//! Module names follow the tensor names of the checkpoints, so that a network reads like its file.
+//! The arithmetic follows diffusers and transformers; `tests/suite/models_sd15.rs` holds it to them.
+
+mod bert;
+pub mod blip_vqa;
+pub mod clip_text;
+pub mod ella_connector;
+#[cfg(test)]
+pub(crate) mod golden;
+pub mod made_up;
+pub mod mplug;
+pub mod qwen3_vl;
+mod resnet;
+pub mod t5_text;
+mod tensor_list;
+pub(crate) mod timestep_cache;
+pub mod unet;
+pub mod vae;
+
+pub use self::blip_vqa::{BlipVqa, BlipVqaConfig};
+pub use self::clip_text::{ClipText, ClipTextWithProjection};
+pub use self::ella_connector::EllaConnector;
+pub use self::mplug::{Mplug, MplugConfig};
+pub use self::qwen3_vl::Qwen3Vl;
+pub use self::t5_text::T5Text;
+pub use self::unet::{AddedCondition, TextContext, UNet};
+pub use self::vae::{LatentStatistics, VaeDecoder};

@@ -1,0 +1,12 @@
+//! In: shapes, placed by the charts. Out: one picture, as SVG for files, as SVG for the page (which
+//! follows its light or dark colours) and as PNG. What to draw is left to the charts.
+
+mod fonts;
+mod png_picture;
+mod shapes;
+mod svg_picture;
+
+pub use fonts::{shortened, text_width};
+pub use png_picture::png_picture;
+pub use shapes::{Anchor, Drawing, Ink, MOST_RUNS, Shape, Text};
+pub use svg_picture::{page_svg, svg_picture};

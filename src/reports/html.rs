@@ -1,0 +1,223 @@
+//! In: tables, charts and gallery data of a report. Out: one HTML page that needs no other file but its
+//! thumbnails and no network. Static parts are escaped here; the gallery is made by the page's one
+//! script, which puts every text in as text. A content security policy lets that script and the style
+//! sheet run, by their digests, and nothing else.
+
+use base64::Engine;
+use sha2::{Digest, Sha256};
+
+use super::differences::Differences;
+use super::drawing::page_svg;
+use super::escape::{escape, json_in_script};
+use super::figure_table::few_items_note;
+use super::report_input::ReportInput;
+use super::report_table::ReportTable;
+use super::run_charts::Chart;
+use super::terminal::interval_note;
+
+const TEMPLATE: &str = include_str!("html/page.html");
+const STYLE: &str = include_str!("html/page.css");
+/// The data are a constant of the whole script; item_view.js says how an item looks, gallery.js which.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\nconst data = JSON.parse(document.getElementById(\"data\").textContent);\n",
+    include_str!("html/item_view.js"),
+    include_str!("html/gallery.js")
+);
+
+/// What a page is made of.
+pub struct Page<'a> {
+    /// The runs.
+    pub input: &'a ReportInput<'a>,
+    /// Every run against the first.
+    pub differences: &'a [Differences],
+    /// All tables; those without printed rows are only linked.
+    pub tables: &'a [ReportTable],
+    /// All charts.
+    pub charts: &'a [Chart],
+    /// The gallery's data as JSON.
+    pub gallery: &'a str,
+    /// What readers must know before they compare, one sentence each.
+    pub warnings: &'a [String],
+}
+
+/// Writes the page.
+pub fn page(page: &Page<'_>) -> String {
+    let names: Vec<&str> = page.input.runs.iter().map(|run| run.name.as_str()).collect();
+    let sections = sections(page);
+    let contents: String = sections
+        .iter()
+        .map(|(id, heading, _)| (*id, *heading))
+        .chain([("gallery", "Gallery")])
+        .map(|(id, heading)| format!("<li><a href=\"#{id}\">{heading}</a></li>"))
+        .collect();
+    let figures: String = sections
+        .iter()
+        .map(|(id, heading, content)| {
+            format!(
+                "<section id=\"{id}\" aria-labelledby=\"{id}-heading\">\n<h2 id=\"{id}-heading\">{heading}</h2>\n{content}</section>\n"
+            )
+        })
+        .collect();
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src 'self' file: data:; \
+         base-uri 'none'; form-action 'none'",
+        digest(SCRIPT),
+        digest(STYLE)
+    );
+    let data = json_in_script(page.gallery);
+    filled(TEMPLATE, |name| match name {
+        "policy" => policy.clone(),
+        "title" => escape(&format!("DPG-Bench: {}", names.join(", "))),
+        "subtitle" => subtitle(page.input),
+        "style" => STYLE.to_owned(),
+        "contents" => contents.clone(),
+        "figures" => figures.clone(),
+        "footer" => footer(page),
+        "data" => data.clone(),
+        "script" => SCRIPT.to_owned(),
+        _ => String::new(),
+    })
+}
+
+fn digest(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text))
+}
+
+/// Puts values for `{{name}}`; values are not looked through again.
+fn filled(template: &str, value: impl Fn(&str) -> String) -> String {
+    let mut text = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) = after.split_once("}}").unwrap_or((after, ""));
+        text.push_str(before);
+        text.push_str(&value(name));
+        rest = after;
+    }
+    text + rest
+}
+
+fn subtitle(input: &ReportInput<'_>) -> String {
+    let questions: usize = input.items.iter().map(|item| item.graph.len()).sum();
+    let official = input.runs.iter().all(|run| run.summary.run.benchmark.official);
+    let file = if official { "the official" } else { "not the official" };
+    format!(
+        "{} items with {questions} questions ({file} question file), under the {} protocol.",
+        input.items.len(),
+        input.protocol.name()
+    )
+}
+
+fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
+    let table = |name: &str| -> String {
+        page.tables.iter().find(|table| table.name == name).map_or(String::new(), ReportTable::html)
+    };
+    let chart = |name: &str| -> String {
+        page.charts.iter().find(|chart| chart.name == name).map_or(String::new(), figure)
+    };
+    let warnings: String = page
+        .warnings
+        .iter()
+        .map(|warning| format!("<p class=\"warning\">{}</p>\n", escape(warning)))
+        .collect();
+    let mut sections =
+        vec![("leaderboard", "Leaderboard", warnings + &table("leaderboard") + &note(page))];
+    if !page.differences.is_empty() {
+        let content: String = page
+            .differences
+            .iter()
+            .map(|found| {
+                let name = format!("differences-{}", found.run + 1);
+                chart(&name) + &table(&name)
+            })
+            .collect();
+        sections.push(("differences", "Differences", content));
+    }
+    sections.push((
+        "categories",
+        "Categories",
+        chart("categories") + &chart("radar") + &table("categories"),
+    ));
+    let against = chart("prompt-length") + &chart("question-count");
+    if !against.is_empty() {
+        sections.push(("length", "Length", against));
+    }
+    let seeds = chart("seed-variance");
+    if !seeds.is_empty() {
+        sections.push(("seeds", "Seeds", seeds));
+    }
+    sections.push(("settings", "Coverage and settings", table("coverage") + &table("settings")));
+    sections
+}
+
+fn note(page: &Page<'_>) -> String {
+    let method = page.input.runs.first().and_then(|run| run.summary.intervals);
+    let intervals = method.map(|method| {
+        let mut text = interval_note(method) + ". ";
+        let items = page.input.items.len() as u64;
+        text.extend(few_items_note(items).map(|note| note + ". "));
+        text
+    });
+    let compared = (!page.differences.is_empty()).then_some(
+        "Overlapping intervals of two runs do not mean that the runs cannot be told apart: see the differences, \
+         which are taken item by item.",
+    );
+    let text = intervals.unwrap_or_default() + compared.unwrap_or_default();
+    format!("<p class=\"note\">{}</p>\n", escape(text.trim()))
+}
+
+fn figure(chart: &Chart) -> String {
+    format!(
+        "<figure><div class=\"picture\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">\n{}</div><figcaption>{}</figcaption></figure>\n",
+        escape(&chart.title),
+        page_svg(&chart.drawing),
+        escape(&chart.note)
+    )
+}
+
+fn footer(page: &Page<'_>) -> String {
+    let mut links = Vec::new();
+    for table in page.tables {
+        let endings: &[&str] = if table.rows.is_empty() { &["csv"] } else { &["csv", "md", "tex"] };
+        let files: Vec<String> = endings
+            .iter()
+            .map(|ending| format!("<a href=\"tables/{}.{ending}\">{ending}</a>", table.name))
+            .collect();
+        links.push(format!("{} ({})", table.name, files.join(", ")));
+    }
+    let mut pictures = Vec::new();
+    for chart in page.charts {
+        let name = &chart.name;
+        pictures.push(format!(
+            "{name} (<a href=\"charts/{name}.svg\">svg</a>, <a href=\"charts/{name}.png\">png</a>)"
+        ));
+    }
+    format!(
+        "<p>Tables beside this page: {}. Charts: {}.</p>\n<p>Made by dpg-bench {}.</p>\n",
+        links.join("; "),
+        pictures.join("; "),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_in_is_not_looked_through_again() {
+        let value = |name: &str| if name == "a" { "{{b}}".to_owned() } else { "gone".to_owned() };
+        assert_eq!(filled("x{{a}}y{{b}}z", value), "x{{b}}ygonez");
+    }
+
+    #[test]
+    fn the_template_has_no_handlers_and_the_script_no_markup() {
+        let is_handler = |word: &&str| word.starts_with("on") && word.contains('=');
+        assert_eq!(TEMPLATE.split_whitespace().find(is_handler), None);
+        assert!(!TEMPLATE.contains("style=") && !TEMPLATE.contains("src="));
+        for word in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "</script"]
+        {
+            assert!(!SCRIPT.contains(word), "{word}");
+        }
+    }
+}

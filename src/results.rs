@@ -1,0 +1,34 @@
+//! In: typed records from the stages. Out: the same records, later, from disk. Owns `results/`: what
+//! a run directory looks like, how it is written so that a kill loses nothing, how it is read back.
+
+pub mod answers;
+pub mod atomic_write;
+mod format_version;
+pub mod image_store;
+pub mod inside;
+pub mod journal;
+mod journal_tail;
+mod jpeg;
+mod jpeg_scans;
+pub mod manifest;
+pub mod merge;
+mod merge_error;
+mod merged_lines;
+pub mod progress;
+pub mod records;
+pub mod run_directory;
+pub mod run_lock;
+pub mod shard;
+mod shard_directory;
+mod sitting;
+
+pub use answers::{ImageAnswers, MixedPictures, NewestAnswers};
+pub use format_version::{FORMAT_VERSION, FormatVersion};
+pub use journal::{Journal, JournalError, JournalRecord};
+pub use journal_tail::JournalTail;
+pub use manifest::{BenchmarkIdentity, Difference, JudgeEntry, Manifest, Settings, StageEntry};
+pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};
+pub use run_directory::{RunDirectory, RunError};
+pub use run_lock::{LockError, RunLock};
+pub use shard::{Shard, ShardError};
+pub use sitting::Sitting;

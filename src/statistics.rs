@@ -1,0 +1,21 @@
+//! In: numbers. Out: numbers. Nothing here knows what they are about.
+
+pub mod agreement;
+pub mod bootstrap;
+pub mod interval;
+pub mod item_ratio;
+pub mod paired_test;
+pub mod pairwise_sum;
+pub mod power;
+mod resample;
+pub mod share_interval;
+pub mod variance;
+
+pub use crate::statistics::interval::Interval;
+pub use agreement::TwoByTwo;
+pub use bootstrap::Bootstrap;
+pub use item_ratio::ItemRatio;
+pub use paired_test::{Pair, SwapTest, Swaps, holm};
+pub use pairwise_sum::{numpy_mean, pairwise_sum};
+pub use power::Demand;
+pub use variance::VarianceSplit;
