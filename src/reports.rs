@@ -13,6 +13,7 @@ pub mod exported_tables;
 pub mod figure_table;
 pub mod gallery_data;
 pub mod html;
+pub mod numbers;
 mod png_rows;
 pub mod published_table;
 pub mod report_folder;

@@ -16,11 +16,11 @@ use super::ldm_names::vae_name;
 use super::lora::{Additions, LoraFile, Target, read_lora};
 use super::origins::Origins;
 use super::recipe::{Recipe, Rows, Table, absolute, of_files};
-use super::safetensors_file::contents;
 use super::scheduler_config::Prediction;
-use super::single_file::SingleFile;
+use super::single_file::{SingleFile, left_out};
 use super::small_files::{pad_as_sdxl, write};
 use super::understood::Understood;
+use super::weight_files::contents_of_weights;
 use super::{known_configs, ldm_names};
 use crate::text::clip::ClipTokenizer;
 use crate::text::clip::taught_words::{TaughtWord, WORDS_FILE};
@@ -301,13 +301,20 @@ impl Assembly<'_> {
         }
         ensure!(path.is_file(), "--vae {} is neither a folder nor a file", path.display());
         self.origins.note(&self.root.join("vae"), path);
-        let stored = contents(path)?.shapes;
+        let stored = contents_of_weights(path)?.shapes;
         let levels = level_count(&config)?;
         let recipe = of_files(vec![path.to_path_buf()])?;
         for prefix in [ldm_names::VAE, ""] {
-            let names = renamed(stored.keys(), prefix, |name| vae_name(name, levels));
+            let mut names = renamed(stored.keys(), prefix, |name| vae_name(name, levels));
             // Names of diffusers would pass as far as they are the same: `decoder.conv_in` alone.
             if names.contains_key("decoder.mid_block.resnets.0.conv1.weight") {
+                // What has no other name keeps its own, so that it is told of if the decoder does not take it.
+                for name in stored.keys().filter_map(|name| name.strip_prefix(prefix)) {
+                    let left_out = left_out("vae").iter().any(|start| name.starts_with(start));
+                    if !left_out && vae_name(name, levels).is_none() {
+                        names.entry(name.to_owned()).or_insert(format!("{prefix}{name}"));
+                    }
+                }
                 return Ok(Recipe { names, ..recipe });
             }
         }
@@ -323,7 +330,7 @@ fn tensor_names(recipe: &Recipe, component: &str) -> Result<Vec<String>> {
     let stem = COMPONENTS.iter().find(|(name, _)| *name == component).map_or("model", |(_, s)| s);
     let mut names = Vec::new();
     for file in recipe.tensor_files(stem, DType::F32)? {
-        names.extend(contents(&file)?.shapes.into_keys());
+        names.extend(contents_of_weights(&file)?.shapes.into_keys());
     }
     Ok(names)
 }

@@ -22,6 +22,14 @@ impl Config {
         Self::read_file(folder.join("config.json"))
     }
 
+    /// Reads `config.json` of `folder`, a component of diffusers: see [`drop_unset`].
+    pub(crate) fn read_component(folder: &Path) -> Result<Self, ModelError> {
+        let mut config = Self::read(folder)?;
+        drop_unset(&mut config.values)
+            .map_err(|reason| ModelError::broken(&config.path, reason))?;
+        Ok(config)
+    }
+
     /// Reads a JSON file of another name.
     pub(crate) fn read_file(path: PathBuf) -> Result<Self, ModelError> {
         let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
@@ -65,6 +73,24 @@ impl Config {
             Some(key) => Err(self.unsupported(key, "leave the key out for its usual value")),
             None => Ok(()),
         }
+    }
+
+    /// Refuses `alias`, another name of `key`, with another value.
+    pub(crate) fn refuse_unless_same(&self, alias: &str, key: &str) -> Result<(), ModelError> {
+        match self.values.get(alias) {
+            Some(value) if self.values.get(key) != Some(value) => {
+                let hint = format!("it means `{key}`, which the file states otherwise");
+                Err(self.unsupported(alias, &hint))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A name, where there is one.
+    pub(crate) fn name_if_any(&self, key: &str) -> Result<Option<&str>, ModelError> {
+        self.get(key)
+            .map(|value| value.as_str().ok_or_else(|| self.unsupported(key, "text is needed")))
+            .transpose()
     }
 
     /// Whether the key is there and its value is null.
@@ -258,6 +284,29 @@ impl Config {
         }
         Err(self.unsupported(key, &format!("{parts} does not divide {total} channels")))
     }
+}
+
+/// The key of a configuration of diffusers that lists others which nobody set.
+const UNSET: &str = "_use_default_values";
+
+/// Takes away the keys that `_use_default_values` lists, and that list: diffusers reads them as if they were absent,
+/// whatever stands there.
+///
+/// # Errors
+/// It is no list.
+pub(crate) fn drop_unset(values: &mut Map<String, Value>) -> Result<(), String> {
+    match values.remove(UNSET) {
+        None => {}
+        Some(Value::Array(unset)) => {
+            for key in unset.iter().filter_map(Value::as_str) {
+                values.remove(key);
+            }
+        }
+        Some(other) => {
+            return Err(format!("{UNSET} = {other} is not supported; a list of keys is needed"));
+        }
+    }
+    Ok(())
 }
 
 /// Whole numbers of at least `least`, where all of `values` are.

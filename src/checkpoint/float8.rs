@@ -39,6 +39,11 @@ fn finite(byte: u8, fraction: u32, bias: i32) -> f32 {
     if byte & 0x80 == 0 { size } else { -size }
 }
 
+/// Whether a tensor of this name, without its module's, is a scale of other numbers or marks them as scaled.
+pub(super) fn is_scale(own: &str) -> bool {
+    matches!(own, "scale_weight" | "weight_scale" | "scale_input" | "input_scale" | "scaled_fp8")
+}
+
 /// What stands beside a tensor of scaled numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beside<'n> {

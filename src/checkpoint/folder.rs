@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::needed_file::NeededFile;
 use super::scheduler_config::pipeline_rules::PipelineRules;
+use super::small_files::read_component;
 use crate::results::image_store::hex;
 use crate::text::clip::taught_words::WORDS_FILE;
 
@@ -128,7 +129,7 @@ impl DiffusersPipeline {
     /// What it does to the scheduler of the checkpoint in `folder`.
     pub(crate) fn scheduler_rules(self, folder: &Path) -> Result<PipelineRules> {
         let path = folder.join("model_index.json");
-        let index = index(&path)?;
+        let index = read_component(&path)?;
         let class_name = match index.get("scheduler") {
             None => None,
             Some(entry) => {
@@ -153,8 +154,7 @@ impl DiffusersPipeline {
         stated: Option<(usize, usize)>,
     ) -> Result<SampleSize> {
         let path = folder.join("unet/config.json");
-        let config: Value = serde_json::from_str(&read(&path)?)
-            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let config = read_component(&path)?;
         let (Self::Sd1, Some(side), Some(version)) =
             (self, config["sample_size"].as_u64(), config.get("_diffusers_version"))
         else {
@@ -183,10 +183,6 @@ fn release(version: &str) -> Option<(u64, u64)> {
     Some((number(parts.next())?, number(parts.next())?))
 }
 
-fn index(path: &Path) -> Result<Value> {
-    serde_json::from_str(&read(path)?).with_context(|| format!("{} cannot be read", path.display()))
-}
-
 /// `model_index.json` of `folder`, which must name `pipeline` and components that are built here; `model`
 /// is its name in the catalog. Complains about absent files before any is read.
 ///
@@ -209,7 +205,7 @@ pub(crate) fn check_folder(
         bail!("{} is no complete {class} checkpoint; it lacks:{list}", folder.display());
     }
     let path = folder.join("model_index.json");
-    let index = index(&path)?;
+    let index = read_component(&path)?;
     let found = index.get("_class_name").and_then(Value::as_str).unwrap_or("nothing");
     ensure!(
         found == class,

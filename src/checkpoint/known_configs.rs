@@ -86,8 +86,3 @@ pub const SDXL: &[(&str, &str)] = &[
 "UpDecoderBlock2D", "UpDecoderBlock2D"]}"#,
     ),
 ];
-/// Padding of SDXL's second vocabulary, where it is otherwise the first one.
-pub const SDXL_TOKENIZER_2: &str = r#"{"added_tokens_decoder": {"0": {"content": "!", "lstrip": false,
-"normalized": false, "rstrip": false, "single_word": false, "special": true}},
-"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
-"pad_token": "!", "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}"#;

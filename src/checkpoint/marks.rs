@@ -16,8 +16,8 @@ use super::safetensors_file::{FileContents, values};
 use super::scheduler_config::noise_schedule::NoiseSchedule;
 use super::scheduler_config::scheduler_class::SchedulerClass;
 use super::scheduler_config::{MARKED_ZERO_SNR, Prediction, SchedulerConfig, parse};
-use super::small_files::{read_json, write_json};
-use super::understood::Understood;
+use super::small_files::{read_component, write_json};
+use super::understood::{Understood, tensors_in_nothing};
 
 /// Marks of sampling that is not built here, with what it is.
 const NOT_BUILT: &[(&str, &str)] = &[
@@ -147,14 +147,8 @@ fn read_marks(path: &Path, contents: &FileContents, understood: &mut Understood)
             _ => unknown.push(name),
         }
     }
-    if !unknown.is_empty() {
-        understood.warn(format!(
-            "{}: {} tensors belong to nothing that is known here and are passed over: {}{}",
-            path.display(),
-            unknown.len(),
-            unknown.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
-            if unknown.len() > 5 { ", ..." } else { "" }
-        ));
+    if let Some(sentence) = tensors_in_nothing(&unknown) {
+        understood.warn(format!("{}: {sentence}", path.display()));
     }
     read_notes(path, contents, &mut marks, understood)?;
     Ok(marks)
@@ -239,7 +233,7 @@ fn check_scale(path: &Path, contents: &FileContents, root: &Path) -> Result<()> 
     if !contents.shapes.contains_key("scale_factor") {
         return Ok(());
     }
-    let config = read_json(&root.join("vae/config.json"))?;
+    let config = read_component(&root.join("vae/config.json"))?;
     let own = config["scaling_factor"].as_f64().unwrap_or(0.18215);
     let stored = values(path, "scale_factor")?;
     ensure!(

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::weight_files::{is_weight_file, pickle_stem};
+
 /// A file of a model's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeededFile {
@@ -9,8 +11,8 @@ pub enum NeededFile {
     Exactly(&'static str),
     /// Any one of several sets of files, each set whole.
     OneOf(&'static [&'static [&'static str]]),
-    /// Safetensors weights in a folder: `<stem>.safetensors`, a variant such as
-    /// `<stem>.fp16.safetensors`, or the index of a set of shards.
+    /// Weights in a folder: `<stem>.safetensors`, a variant such as `<stem>.fp16.safetensors`, or the index of
+    /// a set of shards; or the same as pickles (`.bin`).
     Weights {
         /// Folder in the model's folder.
         folder: &'static str,
@@ -31,10 +33,7 @@ impl NeededFile {
                 let Ok(entries) = std::fs::read_dir(root.join(folder)) else { return false };
                 entries.flatten().any(|entry| {
                     let name = entry.file_name();
-                    let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(stem)) else {
-                        return false;
-                    };
-                    rest.starts_with('.') && rest.contains(".safetensors")
+                    name.to_str().is_some_and(|name| is_weight_file(name, stem))
                 })
             }
         }
@@ -50,7 +49,11 @@ impl std::fmt::Display for NeededFile {
                 f.write_str(&sets.join(" or "))
             }
             Self::Weights { folder, stem } => {
-                write!(f, "{folder}/{stem}.safetensors (or {stem}.fp16.safetensors, or shards)")
+                let pickles = pickle_stem(stem);
+                write!(
+                    f,
+                    "{folder}/{stem}.safetensors (or {stem}.fp16.safetensors, {pickles}.bin, or shards)"
+                )
             }
         }
     }

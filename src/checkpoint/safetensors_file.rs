@@ -252,9 +252,17 @@ fn is_archive(path: &Path) -> Result<bool, ModelError> {
 /// # Errors
 /// It is missing, truncated, in neither format, or a pickle that would call something.
 pub fn contents_of_any(path: &Path, unwrapping: Unwrapping) -> Result<FileContents, ModelError> {
-    if !is_archive(path)? {
-        return contents(path);
-    }
+    if is_archive(path)? { contents_of_pickle(path, unwrapping) } else { contents(path) }
+}
+
+/// [`contents_of_any`] of a PyTorch checkpoint.
+///
+/// # Errors
+/// As there.
+pub(super) fn contents_of_pickle(
+    path: &Path,
+    unwrapping: Unwrapping,
+) -> Result<FileContents, ModelError> {
     let (tensors, notes) = pickle_file::tensors_and_notes(path, unwrapping)?;
     let shapes = tensors.into_iter().map(|(name, place)| (name, place.info.shape)).collect();
     Ok(FileContents { shapes, notes })

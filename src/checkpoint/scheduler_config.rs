@@ -10,6 +10,8 @@ pub mod noise_schedule;
 pub mod pipeline_rules;
 pub mod scheduler_class;
 
+use super::config::drop_unset;
+
 pub use self::error::SchedulerError;
 pub use self::scheduler_class::SchedulerClass;
 
@@ -95,6 +97,9 @@ pub struct SchedulerConfig {
     pub rescale_betas_zero_snr: bool,
     /// PNDM and DDIM: whether the last step ends at alpha 1 or at the first training alpha.
     pub set_alpha_to_one: bool,
+    /// DDIM: where the predicted picture is cut off, above and below zero; `None` leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_sample_range: Option<f64>,
 }
 
 /// In one line, for people.
@@ -122,7 +127,11 @@ impl std::fmt::Display for SchedulerConfig {
             (self.use_karras_sigmas, ", Karras sigmas"),
             (self.rescale_betas_zero_snr, ", zero terminal SNR"),
         ];
-        flags.iter().filter(|(on, _)| *on).try_for_each(|(_, text)| f.write_str(text))
+        flags.iter().filter(|(on, _)| *on).try_for_each(|(_, text)| f.write_str(text))?;
+        match self.clip_sample_range {
+            Some(range) => write!(f, ", predicted pictures clipped to {range}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -191,6 +200,10 @@ impl SchedulerConfig {
             rescale_betas_zero_snr: class != SchedulerClass::Pndm
                 && reader.truth("rescale_betas_zero_snr", false)?,
             set_alpha_to_one: reader.truth("set_alpha_to_one", class == SchedulerClass::Ddim)?,
+            clip_sample_range: (class == SchedulerClass::Ddim
+                && reader.truth("clip_sample", true)?)
+            .then(|| reader.read("clip_sample_range", 1.0, "a number"))
+            .transpose()?,
         };
         config.check_ranges(&reader)?;
         Ok(config)
@@ -227,6 +240,9 @@ impl SchedulerConfig {
         if !is_beta(self.beta_end) {
             return refuse("beta_end", "between 0 and 1");
         }
+        if self.clip_sample_range.is_some_and(|range| range < 0.0) {
+            return refuse("clip_sample_range", "0 or more");
+        }
         if self.steps_offset >= self.train_steps {
             return refuse("steps_offset", "less than num_train_timesteps");
         }
@@ -258,12 +274,7 @@ pub fn parse(text: &str) -> Result<Map<String, Value>, SchedulerError> {
     let text = text.replace(": -Infinity", ": null");
     let mut options: Map<String, Value> =
         serde_json::from_str(&text).map_err(|error| SchedulerError::BadJson(error.to_string()))?;
-    // Keys listed here were never set: another class takes its own defaults for them.
-    if let Some(Value::Array(unset)) = options.remove("_use_default_values") {
-        for key in unset.iter().filter_map(Value::as_str) {
-            options.remove(key);
-        }
-    }
+    drop_unset(&mut options).map_err(SchedulerError::BadJson)?;
     Ok(options)
 }
 

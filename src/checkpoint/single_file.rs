@@ -14,11 +14,11 @@ use super::marks::apply_marks;
 use super::recipe::{Form, Recipe, of_files};
 use super::safetensors_file::{FileContents, contents};
 use super::scheduler_config::Prediction;
-use super::small_files::{level_count, number, read_json};
+use super::small_files::{level_count, number, read_component};
 use super::understood::Understood;
 
 /// What such a file holds besides behind a component's prefix, which no network here needs.
-fn left_out(component: &str) -> &'static [&'static str] {
+pub(super) fn left_out(component: &str) -> &'static [&'static str] {
     // `scaled_fp8` marks eight-bit weights with scales, which are found beside them.
     match component {
         "unet" => &["scaled_fp8"],
@@ -187,7 +187,7 @@ impl Known {
     fn read(component: &str, path: &Path) -> Result<Self> {
         match component {
             "unet" => {
-                let config = read_json(path)?;
+                let config = read_component(path)?;
                 let levels = level_count(path)?;
                 let depths = depths(&config["transformer_layers_per_block"], levels)
                     .with_context(|| format!("{}: transformer_layers_per_block", path.display()))?;

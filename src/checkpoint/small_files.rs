@@ -3,29 +3,24 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
 
-use super::known_configs;
+use super::config::drop_unset;
 
 /// Makes a copy of the first vocabulary SDXL's second one: it pads with `!`. Words that were added stay.
 pub(crate) fn pad_as_sdxl(folder: &Path) -> Result<()> {
-    let config = folder.join("tokenizer_config.json");
-    let own = if config.is_file() { read_json(&config)? } else { Value::Null };
-    let decoder = &own["added_tokens_decoder"];
-    if decoder.is_null() && !folder.join("added_tokens.json").is_file() {
-        return write(&config, known_configs::SDXL_TOKENIZER_2);
+    let (config, map) =
+        (folder.join("tokenizer_config.json"), folder.join("special_tokens_map.json"));
+    for path in [Some(&config), Some(&map).filter(|map| map.is_file())].into_iter().flatten() {
+        let mut entries = if path.is_file() { read_json(path)? } else { json!({}) };
+        let Value::Object(values) = &mut entries else {
+            bail!("{}: is not a JSON object", path.display());
+        };
+        values.insert("pad_token".to_owned(), "!".into());
+        write_json(path, &entries)?;
     }
-    let mut padded: Value = serde_json::from_str(known_configs::SDXL_TOKENIZER_2)?;
-    match (decoder, padded.as_object_mut()) {
-        // The older files are read where the newer entry is absent, and would pad otherwise.
-        (Value::Null, Some(entries)) => {
-            entries.remove("added_tokens_decoder");
-            write(&folder.join("special_tokens_map.json"), "{}")?;
-        }
-        _ => padded["added_tokens_decoder"] = decoder.clone(),
-    }
-    write_json(&config, &padded)
+    Ok(())
 }
 
 pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
@@ -45,15 +40,24 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
     serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))
 }
 
+/// A JSON file of a pipeline or component of diffusers, without the keys that nobody set.
+pub(crate) fn read_component(path: &Path) -> Result<Value> {
+    let mut config = read_json(path)?;
+    if let Value::Object(values) = &mut config {
+        drop_unset(values).map_err(|reason| anyhow!("{}: {reason}", path.display()))?;
+    }
+    Ok(config)
+}
+
 pub(crate) fn number(path: &Path, key: &str) -> Result<usize> {
-    read_json(path)?[key]
+    read_component(path)?[key]
         .as_u64()
         .and_then(|number| usize::try_from(number).ok())
         .with_context(|| format!("{}: `{key}` is no whole number", path.display()))
 }
 
 pub(crate) fn level_count(path: &Path) -> Result<usize> {
-    read_json(path)?["block_out_channels"]
+    read_component(path)?["block_out_channels"]
         .as_array()
         .map(Vec::len)
         .with_context(|| format!("{}: `block_out_channels` is no list", path.display()))

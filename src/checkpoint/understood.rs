@@ -51,6 +51,20 @@ impl fmt::Display for Understood {
     }
 }
 
+/// `tensors`, which are in no network, in half a sentence.
+pub(crate) fn tensors_in_nothing<T: AsRef<str>>(tensors: &[T]) -> Option<String> {
+    let named: Vec<String> =
+        tensors.iter().take(5).map(|name| format!("`{}`", name.as_ref())).collect();
+    let more = if tensors.len() > named.len() { ", ..." } else { "" };
+    (!tensors.is_empty()).then(|| {
+        format!(
+            "{} tensors belong to nothing that is known here and are passed over: {}{more}",
+            tensors.len(),
+            named.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

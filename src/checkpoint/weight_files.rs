@@ -1,5 +1,4 @@
-//! In: a component's folder. Out: the safetensors files that hold its weights. Reading them is left to
-//! `weights`.
+//! In: a component's folder. Out: the files that hold its weights. Reading them is left to `weights`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,55 +7,87 @@ use candle_core::DType;
 use serde::Deserialize;
 
 use super::model_error::ModelError;
+use super::pickle_file::Unwrapping;
+use super::safetensors_file::{FileContents, Shard, contents, contents_of_pickle};
 
-/// `*.safetensors.index.json` of a checkpoint in several files.
+/// Index of a checkpoint in several files.
 #[derive(Deserialize)]
 struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The weight files of the variant that suits `dtype`, in name order.
+/// How the pickles begin that hold the weights called `stem`: transformers has another name for them.
+pub fn pickle_stem(stem: &str) -> &str {
+    if stem == "model" { "pytorch_model" } else { stem }
+}
+
+/// Whether `name` is that of a file, or of an index, with weights called `stem`.
+pub fn is_weight_file(name: &str, stem: &str) -> bool {
+    [(stem, ".safetensors"), (pickle_stem(stem), ".bin")].into_iter().any(|(stem, ending)| {
+        name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.') && rest.contains(ending))
+    })
+}
+
+/// The weight files of the variant that suits `dtype`, in name order. Of a variant that is there as safetensors
+/// and as pickles, the safetensors are taken, as diffusers and transformers do.
 ///
 /// # Errors
-/// There are none, or only pickles.
+/// There are none.
 pub fn find_files(folder: &Path, stem: &str, dtype: DType) -> Result<Vec<PathBuf>, ModelError> {
     let variants = if dtype == DType::F16 { [".fp16", ""] } else { ["", ".fp16"] };
+    let pickles = pickle_stem(stem);
     for variant in variants {
-        let single = folder.join(format!("{stem}{variant}.safetensors"));
-        if single.is_file() {
-            return Ok(vec![single]);
-        }
-        let indexes = [
-            format!("{stem}{variant}.safetensors.index.json"),
-            // The order of the parts that older versions of diffusers wrote.
-            format!("{stem}.safetensors.index{variant}.json"),
-        ];
-        for index in indexes.map(|name| folder.join(name)) {
-            if index.is_file() {
-                return shard_files(&index);
+        for (stem, ending) in [(stem, "safetensors"), (pickles, "bin")] {
+            let single = folder.join(format!("{stem}{variant}.{ending}"));
+            if single.is_file() {
+                return Ok(vec![single]);
+            }
+            let indexes = [
+                format!("{stem}{variant}.{ending}.index.json"),
+                // The order of the parts that older versions of diffusers wrote.
+                format!("{stem}.{ending}.index{variant}.json"),
+            ];
+            for index in indexes.map(|name| folder.join(name)) {
+                if index.is_file() {
+                    return shard_files(&index);
+                }
             }
         }
     }
     if !folder.is_dir() {
         return Err(ModelError::broken(folder, "there is no such folder"));
     }
-    let pickled = ["", ".fp16"]
-        .iter()
-        .flat_map(|variant| {
-            [format!("{stem}{variant}.bin"), format!("pytorch_{stem}{variant}.bin")]
-        })
-        .find(|name| folder.join(name).is_file());
-    let reason = match pickled {
-        Some(name) => format!(
-            "holds only {name}, a pickle, which is not read because it can run code; get the \
-             .safetensors files of this model, or convert it with diffusers' save_pretrained"
-        ),
-        None => format!("holds no {stem}.safetensors (nor {stem}.fp16.safetensors, nor an index)"),
-    };
+    let reason = format!(
+        "holds no {stem}.safetensors (nor {stem}.fp16.safetensors, nor {pickles}.bin, nor an index)"
+    );
     Err(ModelError::broken(folder, reason))
 }
 
-/// The files that a `*.safetensors.index.json` names, each beside it.
+/// Whether a weight file is PyTorch's own: so diffusers tells as well, by the name alone.
+fn is_pickle(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "bin")
+}
+
+/// Opens a file that [`find_files`] found.
+pub(super) fn open(path: &Path) -> Result<Shard, ModelError> {
+    if is_pickle(path) {
+        return Shard::open_pickle(path, Unwrapping::default());
+    }
+    Shard::open(path)
+}
+
+/// Names and shapes of the tensors in a file that [`find_files`] found.
+///
+/// # Errors
+/// It is missing, truncated, not in the format that its name says, or a pickle that would call something.
+pub fn contents_of_weights(path: &Path) -> Result<FileContents, ModelError> {
+    if is_pickle(path) {
+        return contents_of_pickle(path, Unwrapping::default());
+    }
+    contents(path)
+}
+
+/// The files that an index names, each beside it.
 fn shard_files(index: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let text = std::fs::read(index).map_err(|source| ModelError::unreadable(index, source))?;
     let parsed: ShardIndex = serde_json::from_slice(&text)

@@ -1,30 +1,35 @@
-//! In: the safetensors files of one component (`unet/`, `vae/`, `text_encoder/`). Out: tensors by
+//! In: the files of one component (`unet/`, `vae/`, `text_encoder/`). Out: tensors by
 //! name, checked against the shape that the network expects. What a tensor means is left to the
 //! networks.
 //!
 //! Files are read tensor by tensor, so loading needs no more memory than the network itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::file_digest::hex;
+use super::float8;
 use super::made_up::MadeUp;
 use super::model_error::ModelError;
 use super::pickle_file::{Place, Unwrapping};
 use super::recipe::{ADDON, LowRank, Recipe, Table};
 use super::safetensors_file::Shard;
+use super::weight_files;
 use super::weight_files::find_files;
 
-/// The safetensors files of one component.
+/// The weight files of one component.
 #[derive(Debug)]
 pub struct Weights {
     folder: PathBuf,
     shards: Vec<Shard>,
     /// Which shard holds which tensor, and under what name.
     holders: BTreeMap<String, (usize, String)>,
+    /// Names that were asked for.
+    taken: Mutex<BTreeSet<String>>,
     /// What is added to the tensors.
     recipe: Recipe,
     /// Files of the additions.
@@ -41,10 +46,10 @@ pub struct Weights {
 impl Weights {
     /// Opens the weights called `stem` (`diffusion_pytorch_model` or `model`) in `folder`: one file
     /// or several with an index, plain or `.fp16.`, or what a [`Recipe`] names. Of the first two, f16
-    /// prefers `.fp16.` and every other `dtype` the plain one. Tensors come out as `dtype` on `device`.
+    /// prefers `.fp16.` and every other `dtype` the plain one; pickles are read where there are no safetensors. Tensors come out as `dtype` on `device`.
     ///
     /// # Errors
-    /// There is no safetensors file, or one is truncated or not in that format.
+    /// There is no such file, or one is truncated or not in the format that its name says.
     pub fn open(
         folder: &Path,
         stem: &str,
@@ -109,7 +114,7 @@ impl Weights {
         device: &Device,
     ) -> Result<Self, ModelError> {
         let shards: Vec<Shard> =
-            files.iter().map(|path| Shard::open(path)).collect::<Result<_, _>>()?;
+            files.iter().map(|path| weight_files::open(path)).collect::<Result<_, _>>()?;
         let sha256 = match shards.as_slice() {
             [only] => only.digest()?,
             several => {
@@ -146,6 +151,7 @@ impl Weights {
             folder: folder.to_path_buf(),
             shards,
             holders,
+            taken: Mutex::default(),
             recipe: Recipe::default(),
             extra: BTreeMap::new(),
             sha256,
@@ -170,6 +176,7 @@ impl Weights {
             folder: PathBuf::from("made-up weights"),
             shards: Vec::new(),
             holders: BTreeMap::new(),
+            taken: Mutex::default(),
             recipe: Recipe::default(),
             extra: BTreeMap::new(),
             sha256: "made up".to_owned(),
@@ -233,6 +240,22 @@ impl Weights {
         self.holders.keys().map(String::as_str)
     }
 
+    /// Names of the tensors that nobody asked for, but for those that begin with one of `known`, and for what
+    /// stands beside a network's tensors in many files: scales of eight-bit numbers, and counted positions.
+    pub(crate) fn not_taken(&self, known: &[&str]) -> Vec<String> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        self.names()
+            .filter(|name| {
+                !taken.contains(*name) && !known.iter().any(|start| name.starts_with(start))
+            })
+            .filter(|name| {
+                let own = name.rsplit_once('.').map_or(*name, |(_, own)| own);
+                own != "position_ids" && !float8::is_scale(own)
+            })
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// All tensors, by their full names.
     pub fn root(&self) -> Scope<'_> {
         Scope { weights: self, prefix: String::new() }
@@ -254,6 +277,7 @@ impl Weights {
             let path = if self.shards.len() == 1 { &self.shards[0].path } else { &self.folder };
             return Err(ModelError::MissingTensor { path: path.clone(), tensor: name.into() });
         };
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         let table = self.recipe.tables.get(name);
         let additions = self.recipe.additions.get(name).map_or(&[][..], Vec::as_slice);
         let tensor = if table.is_none() && additions.is_empty() {

@@ -25,7 +25,7 @@ pub struct CheckpointArgs {
     /// Folder with another vocabulary: vocab.json and merges.txt, or tokenizer.json
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
-    /// Another autoencoder: its folder in the diffusers layout, or a .safetensors file
+    /// Another autoencoder: its folder in the diffusers layout, or a .safetensors or .bin file
     #[arg(long, value_name = "DIR|FILE")]
     pub vae: Option<PathBuf>,
     /// LoRA adapter, a .safetensors or .bin file or the folder that it was saved to, with a weight [default: 1];

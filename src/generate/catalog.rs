@@ -174,11 +174,12 @@ mod tests {
             "scheduler/scheduler_config.json",
             "tokenizer/tokenizer.json",
             "text_encoder/config.json",
-            "text_encoder/model.fp16.safetensors",
+            "text_encoder/pytorch_model.fp16.bin",
             "unet/config.json",
             "unet/diffusion_pytorch_model.safetensors.index.json",
             "vae/config.json",
-            "vae/diffusion_pytorch_model.bin",
+            // The other library's name.
+            "vae/pytorch_model.bin",
         ] {
             let path = folder.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
+use super::passed_over::PassedOver;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::{Scope, Weights};
 use crate::compute::attention::{Visible, attend};
@@ -57,6 +58,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "transformers_version",
 ];
 
+/// How tensors begin that belong to other ends of the network.
+const OTHER_TENSORS: &[&str] =
+    &["logit_scale", "text_projection.weight", "vision_model.", "visual_projection."];
+
 /// Classes of transformers that hold this encoder.
 const ARCHITECTURES: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel"];
 
@@ -68,7 +73,7 @@ pub struct ClipText {
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
     sha256: String,
-    unknown_keys: Vec<String>,
+    passed_over: PassedOver,
 }
 
 /// Dimensions of the encoder's layers.
@@ -132,7 +137,10 @@ impl ClipText {
                 .collect::<LoadResult<_>>()?,
             final_layer_norm: LayerNorm::load(&root.at("final_layer_norm"), size.width, size.eps)?,
             sha256: weights.sha256().to_owned(),
-            unknown_keys: config.unknown_keys(&[&neutral, READ, WITHOUT_EFFECT]),
+            passed_over: PassedOver::of(
+                (config, &[&neutral, READ, WITHOUT_EFFECT]),
+                (weights, OTHER_TENSORS),
+            ),
         })
     }
 
@@ -171,9 +179,9 @@ impl ClipText {
         self.token_embedding.dims()[0]
     }
 
-    /// Keys of `config.json` that are unknown here, with their values: they changed nothing.
-    pub fn unknown_keys(&self) -> &[String] {
-        &self.unknown_keys
+    /// What of the files changed nothing.
+    pub fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].
@@ -257,9 +265,9 @@ impl ClipTextWithProjection {
         self.text.token_rows()
     }
 
-    /// Keys of `config.json` that are unknown here, see [`ClipText::unknown_keys`].
-    pub fn unknown_keys(&self) -> &[String] {
-        self.text.unknown_keys()
+    /// What of the files changed nothing.
+    pub fn passed_over(&self) -> &PassedOver {
+        self.text.passed_over()
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].

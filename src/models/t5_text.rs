@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
+use super::passed_over::PassedOver;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::{Scope, Weights};
 use crate::compute::attention::attend_with_bias;
@@ -14,6 +15,71 @@ use crate::compute::layers::{Activation, Linear, LoadResult, RmsNorm, embed};
 /// every block.
 const NEUTRAL: &[(&str, &[&str])] =
     &[("is_decoder", &["false"]), ("model_type", &["t5", "mt5"]), ("quantization_config", &[])];
+
+/// Keys that are read.
+const READ: &[&str] = &[
+    "d_ff",
+    "d_kv",
+    "d_model",
+    "dense_act_fn",
+    "feed_forward_proj",
+    "is_gated_act",
+    "layer_norm_epsilon",
+    "num_heads",
+    "num_layers",
+    "relative_attention_max_distance",
+    "relative_attention_num_buckets",
+    "vocab_size",
+];
+
+/// Other names of keys, with those that transformers takes them for.
+const ALIASES: &[(&str, &str)] = &[
+    ("head_dim", "d_kv"),
+    ("hidden_size", "d_model"),
+    ("num_attention_heads", "num_heads"),
+    ("num_hidden_layers", "num_layers"),
+];
+
+/// Keys of the decoder, of training, and of how the network is stored and called.
+const WITHOUT_EFFECT: &[&str] = &[
+    "architectures",
+    "attn_implementation",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "classifier_dropout",
+    "decoder_start_token_id",
+    "dropout_rate",
+    "dtype",
+    "eos_token_id",
+    "gradient_checkpointing",
+    "head_dim",
+    "hidden_size",
+    "id2label",
+    "initializer_factor",
+    "is_encoder_decoder",
+    "label2id",
+    "n_positions",
+    "num_attention_heads",
+    "num_decoder_layers",
+    "num_hidden_layers",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "pad_token_id",
+    "problem_type",
+    "return_dict",
+    "scale_decoder_outputs",
+    "task_specific_params",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+];
+
+/// How tensors begin that belong to the decoder, or that are the token table under its other name.
+const OTHER_TENSORS: &[&str] =
+    &["decoder.", "encoder.embed_tokens.weight", "lm_head.", "shared.weight"];
 
 /// T5's encoder.
 #[derive(Debug)]
@@ -26,6 +92,7 @@ pub struct T5Text {
     final_layer_norm: RmsNorm,
     heads: usize,
     sha256: String,
+    passed_over: PassedOver,
 }
 
 /// Dimensions of the encoder's blocks.
@@ -57,15 +124,31 @@ impl T5Text {
     /// The encoder that `config` describes, of `weights`.
     pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
         config.refuse_unless_neutral(NEUTRAL)?;
+        config.refuse_null(READ)?;
+        for (alias, key) in ALIASES {
+            config.refuse_unless_same(alias, key)?;
+        }
+        let neutral: Vec<&str> = NEUTRAL.iter().map(|(key, _)| *key).collect();
         let projection = config.name("feed_forward_proj", "relu")?;
         let (gated, name) = match projection {
             // Of all names only this one means another function than it says.
             "gated-gelu" => (true, "gelu_new"),
-            other => (other.starts_with("gated-"), other.trim_start_matches("gated-")),
+            other => match other.strip_prefix("gated-") {
+                Some(name) => (true, name),
+                None => (false, other),
+            },
         };
-        let activation = Activation::named(name).ok_or_else(|| {
+        let stated = Activation::named(name).ok_or_else(|| {
             config.unsupported("feed_forward_proj", "gated or not, relu and the GELU family are")
         })?;
+        // transformers writes both beside `feed_forward_proj`, and follows them where they differ from it.
+        let activation = match config.name_if_any("dense_act_fn")? {
+            None => stated,
+            Some(name) => Activation::named(name).ok_or_else(|| {
+                config.unsupported("dense_act_fn", "only relu and the GELU family are")
+            })?,
+        };
+        let gated = config.flag("is_gated_act", gated)?;
         let heads = config.count("num_heads", None)?;
         let size = BlockSize {
             width: config.count("d_model", None)?,
@@ -98,6 +181,10 @@ impl T5Text {
             final_layer_norm: RmsNorm::load(&encoder.at("final_layer_norm"), size.width, size.eps)?,
             heads,
             sha256: weights.sha256().to_owned(),
+            passed_over: PassedOver::of(
+                (config, &[&neutral, READ, WITHOUT_EFFECT]),
+                (weights, OTHER_TENSORS),
+            ),
         })
     }
 
@@ -152,6 +239,11 @@ impl T5Text {
     /// Width of the hidden states.
     pub fn width(&self) -> usize {
         self.token_embedding.dims()[1]
+    }
+
+    /// What of the files changed nothing.
+    pub fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].

@@ -25,6 +25,7 @@ use self::text_context::{AttendedTexts, KeysAndValues, pairs};
 use self::time_shifts::TimeShifts;
 use self::timestep::{Sinusoid, TimestepEmbedding};
 use self::transformer::SpatialTransformer;
+use super::passed_over::PassedOver;
 use super::timestep_cache::KeptByTime;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::Weights;
@@ -51,7 +52,7 @@ pub struct UNet {
     context_width: usize,
     dtype: DType,
     sha256: String,
-    unknown_keys: Vec<String>,
+    passed_over: PassedOver,
     /// The residual blocks' shifts, where they depend on the timestep alone: of a Stable Diffusion 1.x network in
     /// f32 9 MiB at most.
     kept_shifts: KeptByTime<Arc<[Tensor]>>,
@@ -69,7 +70,7 @@ impl UNet {
     /// A file is missing or broken, a tensor is missing or has another shape than the configuration
     /// implies, or the configuration asks for arithmetic that is not here.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
-        let config = Config::read(folder)?;
+        let config = Config::read_component(folder)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
         Self::build(&config, &weights)
     }
@@ -151,7 +152,7 @@ impl UNet {
             context_width: plan.context,
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
-            unknown_keys: plan.unknown_keys,
+            passed_over: PassedOver { keys: plan.unknown_keys, tensors: weights.not_taken(&[]) },
             kept_shifts: KeptByTime::default(),
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         })
@@ -289,9 +290,9 @@ impl UNet {
         self.sample_size
     }
 
-    /// Keys of `config.json` that diffusers does not know, with their values: they changed nothing.
-    pub fn unknown_keys(&self) -> &[String] {
-        &self.unknown_keys
+    /// What of the files changed nothing.
+    pub fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
     }
 
     /// Width of the hidden states that it attends to.

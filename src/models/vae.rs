@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
+use super::passed_over::PassedOver;
 use super::resnet::{NormSettings, ResnetBlock, Upsampler};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::{Scope, Weights};
@@ -68,7 +69,7 @@ pub struct VaeDecoder {
     scaling_factor: f64,
     statistics: Option<LatentStatistics>,
     has_shift: bool,
-    unknown_keys: Vec<String>,
+    passed_over: PassedOver,
     dtype: DType,
     sha256: String,
 }
@@ -90,7 +91,7 @@ impl VaeDecoder {
     /// A file is missing or broken, a tensor is missing or has another shape than the configuration
     /// implies, or the configuration asks for arithmetic that is not here.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
-        let config = Config::read(folder)?;
+        let config = Config::read_component(folder)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
         Self::build(&config, &weights)
     }
@@ -101,7 +102,7 @@ impl VaeDecoder {
     /// # Errors
     /// As [`VaeDecoder::load`].
     pub fn load_upcast(folder: &Path, device: &Device) -> LoadResult<Self> {
-        let config = Config::read(folder)?;
+        let config = Config::read_component(folder)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", DType::F32, device)?;
         Self::build(&config, &weights.allowing_tf32())
     }
@@ -174,7 +175,10 @@ impl VaeDecoder {
                 .zip(config.numbers("latents_std", latent_channels)?)
                 .map(|(mean, std)| LatentStatistics { mean, std }),
             has_shift: config.number("shift_factor", 0.0)? != 0.0,
-            unknown_keys: config.unknown_keys(&[&neutral, READ, WITHOUT_EFFECT]),
+            passed_over: PassedOver::of(
+                (config, &[&neutral, READ, WITHOUT_EFFECT]),
+                (weights, &["encoder.", "quant_conv."]),
+            ),
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
         })
@@ -237,9 +241,9 @@ impl VaeDecoder {
         self.latent_channels
     }
 
-    /// Keys of `config.json` that diffusers does not know, with their values: they changed nothing.
-    pub fn unknown_keys(&self) -> &[String] {
-        &self.unknown_keys
+    /// What of the files changed nothing.
+    pub fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
     }
 
     /// Pixels of a side for each latent of it.

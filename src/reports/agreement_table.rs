@@ -10,6 +10,7 @@ use crate::aggregate::{
 
 use super::comparison_tables::printed_p;
 use super::figure_table::printed;
+use super::numbers::{self, fixed, signed, signed_ends};
 use super::terminal::{STYLE, interval_note};
 
 /// Questions of an item shown one by one; the JSON file has them all.
@@ -75,9 +76,9 @@ fn pair_text(pair: &PairAgreement) -> String {
     for protocol in Protocol::ALL {
         text.push_str(&match pair.score_differences.get(protocol.name()) {
             Some(found) => format!(
-                "{}: {first} scores {:+.2} points beside {second}{}\n",
+                "{}: {first} scores {} points beside {second}{}\n",
                 protocol.name(),
-                found.points,
+                signed(found.points, 2),
                 evidence(found)
             ),
             None => format!("{}: no difference of scores, one is not there\n", protocol.name()),
@@ -101,7 +102,7 @@ fn figure(estimate: &Estimate) -> String {
 fn evidence(found: &ScoreDifference) -> String {
     match (found.low, found.high, found.p) {
         (Some(low), Some(high), Some(p)) => {
-            format!(" ({low:+.2} to {high:+.2}, p {})", printed_p(p))
+            format!(" ({}, p {})", signed_ends((low, high), 2), printed_p(p))
         }
         _ => String::new(),
     }
@@ -115,8 +116,8 @@ fn figures(row: &CategoryAgreement) -> [String; 3] {
         None => [absent(), "0/0".to_owned()],
     };
     let ends = row.kappa_low.zip(row.kappa_high);
-    let ends = ends.map_or(String::new(), |(low, high)| format!(" ({low:.3} to {high:.3})"));
-    [share, counts, row.kappa.map_or_else(absent, |kappa| format!("{kappa:.3}{ends}"))]
+    let ends = ends.map_or(String::new(), |found| format!(" ({})", numbers::ends(found, 3)));
+    [share, counts, row.kappa.map_or_else(absent, |kappa| format!("{}{ends}", fixed(kappa, 3)))]
 }
 
 fn dispute_text(dispute: &ItemDispute, pair: &PairAgreement) -> String {

@@ -6,6 +6,7 @@ use super::comparison_tables::printed_p;
 use super::escape::escape;
 use super::exported_tables::escape_markdown;
 use super::figure_table::few_items_note;
+use super::numbers::{ends, fixed, signed};
 
 /// One line a figure, and what they rest on.
 pub fn check_terminal(check: &Check) -> String {
@@ -29,16 +30,17 @@ pub fn check_terminal(check: &Check) -> String {
 fn sentence(figure: &CheckedFigure, check: &Check) -> String {
     let CheckedFigure { baseline, run, drop, .. } = figure;
     let moved = match *drop {
-        drop if drop > 0.0 => format!("dropped by {drop:.2} points"),
-        drop if drop < 0.0 => format!("rose by {:.2} points", -drop),
+        drop if drop > 0.0 => format!("dropped by {} points", fixed(drop, 2)),
+        drop if drop < 0.0 => format!("rose by {} points", fixed(-drop, 2)),
         _ => "did not change".to_owned(),
     };
-    let mut text = format!("{baseline:.2} -> {run:.2}, {moved}");
+    let mut text = format!("{} -> {}, {moved}", fixed(*baseline, 2), fixed(*run, 2));
     if let (Some(least), Some(most)) = (figure.least_drop, figure.most_drop) {
         let level = 100.0 * (1.0 - 2.0 * check.alpha);
         let level = format!("{level:.4}");
         let level = level.trim_end_matches('0').trim_end_matches('.');
-        text.push_str(&format!(" ({level} % interval of the drop: {least:.2} to {most:.2}"));
+        let ends = ends((least, most), 2);
+        text.push_str(&format!(" ({level} % interval of the drop: {ends}"));
         if let Some(p) = figure.p_holm {
             let tolerated = check.max_drop;
             text.push_str(&format!(", p {} if it is truly {tolerated}", printed_p(p)));
@@ -144,12 +146,12 @@ pub fn check_github_summary(check: &Check) -> String {
     );
     for figure in &check.figures {
         text.push_str(&format!(
-            "| {} | {} | {:.2} | {:.2} | {:+.2} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} |\n",
             escape_markdown(&figure.name),
             figure.outcome.name(),
-            figure.baseline,
-            figure.run,
-            figure.drop,
+            fixed(figure.baseline, 2),
+            fixed(figure.run, 2),
+            signed(figure.drop, 2),
             escape_markdown(&sentence(figure, check))
         ));
     }

@@ -7,6 +7,7 @@ use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
 use super::figure_table::few_items_note;
+use super::numbers::{fixed, signed, signed_ends};
 use super::terminal::STYLE;
 
 /// The columns of [`cells`].
@@ -39,8 +40,11 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
         }
         for item in items {
             text.push_str(&format!(
-                "  {:+7.2}  {:6.2} -> {:6.2}  {}\n",
-                item.difference, item.base, item.other, item.item
+                "  {:>7}  {:>6} -> {:>6}  {}\n",
+                signed(item.difference, 2),
+                fixed(item.base, 2),
+                fixed(item.other, 2),
+                item.item
             ));
         }
     }
@@ -67,11 +71,11 @@ pub fn comparison_markdown(comparison: &Comparison, swings: usize) -> String {
     }
     for item in lost.into_iter().chain(won) {
         text.push_str(&format!(
-            "| {} | {:.2} | {:.2} | {:+.2} |\n",
+            "| {} | {} | {} | {} |\n",
             escape_markdown(&item.item),
-            item.base,
-            item.other,
-            item.difference
+            fixed(item.base, 2),
+            fixed(item.other, 2),
+            signed(item.difference, 2)
         ));
     }
     text
@@ -131,14 +135,14 @@ pub fn comparison_csv(comparisons: &[Comparison]) -> Result<Vec<u8>, csv::Error>
 
 fn cells(figure: &Difference) -> [String; 6] {
     let interval = match (figure.low, figure.high) {
-        (Some(low), Some(high)) => format!("{low:+.2} to {high:+.2}"),
+        (Some(low), Some(high)) => signed_ends((low, high), 2),
         _ => "-".to_owned(),
     };
     let p = |p: Option<f64>| p.map_or("-".to_owned(), printed_p);
     [
-        format!("{:.2}", figure.base.percent),
-        format!("{:.2}", figure.other.percent),
-        format!("{:+.2}", figure.difference),
+        fixed(figure.base.percent, 2),
+        fixed(figure.other.percent, 2),
+        signed(figure.difference, 2),
         interval,
         p(figure.p),
         // One figure alone needs no correction.

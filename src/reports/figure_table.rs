@@ -8,6 +8,8 @@ use crate::aggregate::shares::Stage;
 use crate::aggregate::{CategoryFigure, Estimate, Protocol, Summary};
 use crate::benchmark::category::l1_of;
 
+use super::numbers::{ends, fixed};
+
 /// A table of figures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FigureTable {
@@ -63,11 +65,11 @@ pub enum Cell {
 /// `(98.12 to 99.94)` where it does not reach as far up as down.
 pub fn printed(figure: &Estimate) -> (String, Option<String>) {
     let interval = match (figure.margin(), figure.low.zip(figure.high)) {
-        (Some(margin), _) => Some(format!("±{margin:.2}")),
-        (None, Some((low, high))) => Some(format!("({low:.2} to {high:.2})")),
+        (Some(margin), _) => Some(format!("±{}", fixed(margin, 2))),
+        (None, Some(found)) => Some(format!("({})", ends(found, 2))),
         (None, None) => None,
     };
-    (format!("{:.2}", figure.mean), interval)
+    (fixed(figure.mean, 2), interval)
 }
 
 /// What must be said of figures over so few items; nothing from thirty on, and of none.

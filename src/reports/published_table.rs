@@ -4,6 +4,7 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::aggregate::published::PublishedScore;
 
+use super::numbers::{ends, fixed};
 use super::terminal::STYLE;
 
 /// A benchmark score and whose it is.
@@ -34,12 +35,11 @@ pub fn published_terminal(mut rows: Vec<Placed>, notes: &[String]) -> String {
     table.load_style(STYLE);
     table.set_header(["", "model", "overall", "interval", "source"]);
     for row in rows {
-        let interval =
-            row.interval.map_or(String::new(), |(low, high)| format!("{low:.2} to {high:.2}"));
+        let interval = row.interval.map_or(String::new(), |found| ends(found, 2));
         table.add_row([
             if row.ours { ">" } else { "" }.to_owned(),
             row.model,
-            format!("{:.2}", row.overall),
+            fixed(row.overall, 2),
             interval,
             row.source,
         ]);

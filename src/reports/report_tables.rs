@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::differences::Differences;
 use super::figure_table::{Level, printed};
+use super::numbers;
 use super::report_input::{ReportInput, ReportRun, at_stage, words};
 use super::report_table::{NONE, ReportTable, TableRow};
 use super::settings_tables::share;
@@ -85,7 +86,7 @@ pub fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
             name: run.name.clone(),
             cells: vec![
                 score,
-                ends.map_or(NONE.to_owned(), |(low, high)| format!("{low:.2} to {high:.2}")),
+                ends.map_or(NONE.to_owned(), |found| numbers::ends(found, 2)),
                 figures.items_scored.to_string(),
                 share(coverage.questions_answered, coverage.questions_expected),
                 model.clone().unwrap_or_else(|| NONE.to_owned()),
@@ -202,8 +203,7 @@ pub fn categories(input: &ReportInput<'_>) -> ReportTable {
 
 /// A difference in points with its sign.
 pub fn signed(points: f64) -> String {
-    let text = format!("{points:+.2}");
-    if text == "-0.00" { "+0.00".to_owned() } else { text.replace('-', "−") }
+    numbers::signed(points, 2).replace('-', "−")
 }
 
 fn p_value(p: Option<f64>) -> String {
@@ -240,8 +240,8 @@ pub fn difference_table(input: &ReportInput<'_>, found: &Differences) -> ReportT
             name: row.name.clone(),
             indented: row.level == Level::L2,
             cells: vec![
-                format!("{:.2}", row.base),
-                format!("{:.2}", row.other),
+                numbers::fixed(row.base, 2),
+                numbers::fixed(row.other, 2),
                 signed(row.points()),
                 ends.map_or(NONE.into(), |(low, high)| {
                     format!("{} to {}", signed(low), signed(high))

@@ -175,9 +175,10 @@ impl Swaps {
         let unrounded = |end: f64| if (end - null).abs() <= ROUNDING { null } else { end };
         let [low, high] = [inverted.low, inverted.high].map(unrounded);
         let wide = self.adjusted(tail);
+        // A zero that is added takes the minus from a zero.
         Interval {
-            low: if low > null { low } else { low.min(wide.low) },
-            high: if high < null { high } else { high.max(wide.high) },
+            low: 0.0 + if low > null { low } else { low.min(wide.low) },
+            high: 0.0 + if high < null { high } else { high.max(wide.high) },
         }
     }
 

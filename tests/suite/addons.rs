@@ -14,9 +14,7 @@ use dpg_bench::text::clip::ClipTokenizer;
 use serde::Deserialize;
 
 use crate::tiny_checkpoint::{Tensors, fixture, read};
-
-/// Largest absolute error of a picture in 0..=1.
-const TOLERANCE: f32 = 2e-5;
+use crate::tiny_parts::{self, Settings, TOLERANCE, apart, of_folder};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -25,15 +23,6 @@ struct Golden {
     cases: BTreeMap<String, Case>,
     /// Per component: names of diffusers with those of the latent-diffusion layout.
     names: BTreeMap<String, BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-struct Settings {
-    steps: usize,
-    guidance: f64,
-    seed: u64,
-    width: usize,
-    height: usize,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +42,7 @@ fn expected(name: &str) -> Tensor {
 }
 
 fn tiny() -> CheckpointParts {
-    CheckpointParts { checkpoint: fixture("sd15-tiny"), ..Default::default() }
+    of_folder(&fixture("sd15-tiny"))
 }
 
 fn addon(name: &str) -> PathBuf {
@@ -82,30 +71,15 @@ fn parts(case: &Case) -> CheckpointParts {
 }
 
 fn load(parts: &CheckpointParts) -> anyhow::Result<(Sd15, Assembled)> {
-    let settings = golden().settings;
-    let options = DiffusionOptions {
-        steps: settings.steps,
-        guidance: settings.guidance,
-        width: Some(settings.width),
-        height: Some(settings.height),
-        ..Default::default()
-    };
-    let folder = parts.assemble()?;
-    Ok((Sd15::load(folder.path(), DType::F32, &Device::Cpu, options)?, folder))
+    tiny_parts::load(parts, &golden().settings)
 }
 
 fn refusal(parts: &CheckpointParts) -> String {
-    format!("{:#}", load(parts).err().unwrap())
+    tiny_parts::refusal::<Sd15>(parts, &golden().settings)
 }
 
 fn picture(parts: &CheckpointParts, prompt: &str) -> Tensor {
-    load(parts).unwrap().0.pictures(prompt, &[golden().settings.seed]).unwrap().1
-}
-
-fn apart(a: &Tensor, b: &Tensor) -> f32 {
-    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
-    let largest = |worst: f32, d: f32| if d.is_nan() { f32::INFINITY } else { worst.max(d) };
-    difference.to_vec1::<f32>().unwrap().into_iter().fold(0.0, largest)
+    tiny_parts::picture::<Sd15>(parts, &golden().settings, prompt)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::checkpoint::assembled::{Assembled, CheckpointParts};
+use dpg_bench::checkpoint::assembled::CheckpointParts;
 use dpg_bench::checkpoint::lora::LoraFile;
 use dpg_bench::checkpoint::scheduler_config::SchedulerConfig;
 use dpg_bench::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
@@ -16,10 +16,8 @@ use dpg_bench::generate::pipelines::sdxl::Sdxl;
 use dpg_bench::text::clip::ClipTokenizer;
 use serde::Deserialize;
 
-use crate::tiny_checkpoint::{Tensors, copy_of, fixture, read};
-
-/// Largest absolute error of a picture in 0..=1.
-const TOLERANCE: f32 = 2e-5;
+use crate::tiny_checkpoint::{Tensors, fixture, read};
+use crate::tiny_parts::{self, Settings, TOLERANCE, apart, of_folder};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -30,15 +28,6 @@ struct Golden {
     names: BTreeMap<String, BTreeMap<String, String>>,
     /// Tensors that hold three of the second text encoder.
     packed: BTreeMap<String, Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct Settings {
-    steps: usize,
-    guidance: f64,
-    seed: u64,
-    width: usize,
-    height: usize,
 }
 
 #[derive(Deserialize)]
@@ -61,38 +50,19 @@ fn addon(name: &str) -> PathBuf {
 }
 
 fn tiny() -> CheckpointParts {
-    CheckpointParts { checkpoint: fixture("sdxl-tiny"), ..Default::default() }
+    of_folder(&fixture("sdxl-tiny"))
 }
 
 fn lora(file: PathBuf, weight: f64) -> CheckpointParts {
     CheckpointParts { loras: vec![LoraFile { file, weight }], ..tiny() }
 }
 
-fn load(parts: &CheckpointParts) -> anyhow::Result<(Sdxl, Assembled)> {
-    let settings = golden().settings;
-    let options = DiffusionOptions {
-        steps: settings.steps,
-        guidance: settings.guidance,
-        width: Some(settings.width),
-        height: Some(settings.height),
-        ..Default::default()
-    };
-    let folder = parts.assemble()?;
-    Ok((Sdxl::load(folder.path(), DType::F32, &Device::Cpu, options)?, folder))
-}
-
 fn refusal(parts: &CheckpointParts) -> String {
-    format!("{:#}", load(parts).err().unwrap())
+    tiny_parts::refusal::<Sdxl>(parts, &golden().settings)
 }
 
 fn picture(parts: &CheckpointParts, prompt: &str) -> Tensor {
-    load(parts).unwrap().0.pictures(prompt, &[golden().settings.seed]).unwrap().1
-}
-
-fn apart(a: &Tensor, b: &Tensor) -> f32 {
-    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
-    let largest = |worst: f32, d: f32| if d.is_nan() { f32::INFINITY } else { worst.max(d) };
-    difference.to_vec1::<f32>().unwrap().into_iter().fold(0.0, largest)
+    tiny_parts::picture::<Sdxl>(parts, &golden().settings, prompt)
 }
 
 /// The tiny checkpoint as one file in the latent-diffusion layout, changed by `change`.
@@ -385,16 +355,8 @@ fn the_published_configurations_stand_in_for_a_base() {
     assert!(message.contains("[320]"), "{message}");
     let known: BTreeMap<&str, &str> =
         dpg_bench::checkpoint::known_configs::SDXL.iter().copied().collect();
-    let copy = copy_of("sdxl-tiny");
-    let second = copy.path().join("tokenizer_2");
-    for file in ["vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"] {
-        std::fs::copy(fixture("sdxl-tiny/tokenizer").join(file), second.join(file)).unwrap();
-    }
-    std::fs::write(
-        second.join("tokenizer_config.json"),
-        dpg_bench::checkpoint::known_configs::SDXL_TOKENIZER_2,
-    )
-    .unwrap();
+    let assembled = parts.assemble().unwrap();
+    let second = assembled.path().join("tokenizer_2");
     let ids =
         |folder: &Path| ClipTokenizer::load(folder).unwrap().encode("wow! a cat!!").unwrap().ids;
     assert_eq!(ids(&second), ids(&fixture("sdxl-tiny/tokenizer_2")));

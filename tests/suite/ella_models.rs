@@ -76,7 +76,7 @@ fn t5_without_gate_in_shards_equals_transformers() {
     };
     run(&folder).unwrap();
     for (from, to) in [
-        ("\"feed_forward_proj\": \"relu\"", "\"feed_forward_proj\": \"gelu\""),
+        ("\"dense_act_fn\": \"relu\"", "\"dense_act_fn\": \"gelu\""),
         ("\"layer_norm_epsilon\": 1e-05", "\"layer_norm_epsilon\": 1e-03"),
         ("\"relative_attention_max_distance\": 128", "\"relative_attention_max_distance\": 64"),
     ] {

@@ -3,8 +3,11 @@
 use dpg_bench::aggregate::baseline::{Baseline, ItemCounts, KIND};
 use dpg_bench::aggregate::{JudgeIdentity, Protocol, RunIdentity};
 use dpg_bench::check::{Check, CheckedFigure, Gate, Outcome, Undecided, check};
-use dpg_bench::compare::{Labelled, Options};
-use dpg_bench::reports::check_reports::check_terminal;
+use dpg_bench::compare::{Labelled, Options, compare};
+use dpg_bench::reports::check_reports::{
+    check_github_annotations, check_github_summary, check_junit, check_terminal,
+};
+use dpg_bench::reports::{comparison_csv, comparison_markdown, comparison_terminal};
 use dpg_bench::results::{BenchmarkIdentity, FORMAT_VERSION};
 use dpg_bench::statistics::SwapTest;
 
@@ -158,4 +161,39 @@ fn several_figures_are_corrected_for_their_number() {
     // A real drop still fails, and passing asks for no more than alone.
     assert_eq!(checked(100, 4.0, 5.0, &gate).outcome, Outcome::Failed);
     assert_eq!(checked(100, -1.0, 5.0, &gate).outcome, Outcome::Passed);
+}
+
+/// What is no change, or hardly one, in every form in which a check and a comparison are told.
+#[test]
+fn no_zero_is_printed_with_a_minus() {
+    let options = Options { test: SwapTest::default(), level: 0.95, allowed: Vec::new() };
+    let mut near = 0;
+    for deviation in [0.0, 0.005, 0.02] {
+        let found = checked(100, 0.0, deviation, &gate(0.0));
+        let least = score(&found).least_drop.unwrap();
+        near += usize::from(least < 0.0 && least > -0.005);
+        let base = run((0..100).map(|item| 60.0 + f64::from(item % 20)));
+        let moved = |item: i32| deviation * f64::from(item % 3 - 1);
+        let other = run((0..100).map(|item| 60.0 + f64::from(item % 20) - moved(item)));
+        let compared = compare(&base, &other, &options).unwrap();
+        let texts = [
+            check_terminal(&found),
+            check_junit(&found),
+            check_github_summary(&found),
+            check_github_annotations(&found),
+            serde_json::to_string(&found).unwrap(),
+            comparison_terminal(&compared, 5),
+            comparison_markdown(&compared, 5),
+            String::from_utf8(comparison_csv(std::slice::from_ref(&compared)).unwrap()).unwrap(),
+            serde_json::to_string(&compared).unwrap(),
+        ];
+        for text in texts {
+            let numbers = text.split(|c: char| !matches!(c, '-' | '.' | 'e' | '0'..='9'));
+            let zeros: Vec<&str> = numbers
+                .filter(|number| number.starts_with('-') && number.parse() == Ok(0.0))
+                .collect();
+            assert_eq!(zeros, [""; 0], "{text}");
+        }
+    }
+    assert!(near > 0, "no interval ends just below zero");
 }

@@ -3,6 +3,7 @@
 // Clippy's own exception for tests covers test functions, not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod added_words;
 mod addon_forms;
 mod addons;
 mod addons_sdxl;
@@ -15,11 +16,14 @@ mod checkpoint_marks;
 mod checkpoints;
 mod clip_tokenizer;
 mod compare;
+mod component_files;
 mod coverage_study;
 mod cuda_noise;
 mod demo;
 mod doctor;
 mod doors;
+mod eight_bits;
+mod ella_addons;
 mod ella_models;
 mod ella_pipeline;
 mod ella_tokenizer;
@@ -76,6 +80,7 @@ mod small_run;
 mod statistics;
 mod tables;
 mod tiny_checkpoint;
+mod tiny_parts;
 mod unparsable_answers;
 mod while_generating;
 mod word_piece;

@@ -304,7 +304,8 @@ fn an_override_takes_what_the_json_says_and_its_own_defaults() {
 fn what_is_not_supported_is_named() {
     let refusals = [
         ("pndm", "skip_prk_steps", json!(false)),
-        ("ddim", "clip_sample", json!(true)),
+        ("ddim", "clip_sample", json!("yes")),
+        ("ddim", "thresholding", json!(true)),
         ("ddim", "prediction_type", json!("sample")),
         ("ddim", "beta_schedule", json!("squaredcos_cap_v2")),
         ("ddim", "trained_betas", json!([0.1, 0.2])),
@@ -334,10 +335,9 @@ fn what_is_not_supported_is_named() {
             "{message}"
         );
     }
-    // A JSON that is silent about clip_sample means diffusers' default, which clips.
-    let mut silent = sd15();
-    silent.as_object_mut().unwrap().remove("clip_sample");
-    assert!(config("ddim", &silent).unwrap_err().to_string().contains("clip_sample"));
+    let range = with(with(sd15(), "clip_sample", json!(true)), "clip_sample_range", json!(-1.5));
+    let message = config("ddim", &range).unwrap_err().to_string();
+    assert!(message.contains("clip_sample_range") && message.contains("-1.5"), "{message}");
 
     let unknown = with(sd15(), "_class_name", json!("HeunDiscreteScheduler"));
     let message = SchedulerConfig::from_json(&unknown.to_string(), None).unwrap_err().to_string();

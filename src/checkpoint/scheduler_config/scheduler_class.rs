@@ -34,6 +34,7 @@ const OTHER_OPTIONS: &[&str] = &[
     "beta_end",
     "beta_schedule",
     "beta_start",
+    "clip_sample",
     "clip_sample_range",
     "dynamic_thresholding_ratio",
     "euler_at_final",
@@ -134,10 +135,7 @@ impl SchedulerClass {
         let mut options = vec![("trained_betas", Value::Null, Value::Null)];
         match self {
             Self::Pndm => options.push(("skip_prk_steps", false.into(), true.into())),
-            Self::Ddim => {
-                options.push(("clip_sample", true.into(), false.into()));
-                options.extend(off(&["thresholding"]));
-            }
+            Self::Ddim => options.extend(off(&["thresholding"])),
             Self::DpmSolverMultistep => {
                 options.extend(off(&[
                     "thresholding",

@@ -13,7 +13,7 @@ use super::super::{fetched, say};
 use super::cost::Cost;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::checkpoint::error_words::sentence;
-use crate::checkpoint::safetensors_file;
+use crate::checkpoint::weight_files::contents_of_weights;
 use crate::compute::device::{Place, describe_device, gpus, knows_gpus, parse_device};
 use crate::fetch::{Role, catalog, locate, verify};
 use crate::generate::catalog::{self as models, CatalogModel, Pipeline};
@@ -259,33 +259,46 @@ fn room(options: &GenerateOptions, elements: u64, found: &mut Vec<Check>) {
     });
 }
 
-/// Files and numbers of all safetensors at or below `path`, if their headers fit their lengths.
+/// Files and numbers of all weights at or below `path`, if their headers fit their lengths.
 fn headers(path: &Path) -> Result<(usize, u64), String> {
     let mut files = Vec::new();
     let mut folders = vec![(path.to_owned(), 0)];
     while let Some((next, depth)) = folders.pop() {
-        if next.is_dir() && depth < 3 {
+        if !next.is_dir() {
+            files.push(next);
+        } else if depth < 3 {
             let entries = std::fs::read_dir(&next)
                 .map_err(|error| format!("{}: cannot be read: {error}", next.display()))?;
-            folders.extend(entries.flatten().map(|entry| (entry.path(), depth + 1)));
-        } else if next.extension().is_some_and(|extension| extension == "safetensors") {
-            files.push(next);
+            let (inner, mut here): (Vec<_>, Vec<_>) =
+                entries.flatten().map(|entry| entry.path()).partition(|path| path.is_dir());
+            folders.extend(inner.into_iter().map(|path| (path, depth + 1)));
+            // Of pickles and safetensors a run reads the latter, of the two precisions one.
+            let has = |files: &[PathBuf], ending: &str| {
+                files.iter().any(|file| file.extension().is_some_and(|own| own == ending))
+            };
+            let ending = if has(&here, "safetensors") { "safetensors" } else { "bin" };
+            here.retain(|file| {
+                let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let stems = ["diffusion_pytorch_model", "pytorch_model"];
+                has(std::slice::from_ref(file), ending)
+                    && (ending != "bin" || stems.iter().any(|stem| name.starts_with(stem)))
+            });
+            let halves = |file: &PathBuf| file.to_string_lossy().contains(".fp16.");
+            if here.iter().any(|file| !halves(file)) {
+                here.retain(|file| !halves(file));
+            }
+            files.extend(here);
         }
     }
     files.sort();
-    // Of the two precisions of a component a run reads one.
-    let halves = |file: &PathBuf| file.to_string_lossy().contains(".fp16.");
-    if files.iter().any(|file| !halves(file)) {
-        files.retain(|file| !halves(file));
-    }
     let mut elements = 0;
     for file in &files {
-        let contents = safetensors_file::contents(file).map_err(|error| error.to_string())?;
+        let contents = contents_of_weights(file).map_err(|error| error.to_string())?;
         let counts = contents.shapes.values().map(|shape| shape.iter().product::<usize>() as u64);
         elements += counts.sum::<u64>();
     }
     match files.len() {
-        0 => Err(format!("{}: there are no safetensors", path.display())),
+        0 => Err(format!("{}: there are no weights", path.display())),
         count => Ok((count, elements)),
     }
 }

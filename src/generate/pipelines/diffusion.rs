@@ -15,10 +15,10 @@ use super::options::DiffusionOptions;
 use crate::checkpoint::folder::{DiffusersPipeline, read};
 use crate::checkpoint::scheduler_config::pipeline_rules::ReadScheduler;
 use crate::checkpoint::scheduler_config::{SchedulerConfig, SchedulerError};
-use crate::checkpoint::understood::Understood;
+use crate::checkpoint::understood::{Understood, tensors_in_nothing};
 use crate::generate::noise::{ImageNoise, NoiseSource};
 use crate::generate::{GeneratedImage, PictureTimes};
-use crate::models::{AddedCondition, LatentStatistics, TextContext, UNet, VaeDecoder};
+use crate::models::{AddedCondition, LatentStatistics, PassedOver, TextContext, UNet, VaeDecoder};
 use crate::results::Settings;
 
 /// Largest picture side in pixels: a typing error must not ask for terabytes.
@@ -104,14 +104,9 @@ impl Diffusion {
         for note in read.notes.iter().cloned().chain(size_note) {
             understood.line("mended", note);
         }
-        let files = [
-            ("scheduler/scheduler_config.json", read.unknown_keys.as_slice()),
-            ("unet/config.json", self.unet.unknown_keys()),
-            ("vae/config.json", self.vae.unknown_keys()),
-        ];
-        for (file, keys) in files {
-            warn_of_keys(&mut understood, file, keys);
-        }
+        warn_of_keys(&mut understood, "scheduler/scheduler_config.json", &read.unknown_keys);
+        warn_of_files(&mut understood, "unet", self.unet.passed_over());
+        warn_of_files(&mut understood, "vae", self.vae.passed_over());
         let passed_over = [
             ("shift_factor", self.vae.has_shift()),
             (
@@ -343,9 +338,18 @@ fn check_side(name: &str, side: usize, factor: usize) -> Result<usize> {
 }
 
 /// Adds a warning for keys that changed nothing, where there are any.
-pub(crate) fn warn_of_keys(understood: &mut Understood, file: &str, keys: &[String]) {
+fn warn_of_keys(understood: &mut Understood, file: &str, keys: &[String]) {
     if !keys.is_empty() {
         understood.warn(format!("{file}: unknown keys, which change nothing: {}", keys.join(", ")));
+    }
+}
+
+/// Warns of what changed nothing in the files of `folder`, a component's.
+pub(super) fn warn_of_files(understood: &mut Understood, folder: &str, passed_over: &PassedOver) {
+    warn_of_keys(understood, &format!("{folder}/config.json"), &passed_over.keys);
+    if let Some(sentence) = tensors_in_nothing(&passed_over.tensors) {
+        understood
+            .warn(format!("{folder}: {sentence}; is {folder}/config.json that of these weights?"));
     }
 }
 

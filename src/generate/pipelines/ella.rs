@@ -115,9 +115,8 @@ impl Ella {
              parts are of different models",
             files.checkpoint.display()
         );
-        for warning in idle.into_iter().chain(encoders.warnings()) {
-            understood.warn(warning);
-        }
+        understood.warnings.extend(idle);
+        encoders.warn(&mut understood, &files.text_encoder);
         digests.extend(encoders.digests(&files)?);
         digests.insert("configuration".to_owned(), json!(configuration_sha256(base, &files)?));
         digests.insert("ella".to_owned(), json!(connector.sha256()));

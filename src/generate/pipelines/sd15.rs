@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::conditioning::{FixedConditioning, TextCondition};
 pub use super::diffusion::to_pixels;
-use super::diffusion::{Diffusion, images, warn_of_keys};
+use super::diffusion::{Diffusion, images, warn_of_files};
 use super::options::DiffusionOptions;
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder, files_sha256, tokenizer_files};
 use crate::checkpoint::understood::Understood;
@@ -108,8 +108,7 @@ impl ImageGenerator for Sd15 {
     fn understood(&self) -> Understood {
         let mut understood = self.diffusion.understood();
         understood.line("negative prompt", format!("{:?}", self.negative_prompt));
-        self.clip.warn_of_keys(&mut understood);
-        understood.warnings.extend(self.clip.warnings());
+        self.clip.warn(&mut understood);
         understood
     }
 
@@ -157,11 +156,6 @@ impl ClipPrompts {
         Ok(Self { tokenizer, text_encoder, spare_rows })
     }
 
-    /// What to tell about vocabulary and table.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        self.spare_rows.iter().cloned().collect()
-    }
-
     /// Hidden states `[1, tokens, width]` of `prompt`, with what the tokenizer made of it.
     pub(crate) fn encode(&self, prompt: &str) -> Result<(EncodedPrompt, Tensor)> {
         let encoded = self.tokenizer.encode(prompt)?;
@@ -169,9 +163,10 @@ impl ClipPrompts {
         Ok((encoded, hidden))
     }
 
-    /// Warns of keys of `text_encoder/config.json` that changed nothing.
-    pub(crate) fn warn_of_keys(&self, understood: &mut Understood) {
-        warn_of_keys(understood, "text_encoder/config.json", self.text_encoder.unknown_keys());
+    /// Warns of what changed nothing in the files of `text_encoder/`, and of rows without a token.
+    pub(crate) fn warn(&self, understood: &mut Understood) {
+        warn_of_files(understood, "text_encoder", self.text_encoder.passed_over());
+        understood.warnings.extend(self.spare_rows.clone());
     }
 
     /// Digest of the text encoder's weights.

@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
 use super::conditioning::{AddedConditions, FixedConditioning, TextCondition, WithAdded};
-use super::diffusion::{Diffusion, images, warn_of_keys};
+use super::diffusion::{Diffusion, images, warn_of_files};
 use super::options::DiffusionOptions;
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder, files_sha256, tokenizer_files};
 use crate::checkpoint::understood::Understood;
@@ -148,8 +148,7 @@ impl ImageGenerator for Sdxl {
         let negative = self.negative_prompt.as_ref();
         let negative = negative.map_or("zeros in its place".to_owned(), |text| format!("{text:?}"));
         understood.line("negative prompt", negative);
-        self.texts.warn_of_keys(&mut understood);
-        understood.warnings.extend(self.texts.warnings());
+        self.texts.warn(&mut understood);
         understood
     }
 
@@ -194,11 +193,6 @@ impl SdxlPrompts {
         };
         prompts.spare_rows = prompts.check().with_context(|| folder.display().to_string())?;
         Ok(prompts)
-    }
-
-    /// What to tell about vocabularies and tables.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        self.spare_rows.clone()
     }
 
     /// Refuses tokenizers and text encoders that do not go together; returns what to tell.
@@ -247,10 +241,11 @@ impl SdxlPrompts {
         Ok(SdxlText { hidden, pooled: encoded.pooled.zeros_like()? })
     }
 
-    /// Warns of keys of the text encoders' configurations that changed nothing.
-    pub(crate) fn warn_of_keys(&self, understood: &mut Understood) {
-        warn_of_keys(understood, "text_encoder/config.json", self.text_encoder.unknown_keys());
-        warn_of_keys(understood, "text_encoder_2/config.json", self.text_encoder_2.unknown_keys());
+    /// Warns of what changed nothing in the files of both text encoders, and of rows without a token.
+    pub(crate) fn warn(&self, understood: &mut Understood) {
+        warn_of_files(understood, "text_encoder", self.text_encoder.passed_over());
+        warn_of_files(understood, "text_encoder_2", self.text_encoder_2.passed_over());
+        understood.warnings.extend(self.spare_rows.iter().cloned());
     }
 
     /// Digests of the weights, by part.

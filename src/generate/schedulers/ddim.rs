@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use super::timesteps::whole_timesteps;
-use super::{Scheduler, check_order, combine};
+use super::{Scheduler, check_order, clean_picture, combine};
 use crate::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
 use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
 
@@ -16,6 +16,8 @@ pub(super) struct Ddim {
     stride: i64,
     final_alpha: f64,
     prediction: Prediction,
+    /// See [`SchedulerConfig::clip_sample_range`].
+    clip: Option<f64>,
 }
 
 impl Ddim {
@@ -28,6 +30,7 @@ impl Ddim {
             timesteps: whole_timesteps(config, steps).iter().map(|&step| step as f64).collect(),
             stride: (config.train_steps / steps) as i64,
             prediction: config.prediction_type,
+            clip: config.clip_sample_range,
         }
     }
 }
@@ -51,6 +54,20 @@ impl Scheduler for Ddim {
         let alpha_after = self.schedule.alpha(timestep - self.stride, self.final_alpha);
         let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let (signal_after, noise_after) = (alpha_after.sqrt(), (1.0 - alpha_after).sqrt());
+        if let Some(range) = self.clip {
+            // The noise stays that of the picture before it is clipped.
+            let clean = clean_picture(self.prediction, (signal, noise), latents, prediction)?;
+            let predicted_noise = match self.prediction {
+                Prediction::Epsilon => prediction.clone(),
+                Prediction::VPrediction => combine(signal, prediction, noise, latents)?,
+            };
+            return combine(
+                signal_after,
+                &clean.clamp(-range, range)?,
+                noise_after,
+                &predicted_noise,
+            );
+        }
         // Both the clean picture and the noise are linear in latents and prediction.
         let (of_latents, of_prediction) = match self.prediction {
             Prediction::Epsilon => {

@@ -31,7 +31,8 @@ function itemView(item, base, run) {
   const [a, b] = [item.runs[base], item.runs[run]];
   if (base !== run && a && b && a.score !== null && b.score !== null) {
     const swing = b.score - a.score;
-    const text = (swing < 0 ? "−" : "+") + Math.abs(swing).toFixed(1) + " points from " +
+    const size = Math.abs(swing).toFixed(1);
+    const text = (swing < 0 && size !== "0.0" ? "−" : "+") + size + " points from " +
       data.runs[base].name + " to " + data.runs[run].name;
     view.append(make("p", { class: "soft" }, text));
   }

@@ -11,6 +11,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -18,7 +19,9 @@ use serde_json::json;
 
 use super::parts::{EllaBase, EllaFiles, EllaTokens};
 use crate::checkpoint::folder::files_sha256;
+use crate::checkpoint::understood::Understood;
 use crate::generate::pipelines::conditioning::{Conditioning, TextCondition};
+use crate::generate::pipelines::diffusion::warn_of_files;
 use crate::generate::pipelines::sd15::ClipPrompts;
 use crate::generate::pipelines::sdxl::SdxlPrompts;
 use crate::models::ella_connector::ProjectedText;
@@ -71,12 +74,14 @@ impl Encoders {
         })
     }
 
-    /// What to tell about the checkpoint's own text encoders.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    /// Warns of what changed nothing in the files of T5, whose folder is `t5`, and of the checkpoint's own text
+    /// encoders.
+    pub(crate) fn warn(&self, understood: &mut Understood, t5: &Path) {
+        warn_of_files(understood, &t5.display().to_string(), self.t5.passed_over());
         match &self.own {
-            Own::None => Vec::new(),
-            Own::Clip(clip) => clip.warnings(),
-            Own::Sdxl(sdxl) => sdxl.warnings(),
+            Own::None => {}
+            Own::Clip(clip) => clip.warn(understood),
+            Own::Sdxl(sdxl) => sdxl.warn(understood),
         }
     }
 
