@@ -1,16 +1,14 @@
 //! In: the command line. Out: one library call per command, tables or JSON on stdout, progress and
 //! warnings on stderr, and an exit status. Nothing else in the crate uses this module.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use exit_status::ExitStatus;
-
 use crate::checkpoint::error_words::sentence;
 
 mod agreement;
+mod bars;
 mod baseline;
 mod chat_args;
 mod check;
@@ -39,6 +37,7 @@ mod live;
 mod local_judge_args;
 mod measure;
 mod merge;
+mod output;
 mod progress;
 mod published;
 mod question_tree;
@@ -53,6 +52,9 @@ mod side_by_side;
 mod validate;
 mod watch;
 mod work;
+
+use self::exit_status::ExitStatus;
+use self::output::{print, say};
 
 /// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
 /// question to a judge, and scores the answers.
@@ -166,7 +168,9 @@ pub fn main() -> ExitCode {
 fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Run(args) => run::run(args),
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => {
+            demo::run(args, &|line| dispatch(&Cli::try_parse_from(line)?.command))
+        }
         Command::Generate(args) => generate::run(args),
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
@@ -210,40 +214,6 @@ fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
     let mut page = Vec::new();
     clap_mangen::Man::new(page_of).render(&mut page)?;
     Ok(String::from_utf8_lossy(&page).into_owned())
-}
-
-/// Writes a command's result to stdout.
-///
-/// # Errors
-/// Stdout is closed.
-fn print(text: &str) -> anyhow::Result<ExitStatus> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        stdout.write_all(b"\n")?;
-    }
-    stdout.flush()?;
-    Ok(ExitStatus::Done)
-}
-
-/// Prints one JSON document to stdout.
-///
-/// # Errors
-/// Stdout is closed.
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitStatus> {
-    print(&serde_json::to_string_pretty(value)?)
-}
-
-/// A line on stderr for what is wrong but no reason to stop.
-fn warn(message: &str) {
-    say(&format!("warning: {message}"));
-}
-
-/// A line on stderr that does not tear a progress bar. A closed stderr is no reason to stop.
-fn say(message: &str) {
-    progress::above_the_bars(|| {
-        let _ = writeln!(std::io::stderr(), "{message}");
-    });
 }
 
 fn report_error(error: &anyhow::Error) {

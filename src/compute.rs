@@ -6,6 +6,8 @@ pub(crate) mod attention_groups;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod device;
+#[cfg(test)]
+pub(crate) mod golden;
 pub(crate) mod key_groups;
 pub(crate) mod layers;
 pub mod speed;

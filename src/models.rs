@@ -8,8 +8,6 @@ mod bert;
 pub mod blip_vqa;
 pub mod clip_text;
 pub mod ella_connector;
-#[cfg(test)]
-pub(crate) mod golden;
 pub mod made_up;
 pub mod mplug;
 mod passed_over;

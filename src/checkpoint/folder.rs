@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::needed_file::NeededFile;
 use super::scheduler_config::pipeline_rules::PipelineRules;
 use super::small_files::read_component;
-use crate::results::image_store::hex;
+use crate::benchmark::digest::hex;
 use crate::text::clip::taught_words::WORDS_FILE;
 
 /// A pipeline of diffusers whose checkpoints are read here. What it changes when it loads one, it changes here:

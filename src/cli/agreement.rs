@@ -11,10 +11,10 @@ use crate::results::atomic_write::atomic_write;
 use crate::results::{AnswerRecord, NewestAnswers, RunDirectory};
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json, say};
 use super::score::{Judged, answered_by, check_has_answered, run_identity};
 use super::shared_args::{OutputArgs, benchmark_of_run, selected};
 use super::work::ensure_merged;
-use super::{print, print_json, say};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]

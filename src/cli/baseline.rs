@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::compared_runs::ComparedArgs;
 use super::exit_status::ExitStatus;
-use super::say;
+use super::output::say;
 use crate::results::atomic_write::atomic_write;
 
 /// Arguments of the command.

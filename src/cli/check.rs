@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 
 use super::compared_runs::ComparedArgs;
 use super::exit_status::ExitStatus;
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::check::{Gate, Outcome, check};
 use crate::reports::check_reports::{
     check_github_annotations, check_github_summary, check_junit, check_terminal,

@@ -6,8 +6,8 @@ use anyhow::{Context, bail, ensure};
 
 use super::compared_runs::ComparedArgs;
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json, say};
 use super::published::published_table;
-use super::{print, print_json, say};
 use crate::compare::{Comparison, compare};
 use crate::reports::{comparison_csv, comparison_markdown, comparison_terminal};
 use crate::results::atomic_write::atomic_write;

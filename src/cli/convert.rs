@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json};
 use super::shared_args::OutputArgs;
-use super::{print, print_json};
 use crate::judge::mplug;
 use crate::results::manifest::Tool;
 

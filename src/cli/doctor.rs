@@ -14,9 +14,10 @@ use self::cost::{Cost, Counts};
 use super::exit_status::ExitStatus;
 use super::generate::GenerateOptions;
 use super::judge::JudgeOptions;
+use super::output::{print, print_json};
+use super::run;
 use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use super::side_by_side::WhileGenerating;
-use super::{print, print_json, run};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]

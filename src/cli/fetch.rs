@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::exit_status::ExitStatus;
 use super::fetch_bars::{FetchBars, megabytes};
 use super::fetched::places;
+use super::output::{print, print_json, say};
 use super::shared_args::OutputArgs;
-use super::{print, print_json, say};
 use crate::fetch::catalog::find;
 use crate::fetch::{
     Comparison, FETCHABLE, FetchError, FetchOptions, Fetchable, Fetched, Host, LockFile, Places,

@@ -45,7 +45,7 @@ impl FetchBars {
     }
 
     fn say(&self, text: &str) {
-        self.bars.suspend(|| super::say(text));
+        self.bars.suspend(|| super::output::say(text));
     }
 }
 

@@ -10,8 +10,8 @@ use crate::forensics::known_counts::Counted;
 use crate::forensics::{Finding, TableFinding, UnreadCell, examine, read_tables};
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json};
 use super::shared_args::OutputArgs;
-use super::{print, print_json};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]

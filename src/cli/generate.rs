@@ -11,14 +11,15 @@ use super::ella_args::EllaArgs;
 use super::exit_status::ExitStatus;
 use super::fetched;
 use super::live::Live;
+use super::output::{print, print_json, say, warn};
 use super::progress::StageProgress;
 use super::sampling_args::{Sampling, SamplingArgs};
 use super::shard_choice::ShardArgs;
 use super::shared_args::{
     BenchmarkArgs, DeviceArgs, OutputArgs, SelectionArgs, one_kind_of_device, open_benchmark,
 };
+use super::watch;
 use super::work::{Subject, dealt, open_work};
-use super::{print, print_json, say, warn, watch};
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::Assembled;
 use crate::checkpoint::shipped::ShippedFolder;

@@ -5,10 +5,10 @@
 use std::path::PathBuf;
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json, say};
 use super::progress::StageProgress;
 use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use super::work::{Subject, open_whole};
-use super::{print, print_json, say};
 use crate::generate::import::images::{ImportPlan, ImportSummary, import_images, plan_import};
 use crate::generate::import::layout::ImportRequest;
 use crate::generate::import::names::Numbering;

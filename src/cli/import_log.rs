@@ -9,9 +9,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json};
 use super::shared_args::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use super::work::{Subject, open_whole};
-use super::{print, print_json};
 use crate::benchmark::Item;
 use crate::results::manifest::to_settings;
 use crate::results::{

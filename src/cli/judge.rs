@@ -187,9 +187,9 @@ impl LoadedJudge {
             run.finish(sitting, counts.finished_now, counts.failed_now)?;
         }
         let journal = run.path().join("answers").join(format!("{}.jsonl", self.name));
-        super::say(&format!("{}: {}", journal.display(), described(counts)));
+        super::output::say(&format!("{}: {}", journal.display(), described(counts)));
         for remark in self.judge.remarks() {
-            super::say(&format!("{}: {remark}", self.name));
+            super::output::say(&format!("{}: {remark}", self.name));
         }
         Ok(if counts.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
     }

@@ -222,7 +222,7 @@ impl JudgeOptions {
                     },
                 )?;
                 if let Some(warning) = judge.warning() {
-                    super::say(&format!("warning: {}: {warning}", weights.display()));
+                    super::output::say(&format!("warning: {}: {warning}", weights.display()));
                 }
                 (Box::new(judge), device)
             }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json};
 use super::shared_args::OutputArgs;
-use super::{print, print_json};
 use crate::fetch::catalog::find;
 use crate::generate::catalog::MODELS;
 use crate::judge::catalog::JUDGES;

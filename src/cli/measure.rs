@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use candle_core::{DType, Device};
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json, say};
 use super::shared_args::OutputArgs;
-use super::{print, print_json, say};
 use crate::checkpoint::error_words::sentence;
 use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
 use crate::measure::parity::compare;

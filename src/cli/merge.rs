@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json, say};
 use super::shared_args::{OutputArgs, all_selected, benchmark_of_run};
-use super::{print, print_json, say};
 use crate::benchmark::Item;
 use crate::results::merge::{Merged, Part, Purpose, merge};
 use crate::results::progress::{Gathered, RunProgress, StageCount};

@@ -2,12 +2,12 @@
 //! one below the other where several stages run, and only the failures where stderr is no terminal. With
 //! `--live` the score so far as well.
 
-use std::io::IsTerminal;
-use std::sync::{LazyLock, Mutex, Once};
+use std::sync::{Mutex, Once};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
+use super::bars::BARS;
 use super::handover::Handover;
 use super::interrupt;
 use super::live::LivePart;
@@ -19,20 +19,6 @@ const SHOWN_FAILURES: u64 = 5;
 /// Between two looks at the score so far: on a terminal, where the line is written over, and elsewhere.
 const ON_A_TERMINAL: Duration = Duration::from_secs(5);
 const ELSEWHERE: Duration = Duration::from_secs(60);
-
-/// All bars of this process, so that none is drawn over another, or over a line.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
-    MultiProgress::with_draw_target(if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr_with_hz(4)
-    } else {
-        ProgressDrawTarget::hidden()
-    })
-});
-
-/// Does `write`, which writes to stderr, while no bar is in the way.
-pub fn above_the_bars(write: impl FnOnce()) {
-    BARS.suspend(write);
-}
 
 /// Shows one stage on stderr.
 pub struct StageProgress<'a> {
@@ -70,7 +56,7 @@ impl<'a> StageProgress<'a> {
     fn tell(&self, every: Duration) {
         let Some(line) = self.live.as_ref().and_then(|live| live.line(every)) else { return };
         if self.bar.is_hidden() {
-            super::say(&line);
+            super::output::say(&line);
         } else {
             // The bar itself has the counts and the rate.
             let score = line.split_once("; ").map_or("", |(_, score)| score);
@@ -139,10 +125,10 @@ impl StageObserver for StageProgress<'_> {
             *failures
         };
         if count <= SHOWN_FAILURES {
-            super::warn(&format!("{item}, image {image}: {reason}"));
+            super::output::warn(&format!("{item}, image {image}: {reason}"));
         }
         if count == SHOWN_FAILURES {
-            super::warn("further failures are recorded in the journal and not shown here");
+            super::output::warn("further failures are recorded in the journal and not shown here");
         }
     }
 
@@ -159,7 +145,7 @@ impl StageObserver for StageProgress<'_> {
         };
         let text =
             format!("{item}, question {question}: the judge reads {seen} of its {of} tokens{rest}");
-        super::warn(&text);
+        super::output::warn(&text);
     }
 
     fn finished(&self) {

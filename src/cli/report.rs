@@ -16,10 +16,10 @@ use crate::score::score_run;
 use crate::score::score_run::in_journal_order;
 
 use super::exit_status::ExitStatus;
+use super::output::{print, say};
 use super::score::{ProtocolName, check_pictures, choose_judges, judge_identity, run_identity};
 use super::shared_args::{benchmark_of_run, selected};
 use super::work::ensure_merged;
-use super::{print, say};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use super::exit_status::ExitStatus;
 use super::judge::LoadedJudge;
 use super::live::Live;
+use super::output::{print_json, say};
 use super::shard_choice::ShardArgs;
 use super::shared_args::{BenchmarkArgs, SelectionArgs, open_benchmark};
 use super::side_by_side::{self, WhileGenerating};
 use super::work::{Subject, Work, dealt, open_work};
-use super::{generate, interrupt, judge, print_json, say, score};
+use super::{generate, interrupt, judge, score};
 use crate::judge::catalog as judges;
 use crate::results::progress::{Gathered, RunProgress};
 

@@ -1,7 +1,7 @@
 //! In: the flags of sampling. Out: every value resolved: flags stand above a model file, that above a
 //! preset, that above the model's own defaults.
 
-use super::say;
+use super::output::say;
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use crate::checkpoint::scheduler_config::{Prediction, Spacing};
 use crate::generate::catalog::CatalogModel;

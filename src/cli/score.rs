@@ -19,9 +19,9 @@ use crate::score::score_run::in_journal_order;
 use crate::score::{RunScore, score_run};
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json, say};
 use super::shared_args::{benchmark_of_run, selected};
 use super::work::ensure_merged;
-use super::{print, print_json, say};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, bail, ensure};
 
-use super::say;
+use super::output::say;
 use crate::results::Shard;
 
 /// The number of shards where the environment tells only which one this is.

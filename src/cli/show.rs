@@ -1,9 +1,9 @@
 //! In: an item id. Out: its prompt and its question graph, for the eye, as Graphviz text or as JSON.
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json};
 use super::question_tree::{dot, tree, wrap};
 use super::shared_args::{BenchmarkArgs, OutputArgs, open_benchmark};
-use super::{print, print_json};
 use crate::benchmark::{Item, Selection};
 
 /// Columns where stdout is no terminal.

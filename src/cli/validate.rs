@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::exit_status::ExitStatus;
+use super::output::{print, print_json};
 use super::shared_args::OutputArgs;
-use super::{print, print_json};
 use crate::benchmark::category::l1_of;
 use crate::benchmark::official::is_as_published;
 use crate::benchmark::{Benchmark, BenchmarkError, Finding, FindingKind, Strictness};

@@ -15,7 +15,7 @@ use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory};
 use crate::score::score_run;
 
 use super::exit_status::ExitStatus;
-use super::print;
+use super::output::print;
 use super::shared_args::{benchmark_of_run, selected};
 
 /// What the part of the images is called.

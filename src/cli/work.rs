@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
-use super::say;
+use super::output::say;
 use super::shared_args::identity;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::results::manifest::to_settings;

@@ -164,7 +164,7 @@ fn causal_rows(first: usize, count: usize, keys: usize, device: &Device) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::golden::{Golden, errors};
+    use crate::compute::golden::{Golden, errors};
 
     #[test]
     fn heads_chunks_and_mask_equal_pytorch() {

@@ -109,8 +109,8 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
+    use crate::compute::golden::errors;
     use crate::compute::key_groups::{KeptMask, Source};
-    use crate::models::golden::errors;
     use candle_core::Device;
     use std::ops::Range;
 

@@ -66,7 +66,7 @@ pub(crate) fn square_patches(pixels: &Tensor, side: usize, patch: usize) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::golden::{Golden, errors};
+    use crate::compute::golden::{Golden, errors};
     use candle_core::Module;
 
     /// candle issue 3744: the product must not see the transposed layout.

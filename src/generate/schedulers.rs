@@ -7,63 +7,22 @@
 
 use std::ops::Not;
 
-use candle_core::Tensor;
-
 mod ddim;
 mod dpm_solver;
 mod euler;
 mod euler_ancestral;
 mod pndm;
+mod scheduler;
 mod timesteps;
 mod unipc;
 
+pub use self::scheduler::Scheduler;
 pub use crate::checkpoint::scheduler_config::MARKED_ZERO_SNR;
-use crate::checkpoint::scheduler_config::Prediction;
 pub use crate::checkpoint::scheduler_config::pipeline_rules::PipelineRules;
 pub use crate::checkpoint::scheduler_config::pipeline_rules::ReadScheduler;
 pub use crate::checkpoint::scheduler_config::{
     SchedulerClass, SchedulerConfig, SchedulerError, SchedulerOverrides,
 };
-
-/// Walks latents from noise to a picture, one step per call of the network.
-pub trait Scheduler {
-    /// The timestep that the network is told at each step, in order. A timestep may come twice.
-    fn timesteps(&self) -> &[f64];
-
-    /// Standard deviation that the initial noise must have.
-    fn initial_noise_scale(&self) -> f64 {
-        1.0
-    }
-
-    /// What the network is shown at step `index` in place of `latents`.
-    ///
-    /// # Errors
-    /// The tensor operation failed.
-    fn network_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
-        let _ = index;
-        Ok(latents.clone())
-    }
-
-    /// Whether step `index` adds fresh noise.
-    fn wants_noise(&self, index: usize) -> bool {
-        let _ = index;
-        false
-    }
-
-    /// The latents after step `index`, from those before it and the network's `prediction`, both of
-    /// one shape. `noise` is standard normal noise of that shape where [`Self::wants_noise`] asks for
-    /// it. Steps are taken in order; step 0 starts a new picture and forgets the one before.
-    ///
-    /// # Errors
-    /// A step out of order, or the tensor operation failed.
-    fn step(
-        &mut self,
-        index: usize,
-        latents: &Tensor,
-        prediction: &Tensor,
-        noise: Option<&Tensor>,
-    ) -> candle_core::Result<Tensor>;
-}
 
 impl SchedulerConfig {
     /// The scheduler for a walk of `steps` steps.
@@ -97,41 +56,5 @@ impl SchedulerConfig {
             return Err(SchedulerError::TooManySteps { steps, train_steps: self.train_steps });
         }
         Ok(scheduler)
-    }
-}
-
-/// Refuses a step whose history is not there.
-fn check_order(index: usize, expected: usize, steps: usize) -> candle_core::Result<()> {
-    if index >= steps {
-        candle_core::bail!("scheduler step {index} was asked for, but the walk has {steps} steps");
-    }
-    if index != 0 && index != expected {
-        candle_core::bail!("scheduler step {index} was asked for where step {expected} comes next");
-    }
-    Ok(())
-}
-
-/// `a * x + b * y`.
-fn combine(a: f64, x: &Tensor, b: f64, y: &Tensor) -> candle_core::Result<Tensor> {
-    x.affine(a, 0.0)? + y.affine(b, 0.0)?
-}
-
-/// Shares of picture and noise at a sigma: `1 / sqrt(sigma^2 + 1)` and that times sigma.
-fn shares(sigma: f64) -> (f64, f64) {
-    let signal = 1.0 / (sigma * sigma + 1.0).sqrt();
-    (signal, sigma * signal)
-}
-
-/// The picture without noise that a prediction implies, with the shares of picture and noise in
-/// `latents`.
-fn clean_picture(
-    kind: Prediction,
-    (signal, noise): (f64, f64),
-    latents: &Tensor,
-    prediction: &Tensor,
-) -> candle_core::Result<Tensor> {
-    match kind {
-        Prediction::Epsilon => combine(1.0 / signal, latents, -noise / signal, prediction),
-        Prediction::VPrediction => combine(signal, latents, -noise, prediction),
     }
 }

@@ -366,7 +366,7 @@ fn without_infinities(x: Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::golden::Golden;
+    use crate::compute::golden::Golden;
 
     #[test]
     fn buckets_equal_transformers_at_every_distance() {

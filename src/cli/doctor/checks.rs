@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::fetch_bars::megabytes;
+use super::super::fetched;
 use super::super::generate::{GenerateOptions, weights_of};
 use super::super::judge::JudgeOptions;
 use super::super::judge_options::Chosen;
-use super::super::{fetched, say};
+use super::super::output::say;
 use super::cost::Cost;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::checkpoint::error_words::sentence;

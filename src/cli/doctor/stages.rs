@@ -10,7 +10,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use super::super::generate::{self, GenerateOptions};
 use super::super::judge::JudgeOptions;
 use super::super::judge_options::Chosen;
-use super::super::say;
+use super::super::output::say;
 use super::super::side_by_side::{self, WhileGenerating};
 use super::checks::{Check, Model, place};
 use super::cost::{Basis, Measured, Stage, duration};

@@ -12,7 +12,7 @@ use super::group_norm::{Then, group_norm};
 use super::layer_norm::{layer_norm, rms_norm};
 use super::linear::linear;
 use super::{narrow, vector};
-use crate::models::golden::{Golden, errors};
+use crate::compute::golden::{Golden, errors};
 
 /// Bounds on the relative and the largest absolute error for results of order one to ten.
 const RELATIVE: f64 = 2e-6;

@@ -111,7 +111,7 @@ pub(crate) fn gated_by_gelu(x: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::golden::{Golden, errors};
+    use crate::compute::golden::{Golden, errors};
 
     #[test]
     fn activations_equal_pytorch() {

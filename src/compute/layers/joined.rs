@@ -164,7 +164,7 @@ impl Conv2d {
     fn bare(&self, x: &Tensor) -> Result<Tensor> {
         let (weight, config) = (self.inner.weight(), *self.inner.config());
         #[cfg(feature = "cudnn")]
-        if crate::compute::cuda::cudnn_conv2d::applies(x, weight) {
+        if cuda::cudnn_conv2d::applies(x, weight) {
             return self.by_cudnn(x);
         }
         candle_nn::Conv2d::new(weight.clone(), None, config).forward(&channels_first(x)?)
@@ -332,7 +332,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::models::golden::errors;
+    use crate::compute::golden::errors;
 
     fn numbers(shape: &[usize], seed: f32) -> Tensor {
         let count = shape.iter().product();

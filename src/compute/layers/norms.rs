@@ -155,7 +155,7 @@ impl Module for RmsNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::golden::{Golden, errors};
+    use crate::compute::golden::{Golden, errors};
 
     #[test]
     fn layer_norm_survives_a_large_mean() {

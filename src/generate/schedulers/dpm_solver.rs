@@ -4,8 +4,8 @@
 
 use candle_core::Tensor;
 
+use super::scheduler::{Scheduler, check_order, clean_picture, combine, shares};
 use super::timesteps::SigmaWalk;
-use super::{Scheduler, check_order, clean_picture, combine, shares};
 use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
 
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 use candle_core::Tensor;
 
 use super::euler::{initial_noise_scale, network_input, slope};
+use super::scheduler::{Scheduler, check_order, combine};
 use super::timesteps::SigmaWalk;
-use super::{Scheduler, check_order, combine};
 use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
 
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 
 use candle_core::Tensor;
 
+use super::scheduler::{Scheduler, check_order, combine};
 use super::timesteps::whole_timesteps;
-use super::{Scheduler, check_order, combine};
 use crate::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
 use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
 

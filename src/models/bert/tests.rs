@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::checkpoint::weights::Weights;
-use crate::models::golden::{Golden, errors};
+use crate::compute::golden::{Golden, errors};
 
 const SIZE: BertSize =
     BertSize { width: 24, inner: 40, heads: 3, activation: Activation::Gelu, eps: 1e-12 };

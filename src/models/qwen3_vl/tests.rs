@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use super::*;
-use crate::models::golden::{Golden, errors};
+use crate::compute::golden::{Golden, errors};
 
 /// Bounds on the relative and the largest absolute error, for states and logits of order one to ten.
 const RELATIVE: f64 = 5e-6;

@@ -72,7 +72,7 @@ impl TimestepEmbedding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::golden::{Golden, errors};
+    use crate::compute::golden::{Golden, errors};
 
     #[test]
     fn sinusoids_equal_diffusers() {

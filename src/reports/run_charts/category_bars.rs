@@ -8,7 +8,7 @@ use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::{category_figure, category_rows};
 
 use super::axis::Axis;
-use super::{Chart, head, run_entries};
+use super::chart::{Chart, head, run_entries};
 
 const BAR: f64 = 9.0;
 const NUMBER: f64 = 50.0;

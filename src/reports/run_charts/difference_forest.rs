@@ -7,7 +7,7 @@ use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::signed;
 
 use super::axis::{Axis, round_step, tick_label};
-use super::{Chart, head, label};
+use super::chart::{Chart, head, label};
 
 const ROW: f64 = 22.0;
 const NUMBERS: f64 = 190.0;

@@ -4,7 +4,7 @@ use crate::reports::drawing::{Anchor, Drawing, Ink};
 use crate::reports::report_input::ReportInput;
 
 use super::axis::{Axis, round_step};
-use super::{Chart, head, label};
+use super::chart::{Chart, head, label};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 260.0;

@@ -7,7 +7,7 @@ use crate::reports::figure_table::Level;
 use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::{category_figure, category_names};
 
-use super::{Chart, head, run_entries};
+use super::chart::{Chart, head, run_entries};
 
 const WIDTH: f64 = 640.0;
 const RADIUS: f64 = 170.0;

@@ -7,7 +7,7 @@ use crate::reports::report_input::ReportInput;
 use crate::statistics::ItemRatio;
 
 use super::axis::{Axis, tick_label};
-use super::{Chart, head, run_entries};
+use super::chart::{Chart, head, run_entries};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 300.0;

@@ -1,0 +1,20 @@
+//! In: nothing. Out: the place of all progress bars of this process, and a way to write past them.
+
+use std::io::IsTerminal;
+use std::sync::LazyLock;
+
+use indicatif::{MultiProgress, ProgressDrawTarget};
+
+/// All bars of this process, so that none is drawn over another, or over a line.
+pub static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
+    MultiProgress::with_draw_target(if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(4)
+    } else {
+        ProgressDrawTarget::hidden()
+    })
+});
+
+/// Does `write`, which writes to stderr, while no bar is in the way.
+pub fn above_the_bars(write: impl FnOnce()) {
+    BARS.suspend(write);
+}
