@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::model_error::ModelError;
+use crate::benchmark::digest;
 
 /// Digests taken by this process, by path, size and time of the last change: a single file holds all
 /// components of a checkpoint, and is read for each.
@@ -49,5 +50,5 @@ pub(crate) fn sha256_of_file(path: &Path) -> Result<String, ModelError> {
 }
 
 pub(crate) fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest::hex(&digest.finalize())
 }

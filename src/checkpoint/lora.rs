@@ -1,6 +1,6 @@
 //! In: low-rank adapters (LoRA, arXiv 2106.09685) as files or folders of kohya's scripts, diffusers and PEFT.
 //! Out: which products are added to which tensors of a checkpoint. Multiplying is left to the weights, names to
-//! `lora_names`, alpha to `lora_notes`.
+//! `names`, alpha to `notes`.
 
 mod names;
 mod notes;

@@ -169,6 +169,7 @@ impl Recipe {
     }
 }
 
+/// The tensors of `files` as they lie there.
 pub(crate) fn of_files(files: Vec<PathBuf>) -> anyhow::Result<Recipe> {
     let files = files.iter().map(|file| absolute(file)).collect::<anyhow::Result<_>>()?;
     Ok(Recipe { files, ..Default::default() })

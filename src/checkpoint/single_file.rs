@@ -1,6 +1,6 @@
 //! In: a checkpoint in one safetensors file, in the layout of the latent-diffusion code, and the
 //! configurations for it. Out: recipes for its components. Files around it are left to
-//! `assembled_checkpoint`.
+//! `assembled`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

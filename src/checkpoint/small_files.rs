@@ -1,5 +1,5 @@
 //! In: the small files of a checkpoint. Out: their content, or new ones. Which of them make a checkpoint is left to
-//! `assembled_checkpoint`.
+//! `assembled`.
 
 use std::path::Path;
 

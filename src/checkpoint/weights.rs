@@ -46,7 +46,8 @@ pub struct Weights {
 impl Weights {
     /// Opens the weights called `stem` (`diffusion_pytorch_model` or `model`) in `folder`: one file
     /// or several with an index, plain or `.fp16.`, or what a [`Recipe`] names. Of the first two, f16
-    /// prefers `.fp16.` and every other `dtype` the plain one; pickles are read where there are no safetensors. Tensors come out as `dtype` on `device`.
+    /// prefers `.fp16.` and every other `dtype` the plain one; pickles are read where there are no safetensors.
+    /// Tensors come out as `dtype` on `device`.
     ///
     /// # Errors
     /// There is no such file, or one is truncated or not in the format that its name says.

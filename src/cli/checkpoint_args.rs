@@ -1,5 +1,5 @@
 //! In: the flags that name a checkpoint's parts, and a model file. Out: the model, its parts and the
-//! settings of the model file. Putting parts together is left to `generate::assembled_checkpoint`.
+//! settings of the model file. Putting parts together is left to `checkpoint::assembled`.
 
 use std::path::{Path, PathBuf};
 

@@ -132,6 +132,9 @@ fn shown(line: &[OsString]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    use super::super::Cli;
     use super::*;
 
     #[test]
@@ -139,6 +142,9 @@ mod tests {
         let args =
             Args { out: PathBuf::from("a folder"), subset: Some(3), images: 2, steps: Some(5) };
         let steps = steps(&args);
+        for (what, line) in &steps {
+            assert!(Cli::try_parse_from(line).is_ok(), "{what}: {line:?}");
+        }
         assert_eq!(
             shown(&steps[0].1),
             "dpg-bench run --model demo-sd --benchmark demo --subset 3 --images 2 --steps 5 --out \

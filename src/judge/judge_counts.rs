@@ -34,9 +34,7 @@ impl JudgeCounts {
     pub fn is_complete(&self) -> bool {
         self.images_failed == 0 && self.images_missing == 0 && self.images_left == 0
     }
-}
 
-impl JudgeCounts {
     /// Adds what is known of some images to what is known of others.
     pub(crate) fn add(&mut self, known: &Self) {
         self.images_done += known.images_done;

@@ -32,7 +32,7 @@ pub use beam_search::{BeamSettings, Found, Hypothesis, LENGTH_PENALTY, NextPiece
 pub use conversion::{Converted, convert};
 pub use files::{MplugFiles, WEIGHT_FILES};
 
-/// The preprocessor keeps so many tokens of a question, [CLS] and [SEP] among them.
+/// The preprocessor keeps so many tokens of a question, `[CLS]` and `[SEP]` among them.
 pub const QUESTION_TOKENS: usize = 25;
 
 /// Raised whenever the same weights would give other answers than before.

@@ -115,7 +115,7 @@ impl BlipVqa {
         (0..pixels.dim(0)?).map(of_image).collect()
     }
 
-    /// States of questions: `ids[i]`, with [CLS] and [SEP] and without padding, asks about
+    /// States of questions: `ids[i]`, with `[CLS]` and `[SEP]` and without padding, asks about
     /// `images[image_of[i]]`.
     ///
     /// # Errors

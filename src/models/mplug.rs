@@ -110,7 +110,7 @@ impl Mplug {
         (0..pixels.dim(0)?).map(of_image).collect()
     }
 
-    /// States of questions, each with its image: `ids[i]`, with [CLS] and [SEP] and without padding, asks
+    /// States of questions, each with its image: `ids[i]`, with `[CLS]` and `[SEP]` and without padding, asks
     /// about `images[i]`. The same image may come any number of times, at best by reference to the
     /// same states or a clone of them.
     ///

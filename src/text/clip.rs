@@ -1,7 +1,7 @@
 //! In: a prompt. Out: the ids that CLIP's text encoder takes, with how much of the prompt they hold.
 //!
 //! Follows `CLIPTokenizer` of transformers, which diffusers pipelines call with
-//! `padding="max_length", truncation=True`. Its files are read by `tokenizer_files`.
+//! `padding="max_length", truncation=True`. Its files are read by `files`.
 
 mod files;
 pub(crate) mod taught_words;

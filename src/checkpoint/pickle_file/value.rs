@@ -23,7 +23,7 @@ pub(crate) enum Value<'p> {
     Other,
 }
 
-/// Number of a value in [`Pickle::values`].
+/// Number of a value in `Pickle::values`.
 pub(crate) type Id = usize;
 
 /// An entry of the archive that holds elements.

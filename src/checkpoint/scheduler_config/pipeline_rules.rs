@@ -1,5 +1,5 @@
 //! In: a scheduler's file, and which pipeline of diffusers loads it. Out: the configuration that the pipeline's
-//! scheduler has, and what is worth telling. Reading single options is left to `config`.
+//! scheduler has, and what is worth telling. Reading single options is left to `scheduler_config`.
 
 use serde_json::{Map, Value};
 

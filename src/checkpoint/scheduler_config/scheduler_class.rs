@@ -1,5 +1,5 @@
 //! In: nothing. Out: the schedulers that are written here, their names, and the options of diffusers'
-//! classes that have one supported value. Reading a configuration is left to `config`.
+//! classes that have one supported value. Reading a configuration is left to `scheduler_config`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

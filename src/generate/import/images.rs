@@ -1,5 +1,5 @@
 //! In: pictures made elsewhere. Out: the same pixels as PNG files in a run directory, with a record of
-//! where each came from. Which file is which image is told by `import_layout`.
+//! where each came from. Which file is which image is told by `layout`.
 
 use std::fs::File;
 use std::io::BufReader;

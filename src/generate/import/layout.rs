@@ -1,5 +1,5 @@
-//! In: what the names of a folder's pictures, or the lines of a map, say (`import_names`). Out: which image of
-//! which item each file is, or why that cannot be told. Opening the pictures is left to `import_images`.
+//! In: what the names of a folder's pictures, or the lines of a map, say (`names`). Out: which image of
+//! which item each file is, or why that cannot be told. Opening the pictures is left to `images`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! In: a Stable Diffusion 1.x or XL checkpoint, an ELLA connector, a T5 encoder, settings, prompts and
 //! seeds. Out: pictures. The way from noise to pictures is that of `diffusion`; what the UNet attends to
-//! at each timestep is made in `ella_texts` (arXiv 2403.05135).
+//! at each timestep is made in `texts` (arXiv 2403.05135).
 
 mod addons;
 mod parts;

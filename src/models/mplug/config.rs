@@ -23,7 +23,7 @@ pub struct MplugConfig {
     pub beam_size: usize,
     /// Tokens before which an answer may not end.
     pub min_length: usize,
-    /// Tokens after which it ends, [SEP] included and [CLS] not.
+    /// Tokens after which it ends, `[SEP]` included and `[CLS]` not.
     pub max_length: usize,
     /// Word pieces.
     pub vocab_size: usize,

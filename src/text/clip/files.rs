@@ -1,5 +1,5 @@
 //! In: the small files of a CLIP tokenizer's folder. Out: its vocabulary, its merges and the tokens that were added
-//! to them, in the order in which transformers numbers them. Splitting texts is left to `clip_tokenizer`.
+//! to them, in the order in which transformers numbers them. Splitting texts is left to `clip`.
 //!
 //! Follows `CLIPTokenizer.from_pretrained` of transformers 5: `tokenizer.json` stands above `vocab.json` with
 //! `merges.txt`; `added_tokens_decoder` of `tokenizer_config.json` above `special_tokens_map.json`,
