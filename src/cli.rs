@@ -7,54 +7,17 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::checkpoint::error_words::sentence;
 
-mod agreement;
-mod bars;
-mod baseline;
-mod chat_args;
-mod check;
-mod checkpoint_args;
-mod compare;
-mod compared_runs;
-mod convert;
-mod demo;
-mod doctor;
-mod ella_args;
-mod endpoint_args;
-pub mod exit_status;
-mod fetch;
-mod fetch_bars;
-mod fetched;
-mod forensics;
-mod generate;
-mod handover;
-mod import;
-mod import_log;
+mod args;
+mod commands;
 mod interrupt;
-mod judge;
-mod judge_options;
-mod list;
-mod live;
-mod local_judge_args;
-mod measure;
-mod merge;
-mod output;
-mod progress;
-mod published;
-mod question_tree;
-mod report;
-mod run;
-mod sampling_args;
-mod score;
-mod shard_choice;
-mod shared_args;
-mod show;
-mod side_by_side;
-mod validate;
-mod watch;
-mod work;
+pub mod output;
 
-use self::exit_status::ExitStatus;
-use self::output::{print, say};
+use self::commands::{
+    agreement, baseline, check, compare, convert, demo, doctor, fetch, forensics, generate, import,
+    import_log, judge, list, measure, merge, report, run, score, show, validate, watch,
+};
+use self::output::exit_status::ExitStatus;
+use self::output::print::{print, say};
 
 /// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
 /// question to a judge, and scores the answers.

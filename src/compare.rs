@@ -142,6 +142,13 @@ pub struct Options {
     pub allowed: Vec<Allowed>,
 }
 
+impl Default for Options {
+    /// 10,000 rounds, intervals at 95 %, no difference tolerated.
+    fn default() -> Self {
+        Self { test: SwapTest { rounds: 10_000, seed: 0 }, level: 0.95, allowed: Vec::new() }
+    }
+}
+
 /// What both runs have, item by item.
 pub(crate) struct Shared {
     /// Ids, in the base's order.

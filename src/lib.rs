@@ -1,28 +1,80 @@
 //! Evaluation harness for text-to-image models on DPG-Bench (ELLA, arXiv 2403.05135).
 //!
-//! The folders are the data flow: `benchmark` -> `generate` -> `judge` -> `score` -> `aggregate` ->
-//! `reports`. Stages never import each other; they meet in `results`, as typed records on disk.
-//! `docs/architecture.md` has the picture and the table of what may depend on what.
+//! The names below are the library's face. [`Session`] makes a run: images, answers, scores. [`ImageGenerator`] and
+//! [`Judge`] are what a model and a judge of one's own implement. `examples/` has a program for each.
+//!
+//! The modules are the rooms of the program; `docs/architecture.md` has the table of what may depend on what. They
+//! are open for the program's own tests and benchmarks, and hidden here because they change without notice.
 
+#[doc(hidden)]
 pub mod aggregate;
+#[doc(hidden)]
 pub mod benchmark;
+#[doc(hidden)]
 pub mod check;
+#[doc(hidden)]
 pub mod checkpoint;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod compare;
+#[doc(hidden)]
 pub mod compute;
+#[doc(hidden)]
 pub mod fetch;
+#[doc(hidden)]
 pub mod forensics;
+#[doc(hidden)]
 pub mod generate;
+#[doc(hidden)]
 pub mod http;
+#[doc(hidden)]
 pub mod judge;
+#[doc(hidden)]
 pub mod machine;
+#[doc(hidden)]
 pub mod measure;
+#[doc(hidden)]
 pub mod models;
+#[doc(hidden)]
 pub mod ordered_work;
+#[doc(hidden)]
 pub mod reports;
+#[doc(hidden)]
 pub mod results;
+#[doc(hidden)]
 pub mod score;
+#[doc(hidden)]
+pub mod session;
+#[doc(hidden)]
 pub mod stage_observer;
+#[doc(hidden)]
 pub mod statistics;
+#[doc(hidden)]
 pub mod text;
+
+pub use image::{Rgb, RgbImage};
+
+pub use aggregate::{Coverage, Estimate, Protocol, Summary};
+pub use benchmark::{Benchmark, Category, Item, Question, Selection, Strictness};
+pub use compare::Comparison;
+pub use generate::generate_run::GenerationSummary;
+pub use generate::noise::seeds::SeedMode;
+pub use generate::sampling_choice::SamplingChoice;
+pub use generate::{GeneratedImage, ImageGenerator};
+pub use judge::judge_counts::JudgeCounts;
+pub use judge::{Answer, Judge, JudgeRequest, JudgedImage};
+pub use results::{RunDirectory, Settings, Shard};
+pub use session::benchmarks::{benchmark_of_run, load_benchmark};
+pub use session::compared::compare_runs;
+pub use session::ella_options::EllaPartOptions;
+pub use session::generator::LoadedGenerator;
+pub use session::generator_options::GeneratorOptions;
+pub use session::judge_options::{
+    ChatOptions, EndpointChoice, JudgeOptions, LocalJudgeOptions, ScriptedOptions,
+};
+pub use session::listener::{Listener, Quiet, Stage};
+pub use session::loaded_judge::LoadedJudge;
+pub use session::reporting::{Report, ReportOptions, report};
+pub use session::{Session, SessionOptions};
+pub use stage_observer::{Silent, StageObserver};

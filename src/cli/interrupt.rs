@@ -22,12 +22,12 @@ pub fn listen() -> std::io::Result<()> {
             let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
             let is_first = !REQUESTED.swap(true, Ordering::SeqCst);
             if is_first && AT_WORK.load(Ordering::SeqCst) > 0 {
-                super::output::say(&format!(
+                crate::cli::output::print::say(&format!(
                     "{name}: the image in hand is finished first; once more to end at once"
                 ));
                 continue;
             }
-            super::output::say(&format!("ended by {name}; {}", how_to_go_on()));
+            crate::cli::output::print::say(&format!("ended by {name}; {}", how_to_go_on()));
             // As a shell would say of a program that the signal ended.
             std::process::exit(128 + signal);
         }

@@ -31,6 +31,7 @@ mod end_to_end;
 mod endpoint;
 mod endpoint_recorded;
 mod endpoint_signs;
+mod examples;
 mod faults;
 mod fetch;
 mod fetch_command;

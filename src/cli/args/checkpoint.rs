@@ -1,0 +1,34 @@
+//! In: the flags that name a checkpoint's parts. Out: the parts.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::embeddings::EmbeddingFile;
+use crate::checkpoint::lora::LoraFile;
+
+/// Parts of a checkpoint.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct CheckpointArgs {
+    /// The model's checkpoint: a folder in the diffusers layout, or one .safetensors file in the
+    /// latent-diffusion layout, as community models come [default: what `fetch MODEL` got]
+    #[arg(long, value_name = "DIR|FILE")]
+    pub weights: Option<PathBuf>,
+    /// For a single file: a folder in the diffusers layout whose configurations and vocabulary it uses
+    /// [default: the configurations of Stable Diffusion 1.5 or SDXL base; the vocabulary by
+    /// --tokenizer]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// Folder with another vocabulary: vocab.json and merges.txt, or tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    pub tokenizer: Option<PathBuf>,
+    /// Another autoencoder: its folder in the diffusers layout, or a .safetensors or .bin file
+    #[arg(long, value_name = "DIR|FILE")]
+    pub vae: Option<PathBuf>,
+    /// LoRA adapter, a .safetensors or .bin file or the folder that it was saved to, with a weight [default: 1];
+    /// may be given again
+    #[arg(long, value_name = "FILE|DIR[:WEIGHT]")]
+    pub lora: Vec<LoraFile>,
+    /// Textual-inversion embedding, a .safetensors, .bin or .pt file or the folder that it was saved to, with the
+    /// word that stands for it [default: the file's own]; may be given again
+    #[arg(long, value_name = "FILE|DIR[:TOKEN]")]
+    pub embedding: Vec<EmbeddingFile>,
+}

@@ -1,0 +1,75 @@
+//! In: paths of runs and baseline files. Out: runs ready to be compared, scored where they are run
+//! directories.
+
+use std::path::{Path, PathBuf};
+
+use crate::aggregate::Protocol;
+use crate::cli::commands::score::ProtocolName;
+use crate::compare::{Allowed, Labelled, Options};
+use crate::session::compared::load_compared;
+use crate::statistics::SwapTest;
+
+/// Flags of the commands that compare.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ComparedArgs {
+    /// Whose answers [default: those of the only judge]
+    #[arg(long, value_name = "NAME")]
+    pub judge: Option<String>,
+    /// Rules by which run directories are scored [default: corrected]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub protocol: Option<ProtocolName>,
+    /// Where the benchmark is now, if it is not where the runs were made with it
+    #[arg(long, value_name = "PATH")]
+    pub benchmark: Option<PathBuf>,
+    /// Compare although the runs differ in it; the output says so. May be given several times
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub allow: Vec<AllowedName>,
+    /// Random rounds of the permutation test, of which p-values and intervals of differences come
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub draws: u32,
+    /// Where its random numbers begin
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub statistics_seed: u64,
+}
+
+/// In what runs may differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AllowedName {
+    /// The benchmark's digest
+    Benchmark,
+    /// The judge or its settings
+    Judge,
+    /// The number of images an item
+    Images,
+}
+
+impl From<AllowedName> for Allowed {
+    fn from(name: AllowedName) -> Self {
+        match name {
+            AllowedName::Benchmark => Self::Benchmark,
+            AllowedName::Judge => Self::Judge,
+            AllowedName::Images => Self::Images,
+        }
+    }
+}
+
+impl ComparedArgs {
+    /// How the runs are compared.
+    pub fn options(&self) -> Options {
+        let (draws, seed) = (self.draws as usize, self.statistics_seed);
+        Options {
+            test: SwapTest { rounds: draws, seed },
+            level: 0.95,
+            allowed: self.allow.iter().copied().map(Allowed::from).collect(),
+        }
+    }
+
+    /// The run at `path`: a run directory, which is scored, or a baseline file.
+    ///
+    /// # Errors
+    /// It is neither, is damaged, or cannot be scored.
+    pub fn load(&self, path: &Path) -> anyhow::Result<Labelled> {
+        let protocol = self.protocol.map_or(Protocol::Corrected, Protocol::from);
+        load_compared(path, self.judge.as_deref(), protocol, self.benchmark.as_deref())
+    }
+}

@@ -1,0 +1,60 @@
+//! In: the flags of ELLA. Out: the plain options that they state.
+
+use std::path::PathBuf;
+
+use crate::generate::pipelines::ella::EllaTokens;
+use crate::session::ella_options::EllaPartOptions;
+
+/// Parts and settings of ELLA.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct EllaArgs {
+    /// The connector of ELLA, a .safetensors file; for models ella-sd15, ella-sdxl [default: the one that
+    /// `fetch ella-sd15` got]
+    #[arg(long, value_name = "FILE")]
+    pub ella: Option<PathBuf>,
+    /// Folder of ELLA's T5 encoder and its tokenizer, such as flan-t5-xl; for models ella-sd15, ella-sdxl
+    /// [default: what `fetch` got]
+    #[arg(long, value_name = "DIR")]
+    pub text_encoder: Option<PathBuf>,
+    /// `fixed`: 128 T5 tokens, cut or padded; `flexible`: as many as the prompt has; `clip+ella`:
+    /// flexible, behind CLIP's own tokens; for models ella-sd15, ella-sdxl [default: fixed]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE")]
+    pub ella_tokens: Option<EllaTokensArg>,
+    /// Encode all prompts first and free ELLA's text encoders before the UNet is loaded
+    #[arg(long)]
+    pub low_memory: bool,
+}
+
+/// Spelling of [`EllaTokens`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EllaTokensArg {
+    /// See [`EllaTokens::Fixed`].
+    Fixed,
+    /// See [`EllaTokens::Flexible`].
+    Flexible,
+    /// See [`EllaTokens::ClipAndElla`].
+    #[value(name = "clip+ella")]
+    ClipAndElla,
+}
+
+impl From<EllaTokensArg> for EllaTokens {
+    fn from(tokens: EllaTokensArg) -> Self {
+        match tokens {
+            EllaTokensArg::Fixed => Self::Fixed,
+            EllaTokensArg::Flexible => Self::Flexible,
+            EllaTokensArg::ClipAndElla => Self::ClipAndElla,
+        }
+    }
+}
+
+impl EllaArgs {
+    /// The options.
+    pub fn options(&self) -> EllaPartOptions {
+        EllaPartOptions {
+            connector: self.ella.clone(),
+            text_encoder: self.text_encoder.clone(),
+            tokens: self.ella_tokens.map(Into::into),
+            low_memory: self.low_memory,
+        }
+    }
+}

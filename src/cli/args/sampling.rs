@@ -1,0 +1,140 @@
+//! In: the flags of sampling. Out: the plain choice that they state.
+
+use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
+use crate::checkpoint::scheduler_config::{Prediction, Spacing};
+use crate::generate::noise::NoiseSource;
+use crate::generate::noise::seeds::SeedMode;
+use crate::generate::sampling_choice::SamplingChoice;
+
+/// How pictures are sampled.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SamplingArgs {
+    /// Settings under one name, which other flags stand above; `paper`: 512 x 512, DPM-Solver++ 50 steps
+    /// linspace, guidance 12, sequential seeds from 1001, as in ELLA's paper
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Base seed [default: 0]
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// `hashed`: from base seed, item and image number; `sequential`: base seed + image number, the
+    /// same for every item, as diffusers scripts do [default: hashed]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE")]
+    pub seed_mode: Option<SeedModeArg>,
+    /// Whose random numbers: `cpu`, PyTorch's generator on a processor; `cuda`, that on a GPU;
+    /// `cuda:THREADS`, on a GPU that holds fewer threads than an image's latents have numbers
+    /// [default: cpu]
+    #[arg(long, value_name = "SOURCE")]
+    pub rng: Option<NoiseSource>,
+    /// Denoising steps [default: 50]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
+    /// sdxl 5, for ella-sd15 12]
+    #[arg(long, value_name = "NUMBER")]
+    pub guidance: Option<f64>,
+    /// Width in pixels [default: the checkpoint's own]
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<usize>,
+    /// Height in pixels [default: the checkpoint's own]
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<usize>,
+    /// `pndm`, `ddim`, `dpm++`, `euler`, `euler-a` or `unipc`, made from the checkpoint's scheduler
+    /// configuration [default: the checkpoint's own, for ella-sd15 `dpm++`]
+    #[arg(long, value_name = "NAME")]
+    pub scheduler: Option<String>,
+    /// How the timesteps are spread: `linspace`, `leading` or `trailing` [default: the scheduler
+    /// configuration's]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "NAME")]
+    pub spacing: Option<SpacingArg>,
+    /// Karras sigmas, for dpm++, euler and unipc; `--karras false` where the configuration has them
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub karras: Option<bool>,
+    /// What the network predicts: `epsilon` or `v` [default: the scheduler configuration's]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "WHAT")]
+    pub prediction: Option<PredictionArg>,
+    /// What guidance leads away from [default: the empty text, which is encoded; for sdxl no text but
+    /// zeros, where its checkpoint says so]
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
+}
+
+/// Spelling of [`SeedMode`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SeedModeArg {
+    /// See [`SeedMode::Hashed`].
+    Hashed,
+    /// See [`SeedMode::Sequential`].
+    Sequential,
+}
+
+impl From<SeedModeArg> for SeedMode {
+    fn from(mode: SeedModeArg) -> Self {
+        match mode {
+            SeedModeArg::Hashed => Self::Hashed,
+            SeedModeArg::Sequential => Self::Sequential,
+        }
+    }
+}
+
+/// Spelling of [`Spacing`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SpacingArg {
+    /// See [`Spacing::Linspace`].
+    Linspace,
+    /// See [`Spacing::Leading`].
+    Leading,
+    /// See [`Spacing::Trailing`].
+    Trailing,
+}
+
+impl From<SpacingArg> for Spacing {
+    fn from(spacing: SpacingArg) -> Self {
+        match spacing {
+            SpacingArg::Linspace => Self::Linspace,
+            SpacingArg::Leading => Self::Leading,
+            SpacingArg::Trailing => Self::Trailing,
+        }
+    }
+}
+
+/// Spelling of [`Prediction`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PredictionArg {
+    /// See [`Prediction::Epsilon`].
+    Epsilon,
+    /// See [`Prediction::VPrediction`].
+    #[value(alias = "v_prediction")]
+    V,
+}
+
+impl From<PredictionArg> for Prediction {
+    fn from(prediction: PredictionArg) -> Self {
+        match prediction {
+            PredictionArg::Epsilon => Self::Epsilon,
+            PredictionArg::V => Self::VPrediction,
+        }
+    }
+}
+
+impl SamplingArgs {
+    /// What the flags state; a preset stands below it.
+    ///
+    /// # Errors
+    /// The scheduler is unknown.
+    pub fn choice(&self) -> anyhow::Result<SamplingChoice> {
+        Ok(SamplingChoice {
+            steps: self.steps,
+            guidance: self.guidance,
+            width: self.width,
+            height: self.height,
+            scheduler: self.scheduler.as_deref().map(SchedulerClass::from_name).transpose()?,
+            spacing: self.spacing.map(Into::into),
+            karras: self.karras,
+            prediction: self.prediction.map(Into::into),
+            negative_prompt: self.negative_prompt.clone(),
+            seed: self.seed,
+            seed_mode: self.seed_mode.map(Into::into),
+            rng: self.rng,
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! In: a run. Out: the small file that later runs are checked against.
+
+use std::path::PathBuf;
+
+use crate::cli::args::compared::ComparedArgs;
+use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::print::say;
+use crate::results::atomic_write::atomic_write;
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dpg-bench baseline results/ella-sd15 --out baseline.json
+  dpg-bench baseline results/sd15 --judge mplug --protocol reference --out ci/sd15-reference.json
+
+The file holds every item's score and counts, the settings of the run and of the judge, and the benchmark's
+digest. Commit it, and let CI call `dpg-bench check`.
+
+Exit status: 0 done, 2 could not, 3 written, but the run lacks images or answers.")]
+pub struct Args {
+    /// Run directory
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Where the baseline goes
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Whose answers [default: those of the only judge]
+    #[arg(long, value_name = "NAME")]
+    judge: Option<String>,
+    /// Rules by which the run is scored [default: corrected]
+    #[arg(long, value_enum, value_name = "NAME")]
+    protocol: Option<crate::cli::commands::score::ProtocolName>,
+    /// Where the benchmark is now, if it is not where the run was made with it
+    #[arg(long, value_name = "PATH")]
+    benchmark: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever stops it, in one sentence.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let compared = ComparedArgs {
+        judge: args.judge.clone(),
+        protocol: args.protocol,
+        benchmark: args.benchmark.clone(),
+        ..ComparedArgs::default()
+    };
+    anyhow::ensure!(args.run.is_dir(), "{} is no run directory", args.run.display());
+    let run = compared.load(&args.run)?.run;
+    // One line an item, so that a change of the file can be read.
+    let mut text = serde_json::to_string(&run)?;
+    text = text.replace("{\"id\":", "\n{\"id\":");
+    text.push('\n');
+    atomic_write(&args.out, text.as_bytes())?;
+    let scored = run.items.iter().filter(|item| item.score.is_some()).count();
+    say(&format!(
+        "written: {} ({scored} of {} items with a score, {} of {} questions answered)",
+        args.out.display(),
+        run.items.len(),
+        run.questions_answered,
+        run.questions_expected
+    ));
+    Ok(if run.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
+}

@@ -1,0 +1,95 @@
+//! In: runs or baseline files. Out: how each differs from the first, with intervals and p-values.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::cli::args::compared::ComparedArgs;
+use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::published::published_table;
+use crate::compare::{Comparison, compare};
+use crate::reports::{comparison_csv, comparison_markdown, comparison_terminal};
+use crate::results::atomic_write::atomic_write;
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dpg-bench compare results/sd15 results/ella-sd15
+  dpg-bench compare results/sd15 results/ella-sd15 results/sdxl --out reports/comparison
+  dpg-bench compare baseline.json results/ella-sd15 --json | jq .[0].figures[0]
+  dpg-bench compare results/ella-sd15 --published
+
+Differences are other - base, over the items that both runs have; the first run is the base.")]
+pub struct Args {
+    /// Run directories or baseline files; the first is the base
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    #[command(flatten)]
+    compared: ComparedArgs,
+    /// Lay the runs' benchmark scores (protocol `reference`) beside published ones
+    #[arg(long)]
+    published: bool,
+    /// Items shown that lost and that won most
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    swings: usize,
+    /// Write PREFIX.csv, PREFIX.md and PREFIX.json as well
+    #[arg(long, value_name = "PREFIX")]
+    out: Option<PathBuf>,
+    /// Print one JSON document on stdout instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever stops it, in one sentence.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let [base, others @ ..] = args.runs.as_slice() else { bail!("name the runs to compare") };
+    ensure!(
+        !others.is_empty() || args.published,
+        "one run alone has nothing to be compared with; name another, or add --published"
+    );
+    if args.published {
+        ensure!(!args.json, "--published prints a table only; leave out --json");
+        print(&published_table(&args.runs, &args.compared)?)?;
+    }
+    if others.is_empty() {
+        return Ok(ExitStatus::Done);
+    }
+    let options = args.compared.options();
+    let base = args.compared.load(base)?;
+    let mut comparisons: Vec<Comparison> = Vec::new();
+    for other in others {
+        let other = args.compared.load(other)?;
+        comparisons.push(compare(&base, &other, &options)?);
+    }
+    if args.json {
+        print_json(&comparisons)?;
+    } else {
+        let tables: Vec<String> =
+            comparisons.iter().map(|found| comparison_terminal(found, args.swings)).collect();
+        print(&tables.join("\n"))?;
+    }
+    if let Some(prefix) = &args.out {
+        let markdown: Vec<String> =
+            comparisons.iter().map(|found| comparison_markdown(found, args.swings)).collect();
+        let mut json = serde_json::to_vec_pretty(&comparisons)?;
+        json.push(b'\n');
+        for (ending, bytes) in [
+            ("csv", comparison_csv(&comparisons)?),
+            ("md", markdown.join("\n").into_bytes()),
+            ("json", json),
+        ] {
+            let mut path = prefix.clone().into_os_string();
+            path.push(format!(".{ending}"));
+            let path = PathBuf::from(path);
+            atomic_write(&path, &bytes)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        say(&format!("written: {}.csv, .md, .json", prefix.display()));
+    }
+    let complete = comparisons.iter().all(|found| found.base.complete && found.other.complete);
+    Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
+}

@@ -1,0 +1,140 @@
+//! In: the flags of a run. Out: whether this machine can make it, what it will cost in time and space, and
+//! what to do about what stands in the way. Nothing is written.
+
+mod checks;
+mod cost;
+mod stages;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use self::checks::{Check, State};
+use self::cost::{Cost, Counts};
+use crate::cli::args::generator::{GeneratorArgs, default_out};
+use crate::cli::args::judge::JudgeArgs;
+use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
+use crate::cli::commands::run::{self, WhileGeneratingArg};
+use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::print::{print, print_json};
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dpg-bench doctor
+  dpg-bench doctor --model sd15 --judge mplug
+  dpg-bench doctor --model sd15 --judge mplug --verify      # read all weights again
+  dpg-bench doctor --model sdxl --judge blip-vqa --quick --json
+  dpg-bench doctor --model sd15 --judge mplug --measured gpu.json    # times of another machine
+
+It takes the flags of `run`, makes parts of one picture and lets each local judge answer about one, and
+says what was measured and what is an estimate. Exit status: 0 nothing stands in the way, 1 something does.")]
+pub struct Args {
+    #[command(flatten)]
+    benchmark: BenchmarkArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Run directory [default: results/MODEL]
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    generate: GeneratorArgs,
+    #[command(flatten)]
+    judge: JudgeArgs,
+    /// When `run` is to judge; what goes on while pictures are made takes no time of its own
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Judge")]
+    judge_while_generating: WhileGeneratingArg,
+    /// Hold every byte of fetched weights against its digest
+    #[arg(long)]
+    verify: bool,
+    /// Load and measure nothing; times are estimates
+    #[arg(long, conflicts_with = "verify")]
+    quick: bool,
+    /// Take times from this file, which `dpg-bench measure --out` made on the machine of the run
+    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
+    measured: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Whether nothing stands in the way of a run.
+    fine: bool,
+    checks: Vec<Check>,
+    /// Of the run that the flags describe; absent where its benchmark cannot be read.
+    cost: Option<Cost>,
+    /// Of all of DPG-Bench, where the benchmark is another one.
+    cost_of_dpg_bench: Option<Cost>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The model file cannot be read, or stdout is closed. What stands in the way of a run is no error here.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let options = args.generate.options()?;
+    let images = args.generate.images;
+    let chosen = run::judges_or_default(&args.judge, &args.generate);
+    let wanted = chosen.as_deref().unwrap_or_default();
+    let out = args.out.clone().unwrap_or_else(|| default_out(&options));
+    let mut found = Vec::new();
+    checks::machine(&options, &mut found);
+    let benchmark = open_benchmark(&args.benchmark, args.generate.is_demo());
+    let selection = args.selection.selection();
+    let items = checks::benchmark(&benchmark, &selection, &mut found);
+    let model = checks::model(&options, args.verify, &mut found);
+    let judges = checks::judges(&args.judge, chosen.as_deref(), args.verify, &mut found);
+    let prompt = items.as_deref().and_then(cost::middle_item);
+    let record = checks::record(args.measured.as_deref(), &mut found)?;
+    let mut measured = match &record {
+        Some(record) => stages::recorded(record, &options, wanted, model.as_ref()),
+        None => stages::measure(&options, wanted, model, judges, prompt, args.quick, &mut found),
+    };
+    let beside = stages::beside(args.judge_while_generating.into(), &options, wanted);
+    for stage in &mut measured.stages {
+        stage.beside = beside.iter().any(|name| stage.what == stages::judging(name));
+    }
+    let counts = items.as_deref().map(|items| Counts::of(items, images));
+    let cost = counts.map(|counts| measured.cost(counts));
+    let is_official = benchmark.as_ref().is_ok_and(|benchmark| benchmark.source.official);
+    let is_whole = is_official && counts == Some(Counts::of_dpg_bench(images));
+    let whole = (!is_whole).then(|| measured.cost(Counts::of_dpg_bench(images)));
+    checks::disk(&out, cost.as_ref(), &mut found);
+    let fine = found.iter().all(|check| check.state != State::Problem);
+    let report = Report { fine, checks: found, cost, cost_of_dpg_bench: whole };
+    if args.output.json {
+        print_json(&report)?;
+    } else {
+        print(&in_words(&report))?;
+    }
+    Ok(if fine { ExitStatus::Done } else { ExitStatus::CheckFailed })
+}
+
+fn in_words(report: &Report) -> String {
+    let mut text = String::new();
+    for check in &report.checks {
+        let mark = match check.state {
+            State::Fine => "ok     ",
+            State::Note => "note   ",
+            State::Problem => "PROBLEM",
+        };
+        text.push_str(&format!("{mark}  {:<10}  {}\n", check.name, check.found));
+        if let Some(advice) = &check.advice {
+            text.push_str(&format!("{:21}-> {advice}\n", ""));
+        }
+    }
+    if let Some(cost) = &report.cost {
+        text.push_str(&format!("\nThis run\n{}", cost.in_words()));
+    }
+    if let Some(cost) = &report.cost_of_dpg_bench {
+        text.push_str(&format!("\nAll of DPG-Bench\n{}", cost.in_words()));
+    }
+    let problems = report.checks.iter().filter(|check| check.state == State::Problem).count();
+    text.push_str(&match problems {
+        0 => "\nNothing stands in the way of this run.\n".to_owned(),
+        1 => "\nOne problem stands in the way of this run.\n".to_owned(),
+        several => format!("\n{several} problems stand in the way of this run.\n"),
+    });
+    text
+}

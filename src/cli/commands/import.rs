@@ -1,0 +1,256 @@
+//! In: a folder of pictures made elsewhere. Out: a run directory that holds them, and a report of what
+//! was brought, what is missing and what was left alone. Reading names and pictures is left to
+//! `generate`.
+
+use std::path::PathBuf;
+
+use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
+use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::progress::StageProgress;
+use crate::generate::import::images::{ImportPlan, ImportSummary, import_images, plan_import};
+use crate::generate::import::layout::ImportRequest;
+use crate::generate::import::names::Numbering;
+use crate::generate::import::naming::Layout;
+use crate::generate::import::sizes::TileSize;
+use crate::generate::import::tiles::Tiling;
+use crate::session::work::{Subject, open_whole};
+
+/// Names shown of each kind of file; the rest are counted (and listed with --json).
+const SHOWN_NAMES: usize = 5;
+
+/// Arguments of `dpg-bench import`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+File names, with png, jpg, jpeg or webp:
+  <item>/<k>.png    one folder per item
+  <item>_<k>.png    one file per image
+  <item>.png        a 2x2 grid: top-left, top-right, bottom-left, bottom-right;
+                    with --images-per-item 1 the image, with 2 two beside each other
+and <item>_<seed>.png, <item>/samples/<k>.png, <item>_grid.png, p<prompt>_s<k>.png: docs/importing.md
+
+Examples:
+  dpg-bench import --images grids --benchmark benchmark/dpg --out results/mymodel
+  dpg-bench import --images rows --tiling 4x1 --out results/mymodel
+  dpg-bench import --images out --map out/map.jsonl --resolution 1024 --out results/mymodel
+    where a line of the map reads {\"item\": \"whoops31\", \"image\": 0, \"path\": \"a/b.png\"}
+
+Exit status: 0 all images are there, 3 some are missing or broken, 2 nothing was imported.")]
+pub struct Args {
+    /// Folder of the pictures
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// Run directory to put them in [default: results/<name of DIR>]
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// JSON Lines file that says which picture is which: item, image (from 0), path inside DIR
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
+    /// Side of each image in pixels; a picture that does not fit is refused [default: from the files]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    resolution: Option<u32>,
+    /// Images per item
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    images_per_item: u32,
+    /// Whether file names count images from 0 or 1 [default: told from the numbers present]
+    #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u32).range(0..=1))]
+    first_index: Option<u32>,
+    /// How the pictures lie in <item>.png, row by row from the top left [default: told from the sizes]
+    #[arg(long, value_name = "COLUMNSxROWS")]
+    tiling: Option<Tiling>,
+    /// Pixels around and between the tiles, as torchvision's make_grid draws them (2)
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(0..=1024))]
+    tile_padding: Option<u32>,
+    /// Name of the model that made the pictures, for tables
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    #[command(flatten)]
+    benchmark: BenchmarkArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Runs `dpg-bench import`.
+///
+/// # Errors
+/// The benchmark or the pictures cannot be made out, or the run directory cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let benchmark = open_benchmark(&args.benchmark, false)?;
+    let selection = args.selection.selection();
+    let items = benchmark.select(&selection)?;
+    let request = ImportRequest {
+        folder: &args.images,
+        map: args.map.as_deref(),
+        images_per_item: args.images_per_item,
+        first_index: args.first_index,
+        resolution: args.resolution,
+        tiling: args.tiling,
+        tile_padding: args.tile_padding,
+    };
+    let plan = plan_import(&benchmark, &items, &request)?;
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.folder));
+    let subject = Subject::new(&benchmark, &selection, args.images_per_item)?;
+    let (mut run, _lock) = open_whole(&out, &subject, "import")?;
+    let summary = import_images(
+        &mut run,
+        &plan,
+        args.model.as_deref(),
+        &StageProgress::new("importing", None),
+    )?;
+    if args.output.json {
+        print_json(&report(&plan, summary, &out))?;
+    } else {
+        print(&in_words(&plan, summary, &out))?;
+        warn_about(&plan);
+    }
+    let complete = plan.missing.is_empty() && summary.failed == 0 && !summary.stopped;
+    Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    run: String,
+    layout: Layout,
+    grid: bool,
+    /// Columns and rows of each file.
+    tiling: Tiling,
+    tile_padding: u32,
+    sizes: &'a [TileSize],
+    first_index: Option<u32>,
+    /// The numbers in file names that stand for image 0, 1 and so on, where they are seeds.
+    seeds: Option<&'a [u64]>,
+    imported: u64,
+    already_there: u64,
+    failed: u64,
+    missing: &'a [(String, u32)],
+    unknown_files: &'a [String],
+    surplus_files: &'a [String],
+    files_of_items_not_selected: usize,
+    sixteen_bit_files: &'a [String],
+    sixteen_bit_grey_files: &'a [String],
+    tiles_without_seams: bool,
+}
+
+fn report<'a>(plan: &'a ImportPlan, summary: ImportSummary, out: &std::path::Path) -> Report<'a> {
+    Report {
+        run: out.display().to_string(),
+        layout: plan.files.layout,
+        grid: plan.is_grid(),
+        tiling: plan.tiles.tiling,
+        tile_padding: plan.tiles.tiling.padding,
+        sizes: &plan.tiles.sizes,
+        first_index: plan.first_index(),
+        seeds: match &plan.files.numbering {
+            Numbering::Seeds(seeds) => Some(seeds),
+            _ => None,
+        },
+        imported: summary.done,
+        already_there: summary.already_done,
+        failed: summary.failed,
+        missing: &plan.missing,
+        unknown_files: &plan.files.unknown,
+        surplus_files: &plan.files.surplus,
+        files_of_items_not_selected: plan.files.not_selected,
+        sixteen_bit_files: &plan.sixteen_bit,
+        sixteen_bit_grey_files: &plan.sixteen_bit_grey,
+        tiles_without_seams: plan.tiles.without_seams,
+    }
+}
+
+fn in_words(plan: &ImportPlan, summary: ImportSummary, out: &std::path::Path) -> String {
+    let tiling = plan.tiles.tiling;
+    let layout = match (plan.files.layout, &plan.files.numbering) {
+        (Layout::Map, _) => "listed in the map".to_owned(),
+        (_, Numbering::None) if plan.is_grid() => format!("{tiling} grids"),
+        (_, Numbering::None) => "one image per item".to_owned(),
+        (_, Numbering::From(first)) => format!("one file per image, numbered from {first}"),
+        (_, Numbering::Seeds(seeds)) => {
+            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+            format!("one file per image, numbered by the seeds {}", seeds.join(", "))
+        }
+        (_, Numbering::SeedsOfItems) => {
+            "one file per image, numbered by seeds of each item, smallest first".to_owned()
+        }
+    };
+    let mut text = format!(
+        "{} images imported from {} files ({layout}) into {}",
+        summary.done,
+        plan.files.files.len(),
+        out.display()
+    );
+    for (count, what) in [
+        (summary.already_done, "already there"),
+        (summary.failed, "failed"),
+        (plan.missing.len() as u64, "missing"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    for line in size_lines(plan) {
+        text.push_str(&format!("\n{line}"));
+    }
+    text
+}
+
+/// How large the images are and how many come from a file; sizes of few files are counted together.
+fn size_lines(plan: &ImportPlan) -> Vec<String> {
+    let mut sizes: Vec<&TileSize> = plan.tiles.sizes.iter().collect();
+    sizes.sort_by_key(|size| std::cmp::Reverse(size.files));
+    let line = |size: &&TileSize| {
+        let TileSize { width, height, images_per_file, files } = size;
+        if plan.is_grid() {
+            let (tiling, padding) = (plan.tiles.tiling, plan.tiles.tiling.padding);
+            let padding = if padding > 0 { format!(", padding {padding}") } else { String::new() };
+            format!(
+                "{files} files of {tiling} tiles of {width}x{height} pixels{padding}; {images_per_file} images of each"
+            )
+        } else {
+            format!("{files} files of {width}x{height} pixels, one image each")
+        }
+    };
+    let mut lines: Vec<String> = sizes.iter().take(SHOWN_NAMES).map(line).collect();
+    if let rest @ [_, ..] = sizes.get(SHOWN_NAMES..).unwrap_or_default() {
+        let files: usize = rest.iter().map(|size| size.files).sum();
+        lines.push(format!("{files} files of {} other sizes", rest.len()));
+    }
+    lines
+}
+
+fn warn_about(plan: &ImportPlan) {
+    let missing: Vec<String> =
+        plan.missing.iter().map(|(item, image)| format!("image {image} of {item}")).collect();
+    for (names, what) in [
+        (&missing, "images are missing"),
+        (&plan.files.unknown, "files belong to no item and were left alone"),
+        (&plan.files.surplus, "files are images beyond --images-per-item and were left alone"),
+        (
+            &plan.sixteen_bit,
+            "files have 16 bits a sample, of which the upper 8 are taken, as Pillow does",
+        ),
+        (
+            &plan.sixteen_bit_grey,
+            "files are 16-bit grey, of which Pillow's convert(\"RGB\") makes white what is above 255",
+        ),
+    ] {
+        if names.is_empty() {
+            continue;
+        }
+        let more = if names.len() > SHOWN_NAMES { ", ..." } else { "" };
+        let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
+        say(&format!("warning: {} {what}: {}{more}", names.len(), shown.join(", ")));
+    }
+    if plan.tiles.without_seams {
+        let tiling = plan.tiles.tiling;
+        say(&format!(
+            "warning: nothing changes where the {tiling} grids were cut, as if the files were single pictures; if \
+             they are, import them again into a new run with --images-per-item 1"
+        ));
+    }
+    if plan.files.not_selected > 0 {
+        say(&format!("{} files belong to items that are not selected", plan.files.not_selected));
+    }
+}

@@ -1,0 +1,97 @@
+//! In: a run with images and the flags of judges. Out: their answers in the run. The work is in `session`.
+
+use std::path::PathBuf;
+
+use crate::cli::args::judge::JudgeArgs;
+use crate::cli::args::shard::{ShardArgs, has_items};
+use crate::cli::interrupt;
+use crate::cli::output::console::{Console, say_next};
+use crate::cli::output::exit_status::ExitStatus;
+use crate::results::RunDirectory;
+use crate::session::Session;
+use crate::session::benchmarks::{benchmark_of_run, selected};
+use crate::session::judge_options::JudgeOptions;
+use crate::session::loaded_judge::LoadedJudge;
+
+const EXAMPLES: &str = "\
+Examples:
+  dpg-bench judge results/sd15 --judge scripted --judge-rule hash:0.8
+  dpg-bench judge results/sd15 --judge scripted --judge-answers answers.csv
+  dpg-bench judge results/sd15 --judge endpoint \\
+      --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
+  dpg-bench judge results/sd15 --judge mplug \\
+      --judge-weights mplug_visual-question-answering_coco_large_en
+  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base
+  dpg-bench judge results/sd15 --judge scripted,blip-vqa --judge-rule yes \\
+      --judge-weights blip-vqa=blip-vqa-base
+  dpg-bench judge results/sd15 --judge qwen3-vl --judge-weights Qwen3-VL-2B-Instruct
+  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base --shard 0/4
+  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base \\
+      --judge-device cuda:0,cuda:1
+
+Run the same command again to go on after an interruption, or to ask failed questions again.";
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The run directory
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// The run's question file, if it is no longer where it was
+    #[arg(long, value_name = "PATH")]
+    benchmark: Option<PathBuf>,
+    #[command(flatten)]
+    shard: ShardArgs,
+    #[command(flatten)]
+    options: JudgeArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever stops it, in one sentence.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let run = RunDirectory::open(&args.run)?;
+    let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
+    let items = selected(&benchmark, &run)?;
+    let shard = if run.shard().is_some() { None } else { args.shard.choose()? };
+    if !has_items(&items, shard) {
+        return Ok(ExitStatus::Done);
+    }
+    let judges = args.options.options()?;
+    if judges.len() > 1 {
+        // What would stop the second one after hours of the first is looked at first.
+        judges.iter().try_for_each(JudgeOptions::check)?;
+    }
+    let console = Console::default();
+    let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &console)?;
+    let status = ask_each(&mut session, &judges, &console)?;
+    if shard.is_some() {
+        say_next(&args.run);
+    }
+    Ok(status)
+}
+
+/// Puts every unanswered question to these judges, one judge after the other, so that no two of them are in memory
+/// at a time.
+///
+/// # Errors
+/// See [`Session::judge`]. Judges that came before keep their answers.
+pub fn ask_each(
+    session: &mut Session<'_>,
+    judges: &[JudgeOptions],
+    console: &Console<'_>,
+) -> anyhow::Result<ExitStatus> {
+    let mut status = ExitStatus::Done;
+    for options in judges {
+        if interrupt::requested() {
+            return Ok(ExitStatus::Incomplete);
+        }
+        let counts = session.judge(&LoadedJudge::load(options, console)?, console)?;
+        if !counts.is_complete() {
+            status = ExitStatus::Incomplete;
+        }
+    }
+    Ok(status)
+}

@@ -1,0 +1,119 @@
+//! In: the catalogs. Out: the models and judges that there are, what each needs, and whether it is
+//! there.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::cli::args::shared::OutputArgs;
+use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::print::{print, print_json};
+use crate::fetch::catalog::find;
+use crate::generate::catalog::MODELS;
+use crate::judge::catalog::JUDGES;
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dpg-bench list
+  dpg-bench list --weights stable-diffusion-v1-5     # which of the files are there?")]
+pub struct Args {
+    /// Look for each model's files in this folder
+    #[arg(long, value_name = "DIR")]
+    weights: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    models: Vec<Entry>,
+    judges: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    name: &'static str,
+    summary: &'static str,
+    /// The command that gets it, where one does.
+    fetch: Option<String>,
+    needs: Vec<Need>,
+}
+
+#[derive(Serialize)]
+struct Need {
+    what: String,
+    /// Absent where it cannot be told: no folder was named, or it is a flag.
+    present: Option<bool>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Stdout is closed.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let listing = Listing {
+        models: MODELS
+            .iter()
+            .map(|model| Entry {
+                name: model.name,
+                summary: model.description,
+                fetch: command(model.name),
+                needs: model
+                    .files()
+                    .iter()
+                    .map(|file| Need {
+                        what: file.to_string(),
+                        present: args.weights.as_deref().map(|folder| file.is_in(folder)),
+                    })
+                    .collect(),
+            })
+            .collect(),
+        judges: JUDGES
+            .iter()
+            .map(|judge| Entry {
+                name: judge.name,
+                summary: judge.summary,
+                fetch: command(judge.name),
+                needs: (judge.needs)()
+                    .into_iter()
+                    .map(|need| Need { what: need.what, present: need.present })
+                    .collect(),
+            })
+            .collect(),
+    };
+    if args.output.json {
+        return print_json(&listing);
+    }
+    let mut text = String::from("Models (--model)\n");
+    describe(&mut text, &listing.models, "in the folder given with --weights:");
+    text.push_str("\nJudges (--judge)\n");
+    describe(&mut text, &listing.judges, "needs:");
+    print(&text)
+}
+
+fn command(name: &str) -> Option<String> {
+    find(name).ok().map(|row| format!("dpg-bench fetch {}", row.name))
+}
+
+fn describe(text: &mut String, entries: &[Entry], heading: &str) {
+    for entry in entries {
+        text.push_str(&format!("  {}\n    {}\n", entry.name, entry.summary));
+        if entry.needs.is_empty() {
+            text.push_str("    needs nothing\n");
+            continue;
+        }
+        if let Some(command) = &entry.fetch {
+            text.push_str(&format!("    `{command}` gets it; or bring your own\n"));
+        }
+        text.push_str(&format!("    {heading}\n"));
+        for need in &entry.needs {
+            let mark = match need.present {
+                Some(true) => "found    ",
+                Some(false) => "missing  ",
+                None => "",
+            };
+            text.push_str(&format!("      {mark}{}\n", need.what));
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! In: a device and what to measure on it. Out: a table or a record of how exact and how fast it is.
+
+use std::path::PathBuf;
+
+use candle_core::{DType, Device};
+
+use crate::checkpoint::error_words::sentence;
+use crate::cli::args::shared::OutputArgs;
+use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::print::{print, print_json, say};
+use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
+use crate::measure::parity::compare;
+use crate::measure::speed::{PictureModel, Plan};
+use crate::measure::{Measurements, Network, Size};
+use crate::results::atomic_write::atomic_write;
+
+/// Side of the products at full size.
+const PRODUCT: usize = 8192;
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dpg-bench measure --tiny                                    # tries it out, in seconds
+  dpg-bench measure --device cuda --out measured.json
+  dpg-bench measure --device cuda --part parity --dtype f32,f16,bf16
+  dpg-bench measure --device cuda --part pictures --model sd15 --batch 1,4 --repeats 5
+  dpg-bench doctor --model sd15 --judge mplug --measured measured.json
+
+No weights are needed: the networks have the published sizes and made-up weights, so speed and rounding are
+those of a run while the pictures are noise. `parity` holds each network against the processor in f32,
+`product` gives the device's speed in large products, `pictures` and `judge` the times of whole pictures
+and of mPLUG's answers. Exit status: 0 done, 2 could not, 3 a part failed and is missing.")]
+pub struct Args {
+    /// `auto`, `cpu` or `cuda[:INDEX]`
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: String,
+    /// Number formats: `parity` compares each, the other parts use the first [default: f32 on the
+    /// processor, f16 on a GPU; parity: all of f32,f16,bf16]
+    #[arg(long, value_name = "DTYPE,..", value_delimiter = ',')]
+    dtype: Vec<String>,
+    /// Parts [default: all]
+    #[arg(long, value_enum, value_name = "PART,..", value_delimiter = ',')]
+    part: Vec<Part>,
+    /// Networks that `parity` compares [default: all]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    network: Vec<Network>,
+    /// Models whose pictures are timed: sd15, ella-sd15, sdxl [default: all]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    model: Vec<PictureModel>,
+    /// Pictures at a time, for pictures and answers
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 4])]
+    batch: Vec<usize>,
+    /// Calls that are timed, after one that is not
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeats: usize,
+    /// Steps of a picture [default: 50, for sdxl 30; tiny: 3]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Side of the latents, an eighth of the picture's [default: the model's own; parity: 64, tiny: 16]
+    #[arg(long, value_name = "N")]
+    latents: Option<usize>,
+    /// Small networks of the same make
+    #[arg(long)]
+    tiny: bool,
+    /// Write the record here as well, after every part
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Differences from the processor in f32
+    Parity,
+    /// Large products
+    Product,
+    /// Whole pictures
+    Pictures,
+    /// Answers of mPLUG
+    Judge,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The device or a number format cannot be had, or the record cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    anyhow::ensure!(
+        args.batch.iter().all(|&batch| batch > 0) && args.latents != Some(0),
+        "--batch and --latents must be at least 1"
+    );
+    let device = parse_device(&args.device)?;
+    let size = if args.tiny { Size::Tiny } else { Size::Full };
+    let formats = formats(args, &device)?;
+    let mut record = Measurements::new(described(&device), size == Size::Full);
+    let mut complete = true;
+    for job in jobs(args, &device, size, &formats) {
+        say(&format!("measuring {}", job.name));
+        if let Err(error) = (job.work)(&mut record) {
+            say(&format!("warning: {} failed and is missing: {}", job.name, sentence(&error)));
+            complete = false;
+        }
+        if let Some(path) = &args.out {
+            let mut text = serde_json::to_string_pretty(&record)?;
+            text.push('\n');
+            atomic_write(path, text.as_bytes())?;
+        }
+    }
+    if args.output.json {
+        print_json(&record)?;
+    } else {
+        print(&in_words(&record))?;
+    }
+    Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
+}
+
+struct Formats {
+    /// Those that parity compares.
+    compared: Vec<DType>,
+    /// That of the other parts.
+    first: DType,
+}
+
+fn formats(args: &Args, device: &Device) -> anyhow::Result<Formats> {
+    let named = args
+        .dtype
+        .iter()
+        .map(|name| Ok(parse_dtype(name, device)?))
+        .collect::<anyhow::Result<Vec<DType>>>()?;
+    Ok(match named.first() {
+        Some(&first) => Formats { first, compared: named },
+        None => Formats {
+            first: parse_dtype("auto", device)?,
+            compared: vec![DType::F32, DType::F16, DType::BF16],
+        },
+    })
+}
+
+/// What measures something and enters it.
+type Work<'a> = Box<dyn Fn(&mut Measurements) -> anyhow::Result<()> + 'a>;
+
+/// Something to measure, which may fail without the others.
+struct Job<'a> {
+    name: String,
+    work: Work<'a>,
+}
+
+fn jobs<'a>(args: &'a Args, device: &'a Device, size: Size, formats: &'a Formats) -> Vec<Job<'a>> {
+    let wanted = |part: Part| args.part.is_empty() || args.part.contains(&part);
+    let tiny = size == Size::Tiny;
+    let plan = Plan {
+        size,
+        place: Place { device: device.clone(), dtype: formats.first },
+        repeats: args.repeats,
+        steps: args.steps.or(tiny.then_some(3)),
+        side: args.latents,
+    };
+    let mut jobs: Vec<Job> = Vec::new();
+    if wanted(Part::Product) {
+        let (plan, side) = (plan.clone(), if tiny { 256 } else { PRODUCT });
+        jobs.push(Job {
+            name: format!("products of {side} x {side}"),
+            work: Box::new(move |record| {
+                record.products.push(plan.product(side)?);
+                Ok(())
+            }),
+        });
+    }
+    if wanted(Part::Parity) {
+        let all = if args.network.is_empty() { &Network::ALL[..] } else { &args.network };
+        let side = args.latents.unwrap_or(if tiny { 16 } else { 64 });
+        for &network in all {
+            jobs.push(Job {
+                name: format!("parity of {}", network.name()),
+                work: Box::new(move |record| {
+                    record.parity.extend(compare(network, size, side, device, &formats.compared)?);
+                    Ok(())
+                }),
+            });
+        }
+    }
+    if wanted(Part::Pictures) {
+        let all = if args.model.is_empty() { &PictureModel::ALL[..] } else { &args.model };
+        for &model in all {
+            let plan = plan.clone();
+            jobs.push(Job {
+                name: format!("pictures of {}", model.name()),
+                work: Box::new(move |record| {
+                    record.pictures.extend(plan.batches(model, &args.batch)?);
+                    Ok(())
+                }),
+            });
+        }
+    }
+    if wanted(Part::Judge) {
+        for &pictures in &args.batch {
+            let plan = plan.clone();
+            jobs.push(Job {
+                name: format!("answers of mplug, {pictures} pictures at a time"),
+                work: Box::new(move |record| {
+                    record.judges.push(plan.judge(pictures)?);
+                    Ok(())
+                }),
+            });
+        }
+    }
+    jobs
+}
+
+fn described(device: &Device) -> String {
+    let place = describe_device(device);
+    gpu_name(device).map_or(place.clone(), |name| format!("{place}, {name}"))
+}
+
+fn in_words(record: &Measurements) -> String {
+    let size =
+        if record.full_size { "published sizes" } else { "tiny networks: times mean nothing" };
+    let mut text = format!("{}; made-up weights, {size}\n", record.device);
+    if !record.parity.is_empty() {
+        text.push_str("\nAgainst the processor in f32\n");
+        text.push_str("  network         format  largest error  relative error  largest number\n");
+    }
+    for parity in &record.parity {
+        let broken = match parity.not_numbers {
+            0 => String::new(),
+            count => format!("  {count} NUMBERS ARE NONE"),
+        };
+        text.push_str(&format!(
+            "  {:<15} {:<6} {:>14.1e} {:>15.1e} {:>15.1}{broken}\n",
+            parity.network, parity.dtype, parity.largest, parity.relative, parity.scale
+        ));
+    }
+    let peak = record.products.iter().map(|product| product.tera).fold(0.0, f64::max);
+    for product in &record.products {
+        text.push_str(&format!(
+            "\nProducts of {0} x {0} in {1}: {2:.3} TFLOP/s\n",
+            product.side, product.dtype, product.tera
+        ));
+    }
+    if !record.pictures.is_empty() {
+        text.push_str("\nPictures\n");
+        text.push_str(
+            "  model      format  batch  pixels  steps  s/picture  text, s  decode, s  TFLOP/s\n",
+        );
+    }
+    for speed in &record.pictures {
+        let tera = speed.tera.map_or("-".to_owned(), |tera| {
+            let share =
+                if peak > 0.0 { format!(" ({:.0} %)", 100.0 * tera / peak) } else { String::new() };
+            format!("{tera:.2}{share}")
+        });
+        text.push_str(&format!(
+            "  {:<10} {:<7} {:>5} {:>7} {:>6} {:>10.3} {:>8.3} {:>10.3}  {tera}\n",
+            speed.model,
+            speed.dtype,
+            speed.batch,
+            speed.side,
+            speed.steps,
+            speed.per_picture,
+            speed.text,
+            speed.decode
+        ));
+    }
+    if !record.judges.is_empty() {
+        text.push_str("\nAnswers\n");
+        text.push_str(
+            "  judge  format  pictures  questions  answers/s  s/picture with one question\n",
+        );
+    }
+    for speed in &record.judges {
+        text.push_str(&format!(
+            "  {:<6} {:<7} {:>8} {:>10} {:>10.1} {:>11.3}\n",
+            speed.judge,
+            speed.dtype,
+            speed.pictures,
+            speed.questions,
+            speed.per_second,
+            speed.one_question
+        ));
+    }
+    text
+}

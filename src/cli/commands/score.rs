@@ -1,0 +1,135 @@
+//! In: a run's answers. Out: its figures on stdout, and its summary, long table, exported tables and
+//! chart in the run directory. Nothing is judged again.
+
+use std::path::PathBuf;
+
+use crate::aggregate::{Protocol, Summary};
+use crate::benchmark::{Benchmark, Item};
+use crate::reports::terminal_table;
+use crate::results::RunDirectory;
+use crate::session::benchmarks::{benchmark_of_run, selected};
+use crate::session::scoring::{choose_judges, score_judges};
+use crate::session::work::ensure_merged;
+
+use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::print::{print, print_json, say};
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dpg-bench score results/sd15
+  dpg-bench score results/sd15 --judge endpoint --protocol reference
+  dpg-bench score results/sd15 --judge mplug,blip-vqa
+  dpg-bench score results/sd15 --json | jq .corrected.overall
+
+Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing, or too many
+answers are neither yes nor no.")]
+pub struct Args {
+    /// Run directory
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Whose answers, one judge or several (comma list) [default: those of the only judge]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    judge: Vec<String>,
+    /// Where the benchmark is now, if it is not where the run was made with it
+    #[arg(long, value_name = "PATH")]
+    benchmark: Option<PathBuf>,
+    #[command(flatten)]
+    options: ScoreOptions,
+}
+
+/// How to score; shared with `run`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ScoreOptions {
+    /// Whose answers; none named: those of the only judge. Set by the command, which has its own flag.
+    #[arg(skip)]
+    pub judges: Vec<String>,
+    /// Show the figures of one protocol only (all files hold both)
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub protocol: Option<ProtocolName>,
+    /// Print the benchmark score even where images or answers are missing, or neither yes nor no
+    #[arg(long)]
+    pub allow_incomplete: bool,
+    /// Print the summary as one JSON document instead of the table; of several judges, a list
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A protocol on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProtocolName {
+    /// The reference script run in one process, quirks included
+    Reference,
+    /// All questions and images, dependencies in topological order
+    Corrected,
+}
+
+impl From<Protocol> for ProtocolName {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Reference => Self::Reference,
+            Protocol::Corrected => Self::Corrected,
+        }
+    }
+}
+
+impl From<ProtocolName> for Protocol {
+    fn from(name: ProtocolName) -> Self {
+        match name {
+            ProtocolName::Reference => Self::Reference,
+            ProtocolName::Corrected => Self::Corrected,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever stops it, in one sentence.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let run = RunDirectory::open(&args.run)?;
+    ensure_merged(&run)?;
+    let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
+    let items = selected(&benchmark, &run)?;
+    let options = ScoreOptions { judges: args.judge.clone(), ..args.options.clone() };
+    execute(&run, &benchmark, &items, &options)
+}
+
+/// Scores `items` of a run by each judge asked for, writes what belongs into its directory and prints
+/// the figures.
+///
+/// # Errors
+/// A judge is not there or not the only one, a journal is damaged, or the disk said no.
+pub fn execute(
+    run: &RunDirectory,
+    benchmark: &Benchmark,
+    items: &[&Item],
+    options: &ScoreOptions,
+) -> anyhow::Result<ExitStatus> {
+    let protocols: Vec<Protocol> =
+        options.protocol.map_or_else(|| Protocol::ALL.to_vec(), |name| vec![name.into()]);
+    let judges = choose_judges(run, &options.judges)?;
+    let summaries = score_judges(run, benchmark, items, &judges, options.allow_incomplete)?;
+    match (options.json, summaries.as_slice()) {
+        (true, [only]) => print_json(only)?,
+        (true, several) => print_json(&several)?,
+        (false, several) => {
+            let tables: Vec<String> =
+                several.iter().map(|summary| terminal_table(summary, &protocols)).collect();
+            print(&tables.join("\n"))?;
+            for judge in &judges {
+                say(&format!(
+                    "written: {} (and .csv, .md, .tex, .svg), {}",
+                    run.summary_path(judge)?.display(),
+                    run.scores_path(judge)?.display()
+                ));
+            }
+            ExitStatus::Done
+        }
+    };
+    let is_withheld = |summary: &Summary| {
+        protocols.iter().any(|protocol| summary.protocol(*protocol).is_withheld())
+    };
+    let withheld = summaries.iter().any(is_withheld);
+    Ok(if withheld { ExitStatus::Incomplete } else { ExitStatus::Done })
+}

@@ -1,0 +1,194 @@
+//! In: a run that other processes write, in shards or as a whole. Out: how far it is and what it scores so
+//! far, again and again. Nothing is written into the run.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::aggregate::readable::unparsable_gap;
+use crate::aggregate::summary::benchmark_score;
+use crate::aggregate::{IntervalMethod, Protocol, Shares};
+use crate::benchmark::Item;
+use crate::reports::printed;
+use crate::results::progress::{Gathered, StageCount};
+use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory};
+use crate::score::score_run;
+use crate::session::benchmarks::{benchmark_of_run, selected};
+
+use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::print::print;
+
+/// What the part of the images is called.
+pub const IMAGES: &str = "images";
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dpg-bench watch results/ella-sd15
+  dpg-bench watch results/ella-sd15 --every 60 >> progress.log
+  dpg-bench watch results/ella-sd15 --once
+
+It ends when every image is there and every judge of the run has answered every question.
+
+Exit status: 0 all is done, 2 could not, 3 with --once where something is still missing.")]
+pub struct Args {
+    /// Run directory
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Seconds between two looks
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    every: u64,
+    /// Look once
+    #[arg(long)]
+    once: bool,
+    /// Where the benchmark is now, if it is not where the run was made with it
+    #[arg(long, value_name = "PATH")]
+    benchmark: Option<PathBuf>,
+}
+
+/// How far a part of the work is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// `images`, or a judge's name.
+    pub name: String,
+    count: StageCount,
+    /// What is printed behind the counts.
+    pub score: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever stops it, in one sentence.
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let run = RunDirectory::open(&args.run)?;
+    let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
+    let items = selected(&benchmark, &run)?;
+    let redraws = std::io::stdout().is_terminal() && !args.once;
+    let begun = Instant::now();
+    let mut first: Option<Vec<Part>> = None;
+    let mut shown = 0;
+    loop {
+        let parts = look(&args.run, &items)?;
+        let before = first.get_or_insert_with(|| parts.clone());
+        let lines: Vec<String> =
+            parts.iter().map(|part| line(part, before, begun.elapsed())).collect();
+        // On a terminal the lines of the last look are written over.
+        let up = if redraws && shown > 0 { format!("\x1b[{shown}A\x1b[J") } else { String::new() };
+        print(&format!("{up}{}\n", lines.join("\n")))?;
+        shown = lines.len();
+        let is_judged = parts.iter().any(|part| part.name != IMAGES);
+        let done = is_judged && parts.iter().all(|part| part.count.is_complete());
+        match (done, args.once) {
+            (true, _) => return Ok(ExitStatus::Done),
+            (false, true) => return Ok(ExitStatus::Incomplete),
+            (false, false) => std::thread::sleep(Duration::from_secs(args.every)),
+        }
+    }
+}
+
+/// The images, then each judge of the run.
+///
+/// # Errors
+/// A file of the run cannot be read.
+pub fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
+    // Opened anew: a judge or a shard may have begun since.
+    let run = RunDirectory::open(path)?;
+    let per_item = run.manifest().images_per_item;
+    let gathered = Gathered::read(&run)?;
+    let mut parts = Vec::new();
+    // Answers that came from a log have no pictures, and wait for none.
+    let has_images = run.manifest().generation.is_some() || !gathered.images.is_empty();
+    if has_images || gathered.answers.is_empty() {
+        let count = StageCount::of_images(items, per_item, &gathered.images);
+        parts.push(Part { name: IMAGES.to_owned(), count, score: String::new() });
+    }
+    for (judge, records) in &gathered.answers {
+        parts.push(judged(judge, items, per_item, &NewestAnswers::merge(records)?));
+    }
+    Ok(parts)
+}
+
+/// How far a judge is, and the score of the items that it has answered about in full.
+fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'_>) -> Part {
+    let answered = |item: &Item, image: u32| {
+        let outcome = |question| answers.outcome(&item.id, image, question);
+        item.graph
+            .questions()
+            .iter()
+            .all(|question| matches!(outcome(question.id), Some(AnswerOutcome::Answered { .. })))
+    };
+    let whole: Vec<&Item> = items
+        .iter()
+        .copied()
+        .filter(|item| (0..per_item).all(|image| answered(item, image)))
+        .collect();
+    let score = score_run(&whole, answers, per_item, Protocol::Corrected);
+    let unreadable = unparsable_gap(&score);
+    let score = match benchmark_score(&score) {
+        None => "no item is whole yet".to_owned(),
+        Some(estimate) => {
+            let level = IntervalMethod::default().level;
+            let estimate = estimate.with_error(&Shares::of(&score).overall, level);
+            let (mean, interval) = printed(&estimate);
+            let interval = interval.map_or(String::new(), |interval| format!(" {interval}"));
+            format!("score so far {mean}{interval} ({} items)", estimate.items)
+        }
+    };
+    let score = unreadable.unwrap_or(score);
+    Part { name: judge.to_owned(), count: StageCount::of_answers(items, per_item, answers), score }
+}
+
+/// `images: 120/4260, 2 failed, 3.5 a minute, 19 h 42 min left`.
+pub fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
+    let StageCount { done, failed, total } = part.count;
+    let mut text = format!("{}: {done}/{total}", part.name);
+    if failed > 0 {
+        text.push_str(&format!(", {failed} failed"));
+    }
+    let earlier = before.iter().find(|earlier| earlier.name == part.name);
+    let fresh = done.saturating_sub(earlier.map_or(0, |earlier| earlier.count.done));
+    if fresh > 0 && done < total {
+        let seconds = elapsed.as_secs_f64() / fresh as f64;
+        let left = (total - done) as f64 * seconds;
+        text.push_str(&format!(", {:.1} a minute, {} left", 60.0 / seconds, in_words(left)));
+    }
+    if !part.score.is_empty() {
+        text.push_str(&format!("; {}", part.score));
+    }
+    text
+}
+
+/// `19 h 42 min`, `3 min`, `12 s`.
+fn in_words(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match (minutes / 60, minutes % 60) {
+        (0, 0..=1) => format!("{seconds:.0} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_rate_and_rest() {
+        let part = |done, failed, score: &str| Part {
+            name: "images".into(),
+            count: StageCount { done, total: 4260, failed },
+            score: score.into(),
+        };
+        let minute = Duration::from_secs(60);
+        let told = line(&part(130, 2, ""), &[part(120, 0, "")], minute);
+        assert_eq!(told, "images: 130/4260, 2 failed, 10.0 a minute, 6 h 53 min left");
+        // Nothing new, and nothing left.
+        assert_eq!(line(&part(120, 0, "s"), &[part(120, 0, "")], minute), "images: 120/4260; s");
+        assert_eq!(line(&part(4260, 0, ""), &[part(1, 0, "")], minute), "images: 4260/4260");
+        assert_eq!(
+            ["12 s", "2 min", "1 h 0 min"].map(str::to_owned),
+            [12.0, 121.0, 3600.0].map(in_words)
+        );
+    }
+}

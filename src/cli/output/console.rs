@@ -1,0 +1,48 @@
+//! In: what happens in a session. Out: lines and progress bars on stderr, and a stop when a signal came.
+
+use std::path::Path;
+
+use crate::cli::commands::watch;
+use crate::cli::interrupt;
+use crate::cli::output::live::Live;
+use crate::cli::output::print::{say, warn};
+use crate::cli::output::progress::StageProgress;
+use crate::session::listener::{Listener, Stage};
+use crate::stage_observer::StageObserver;
+
+/// The terminal, as a session's listener.
+#[derive(Default)]
+pub struct Console<'a> {
+    /// Whose score so far is told beside the progress.
+    pub live: Option<&'a Live<'a>>,
+}
+
+impl Listener for Console<'_> {
+    fn note(&self, text: &str) {
+        say(text);
+    }
+
+    fn warning(&self, text: &str) {
+        warn(text);
+    }
+
+    fn observe<'s>(&'s self, stage: Stage<'_>) -> Box<dyn StageObserver + 's> {
+        let (verb, part) = match stage {
+            Stage::Generate => ("generating".to_owned(), watch::IMAGES),
+            Stage::Judge { name, at_once: 1 } => ("judging".to_owned(), name),
+            // As wide as the other, so that the bars stand below each other.
+            Stage::Judge { name, at_once: 2 } => ("judging   ".to_owned(), name),
+            Stage::Judge { name, .. } => (format!("judging, {name}"), name),
+        };
+        Box::new(StageProgress::new(&verb, self.live.map(|live| live.part(part))))
+    }
+
+    fn stop_requested(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
+/// Says what comes after a shard of the run at `out`.
+pub fn say_next(out: &Path) {
+    say(&format!("when all shards are done: dpg-bench merge {}", out.display()));
+}

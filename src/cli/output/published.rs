@@ -1,0 +1,63 @@
+//! In: runs. Out: their benchmark scores among published ones.
+
+use std::path::PathBuf;
+
+use crate::aggregate::IntervalMethod;
+use crate::aggregate::published::published_scores;
+use crate::cli::args::compared::ComparedArgs;
+use crate::cli::commands::score::ProtocolName;
+use crate::compare::Labelled;
+use crate::reports::published_table::{Placed, published_terminal};
+
+/// What a run must be for its score to stand beside published ones.
+const JUDGE: &str = "mplug";
+
+/// The published scores with those of `runs`, best first.
+///
+/// # Errors
+/// A run cannot be scored, or is a baseline of the other protocol.
+pub fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyhow::Result<String> {
+    let compared = ComparedArgs { protocol: Some(ProtocolName::Reference), ..compared.clone() };
+    let mut rows: Vec<Placed> = published_scores()?.into_iter().map(Placed::from).collect();
+    let mut notes = Vec::new();
+    for path in runs {
+        let Labelled { label, run } = compared.load(path)?;
+        anyhow::ensure!(
+            run.protocol == crate::score::verdict::Protocol::Reference,
+            "{label} is a baseline of the protocol `{}`; published scores are of `reference`, which \
+             `dpg-bench baseline --protocol reference` writes",
+            run.protocol.name()
+        );
+        let places: Vec<usize> = (0..run.items.len()).collect();
+        let overall = run.shares(&places, &[], &[]).overall;
+        let interval = overall.interval(IntervalMethod::default().level);
+        let Some(mean) = overall.value() else {
+            notes.push(format!("{label} has no score"));
+            continue;
+        };
+        rows.push(Placed {
+            model: label.clone(),
+            overall: 100.0 * mean,
+            interval: interval.map(|interval| (100.0 * interval.low, 100.0 * interval.high)),
+            source: "this run".to_owned(),
+            ours: true,
+        });
+        let judge = run.judge.settings.get("judge").and_then(|judge| judge.as_str());
+        for (is_so, what) in [
+            (!run.run.benchmark.official, "is not about the official question file".to_owned()),
+            (judge != Some(JUDGE), format!("was judged by {}, not by mPLUG-large", run.judge.name)),
+            (
+                !run.is_complete(),
+                format!(
+                    "is incomplete: {} of {} questions have an answer",
+                    run.questions_answered, run.questions_expected
+                ),
+            ),
+        ] {
+            if is_so {
+                notes.push(format!("{label} {what}: its score cannot be compared with the others"));
+            }
+        }
+    }
+    Ok(published_terminal(rows, &notes))
+}

@@ -1,0 +1,118 @@
+//! In: the path of a benchmark, or a run. Out: the benchmark, and the run's items in it, checked against
+//! what the run says of them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use crate::benchmark::{Benchmark, Item, Selection, Strictness};
+use crate::fetch::{BENCHMARK_FOLDER, LOCK_FILE};
+use crate::results::{BenchmarkIdentity, RunDirectory};
+
+/// The shipped demo, inside the program: it works from any folder.
+const DEMO_CSV: &[u8] = include_bytes!("../../benchmark/demo/dpg_bench.csv");
+/// How the shipped demo is named, in place of a path and in a manifest.
+pub const DEMO: &str = "demo";
+
+/// Loads the benchmark at `path`, a question file or a folder that holds one; [`DEMO`] is the shipped demo.
+///
+/// # Errors
+/// It cannot be read, or its data is invalid.
+///
+/// ```
+/// use dpg_bench::{Strictness, load_benchmark};
+///
+/// let benchmark = load_benchmark("demo".as_ref(), Strictness::Strict)?;
+/// let item = &benchmark.items[0];
+/// println!("{}: {} ({} questions)", item.id, item.prompt, item.graph.questions().len());
+/// # anyhow::Ok(())
+/// ```
+pub fn load_benchmark(path: &Path, strictness: Strictness) -> anyhow::Result<Benchmark> {
+    // Always, so that a run of the demo is read alike from every folder.
+    if path.as_os_str() == DEMO {
+        return Ok(Benchmark::from_csv(DEMO_CSV, DEMO)?);
+    }
+    Ok(Benchmark::load(path, strictness)?)
+}
+
+/// The benchmark where nobody names one: the downloaded official one unless a demo's model is at work
+/// (`for_demo`), else the shipped demo.
+///
+/// # Errors
+/// It was downloaded in part only, cannot be read, or its data is invalid.
+pub fn default_benchmark(for_demo: bool, strictness: Strictness) -> anyhow::Result<Benchmark> {
+    if for_demo || !Path::new(BENCHMARK_FOLDER).is_dir() {
+        return load_benchmark(Path::new(DEMO), strictness);
+    }
+    let folder = PathBuf::from(BENCHMARK_FOLDER);
+    let begun = folder.join(LOCK_FILE).is_file() && !folder.join("dpg_bench.csv").is_file();
+    ensure!(
+        !begun,
+        "the benchmark in {BENCHMARK_FOLDER} is fetched in part only; `dpg-bench fetch benchmark` \
+         goes on, `--benchmark {DEMO}` takes the demo"
+    );
+    load_benchmark(&folder, strictness)
+}
+
+/// Loads the benchmark that a run is about and makes sure that it is still the same; `path` says where it is
+/// now, if it is no longer where the run found it.
+///
+/// # Errors
+/// It cannot be read, or it is not the one that the run was started with.
+pub fn benchmark_of_run(run: &RunDirectory, path: Option<&Path>) -> anyhow::Result<Benchmark> {
+    let recorded = &run.manifest().benchmark;
+    let path = path.unwrap_or(Path::new(&recorded.path));
+    let strictness = if recorded.lenient { Strictness::Lenient } else { Strictness::Strict };
+    let benchmark = load_benchmark(path, strictness).with_context(|| {
+        format!(
+            "the benchmark of {} cannot be loaded; say where it is with --benchmark",
+            run.path().display()
+        )
+    })?;
+    ensure!(
+        benchmark.digest == recorded.digest,
+        "{} is not the benchmark that {} was made with (digest {} here, {} there); name the right \
+         one with --benchmark",
+        path.display(),
+        run.path().display(),
+        benchmark.digest,
+        recorded.digest,
+    );
+    Ok(benchmark)
+}
+
+/// The items that the run was started with, in file order; those of its part where it is a shard.
+///
+/// # Errors
+/// The manifest's selection was edited to something that the benchmark has not.
+pub fn selected<'b>(benchmark: &'b Benchmark, run: &RunDirectory) -> anyhow::Result<Vec<&'b Item>> {
+    let all = all_selected(benchmark, run)?;
+    Ok(run.shard().map_or_else(|| all.clone(), |shard| shard.deal(&all)))
+}
+
+/// The items that the run was started with, in file order, whether it is a shard or not.
+///
+/// # Errors
+/// As [`selected`].
+pub fn all_selected<'b>(
+    benchmark: &'b Benchmark,
+    run: &RunDirectory,
+) -> anyhow::Result<Vec<&'b Item>> {
+    let recorded = serde_json::to_value(&run.manifest().selection)?;
+    let selection: Selection = serde_json::from_value(recorded).with_context(|| {
+        format!("{}: the manifest's selection cannot be read", run.path().display())
+    })?;
+    Ok(benchmark.select(&selection)?)
+}
+
+/// What a manifest says of a benchmark.
+pub fn identity(benchmark: &Benchmark) -> BenchmarkIdentity {
+    BenchmarkIdentity {
+        path: benchmark.source.path.display().to_string(),
+        digest: benchmark.digest.clone(),
+        official: benchmark.source.official,
+        items: benchmark.items.len() as u64,
+        questions: benchmark.question_count() as u64,
+        lenient: benchmark.source.strictness == Strictness::Lenient,
+    }
+}

@@ -1,0 +1,342 @@
+//! In: options that name a model, or a generator of the caller's own. Out: it loaded, on each device, and what
+//! was understood of its files. Making and keeping images is left to `generate::generate_run`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::devices::one_kind_of_device;
+use super::ella_options::EllaPartOptions;
+use super::fetched;
+use super::generator_options::{GeneratorOptions, Sampling};
+use super::listener::{Listener, Quiet};
+use crate::benchmark::Item;
+use crate::checkpoint::assembled::{Assembled, CheckpointParts};
+use crate::checkpoint::error_words::sentence;
+use crate::checkpoint::shipped::ShippedFolder;
+use crate::checkpoint::understood::Understood;
+use crate::compute::device::{Device, describe_device, parse_device, parse_dtype};
+use crate::fetch::Role;
+use crate::generate::catalog::{self, CatalogModel, Pipeline, Source};
+use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
+use crate::generate::noise::seeds::SeedMode;
+use crate::generate::pipelines::ella::{Ella, EllaOptions};
+use crate::generate::pipelines::sd15::Sd15;
+use crate::generate::pipelines::sdxl::Sdxl;
+use crate::generate::{ImageGenerator, PictureTimes};
+use crate::results::{RunDirectory, Settings};
+use crate::stage_observer::StageObserver;
+
+/// A model ready to generate, and where it computes.
+pub struct LoadedGenerator {
+    /// One per device.
+    generators: Vec<Box<dyn ImageGenerator>>,
+    /// Where each of them computes.
+    devices: Vec<String>,
+    plan: GenerationPlan,
+    understood: Understood,
+    /// What the checkpoint was put together to, where it was.
+    assembled: Option<Assembled>,
+    negative_prompt: Option<String>,
+    /// Removed when dropped; a pipeline may load parts of them late.
+    _folders: Vec<TempDir>,
+}
+
+impl LoadedGenerator {
+    /// A generator of the caller's own, asked for one image at a time. `device` is recorded with each sitting.
+    pub fn own(
+        generator: impl ImageGenerator + 'static,
+        seed: u64,
+        seed_mode: SeedMode,
+        device: &str,
+    ) -> Self {
+        Self {
+            understood: generator.understood(),
+            generators: vec![Box::new(generator)],
+            devices: vec![device.to_owned()],
+            plan: GenerationPlan { seed, seed_mode, batch: 1 },
+            assembled: None,
+            negative_prompt: None,
+            _folders: Vec::new(),
+        }
+    }
+
+    /// Whether the model, its devices and its checkpoint are there; nothing is loaded.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn check(options: &GeneratorOptions) -> anyhow::Result<()> {
+        let model = catalog::find(&options.model)?;
+        options.device_names().into_iter().try_for_each(|name| parse_device(name).map(|_| ()))?;
+        match model.source {
+            Source::Shipped { .. } => Ok(()),
+            Source::Folder(_) => named_or_fetched(model, options, &Quiet).map(|_| ()),
+        }
+    }
+
+    /// Loads the model that the options name. A wrong option or file shows here, before a run directory is made.
+    ///
+    /// # Errors
+    /// There is no such model or device, the model's files are missing or damaged, or a setting does not fit it.
+    pub fn load(options: &GeneratorOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
+        let model = catalog::find(&options.model)?;
+        let devices: Vec<Device> =
+            options.device_names().into_iter().map(parse_device).collect::<Result<_, _>>()?;
+        let described: Vec<String> = devices.iter().map(describe_device).collect();
+        one_kind_of_device(&described)?;
+        let mut ella = options.ella.clone();
+        let unpacked = unpack(model, options, &mut ella)?;
+        let checkpoint = match unpacked.first() {
+            Some(folder) => folder.path().to_owned(),
+            None => named_or_fetched(model, options, listener)?,
+        };
+        let Sampling { options: mut settings, seed, seed_mode, note } =
+            options.resolve_sampling(model)?;
+        note.iter().for_each(|note| listener.note(note));
+        let mut parts = options.parts(&checkpoint);
+        parts.prediction = settings.overrides.prediction;
+        settings.record.extend(record(&parts));
+        // The pipelines record what they run; a name of its own stands beside that.
+        let name = options.name.as_deref().or(model.is_shipped().then_some(model.name));
+        if let Some(name) = name {
+            settings.record.insert("name".to_owned(), name.into());
+        }
+        match model.pipeline {
+            Pipeline::Ella(_) => ella.refuse_idle_tokenizer(&parts)?,
+            _ => ella.refuse_for(model.name)?,
+        }
+        let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
+        let weights = assembled.as_ref().map_or(checkpoint.as_path(), Assembled::path);
+        let negative_prompt = settings.negative_prompt.clone();
+        let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
+            let (settings, dtype) = (settings.clone(), parse_dtype(&options.dtype, device)?);
+            Ok(match model.pipeline {
+                Pipeline::Ella(base) => {
+                    let files = ella.files(model.name, weights)?;
+                    let (tokens, low_memory) = (ella.tokens.unwrap_or_default(), ella.low_memory);
+                    let settings = EllaOptions { tokens, low_memory, pictures: settings };
+                    Box::new(Ella::load(base, files, dtype, device, settings)?)
+                }
+                Pipeline::Sdxl => Box::new(Sdxl::load(weights, dtype, device, settings)?),
+                Pipeline::Sd15 => Box::new(Sd15::load(weights, dtype, device, settings)?),
+            })
+        };
+        let generators = devices
+            .iter()
+            .map(pipeline)
+            .collect::<anyhow::Result<Vec<_>>>()
+            .map_err(|error| match &assembled {
+                Some(assembled) => assembled.told(error),
+                None => error,
+            })
+            .map_err(|error| without_folders(error, model, &unpacked))
+            .with_context(|| format!("model {} cannot be loaded", model.name))?;
+        let mut understood = Understood::default();
+        understood.line("model", model.name);
+        understood.line("checkpoint", shown(&checkpoint, model));
+        understood.line("device", described.join("; "));
+        if let Some(parts) = &assembled {
+            understood.extend(parts.understood.clone());
+        }
+        // Devices that share the work have the same model.
+        understood.extend(generators.first().map(|one| one.understood()).unwrap_or_default());
+        let default_batch = if devices.iter().all(Device::is_cpu) { 1 } else { 4 };
+        Ok(Self {
+            generators,
+            understood,
+            plan: GenerationPlan { seed, seed_mode, batch: options.batch.unwrap_or(default_batch) },
+            devices: described,
+            assembled,
+            negative_prompt,
+            _folders: unpacked,
+        })
+    }
+
+    /// What was understood of its files.
+    pub fn understood(&self) -> &Understood {
+        &self.understood
+    }
+
+    /// Where each of its networks computes, as [`describe_device`] tells.
+    pub fn devices(&self) -> &[String] {
+        &self.devices
+    }
+
+    /// How long the parts of an image take (see [`ImageGenerator::measure`]).
+    ///
+    /// # Errors
+    /// The model failed.
+    pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
+        // Devices that share the work are of one kind, so the first speaks for all.
+        match self.generators.first_mut() {
+            Some(generator) => generator.measure(prompt, calls),
+            None => Ok(None),
+        }
+    }
+
+    /// Notes in the manifest that it begins.
+    ///
+    /// # Errors
+    /// As [`Generation::begin`].
+    pub fn begin(&mut self, run: &mut RunDirectory) -> anyhow::Result<Generation> {
+        let (plan, device) = (self.plan, self.devices.join("; "));
+        Generation::begin(run, &self.generators(), plan, &device)
+    }
+
+    /// Makes the images that are not there yet.
+    ///
+    /// # Errors
+    /// As [`Generation::make`].
+    pub fn make(
+        &mut self,
+        generation: &mut Generation,
+        run: &RunDirectory,
+        items: &[&Item],
+        listener: &dyn Listener,
+        observer: &dyn StageObserver,
+    ) -> anyhow::Result<GenerationSummary> {
+        self.warn_of_idle_words(items, listener)?;
+        let summary = generation.make(run, items, self.generators(), observer)?;
+        listener.note(&described(&summary, items.len(), run));
+        Ok(summary)
+    }
+
+    /// Tells of words of embeddings that no prompt holds.
+    fn warn_of_idle_words(&self, items: &[&Item], listener: &dyn Listener) -> anyhow::Result<()> {
+        let Some(assembled) = &self.assembled else { return Ok(()) };
+        let prompts = items.iter().map(|item| item.prompt.as_str());
+        let prompts = prompts.chain(self.negative_prompt.as_deref());
+        for word in assembled.words_in_none(prompts)? {
+            listener.warning(&format!(
+                "the embedding's word `{word}` is in none of the {} prompts here nor in the negative \
+                 prompt, so it changes no picture; --embedding FILE:TOKEN gives it another word",
+                items.len()
+            ));
+        }
+        Ok(())
+    }
+
+    fn generators(&mut self) -> Vec<&mut dyn ImageGenerator> {
+        let mut generators: Vec<&mut dyn ImageGenerator> = Vec::new();
+        for generator in &mut self.generators {
+            generators.push(generator.as_mut());
+        }
+        generators
+    }
+}
+
+/// The checkpoint that the user named, else the one that was fetched.
+fn named_or_fetched(
+    model: &CatalogModel,
+    options: &GeneratorOptions,
+    listener: &dyn Listener,
+) -> anyhow::Result<PathBuf> {
+    let Some(weights) = options.find_weights(model.name)? else {
+        let files: String = model.files().iter().map(|file| format!("\n  {file}")).collect();
+        let advice = fetched::advice(model.name, Role::Checkpoint);
+        let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+        bail!("model {} needs --weights DIR{advice}; the folder holds:{files}", model.name);
+    };
+    if options.weights.is_none() {
+        listener.note(&format!("weights of {}: {}", model.name, weights.display()));
+    }
+    Ok(weights)
+}
+
+/// The folders of a model that is inside the program, the checkpoint's first; its parts are entered into
+/// `ella`. None for other models.
+fn unpack(
+    model: &CatalogModel,
+    options: &GeneratorOptions,
+    ella: &mut EllaPartOptions,
+) -> anyhow::Result<Vec<TempDir>> {
+    let Source::Shipped { checkpoint, ella: connector } = model.source else {
+        return Ok(Vec::new());
+    };
+    let given = [
+        ("--weights", options.weights.is_some()),
+        ("--ella", ella.connector.is_some()),
+        ("--text-encoder", ella.text_encoder.is_some()),
+    ];
+    for (flag, given) in given {
+        ensure!(!given, "model {} has its weights inside; leave out {flag}", model.name);
+    }
+    let write = |folder: ShippedFolder| {
+        folder.unpack().with_context(|| format!("{} cannot be unpacked", folder.name))
+    };
+    let mut folders = vec![write(checkpoint)?];
+    if let Some(connector) = connector {
+        let folder = write(connector)?;
+        ella.connector = Some(folder.path().join("ella.safetensors"));
+        ella.text_encoder = Some(folder.path().join("text_encoder"));
+        folders.push(folder);
+    }
+    Ok(folders)
+}
+
+/// A shipped model's files lie in a temporary folder that the user never saw: the model's name stands for it.
+fn without_folders(
+    error: anyhow::Error,
+    model: &CatalogModel,
+    folders: &[TempDir],
+) -> anyhow::Error {
+    let mut text = sentence(&error);
+    let before = text.clone();
+    for folder in folders {
+        text = text.replace(&folder.path().display().to_string(), model.name);
+    }
+    if text == before { error } else { anyhow!(text) }
+}
+
+/// The checkpoint, for people.
+fn shown(checkpoint: &Path, model: &CatalogModel) -> String {
+    match model.source {
+        Source::Shipped { .. } => "inside the program".to_owned(),
+        Source::Folder(_) => checkpoint.display().to_string(),
+    }
+}
+
+/// What a run's record says of the parts beside their digests: file names, not where they lie.
+fn record(parts: &CheckpointParts) -> Settings {
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut record = Settings::new();
+    if parts.checkpoint.is_file() {
+        record.insert("checkpoint_file".to_owned(), json!(name(&parts.checkpoint)));
+    }
+    let loras: Vec<_> = parts
+        .loras
+        .iter()
+        .map(|lora| json!({"file": name(&lora.file), "weight": lora.weight}))
+        .collect();
+    let embeddings: Vec<_> = parts
+        .embeddings
+        .iter()
+        .map(|embedding| json!({"file": name(&embedding.file), "token": embedding.token}))
+        .collect();
+    for (key, list) in [("loras", loras), ("embeddings", embeddings)] {
+        if !list.is_empty() {
+            record.insert(key.to_owned(), json!(list));
+        }
+    }
+    record
+}
+
+fn described(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> String {
+    let mut text = format!(
+        "{}/{} images in {} ({} made now, {} failed)",
+        summary.already_done + summary.done,
+        summary.images,
+        run.path().display(),
+        summary.done,
+        summary.failed,
+    );
+    if summary.truncated_prompts > 0 {
+        text += &format!(
+            "; {}/{items} prompts are longer than the text encoder takes and were truncated",
+            summary.truncated_prompts,
+        );
+    }
+    text
+}

@@ -1,0 +1,192 @@
+//! In: what the user says of a model, a model file, a preset and the model's own defaults. Out: one value for
+//! each setting: the user's stands above the model file's, that above the preset's, that above the model's own.
+
+use std::path::{Path, PathBuf};
+
+use super::ella_options::EllaPartOptions;
+use super::fetched;
+use crate::checkpoint::assembled::CheckpointParts;
+use crate::checkpoint::embeddings::EmbeddingFile;
+use crate::checkpoint::lora::LoraFile;
+use crate::fetch::Role;
+use crate::generate::catalog::{self, CatalogModel};
+use crate::generate::model_file::ModelFile;
+use crate::generate::noise::seeds::SeedMode;
+use crate::generate::pipelines::options::DiffusionOptions;
+use crate::generate::sampling_choice::{SamplingChoice, preset};
+use crate::results::Settings;
+
+/// Which model makes the images, from which files, how, and where it computes.
+#[derive(Debug, Clone)]
+pub struct GeneratorOptions {
+    /// Model, as `dpg-bench list` names it.
+    pub model: String,
+    /// Name of its own for the record, as a model file gives it.
+    pub name: Option<String>,
+    /// The checkpoint: a folder in the diffusers layout, or one .safetensors file in the latent-diffusion
+    /// layout; where it is `None`, what `fetch` got.
+    pub weights: Option<PathBuf>,
+    /// For a single file: a folder whose configurations and vocabulary it uses.
+    pub base: Option<PathBuf>,
+    /// Folder with another vocabulary.
+    pub tokenizer: Option<PathBuf>,
+    /// Another autoencoder: its folder or file.
+    pub vae: Option<PathBuf>,
+    /// LoRA adapters, each with its weight.
+    pub loras: Vec<LoraFile>,
+    /// Textual-inversion embeddings.
+    pub embeddings: Vec<EmbeddingFile>,
+    /// Parts and settings of ELLA.
+    pub ella: EllaPartOptions,
+    /// Size, steps, guidance, scheduler, seeds; what is `None` is the preset's or the model's own.
+    pub sampling: SamplingChoice,
+    /// Settings under one name, which stand below `sampling`.
+    pub preset: Option<String>,
+    /// Images of a prompt made at a time; where it is `None`, 1 on the processor and 4 on a GPU.
+    pub batch: Option<u32>,
+    /// Devices, `auto`, `cpu` or `cuda[:INDEX]`, with the model on each; none means `auto`.
+    pub devices: Vec<String>,
+    /// Number format of the networks: `auto`, `f32`, `f16` or `bf16`.
+    pub dtype: String,
+}
+
+/// Every value of a run's sampling.
+#[derive(Debug, Clone)]
+pub struct Sampling {
+    /// What the pipeline takes.
+    pub options: DiffusionOptions,
+    /// Base seed.
+    pub seed: u64,
+    /// How an image's seed follows from it.
+    pub seed_mode: SeedMode,
+    /// What was stated otherwise than in the preset.
+    pub note: Option<String>,
+}
+
+impl GeneratorOptions {
+    /// The model `model` with its own settings.
+    pub fn new(model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            name: None,
+            weights: None,
+            base: None,
+            tokenizer: None,
+            vae: None,
+            loras: Vec::new(),
+            embeddings: Vec::new(),
+            ella: EllaPartOptions::default(),
+            sampling: SamplingChoice::default(),
+            preset: None,
+            batch: None,
+            devices: Vec::new(),
+            dtype: "auto".to_owned(),
+        }
+    }
+
+    /// The same options with those of the model file at `path` below them; its model replaces theirs.
+    ///
+    /// # Errors
+    /// The model file cannot be read or says something unknown.
+    pub fn over_model_file(self, path: &Path) -> anyhow::Result<Self> {
+        let file = ModelFile::read(path)?;
+        Ok(Self {
+            model: file.model,
+            name: Some(file.name),
+            weights: Some(self.weights.unwrap_or(file.checkpoint)),
+            base: self.base.or(file.base),
+            tokenizer: self.tokenizer.or(file.tokenizer),
+            vae: self.vae.or(file.vae),
+            loras: file.loras.into_iter().chain(self.loras).collect(),
+            embeddings: file.embeddings.into_iter().chain(self.embeddings).collect(),
+            ella: EllaPartOptions {
+                connector: self.ella.connector.or(file.ella),
+                text_encoder: self.ella.text_encoder.or(file.text_encoder),
+                ..self.ella
+            },
+            sampling: self.sampling.or(file.settings),
+            ..self
+        })
+    }
+
+    /// Whether the model is one of the demo's, which draw nothing but the demo's prompts.
+    pub fn is_demo(&self) -> bool {
+        catalog::find(&self.model).is_ok_and(CatalogModel::is_shipped)
+    }
+
+    /// What the run is called where the user does not say.
+    pub fn run_name(&self) -> &str {
+        self.name.as_ref().unwrap_or(&self.model)
+    }
+
+    /// The devices named, at least one.
+    pub fn device_names(&self) -> Vec<&str> {
+        match self.devices.as_slice() {
+            [] => vec!["auto"],
+            named => named.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Where the checkpoint of the catalog's model `model` lies: where the user says, else where `fetch` put it.
+    ///
+    /// # Errors
+    /// A variable of the environment holds what it cannot hold.
+    pub fn find_weights(&self, model: &str) -> anyhow::Result<Option<PathBuf>> {
+        match &self.weights {
+            Some(weights) => Ok(Some(weights.clone())),
+            None => fetched::part(model, Role::Checkpoint),
+        }
+    }
+
+    /// The parts of the checkpoint at `checkpoint`.
+    pub fn parts(&self, checkpoint: &Path) -> CheckpointParts {
+        CheckpointParts {
+            checkpoint: checkpoint.to_path_buf(),
+            base: self.base.clone(),
+            tokenizer: self.tokenizer.clone(),
+            vae: self.vae.clone(),
+            loras: self.loras.clone(),
+            embeddings: self.embeddings.clone(),
+            prediction: None,
+        }
+    }
+
+    /// Resolves every value of the sampling for `model`.
+    ///
+    /// # Errors
+    /// The preset is unknown.
+    pub fn resolve_sampling(&self, model: &CatalogModel) -> anyhow::Result<Sampling> {
+        let stated = self.sampling.clone();
+        let preset = self.preset.as_deref().map(preset).transpose()?;
+        let mut record = Settings::new();
+        let mut note = None;
+        if let Some(preset) = &preset {
+            record.insert("preset".to_owned(), preset.name.into());
+            let conflicts = stated.conflicts(&preset.choice);
+            note = (!conflicts.is_empty()).then(|| {
+                format!(
+                    "note: {} stated otherwise than in preset {}, which this run therefore is not",
+                    conflicts.join(", "),
+                    preset.name
+                )
+            });
+        }
+        let choice = stated.or(preset.map(|preset| preset.choice).unwrap_or_default());
+        Ok(Sampling {
+            seed: choice.seed.unwrap_or_default(),
+            seed_mode: choice.seed_mode.unwrap_or_default(),
+            options: DiffusionOptions {
+                steps: choice.steps.unwrap_or(model.defaults.steps),
+                guidance: choice.guidance.unwrap_or(model.defaults.guidance),
+                width: choice.width,
+                height: choice.height,
+                scheduler: choice.scheduler.or(model.defaults.scheduler),
+                overrides: choice.scheduler_overrides(),
+                negative_prompt: choice.negative_prompt,
+                rng: choice.rng.unwrap_or_default(),
+                record,
+            },
+            note,
+        })
+    }
+}

@@ -1,0 +1,274 @@
+//! In: a run's answers. Out: its summary, long table, exported tables and chart in the run directory, or the run
+//! ready to be compared. Nothing is judged again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+
+use super::benchmarks::{benchmark_of_run, selected};
+use super::work::ensure_merged;
+use crate::aggregate::readable::{unparsable_gap, without_unparsable};
+use crate::aggregate::score_table::score_table;
+use crate::aggregate::{
+    Baseline, Coverage, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput,
+};
+use crate::benchmark::{Benchmark, Item};
+use crate::reports::{category_chart, csv_table, latex_table, markdown_table};
+use crate::results::atomic_write::atomic_write;
+use crate::results::{
+    AnswerRecord, BenchmarkIdentity, ImageOutcome, ImageRecord, NewestAnswers, RunDirectory,
+};
+use crate::score::score_run::in_journal_order;
+use crate::score::{RunScore, score_run};
+
+/// Scores `items` of a run by each of the `judges` under both protocols, writes each summary with its tables and
+/// chart into the run directory, and returns the summaries in the same order. With `allow_incomplete` there is a
+/// benchmark score even where images or answers are missing.
+///
+/// # Errors
+/// A judge has not answered, a journal is damaged, or the disk said no.
+pub fn score_judges(
+    run: &RunDirectory,
+    benchmark: &Benchmark,
+    items: &[&Item],
+    judges: &[String],
+    allow_incomplete: bool,
+) -> anyhow::Result<Vec<Summary>> {
+    let images = run.read_images()?;
+    let per_item = run.manifest().images_per_item;
+    let mut summaries = Vec::new();
+    for judge in judges {
+        let records = run.read_answers(judge)?;
+        let answers = NewestAnswers::merge(&records)?;
+        let judged = Judged { judge, images: &images, records: &records, answers: &answers };
+        let scored = judged.score(run, benchmark, items, allow_incomplete)?;
+        let [reference, corrected] = &scored.protocols;
+        let table = score_table(items, per_item, &images, &answers, reference, corrected)
+            .context("the table of answers cannot be made")?;
+        write_files(run, judge, &scored.summary, &table)?;
+        summaries.push(scored.summary);
+    }
+    Ok(summaries)
+}
+
+/// A run directory scored under `protocol`, ready to be compared.
+///
+/// # Errors
+/// It is no run, its judge is not there or not the only one, or a journal is damaged.
+pub fn scored_baseline(
+    path: &Path,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+    protocol: Protocol,
+) -> anyhow::Result<Baseline> {
+    let run = RunDirectory::open(path)?;
+    ensure_merged(&run)?;
+    let benchmark = benchmark_of_run(&run, benchmark)?;
+    let items = selected(&benchmark, &run)?;
+    let named: Vec<String> = judge.map(str::to_owned).into_iter().collect();
+    let judges = choose_judges(&run, &named)?;
+    let [judge] = judges.as_slice() else { bail!("{}: name one judge", path.display()) };
+    let mut records = run.read_answers(judge)?;
+    let images = run.read_images()?;
+    if is_unreadable(&run, judge, &images, &records, &items, protocol)? {
+        records = without_unparsable(records, protocol);
+    }
+    let answers = NewestAnswers::merge(&records)?;
+    let judged = Judged { judge, images: &images, records: &records, answers: &answers };
+    let [reference, corrected] = judged.under_both(&run, &items)?;
+    let (all, per_item) = (benchmark.items.len() as u64, run.manifest().images_per_item);
+    let coverage = Coverage::count(all, &items, per_item, &images, &answers, &corrected);
+    let counts = (coverage.questions_answered, coverage.questions_expected);
+    let score = if protocol == Protocol::Reference { reference } else { corrected };
+    Ok(Baseline::of(run_identity(&run, &benchmark), judge_identity(&run, judge), &score, counts))
+}
+
+/// Whether too many answers are neither yes nor no for a score.
+fn is_unreadable(
+    run: &RunDirectory,
+    judge: &str,
+    images: &[ImageRecord],
+    records: &[AnswerRecord],
+    items: &[&Item],
+    protocol: Protocol,
+) -> anyhow::Result<bool> {
+    let answers = NewestAnswers::merge(records)?;
+    let judged = Judged { judge, images, records, answers: &answers };
+    let scores = judged.under_both(run, items)?;
+    Ok(scores.iter().any(|score| score.protocol == protocol && unparsable_gap(score).is_some()))
+}
+
+/// What a judge said in a run.
+pub struct Judged<'a> {
+    /// Name in the run directory.
+    pub judge: &'a str,
+    /// The image journal.
+    pub images: &'a [ImageRecord],
+    /// The judge's journal.
+    pub records: &'a [AnswerRecord],
+    /// The same, newest answers only.
+    pub answers: &'a NewestAnswers<'a>,
+}
+
+/// A judge's answers, scored.
+pub struct Scored<'a> {
+    /// All figures.
+    pub summary: Summary,
+    /// The items under `reference` and under `corrected`.
+    pub protocols: [RunScore<'a>; 2],
+}
+
+impl Judged<'_> {
+    /// `items` under `reference` and under `corrected`, without figures.
+    ///
+    /// # Errors
+    /// The answers are about other pictures than those of the run.
+    fn under_both<'i>(
+        &self,
+        run: &RunDirectory,
+        items: &[&'i Item],
+    ) -> anyhow::Result<[RunScore<'i>; 2]> {
+        let Self { images, records, answers, .. } = *self;
+        check_pictures(images, answers)?;
+        let per_item = run.manifest().images_per_item;
+        // The script adds item scores up in the order in which it met the files. Answers that came
+        // from its log stand in that order; pictures of our own have the benchmark's.
+        let reference_order =
+            if images.is_empty() { in_journal_order(items, records) } else { items.to_vec() };
+        let reference = score_run(&reference_order, answers, per_item, Protocol::Reference);
+        Ok([reference, score_run(items, answers, per_item, Protocol::Corrected)])
+    }
+
+    /// Scores `items` under both protocols, with all figures.
+    ///
+    /// # Errors
+    /// The answers are about other pictures than those of the run.
+    pub fn score<'i>(
+        &self,
+        run: &RunDirectory,
+        benchmark: &Benchmark,
+        items: &[&'i Item],
+        allow_incomplete: bool,
+    ) -> anyhow::Result<Scored<'i>> {
+        let [reference, corrected] = self.under_both(run, items)?;
+        let Self { judge, images, answers, .. } = *self;
+        let summary = Summary::new(SummaryInput {
+            run: run_identity(run, benchmark),
+            judge: judge_identity(run, judge),
+            items,
+            images,
+            answers,
+            reference: &reference,
+            corrected: &corrected,
+            allow_incomplete,
+        });
+        Ok(Scored { summary, protocols: [reference, corrected] })
+    }
+}
+
+/// The judges named, all of which must have answered; the only one where none is named.
+pub fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec<String>> {
+    let there = run.judges();
+    for name in named {
+        check_has_answered(run, name)?;
+    }
+    match (named, there.as_slice()) {
+        ([], [only]) => Ok(vec![only.clone()]),
+        ([], []) => {
+            bail!("{}: {}; run `dpg-bench judge` first", run.path().display(), answered_by(&there))
+        }
+        ([], _) => {
+            let judges = answered_by(&there);
+            bail!("{}: {judges}; choose some with --judge (comma list)", run.path().display())
+        }
+        _ => Ok(named.to_vec()),
+    }
+}
+
+/// # Errors
+/// The run has no answers of that judge; the sentence names those that there are.
+pub fn check_has_answered(run: &RunDirectory, judge: &str) -> anyhow::Result<()> {
+    let there = run.judges();
+    ensure!(
+        there.iter().any(|name| name == judge),
+        "{} has no answers of `{judge}`; {}",
+        run.path().display(),
+        answered_by(&there)
+    );
+    Ok(())
+}
+
+/// Who has answered, for messages.
+pub fn answered_by(judges: &[String]) -> String {
+    match judges {
+        [] => "no judge has answered there yet".to_owned(),
+        judges => format!("there are answers of {}", judges.join(", ")),
+    }
+}
+
+/// An answer about a picture that was since made anew says nothing about the one that is there.
+pub fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> anyhow::Result<()> {
+    let mut stored: BTreeMap<(&str, u32), &str> = BTreeMap::new();
+    for record in images {
+        if let ImageOutcome::Done { pixels_sha256, .. } = &record.outcome {
+            stored.insert((&record.item, record.image), pixels_sha256);
+        }
+    }
+    for ((item, image), stored) in stored {
+        let judged = answers.image(item, image).and_then(|answers| answers.pixels_sha256());
+        ensure!(
+            judged.is_none_or(|judged| judged == stored),
+            "{item}, image {image}: the answers are about another picture than the one in the run; judge it anew under another name"
+        );
+    }
+    Ok(())
+}
+
+/// What a summary says of the run.
+pub fn run_identity(run: &RunDirectory, benchmark: &Benchmark) -> RunIdentity {
+    let manifest = run.manifest();
+    let generation = manifest.generation.as_ref().map(|entry| entry.settings.clone());
+    let model = generation
+        .as_ref()
+        .and_then(|settings| settings.get("name").or(settings.get("model"))?.as_str());
+    RunIdentity {
+        model: model.map(str::to_owned),
+        benchmark: BenchmarkIdentity {
+            items: benchmark.items.len() as u64,
+            ..manifest.benchmark.clone()
+        },
+        selection: manifest.selection.clone(),
+        images_per_item: manifest.images_per_item,
+        generation,
+    }
+}
+
+/// What a summary says of the judge.
+pub fn judge_identity(run: &RunDirectory, judge: &str) -> JudgeIdentity {
+    let entry = run.manifest().judges.get(judge);
+    JudgeIdentity {
+        name: judge.to_owned(),
+        settings: entry.map(|entry| entry.settings.clone()).unwrap_or_default(),
+    }
+}
+
+fn write_files(
+    run: &RunDirectory,
+    judge: &str,
+    summary: &Summary,
+    table: &[u8],
+) -> anyhow::Result<()> {
+    let path = run.summary_path(judge)?;
+    let mut json = serde_json::to_vec_pretty(summary)?;
+    json.push(b'\n');
+    let chart = category_chart(summary)
+        .map_err(|error| anyhow::anyhow!("the chart cannot be drawn: {error}"))?;
+    atomic_write(&run.scores_path(judge)?, table)?;
+    atomic_write(&path.with_extension("csv"), &csv_table(summary, &Protocol::ALL)?)?;
+    atomic_write(&path.with_extension("md"), markdown_table(summary, &Protocol::ALL).as_bytes())?;
+    atomic_write(&path.with_extension("tex"), latex_table(summary, &Protocol::ALL).as_bytes())?;
+    atomic_write(&path.with_extension("svg"), chart.as_bytes())?;
+    atomic_write(&path, &json)?;
+    Ok(())
+}
