@@ -1,5 +1,6 @@
 //! In: an image with all its questions. Out: answers. Verdicts and scores are made elsewhere.
 
+mod answer_rule;
 mod asking;
 pub mod blip_vqa;
 pub mod catalog;
@@ -9,6 +10,7 @@ pub mod judge_counts;
 pub mod judge_run;
 pub mod mplug;
 mod open_questions;
+pub mod options;
 mod parsable;
 pub mod pillow_resize;
 pub mod pool;
@@ -26,6 +28,9 @@ use image::RgbImage;
 use crate::benchmark::{Item, Question};
 use crate::results::Settings;
 use crate::results::image_store::read_picture;
+
+/// The environment variable that holds the endpoint's key unless another is named.
+pub const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";
 
 /// What a judge said to one question.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -113,6 +118,11 @@ pub trait Judge: Send + Sync {
     /// Share of unparsable answers beyond which asking on is in vain, in 0..=1.
     fn most_unparsable(&self) -> f64 {
         1.0
+    }
+
+    /// What is to be said of the judge before it is asked.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// What is to be said of a sitting when it is over.

@@ -167,13 +167,6 @@ impl SchedulerConfig {
                 return Err(reader.unsupported(key, value, &supported));
             }
         }
-        let default_spacing = match class {
-            SchedulerClass::Pndm | SchedulerClass::Ddim => Spacing::Leading,
-            SchedulerClass::DpmSolverMultistep
-            | SchedulerClass::EulerDiscrete
-            | SchedulerClass::EulerAncestral
-            | SchedulerClass::UniPc => Spacing::Linspace,
-        };
         let config = Self {
             class,
             train_steps: reader.read("num_train_timesteps", 1000, "a whole number")?,
@@ -186,7 +179,7 @@ impl SchedulerConfig {
             )?,
             timestep_spacing: reader.read(
                 "timestep_spacing",
-                default_spacing,
+                class.default_spacing(),
                 "linspace, leading, trailing",
             )?,
             steps_offset: reader.read("steps_offset", 0, "a whole number")?,

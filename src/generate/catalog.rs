@@ -3,11 +3,18 @@
 
 use std::path::Path;
 
-use super::pipelines::ella::EllaBase;
+use anyhow::Context;
+
+use super::ImageGenerator;
+use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
+use super::pipelines::options::DiffusionOptions;
+use super::pipelines::sd15::Sd15;
+use super::pipelines::sdxl::Sdxl;
 use crate::checkpoint::folder::DiffusersPipeline;
 use crate::checkpoint::needed_file::NeededFile;
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use crate::checkpoint::shipped::{DEMO_ELLA, DEMO_SD, ShippedFolder};
+use crate::compute::device::Place;
 
 /// A model that `generate --model NAME` knows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +40,47 @@ pub enum Pipeline {
     Sdxl,
     /// ELLA over one of them.
     Ella(EllaBase),
+}
+
+/// What a pipeline is loaded from, and where to.
+pub struct PipelineParts<'a> {
+    /// The checkpoint's folder in the diffusers layout.
+    pub checkpoint: &'a Path,
+    /// The files of an ELLA.
+    pub ella: Option<EllaFiles>,
+    /// What an ELLA reads.
+    pub tokens: EllaTokens,
+    /// Whether an ELLA frees its text encoders before the UNet is loaded.
+    pub low_memory: bool,
+    /// How images are made.
+    pub options: DiffusionOptions,
+    /// Where, and in which number format.
+    pub place: Place,
+}
+
+impl Pipeline {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// A file is missing or broken, the parts do not go together, or a setting is impossible.
+    pub fn load(self, parts: PipelineParts<'_>) -> anyhow::Result<Box<dyn ImageGenerator>> {
+        let PipelineParts { checkpoint, ella, tokens, low_memory, options, place } = parts;
+        let Place { dtype, device } = place;
+        Ok(match self {
+            Self::Sd15 => Box::new(Sd15::load(checkpoint, dtype, &device, options)?),
+            Self::Sdxl => Box::new(Sdxl::load(checkpoint, dtype, &device, options)?),
+            Self::Ella(base) => {
+                let files = ella.context("an ELLA needs its connector and text encoder")?;
+                let options = EllaOptions { tokens, low_memory, pictures: options };
+                Box::new(Ella::load(base, files, dtype, &device, options)?)
+            }
+        })
+    }
+
+    /// Whether it is an ELLA.
+    pub fn is_ella(self) -> bool {
+        matches!(self, Self::Ella(_))
+    }
 }
 
 /// Where a model's files are.

@@ -1,34 +1,36 @@
-//! In: nothing. Out: the judges that there are, as a plain table. A new judge is one file, one row here
-//! and its flags on the command line.
+//! In: nothing. Out: the judges that there are, as a plain table: what each needs, and how it is made of options. A new
+//! judge is one file and one row here.
 
+use super::DEFAULT_KEY_VARIABLE;
+use super::Judge;
+use super::blip_vqa::BlipVqaJudge;
+use super::endpoint::EndpointJudge;
+use super::mplug::{MplugJudge, MplugOptions};
+use super::options::{JudgeOptions, OptionGroup};
+use super::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
+use super::scripted::ScriptedJudge;
 use crate::checkpoint::shipped::{DEMO_JUDGE, ShippedFolder};
+use crate::compute::device::{Place, describe_device};
 
-/// The variable that holds the endpoint's key unless another is named.
-pub const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";
-
-/// Which judge.
+/// Where a judge computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JudgeKind {
-    /// Answers by a rule or out of a file.
-    Scripted,
-    /// A model behind an OpenAI-compatible chat API.
-    Endpoint,
-    /// mPLUG, the judge of the published numbers, computed here.
-    Mplug,
-    /// BLIP-VQA, computed here.
-    BlipVqa,
-    /// Qwen3-VL, computed here.
-    Qwen3Vl,
+pub enum Runs {
+    /// It computes nothing.
+    Nowhere,
+    /// On a server.
+    Server,
+    /// Here.
+    Here {
+        /// Number format of its networks where the user names none.
+        dtype: &'static str,
+        /// What its weights are, for the user.
+        weights: &'static str,
+    },
 }
-
-/// The judges that compute here, from weights of their own.
-pub const LOCAL: &[JudgeKind] = &[JudgeKind::Mplug, JudgeKind::BlipVqa, JudgeKind::Qwen3Vl];
 
 /// One judge of the catalog.
 #[derive(Debug)]
 pub struct JudgeRow {
-    /// Which.
-    pub kind: JudgeKind,
     /// Its name on the command line.
     pub name: &'static str,
     /// What it is, in one line.
@@ -37,6 +39,44 @@ pub struct JudgeRow {
     pub needs: fn() -> Vec<Need>,
     /// Its weights, where they are inside the program.
     pub shipped: Option<ShippedFolder>,
+    /// Where it computes.
+    pub runs: Runs,
+    /// The options that it takes.
+    pub takes: &'static [OptionGroup],
+    /// Whether it can be made, as far as that is known without loading it.
+    pub check: fn(&JudgeOptions, &Place) -> anyhow::Result<()>,
+    /// Makes it, at a place of its own; where it computes nowhere or on a server, the place means nothing.
+    pub load: fn(&JudgeOptions, Place) -> anyhow::Result<Box<dyn Judge>>,
+}
+
+impl JudgeRow {
+    /// Whether it computes here, from weights of its own.
+    pub fn is_local(&self) -> bool {
+        matches!(self.runs, Runs::Here { .. })
+    }
+
+    /// The places that the options name, at least one.
+    ///
+    /// # Errors
+    /// A name means nothing, or there is no such device.
+    pub fn places(&self, options: &JudgeOptions) -> anyhow::Result<Vec<Place>> {
+        match self.runs {
+            Runs::Here { dtype, .. } => {
+                let names = options.local.device_names().into_iter();
+                names.map(|name| options.local.place_on(name, dtype)).collect()
+            }
+            Runs::Nowhere | Runs::Server => Ok(vec![Place::parse("cpu", "f32")?]),
+        }
+    }
+
+    /// What the record of a sitting says of a place.
+    pub fn describe(&self, place: &Place) -> String {
+        match self.runs {
+            Runs::Here { .. } => describe_device(&place.device),
+            Runs::Server => "remote".to_owned(),
+            Runs::Nowhere => "none".to_owned(),
+        }
+    }
 }
 
 /// A flag, file or variable that a judge needs.
@@ -51,10 +91,24 @@ pub struct Need {
 /// The judge of the demo's pictures.
 pub const DEMO: &str = "demo-judge";
 
+/// Where mPLUG computes, whatever its size.
+const MPLUG: Runs = Runs::Here {
+    dtype: "f32",
+    weights: "the folder of mplug_visual-question-answering_coco_large_en",
+};
+
+fn load_mplug(options: &JudgeOptions, place: Place) -> anyhow::Result<Box<dyn Judge>> {
+    let made = MplugOptions {
+        together: options.local.batch.unwrap_or(1) as usize,
+        revision: options.local.revision.clone(),
+        ..MplugOptions::new(place)
+    };
+    Ok(Box::new(MplugJudge::load(options.local.weights()?, made)?))
+}
+
 /// All judges.
 pub const JUDGES: &[JudgeRow] = &[
     JudgeRow {
-        kind: JudgeKind::Scripted,
         name: "scripted",
         summary: "answers by a stated rule or out of a file, without looking: for dry runs and tests",
         needs: || {
@@ -64,9 +118,12 @@ pub const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        runs: Runs::Nowhere,
+        takes: &[OptionGroup::Scripted],
+        check: |options, _| ScriptedJudge::from_options(options).map(|_| ()),
+        load: |options, _| Ok(Box::new(ScriptedJudge::from_options(options)?)),
     },
     JudgeRow {
-        kind: JudgeKind::Endpoint,
         name: "endpoint",
         summary: "a vision model behind an OpenAI-compatible chat API (vLLM, SGLang, llama.cpp, hosted)",
         needs: || {
@@ -80,17 +137,23 @@ pub const JUDGES: &[JudgeRow] = &[
             ]
         },
         shipped: None,
+        runs: Runs::Server,
+        takes: &[OptionGroup::Endpoint, OptionGroup::Chat],
+        check: |options, _| EndpointJudge::from_options(options).map(|_| ()),
+        load: |options, _| Ok(Box::new(EndpointJudge::from_options(options)?)),
     },
     JudgeRow {
-        kind: JudgeKind::Mplug,
         name: DEMO,
         summary: "inside the program: mPLUG at small size, trained on drawn shapes of 64 x 64 pixels; for the demo's \
                   benchmark only",
         needs: Vec::new,
         shipped: Some(DEMO_JUDGE),
+        runs: MPLUG,
+        takes: &[OptionGroup::Local, OptionGroup::Batch],
+        check: |options, _| MplugJudge::check(options.local.weights()?),
+        load: load_mplug,
     },
     JudgeRow {
-        kind: JudgeKind::Mplug,
         name: "mplug",
         summary: "mPLUG-large, the judge of the published numbers, computed here; a picture is encoded once for all questions",
         needs: || {
@@ -102,9 +165,12 @@ pub const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        runs: MPLUG,
+        takes: &[OptionGroup::Local, OptionGroup::Batch],
+        check: |options, _| MplugJudge::check(options.local.weights()?),
+        load: load_mplug,
     },
     JudgeRow {
-        kind: JudgeKind::BlipVqa,
         name: "blip-vqa",
         summary: "BLIP-VQA (Salesforce/blip-vqa-base), computed here; a picture is encoded once for all questions",
         needs: || {
@@ -117,9 +183,18 @@ pub const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        runs: Runs::Here {
+            dtype: "f32",
+            weights: "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base",
+        },
+        takes: &[OptionGroup::Local],
+        check: |options, _| BlipVqaJudge::check(options.local.weights()?),
+        load: |options, place| {
+            let judge = BlipVqaJudge::load(options.local.weights()?, place)?;
+            Ok(Box::new(judge.with_revision(options.local.revision.as_deref())))
+        },
     },
     JudgeRow {
-        kind: JudgeKind::Qwen3Vl,
         name: "qwen3-vl",
         summary: "Qwen3-VL Instruct (2B, 4B, 8B), computed here; a picture is seen once for all questions",
         needs: || {
@@ -131,6 +206,15 @@ pub const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        // As the checkpoints are published; f32 arithmetic on the processor either way.
+        runs: Runs::Here { dtype: "bf16", weights: "the folder of a Qwen3-VL Instruct checkpoint" },
+        takes: &[OptionGroup::Local, OptionGroup::Chat],
+        check: |options, place| {
+            Qwen3VlJudge::check(&Qwen3VlOptions::from_options(options, place.clone())?)
+        },
+        load: |options, place| {
+            Ok(Box::new(Qwen3VlJudge::load(Qwen3VlOptions::from_options(options, place)?)?))
+        },
     },
 ];
 
@@ -159,7 +243,7 @@ mod tests {
     #[test]
     fn judges_are_found_by_name_and_listed_where_there_is_none() {
         for row in JUDGES {
-            assert_eq!(find(row.name).unwrap().kind, row.kind);
+            assert_eq!(find(row.name).unwrap().name, row.name);
             assert_eq!((row.needs)().is_empty(), row.shipped.is_some());
         }
         let error = find("mplug2").unwrap_err();

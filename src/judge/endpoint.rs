@@ -4,6 +4,7 @@
 mod address;
 mod cause;
 mod connection;
+mod from_options;
 mod json;
 mod options;
 mod probability;

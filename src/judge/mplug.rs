@@ -189,14 +189,6 @@ impl MplugJudge {
         })
     }
 
-    /// What should be said about the weights before they are used.
-    pub fn warning(&self) -> Option<&'static str> {
-        self.network.word_tables_differ().then_some(
-            "the weights hold two different tables for the decoder's words, which are one in the \
-             original; as there, text_decoder.cls.predictions.decoder.weight is used for both",
-        )
-    }
-
     /// Ids of a question, cut to [`MplugOptions::question_tokens`].
     fn ids(&self, question: &str) -> Result<QuestionIds> {
         let known = || self.known_ids.lock().unwrap_or_else(PoisonError::into_inner);
@@ -279,6 +271,14 @@ impl Judge for MplugJudge {
 
     fn images_together(&self) -> usize {
         self.together
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let differ = self.network.word_tables_differ().then_some(
+            "the weights hold two different tables for the decoder's words, which are one in the \
+             original; as there, text_decoder.cls.predictions.decoder.weight is used for both",
+        );
+        differ.map(str::to_owned).into_iter().collect()
     }
 
     fn question_cut(&self, question: &Question) -> Option<QuestionCut> {

@@ -17,6 +17,7 @@ use serde_json::Value;
 use self::chat::Chat;
 use self::picture::PictureRules;
 use super::endpoint::{DEFAULT_MOST_UNPARSABLE, DEFAULT_PROMPT, QUESTION_MARK, check_share};
+use super::options::JudgeOptions;
 use super::reading::{answer_token, read_cut_reply, read_reply, yes_share};
 use super::{Answer, Judge, JudgeRequest};
 use crate::checkpoint::error_words::sentence;
@@ -49,6 +50,23 @@ pub struct Qwen3VlOptions {
 }
 
 impl Qwen3VlOptions {
+    /// What the user says of it, at a place.
+    ///
+    /// # Errors
+    /// No weights were named.
+    pub fn from_options(options: &JudgeOptions, place: Place) -> Result<Self> {
+        let JudgeOptions { chat, local, .. } = options;
+        let default = Self::new(local.weights()?.to_owned(), place);
+        Ok(Self {
+            prompt: chat.prompt.clone().unwrap_or(default.prompt),
+            system_prompt: chat.system_prompt.clone(),
+            max_tokens: chat.max_tokens.unwrap_or(default.max_tokens),
+            revision: local.revision.clone(),
+            most_unparsable: chat.max_unparsable.unwrap_or(default.most_unparsable),
+            ..default
+        })
+    }
+
     /// The defaults for a checkpoint.
     pub fn new(weights: PathBuf, place: Place) -> Self {
         Self {

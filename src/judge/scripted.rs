@@ -1,81 +1,18 @@
 //! In: a file of answers, or a stated rule. Out: those answers, without a look at the picture. For
 //! tests, for dry runs, and for answers that were collected elsewhere.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::bail;
+
 use super::draw::draw;
+use super::options::JudgeOptions;
 use super::{Answer, Judge, JudgeRequest};
 use crate::benchmark::Question;
 use crate::results::Settings;
 
+pub use super::answer_rule::Rule;
 pub use super::scripted_file::{ScriptError, ScriptedAnswers};
-
-/// How the answers come about.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Rule {
-    /// `yes` to everything.
-    Yes,
-    /// `no` to everything.
-    No,
-    /// `hash:P`: yes with probability P, drawn by a digest of seed, item, image and question.
-    Hash(f64),
-    /// `category:entity=0.9,attribute=0.7,*=0.5`: the same with a probability per L1 category; `*`
-    /// stands for all that are not named.
-    Category(BTreeMap<String, f64>),
-}
-
-impl std::str::FromStr for Rule {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "yes" => Ok(Self::Yes),
-            None if text == "no" => Ok(Self::No),
-            Some(("hash", probability)) => Ok(Self::Hash(parse_probability(probability)?)),
-            Some(("category", list)) => {
-                let mut probabilities = BTreeMap::new();
-                for entry in list.split(',') {
-                    let (name, probability) = entry.split_once('=').ok_or_else(|| {
-                        format!("`{entry}` is no entry of a category rule; write `entity=0.9`")
-                    })?;
-                    let probability = parse_probability(probability)?;
-                    if probabilities.insert(name.trim().to_owned(), probability).is_some() {
-                        return Err(format!("the rule names `{}` twice", name.trim()));
-                    }
-                }
-                Ok(Self::Category(probabilities))
-            }
-            _ => Err(format!(
-                "`{text}` is no rule; there are `yes`, `no`, `hash:0.7` and \
-                 `category:entity=0.9,attribute=0.7,*=0.5`"
-            )),
-        }
-    }
-}
-
-impl std::fmt::Display for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Yes => write!(f, "yes"),
-            Self::No => write!(f, "no"),
-            Self::Hash(probability) => write!(f, "hash:{probability}"),
-            Self::Category(probabilities) => {
-                let entries: Vec<String> =
-                    probabilities.iter().map(|(name, p)| format!("{name}={p}")).collect();
-                write!(f, "category:{}", entries.join(","))
-            }
-        }
-    }
-}
-
-fn parse_probability(text: &str) -> Result<f64, String> {
-    text.trim()
-        .parse()
-        .ok()
-        .filter(|probability| (0.0..=1.0).contains(probability))
-        .ok_or_else(|| format!("`{text}` is no probability; it must be a number from 0 to 1"))
-}
 
 /// A judge that answers by a rule or out of a file.
 #[derive(Debug, Clone)]
@@ -90,6 +27,18 @@ enum Source {
 }
 
 impl ScriptedJudge {
+    /// The judge that the options describe.
+    ///
+    /// # Errors
+    /// Neither a rule nor a file was named, or both were; the file cannot be read or is no table of answers.
+    pub fn from_options(options: &JudgeOptions) -> anyhow::Result<Self> {
+        match (&options.scripted.rule, &options.scripted.answers) {
+            (Some(rule), None) => Ok(Self::by_rule(rule.clone(), options.seed.unwrap_or_default())),
+            (None, Some(path)) => Ok(Self::from_file(path)?),
+            _ => bail!("the judge `scripted` needs either --judge-rule or --judge-answers"),
+        }
+    }
+
     /// Answers by `rule`; `seed` decides the draws of the rules that draw.
     pub fn by_rule(rule: Rule, seed: u64) -> Self {
         Self { source: Source::Rule { rule, seed } }

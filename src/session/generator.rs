@@ -17,14 +17,11 @@ use crate::checkpoint::assembled::{Assembled, CheckpointParts};
 use crate::checkpoint::error_words::sentence;
 use crate::checkpoint::shipped::ShippedFolder;
 use crate::checkpoint::understood::Understood;
-use crate::compute::device::{Device, describe_device, parse_device, parse_dtype};
+use crate::compute::device::{Device, Place, describe_device, parse_device, parse_dtype};
 use crate::fetch::Role;
-use crate::generate::catalog::{self, CatalogModel, Pipeline, Source};
+use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::noise::seeds::SeedMode;
-use crate::generate::pipelines::ella::{Ella, EllaOptions};
-use crate::generate::pipelines::sd15::Sd15;
-use crate::generate::pipelines::sdxl::Sdxl;
 use crate::generate::{ImageGenerator, PictureTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
@@ -103,24 +100,25 @@ impl LoadedGenerator {
         if let Some(name) = name {
             settings.record.insert("name".to_owned(), name.into());
         }
-        match model.pipeline {
-            Pipeline::Ella(_) => ella.refuse_idle_tokenizer(&parts)?,
-            _ => ella.refuse_for(model.name)?,
+        if model.pipeline.is_ella() {
+            ella.refuse_idle_tokenizer(&parts)?;
+        } else {
+            ella.refuse_for(model.name)?;
         }
         let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
         let weights = assembled.as_ref().map_or(checkpoint.as_path(), Assembled::path);
         let negative_prompt = settings.negative_prompt.clone();
+        let files =
+            model.pipeline.is_ella().then(|| ella.files(model.name, weights)).transpose()?;
         let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
-            let (settings, dtype) = (settings.clone(), parse_dtype(&options.dtype, device)?);
-            Ok(match model.pipeline {
-                Pipeline::Ella(base) => {
-                    let files = ella.files(model.name, weights)?;
-                    let (tokens, low_memory) = (ella.tokens.unwrap_or_default(), ella.low_memory);
-                    let settings = EllaOptions { tokens, low_memory, pictures: settings };
-                    Box::new(Ella::load(base, files, dtype, device, settings)?)
-                }
-                Pipeline::Sdxl => Box::new(Sdxl::load(weights, dtype, device, settings)?),
-                Pipeline::Sd15 => Box::new(Sd15::load(weights, dtype, device, settings)?),
+            let dtype = parse_dtype(&options.dtype, device)?;
+            model.pipeline.load(PipelineParts {
+                checkpoint: weights,
+                ella: files.clone(),
+                tokens: ella.tokens.unwrap_or_default(),
+                low_memory: ella.low_memory,
+                options: settings.clone(),
+                place: Place { device: device.clone(), dtype },
             })
         };
         let generators = devices

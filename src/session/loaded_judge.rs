@@ -6,14 +6,9 @@ use anyhow::Context;
 use super::devices::one_kind_of_device;
 use super::judge_options::JudgeOptions;
 use super::listener::Listener;
-use crate::compute::device::describe_device;
 use crate::judge::Judge;
-use crate::judge::blip_vqa::BlipVqaJudge;
-use crate::judge::catalog::JudgeKind;
 use crate::judge::judge_counts::JudgeCounts;
-use crate::judge::mplug::{MplugJudge, MplugOptions};
 use crate::judge::pool::JudgePool;
-use crate::judge::qwen3_vl::Qwen3VlJudge;
 use crate::results::{RunDirectory, RunError, Sitting};
 
 /// A judge in memory.
@@ -37,21 +32,31 @@ impl LoadedJudge {
     /// As [`JudgeOptions::check`]; its files are damaged; the devices are of several kinds.
     pub fn load(options: &JudgeOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
         options.check()?;
-        let is_local = options.is_local();
-        let names = options.local.device_names();
-        let names = if is_local { names.as_slice() } else { &names[..1] };
-        let loaded = names.iter().map(|name| load_on(options, name, listener));
-        let mut loaded = loaded.collect::<anyhow::Result<Vec<_>>>()?;
-        let (judge, device) = match (loaded.pop(), loaded.is_empty()) {
-            (Some(only), true) => only,
-            (last, _) => {
-                loaded.extend(last);
-                let (judges, devices): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
-                one_kind_of_device(&devices)?;
-                (Box::new(JudgePool::new(judges)?) as Box<dyn Judge>, devices.join("; "))
-            }
+        let row = options.row()?;
+        // Kept until the weights are in memory.
+        let unpacked = row.shipped.map(|folder| folder.unpack()).transpose();
+        let unpacked = unpacked.with_context(|| format!("{} cannot be unpacked", row.name))?;
+        let mut resolved = options.clone();
+        match &unpacked {
+            Some(folder) => resolved.local.weights = Some(folder.path().to_owned()),
+            None => resolved = options.with_weights(row)?,
+        }
+        let places = row.places(options)?;
+        let devices: Vec<String> = places.iter().map(|place| row.describe(place)).collect();
+        one_kind_of_device(&devices)?;
+        let loaded = places.into_iter().map(|place| (row.load)(&resolved, place));
+        let mut judges = loaded.collect::<anyhow::Result<Vec<_>>>()?;
+        let weights = resolved.local.weights.iter().find(|_| unpacked.is_none());
+        let of = weights.map_or_else(|| row.name.to_owned(), |path| path.display().to_string());
+        for warning in judges.iter().flat_map(|judge| judge.warnings()) {
+            listener.warning(&format!("{of}: {warning}"));
+        }
+        let judge: Box<dyn Judge> = match judges.len() {
+            1 => judges.remove(0),
+            _ => Box::new(JudgePool::new(judges)?),
         };
-        Ok(Self { name: options.filed_as().to_owned(), judge, device, is_local })
+        let name = options.filed_as().to_owned();
+        Ok(Self { name, judge, device: devices.join("; "), is_local: row.is_local() })
     }
 
     /// Name that its answers are filed under.
@@ -94,53 +99,6 @@ impl LoadedJudge {
         })?;
         Ok(JudgeSitting { loaded: self, sitting })
     }
-}
-
-/// A judge on one device, and what the device is.
-fn load_on(
-    options: &JudgeOptions,
-    device: &str,
-    listener: &dyn Listener,
-) -> anyhow::Result<(Box<dyn Judge>, String)> {
-    let (row, local) = (options.row()?, &options.local);
-    Ok(match row.kind {
-        JudgeKind::Scripted => (Box::new(options.scripted()?), "none".to_owned()),
-        JudgeKind::Endpoint => (Box::new(options.endpoint()?), "remote".to_owned()),
-        JudgeKind::Qwen3Vl => {
-            let judge = Qwen3VlJudge::load(options.qwen3_vl(device)?)?;
-            let device = describe_device(judge.device());
-            (Box::new(judge), device)
-        }
-        JudgeKind::Mplug => {
-            let unpacked = row.shipped.map(|folder| folder.unpack()).transpose();
-            let unpacked = unpacked.with_context(|| format!("{} cannot be unpacked", row.name))?;
-            let weights = match &unpacked {
-                Some(folder) => folder.path().to_owned(),
-                None => options.mplug_weights()?,
-            };
-            let place = local.place_on(device, "f32")?;
-            let device = describe_device(&place.device);
-            let judge = MplugJudge::load(
-                &weights,
-                MplugOptions {
-                    together: local.batch.unwrap_or(1) as usize,
-                    revision: local.revision.clone(),
-                    ..MplugOptions::new(place)
-                },
-            )?;
-            if let Some(warning) = judge.warning() {
-                listener.warning(&format!("{}: {warning}", weights.display()));
-            }
-            (Box::new(judge), device)
-        }
-        JudgeKind::BlipVqa => {
-            let judge =
-                BlipVqaJudge::load(&options.blip_weights()?, local.place_on(device, "f32")?)?
-                    .with_revision(local.revision.as_deref());
-            let device = describe_device(judge.device());
-            (Box::new(judge), device)
-        }
-    })
 }
 
 /// A judge at work in a run.

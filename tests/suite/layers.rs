@@ -124,7 +124,15 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("ureq", &["fetch/", "http", "judge/endpoint"]),
     (
         "candle_core",
-        &["checkpoint/", "compute", "models/", "generate/", "judge/", "measure/", "cli/commands/measure.rs"],
+        &[
+            "checkpoint/",
+            "compute",
+            "models/",
+            "generate/",
+            "judge/",
+            "measure/",
+            "cli/commands/measure.rs",
+        ],
     ),
     ("candle_nn", &["compute/", "models/"]),
     ("candle_flash_attn", &["compute/attention.rs"]),

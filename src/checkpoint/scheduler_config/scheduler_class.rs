@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::SchedulerError;
+use super::{SchedulerError, Spacing};
 
 /// The schedulers, by their names in diffusers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +112,16 @@ impl SchedulerClass {
             Self::DpmSolverMultistep => Some(("midpoint", &["logrho", "bh1", "bh2"])),
             Self::UniPc => Some(("bh2", &["midpoint", "heun", "logrho"])),
             _ => None,
+        }
+    }
+
+    /// The spread of timesteps where the configuration does not say.
+    pub(crate) fn default_spacing(self) -> Spacing {
+        match self {
+            Self::Pndm | Self::Ddim => Spacing::Leading,
+            Self::DpmSolverMultistep | Self::EulerDiscrete | Self::EulerAncestral | Self::UniPc => {
+                Spacing::Linspace
+            }
         }
     }
 

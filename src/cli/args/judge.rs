@@ -10,7 +10,7 @@ use crate::cli::args::endpoint::EndpointArgs;
 use crate::cli::args::local_judge::LocalJudgeArgs;
 use crate::judge::catalog;
 use crate::judge::scripted::Rule;
-use crate::session::judge_options::{JudgeOptions, ScriptedOptions};
+use crate::session::judge_options::{JudgeOptions, OptionGroup, ScriptedOptions};
 
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -65,7 +65,7 @@ impl JudgeArgs {
             self.judge_name.len(),
             self.judge.len()
         );
-        let mut kinds = Vec::new();
+        let mut rows = Vec::new();
         let mut chosen: Vec<JudgeOptions> = Vec::new();
         for (index, judge) in self.judge.iter().enumerate() {
             let row = catalog::find(judge).map_err(anyhow::Error::msg)?;
@@ -89,12 +89,13 @@ impl JudgeArgs {
                     "--judge-name gives two judges the name `{name}`"
                 );
             }
-            kinds.push(row.kind);
+            rows.push(row);
             chosen.push(options);
         }
-        let is_any_local = kinds.iter().any(|kind| catalog::LOCAL.contains(kind));
+        let groups: Vec<OptionGroup> = rows.iter().flat_map(|row| row.takes).copied().collect();
+        let is_any_local = rows.iter().any(|row| row.is_local());
         let weights_in_vain = !self.local.judge_weights.is_empty() && !is_any_local;
-        let idle = chosen.iter().find_map(|options| options.idle_for(&kinds));
+        let idle = chosen.iter().find_map(|options| options.given_beside(&groups));
         if let Some(flag) = idle.or(weights_in_vain.then_some("--judge-weights")) {
             let names: Vec<String> =
                 chosen.iter().map(|options| format!("`{}`", options.judge)).collect();
@@ -102,7 +103,7 @@ impl JudgeArgs {
         }
         self.check_weights(&chosen)?;
         // What belongs to another judge only is no mistake here.
-        let own = chosen.into_iter().zip(kinds).map(|(options, kind)| options.only_for(kind));
+        let own = chosen.into_iter().zip(rows).map(|(options, row)| options.only(row.takes));
         Ok(own.collect())
     }
 

@@ -15,7 +15,7 @@ use crate::cli::output::print::say;
 use crate::compute::device::{Place, describe_device, gpus, knows_gpus, parse_device};
 use crate::fetch::{Role, catalog, locate, verify};
 use crate::generate::catalog::{self as models, CatalogModel, Pipeline};
-use crate::judge::catalog::{JudgeKind, LOCAL};
+use crate::judge::catalog::Runs;
 use crate::machine;
 use crate::measure::Measurements;
 use crate::session::fetched;
@@ -352,15 +352,15 @@ pub fn judges(
         let Ok(row) = one.row() else { return false };
         let check = one.check();
         let name = row.name;
-        let words = match row.kind {
-            JudgeKind::Endpoint => {
+        let words = match row.runs {
+            Runs::Server => {
                 format!("{name}: its flags are in order; the server was not asked")
             }
             _ if row.shipped.is_some() => format!("{name}: inside the program"),
-            kind if LOCAL.contains(&kind) => {
+            Runs::Here { .. } => {
                 format!("{name}: its weights are whole by their headers")
             }
-            _ => format!("{name}: it is ready"),
+            Runs::Nowhere => format!("{name}: it is ready"),
         };
         let is_ready = check.is_ok();
         found.push(match check {

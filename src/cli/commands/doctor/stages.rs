@@ -17,7 +17,7 @@ use crate::cli::output::print::say;
 use crate::compute::device::{Place, describe_device};
 use crate::compute::speed::{Speed, measure_speed};
 use crate::generate::PictureTimes;
-use crate::judge::catalog::JudgeKind;
+use crate::judge::catalog::Runs;
 use crate::judge::{Judge, JudgeRequest, JudgedImage};
 use crate::measure::Measurements;
 use crate::measure::published_work::{JUDGES, PICTURES};
@@ -91,9 +91,9 @@ pub fn measure(
     for judge in judges {
         let what = judging(judge.filed_as());
         let is_ready = ready.iter().any(|ready| ready.filed_as() == judge.filed_as());
-        let kind = judge.row().map(|row| row.kind).ok();
-        stages.push(match (kind, item) {
-            (Some(JudgeKind::Endpoint), _) => {
+        let runs = judge.row().map(|row| row.runs).ok();
+        stages.push(match (runs, item) {
+            (Some(Runs::Server), _) => {
                 Stage::unknown(what, "that is up to the server, which was not asked")
             }
             (_, Some(item)) if is_ready && !(quick && judge.is_local()) => {
