@@ -24,7 +24,7 @@ mod sitting;
 
 pub use answers::{ImageAnswers, MixedPictures, NewestAnswers};
 pub use format_version::{FORMAT_VERSION, FormatVersion};
-pub use journal::{Journal, JournalError, JournalRecord};
+pub use journal::{HeaderFault, Journal, JournalError, JournalRecord};
 pub use journal_tail::JournalTail;
 pub use manifest::{BenchmarkIdentity, Difference, JudgeEntry, Manifest, Settings, StageEntry};
 pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};

@@ -8,7 +8,9 @@ use image::{DynamicImage, ImageError, ImageReader, Limits, RgbImage};
 use sha2::{Digest, Sha256};
 
 use super::atomic_write::{atomic_write, name_path};
-use super::jpeg::{MAGIC, Refusal, decode_jpeg, jpeg_size};
+pub use super::jpeg::JpegFault;
+use super::jpeg::{MAGIC, decode_jpeg, jpeg_size};
+pub use super::jpeg_scans::ScanFault;
 pub use crate::benchmark::digest::hex;
 
 /// Largest width and height of a picture that is read: what a file claims is looked at before anything is
@@ -41,6 +43,26 @@ pub enum Samples {
     SixteenBitGrey,
 }
 
+/// Why a file is no picture that is taken; its name stands with whoever asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureFault {
+    /// The system said no.
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// It claims to be larger than any picture that a model makes.
+    #[error(
+        "it says that it is larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, and is not unpacked"
+    )]
+    TooLarge,
+    /// A JPEG that is cut, damaged or of a kind that is not read.
+    #[error("it is no JPEG that can be decoded: {0}")]
+    Jpeg(JpegFault),
+    /// No picture, or a damaged one.
+    #[error("it is no picture that can be decoded: {0}")]
+    Undecodable(ImageError),
+}
+
 /// Reads the header of a PNG, JPEG or WebP; `None` when there is no readable one.
 pub fn picture_header(mut file: impl BufRead + Seek) -> Option<PictureHeader> {
     let beginning = beginning_of(&mut file).ok()?;
@@ -62,20 +84,17 @@ pub fn picture_header(mut file: impl BufRead + Seek) -> Option<PictureHeader> {
 /// `Image.open(..).convert("RGB")` does; an alpha channel is dropped.
 ///
 /// # Errors
-/// In a sentence without a name: it cannot be read, is no picture, is damaged or cut, or claims to be larger
-/// than any picture that a model makes.
-pub fn read_picture(mut file: impl BufRead + Seek) -> Result<RgbImage, String> {
-    let unreadable = |error: io::Error| format!("it cannot be read: {error}");
+/// See [`PictureFault`].
+pub fn read_picture(mut file: impl BufRead + Seek) -> Result<RgbImage, PictureFault> {
+    let unreadable = PictureFault::Unreadable;
     let beginning = beginning_of(&mut file).map_err(unreadable)?;
     if beginning.starts_with(&MAGIC) {
         let mut bytes = Vec::new();
         file.take(LARGEST_MEMORY).read_to_end(&mut bytes).map_err(unreadable)?;
-        return decode_jpeg(&bytes, LARGEST_SIDE, LARGEST_MEMORY).map_err(
-            |refusal| match refusal {
-                Refusal::TooLarge => too_large(),
-                Refusal::Damaged(reason) => format!("it is no JPEG that can be decoded: {reason}"),
-            },
-        );
+        return decode_jpeg(&bytes, LARGEST_SIDE, LARGEST_MEMORY).map_err(|fault| match fault {
+            JpegFault::TooLarge => PictureFault::TooLarge,
+            fault => PictureFault::Jpeg(fault),
+        });
     }
     let mut reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
     let mut limits = Limits::default();
@@ -85,15 +104,9 @@ pub fn read_picture(mut file: impl BufRead + Seek) -> Result<RgbImage, String> {
     reader.limits(limits);
     match reader.decode() {
         Ok(picture) => Ok(eight_bits(picture, samples_of(&beginning))),
-        Err(ImageError::Limits(_)) => Err(too_large()),
-        Err(error) => Err(format!("it is no picture that can be decoded: {error}")),
+        Err(ImageError::Limits(_)) => Err(PictureFault::TooLarge),
+        Err(error) => Err(PictureFault::Undecodable(error)),
     }
-}
-
-fn too_large() -> String {
-    format!(
-        "it says that it is larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, and is not unpacked"
-    )
 }
 
 /// The first bytes of a file, which is then at its start again.

@@ -20,6 +20,7 @@ pub trait JournalRecord: Serialize + DeserializeOwned {
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum JournalError {
     /// The disk said no; the message names the path.
     #[error("{0}")]
@@ -34,7 +35,7 @@ pub enum JournalError {
         /// Line, from 1.
         line: usize,
         /// What the parser said.
-        reason: String,
+        reason: serde_json::Error,
     },
     /// The first line is not the header of such a journal.
     #[error("{path} is no `{kind}` journal: {reason}")]
@@ -44,7 +45,7 @@ pub enum JournalError {
         /// What was looked for.
         kind: &'static str,
         /// What is wrong.
-        reason: String,
+        reason: HeaderFault,
     },
     /// Written by a newer program.
     #[error(
@@ -56,6 +57,18 @@ pub enum JournalError {
         /// Its version.
         found: FormatVersion,
     },
+}
+
+/// Why a first line is not the header of a journal.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderFault {
+    /// It cannot be parsed.
+    #[error("its first line is no header ({0})")]
+    Unparsable(serde_json::Error),
+    /// The journal holds records of this kind.
+    #[error("it holds `{0}`")]
+    OtherKind(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -188,10 +201,10 @@ pub(super) fn parse<R: JournalRecord>(
     }
     let mut records = Vec::new();
     for (index, line) in lines {
-        records.push(serde_json::from_slice(line).map_err(|error| JournalError::BadLine {
+        records.push(serde_json::from_slice(line).map_err(|reason| JournalError::BadLine {
             path: path.to_owned(),
             line: lines_before + index + 1,
-            reason: error.to_string(),
+            reason,
         })?);
     }
     Ok((records, whole))
@@ -200,9 +213,9 @@ pub(super) fn parse<R: JournalRecord>(
 /// Whether a first line is that of a journal of these records.
 fn check_header<R: JournalRecord>(path: &Path, line: &[u8]) -> Result<(), JournalError> {
     let bad_header =
-        |reason: String| JournalError::BadHeader { path: path.to_owned(), kind: R::KIND, reason };
-    let header: Header = serde_json::from_slice(line)
-        .map_err(|error| bad_header(format!("its first line is no header ({error})")))?;
+        |reason| JournalError::BadHeader { path: path.to_owned(), kind: R::KIND, reason };
+    let header: Header =
+        serde_json::from_slice(line).map_err(|error| bad_header(HeaderFault::Unparsable(error)))?;
     if !FORMAT_VERSION.can_read(header.format_version) {
         return Err(JournalError::NewerFormat {
             path: path.to_owned(),
@@ -210,7 +223,7 @@ fn check_header<R: JournalRecord>(path: &Path, line: &[u8]) -> Result<(), Journa
         });
     }
     if header.kind != R::KIND {
-        return Err(bad_header(format!("it holds `{}`", header.kind)));
+        return Err(bad_header(HeaderFault::OtherKind(header.kind)));
     }
     Ok(())
 }

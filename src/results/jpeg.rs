@@ -19,7 +19,7 @@ use mozjpeg_sys::{
     jpeg_read_header, jpeg_read_scanlines, jpeg_start_decompress, jpeg_std_error,
 };
 
-use super::jpeg_scans::check_scans;
+use super::jpeg_scans::{ScanFault, check_scans};
 
 /// The first bytes of every JPEG.
 pub const MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
@@ -29,12 +29,33 @@ pub const MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
 const BYTES_PER_SAMPLE: u64 = 3;
 
 /// Why a JPEG is not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JpegFault {
     /// It claims to be larger than what is unpacked.
+    #[error("it is too large")]
     TooLarge,
-    /// It is cut, damaged or of a kind that is not read; the reason in a few words.
-    Damaged(String),
+    /// Its scans are not taken.
+    #[error("{0}")]
+    Scans(ScanFault),
+    /// It has as many channels as no picture has.
+    #[error("it has {0} channels")]
+    Channels(u64),
+    /// It holds less than it claims.
+    #[error("it has fewer pixels than its header says")]
+    FewerPixels,
+    /// It ends early.
+    #[error("it ends before the picture does: it was cut")]
+    Cut,
+    /// It is of a kind that is not read.
+    #[error("arithmetic coding is not read; save it as PNG")]
+    ArithmeticCoding,
+    /// There are bytes between its segments; libjpeg's words.
+    #[error("{0} (if it looks whole, save it again, as PNG)")]
+    ExtraneousBytes(String),
+    /// Whatever else libjpeg finds; its words.
+    #[error("{0}")]
+    Libjpeg(String),
 }
 
 /// Width and height, from the header; `None` if there is none that libjpeg takes.
@@ -45,31 +66,30 @@ pub fn jpeg_size(bytes: &[u8]) -> Option<(u32, u32)> {
 /// The pixels. `largest_side` and `largest_memory` (bytes) bound what is unpacked.
 ///
 /// # Errors
-/// [`Refusal::TooLarge`] before anything is unpacked; [`Refusal::Damaged`] of a file that is cut, damaged or
-/// of a kind that is not read.
+/// [`JpegFault::TooLarge`] before anything is unpacked; another of a file that is cut, damaged or of a kind
+/// that is not read.
 pub fn decode_jpeg(
     bytes: &[u8],
     largest_side: u32,
     largest_memory: u64,
-) -> Result<RgbImage, Refusal> {
+) -> Result<RgbImage, JpegFault> {
     guarded(|| {
         let decoder = Decoder::open(bytes);
         let ((width, height), channels) = (decoder.size(), decoder.channels());
         let memory = u64::from(width) * u64::from(height) * channels * BYTES_PER_SAMPLE;
         if width > largest_side || height > largest_side || memory > largest_memory {
-            return Err(Refusal::TooLarge);
+            return Err(JpegFault::TooLarge);
         }
-        check_scans(bytes).map_err(Refusal::Damaged)?;
+        check_scans(bytes).map_err(JpegFault::Scans)?;
         let samples = decoder.samples();
         // As libjpeg has it: YCbCr becomes RGB, YCCK becomes CMYK.
         let rgb = match channels {
             1 => samples.into_iter().flat_map(|grey| [grey; 3]).collect(),
             3 => samples,
             4 => samples.as_chunks::<4>().0.iter().flat_map(|inks| rgb_of_inks(*inks)).collect(),
-            _ => return Err(Refusal::Damaged(format!("it has {channels} channels"))),
+            _ => return Err(JpegFault::Channels(channels)),
         };
-        RgbImage::from_raw(width, height, rgb)
-            .ok_or_else(|| Refusal::Damaged("it has fewer pixels than its header says".to_owned()))
+        RgbImage::from_raw(width, height, rgb).ok_or(JpegFault::FewerPixels)
     })
 }
 
@@ -144,23 +164,18 @@ impl Drop for Decoder<'_> {
     }
 }
 
-const CUT: &str = "it ends before the picture does: it was cut";
-
 /// Runs what may end in one of libjpeg's errors.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(reason_of(panic)))
+fn guarded<T>(work: impl FnOnce() -> Result<T, JpegFault>) -> Result<T, JpegFault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(fault_of(panic)))
 }
 
-fn reason_of(panic: Box<dyn Any + Send>) -> Refusal {
-    match panic.downcast::<Told>() {
-        Ok(told) => Refusal::Damaged(told.0),
+fn fault_of(panic: Box<dyn Any + Send>) -> JpegFault {
+    match panic.downcast::<JpegFault>() {
+        Ok(fault) => *fault,
         // A fault of our own.
         Err(panic) => resume_unwind(panic),
     }
 }
-
-/// What [`stop`] throws.
-struct Told(String);
 
 /// libjpeg's own handlers, but for those that would end the program or print.
 fn told_errors() -> jpeg_error_mgr {
@@ -175,18 +190,16 @@ fn told_errors() -> jpeg_error_mgr {
     errors
 }
 
-/// Takes the way out that libjpeg asks for: it must not come back.
+/// Takes the way out that libjpeg asks for, a panic with a [`JpegFault`]: it must not come back.
 extern "C-unwind" fn stop(decoder: &mut jpeg_common_struct) {
     let code = code_of(decoder);
-    let told = match code {
-        JWRN_JPEG_EOF => CUT.to_owned(),
-        JERR_ARITH_NOTIMPL => "arithmetic coding is not read; save it as PNG".to_owned(),
-        JWRN_EXTRANEOUS_DATA => {
-            format!("{} (if it looks whole, save it again, as PNG)", message_of(decoder))
-        }
-        _ => message_of(decoder),
+    let fault = match code {
+        JWRN_JPEG_EOF => JpegFault::Cut,
+        JERR_ARITH_NOTIMPL => JpegFault::ArithmeticCoding,
+        JWRN_EXTRANEOUS_DATA => JpegFault::ExtraneousBytes(message_of(decoder)),
+        _ => JpegFault::Libjpeg(message_of(decoder)),
     };
-    resume_unwind(Box::new(Told(told)));
+    resume_unwind(Box::new(fault));
 }
 
 /// Hears warnings (-1) and trace messages.

@@ -4,6 +4,21 @@
 /// A file of more scans than this is not unpacked: each costs a pass over the picture, and encoders write
 /// about ten.
 const MOST_SCANS: usize = 500;
+/// Why the scans of a JPEG are not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanFault {
+    /// There are more than any encoder writes.
+    #[error("it has more than {MOST_SCANS} scans, and is not unpacked")]
+    TooMany,
+    /// Bits of the picture are in none of them.
+    #[error("its {scans} scans do not hold the whole picture: it was cut between two of them")]
+    Missing {
+        /// Scans that are there.
+        scans: usize,
+    },
+}
+
 /// Coefficients of a block.
 const COEFFICIENTS: usize = 64;
 /// The lowest bit of a coefficient that came so far; this one says that none did.
@@ -18,9 +33,9 @@ struct Component {
 /// Looks whether every bit of every coefficient of every component is in some scan.
 ///
 /// # Errors
-/// Scans are missing, or there are too many of them; in a few words. Files whose headers make no sense are
+/// Scans are missing, or there are too many of them. Files whose headers make no sense are
 /// left to libjpeg.
-pub fn check_scans(bytes: &[u8]) -> Result<(), String> {
+pub fn check_scans(bytes: &[u8]) -> Result<(), ScanFault> {
     let mut components: Vec<Component> = Vec::new();
     let mut progressive = false;
     let mut scans = 0;
@@ -36,9 +51,7 @@ pub fn check_scans(bytes: &[u8]) -> Result<(), String> {
             0xda => {
                 scans += 1;
                 if scans > MOST_SCANS {
-                    return Err(format!(
-                        "it has more than {MOST_SCANS} scans, and is not unpacked"
-                    ));
+                    return Err(ScanFault::TooMany);
                 }
                 note_scan(&mut components, body, progressive);
             }
@@ -47,9 +60,7 @@ pub fn check_scans(bytes: &[u8]) -> Result<(), String> {
     }
     let missing = |component: &Component| component.lowest_bits.iter().any(|bit| *bit != 0);
     if scans > 0 && components.iter().any(missing) {
-        return Err(format!(
-            "its {scans} scans do not hold the whole picture: it was cut between two of them"
-        ));
+        return Err(ScanFault::Missing { scans });
     }
     Ok(())
 }
@@ -133,14 +144,15 @@ mod tests {
         let (ac_1, ac_2): (&[u8], &[u8]) = (&[1, 1, 0, 1, 63, 0], &[1, 2, 0, 1, 63, 0]);
         assert_eq!(check_scans(&file(0xc2, &[dc, dc_again, ac_1, ac_2])), Ok(()));
         for cut in [&[dc][..], &[dc, dc_again], &[dc, ac_1, ac_2], &[dc, dc_again, ac_1]] {
-            let error = check_scans(&file(0xc2, cut)).unwrap_err();
+            let error = check_scans(&file(0xc2, cut)).unwrap_err().to_string();
             assert!(error.contains("it was cut between two of them"), "{error}");
         }
         let (one, other): (&[u8], &[u8]) = (&[1, 1, 0, 0, 63, 0], &[1, 2, 0, 0, 63, 0]);
         assert_eq!(check_scans(&file(0xc0, &[one, other])), Ok(()));
         assert!(check_scans(&file(0xc0, &[one])).is_err());
         let many = vec![one; MOST_SCANS + 1];
-        assert!(check_scans(&file(0xc0, &many)).unwrap_err().contains("more than 500 scans"));
+        let error = check_scans(&file(0xc0, &many)).unwrap_err().to_string();
+        assert!(error.contains("more than 500 scans"), "{error}");
     }
 
     #[test]

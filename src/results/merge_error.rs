@@ -11,6 +11,7 @@ const SHOWN: usize = 5;
 
 /// Why directories cannot be merged.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MergeError {
     /// One of them cannot be used.
     #[error(transparent)]

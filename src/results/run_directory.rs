@@ -15,6 +15,7 @@ use super::sitting::{Sitting, StageName};
 
 /// Why a run directory cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// The disk said no; the message names the path.
     #[error("{0}")]
@@ -31,7 +32,7 @@ pub enum RunError {
         /// The manifest file.
         path: PathBuf,
         /// What the parser said.
-        reason: String,
+        reason: serde_json::Error,
     },
     /// Something that decides the results is not what the run was started with.
     #[error(
@@ -109,20 +110,19 @@ impl RunDirectory {
             }
             Err(error) => return Err(name_path(error, "read", &file).into()),
         };
-        let bad = |reason: String| RunError::BadManifest { path: file.clone(), reason };
+        let bad = |reason| RunError::BadManifest { path: file.clone(), reason };
         // The version first: a newer manifest may have another shape.
         #[derive(serde::Deserialize)]
         struct Versioned {
             format_version: super::FormatVersion,
         }
-        let versioned: Versioned =
-            serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        let versioned: Versioned = serde_json::from_slice(&bytes).map_err(bad)?;
         if !FORMAT_VERSION.can_read(versioned.format_version) {
             return Err(
                 JournalError::NewerFormat { path: file, found: versioned.format_version }.into()
             );
         }
-        let manifest = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        let manifest = serde_json::from_slice(&bytes).map_err(bad)?;
         Ok(Self { path: path.to_owned(), manifest })
     }
 

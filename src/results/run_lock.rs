@@ -83,6 +83,7 @@ impl std::fmt::Display for Owner {
 
 /// Why a run directory may not be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LockError {
     /// The disk said no; the message names the path.
     #[error("{0}")]

@@ -13,6 +13,7 @@ pub struct Shard {
 
 /// A text or a pair of numbers that is no shard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ShardError {
     /// It does not read like one.
     #[error(

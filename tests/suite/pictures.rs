@@ -109,7 +109,7 @@ fn a_jpeg_cut_anywhere_is_no_picture() {
             for (how, bytes) in cut(&whole, at) {
                 let read = read_picture(Cursor::new(bytes));
                 let reason = read.map(drop).expect_err(&format!("{name}, {how} at {at}"));
-                *reasons.entry(reason).or_insert(0) += 1;
+                *reasons.entry(reason.to_string()).or_insert(0) += 1;
             }
         }
         for at in [whole.len() - 2, whole.len() - 1] {
@@ -130,7 +130,7 @@ fn bytes_after_the_picture_change_nothing_and_bytes_within_are_refused() {
     let longer = [&whole[..], b"appended by a camera"].concat();
     assert_eq!(read_picture(Cursor::new(longer)).unwrap(), picture);
     let (data, end) = whole.split_at(whole.len() - 2);
-    let error = read_picture(Cursor::new([data, &[0; 9], end].concat())).unwrap_err();
+    let error = read_picture(Cursor::new([data, &[0; 9], end].concat())).unwrap_err().to_string();
     assert!(
         error.contains("extraneous bytes before marker 0xd9") && error.contains("as PNG"),
         "{error}"
@@ -143,6 +143,6 @@ fn arithmetic_coding_is_refused_by_name() {
     let mut bytes = fixture("rgb-420-baseline.jpg");
     let frame = bytes.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
     bytes[frame + 1] = 0xc9;
-    let error = read_picture(Cursor::new(bytes)).unwrap_err();
+    let error = read_picture(Cursor::new(bytes)).unwrap_err().to_string();
     assert!(error.contains("arithmetic coding is not read"), "{error}");
 }

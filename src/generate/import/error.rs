@@ -1,12 +1,15 @@
 //! In: what an import met. Out: errors that name the file and say what to do.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::naming::Layout;
 use super::tiles::Tiling;
+use crate::results::image_store::PictureFault;
 
 /// Why pictures cannot be imported.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImportError {
     /// The disk said no; the message names the path.
     #[error("{0}")]
@@ -37,7 +40,7 @@ pub enum ImportError {
     )]
     UnclearIndex {
         /// Which numbers are there.
-        reason: String,
+        reason: IndexDoubt,
     },
     /// Two files for one image.
     #[error("{first} and {second} are both image {image} of item `{item}`; remove one")]
@@ -58,14 +61,16 @@ pub enum ImportError {
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// What is wrong and what to do.
-        reason: String,
+        /// What is wrong with it.
+        reason: MapLineFault,
     },
     /// Pictures of a size that does not fit.
-    #[error("{}", sizes.join("\n"))]
+    #[error("{}", bad_sizes(files, *more))]
     BadSizes {
-        /// One sentence per file.
-        sizes: Vec<String>,
+        /// The first of the files, each with what is wrong with its size.
+        files: Vec<(String, SizeFault)>,
+        /// How many more there are.
+        more: usize,
     },
     /// More images per item than a grid holds.
     #[error(
@@ -103,8 +108,8 @@ pub enum ImportError {
          image of each with --tiling 2x2, all with --images-per-item 4, or the whole with --tiling 1x1"
     )]
     ImageOrGrid {
-        /// A file and its size.
-        example: String,
+        /// A file.
+        example: SizedFile,
     },
     /// Two images per item, and files that are no two squares beside each other.
     #[error(
@@ -112,8 +117,8 @@ pub enum ImportError {
          one above the other, or 2x2 for the first two of a grid"
     )]
     TwoOfWhat {
-        /// A file and its size.
-        example: String,
+        /// A file.
+        example: SizedFile,
     },
     /// Tiles much longer than wide.
     #[error(
@@ -134,13 +139,16 @@ pub enum ImportError {
     },
     /// Grids of several sizes.
     #[error(
-        "the {tiling} grids have different sizes, so some may be single pictures: {sizes}; take out what is none \
+        "the {tiling} grids have different sizes, so some may be single pictures: {}; take out what is none \
          or say with --map which file is which image, give the side with --resolution, or cut all the same with \
-         --tiling {tiling}"
+         --tiling {tiling}",
+        different_sizes(sizes, *more)
     )]
     DifferentSizes {
-        /// The sizes, each with the number of its files or a name.
-        sizes: String,
+        /// Some of the sizes, the rarest first: how many files have it, and one of them.
+        sizes: Vec<(usize, SizedFile)>,
+        /// How many more sizes there are.
+        more: usize,
         /// The tiling.
         tiling: Tiling,
     },
@@ -151,8 +159,8 @@ pub enum ImportError {
          part of the pictures"
     )]
     Padded {
-        /// A file and its size.
-        example: String,
+        /// A file.
+        example: SizedFile,
         /// The padding in pixels.
         padding: u32,
     },
@@ -167,4 +175,147 @@ pub enum ImportError {
         /// Different prompt texts of the benchmark.
         prompts: usize,
     },
+}
+
+/// Why it cannot be told from which number images are counted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexDoubt {
+    /// Both ends are there.
+    #[error("{zero} and {last} are both there for {images} images per item")]
+    BothEnds {
+        /// A file with the number 0.
+        zero: String,
+        /// A file with the number of images.
+        last: String,
+        /// Images per item.
+        images: u32,
+    },
+    /// Neither end is there, and the numbers are too many to be seeds.
+    #[error(
+        "there is no image 0 and no image {images}, and {numbers} different numbers are too many for the seeds \
+         of {images} images per item"
+    )]
+    TooManyNumbers {
+        /// Images per item.
+        images: u32,
+        /// Different numbers.
+        numbers: usize,
+    },
+    /// Neither end is there, and all numbers lie between them.
+    #[error("there is no image 0 and no image {images}, only {first} and so on")]
+    NeitherEnd {
+        /// Images per item.
+        images: u32,
+        /// The smallest number.
+        first: u64,
+    },
+}
+
+/// What is wrong with a line of a map.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapLineFault {
+    /// It is not of that shape.
+    #[error("{0}; write it like {{\"item\": \"x\", \"image\": 0, \"path\": \"x.png\"}}")]
+    Unparsable(serde_json::Error),
+    /// Its item is none of the benchmark's.
+    #[error("the benchmark has no item `{0}`; remove the line or mend the id")]
+    UnknownItem(String),
+    /// Its path is outside the folder of the pictures.
+    #[error("`{0}` leaves the folder of --images; give a path inside it")]
+    PathOutside(String),
+}
+
+/// Why a picture of some size cannot be taken as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SizeFault {
+    /// Its sides are no multiples of the tiles.
+    #[error(
+        "{}x{} pixels cannot be cut into {tiling} equal images{}",
+        size.0, size.1, padding_of(*tiling)
+    )]
+    NotDivisible {
+        /// Width and height.
+        size: (u32, u32),
+        /// The tiling.
+        tiling: Tiling,
+    },
+    /// It is not of the resolution that was stated.
+    #[error(
+        "it has {}x{} pixels, but {} of {resolution} pixels{} would have {}x{}; mend \
+         --resolution (nothing is cropped)",
+        size.0, size.1, images_of(*tiling), padding_of(*tiling), wanted.0, wanted.1
+    )]
+    OtherResolution {
+        /// Width and height.
+        size: (u32, u32),
+        /// The tiling.
+        tiling: Tiling,
+        /// Side of an image that was stated.
+        resolution: u32,
+        /// Width and height that a file of such images has.
+        wanted: (u32, u32),
+    },
+}
+
+fn padding_of(tiling: Tiling) -> String {
+    match tiling.padding {
+        0 => String::new(),
+        padding => format!(" with a padding of {padding}"),
+    }
+}
+
+fn images_of(tiling: Tiling) -> String {
+    if tiling.count() > 1 { format!("{tiling} images") } else { "an image".to_owned() }
+}
+
+/// Why a file gives no image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileFault {
+    /// It cannot be decoded.
+    #[error("{0}")]
+    Picture(#[from] PictureFault),
+    /// Its size does not fit.
+    #[error("{0}")]
+    Size(#[from] SizeFault),
+}
+
+/// A file and its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SizedFile {
+    /// Its name.
+    pub name: String,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+}
+
+impl fmt::Display for SizedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}x{} pixels)", self.name, self.size.0, self.size.1)
+    }
+}
+
+fn bad_sizes(files: &[(String, SizeFault)], more: usize) -> String {
+    let mut lines: Vec<String> =
+        files.iter().map(|(name, fault)| format!("{name}: {fault}")).collect();
+    if more > 0 {
+        lines.push(format!("and {more} more files of a size that does not fit"));
+    }
+    lines.join("\n")
+}
+
+fn different_sizes(sizes: &[(usize, SizedFile)], more: usize) -> String {
+    let told = |(count, SizedFile { name, size: (width, height) }): &(usize, SizedFile)| match count
+    {
+        1 => format!("{name} of {width}x{height}"),
+        _ => format!("{count} of {width}x{height} ({name}, ...)"),
+    };
+    let mut parts: Vec<String> = sizes.iter().map(told).collect();
+    if more > 0 {
+        parts.push(format!("{more} other sizes"));
+    }
+    parts.join(", ")
 }

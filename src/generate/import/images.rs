@@ -9,19 +9,19 @@ use anyhow::Context;
 use image::RgbImage;
 use rayon::prelude::*;
 
-use super::error::ImportError;
+use super::error::{FileFault, ImportError};
 use super::layout::FilePlan;
 use super::layout::ImportRequest;
 use super::layout::PlannedFile;
 use super::layout::plan_files;
 use super::names::Numbering;
-use super::sizes::{Tiles, plan_tiles, why_unfit};
+use super::sizes::{Tiles, check_size, plan_tiles};
 use super::tiles::Tiling;
 use crate::benchmark::{Benchmark, Item};
 use crate::generate::image_ledger::ImageLedger;
 use crate::generate::import::naming::Layout;
 use crate::results::image_store::{
-    PictureHeader, Samples, picture_header, pixels_sha256, read_picture,
+    PictureFault, PictureHeader, Samples, picture_header, pixels_sha256, read_picture,
 };
 use crate::results::manifest::to_settings;
 use crate::results::{ImageOutcome, RunDirectory};
@@ -257,7 +257,9 @@ fn bring(
     }
     let picture = match decode(plan, file) {
         Ok(picture) => picture,
-        Err(reason) => {
+        Err(fault) => {
+            // The journal keeps it as text.
+            let reason = format!("{}: {fault}", file.name);
             let failed = |&image: &u32| (image, ImageOutcome::Failed { reason: reason.clone() });
             return Ok(images.iter().map(failed).collect());
         }
@@ -297,13 +299,9 @@ fn bring(
 
 /// The pixels as 8-bit RGB (an alpha channel is dropped, as the reference script does), or why there
 /// are none.
-fn decode(plan: &ImportPlan, file: &PlannedFile) -> Result<RgbImage, String> {
-    let because = |reason: String| format!("{}: {reason}", file.name);
-    let opened =
-        File::open(&file.path).map_err(|error| because(format!("it cannot be read: {error}")))?;
-    let picture = read_picture(BufReader::new(opened)).map_err(because)?;
-    match why_unfit(picture.dimensions(), plan.tiles.tiling, plan.resolution) {
-        None => Ok(picture),
-        Some(reason) => Err(because(reason)),
-    }
+fn decode(plan: &ImportPlan, file: &PlannedFile) -> Result<RgbImage, FileFault> {
+    let opened = File::open(&file.path).map_err(PictureFault::Unreadable)?;
+    let picture = read_picture(BufReader::new(opened))?;
+    check_size(picture.dimensions(), plan.tiles.tiling, plan.resolution)?;
+    Ok(picture)
 }

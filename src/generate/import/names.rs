@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::error::ImportError;
+use super::error::{ImportError, IndexDoubt, MapLineFault};
 use super::naming::Layout;
 use crate::benchmark::Benchmark;
 use crate::results::atomic_write::name_path;
@@ -233,30 +233,19 @@ pub fn read_map(path: &Path, known: &KnownNames<'_>) -> Result<Vec<Claim>, Impor
     let text = std::fs::read_to_string(path).map_err(|error| name_path(error, "read", path))?;
     let mut claims = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let bad = |reason: String| ImportError::BadMapLine {
-            path: path.to_owned(),
-            line: index + 1,
-            reason,
-        };
+        let bad =
+            |reason| ImportError::BadMapLine { path: path.to_owned(), line: index + 1, reason };
         let MapLine { item, image, path: picture } =
-            serde_json::from_str(line).map_err(|error| {
-                bad(format!(
-                    "{error}; write it like {{\"item\": \"x\", \"image\": 0, \"path\": \"x.png\"}}"
-                ))
-            })?;
+            serde_json::from_str(line).map_err(|error| bad(MapLineFault::Unparsable(error)))?;
         if !known.items.contains_key(item.as_str()) {
-            return Err(bad(format!(
-                "the benchmark has no item `{item}`; remove the line or mend the id"
-            )));
+            return Err(bad(MapLineFault::UnknownItem(item)));
         }
         // The path goes into the records, which must mean the same on another machine.
         let inside = Path::new(&picture).components().all(|part| {
             matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir)
         });
         if !inside || picture.is_empty() {
-            return Err(bad(format!(
-                "`{picture}` leaves the folder of --images; give a path inside it"
-            )));
+            return Err(bad(MapLineFault::PathOutside(picture)));
         }
         let number = Some(u64::from(image));
         claims.push(Claim { layout: Layout::Map, item, number, name: picture });
@@ -300,22 +289,20 @@ pub fn numbering(claims: &[Claim], images: u32) -> Result<Numbering, ImportError
             return Ok(Numbering::SeedsOfItems);
         }
     }
-    let unclear = |reason: String| Err(ImportError::UnclearIndex { reason });
+    let unclear = |reason| Err(ImportError::UnclearIndex { reason });
     match (with(0), with(last)) {
         (Some(_), None) => Ok(Numbering::From(0)),
         (None, Some(_)) => Ok(Numbering::From(1)),
-        (Some(zero), Some(last)) => unclear(format!(
-            "{} and {} are both there for {images} images per item",
-            zero.name, last.name
-        )),
-        (None, None) if beyond => unclear(format!(
-            "there is no image 0 and no image {images}, and {} different numbers are too many for the seeds \
-             of {images} images per item",
-            numbers.len()
-        )),
-        (None, None) => unclear(format!(
-            "there is no image 0 and no image {images}, only {} and so on",
-            numbers.first().copied().unwrap_or_default()
-        )),
+        (Some(zero), Some(last)) => {
+            let (zero, last) = (zero.name.clone(), last.name.clone());
+            unclear(IndexDoubt::BothEnds { zero, last, images })
+        }
+        (None, None) if beyond => {
+            unclear(IndexDoubt::TooManyNumbers { images, numbers: numbers.len() })
+        }
+        (None, None) => {
+            let first = numbers.first().copied().unwrap_or_default();
+            unclear(IndexDoubt::NeitherEnd { images, first })
+        }
     }
 }

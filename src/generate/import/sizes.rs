@@ -9,7 +9,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::error::ImportError;
+use super::error::{ImportError, SizeFault, SizedFile};
 use super::layout::FilePlan;
 use super::layout::ImportRequest;
 use super::tiles::{Seams, Tiling, likely_padding, seams};
@@ -149,31 +149,24 @@ impl Sizes<'_> {
     }
 
     /// The first file and its size.
-    fn example(&self) -> String {
-        let named = self.named().next();
-        named
-            .map(|(name, (width, height))| format!("{name} ({width}x{height} pixels)"))
-            .unwrap_or_default()
+    fn example(&self) -> SizedFile {
+        let (name, size) = self.named().next().unwrap_or_default();
+        SizedFile { name: name.to_owned(), size }
     }
 
     fn check_fit(&self, tiling: Tiling, resolution: Option<u32>) -> Result<(), ImportError> {
-        let wrong: Vec<String> = self
+        let mut files: Vec<(String, SizeFault)> = self
             .named()
             .filter_map(|(name, size)| {
-                Some(format!("{name}: {}", why_unfit(size, tiling, resolution)?))
+                Some((name.to_owned(), check_size(size, tiling, resolution).err()?))
             })
             .collect();
-        if wrong.is_empty() {
+        if files.is_empty() {
             return Ok(());
         }
-        let mut sizes: Vec<String> = wrong.iter().take(SHOWN_FILES).cloned().collect();
-        if wrong.len() > SHOWN_FILES {
-            sizes.push(format!(
-                "and {} more files of a size that does not fit",
-                wrong.len() - SHOWN_FILES
-            ));
-        }
-        Err(ImportError::BadSizes { sizes })
+        let more = files.len().saturating_sub(SHOWN_FILES);
+        files.truncate(SHOWN_FILES);
+        Err(ImportError::BadSizes { files, more })
     }
 
     /// Grids of one model have one size; another one is often a single picture.
@@ -188,18 +181,12 @@ impl Sizes<'_> {
         let mut found: Vec<_> = by_size.into_iter().collect();
         found.sort_by_key(|(_, (count, _))| *count);
         let more = found.len().saturating_sub(SHOWN_FILES);
-        let mut sizes: Vec<String> = found
+        let sizes = found
             .into_iter()
             .take(SHOWN_FILES)
-            .map(|((width, height), (count, name))| match count {
-                1 => format!("{name} of {width}x{height}"),
-                _ => format!("{count} of {width}x{height} ({name}, ...)"),
-            })
+            .map(|(size, (count, name))| (count, SizedFile { name: name.to_owned(), size }))
             .collect();
-        if more > 0 {
-            sizes.push(format!("{more} other sizes"));
-        }
-        Err(ImportError::DifferentSizes { sizes: sizes.join(", "), tiling })
+        Err(ImportError::DifferentSizes { sizes, more, tiling })
     }
 
     fn check_ratio(&self, tiling: Tiling) -> Result<(), ImportError> {
@@ -246,30 +233,22 @@ impl Sizes<'_> {
     }
 }
 
-/// Why a picture of this size cannot be taken as it is.
-pub fn why_unfit(
-    (width, height): (u32, u32),
+/// Whether a picture of this size can be taken as it is.
+///
+/// # Errors
+/// It cannot be cut into such tiles, or they would not have the `resolution`.
+pub fn check_size(
+    size: (u32, u32),
     tiling: Tiling,
     resolution: Option<u32>,
-) -> Option<String> {
-    let padded = match tiling.padding {
-        0 => String::new(),
-        padding => format!(" with a padding of {padding}"),
-    };
-    if tiling.tile_size((width, height)).is_none() {
-        return Some(format!(
-            "{width}x{height} pixels cannot be cut into {tiling} equal images{padded}"
-        ));
+) -> Result<(), SizeFault> {
+    if tiling.tile_size(size).is_none() {
+        return Err(SizeFault::NotDivisible { size, tiling });
     }
-    let side = resolution?;
-    let wanted = tiling.file_size((side, side));
-    if wanted == Some((width, height)) {
-        return None;
+    let Some(resolution) = resolution else { return Ok(()) };
+    let wanted = tiling.file_size((resolution, resolution)).unwrap_or((u32::MAX, u32::MAX));
+    if wanted == size {
+        return Ok(());
     }
-    let what = if tiling.count() > 1 { format!("{tiling} images") } else { "an image".to_owned() };
-    let (wide, high) = wanted.unwrap_or((u32::MAX, u32::MAX));
-    Some(format!(
-        "it has {width}x{height} pixels, but {what} of {side} pixels{padded} would have {wide}x{high}; mend \
-         --resolution (nothing is cropped)"
-    ))
+    Err(SizeFault::OtherResolution { size, tiling, resolution, wanted })
 }
