@@ -9,27 +9,45 @@ use std::time::Duration;
 use ureq::Error;
 use ureq::http::HeaderMap;
 
-pub use api_key::ApiKey;
+pub use api_key::{ApiKey, BadKey};
 
 /// Name and version that servers are told.
 pub const USER_AGENT: &str = concat!("dpg-bench/", env!("CARGO_PKG_VERSION"));
 
 /// Why no reply came. ureq's own messages may hold the URL, and with it a secret; these hold none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TransportFault {
     /// No connection could be made.
+    #[error("no connection to the server: {0}")]
     Unreachable(&'static str),
     /// The time set for the reply ran out.
+    #[error("the server is silent")]
     TimedOut,
-    /// The connection or the reply broke; it may pass.
-    Broken(String),
-    /// The request cannot be sent, or the reply not be taken, however often it is tried.
-    Refused(String),
+    /// The connection broke.
+    #[error("the connection broke ({0})")]
+    Broken(std::io::ErrorKind),
+    /// The reply is no HTTP.
+    #[error("the reply is no HTTP")]
+    NoHttp,
+    /// The reply is larger than so many bytes, which are taken at most.
+    #[error("the reply is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The request cannot be sent.
+    #[error("the request could not be sent")]
+    NotSent,
+}
+
+impl TransportFault {
+    /// Whether the same request may be answered another time.
+    pub fn may_pass(self) -> bool {
+        !matches!(self, Self::TooLarge(_) | Self::NotSent)
+    }
 }
 
 /// What `error` says, in words of our own.
 pub fn transport_fault(error: &Error) -> TransportFault {
-    use TransportFault::{Broken, Refused, Unreachable};
+    use TransportFault::Unreachable;
     match error {
         Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
             Unreachable("it timed out")
@@ -48,15 +66,13 @@ pub fn transport_fault(error: &Error) -> TransportFault {
             std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
                 Unreachable("there is no route to it")
             }
-            kind => Broken(format!("the connection broke ({kind})")),
+            kind => TransportFault::Broken(kind),
         },
-        Error::BodyExceedsLimit(limit) => {
-            Refused(format!("the reply is larger than {limit} bytes"))
-        }
+        Error::BodyExceedsLimit(limit) => TransportFault::TooLarge(*limit),
         Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::BodyStalled => {
-            Broken("the reply is no HTTP".to_owned())
+            TransportFault::NoHttp
         }
-        _ => Refused("the request could not be sent".to_owned()),
+        _ => TransportFault::NotSent,
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Uri};
 use ureq::{Agent, Body};
 
-use crate::http::{ApiKey, TransportFault, USER_AGENT, is_loopback, retry_after, transport_fault};
+use super::server_fault::ServerFault;
+use crate::http::{ApiKey, USER_AGENT, is_loopback, retry_after, transport_fault};
 
 /// Redirects followed for one request.
 const MOST_REDIRECTS: usize = 8;
@@ -60,8 +61,8 @@ pub struct Reply {
 /// Why there is no such reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// In words, without token and query.
-    pub reason: String,
+    /// What is wrong.
+    pub reason: ServerFault,
     /// What it says about the next try.
     pub kind: TroubleKind,
 }
@@ -106,12 +107,12 @@ impl Client {
     /// # Errors
     /// See [`TroubleKind`].
     pub fn get(&self, request: Request<'_>) -> Result<Reply, Trouble> {
-        let lasting = |reason: String| Trouble { reason, kind: TroubleKind::Lasting };
+        let lasting = |reason| Trouble { reason, kind: TroubleKind::Lasting };
         let mut url = request.url.to_owned();
         let mut token = request.token;
         let mut first_headers = None;
         for _ in 0..=MOST_REDIRECTS {
-            let uri: Uri = url.parse().map_err(|_| lasting("this is no address".to_owned()))?;
+            let uri: Uri = url.parse().map_err(|_| lasting(ServerFault::NoAddress))?;
             let here = uri.host().is_some_and(is_loopback);
             let mut call = if here { &self.direct } else { &self.agent }
                 .get(&uri)
@@ -145,7 +146,7 @@ impl Client {
                 status => return Err(of_status(status, &parts.headers, body, request.token)),
             }
         }
-        Err(lasting("the server sends us in circles".to_owned()))
+        Err(lasting(ServerFault::Circles))
     }
 
     /// The JSON at an address.
@@ -156,12 +157,8 @@ impl Client {
         let mut reply = self.get(Request { url, token, from: None })?;
         let bytes = reply.body.with_config().limit(LARGEST_JSON).read_to_vec();
         let bytes = bytes.map_err(|error| of_transport(&error))?;
-        serde_json::from_slice(&bytes).map_err(|_| Trouble {
-            reason:
-                "the reply is no JSON; is this the address of a mirror that has no list of files?"
-                    .to_owned(),
-            kind: TroubleKind::Lasting,
-        })
+        serde_json::from_slice(&bytes)
+            .map_err(|_| Trouble { reason: ServerFault::NoJson, kind: TroubleKind::Lasting })
     }
 }
 
@@ -171,15 +168,9 @@ pub fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 fn of_transport(error: &ureq::Error) -> Trouble {
-    let (reason, kind) = match transport_fault(error) {
-        TransportFault::Unreachable(reason) => {
-            (format!("no connection to the server: {reason}"), TroubleKind::Passing(None))
-        }
-        TransportFault::TimedOut => ("the server is silent".to_owned(), TroubleKind::Passing(None)),
-        TransportFault::Broken(reason) => (reason, TroubleKind::Passing(None)),
-        TransportFault::Refused(reason) => (reason, TroubleKind::Lasting),
-    };
-    Trouble { reason, kind }
+    let fault = transport_fault(error);
+    let kind = if fault.may_pass() { TroubleKind::Passing(None) } else { TroubleKind::Lasting };
+    Trouble { reason: ServerFault::Transport(fault), kind }
 }
 
 fn of_status(status: u16, headers: &HeaderMap, mut body: Body, token: Option<&ApiKey>) -> Trouble {
@@ -193,12 +184,6 @@ fn of_status(status: u16, headers: &HeaderMap, mut body: Body, token: Option<&Ap
     let words = words.unwrap_or_default();
     let words = token.map_or_else(|| words.clone(), |token| token.scrub(&words));
     let words: String = words.chars().filter(|c| !c.is_control()).take(200).collect();
-    let name = ureq::http::StatusCode::from_u16(status).ok();
-    let name = name.and_then(|status| status.canonical_reason()).unwrap_or("unknown status");
-    let reason = match words.as_str() {
-        "" => format!("{status} {name}"),
-        words => format!("{status} {name}: {words}"),
-    };
     let kind = match status {
         401 | 403 => TroubleKind::Refused(status),
         404 | 410 => TroubleKind::NotThere,
@@ -206,16 +191,16 @@ fn of_status(status: u16, headers: &HeaderMap, mut body: Body, token: Option<&Ap
         408 | 425 | 429 | 500..=599 => TroubleKind::Passing(retry_after(headers)),
         _ => TroubleKind::Lasting,
     };
-    Trouble { reason, kind }
+    Trouble { reason: ServerFault::Status { status, words }, kind }
 }
 
 /// Where `location` leads from `base`.
-fn resolve(base: &Uri, location: &str) -> Result<Uri, String> {
+fn resolve(base: &Uri, location: &str) -> Result<Uri, ServerFault> {
     let location = location.split('#').next().unwrap_or_default().trim();
     let scheme = base.scheme_str().unwrap_or("https");
     let authority = base.authority().map(|authority| authority.as_str()).unwrap_or_default();
     let whole = if location.is_empty() {
-        return Err("the server sends us on without saying where".to_owned());
+        return Err(ServerFault::RedirectNowhere);
     } else if location.contains("://") {
         location.to_owned()
     } else if location.starts_with("//") {
@@ -226,14 +211,11 @@ fn resolve(base: &Uri, location: &str) -> Result<Uri, String> {
         let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{location}")
     };
-    let target: Uri =
-        whole.parse().map_err(|_| "the server sends us on to what is no address".to_owned())?;
+    let target: Uri = whole.parse().map_err(|_| ServerFault::RedirectNoAddress)?;
     match (scheme, target.scheme_str()) {
         (_, Some("https")) | ("http", Some("http")) => Ok(target),
-        ("https", Some("http")) => {
-            Err("the server sends us from https to http, which is not followed".to_owned())
-        }
-        _ => Err("the server sends us on to what is no http address".to_owned()),
+        ("https", Some("http")) => Err(ServerFault::RedirectUnencrypted),
+        _ => Err(ServerFault::RedirectNoHttp),
     }
 }
 

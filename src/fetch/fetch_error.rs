@@ -3,29 +3,46 @@
 
 use std::path::PathBuf;
 
+use super::server_fault::ServerFault;
+use crate::http::BadKey;
+use crate::results::{FORMAT_VERSION, FormatVersion};
+
 /// Why something could not be fetched. What was fetched before stays and is not fetched again.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FetchError {
-    /// A variable of the environment that cannot be taken.
-    #[error("{0}")]
-    Environment(String),
+    /// A variable of the environment that cannot be taken, or a file that it names.
+    #[error("{name}: {reason}")]
+    Environment {
+        /// The variable or file.
+        name: String,
+        /// What is wrong with it.
+        reason: EnvironmentFault,
+    },
     /// 401 or 403.
-    #[error("{what}: the server refuses it ({status}): {advice}")]
+    #[error(
+        "{what}: the server refuses it ({status}): {reason}. Accept its terms at {page} and put a token of \
+         yours into HF_TOKEN (ModelScope: MODELSCOPE_API_TOKEN)"
+    )]
     Refused {
         /// Repository and file.
         what: String,
         /// Status of the reply.
         status: u16,
-        /// What to do.
-        advice: String,
+        /// What the server says.
+        reason: ServerFault,
+        /// Where access is asked for.
+        page: String,
     },
     /// 404 or 410, or a file that the publisher's list lacks.
-    #[error("{what}: {reason}")]
+    #[error("{what}: {reason}{}", pinned.as_deref().map(ways_round).unwrap_or_default())]
     NotThere {
         /// Repository and file.
         what: String,
         /// What is not there.
-        reason: String,
+        reason: ServerFault,
+        /// The commit that this program asks for, where it asks for none but that.
+        pinned: Option<String>,
     },
     /// The server was asked often enough.
     #[error(
@@ -35,7 +52,7 @@ pub enum FetchError {
         /// Repository and file.
         what: String,
         /// What went wrong the last time.
-        reason: String,
+        reason: ServerFault,
         /// Failures without progress between them.
         failures: u32,
     },
@@ -45,7 +62,7 @@ pub enum FetchError {
         /// Repository and file.
         what: String,
         /// What is wrong with the server's answer.
-        reason: String,
+        reason: ServerFault,
     },
     /// The bytes are not those that were promised.
     #[error(
@@ -118,11 +135,59 @@ pub enum FetchError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        reason: String,
+        reason: LockFileFault,
     },
     /// Another file of the same fetch failed.
     #[error("stopped")]
     Stopped,
+}
+
+/// Why a variable of the environment cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvironmentFault {
+    /// It is no address.
+    #[error("this is no address")]
+    NoAddress,
+    /// An address of another protocol.
+    #[error("the address must begin with http:// or https://")]
+    NoHttp,
+    /// An address that may hold a secret; it is not repeated.
+    #[error("the address must hold no user, password or query")]
+    MayHoldSecret,
+    /// An address without a host.
+    #[error("the address names no host")]
+    NoHost,
+    /// Text in another encoding.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// It is no key.
+    #[error("{0}")]
+    Key(#[from] BadKey),
+}
+
+/// Why a lock file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockFileFault {
+    /// The system said no.
+    #[error("it cannot be read: {0}")]
+    Unreadable(std::io::Error),
+    /// It is something else.
+    #[error("it is no record of a fetch: {0}")]
+    Unparsable(serde_json::Error),
+    /// Another program's.
+    #[error("its format {0} is not that of this program ({FORMAT_VERSION})")]
+    OtherFormat(FormatVersion),
+}
+
+/// A commit of the catalog that the publisher does not have must not be the end.
+fn ways_round(commit: &str) -> String {
+    format!(
+        " (commit {commit}, which this program asks for); if it is published as another commit \
+         or elsewhere by now, get it with the publisher's own tool, whose cache is looked at as \
+         well, or name its folder with a flag"
+    )
 }
 
 impl FetchError {

@@ -15,6 +15,7 @@ use super::listing::{Listing, RemoteFile};
 use super::lock_file::{LockFile, LockedFile, Witness};
 use super::observer::FetchObserver;
 use super::places::Places;
+use super::server_fault::ServerFault;
 use super::store::Store;
 use super::transfer::{Job, Persistence, Retry, Transfer, for_good};
 use super::{dpg_bench, hugging_face, model_scope};
@@ -169,7 +170,7 @@ fn listing(
                 }
                 _ => {
                     let error = for_good(trouble, repository, &page(source, places));
-                    return Err(with_ways_round(error, source.revision));
+                    return Err(of_pinned(error, source.revision));
                 }
             },
         }
@@ -181,21 +182,16 @@ fn listing(
     };
     let listing = listing.map_err(answer)?;
     if revision != source.host.newest() && listing.revision != revision {
-        let reason =
-            format!("the server lists commit {} where {revision} was asked for", listing.revision);
-        return Err(answer(reason));
+        let (listed, asked) = (listing.revision, revision.to_owned());
+        return Err(answer(ServerFault::ListOfOtherCommit { listed, asked }));
     }
     Ok(listing)
 }
 
-/// A commit of the catalog that the publisher does not have must not be the end.
-fn with_ways_round(mut error: FetchError, pinned: Option<&str>) -> FetchError {
-    if let (FetchError::NotThere { reason, .. }, Some(commit)) = (&mut error, pinned) {
-        reason.push_str(&format!(
-            " (commit {commit}, which this program asks for); if it is published as another commit \
-             or elsewhere by now, get it with the publisher's own tool, whose cache is looked at as \
-             well, or name its folder with a flag"
-        ));
+/// Notes the commit of the catalog that the publisher does not have.
+fn of_pinned(mut error: FetchError, commit: Option<&str>) -> FetchError {
+    if let FetchError::NotThere { pinned, .. } = &mut error {
+        *pinned = commit.map(str::to_owned);
     }
     error
 }
@@ -213,7 +209,8 @@ fn wanted(
         _ => select(source.rules, &listing.names(), precision).map_err(|missing| {
             FetchError::NotThere {
                 what: format!("{} at {}", source.repository, listing.revision),
-                reason: format!("the publisher's list lacks {}", missing.join(", ")),
+                reason: ServerFault::ListLacks(missing),
+                pinned: None,
             }
         })?,
     };
@@ -261,7 +258,7 @@ fn wanted(
         if source.host == Host::HuggingFace
             && (remote_file.digest.is_none() || remote_file.size.is_none())
         {
-            let reason = "the server's list states no length and digest of it".to_owned();
+            let reason = ServerFault::ListWithoutDigest;
             return Err(FetchError::Answer { what: what(), reason });
         }
         wanted.push(Wanted { remote: remote_file, witness });

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::digest::FileDigest;
 use super::listing::{Listing, RemoteFile, encoded, is_plain_path};
 use super::places::Endpoint;
+use super::server_fault::ServerFault;
 
 /// Where the list is.
 pub fn list_url(hub: &Endpoint, repository: &str, revision: &str) -> String {
@@ -21,13 +22,13 @@ pub fn page(hub: &Endpoint, repository: &str) -> String {
 ///
 /// # Errors
 /// It lacks the commit or the files.
-pub fn read(hub: &Endpoint, repository: &str, list: &Value) -> Result<Listing, String> {
+pub fn read(hub: &Endpoint, repository: &str, list: &Value) -> Result<Listing, ServerFault> {
     let commit = list.get("sha").and_then(Value::as_str).and_then(FileDigest::from_hex);
     let Some(FileDigest::GitBlob(commit)) = commit else {
-        return Err("the server's list names no commit".to_owned());
+        return Err(ServerFault::ListWithoutCommit);
     };
     let siblings = list.get("siblings").and_then(Value::as_array);
-    let siblings = siblings.ok_or("the server's list names no files")?;
+    let siblings = siblings.ok_or(ServerFault::ListWithoutFiles { words: None })?;
     let mut files = Vec::new();
     for sibling in siblings {
         let Some(path) = sibling.get("rfilename").and_then(Value::as_str) else { continue };
@@ -103,7 +104,7 @@ mod tests {
             (json!({"sha": "main", "siblings": []}), "no commit"),
             (json!({"sha": COMMIT}), "no files"),
         ] {
-            let error = read(&hub(), "o/n", &list).unwrap_err();
+            let error = read(&hub(), "o/n", &list).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::digest::FileDigest;
-use super::fetch_error::FetchError;
+use super::fetch_error::{FetchError, LockFileFault};
 use super::file_rules::Precision;
 use crate::results::atomic_write::atomic_write;
 use crate::results::{FORMAT_VERSION, FormatVersion};
@@ -67,19 +67,16 @@ impl LockFile {
     /// # Errors
     /// It cannot be read, or is of another format.
     pub fn read(path: &Path) -> Result<Option<Self>, FetchError> {
-        let told = |reason: String| FetchError::LockFile { path: path.to_owned(), reason };
+        let told = |reason| FetchError::LockFile { path: path.to_owned(), reason };
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(told(format!("it cannot be read: {error}"))),
+            Err(error) => return Err(told(LockFileFault::Unreadable(error))),
         };
         let lock: Self = serde_json::from_slice(&text)
-            .map_err(|error| told(format!("it is no record of a fetch: {error}")))?;
+            .map_err(|error| told(LockFileFault::Unparsable(error)))?;
         if !FORMAT_VERSION.can_read(lock.format_version) {
-            return Err(told(format!(
-                "its format {} is not that of this program ({FORMAT_VERSION})",
-                lock.format_version
-            )));
+            return Err(told(LockFileFault::OtherFormat(lock.format_version)));
         }
         Ok(Some(lock))
     }

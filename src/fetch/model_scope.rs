@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::digest::FileDigest;
 use super::listing::{Listing, RemoteFile, encoded, is_plain_path};
 use super::places::Endpoint;
+use super::server_fault::ServerFault;
 
 /// Where the list is.
 pub fn list_url(server: &Endpoint, repository: &str, revision: &str) -> String {
@@ -28,12 +29,12 @@ pub fn read(
     repository: &str,
     revision: &str,
     list: &Value,
-) -> Result<Listing, String> {
+) -> Result<Listing, ServerFault> {
     let data = list.get("Data");
     let entries = data.and_then(|data| data.get("Files").unwrap_or(data).as_array());
     let entries = entries.ok_or_else(|| {
         let words = list.get("Message").and_then(Value::as_str).unwrap_or("no reason given");
-        format!("the server's list names no files ({words})")
+        ServerFault::ListWithoutFiles { words: Some(words.to_owned()) }
     })?;
     let mut files = Vec::new();
     for entry in entries {
@@ -80,7 +81,7 @@ mod tests {
             "https://scope/api/v1/models/iic/m/repo?Revision=master&FilePath=vocab.txt"
         );
         let refusal = json!({"Code": 10_010_205, "Message": "no such model"});
-        let error = read(&server, "iic/m", "master", &refusal).unwrap_err();
+        let error = read(&server, "iic/m", "master", &refusal).unwrap_err().to_string();
         assert!(error.contains("no such model"), "{error}");
     }
 }

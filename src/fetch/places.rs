@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ureq::http::Uri;
 
 use super::catalog::Host;
-use super::fetch_error::FetchError;
+use super::fetch_error::{EnvironmentFault, FetchError};
 use super::python_paths::{under_home, with_variables};
 use crate::http::{ApiKey, is_loopback};
 
@@ -27,19 +27,19 @@ impl Endpoint {
     /// # Errors
     /// It is no http(s) address, or holds a user, a password or a query; it is not repeated.
     pub fn parse(text: &str, variable: &str) -> Result<Self, FetchError> {
-        let refuse = |reason: &str| FetchError::Environment(format!("{variable}: {reason}"));
+        let refuse = |reason| FetchError::Environment { name: variable.to_owned(), reason };
         let base = text.trim().trim_end_matches('/');
-        let uri: Uri = base.parse().map_err(|_| refuse("this is no address"))?;
+        let uri: Uri = base.parse().map_err(|_| refuse(EnvironmentFault::NoAddress))?;
         let scheme = match uri.scheme_str() {
             Some(scheme @ ("http" | "https")) => scheme,
-            _ => return Err(refuse("the address must begin with http:// or https://")),
+            _ => return Err(refuse(EnvironmentFault::NoHttp)),
         };
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         if authority.contains('@') || uri.query().is_some() {
-            return Err(refuse("the address must hold no user, password or query"));
+            return Err(refuse(EnvironmentFault::MayHoldSecret));
         }
         let host = uri.host().filter(|host| !host.is_empty());
-        let host = host.ok_or_else(|| refuse("the address names no host"))?;
+        let host = host.ok_or_else(|| refuse(EnvironmentFault::NoHost))?;
         let is_secret_safe = scheme == "https" || is_loopback(host);
         Ok(Self { base: base.to_owned(), is_secret_safe })
     }
@@ -167,9 +167,9 @@ fn secret(
     name: &str,
 ) -> Result<Option<ApiKey>, FetchError> {
     let Some(value) = set(name) else { return Ok(None) };
-    let told = |reason: String| FetchError::Environment(format!("{name}: {reason}"));
-    let value = value.to_str().ok_or_else(|| told("it is not UTF-8".to_owned()))?;
-    ApiKey::new(value).map_err(told)
+    let told = |reason| FetchError::Environment { name: name.to_owned(), reason };
+    let value = value.to_str().ok_or_else(|| told(EnvironmentFault::NotUtf8))?;
+    ApiKey::new(value).map_err(|error| told(error.into()))
 }
 
 /// The token of the environment, else that of the file where `hf auth login` puts it.
@@ -183,8 +183,10 @@ fn hub_token(
         }
     }
     let Ok(text) = std::fs::read_to_string(file) else { return Ok(None) };
-    ApiKey::new(&text)
-        .map_err(|reason| FetchError::Environment(format!("{}: {reason}", file.display())))
+    ApiKey::new(&text).map_err(|error| {
+        let name = file.display().to_string();
+        FetchError::Environment { name, reason: error.into() }
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::client::{Client, Reply, Request, Trouble, TroubleKind, header};
 use super::digest::FileDigest;
 use super::fetch_error::FetchError;
 use super::observer::FetchObserver;
+use super::server_fault::ServerFault;
 use crate::http::{ApiKey, TransportFault, transport_fault};
 use crate::results::atomic_write::sync_folder;
 
@@ -85,7 +86,7 @@ impl<'a> Retry<'a> {
     pub fn wait(
         &mut self,
         (what, file): (&str, &str),
-        reason: String,
+        reason: ServerFault,
         asked: Option<Duration>,
     ) -> Result<(), FetchError> {
         self.failed += 1;
@@ -98,7 +99,7 @@ impl<'a> Retry<'a> {
         }
         let doubled = self.persistence.first_wait * 2_u32.saturating_pow(self.failed.min(20) - 1);
         let wait = asked.map_or(doubled.min(LONGEST_BACKOFF), |asked| asked.min(LONGEST_WAIT));
-        self.observer.waiting(file, &reason, wait);
+        self.observer.waiting(file, &reason.to_string(), wait);
         let until = Instant::now() + wait;
         while Instant::now() < until {
             check_stop(self.stop)?;
@@ -111,12 +112,12 @@ impl<'a> Retry<'a> {
 /// What a try came to.
 enum Pass {
     Whole,
-    Again { reason: String, asked: Option<Duration>, progressed: bool },
+    Again { reason: ServerFault, asked: Option<Duration>, progressed: bool },
 }
 
 impl Pass {
-    fn again(reason: impl Into<String>) -> Self {
-        Self::Again { reason: reason.into(), asked: None, progressed: false }
+    fn again(reason: ServerFault) -> Self {
+        Self::Again { reason, asked: None, progressed: false }
     }
 }
 
@@ -305,13 +306,10 @@ impl Transfer<'_> {
             }
             let length =
                 header(&reply.headers, "content-length").and_then(|text| text.parse().ok());
-            if let (Some(length), Some(size)) = (length, job.size)
-                && length != size
+            if let (Some(sent), Some(stated)) = (length, job.size)
+                && sent != stated
             {
-                let length: u64 = length;
-                return Ok(Pass::again(format!(
-                    "the server sends {length} bytes where the publisher states {size}"
-                )));
+                return Ok(Pass::again(ServerFault::OtherLength { sent, stated }));
             }
         }
         if have == 0 {
@@ -337,20 +335,19 @@ impl Transfer<'_> {
             self.observer.position(&job.file, have, job.size);
             check_stop(self.stop)?;
             match body.read(&mut buffer) {
-                Ok(0) => break "the server closed the connection too early".to_owned(),
+                Ok(0) => break ServerFault::ClosedEarly,
                 Ok(count) => {
                     have += count as u64;
                     if job.size.is_some_and(|size| have > size) {
                         start_over(file, job)?;
-                        return Ok(Pass::again("the server sends more bytes than it states"));
+                        return Ok(Pass::again(ServerFault::TooManyBytes));
                     }
                     file.write_all(&buffer[..count]).map_err(FetchError::disk("write", path))?;
                 }
                 Err(error) => {
                     break match transport_fault(&ureq::Error::from(error)) {
-                        TransportFault::Broken(reason) | TransportFault::Refused(reason) => reason,
-                        TransportFault::TimedOut => "the server is silent".to_owned(),
-                        TransportFault::Unreachable(_) => "the connection broke".to_owned(),
+                        TransportFault::Unreachable(_) => ServerFault::ConnectionBroke,
+                        fault => ServerFault::Transport(fault),
                     };
                 }
             }
@@ -359,7 +356,7 @@ impl Transfer<'_> {
             }
         };
         // Without a stated length the end of the body is the end of the file, if it ended in order.
-        if job.size.is_none() && reason.starts_with("the server closed") {
+        if job.size.is_none() && reason == ServerFault::ClosedEarly {
             return Ok(Pass::Whole);
         }
         Ok(Pass::Again { reason, asked: None, progressed: have - start >= PROGRESS })
@@ -370,32 +367,27 @@ fn check_stop(stop: &AtomicBool) -> Result<(), FetchError> {
     if stop.load(Ordering::SeqCst) { Err(FetchError::Stopped) } else { Ok(()) }
 }
 
-/// A fault that no further try mends, in a sentence.
+/// A fault that no further try mends; `page` is where access is asked for.
 pub fn for_good(trouble: Trouble, what: &str, page: &str) -> FetchError {
     let what = what.to_owned();
     let reason = trouble.reason;
     match trouble.kind {
         TroubleKind::Refused(status) => {
-            let advice = format!(
-                "{reason}. Accept its terms at {page} and put a token of yours into HF_TOKEN (ModelScope: \
-                 MODELSCOPE_API_TOKEN)"
-            );
-            FetchError::Refused { what, status, advice }
+            FetchError::Refused { what, status, reason, page: page.to_owned() }
         }
-        TroubleKind::NotThere => FetchError::NotThere { what, reason },
+        TroubleKind::NotThere => FetchError::NotThere { what, reason, pinned: None },
         _ => FetchError::Answer { what, reason },
     }
 }
 
 /// What the first server says of the file against what is known of it.
-fn contradiction(reply: &Reply, job: &Job<'_>) -> Option<String> {
+fn contradiction(reply: &Reply, job: &Job<'_>) -> Option<ServerFault> {
     let stated = header(&reply.first_headers, "x-repo-commit");
     if let (Some(stated), Some(commit)) = (stated, job.commit)
         && stated != commit
     {
-        return Some(format!(
-            "the server answers with commit {stated} where {commit} was asked for"
-        ));
+        let (found, asked) = (stated.to_owned(), commit.to_owned());
+        return Some(ServerFault::OtherCommit { found, asked });
     }
     let linked = header(&reply.first_headers, "x-linked-etag")?;
     let linked = FileDigest::from_hex(linked.trim_start_matches("W/").trim_matches('"'))?;
@@ -403,30 +395,29 @@ fn contradiction(reply: &Reply, job: &Job<'_>) -> Option<String> {
         std::mem::discriminant(*known) == std::mem::discriminant(&linked) && **known != linked
     };
     let known = job.digest.as_ref().filter(same_kind)?;
-    Some(format!("the server announces {linked} where {known} is due"))
+    Some(ServerFault::OtherDigest { announced: linked, due: known.clone() })
 }
 
 /// Why a part that the server sends does not go behind the `have` bytes that are here.
-fn misfit(reply: &Reply, have: u64, tag: Option<&str>, size: Option<u64>) -> Option<String> {
+fn misfit(reply: &Reply, have: u64, tag: Option<&str>, size: Option<u64>) -> Option<ServerFault> {
     let range = header(&reply.headers, "content-range").and_then(|text| {
         let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
         let start: u64 = range.split_once('-')?.0.trim().parse().ok()?;
         Some((start, total.trim().parse::<u64>().ok()))
     });
     let Some((start, total)) = range else {
-        return Some("the server sends a part without saying which".to_owned());
+        return Some(ServerFault::NoRange);
     };
     if start != have {
-        return Some(format!("the server sends bytes from {start} where {have} was asked for"));
+        return Some(ServerFault::OtherRange { start, asked: have });
     }
-    if let (Some(total), Some(size)) = (total, size)
-        && total != size
+    if let (Some(total), Some(stated)) = (total, size)
+        && total != stated
     {
-        return Some(format!("the server has {total} bytes where the publisher states {size}"));
+        return Some(ServerFault::OtherTotal { total, stated });
     }
     let now = header(&reply.headers, "etag");
-    (tag.is_some() && now.is_some() && tag != now)
-        .then(|| "the file changed on the server meanwhile".to_owned())
+    (tag.is_some() && now.is_some() && tag != now).then_some(ServerFault::FileChanged)
 }
 
 /// The digest of the partial file, if it is the right one, else what it is instead.

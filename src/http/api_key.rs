@@ -4,6 +4,11 @@
 /// would only garble those.
 const SHORTEST_SECRET: usize = 8;
 
+/// A character in a key that no HTTP header can carry; the sentence does not repeat the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key holds a blank or a character that no HTTP header can carry")]
+pub struct BadKey;
+
 /// A secret that no `Debug`, message or file shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
@@ -13,16 +18,14 @@ impl ApiKey {
     /// `None` for an empty one.
     ///
     /// # Errors
-    /// A character that no HTTP header can carry; the sentence does not repeat the key.
-    pub fn new(value: &str) -> Result<Option<Self>, String> {
+    /// See [`BadKey`].
+    pub fn new(value: &str) -> Result<Option<Self>, BadKey> {
         let value = value.trim();
         if value.is_empty() {
             return Ok(None);
         }
         if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(
-                "the key holds a blank or a character that no HTTP header can carry".to_owned()
-            );
+            return Err(BadKey);
         }
         Ok(Some(Self(value.to_owned())))
     }
@@ -57,7 +60,7 @@ mod tests {
         assert_eq!(ApiKey::new("no").unwrap().unwrap().scrub("nothing, no"), "nothing, no");
         assert_eq!(ApiKey::new(" ").unwrap(), None);
         for bad in ["sk hush", "sk-hüsh", "sk-\u{7f}hush", "sk-hush\nsk-hush"] {
-            assert!(!ApiKey::new(bad).unwrap_err().contains("hush"));
+            assert!(!ApiKey::new(bad).unwrap_err().to_string().contains("hush"));
         }
     }
 }

@@ -4,6 +4,7 @@
 mod address;
 mod cause;
 mod connection;
+mod fault;
 mod from_options;
 mod json;
 mod options;
@@ -20,8 +21,9 @@ use anyhow::anyhow;
 use base64::Engine;
 use serde_json::{Value, json};
 
-use self::connection::{Connection, Fault, FaultKind};
-use self::reply::{Completion, ReplyFault, read_completion};
+use self::connection::Connection;
+use self::fault::{Fault, FaultKind, FaultReason, GaveUp};
+use self::reply::{Completion, read_completion};
 use self::sight::{Sight, compare};
 use super::draw::draw;
 use super::{Answer, Judge, JudgeRequest};
@@ -85,7 +87,7 @@ impl EndpointJudge {
         &self,
         picture_url: Option<&str>,
         question: &Question,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, serde_json::Error> {
         // The picture first: servers that keep the beginnings of prompts then encode it only once for
         // all the questions about it.
         let prompt = self.options.prompt.replace(QUESTION_MARK, &question.text);
@@ -101,7 +103,7 @@ impl EndpointJudge {
         let mut body = self.options.parameters();
         body.insert("model".to_owned(), self.options.model.clone().into());
         body.insert("messages".to_owned(), messages);
-        serde_json::to_vec(&body).map_err(|error| format!("the request cannot be written: {error}"))
+        serde_json::to_vec(&body)
     }
 
     /// Asks one question, again and again where that may help; without a picture where there is no
@@ -112,20 +114,14 @@ impl EndpointJudge {
         picture_url: Option<&str>,
         question: &Question,
     ) -> Result<Completion, Fault> {
-        let refused = |reason| Fault { reason, kind: FaultKind::Refused };
-        let body = self.request_body(picture_url, question).map_err(refused)?;
+        let unwritable = |error| Fault::new(FaultReason::Unwritable(error), FaultKind::Refused);
+        let body = self.request_body(picture_url, question).map_err(unwritable)?;
         let mut tries = 0;
         loop {
             let fault = match self.connection.post(&body) {
                 Ok(text) => match read_completion(&text) {
                     Ok(completion) => return Ok(completion),
-                    Err(ReplyFault::Withheld(reason)) => return Err(refused(reason)),
-                    Err(ReplyFault::Reported(words)) => {
-                        Fault::reported(&words, self.connection.fields())
-                    }
-                    Err(ReplyFault::Unreadable(reason)) => {
-                        Fault { reason, kind: FaultKind::Transient { retry_after: None } }
-                    }
+                    Err(reply) => Fault::of_reply(reply, self.connection.fields()),
                 },
                 Err(fault) => fault,
             };
@@ -136,20 +132,12 @@ impl EndpointJudge {
             };
             tries += 1;
             if tries > self.options.retries {
-                let reason = match self.options.retries {
-                    0 => fault.reason,
-                    _ => format!("{} ({tries} tries)", fault.reason),
-                };
-                return Err(Fault { reason, ..fault });
+                let gave_up = (self.options.retries > 0).then_some(GaveUp::Tries(tries));
+                return Err(Fault { gave_up, ..fault });
             }
             if let Some(asked) = retry_after.filter(|wait| *wait > LONGEST_WAIT) {
-                let reason = format!(
-                    "{}; the server asks to wait {} s, more than the {} s that we wait at most",
-                    fault.reason,
-                    asked.as_secs(),
-                    LONGEST_WAIT.as_secs()
-                );
-                return Err(Fault { reason, ..fault });
+                let gave_up = Some(GaveUp::Wait { asked, most: LONGEST_WAIT });
+                return Err(Fault { gave_up, ..fault });
             }
             let jitter = draw(
                 self.options.seed.wrapping_add(u64::from(tries)),
@@ -165,7 +153,7 @@ impl EndpointJudge {
     /// Whether a fault means that asking on is in vain, said in a sentence.
     fn hopeless(&self, fault: &Fault) -> Option<anyhow::Error> {
         let url = self.connection.shown_url();
-        let reason = &fault.reason;
+        let reason = fault.to_string();
         let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
         // In this sitting, and ever: a resumed one may have nothing left but what fails.
         let never_answered = !self.has_answered.load(Ordering::Relaxed);
@@ -218,9 +206,7 @@ impl EndpointJudge {
         }
         let look = || match self.ask(request, None, question) {
             // A server that wants a picture looks at it.
-            Err(fault) => {
-                Ok(Sight::Unknown(format!("it did not answer without one: {}", fault.reason)))
-            }
+            Err(fault) => Ok(Sight::Unknown(format!("it did not answer without one: {fault}"))),
             Ok(without) => match compare(with, &without) {
                 Sight::Blind(shown) => Err(format!(
                     "{} does not show the pictures to the model `{}`: {shown}. Choose a model that sees pictures, \
@@ -276,7 +262,8 @@ impl Judge for EndpointJudge {
                 }
                 Err(fault) => match self.hopeless(&fault) {
                     Some(error) => return Err(error),
-                    None => Err(fault.reason),
+                    // The journal keeps it as text.
+                    None => Err(fault.to_string()),
                 },
             });
         }

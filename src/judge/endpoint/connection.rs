@@ -8,7 +8,7 @@ use ureq::http::{HeaderMap, StatusCode};
 use ureq::{Agent, Error};
 
 use super::address::Address;
-use super::cause::Cause;
+use super::fault::{Fault, FaultKind, FaultReason};
 use super::json;
 use super::reply::{beginning, error_message};
 use super::wordings::cause;
@@ -19,45 +19,6 @@ const LARGEST_REPLY: u64 = 4 << 20;
 /// Servers close idle connections after 5 seconds and more; ours are given up before that, so that a
 /// request is not sent into a connection that is just being closed.
 const IDLE: Duration = Duration::from_secs(4);
-
-/// What went wrong with one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// One sentence, free of the key.
-    pub reason: String,
-    /// What kind of fault it is.
-    pub kind: FaultKind,
-}
-
-/// What a fault says about the next request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FaultKind {
-    /// The server says what is wrong, and asking again the same way gives the same.
-    Permanent(Cause),
-    /// 403, 404, 405 or a redirect, and no word that tells: probably the wrong address, model or key, but some
-    /// servers refuse single pictures so.
-    NotThere,
-    /// Any other 4xx: this request will never be answered.
-    Refused,
-    /// No connection could be made.
-    Unreachable,
-    /// Anything that may pass: 408, 429, 5xx, time-outs, cut connections and bodies.
-    Transient {
-        /// How long the server asked to wait.
-        retry_after: Option<Duration>,
-    },
-}
-
-impl Fault {
-    /// An error that came with a status of success, in the server's words.
-    pub fn reported(words: &str, fields: &[String]) -> Self {
-        let kind = match cause(StatusCode::OK.as_u16(), words, fields) {
-            Some(cause) => FaultKind::Permanent(cause),
-            None => FaultKind::Transient { retry_after: None },
-        };
-        Self { reason: format!("the server reported: {}", beginning(words)), kind }
-    }
-}
 
 /// A pool of connections to one server.
 #[derive(Debug, Clone)]
@@ -124,8 +85,13 @@ impl Connection {
             return Ok(self.scrub_body(&String::from_utf8_lossy(&text)));
         }
         let text = self.scrub_body(&String::from_utf8_lossy(&text.unwrap_or_default()));
-        let fault = status_fault(status, &headers, &text, &self.fields);
-        Err(Fault { reason: self.scrub(&fault.reason), ..fault })
+        let mut fault = status_fault(status, &headers, &text, &self.fields);
+        if let FaultReason::Status { words: text, .. }
+        | FaultReason::Redirect { target: text, .. } = &mut fault.reason
+        {
+            *text = self.scrub(text);
+        }
+        Err(fault)
     }
 
     fn scrub(&self, text: &str) -> String {
@@ -173,22 +139,19 @@ impl Connection {
         }
     }
 
-    /// Says in words of our own what ureq reports: its messages may hold the URL with its query.
+    /// What ureq reports, without its own messages: they may hold the URL with its query.
     fn fault(&self, error: &Error) -> Fault {
-        let transient =
-            |reason: String| Fault { reason, kind: FaultKind::Transient { retry_after: None } };
-        let unreachable = |reason: &str| Fault {
-            reason: format!("no connection to the server: {reason}"),
-            kind: FaultKind::Unreachable,
-        };
-        let refused = |reason: String| Fault { reason, kind: FaultKind::Refused };
+        let transient = FaultKind::Transient { retry_after: None };
         match transport_fault(error) {
-            TransportFault::Unreachable(reason) => unreachable(reason),
-            TransportFault::TimedOut => {
-                transient(format!("no whole reply within {} s", self.timeout.as_secs_f64()))
+            TransportFault::TimedOut => Fault::new(FaultReason::TimedOut(self.timeout), transient),
+            fault => {
+                let kind = match fault {
+                    TransportFault::Unreachable(_) => FaultKind::Unreachable,
+                    fault if fault.may_pass() => transient,
+                    _ => FaultKind::Refused,
+                };
+                Fault::new(FaultReason::Transport(fault), kind)
             }
-            TransportFault::Broken(reason) => transient(reason),
-            TransportFault::Refused(reason) => refused(reason),
         }
     }
 }
@@ -196,19 +159,12 @@ impl Connection {
 fn status_fault(status: StatusCode, headers: &HeaderMap, text: &str, fields: &[String]) -> Fault {
     let words = json::read(text).ok().and_then(|value| error_message(&value));
     let words = words.as_deref().unwrap_or(text);
-    let name = status.canonical_reason().unwrap_or("unknown status");
-    let reason = format!("{} {name}: {}", status.as_u16(), beginning(words));
     if status.is_redirection() {
         let header = headers.get("location").and_then(|value| value.to_str().ok());
         let target = header.unwrap_or_default().split('?').next().unwrap_or_default();
         let target = if target.contains('@') { "" } else { target };
-        let reason = format!(
-            "{} {name}: the server sends us on to `{}`; redirects are not followed, so that the \
-             key stays with the server that was named: give the final URL",
-            status.as_u16(),
-            beginning(target)
-        );
-        return Fault { reason, kind: FaultKind::NotThere };
+        let target = beginning(target);
+        return Fault::new(FaultReason::Redirect { status, target }, FaultKind::NotThere);
     }
     let kind = match (cause(status.as_u16(), words, fields), status.as_u16()) {
         (Some(cause), _) => FaultKind::Permanent(cause),
@@ -216,11 +172,12 @@ fn status_fault(status: StatusCode, headers: &HeaderMap, text: &str, fields: &[S
         (None, 408 | 429 | 500..=599) => FaultKind::Transient { retry_after: retry_after(headers) },
         _ => FaultKind::Refused,
     };
-    Fault { reason, kind }
+    Fault::new(FaultReason::Status { status, words: beginning(words) }, kind)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cause::Cause;
     use super::*;
 
     #[test]
@@ -247,8 +204,8 @@ mod tests {
     fn a_redirect_is_shown_without_its_query() {
         let mut headers = HeaderMap::new();
         headers.insert("location", "https://other/v1?token=hush".parse().unwrap());
-        let fault = status_fault(StatusCode::TEMPORARY_REDIRECT, &headers, "", &[]);
-        assert!(fault.reason.contains("`https://other/v1`"), "{}", fault.reason);
-        assert!(!fault.reason.contains("hush"), "{}", fault.reason);
+        let fault = status_fault(StatusCode::TEMPORARY_REDIRECT, &headers, "", &[]).to_string();
+        assert!(fault.contains("`https://other/v1`"), "{fault}");
+        assert!(!fault.contains("hush"), "{fault}");
     }
 }

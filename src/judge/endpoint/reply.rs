@@ -20,15 +20,33 @@ pub struct Completion {
     pub logprobs: Value,
 }
 
-/// Why a body gives no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a body gives no answer. Asking again may help, but for [`Self::Withheld`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReplyFault {
-    /// It is no chat completion: cut or garbled, or a reply that the server broke off. Asking again may help.
-    Unreadable(String),
+    /// It is cut or garbled; its beginning.
+    #[error("the reply is no JSON: {0}")]
+    NoJson(String),
+    /// It is no chat completion; its beginning.
+    #[error("the reply has no choices: {0}")]
+    NoChoices(String),
+    /// The server broke the reply off.
+    #[error("the server broke the reply off (finish_reason {finish_reason}): {words}")]
+    BrokenOff {
+        /// The `finish_reason`.
+        finish_reason: String,
+        /// The beginning of the server's message, or of what was said.
+        words: String,
+    },
     /// An error with a status of success, in the server's words.
+    #[error("the server reported: {}", beginning(.0))]
     Reported(String),
-    /// A filter of the server's took the reply away. Asking again gives the same.
-    Withheld(String),
+    /// A filter of the server's took the reply away.
+    #[error("a filter of the server's withheld the reply (finish_reason {finish_reason})")]
+    Withheld {
+        /// The `finish_reason`.
+        finish_reason: String,
+    },
 }
 
 /// How a reply ended, by its `finish_reason`.
@@ -78,32 +96,23 @@ impl Ending {
 /// # Errors
 /// See [`ReplyFault`].
 pub fn read_completion(body: &str) -> Result<Completion, ReplyFault> {
-    let value = json::read(body).map_err(|_| {
-        ReplyFault::Unreadable(format!("the reply is no JSON: {}", beginning(body)))
-    })?;
+    let value = json::read(body).map_err(|_| ReplyFault::NoJson(beginning(body)))?;
     let choice = &value["choices"][0];
     if choice.is_null() || is_error(&value["error"]) {
         return Err(match error_message(&value) {
             Some(message) => ReplyFault::Reported(message),
-            None => {
-                ReplyFault::Unreadable(format!("the reply has no choices: {}", beginning(body)))
-            }
+            None => ReplyFault::NoChoices(beginning(body)),
         });
     }
     let said = said(&choice["message"]);
-    let reason = choice["finish_reason"].as_str().unwrap_or_default();
+    let finish_reason = choice["finish_reason"].as_str().unwrap_or_default().to_owned();
     let ending = Ending::of(choice);
     if matches!(ending, Ending::Broken) || is_error(&choice["error"]) {
         let words = error_message(choice).unwrap_or_else(|| said.clone());
-        return Err(ReplyFault::Unreadable(format!(
-            "the server broke the reply off (finish_reason {reason}): {}",
-            beginning(&words)
-        )));
+        return Err(ReplyFault::BrokenOff { finish_reason, words: beginning(&words) });
     }
     if matches!(ending, Ending::Filtered) {
-        return Err(ReplyFault::Withheld(format!(
-            "a filter of the server's withheld the reply (finish_reason {reason})"
-        )));
+        return Err(ReplyFault::Withheld { finish_reason });
     }
     let reading = match ending {
         Ending::Whole => read_reply(&said),
@@ -230,8 +239,8 @@ mod tests {
             ("[1]", "no choices"),
         ] {
             match read_completion(body) {
-                Err(ReplyFault::Unreadable(reason)) => {
-                    assert!(reason.contains(expected), "{reason}")
+                Err(fault @ (ReplyFault::NoJson(_) | ReplyFault::NoChoices(_))) => {
+                    assert!(fault.to_string().contains(expected), "{fault}")
                 }
                 other => panic!("{body}: {other:?}"),
             }
@@ -281,7 +290,9 @@ mod tests {
         }
         for finish in ["error", "abort", "cancelled", "insufficient_system_resource"] {
             match read("Yes", finish) {
-                Err(ReplyFault::Unreadable(reason)) => assert!(reason.contains(finish), "{reason}"),
+                Err(ReplyFault::BrokenOff { finish_reason, .. }) => {
+                    assert_eq!(finish_reason, finish)
+                }
                 other => panic!("{finish}: {other:?}"),
             }
         }
@@ -289,13 +300,11 @@ mod tests {
             "message": {"content": "Yes"}, "finish_reason": "stop", "error": {"message": "Provider\n fell over"}
         }]});
         match read_completion(&body.to_string()) {
-            Err(ReplyFault::Unreadable(reason)) => {
-                assert!(reason.contains(": Provider fell over"), "{reason}")
-            }
+            Err(ReplyFault::BrokenOff { words, .. }) => assert_eq!(words, "Provider fell over"),
             other => panic!("{other:?}"),
         }
         for finish in ["content_filter", "SAFETY", "content_filter: RECITATION"] {
-            assert!(matches!(read("Yes", finish), Err(ReplyFault::Withheld(_))), "{finish}");
+            assert!(matches!(read("Yes", finish), Err(ReplyFault::Withheld { .. })), "{finish}");
         }
     }
 
