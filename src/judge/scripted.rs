@@ -12,7 +12,7 @@ use crate::benchmark::Question;
 use crate::results::Settings;
 
 pub use super::answer_rule::Rule;
-pub use super::scripted_file::{ScriptError, ScriptedAnswers};
+pub use super::scripted_file::{LineFault, ScriptError, ScriptedAnswers};
 
 /// A judge that answers by a rule or out of a file.
 #[derive(Debug, Clone)]

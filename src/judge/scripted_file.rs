@@ -12,6 +12,7 @@ use crate::results::image_store::hex;
 
 /// Why an answers file cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ScriptError {
     /// The disk said no.
     #[error("cannot read {path}: {source}")]
@@ -32,8 +33,32 @@ pub enum ScriptError {
         /// Line, from 1, the header included.
         line: u64,
         /// What is wrong.
-        reason: String,
+        reason: LineFault,
     },
+}
+
+/// Why a line is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LineFault {
+    /// It is no such row.
+    #[error("{0}")]
+    Csv(#[from] csv::Error),
+    /// It is no such object.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// The image is neither a number nor `*`.
+    #[error("the image `{0}` is no number and not `*`")]
+    Image(String),
+    /// The question is no number.
+    #[error("the question `{0}` is no number")]
+    Question(String),
+    /// The P(yes) is no probability.
+    #[error("the yes_probability `{0}` is not in 0..=1")]
+    YesProbability(String),
+    /// There is a line on the same question of the same image.
+    #[error("this question has an answer already")]
+    Twice,
 }
 
 /// One row. Every cell is text in CSV; JSON may give numbers as numbers.
@@ -119,58 +144,52 @@ impl ScriptedAnswers {
         })
     }
 
-    fn add_csv(&mut self, bytes: &[u8]) -> Result<(), (u64, String)> {
+    fn add_csv(&mut self, bytes: &[u8]) -> Result<(), (u64, LineFault)> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut reader = csv::Reader::from_reader(bytes);
         let line_of = |error: &csv::Error| error.position().map_or(1, csv::Position::line);
-        let headers = reader.headers().map_err(|error| (1, error.to_string()))?.clone();
+        let headers = reader.headers().map_err(|error| (1, error.into()))?.clone();
         for record in reader.records() {
-            let record = record.map_err(|error| (line_of(&error), error.to_string()))?;
+            let record = record.map_err(|error| (line_of(&error), error.into()))?;
             let line = record.position().map_or(1, csv::Position::line);
-            let row =
-                record.deserialize(Some(&headers)).map_err(|error| (line, error.to_string()))?;
+            let row = record.deserialize(Some(&headers)).map_err(|error| (line, error.into()))?;
             self.add(row).map_err(|reason| (line, reason))?;
         }
         Ok(())
     }
 
-    fn add_jsonl(&mut self, bytes: &[u8]) -> Result<(), (u64, String)> {
+    fn add_jsonl(&mut self, bytes: &[u8]) -> Result<(), (u64, LineFault)> {
         for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
             if line.trim_ascii().is_empty() {
                 continue;
             }
             let number = index as u64 + 1;
-            let row = serde_json::from_slice(line).map_err(|error| (number, error.to_string()))?;
+            let row = serde_json::from_slice(line).map_err(|error| (number, error.into()))?;
             self.add(row).map_err(|reason| (number, reason))?;
         }
         Ok(())
     }
 
-    fn add(&mut self, row: Row) -> Result<(), String> {
+    fn add(&mut self, row: Row) -> Result<(), LineFault> {
         let image = match row.image.0.trim() {
             "*" => None,
-            number => Some(
-                number
-                    .parse()
-                    .map_err(|_| format!("the image `{number}` is no number and not `*`"))?,
-            ),
+            number => Some(number.parse().map_err(|_| LineFault::Image(number.to_owned()))?),
         };
         let question = row.question.0.trim();
-        let question =
-            question.parse().map_err(|_| format!("the question `{question}` is no number"))?;
+        let question = question.parse().map_err(|_| LineFault::Question(question.to_owned()))?;
         let yes_probability = match row.yes_probability.as_ref().map(|cell| cell.0.trim()) {
             None | Some("") => None,
             Some(text) => Some(
                 text.parse()
                     .ok()
                     .filter(|probability| (0.0..=1.0).contains(probability))
-                    .ok_or_else(|| format!("the yes_probability `{text}` is not in 0..=1"))?,
+                    .ok_or_else(|| LineFault::YesProbability(text.to_owned()))?,
             ),
         };
         let answer = Answer { text: row.answer, yes_probability, ..Answer::default() };
         let questions = self.items.entry(row.item).or_default().entry(image).or_default();
         if questions.insert(question, answer).is_some() {
-            return Err("this question has an answer already".to_owned());
+            return Err(LineFault::Twice);
         }
         self.count += 1;
         Ok(())
