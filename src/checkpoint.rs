@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub mod embeddings;
 pub mod error_words;
 pub(crate) mod file_digest;
+pub mod file_fault;
 pub(crate) mod float8;
 pub mod folder;
 pub mod known_configs;
@@ -30,9 +31,13 @@ pub mod understood;
 pub mod weight_files;
 pub mod weights;
 
-pub use self::model_error::ModelError;
+pub use self::file_fault::{FileFault, UnsetKeysFault};
+pub use self::model_error::{DeviceFault, ModelError};
 pub use self::needed_tensors::NeededTensors;
 pub use self::pickle_file::Unwrapping;
+pub use self::pickle_file::fault::{
+    BytesFault, EntryDamage, EntryFault, OperationFault, PickleFault, TensorFault,
+};
 pub use self::recipe::Recipe;
 pub use self::shipped::ShippedFolder;
 pub use self::weights::Weights;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::file_fault::{FileFault, UNSET, UnsetKeysFault};
 use super::model_error::ModelError;
 
 /// A component's `config.json`.
@@ -25,8 +26,7 @@ impl Config {
     /// Reads `config.json` of `folder`, a component of diffusers: see [`drop_unset`].
     pub(crate) fn read_component(folder: &Path) -> Result<Self, ModelError> {
         let mut config = Self::read(folder)?;
-        drop_unset(&mut config.values)
-            .map_err(|reason| ModelError::broken(&config.path, reason))?;
+        drop_unset(&mut config.values).map_err(|fault| ModelError::broken(&config.path, fault))?;
         Ok(config)
     }
 
@@ -34,7 +34,7 @@ impl Config {
     pub(crate) fn read_file(path: PathBuf) -> Result<Self, ModelError> {
         let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
         let values = serde_json::from_slice(&text)
-            .map_err(|error| ModelError::broken(&path, format!("is not a JSON object: {error}")))?;
+            .map_err(|error| ModelError::broken(&path, FileFault::NoJsonObject(error)))?;
         Ok(Self::of(path, values))
     }
 
@@ -286,15 +286,12 @@ impl Config {
     }
 }
 
-/// The key of a configuration of diffusers that lists others which nobody set.
-const UNSET: &str = "_use_default_values";
-
 /// Takes away the keys that `_use_default_values` lists, and that list: diffusers reads them as if they were absent,
 /// whatever stands there.
 ///
 /// # Errors
 /// It is no list.
-pub(crate) fn drop_unset(values: &mut Map<String, Value>) -> Result<(), String> {
+pub(crate) fn drop_unset(values: &mut Map<String, Value>) -> Result<(), UnsetKeysFault> {
     match values.remove(UNSET) {
         None => {}
         Some(Value::Array(unset)) => {
@@ -302,9 +299,7 @@ pub(crate) fn drop_unset(values: &mut Map<String, Value>) -> Result<(), String> 
                 values.remove(key);
             }
         }
-        Some(other) => {
-            return Err(format!("{UNSET} = {other} is not supported; a list of keys is needed"));
-        }
+        Some(other) => return Err(UnsetKeysFault(other)),
     }
     Ok(())
 }

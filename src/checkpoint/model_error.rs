@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::file_fault::FileFault;
+
 /// Why a network could not be loaded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// A device name that means nothing here.
     #[error("device `{text}`: {reason}; use auto, cpu, cuda or cuda:N")]
@@ -11,7 +14,7 @@ pub enum ModelError {
         /// What was asked for.
         text: String,
         /// Why it cannot be had.
-        reason: String,
+        reason: DeviceFault,
     },
     /// A number format that means nothing here.
     #[error("dtype `{text}` is unknown; use auto, f32, f16 or bf16")]
@@ -32,8 +35,8 @@ pub enum ModelError {
     Broken {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong and what to do.
-        reason: String,
+        /// What is wrong with it.
+        reason: Box<FileFault>,
     },
     /// A tensor that the network needs and the checkpoint lacks.
     #[error("{path}: tensor `{tensor}` is missing; is this the right component for its configuration?", path = path.display())]
@@ -79,10 +82,34 @@ pub enum ModelError {
     },
 }
 
+/// Why a device cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceFault {
+    /// No device is called so.
+    #[error("unknown")]
+    Unknown,
+    /// What stands behind `cuda:` is no number.
+    #[error("no such GPU number")]
+    NoNumber,
+    /// The program was built without.
+    #[error("this build has no CUDA support; scripts/build-cuda makes one that has")]
+    NoCuda,
+    /// There is none.
+    #[error("this machine has no NVIDIA GPU, or no driver for it")]
+    NoGpu,
+    /// There are fewer; how many.
+    #[error("this machine has {0}, from cuda:0 on")]
+    Fewer(usize),
+    /// The tensor library refused.
+    #[error("{0} (are CUDA's libraries where LD_LIBRARY_PATH says?)")]
+    Unopened(Box<candle_core::Error>),
+}
+
 impl ModelError {
     /// A [`ModelError::Broken`] for `path`.
-    pub(crate) fn broken(path: &Path, reason: impl Into<String>) -> Self {
-        ModelError::Broken { path: path.to_path_buf(), reason: reason.into() }
+    pub(crate) fn broken(path: &Path, reason: impl Into<FileFault>) -> Self {
+        ModelError::Broken { path: path.to_path_buf(), reason: Box::new(reason.into()) }
     }
 
     /// A [`ModelError::Unreadable`] for `path`.

@@ -9,6 +9,7 @@ use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 
 use super::file_digest::hex;
+use super::file_fault::FileFault;
 use super::model_error::ModelError;
 use super::pickle_file::{Place, Unwrapping};
 use super::safetensors_file::Shard;
@@ -47,15 +48,12 @@ impl NeededTensors {
             .map(|(name, _)| name.as_str())
             .collect();
         if let Some(first) = missing.first() {
-            let count = missing.len();
-            return Err(ModelError::broken(
-                path,
-                format!(
-                    "tensor `{first}` is missing ({count} of {} that the network needs are); is this \
-                     the right model for the configuration beside it?",
-                    needed.len()
-                ),
-            ));
+            let reason = FileFault::MissingTensors {
+                first: (*first).to_owned(),
+                missing: missing.len(),
+                needed: needed.len(),
+            };
+            return Err(ModelError::broken(path, reason));
         }
         for (name, shape) in needed {
             let place = &shard.tensors[name];
@@ -63,10 +61,7 @@ impl NeededTensors {
                 return Err(shard.wrong_shape(name, shape, &place.info.shape));
             }
             if !is_float(place) {
-                let reason = format!(
-                    "tensor `{name}` is stored as {:?}, which is no float",
-                    place.info.dtype
-                );
+                let reason = FileFault::NoFloat { tensor: name.clone(), dtype: place.info.dtype };
                 return Err(ModelError::broken(path, reason));
             }
         }
@@ -109,10 +104,8 @@ impl NeededTensors {
     /// # Errors
     /// The file cannot be read, or the disk said no while `to` was written.
     pub fn write(&self, to: &Path, notes: &[(&str, String)]) -> Result<(), ModelError> {
-        let unwritable = |source: std::io::Error| {
-            let reason = format!("cannot be written: {source}");
-            ModelError::broken(to, reason)
-        };
+        let unwritable =
+            |source: std::io::Error| ModelError::broken(to, FileFault::Unwritable(source));
         let header = self.header(notes);
         let mut file = BufWriter::new(File::create(to).map_err(unwritable)?);
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(unwritable)?;

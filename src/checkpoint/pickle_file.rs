@@ -5,6 +5,7 @@
 //! The pickle is read as data: nothing in it is imported or called (`unpickler`), and a file that asks
 //! for a call which no checkpoint needs is refused by name.
 
+pub(super) mod fault;
 mod harmless;
 mod opcodes;
 mod unpickler;
@@ -13,7 +14,7 @@ mod value;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -21,8 +22,10 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use zip::{CompressionMethod, ZipArchive};
 
-use self::unpickler::{Pickle, cut};
+use self::fault::{EntryDamage, EntryFault, PickleFault, TensorFault, cut};
+use self::unpickler::Pickle;
 use self::value::{Id, Value, View};
+use super::file_fault::FileFault;
 use super::model_error::ModelError;
 
 /// The pickles of real checkpoints, optimizer states and all, are far smaller.
@@ -84,9 +87,9 @@ pub(crate) fn tensors_and_notes(
     path: &Path,
     unwrapping: Unwrapping,
 ) -> Result<(ByName<Place>, ByName<String>), ModelError> {
-    let broken = |reason: String| ModelError::broken(path, reason);
+    let broken = |fault: PickleFault| ModelError::broken(path, fault);
     let mut file = File::open(path).map_err(|source| ModelError::unreadable(path, source))?;
-    refuse_other_formats(&mut file).map_err(broken)?;
+    refuse_other_formats(path, &mut file)?;
     let mut archive = Archive::open(file).map_err(broken)?;
     let bytes = archive.pickle().map_err(broken)?;
     let pickle = unpickler::read(&bytes).map_err(broken)?;
@@ -94,16 +97,15 @@ pub(crate) fn tensors_and_notes(
     for (name, view) in state_dict(&pickle, unwrapping.keys).map_err(broken)? {
         let place = archive
             .place(&pickle, view)
-            .map_err(|reason| broken(format!("tensor `{}` {reason}", cut(name))))?;
+            .map_err(|fault| broken(PickleFault::Tensor { name: name.to_owned(), fault }))?;
         let ours = match unwrapping.removed {
             "" => name.to_owned(),
             removed => name.replace(removed, ""),
         };
         match places.get(&ours) {
             Some((other, known)) if *other != name && !known.is(&place) => {
-                let reason =
-                    format!("holds both `{}` and `{}`, which are one", cut(other), cut(name));
-                return Err(broken(reason));
+                let (one, other) = ((*other).to_owned(), name.to_owned());
+                return Err(broken(PickleFault::SameName { one, other }));
             }
             _ => places.insert(ours, (name, place)),
         };
@@ -123,23 +125,16 @@ fn notes(pickle: &Pickle<'_>) -> BTreeMap<String, String> {
 }
 
 /// Tells what is no zip archive apart by its first bytes.
-fn refuse_other_formats(file: &mut File) -> Result<(), String> {
+fn refuse_other_formats(path: &Path, file: &mut File) -> Result<(), ModelError> {
+    let broken = |fault: PickleFault| ModelError::broken(path, fault);
     let mut start = Vec::new();
     let read = file.by_ref().take(8).read_to_end(&mut start).and_then(|_| file.rewind());
-    read.map_err(|error| format!("cannot be read: {error}"))?;
+    read.map_err(|error| broken(PickleFault::Unreadable(error)))?;
     match start.as_slice() {
         [b'P', b'K', ..] => Ok(()),
-        b"version " => {
-            Err("is a Git LFS pointer, not the weights; run `git lfs pull` there".into())
-        }
-        [0x80, 2..=5, ..] => {
-            Err("is in the format of PyTorch before 1.6 or a bare pickle; load it \
-                                  and save it again with a current PyTorch, or get a newer file"
-                .into())
-        }
-        _ => {
-            Err("is no checkpoint that torch.save wrote (no zip archive); download it again".into())
-        }
+        b"version " => Err(ModelError::broken(path, FileFault::GitLfsPointer)),
+        [0x80, 2..=5, ..] => Err(broken(PickleFault::OldFormat)),
+        _ => Err(broken(PickleFault::NoArchive)),
     }
 }
 
@@ -147,16 +142,15 @@ fn refuse_other_formats(file: &mut File) -> Result<(), String> {
 fn state_dict<'p>(
     pickle: &'p Pickle<'p>,
     keys: &[&str],
-) -> Result<BTreeMap<&'p str, &'p View>, String> {
+) -> Result<BTreeMap<&'p str, &'p View>, PickleFault> {
     let mut dict = match &pickle.values[pickle.top] {
         Value::Dict(entries) => entries,
         Value::Inert(module, name) | Value::Global(module, name) => {
-            return Err(format!(
-                "holds a {module}.{name} instead of a state dict; save the model's state_dict()"
-            ));
+            let (module, name) = ((*module).to_owned(), (*name).to_owned());
+            return Err(PickleFault::HoldsObject { module, name });
         }
-        Value::Tensor(_) => return Err("holds one tensor instead of a state dict".to_owned()),
-        _ => return Err("holds no state dict".to_owned()),
+        Value::Tensor(_) => return Err(PickleFault::HoldsTensor),
+        _ => return Err(PickleFault::NoStateDict),
     };
     let text = |id: Id| match pickle.values[id] {
         Value::Text(text) => Some(text),
@@ -177,9 +171,8 @@ fn state_dict<'p>(
         }
     }
     if tensors.is_empty() {
-        let keys: Vec<String> =
-            dict.iter().filter_map(|(key, _)| text(*key)).take(8).map(cut).collect();
-        return Err(format!("holds no tensors where a state dict should be; its keys: {keys:?}"));
+        let keys = dict.iter().filter_map(|(key, _)| text(*key)).take(8).map(cut).collect();
+        return Err(PickleFault::NoTensors(keys));
     }
     Ok(tensors)
 }
@@ -220,13 +213,12 @@ struct Archive {
 }
 
 impl Archive {
-    fn open(file: File) -> Result<Self, String> {
-        let length = file.metadata().map_err(|error| format!("cannot be read: {error}"))?.len();
+    fn open(file: File) -> Result<Self, PickleFault> {
+        let length = file.metadata().map_err(PickleFault::Unreadable)?.len();
         let left = Rc::new(Cell::new(LARGEST_DIRECTORY));
         let bounded = Bounded { file: BufReader::new(file), left: Rc::clone(&left) };
-        let zip = ZipArchive::new(bounded).map_err(|error| {
-            format!("is truncated or damaged: its zip archive cannot be read ({error}); download it again")
-        })?;
+        let zip = ZipArchive::new(bounded)
+            .map_err(|error| PickleFault::Damaged(io::Error::other(error)))?;
         left.set(u64::MAX);
         let pickles: Vec<String> = zip
             .file_names()
@@ -235,101 +227,92 @@ impl Archive {
             .map(|name| name.into_owned())
             .collect();
         let [pickle] = pickles.as_slice() else {
-            return Err(format!(
-                "is no checkpoint that torch.save wrote: its archive holds {} data.pkl",
-                pickles.len()
-            ));
+            return Err(PickleFault::Pickles(pickles.len()));
         };
         let folder = pickle.strip_suffix("data.pkl").unwrap_or_default().to_owned();
         Ok(Self { zip, length, folder, known: BTreeMap::new() })
     }
 
     /// Start and length of an entry.
-    fn entry(&mut self, name: &str) -> Result<(u64, u64), String> {
-        let index = self
+    fn entry(&mut self, name: &str) -> Result<(u64, u64), EntryFault> {
+        let index =
+            self.zip.index_for_name(name).ok_or_else(|| EntryFault::Missing(name.to_owned()))?;
+        let damaged = |damage| EntryFault::Damaged { name: name.to_owned(), damage };
+        let entry = self
             .zip
-            .index_for_name(name)
-            .ok_or_else(|| format!("its archive lacks `{}`", cut(name)))?;
-        let damaged = |reason: String| {
-            format!("its archive's `{}` cannot be read: {reason}; download it again", cut(name))
-        };
-        let entry = self.zip.by_index_raw(index).map_err(|error| damaged(error.to_string()))?;
+            .by_index_raw(index)
+            .map_err(|error| damaged(EntryDamage::Zip(io::Error::other(error))))?;
         if entry.encrypted() || entry.compression() != CompressionMethod::Stored {
-            return Err(damaged("it is compressed or encrypted, as torch.save never does".into()));
+            return Err(damaged(EntryDamage::NotStored));
         }
         let size = entry.size();
-        let start = entry.data_start().ok_or_else(|| damaged("it has no place".into()))?;
+        let start = entry.data_start().ok_or_else(|| damaged(EntryDamage::NoPlace))?;
         match start.checked_add(size) {
             Some(end) if end <= self.length && entry.compressed_size() == size => Ok((start, size)),
-            _ => Err(damaged("it reaches beyond the end of the file".into())),
+            _ => Err(damaged(EntryDamage::BeyondEnd)),
         }
     }
 
     /// The bytes of `data.pkl`, once the archive is known to be one that can be read.
-    fn pickle(&mut self) -> Result<Vec<u8>, String> {
+    fn pickle(&mut self) -> Result<Vec<u8>, PickleFault> {
         let order = format!("{}byteorder", self.folder);
         if self.zip.index_for_name(&order).is_some() {
             let (_, size) = self.entry(&order)?;
             if self.read(&order, size.min(16))? != b"little" {
-                return Err(
-                    "was saved on a machine with the other byte order; save it again on a \
-                            common one"
-                        .to_owned(),
-                );
+                return Err(PickleFault::ByteOrder);
             }
         }
         let name = format!("{}data.pkl", self.folder);
         let (_, size) = self.entry(&name)?;
         if size > LARGEST_PICKLE {
-            return Err(format!("has a data.pkl of {size} bytes, which no checkpoint has"));
+            return Err(PickleFault::TooLarge(size));
         }
-        self.read(&name, size)
+        Ok(self.read(&name, size)?)
     }
 
     /// The first `size` bytes of an entry.
-    fn read(&mut self, name: &str, size: u64) -> Result<Vec<u8>, String> {
-        let unreadable = |error: String| format!("cannot be read: {error}");
+    fn read(&mut self, name: &str, size: u64) -> Result<Vec<u8>, EntryFault> {
         let index = self.zip.index_for_name(name).unwrap_or(usize::MAX);
-        let entry = self.zip.by_index_raw(index).map_err(|error| unreadable(error.to_string()))?;
+        let entry = self
+            .zip
+            .by_index_raw(index)
+            .map_err(|error| EntryFault::Unreadable(io::Error::other(error)))?;
         let mut bytes = Vec::new();
-        entry.take(size).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
-        if bytes.len() as u64 == size { Ok(bytes) } else { Err(unreadable("it ends early".into())) }
+        let read = entry.take(size).read_to_end(&mut bytes);
+        read.map_err(EntryFault::Unreadable)?;
+        if bytes.len() as u64 == size { Ok(bytes) } else { Err(EntryFault::EndsEarly) }
     }
 
     /// Where the elements of a view lie.
-    fn place(&mut self, pickle: &Pickle<'_>, view: &View) -> Result<Place, String> {
+    fn place(&mut self, pickle: &Pickle<'_>, view: &View) -> Result<Place, TensorFault> {
         let Value::Storage(storage) = pickle.values[view.storage] else {
-            return Err("has no storage".to_owned());
+            return Err(TensorFault::NoStorage);
         };
-        let (dtype, width) = element(storage.class).ok_or_else(|| {
-            format!("is stored as {}, which is not read here", cut(storage.class))
-        })?;
+        let (dtype, width) =
+            element(storage.class).ok_or_else(|| TensorFault::Class(storage.class.to_owned()))?;
         let name = format!("{}data/{}", self.folder, storage.key);
         let (start, size) = match self.known.get(storage.key) {
             Some(place) => *place,
             None => {
-                let place =
-                    self.entry(&name).map_err(|reason| format!("cannot be found: {reason}"))?;
+                let place = self.entry(&name)?;
                 self.known.insert(storage.key.to_owned(), place);
                 place
             }
         };
-        let too_small = || {
-            format!(
-                "of shape {:?} needs more elements than its storage `{}` of {size} bytes has",
-                view.shape,
-                cut(storage.key)
-            )
+        let too_large = || TensorFault::TooLarge {
+            shape: view.shape.clone(),
+            storage: storage.key.to_owned(),
+            size,
         };
-        let (first, last) = span(view).ok_or_else(too_small)?;
+        let (first, last) = span(view).ok_or_else(too_large)?;
         let (from, to) = (
-            first.checked_mul(width).ok_or_else(too_small)?,
-            last.checked_mul(width).ok_or_else(too_small)?,
+            first.checked_mul(width).ok_or_else(too_large)?,
+            last.checked_mul(width).ok_or_else(too_large)?,
         );
         if last > storage.elements || to > size {
-            return Err(too_small());
+            return Err(too_large());
         }
-        let whole = |number: u64| usize::try_from(number).map_err(|_| too_small());
+        let whole = |number: u64| usize::try_from(number).map_err(|_| too_large());
         let shape = view.shape.iter().map(|&n| whole(n)).collect::<Result<Vec<_>, _>>()?;
         let strides = if is_contiguous(view) {
             None

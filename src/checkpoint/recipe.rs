@@ -11,6 +11,7 @@ use anyhow::Context;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::file_fault::FileFault;
 use super::model_error::ModelError;
 use super::pickle_file::Unwrapping;
 use super::weight_files::find_files;
@@ -124,7 +125,7 @@ impl Recipe {
         let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
         serde_json::from_slice(&text)
             .map(Some)
-            .map_err(|error| ModelError::broken(&path, format!("is no recipe: {error}")))
+            .map_err(|error| ModelError::broken(&path, FileFault::NoRecipe(error)))
     }
 
     /// The files of the tensors called `stem`, for networks in `dtype`.

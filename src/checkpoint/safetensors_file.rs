@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::file_digest::sha256_of_file;
+use super::file_fault::FileFault;
 use super::float8::Beside;
 use super::model_error::ModelError;
 use super::pickle_file::{Place, Unwrapping};
@@ -75,10 +76,8 @@ impl Shard {
                 return self.eight_bits(name, place, beside);
             }
             (other, Beside::Scale(scale) | Beside::Unknown(scale)) => {
-                let reason = format!(
-                    "tensor `{stored}` is stored as {other:?} with `{scale}` beside it, a scale whose \
-                     meaning is not known here; get the file in F16 or F32"
-                );
+                let (tensor, scale) = (stored.to_owned(), scale.to_owned());
+                let reason = FileFault::NeedlessScale { tensor, dtype: other, scale };
                 return Err(ModelError::broken(&self.path, reason));
             }
             (safetensors::Dtype::F16, _) => DType::F16,
@@ -86,10 +85,7 @@ impl Shard {
             (safetensors::Dtype::F32, _) => DType::F32,
             (safetensors::Dtype::F64, _) => DType::F64,
             (other, _) => {
-                let reason = format!(
-                    "tensor `{name}` is stored as {other:?}, which is no float that is read here; get the \
-                     file in F16 or F32"
-                );
+                let reason = FileFault::UnreadFloat { tensor: name.to_owned(), dtype: other };
                 return Err(ModelError::broken(&self.path, reason));
             }
         };
@@ -109,13 +105,14 @@ impl Shard {
         let shape = place.info.shape.as_slice();
         let values = float8::values(&self.read(place)?, place.info.dtype).unwrap_or_default();
         let tensor = Tensor::from_vec(values, shape, &Device::Cpu).map_err(refused)?;
-        let unknown = |scale: &str, what: &str| {
-            let reason = format!("tensor `{name}` is scaled by `{scale}`, {what}");
-            ModelError::broken(&self.path, format!("{reason}; get the file in F16 or F32"))
-        };
+        let broken = |reason| ModelError::broken(&self.path, reason);
+        let named = |scale: &str| (name.to_owned(), scale.to_owned());
         let scale = match beside {
             Beside::Nothing => return Ok(tensor),
-            Beside::Unknown(scale) => return Err(unknown(scale, "which is not known here")),
+            Beside::Unknown(scale) => {
+                let (tensor, scale) = named(scale);
+                return Err(broken(FileFault::UnknownScale { tensor, scale }));
+            }
             Beside::Scale(scale) => scale,
         };
         let info = &self.tensors[scale].info;
@@ -125,7 +122,10 @@ impl Shard {
         let rows = match count {
             1 => 1,
             rows if per_row => rows,
-            _ => return Err(unknown(scale, "which has neither one number nor one for each row")),
+            _ => {
+                let (tensor, scale) = named(scale);
+                return Err(broken(FileFault::ScaleShape { tensor, scale }));
+            }
         };
         let numbers = self.tensor(scale, (scale, &self.tensors[scale]), &info.shape)?;
         let mut factors = vec![1; shape.len()];
@@ -201,37 +201,32 @@ impl OpenFile {
     /// Reads the header and checks it against the file's length.
     fn open(path: &Path) -> Result<Self, ModelError> {
         let unreadable = |source| ModelError::unreadable(path, source);
-        let broken = |reason: String| ModelError::broken(path, reason);
+        let broken = |reason| ModelError::broken(path, reason);
         let mut file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
         let mut size = [0; 8];
         if length < 8 {
-            return Err(broken(format!("is only {length} bytes long; download it again")));
+            return Err(broken(FileFault::TooShort(length)));
         }
         file.read_exact(&mut size).map_err(unreadable)?;
         if size == *b"version " {
-            let reason = "is a Git LFS pointer, not the weights; run `git lfs pull` there";
-            return Err(broken(reason.into()));
+            return Err(broken(FileFault::GitLfsPointer));
         }
         let header_size = u64::from_le_bytes(size);
         if header_size > LARGEST_HEADER {
-            let reason = "is not a safetensors file (no sensible header length)";
-            return Err(broken(reason.into()));
+            return Err(broken(FileFault::HeaderLength));
         }
         let data_start = 8 + header_size;
         if data_start > length {
-            let reason = format!("is truncated: the header needs {data_start} bytes of {length}");
-            return Err(broken(reason));
+            return Err(broken(FileFault::HeaderCut { needed: data_start, length }));
         }
         let mut header = vec![0; header_size as usize];
         file.read_exact(&mut header).map_err(unreadable)?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| broken(format!("is not a safetensors file: {error}")))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|error| broken(FileFault::NoHeader(error)))?;
         let expected = data_start + metadata.data_len() as u64;
         if expected != length {
-            let state = if expected > length { "is truncated" } else { "has bytes left over" };
-            let reason = format!("{state}: {length} bytes where its header implies {expected}");
-            return Err(broken(format!("{reason}; download it again")));
+            return Err(broken(FileFault::OtherLength { length, expected }));
         }
         Ok(Self { header, metadata })
     }

@@ -267,7 +267,7 @@ pub fn parse(text: &str) -> Result<Map<String, Value>, SchedulerError> {
     let text = text.replace(": -Infinity", ": null");
     let mut options: Map<String, Value> =
         serde_json::from_str(&text).map_err(|error| SchedulerError::BadJson(error.to_string()))?;
-    drop_unset(&mut options).map_err(SchedulerError::BadJson)?;
+    drop_unset(&mut options).map_err(SchedulerError::UnsetKeys)?;
     Ok(options)
 }
 

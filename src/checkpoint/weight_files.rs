@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::DType;
 use serde::Deserialize;
 
+use super::file_fault::FileFault;
 use super::model_error::ModelError;
 use super::pickle_file::Unwrapping;
 use super::safetensors_file::{FileContents, Shard, contents, contents_of_pickle};
@@ -55,11 +56,9 @@ pub fn find_files(folder: &Path, stem: &str, dtype: DType) -> Result<Vec<PathBuf
         }
     }
     if !folder.is_dir() {
-        return Err(ModelError::broken(folder, "there is no such folder"));
+        return Err(ModelError::broken(folder, FileFault::NoFolder));
     }
-    let reason = format!(
-        "holds no {stem}.safetensors (nor {stem}.fp16.safetensors, nor {pickles}.bin, nor an index)"
-    );
+    let reason = FileFault::NoWeights { stem: stem.to_owned(), pickles: pickles.to_owned() };
     Err(ModelError::broken(folder, reason))
 }
 
@@ -91,19 +90,19 @@ pub fn contents_of_weights(path: &Path) -> Result<FileContents, ModelError> {
 fn shard_files(index: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let text = std::fs::read(index).map_err(|source| ModelError::unreadable(index, source))?;
     let parsed: ShardIndex = serde_json::from_slice(&text)
-        .map_err(|error| ModelError::broken(index, format!("is not a shard index: {error}")))?;
+        .map_err(|error| ModelError::broken(index, FileFault::NoIndex(error)))?;
     let mut names: Vec<&String> = parsed.weight_map.values().collect();
     names.sort();
     names.dedup();
     if names.is_empty() {
-        return Err(ModelError::broken(index, "names no files"));
+        return Err(ModelError::broken(index, FileFault::EmptyIndex));
     }
     let folder = index.parent().unwrap_or(Path::new(""));
     names
         .into_iter()
         .map(|name| match Path::new(name).file_name() {
             Some(file) if file == name.as_str() => Ok(folder.join(name)),
-            _ => Err(ModelError::broken(index, format!("names `{name}`, which is no plain file"))),
+            _ => Err(ModelError::broken(index, FileFault::IndexLeavesFolder(name.clone()))),
         })
         .collect()
 }

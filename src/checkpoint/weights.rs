@@ -12,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::file_digest::hex;
+use super::file_fault::FileFault;
 use super::float8;
 use super::made_up::MadeUp;
 use super::model_error::ModelError;
@@ -142,8 +143,8 @@ impl Weights {
             for tensor in shard.tensors.keys() {
                 let holder = (number, tensor.clone());
                 if let Some((other, _)) = holders.insert(tensor.clone(), holder) {
-                    let other = shards[other].path.display();
-                    let reason = format!("tensor `{tensor}` is also in {other}; download again");
+                    let other = shards[other].path.clone();
+                    let reason = FileFault::TensorTwice { tensor: tensor.clone(), other };
                     return Err(ModelError::broken(&shard.path, reason));
                 }
             }
@@ -327,9 +328,7 @@ impl Weights {
         if let Some(Table { kept, .. }) = table {
             let rows = first.dims().first().copied().unwrap_or(0);
             if rows < *kept {
-                let reason = format!(
-                    "tensor `{name}` has {rows} rows, fewer than the tokenizer's {kept} tokens"
-                );
+                let reason = FileFault::FewRows { tensor: name.to_owned(), rows, tokens: *kept };
                 return Err(ModelError::broken(&shard.path, reason));
             }
             first = first.narrow(0, 0, *kept).map_err(|source| shard.refused(name, source))?;
@@ -355,12 +354,14 @@ impl Weights {
             let up = self.extra_tensor(&addition.file, &addition.up)?;
             let down = self.extra_tensor(&addition.file, &addition.down)?;
             add_product(&sum, &up, &down, addition.scale).map_err(|_| {
-                let (up, down) = (up.dims(), down.dims());
-                let reason = format!(
-                    "`{}` {up:?} and `{}` {down:?} do not multiply to tensor `{name}` {expected:?}; \
-                     was the adapter made for another base model?",
-                    addition.up, addition.down
-                );
+                let reason = FileFault::NoProduct {
+                    up: addition.up.clone(),
+                    up_shape: up.dims().to_vec(),
+                    down: addition.down.clone(),
+                    down_shape: down.dims().to_vec(),
+                    tensor: name.to_owned(),
+                    expected: expected.to_vec(),
+                };
                 ModelError::broken(&addition.file, reason)
             })
         })

@@ -3,7 +3,7 @@
 use candle_core::DType;
 pub use candle_core::Device;
 
-use crate::checkpoint::model_error::ModelError;
+use crate::checkpoint::model_error::{DeviceFault, ModelError};
 
 /// The device named by `text`: `auto` (the first GPU where this build knows GPUs and there is one, else
 /// the processor), `cpu`, `cuda` or `cuda:N`.
@@ -12,29 +12,23 @@ use crate::checkpoint::model_error::ModelError;
 /// The name is unknown, this build has no CUDA, there is no such GPU, or it cannot be opened. `auto`
 /// does not pass over a GPU that cannot be opened: a run on the processor takes a hundred times longer.
 pub fn parse_device(text: &str) -> Result<Device, ModelError> {
-    let refuse = |reason: &str| ModelError::Device { text: text.into(), reason: reason.into() };
+    let refuse = |reason| ModelError::Device { text: text.into(), reason };
     let index = match text {
         "cpu" => return Ok(Device::Cpu),
         "auto" if gpus() == 0 => return Ok(Device::Cpu),
         "auto" | "cuda" => 0,
         other => match other.strip_prefix("cuda:") {
-            Some(number) => number.parse().map_err(|_| refuse("no such GPU number"))?,
-            None => return Err(refuse("unknown")),
+            Some(number) => number.parse().map_err(|_| refuse(DeviceFault::NoNumber))?,
+            None => return Err(refuse(DeviceFault::Unknown)),
         },
     };
     if !knows_gpus() {
-        return Err(refuse(
-            "this build has no CUDA support; scripts/build-cuda makes one that has",
-        ));
+        return Err(refuse(DeviceFault::NoCuda));
     }
     match gpus() {
-        0 => Err(refuse("this machine has no NVIDIA GPU, or no driver for it")),
-        count if index >= count => {
-            Err(refuse(&format!("this machine has {count}, from cuda:0 on")))
-        }
-        _ => super::cuda::open(index).map_err(|error| {
-            refuse(&format!("{error} (are CUDA's libraries where LD_LIBRARY_PATH says?)"))
-        }),
+        0 => Err(refuse(DeviceFault::NoGpu)),
+        count if index >= count => Err(refuse(DeviceFault::Fewer(count))),
+        _ => super::cuda::open(index).map_err(|error| refuse(DeviceFault::Unopened(error.into()))),
     }
 }
 

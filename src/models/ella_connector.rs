@@ -10,6 +10,7 @@ use candle_core::{D, DType, Device, Module, Result, Tensor};
 
 use super::timestep_cache::KeptByTime;
 use super::unet::timestep::{Sinusoid, TimestepEmbedding};
+use crate::checkpoint::file_fault::FileFault;
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::{Scope, Weights};
 use crate::compute::attention::{Visible, attend};
@@ -92,7 +93,7 @@ impl EllaConnector {
                 let reason = format!(
                     "tensor `{name}` has no place in an ELLA connector, so this is one of another make"
                 );
-                Err(ModelError::broken(file, reason))
+                Err(ModelError::broken(file, FileFault::Network(reason)))
             }
         }
     }
@@ -120,11 +121,11 @@ impl EllaConnector {
             Some(shape) => {
                 let reason =
                     format!("tensor `{name}` has shape {shape:?}; {rank} dimensions are due");
-                Err(ModelError::broken(file, reason))
+                Err(ModelError::broken(file, FileFault::Network(reason)))
             }
             None => {
                 let reason = format!("tensor `{name}` is missing, so this is no ELLA connector");
-                Err(ModelError::broken(file, reason))
+                Err(ModelError::broken(file, FileFault::Network(reason)))
             }
         };
         let latents = shape("connector.latents", 2)?;
@@ -133,7 +134,7 @@ impl EllaConnector {
             let reason = format!(
                 "`connector.latents` is {latents:?}; the width must be a multiple of {HEADS}"
             );
-            return Err(ModelError::broken(file, reason));
+            return Err(ModelError::broken(file, FileFault::Network(reason)));
         }
         let time_in = shape("time_embedding.linear_1.weight", 2)?;
         let connector = root.at("connector");
@@ -155,8 +156,9 @@ impl EllaConnector {
         let blocks = connector.at("perceiver_blocks");
         let depth = (0..).take_while(|n| blocks.has(&format!("{n}.attn.in_proj_weight"))).count();
         if depth == 0 {
-            let reason = "tensor `connector.perceiver_blocks.0.attn.in_proj_weight` is missing";
-            return Err(ModelError::broken(file, reason));
+            let reason =
+                "tensor `connector.perceiver_blocks.0.attn.in_proj_weight` is missing".to_owned();
+            return Err(ModelError::broken(file, FileFault::Network(reason)));
         }
         let proj_out = || -> LoadResult<_> {
             let scope = connector.at("proj_out");

@@ -1,6 +1,7 @@
 //! In: the bytes of a pickle, protocols 0 to 5. Out: its operations, one by one, with their arguments
 //! borrowed from the bytes. What they do is left to `unpickler`.
 
+use super::fault::BytesFault;
 use super::value::Value;
 
 /// One step of a pickle.
@@ -52,7 +53,7 @@ impl<'p> Reader<'p> {
     ///
     /// # Errors
     /// The bytes end within it, or it is none.
-    pub(super) fn next(&mut self) -> Result<Operation<'p>, String> {
+    pub(super) fn next(&mut self) -> Result<Operation<'p>, BytesFault> {
         let at = self.at;
         let code = self.take(1)?[0];
         Ok(match code {
@@ -130,70 +131,68 @@ impl<'p> Reader<'p> {
             }
             b'b' => Operation::Build,
             b'Q' => Operation::PersistentId,
-            other => {
-                return Err(format!(
-                    "its data.pkl is no pickle that PyTorch writes (code {other:#04x} at byte {at})"
-                ));
+            _ => {
+                return Err(BytesFault::Code { code, at });
             }
         })
     }
 
-    fn take(&mut self, count: usize) -> Result<&'p [u8], String> {
+    fn take(&mut self, count: usize) -> Result<&'p [u8], BytesFault> {
         let rest = &self.bytes[self.at..];
         if count > rest.len() {
-            return Err(format!("its data.pkl ends early, at byte {}", self.bytes.len()));
+            return Err(BytesFault::EndsEarly(self.bytes.len()));
         }
         self.at += count;
         Ok(&rest[..count])
     }
 
-    fn skip(&mut self, count: usize) -> Result<Operation<'p>, String> {
+    fn skip(&mut self, count: usize) -> Result<Operation<'p>, BytesFault> {
         self.take(count)?;
         Ok(Operation::Nothing)
     }
 
     /// A number of up to 8 bytes, the lowest first.
-    fn little(&mut self, count: usize) -> Result<u64, String> {
+    fn little(&mut self, count: usize) -> Result<u64, BytesFault> {
         let bytes = self.take(count)?;
         Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
     /// As many bytes as the number of `width` bytes before them says.
-    fn counted(&mut self, width: usize) -> Result<&'p [u8], String> {
+    fn counted(&mut self, width: usize) -> Result<&'p [u8], BytesFault> {
         let length = self.little(width)?;
         // A length over the address space is over what is left as well.
         self.take(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
-    fn text(&mut self, width: usize) -> Result<Value<'p>, String> {
+    fn text(&mut self, width: usize) -> Result<Value<'p>, BytesFault> {
         let at = self.at;
         let bytes = self.counted(width)?;
         let text = std::str::from_utf8(bytes);
-        text.map(Value::Text).map_err(|_| format!("its data.pkl has broken text at byte {at}"))
+        text.map(Value::Text).map_err(|_| BytesFault::Text(at))
     }
 
-    fn text_or_bytes(&mut self, width: usize) -> Result<Value<'p>, String> {
+    fn text_or_bytes(&mut self, width: usize) -> Result<Value<'p>, BytesFault> {
         let bytes = self.counted(width)?;
         Ok(std::str::from_utf8(bytes).map_or(Value::Other, Value::Text))
     }
 
-    fn bytes(&mut self, width: usize) -> Result<Operation<'p>, String> {
+    fn bytes(&mut self, width: usize) -> Result<Operation<'p>, BytesFault> {
         self.counted(width)?;
         Ok(Operation::Push(Value::Other))
     }
 
-    fn line(&mut self) -> Result<&'p str, String> {
+    fn line(&mut self) -> Result<&'p str, BytesFault> {
         let at = self.at;
         let length = self.bytes[at..].iter().position(|&byte| byte == b'\n');
         let line = self.take(length.unwrap_or(usize::MAX - 1))?;
         self.at += 1;
-        std::str::from_utf8(line).map_err(|_| format!("its data.pkl has broken text at byte {at}"))
+        std::str::from_utf8(line).map_err(|_| BytesFault::Text(at))
     }
 
-    fn number(&mut self) -> Result<u32, String> {
+    fn number(&mut self) -> Result<u32, BytesFault> {
         let at = self.at;
         let line = self.line()?;
-        line.parse().map_err(|_| format!("its data.pkl has no number at byte {at}"))
+        line.parse().map_err(|_| BytesFault::Number(at))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::fault::{OperationFault, PickleFault};
 use super::opcodes::{Operation, Reader};
 use super::value::{Id, Storage, Value, View};
 
@@ -27,24 +28,21 @@ pub(super) struct Pickle<'p> {
 /// Reads a pickle.
 ///
 /// # Errors
-/// In a sentence: it ends early, is no pickle, is larger than any checkpoint's, or would call something
+/// It ends early, is no pickle, is larger than any checkpoint's, or would call something
 /// that is not known as harmless.
-pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
+pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, PickleFault> {
     let mut machine = Machine::default();
     let mut reader = Reader::new(bytes);
     loop {
         let at = reader.position();
+        let located = |fault| PickleFault::Operation { fault, at };
         let operation = reader.next()?;
         if let Operation::Stop = operation {
-            let top = machine.pop().map_err(|reason| located(reason, at))?;
+            let top = machine.pop().map_err(located)?;
             return Ok(Pickle { values: machine.values, top });
         }
-        machine.run(operation).map_err(|reason| located(reason, at))?;
+        machine.run(operation).map_err(located)?;
     }
-}
-
-fn located(reason: String, at: usize) -> String {
-    format!("{reason} (byte {at} of its data.pkl)")
 }
 
 #[derive(Default)]
@@ -58,7 +56,7 @@ struct Machine<'p> {
 }
 
 impl<'p> Machine<'p> {
-    fn run(&mut self, operation: Operation<'p>) -> Result<(), String> {
+    fn run(&mut self, operation: Operation<'p>) -> Result<(), OperationFault> {
         match operation {
             Operation::Nothing | Operation::Stop => Ok(()),
             Operation::Push(value) => self.push(value),
@@ -74,7 +72,7 @@ impl<'p> Machine<'p> {
             }
             Operation::Get(key) => match self.memo.get(&key) {
                 Some(&id) => self.push_id(id),
-                None => Err(format!("its pickle asks for a value {key} that it never kept")),
+                None => Err(OperationFault::NeverKept(key)),
             },
             Operation::Put(key) => {
                 let top = self.top()?;
@@ -87,7 +85,7 @@ impl<'p> Machine<'p> {
                 self.bounded(self.memo.len())
             }
             Operation::Row(Some(count)) => {
-                let start = self.stack.len().checked_sub(count).ok_or_else(underflow)?;
+                let start = self.stack.len().checked_sub(count).ok_or(OperationFault::NoValues)?;
                 self.above_mark(start)?;
                 let row = self.stack.split_off(start);
                 self.push(Value::Row(row))
@@ -126,7 +124,7 @@ impl<'p> Machine<'p> {
                     (&Value::Text(module), &Value::Text(name)) => {
                         self.push(Value::Global(module, name))
                     }
-                    _ => Err("its pickle names a class by something that is no text".to_owned()),
+                    _ => Err(OperationFault::ClassName),
                 }
             }
             Operation::Reduce => {
@@ -140,7 +138,7 @@ impl<'p> Machine<'p> {
             Operation::Object => {
                 let mut items = self.pop_to_mark()?;
                 if items.is_empty() {
-                    return Err(underflow());
+                    return Err(OperationFault::NoValues);
                 }
                 let class = items.remove(0);
                 let arguments = self.keep(Value::Row(items))?;
@@ -163,12 +161,14 @@ impl<'p> Machine<'p> {
     }
 
     /// What a call would make; only what a state dict is made of is really made.
-    fn call(&mut self, callee: Id, arguments: Id) -> Result<(), String> {
+    fn call(&mut self, callee: Id, arguments: Id) -> Result<(), OperationFault> {
         let Value::Global(module, name) = self.values[callee] else {
-            return Err("its pickle would call something that is no named function".to_owned());
+            return Err(OperationFault::CallsUnnamed);
         };
+        let owned = || (module.to_owned(), name.to_owned());
         let Value::Row(arguments) = &self.values[arguments] else {
-            return Err(format!("its pickle would call {module}.{name} without arguments"));
+            let (module, name) = owned();
+            return Err(OperationFault::NoArguments { module, name });
         };
         let arguments: Vec<Id> = arguments.iter().take(MOST_ARGUMENTS).copied().collect();
         match (module, name) {
@@ -185,33 +185,32 @@ impl<'p> Machine<'p> {
                 self.push(Value::Tensor(view))
             }
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-                let tensor = *arguments.first().ok_or_else(underflow)?;
+                let tensor = *arguments.first().ok_or(OperationFault::NoValues)?;
                 self.push_id(tensor)
             }
             _ if super::harmless::is_harmless(module, name) => {
                 self.push(Value::Inert(module, name))
             }
-            _ => Err(format!(
-                "its pickle would call {module}.{name}, which is not known as harmless in a \
-                 checkpoint; nothing was called; get the file from its makers"
-            )),
+            _ => {
+                let (module, name) = owned();
+                Err(OperationFault::Call { module, name })
+            }
         }
     }
 
     /// The entries that a list of pairs stands for.
-    fn items(&self, list: Id) -> Result<Vec<(Id, Id)>, String> {
-        let broken = || "an OrderedDict of its pickle is made of no pairs".to_owned();
-        let Value::Row(rows) = &self.values[list] else { return Err(broken()) };
+    fn items(&self, list: Id) -> Result<Vec<(Id, Id)>, OperationFault> {
+        let Value::Row(rows) = &self.values[list] else { return Err(OperationFault::NoPairs) };
         let pair = |&row: &Id| match &self.values[row] {
             Value::Row(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
-            _ => Err(broken()),
+            _ => Err(OperationFault::NoPairs),
         };
         rows.iter().map(pair).collect()
     }
 
     /// `('storage', class, key, location, elements)`.
-    fn storage(&self, id: Id) -> Result<Storage<'p>, String> {
-        let broken = || format!("{} has no storage that could be read", self.near());
+    fn storage(&self, id: Id) -> Result<Storage<'p>, OperationFault> {
+        let broken = || OperationFault::Storage { tensor: self.near() };
         let Value::Row(row) = &self.values[id] else { return Err(broken()) };
         let &[kind, class, key, _, elements, ..] = row.as_slice() else { return Err(broken()) };
         match [kind, class, key, elements].map(|id| &self.values[id]) {
@@ -222,20 +221,22 @@ impl<'p> Machine<'p> {
                 &Value::Int(elements),
             ] if elements >= 0 => Ok(Storage { class, key, elements: elements as u64 }),
             [_, &Value::Global(module, name), ..] if !module.starts_with("torch") => {
-                Err(format!("{} would be made by {module}.{name}", self.near()))
+                let (module, name) = (module.to_owned(), name.to_owned());
+                Err(OperationFault::StorageClass { tensor: self.near(), module, name })
             }
             _ => Err(broken()),
         }
     }
 
     /// `(storage, offset, shape, strides, ...)`.
-    fn view(&self, arguments: &[Id]) -> Result<View, String> {
-        let broken = || format!("{} is described in a way that cannot be read", self.near());
+    fn view(&self, arguments: &[Id]) -> Result<View, OperationFault> {
+        let broken = || OperationFault::View { tensor: self.near() };
         let &[storage, offset, shape, strides, ..] = arguments else { return Err(broken()) };
         match &self.values[storage] {
             Value::Storage(_) => {}
             Value::Inert(module, name) | Value::Global(module, name) => {
-                return Err(format!("{} would be made of {module}.{name}", self.near()));
+                let (module, name) = ((*module).to_owned(), (*name).to_owned());
+                return Err(OperationFault::ViewOfObject { tensor: self.near(), module, name });
             }
             _ => return Err(broken()),
         }
@@ -259,70 +260,69 @@ impl<'p> Machine<'p> {
     }
 
     /// The tensor that is being made, for messages: its name is the last text on the stack.
-    fn near(&self) -> String {
-        let text = self.stack.iter().rev().find_map(|&id| match self.values[id] {
-            Value::Text(text) => Some(text),
+    fn near(&self) -> Option<String> {
+        self.stack.iter().rev().find_map(|&id| match self.values[id] {
+            Value::Text(text) => Some(text.to_owned()),
             _ => None,
-        });
-        text.map_or_else(|| "a tensor".to_owned(), |name| format!("tensor `{}`", cut(name)))
+        })
     }
 
-    fn extend(&mut self, items: &[Id]) -> Result<(), String> {
+    fn extend(&mut self, items: &[Id]) -> Result<(), OperationFault> {
         let list = self.top()?;
         match &mut self.values[list] {
             Value::Row(row) => row.extend_from_slice(items),
             Value::Inert(..) | Value::Other => {}
-            _ => return Err("its pickle appends to something that is no list".to_owned()),
+            _ => return Err(OperationFault::NoList),
         }
         Ok(())
     }
 
-    fn insert(&mut self, items: &[(Id, Id)]) -> Result<(), String> {
+    fn insert(&mut self, items: &[(Id, Id)]) -> Result<(), OperationFault> {
         let dict = self.top()?;
         match &mut self.values[dict] {
             Value::Dict(entries) => entries.extend_from_slice(items),
             Value::Inert(..) | Value::Other => {}
-            _ => return Err("its pickle sets items of something that is no dict".to_owned()),
+            _ => return Err(OperationFault::NoDict),
         }
         Ok(())
     }
 
-    fn keep(&mut self, value: Value<'p>) -> Result<Id, String> {
+    fn keep(&mut self, value: Value<'p>) -> Result<Id, OperationFault> {
         self.bounded(self.values.len())?;
         self.values.push(value);
         Ok(self.values.len() - 1)
     }
 
-    fn push(&mut self, value: Value<'p>) -> Result<(), String> {
+    fn push(&mut self, value: Value<'p>) -> Result<(), OperationFault> {
         let id = self.keep(value)?;
         self.push_id(id)
     }
 
-    fn push_id(&mut self, id: Id) -> Result<(), String> {
+    fn push_id(&mut self, id: Id) -> Result<(), OperationFault> {
         self.stack.push(id);
         self.bounded(self.stack.len())
     }
 
-    fn bounded(&self, count: usize) -> Result<(), String> {
+    fn bounded(&self, count: usize) -> Result<(), OperationFault> {
         if count < MOST_VALUES {
             return Ok(());
         }
-        Err(format!("its pickle has more than {MOST_VALUES} values, which no checkpoint has"))
+        Err(OperationFault::TooManyValues(MOST_VALUES))
     }
 
-    fn above_mark(&self, position: usize) -> Result<(), String> {
+    fn above_mark(&self, position: usize) -> Result<(), OperationFault> {
         let mark = self.marks.last().copied().unwrap_or(0);
-        if position < mark { Err(underflow()) } else { Ok(()) }
+        if position < mark { Err(OperationFault::NoValues) } else { Ok(()) }
     }
 
-    fn pop(&mut self) -> Result<Id, String> {
-        let position = self.stack.len().checked_sub(1).ok_or_else(underflow)?;
+    fn pop(&mut self) -> Result<Id, OperationFault> {
+        let position = self.stack.len().checked_sub(1).ok_or(OperationFault::NoValues)?;
         self.above_mark(position)?;
-        self.stack.pop().ok_or_else(underflow)
+        self.stack.pop().ok_or(OperationFault::NoValues)
     }
 
     /// Takes the top off: a value, or a mark where that lies on top.
-    fn drop_top(&mut self) -> Result<(), String> {
+    fn drop_top(&mut self) -> Result<(), OperationFault> {
         if self.marks.last() == Some(&self.stack.len()) {
             self.marks.pop();
             return Ok(());
@@ -330,33 +330,23 @@ impl<'p> Machine<'p> {
         self.pop().map(|_| ())
     }
 
-    fn top(&self) -> Result<Id, String> {
-        self.stack.last().copied().ok_or_else(underflow)
+    fn top(&self) -> Result<Id, OperationFault> {
+        self.stack.last().copied().ok_or(OperationFault::NoValues)
     }
 
-    fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
-        let mark = self.marks.pop().ok_or_else(underflow)?;
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, OperationFault> {
+        let mark = self.marks.pop().ok_or(OperationFault::NoValues)?;
         if mark > self.stack.len() {
-            return Err(underflow());
+            return Err(OperationFault::NoValues);
         }
         Ok(self.stack.split_off(mark))
     }
 }
 
-fn underflow() -> String {
-    "its pickle takes values that are not there".to_owned()
-}
-
-fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, String> {
+fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, OperationFault> {
     let (pairs, rest) = items.as_chunks::<2>();
     if !rest.is_empty() {
-        return Err("its pickle sets a key without a value".to_owned());
+        return Err(OperationFault::KeyWithoutValue);
     }
     Ok(pairs.iter().map(|&[key, value]| (key, value)).collect())
-}
-
-/// The beginning of a text that may be of any length, fit for one line.
-pub(super) fn cut(text: &str) -> String {
-    let short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().count() > 80 { format!("{short}...") } else { short }
 }

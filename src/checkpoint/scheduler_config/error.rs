@@ -1,11 +1,17 @@
 //! In: what is wrong with a scheduler's configuration or its use. Out: one sentence that names the option.
 
+use crate::checkpoint::file_fault::UnsetKeysFault;
+
 /// Why there is no scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SchedulerError {
-    /// Not JSON, or not an object.
+    /// Not JSON, or not an object; what the parser said.
     #[error("the scheduler configuration cannot be read: {0}")]
     BadJson(String),
+    /// Its list of unset keys is none.
+    #[error("the scheduler configuration cannot be read: {0}")]
+    UnsetKeys(UnsetKeysFault),
     /// A class that is not written here.
     #[error("scheduler `{name}` is not supported; choose {known} with --scheduler")]
     UnknownClass {

@@ -7,6 +7,7 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::config::Config;
+use crate::checkpoint::file_fault::FileFault;
 use crate::checkpoint::model_error::ModelError;
 use crate::models::bert::BertSize;
 
@@ -164,12 +165,13 @@ impl MplugConfig {
 
 /// The scalars at the top of a YAML file.
 fn read_yaml(path: &Path) -> Result<Config, ModelError> {
+    let broken = |reason| ModelError::broken(path, FileFault::Network(reason));
     let text =
         std::fs::read_to_string(path).map_err(|source| ModelError::unreadable(path, source))?;
-    let documents = Yaml::load_from_str(&text)
-        .map_err(|error| ModelError::broken(path, format!("is not YAML: {error}")))?;
+    let documents =
+        Yaml::load_from_str(&text).map_err(|error| broken(format!("is not YAML: {error}")))?;
     let Some(Yaml::Mapping(mapping)) = documents.first() else {
-        return Err(ModelError::broken(path, "is not a YAML mapping of names to values"));
+        return Err(broken("is not a YAML mapping of names to values".to_owned()));
     };
     let mut values = Map::new();
     for (key, value) in mapping {

@@ -4,6 +4,7 @@
 use candle_core::{Module, Result, Tensor};
 
 use super::config::{MplugConfig, VISION_HEAD};
+use crate::checkpoint::file_fault::FileFault;
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::{Scope, Weights};
 use crate::compute::attention::{Visible, attend};
@@ -98,12 +99,12 @@ fn check_positions(config: &MplugConfig, scope: &Scope, tokens: usize) -> LoadRe
     };
     Err(ModelError::broken(
         &config.path,
-        format!(
+        FileFault::Network(format!(
             "image_res {} and patches of {} make {tokens} positions, but the weights' table \
              visual_encoder.visual.positional_embedding has {rows}{fits}; do the two files belong \
              together?",
             config.image_res, config.patch
-        ),
+        )),
     ))
 }
 
