@@ -40,7 +40,7 @@ pub struct Coverage {
 pub struct DroppedItem {
     /// Item id.
     pub item: String,
-    /// One sentence.
+    /// One sentence, as summaries keep it.
     pub reason: String,
     /// Whether the protocol drops it by its own rules, however complete its answers are.
     pub by_rule: bool,

@@ -10,6 +10,7 @@ const SHOWN_PROBLEMS: usize = 10;
 
 /// Why a benchmark cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BenchmarkError {
     /// The disk said no.
     #[error("cannot read {path}: {reason}")]

@@ -52,6 +52,7 @@ impl PromptFiles {
             return Ok(None);
         }
         let path = self.folder.join(format!("{id}.txt"));
+        // `validate` writes findings as records: kind, item and file are their data, the message is text.
         let bad = |reason: String| {
             let message = format!("{}: {reason}", path.display());
             Box::new(Finding::of_file(FindingKind::BadPromptFile, message).item(id))
