@@ -1,0 +1,244 @@
+//! What the command line refuses, word by word: each sentence with its exit code. `every_sentence.rs` says which
+//! sentences of `src/cli` and `src/session` are not among them, and why.
+
+use super::words::{Place, words};
+use super::words_shown::{ITEMS, with_pictures, with_run};
+
+#[test]
+fn flags_that_mean_nothing() {
+    let place = with_run();
+    words!(
+        "refused_usage",
+        place,
+        [
+            "scroe run",
+            "score",
+            "score run --protocol other",
+            "generate --model sd15 --model-file x.toml",
+            "run --shard 4/4",
+            "run --shard half",
+            "judge run --judge scripted --judge-rule maybe",
+            "judge run --judge endpoint --judge-body [1]",
+            "compare",
+            "fetch",
+            "import --images pictures --tiling 2",
+            "man scroe",
+        ]
+    );
+}
+
+#[test]
+fn benchmarks() {
+    let place = with_run();
+    place.write("bad.csv", ITEMS.replace("\"2,4\"", "9"));
+    place.write("folder/a.csv", "");
+    place.write("folder/b.csv", "");
+    words!(
+        "refused_benchmark",
+        place,
+        [
+            "validate nowhere.csv",
+            "validate folder",
+            "validate home",
+            "validate bad.csv",
+            "validate bad.csv --json",
+            "show kite --benchmark bad.csv",
+            "show kit --benchmark items.csv",
+            "import --images pictures --benchmark items.csv --items kite,dog",
+            "import --images pictures --benchmark items.csv --category color",
+            "import --images pictures --benchmark items.csv --prefix x",
+            "score run --judge yes --benchmark bad.csv",
+            "score run --judge yes --benchmark demo",
+        ]
+    );
+    place.write("benchmark/dpg/fetch.json", "{}");
+    words!("refused_benchmark_in_part", place, ["import --images pictures", "show kite"]);
+}
+
+#[test]
+fn run_directories() {
+    let place = with_run();
+    let judge = "judge run --judge scripted --judge-rule";
+    let import = "import --images pictures --images-per-item 2 --benchmark items.csv --out run";
+    words!(
+        "refused_run",
+        place,
+        [
+            "score nowhere",
+            "judge nowhere --judge scripted --judge-rule yes",
+            "watch nowhere",
+            format!("{judge} no"),
+            format!("{judge} no --judge-name 'a/b'"),
+            format!("{import} --items kite"),
+            format!("{import} --model other"),
+        ]
+    );
+    place.replace("run/manifest.json", "\"selection\": {}", "\"selection\": {\"items\": 5}");
+    words!("refused_run_selection", place, ["score run --judge yes"]);
+    place.replace(
+        "run/manifest.json",
+        "\"format_version\": \"1.0\"",
+        "\"format_version\": \"9.0\"",
+    );
+    words!("refused_run_version", place, ["score run --judge yes"]);
+    place.write("run/manifest.json", "{");
+    words!("refused_run_manifest", place, ["score run --judge yes"]);
+}
+
+#[test]
+fn figures() {
+    let place = with_run();
+    place.quietly("import --images pictures --images-per-item 2 --benchmark items.csv --out bare");
+    words!(
+        "refused_score",
+        place,
+        [
+            "score run",
+            "score bare",
+            "score run --judge nobody",
+            "score bare --judge nobody",
+            "agreement bare",
+            "agreement run --judges yes",
+            "agreement run --judges yes,yes",
+            "agreement run --judges yes,nobody",
+            "baseline nowhere --out baseline.json",
+            "baseline run --out baseline.json",
+            "report run --out report",
+            "report bare --out report",
+            "report run --judge yes --out pictures",
+        ]
+    );
+}
+
+#[test]
+fn answers_about_other_pictures() {
+    let place = with_run();
+    let journal = std::fs::read_to_string(place.path("run/answers/yes.jsonl")).unwrap();
+    let (_, digest) = journal.split_once("\"pixels_sha256\":\"").unwrap();
+    place.replace("run/answers/yes.jsonl", &digest[..64], &"0".repeat(64));
+    words!(
+        "refused_other_pictures",
+        place,
+        ["agreement run", "score run --judge yes", "report run --judge yes --out report",]
+    );
+}
+
+#[test]
+fn comparisons() {
+    let place = with_run();
+    place.quietly("baseline run --judge yes --out baseline.json");
+    place.write("no.json", "{}");
+    place.write("other.json", "{\"format_version\": \"1.0\", \"kind\": \"summary\"}");
+    for (file, from, to) in [
+        ("newer.json", "\"format_version\":\"1.0\"", "\"format_version\":\"9.0\""),
+        ("short.json", "\"items\":[", "\"itemz\":["),
+        ("counts.json", "\"counts\":[[", "\"counts\":[[99,9,9,9,9],["),
+    ] {
+        std::fs::copy(place.path("baseline.json"), place.path(file)).unwrap();
+        place.replace(file, from, to);
+    }
+    words!(
+        "refused_compare",
+        place,
+        [
+            "compare run",
+            "compare run run --published --json",
+            "compare run nowhere --judge yes",
+            "compare no.json run --judge yes",
+            "compare other.json run --judge yes",
+            "compare newer.json run --judge yes",
+            "compare short.json run --judge yes",
+            "compare counts.json run --judge yes",
+            "compare baseline.json --published",
+            "compare baseline.json run --judge scripted",
+            "compare run run --judge yes --out items.csv/x",
+        ]
+    );
+    words!(
+        "refused_check",
+        place,
+        [
+            "check run --baseline baseline.json --max-drop=-1",
+            "check run --baseline baseline.json --alpha 0.6",
+            "check run --baseline baseline.json --alpha 0.0001 --draws 100",
+            "check run --baseline baseline.json --alpha 0.0000001 --category entity",
+            "check run --baseline baseline.json --judge yes --category color",
+            "GITHUB_STEP_SUMMARY=nowhere/summary check run --baseline baseline.json --judge yes --github",
+            "check nowhere --baseline baseline.json",
+        ]
+    );
+}
+
+#[test]
+fn benchmarks_that_differ() {
+    let place = with_run();
+    place.write("others.csv", ITEMS.replace("Two small cats", "Two large cats"));
+    let import = "import --images pictures --images-per-item 2 --benchmark others.csv --out other";
+    place.quietly(import);
+    place.quietly("judge other --judge scripted --judge-rule yes --judge-name yes");
+    words!(
+        "refused_differing_runs",
+        place,
+        [
+            "report run other --judge yes --out report",
+            "compare run other --judge yes",
+            "merge run other --out all",
+        ]
+    );
+}
+
+#[test]
+fn pictures_made_elsewhere() {
+    let place = with_pictures();
+    place.write("broken/kite_0.png", "no picture");
+    place.picture("odd/kite.png", 15, 15, 9);
+    place.write("map.jsonl", "{\"item\": \"kite\", \"image\": 0, \"path\": \"../items.csv\"}\n");
+    let import = "import --benchmark items.csv";
+    words!(
+        "refused_import",
+        place,
+        [
+            format!("{import} --images nowhere"),
+            format!("{import} --images home"),
+            format!("{import} --images broken --out run"),
+            format!("{import} --images odd"),
+            format!("{import} --images pictures --resolution 512"),
+            format!("{import} --images pictures --map map.jsonl"),
+            format!("{import} --images pictures --map nowhere.jsonl"),
+        ]
+    );
+}
+
+#[test]
+fn logs_and_tables_of_others() {
+    let place = Place::new();
+    for file in ["odd_detail.txt", "odd_questions.csv"] {
+        place.fixture(&format!("scoring/{file}"), file);
+    }
+    place.write("items.csv", ITEMS);
+    place.write("latin.txt", b"out, a\nout, \xe4\n");
+    let mut other = std::fs::read_to_string(place.path("odd_detail.txt")).unwrap();
+    let log = "import-log --benchmark odd_questions.csv --lenient --out log";
+    place.quietly(&format!("{log} odd_detail.txt"));
+    other.truncate(other.trim_end().rfind('\n').unwrap() + 1);
+    place.write("shorter.txt", other);
+    words!(
+        "refused_import_log",
+        place,
+        [
+            format!("{log} nowhere.txt"),
+            format!("{log} latin.txt"),
+            "import-log --benchmark items.csv --out run odd_detail.txt",
+            format!("{log} shorter.txt"),
+        ]
+    );
+    // As after an edit of the manifest: the journal itself is looked at too.
+    place.replace("log/answers/reference-log.jsonl", "\"text\":\"yes\"", "\"text\":\"no\"");
+    words!("refused_import_log_answers", place, [format!("{log} odd_detail.txt")]);
+    place.write("empty.md", "no figures\n");
+    words!(
+        "refused_forensics",
+        place,
+        ["forensics nowhere.md", "forensics empty.md", "forensics - < latin.txt",]
+    );
+}

@@ -1,0 +1,226 @@
+//! What the commands that load models and judges, share work or fetch refuse, word by word: each sentence with its exit code.
+
+use dpg_bench::results::RunLock;
+
+use super::words::{Place, words};
+use super::words_shown::with_run;
+
+#[test]
+fn judges() {
+    let place = with_run();
+    let scripted = "judge run --judge scripted";
+    let endpoint = "judge run --judge endpoint";
+    let server = format!("{endpoint} --judge-model m --judge-url http://127.0.0.1:1");
+    words!(
+        "refused_judge",
+        place,
+        [
+            "judge run",
+            "judge run --judge nobody",
+            scripted,
+            format!("{scripted} --judge-rule yes --judge-answers a.csv"),
+            format!("{scripted} --judge-answers nowhere.csv"),
+            format!("{scripted} --judge-rule yes --judge-url http://x"),
+            "judge run --judge scripted,scripted --judge-rule yes",
+            "judge run --judge scripted,endpoint --judge-name a",
+            "judge run --judge scripted,endpoint --judge-name a,a",
+            "judge run --judge scripted,endpoint --judge-device cpu",
+        ]
+    );
+    words!(
+        "refused_judge_endpoint",
+        place,
+        [
+            endpoint,
+            format!("{endpoint} --judge-url http://x"),
+            format!("{endpoint} --judge-model m --judge-url x"),
+            format!("{server} --judge-key-env NO_SUCH_KEY"),
+            format!("KEY='a b' {server} --judge-key-env KEY"),
+            format!("{server} --judge-timeout=-1"),
+            format!("{server} --judge-prompt 'Is it so?'"),
+            format!("{server} --judge-retries 0 --judge-max-failures 1 --judge-concurrency 1"),
+        ]
+    );
+    words!(
+        "refused_judge_weights",
+        place,
+        [
+            "judge run --judge mplug",
+            "judge run --judge mplug --judge-weights nowhere",
+            "judge run --judge blip-vqa",
+            "judge run --judge blip-vqa --judge-weights nowhere",
+            "judge run --judge qwen3-vl",
+            "judge run --judge qwen3-vl --judge-weights nowhere",
+            "judge run --judge qwen3-vl --judge-weights pictures",
+            "judge run --judge demo-judge --judge-weights x",
+            "judge run --judge demo-judge --judge-revision x",
+            "judge run --judge demo-judge,mplug --judge-weights demo-judge=x",
+            "judge run --judge mplug,blip-vqa --judge-weights x",
+            "judge run --judge mplug,blip-vqa --judge-revision x",
+            "judge run --judge mplug --judge-weights x --judge-weights y",
+            "judge run --judge demo-judge --judge-dtype int8",
+            "judge run --judge demo-judge --judge-device tpu",
+            "judge run --judge demo-judge,scripted --judge-rule yes --judge-device tpu",
+            "TMPDIR=nowhere judge run --judge demo-judge",
+        ]
+    );
+}
+
+#[test]
+fn models() {
+    let place = Place::new();
+    place.fixture("sd15-tiny", "sd15");
+    let demo = "generate --limit 1 --device cpu --benchmark demo";
+    let tiny = format!("{demo} --model sd15 --weights sd15");
+    place.write("unknown.toml", "model = \"sd15\"\ncheckpoint = \"sd15\"\nsteppes = 5\n");
+    words!(
+        "refused_model",
+        place,
+        [
+            format!("{demo} --model sd16"),
+            format!("{demo} --model sd15"),
+            format!("{demo} --model sd15 --weights nowhere"),
+            format!("{demo} --model sd15 --weights home"),
+            format!("{demo} --model-file nowhere.toml"),
+            format!("{demo} --model-file unknown.toml"),
+            format!("{demo} --model demo-sd --weights x"),
+            format!("{demo} --model demo-ella --ella x"),
+            format!("{demo} --model demo-ella --text-encoder x"),
+            format!("TMPDIR=nowhere {demo} --model demo-sd"),
+            format!("{demo} --model ella-sd15 --weights sd15"),
+            format!("{demo} --model ella-sd15 --weights sd15 --ella x.safetensors"),
+            format!("{demo} --model ella-sdxl --weights sd15"),
+            format!("{demo} --model ella-sd15 --weights sd15 --tokenizer home"),
+            format!("{tiny} --ella x.safetensors"),
+            format!("{tiny} --text-encoder x"),
+            format!("{tiny} --ella-tokens fixed"),
+            format!("{tiny} --low-memory"),
+            format!("{tiny} --preset fast"),
+            format!("{tiny} --scheduler heun"),
+            format!("{tiny} --steps 0"),
+            format!("{tiny} --width 100"),
+            format!("{tiny} --dtype int8"),
+            "generate --model demo-sd --device tpu",
+            format!("{tiny} --lora nowhere.safetensors"),
+            format!("{tiny} --embedding nowhere.safetensors"),
+            format!("{tiny} --rng gpu"),
+            format!("run --limit 1 --device cpu --benchmark demo --model sd15 --weights sd15"),
+        ]
+    );
+    // What a build for GPUs says depends on the machine.
+    if !cfg!(feature = "cuda") {
+        words!(
+            "refused_device",
+            place,
+            ["generate --model demo-sd --device cuda", "measure --device cuda:1"]
+        );
+    }
+}
+
+#[test]
+fn shards() {
+    let place = with_run();
+    let judge = "judge run --judge scripted --judge-rule no --judge-name no";
+    let array = "SLURM_ARRAY_TASK_ID=5 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=1";
+    words!(
+        "refused_shard",
+        place,
+        [
+            format!("RANK=two {judge}"),
+            format!("RANK=4 WORLD_SIZE=4 {judge}"),
+            format!("RANK=0 WORLD_SIZE=0 {judge}"),
+            format!("RANK=0 WORLD_SIZE=2 JOB_COMPLETION_INDEX=1 DPG_BENCH_SHARDS=2 {judge}"),
+            format!("DPG_BENCH_SHARDS=4 {judge}"),
+            format!("JOB_COMPLETION_INDEX=1 {judge}"),
+            format!("SLURM_ARRAY_TASK_ID=1 {judge}"),
+            format!("{array} {judge}"),
+            format!("{array} SLURM_ARRAY_TASK_MAX=7 {judge}"),
+        ]
+    );
+    place.quietly(&format!("{judge} --shard 0/2"));
+    let import =
+        "import --images pictures --images-per-item 2 --benchmark items.csv --model painter";
+    let score = "--judge yes --out report";
+    words!(
+        "refused_unmerged",
+        place,
+        [
+            format!("{judge} --shard 0/3"),
+            judge,
+            "score run",
+            "agreement run",
+            format!("report run {score}"),
+            format!("{import} --out run"),
+            format!("{import} --out run/shards/0-of-2"),
+            "judge run/shards/0-of-2 --judge scripted --judge-rule no --judge-name no --shard 0/2",
+            "merge run --out run/shards/0-of-2",
+            "merge run run",
+            "merge nowhere",
+        ]
+    );
+}
+
+#[test]
+fn a_shard_of_a_shard() {
+    let place = Place::new();
+    let generate =
+        "generate --model demo-sd --limit 2 --images 1 --steps 1 --device cpu --benchmark demo";
+    place.quietly(&format!("{generate} --out run --shard 0/2"));
+    let again = format!("{generate} --out run/shards/0-of-2 --shard 0/2");
+    words!("refused_shard_of_shard", place, [again]);
+}
+
+#[test]
+fn a_run_that_somebody_works_at() {
+    let place = with_run();
+    let lock = RunLock::take(&place.path("run"), "judge").unwrap();
+    let judge = "judge run --judge scripted --judge-rule no --judge-name no";
+    words!("refused_lock", place, [judge, format!("{judge} --shard 0/2"), "merge run"]);
+    drop(lock);
+    place.quietly(&format!("{judge} --shard 0/2"));
+    let _lock = RunLock::take(&place.path("run/shards/0-of-2"), "judge").unwrap();
+    words!("refused_lock_of_shard", place, [judge, format!("{judge} --shard 0/3")]);
+}
+
+#[test]
+fn what_cannot_be_fetched_or_measured() {
+    let place = Place::new();
+    place.fixture("mplug-judge", "bin");
+    let nobody = "HF_ENDPOINT=http://127.0.0.1:1 MODELSCOPE_ENDPOINT=http://127.0.0.1:1";
+    words!(
+        "refused_fetch",
+        place,
+        [
+            "fetch sd16",
+            "fetch sd15 --from modelscope",
+            "fetch mplug --from github",
+            format!("{nobody} fetch sd15 --failures 1"),
+            format!("{nobody} fetch mplug --failures 1"),
+            "HF_ENDPOINT=x fetch sd15",
+        ]
+    );
+    words!(
+        "refused_convert",
+        place,
+        [
+            "convert nowhere --out converted",
+            "convert bin --out converted",
+            "convert home --out converted",
+        ]
+    );
+    let tiny = "measure --tiny --device cpu --repeats 1 --part product";
+    place.quietly(&format!("{tiny} --out measured.json"));
+    words!(
+        "refused_measure",
+        place,
+        [
+            format!("{tiny} --batch 0"),
+            format!("{tiny} --latents 0"),
+            format!("{tiny} --dtype int8"),
+            format!("{tiny} --network nothing"),
+            "measure --device tpu",
+            "doctor --model demo-sd --measured nowhere.json",
+            "doctor --model demo-sd --measured measured.json",
+        ]
+    );
+}
