@@ -188,16 +188,16 @@ struct Bounded {
 }
 
 impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
         let left = self.left.get().checked_sub(count as u64);
-        self.left.set(left.ok_or_else(|| std::io::Error::other("no directory at its end"))?);
+        self.left.set(left.ok_or_else(|| io::Error::other("no directory at its end"))?);
         Ok(count)
     }
 }
 
 impl Seek for Bounded {
-    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to)
     }
 }
