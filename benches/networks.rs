@@ -18,7 +18,7 @@ use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::compute::device::Place;
 use dpg_bench::judge::mplug::{Found, MplugJudge, MplugOptions};
-use dpg_bench::models::{ClipText, T5Text, UNet, VaeDecoder};
+use dpg_bench::models::{ClipTextModel, T5EncoderModel, UNet, VaeDecoder};
 use image::RgbImage;
 
 fn main() -> anyhow::Result<()> {
@@ -70,7 +70,7 @@ fn network(stage: &str, folder: &Path, inputs: HashMap<String, Tensor>) -> anyho
             Box::new(move || Ok(network.decode(&latents)?))
         }
         "text_encoder" => {
-            let (network, ids) = (ClipText::load(&folder, dtype, &device)?, rows("ids")?);
+            let (network, ids) = (ClipTextModel::load(&folder, dtype, &device)?, rows("ids")?);
             Box::new(move || Ok(network.forward(&ids)?))
         }
         "mplug" => {
@@ -99,7 +99,7 @@ fn network(stage: &str, folder: &Path, inputs: HashMap<String, Tensor>) -> anyho
             })
         }
         "t5" => {
-            let (network, ids) = (T5Text::load(&folder, dtype, &device)?, rows("ids")?);
+            let (network, ids) = (T5EncoderModel::load(&folder, dtype, &device)?, rows("ids")?);
             let lengths = vec![ids[0].len(); ids.len()];
             Box::new(move || Ok(network.forward(&ids, &lengths)?))
         }

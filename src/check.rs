@@ -10,11 +10,11 @@ use crate::compare::differences::swaps;
 use crate::compare::{
     CompareError, Labelled, Level, Options, Paired, Shared, compared, deviation, share,
 };
-use crate::statistics::{Demand, ItemRatio, Swaps, holm};
+use crate::statistics::{ItemRatio, PermutationResult, PowerAnalysis, holm};
 
 /// Fewer items than this pass nothing: a harm that strikes every seventh item is missed by nineteen one time
 /// in twenty.
-pub const FEWEST_ITEMS: usize = 20;
+pub const MIN_ITEMS: usize = 20;
 
 /// More items than this are no advice.
 const TOO_MANY_ITEMS: u64 = 1_000_000;
@@ -58,7 +58,7 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Undecided {
-    /// It would pass, or could not fail whatever it was, for it has fewer than [`FEWEST_ITEMS`] items.
+    /// It would pass, or could not fail whatever it was, for it has fewer than [`MIN_ITEMS`] items.
     FewItems,
     /// Alone it would fail, but not among so many figures (Holm).
     ManyFigures,
@@ -206,7 +206,7 @@ pub fn check(
 /// What the test says of a figure.
 struct Found<'a> {
     row: &'a Paired<'a>,
-    swaps: &'a Swaps,
+    swaps: &'a PermutationResult,
     p: f64,
     p_holm: f64,
 }
@@ -227,9 +227,9 @@ impl Found<'_> {
         let cannot_fail = swaps.least_p() >= gate.alpha / figures as f64;
         let (outcome, undecided) = if p_holm < gate.alpha && drop > gate.max_drop {
             (Outcome::Failed, None)
-        } else if would_pass && items >= FEWEST_ITEMS {
+        } else if would_pass && items >= MIN_ITEMS {
             (Outcome::Passed, None)
-        } else if would_pass || (items < FEWEST_ITEMS && cannot_fail) {
+        } else if would_pass || (items < MIN_ITEMS && cannot_fail) {
             (Outcome::Undecided, Some(Undecided::FewItems))
         } else if p < gate.alpha {
             (Outcome::Undecided, Some(Undecided::ManyFigures))
@@ -237,7 +237,7 @@ impl Found<'_> {
             (Outcome::Undecided, Some(Undecided::MoreItems))
         };
         let needed = || {
-            let fewest = FEWEST_ITEMS.max(items + 1) as u64;
+            let fewest = MIN_ITEMS.max(items + 1) as u64;
             let needed = match undecided {
                 Some(Undecided::FewItems) if would_pass => fewest,
                 _ => items_needed(shared, row, gate, drop, figures)?.max(fewest),
@@ -276,7 +276,7 @@ fn items_needed(
 ) -> Option<u64> {
     // To fail it must stand out among all figures; passing is asked of each alone.
     let figures = if drop > gate.max_drop { figures as f64 } else { 1.0 };
-    let demand = Demand { alpha: gate.alpha / figures, power: 0.8, two_sided: false };
+    let demand = PowerAnalysis { alpha: gate.alpha / figures, power: 0.8, two_sided: false };
     let deviation = match row.level {
         Level::Overall => deviation(shared)?,
         _ => linearised_deviation(row.base, row.other)?,

@@ -13,6 +13,7 @@ pub(crate) mod float8;
 pub mod folder;
 pub mod known_configs;
 pub mod ldm_names;
+pub mod load_report;
 pub mod lora;
 pub(crate) mod made_up;
 pub(crate) mod marks;
@@ -27,14 +28,13 @@ pub mod scheduler_config;
 pub mod shipped;
 pub(crate) mod single_file;
 pub(crate) mod small_files;
-pub mod understood;
 pub mod weight_files;
 pub mod weights;
 
 pub use self::file_fault::{FileFault, UnsetKeysFault};
 pub use self::model_error::{DeviceFault, ModelError};
 pub use self::needed_tensors::NeededTensors;
-pub use self::pickle_file::Unwrapping;
+pub use self::pickle_file::StateDictLayout;
 pub use self::pickle_file::fault::{
     BytesFault, EntryDamage, EntryFault, OperationFault, PickleFault, TensorFault,
 };

@@ -116,7 +116,7 @@ pub fn main() -> ExitCode {
     match dispatch(&cli.command) {
         Ok(status) => {
             if interrupt::requested() && status == ExitStatus::Incomplete {
-                say(&format!("stopped; {}", interrupt::how_to_go_on()));
+                say(&format!("stopped; {}", interrupt::resume_hint()));
             }
             status.into()
         }

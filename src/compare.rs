@@ -14,7 +14,7 @@ use crate::aggregate::category_order::table_order;
 use crate::aggregate::shares::Shares;
 use crate::aggregate::{Protocol, Stage};
 use crate::benchmark::category::l1_of;
-use crate::statistics::{Demand, ItemRatio, SwapTest, numpy_mean};
+use crate::statistics::{ItemRatio, PermutationTest, PowerAnalysis, numpy_mean};
 
 /// Two runs compared. Differences are `other - base`, in points.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -135,7 +135,7 @@ pub struct Labelled {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// P-values and intervals.
-    pub test: SwapTest,
+    pub test: PermutationTest,
     /// How often an interval is to hold the true difference.
     pub level: f64,
     /// Tolerated differences.
@@ -145,7 +145,7 @@ pub struct Options {
 impl Default for Options {
     /// 10,000 rounds, intervals at 95 %, no difference tolerated.
     fn default() -> Self {
-        Self { test: SwapTest { rounds: 10_000, seed: 0 }, level: 0.95, allowed: Vec::new() }
+        Self { test: PermutationTest { rounds: 10_000, seed: 0 }, level: 0.95, allowed: Vec::new() }
     }
 }
 
@@ -203,7 +203,7 @@ pub fn compare(
         draws: options.test.rounds,
         figures,
         detectable: deviation.map(|deviation| {
-            100.0 * Demand::default().smallest_difference(deviation, items as f64)
+            100.0 * PowerAnalysis::default().smallest_difference(deviation, items as f64)
         }),
         items_by_difference,
     })

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use image::RgbImage;
 
-use crate::checkpoint::understood::Understood;
+use crate::checkpoint::load_report::LoadReport;
 use crate::results::Settings;
 use crate::stage_observer::StageObserver;
 
@@ -33,7 +33,7 @@ pub struct GeneratedImage {
 
 /// How long the parts of a picture take, by the clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PictureTimes {
+pub struct ImageTimes {
     /// Encoding a prompt; once for all images of an item.
     pub text: Duration,
     /// One call of the denoising network, both halves of guidance included.
@@ -53,8 +53,8 @@ pub trait ImageGenerator: Send {
     fn settings(&self) -> Settings;
 
     /// What was understood of the model's files, for people: nothing that the settings need.
-    fn understood(&self) -> Understood {
-        Understood::default()
+    fn understood(&self) -> LoadReport {
+        LoadReport::default()
     }
 
     /// Told once before a run, with every prompt that lacks an image, in order: a chance to encode
@@ -70,7 +70,7 @@ pub trait ImageGenerator: Send {
 
     /// Whether pictures are made on a device of its own, so that the processor can write one while the
     /// next is made. It changes no pixel and no order; a kill then costs one group of pictures more.
-    fn leaves_processor_free(&self) -> bool {
+    fn runs_on_gpu(&self) -> bool {
         false
     }
 
@@ -79,7 +79,7 @@ pub trait ImageGenerator: Send {
     ///
     /// # Errors
     /// The model failed.
-    fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
+    fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<ImageTimes>> {
         let _ = (prompt, calls);
         Ok(None)
     }

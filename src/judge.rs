@@ -11,14 +11,14 @@ pub mod judge_run;
 pub mod mplug;
 mod open_questions;
 pub mod options;
-mod parsable;
 pub mod pillow_resize;
 pub mod pool;
+pub mod processor_config;
 pub mod qwen3_vl;
 pub mod reading;
-pub mod saved_settings;
 pub mod scripted;
 mod scripted_file;
+mod unparsable_guard;
 
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ use image::RgbImage;
 
 use crate::benchmark::{Item, Question};
 use crate::results::Settings;
-use crate::results::image_store::read_picture;
+use crate::results::image_store::read_image;
 
 /// The environment variable that holds the endpoint's key unless another is named.
 pub const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";
@@ -74,7 +74,7 @@ impl JudgedImage {
     pub fn decode(&self) -> anyhow::Result<RgbImage> {
         let name = self.path.display();
         anyhow::ensure!(self.png.starts_with(b"\x89PNG"), "{name} is no readable PNG");
-        read_picture(Cursor::new(&self.png))
+        read_image(Cursor::new(&self.png))
             .map_err(|reason| anyhow::anyhow!("{name} is no readable PNG: {reason}"))
     }
 }
@@ -98,8 +98,8 @@ pub trait Judge: Send + Sync {
         1
     }
 
-    /// How many images it is worth to hand over together (see [`Judge::answer_together`]).
-    fn images_together(&self) -> usize {
+    /// How many images it is worth to hand over together (see [`Judge::answer_batch`]).
+    fn image_batch_size(&self) -> usize {
         1
     }
 
@@ -111,12 +111,12 @@ pub trait Judge: Send + Sync {
     }
 
     /// Hears, before the first question of a sitting, whether earlier ones left any answer.
-    fn goes_on(&self, has_answers: bool) {
+    fn on_sitting_start(&self, has_answers: bool) {
         let _ = has_answers;
     }
 
     /// Share of unparsable answers beyond which asking on is in vain, in 0..=1.
-    fn most_unparsable(&self) -> f64 {
+    fn max_unparsable(&self) -> f64 {
         1.0
     }
 
@@ -143,7 +143,7 @@ pub trait Judge: Send + Sync {
     ///
     /// # Errors
     /// As there; nothing is recorded of any of these images.
-    fn answer_together(
+    fn answer_batch(
         &self,
         requests: &[JudgeRequest<'_>],
     ) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {

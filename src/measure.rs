@@ -5,7 +5,7 @@
 mod conditions;
 pub mod networks;
 pub mod parity;
-pub mod published_work;
+pub mod published_flops;
 pub mod record;
 pub mod speed;
 

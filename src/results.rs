@@ -22,7 +22,7 @@ pub mod shard;
 mod shard_directory;
 mod sitting;
 
-pub use answers::{ImageAnswers, MixedPictures, NewestAnswers};
+pub use answers::{ImageAnswers, MixedImages, NewestAnswers};
 pub use format_version::{FORMAT_VERSION, FormatVersion};
 pub use journal::{HeaderFault, Journal, JournalError, JournalRecord};
 pub use journal_tail::JournalTail;

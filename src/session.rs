@@ -211,5 +211,5 @@ impl<'b> Session<'b> {
 
 /// The items of a shard, or all of them.
 pub fn part_of(items: Vec<&Item>, shard: Option<Shard>) -> Vec<&Item> {
-    shard.map_or_else(|| items.clone(), |shard| shard.deal(&items))
+    shard.map_or_else(|| items.clone(), |shard| shard.own_part(&items))
 }

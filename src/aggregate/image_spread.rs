@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::score::RunScore;
-use crate::statistics::{Demand, VarianceSplit};
+use crate::statistics::{PowerAnalysis, VarianceSplit};
 
 /// Variance of the benchmark score by its source, as standard deviations in points.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ impl ScoreSpread {
         let of_images = split.between_images / split.images;
         // The difference of two runs has both their variances.
         let detectable = |variance: f64| {
-            100.0 * Demand::default().smallest_difference((2.0 * variance).sqrt(), items)
+            100.0 * PowerAnalysis::default().smallest_difference((2.0 * variance).sqrt(), items)
         };
         Some(Self {
             between_items: 100.0 * split.between_items.sqrt(),

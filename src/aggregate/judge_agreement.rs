@@ -12,7 +12,7 @@ use super::summary::{IntervalMethod, JudgeIdentity, RunIdentity, Summary};
 use crate::benchmark::Item;
 use crate::results::{FORMAT_VERSION, FormatVersion, NewestAnswers};
 use crate::score::{Protocol, RunScore, Verdict, answer_grid};
-use crate::statistics::{Bootstrap, Interval, ItemRatio, Pair, SwapTest, TwoByTwo};
+use crate::statistics::{Bootstrap, Interval, ItemRatio, Pair, PermutationTest, TwoByTwo};
 
 /// How the judges of a run compare.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -229,7 +229,7 @@ fn score_difference(
     let step = 1.0 / answers.fold(1.0, f64::max);
     let swaps = a.keys().eq(b.keys()).then(|| {
         let [a, b] = [a, b].map(|scores| ItemRatio::mean_of(scores.into_values().map(Some)));
-        SwapTest::default().swaps(&[Pair { a: &a, b: &b, step }]).pop().flatten()
+        PermutationTest::default().swaps(&[Pair { a: &a, b: &b, step }]).pop().flatten()
     });
     let swaps = swaps.flatten().filter(|_| first.score(protocol).is_some_and(|s| s.items > 1));
     let interval = swaps.as_ref().map(|swaps| swaps.interval(Bootstrap::default().level, 0.0));

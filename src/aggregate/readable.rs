@@ -7,16 +7,16 @@ use crate::score::{AnswerState, Protocol, RunScore, Verdict};
 use super::category_figures::count_raw;
 
 /// Share of unparsable answers beyond which a benchmark score is withheld.
-pub const MOST_UNPARSABLE: f64 = 0.2;
+pub const MAX_UNPARSABLE: f64 = 0.2;
 
 /// Why the answers of a run must not be made one figure; `None` where they may.
 pub fn unparsable_gap(score: &RunScore<'_>) -> Option<String> {
     let unparsable = count_raw(score, Verdict::Unparsable);
     let answers = unparsable + count_raw(score, Verdict::Yes) + count_raw(score, Verdict::No);
-    (unparsable as f64 > MOST_UNPARSABLE * answers as f64).then(|| {
+    (unparsable as f64 > MAX_UNPARSABLE * answers as f64).then(|| {
         format!(
             "{unparsable} of {answers} answers are neither yes nor no, more than {} %",
-            MOST_UNPARSABLE * 100.0
+            MAX_UNPARSABLE * 100.0
         )
     })
 }

@@ -13,17 +13,17 @@ use tempfile::TempDir;
 
 use super::embeddings::{EmbeddingFile, read_embedding};
 use super::ldm_names::vae_name;
+use super::load_report::LoadReport;
 use super::lora::{Additions, LoraFile, Target, read_lora};
 use super::origins::Origins;
 use super::recipe::{Recipe, Rows, Table, absolute, of_files};
-use super::scheduler_config::Prediction;
+use super::scheduler_config::PredictionType;
 use super::single_file::{SingleFile, left_out};
 use super::small_files::{pad_as_sdxl, write};
-use super::understood::Understood;
 use super::weight_files::contents_of_weights;
 use super::{known_configs, ldm_names};
 use crate::text::clip::ClipTokenizer;
-use crate::text::clip::taught_words::{TaughtWord, WORDS_FILE};
+use crate::text::clip::embedding_words::{EmbeddingWord, WORDS_FILE};
 
 pub(crate) use super::small_files::{level_count, number, read_json, write_json};
 
@@ -53,7 +53,7 @@ pub struct CheckpointParts {
     /// Textual-inversion embeddings.
     pub embeddings: Vec<EmbeddingFile>,
     /// What the network predicts, where the user says so: that stands above a single file's marks.
-    pub prediction: Option<Prediction>,
+    pub prediction: Option<PredictionType>,
 }
 
 /// A checkpoint that was put together.
@@ -62,9 +62,9 @@ pub struct Assembled {
     /// The folder, in the diffusers layout; it is removed when this is dropped.
     pub folder: TempDir,
     /// What was understood of the parts.
-    pub understood: Understood,
+    pub understood: LoadReport,
     /// Words that embeddings teach.
-    pub words: Vec<TaughtWord>,
+    pub words: Vec<EmbeddingWord>,
     origins: Origins,
 }
 
@@ -75,8 +75,8 @@ impl Assembled {
     }
 
     /// `error`, with the user's files named in place of those in the temporary folder.
-    pub fn told(&self, error: anyhow::Error) -> anyhow::Error {
-        self.origins.told(error)
+    pub fn with_user_paths(&self, error: anyhow::Error) -> anyhow::Error {
+        self.origins.with_user_paths(error)
     }
 
     /// Words of embeddings that none of `prompts` holds within what the text encoder reads.
@@ -91,7 +91,9 @@ impl Assembled {
             return Ok(Vec::new());
         }
         let tokenizer = ClipTokenizer::load(&self.path().join("tokenizer"));
-        tokenizer.and_then(|tokenizer| tokenizer.words_in_none(prompts)).map_err(|e| self.told(e))
+        tokenizer
+            .and_then(|tokenizer| tokenizer.words_in_none(prompts))
+            .map_err(|e| self.with_user_paths(e))
     }
 }
 
@@ -117,13 +119,13 @@ impl CheckpointParts {
             root: folder.path(),
             origins: Origins::new(folder.path(), &self.checkpoint),
             recipes: BTreeMap::new(),
-            understood: Understood::default(),
+            understood: LoadReport::default(),
         };
         let made = assembly.make();
         let Assembly { origins, understood, .. } = assembly;
         match made {
             Ok(words) => Ok(Assembled { folder, understood, words, origins }),
-            Err(error) => Err(origins.told(error)),
+            Err(error) => Err(origins.with_user_paths(error)),
         }
     }
 }
@@ -134,12 +136,12 @@ struct Assembly<'p> {
     root: &'p Path,
     origins: Origins,
     recipes: BTreeMap<String, Recipe>,
-    understood: Understood,
+    understood: LoadReport,
 }
 
 impl Assembly<'_> {
     /// Puts it together; returns the words that embeddings teach.
-    fn make(&mut self) -> Result<Vec<TaughtWord>> {
+    fn make(&mut self) -> Result<Vec<EmbeddingWord>> {
         let (parts, root) = (self.parts, self.root);
         if parts.checkpoint.is_file() {
             let single = SingleFile::open(&parts.checkpoint)?;
@@ -243,7 +245,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn add_embeddings(&mut self) -> Result<Vec<TaughtWord>> {
+    fn add_embeddings(&mut self) -> Result<Vec<EmbeddingWord>> {
         if self.parts.embeddings.is_empty() {
             return Ok(Vec::new());
         }
@@ -255,7 +257,7 @@ impl Assembly<'_> {
             .iter()
             .map(|(encoder, _)| number(&root.join(encoder).join("config.json"), "hidden_size"))
             .collect::<Result<Vec<_>>>()?;
-        let mut words: Vec<TaughtWord> = Vec::new();
+        let mut words: Vec<EmbeddingWord> = Vec::new();
         let mut rows: Vec<Vec<Rows>> = vec![Vec::new(); encoders.len()];
         for embedding in &self.parts.embeddings {
             let (word, of_encoders) = read_embedding(embedding, &widths)?;

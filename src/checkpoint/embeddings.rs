@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::addon_file::addon_file;
 use super::recipe::{ADDON, Rows, absolute};
 use super::safetensors_file::contents_of_any;
-use crate::text::clip::taught_words::TaughtWord;
+use crate::text::clip::embedding_words::EmbeddingWord;
 
 /// An embedding file and the word that stands for it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -64,7 +64,7 @@ const NO_WORDS: [&str; 2] = ["emb_params", "*"];
 pub fn read_embedding(
     embedding: &EmbeddingFile,
     widths: &[usize],
-) -> Result<(TaughtWord, Vec<Rows>)> {
+) -> Result<(EmbeddingWord, Vec<Rows>)> {
     let folder = &embedding.file;
     let found = if folder.is_dir() { addon_file(folder, &["learned_embeds"])? } else { None };
     ensure!(
@@ -127,7 +127,7 @@ pub fn read_embedding(
     };
     ensure!(!token.trim().is_empty(), "{}: the word is empty", path.display());
     let rows = |tensor: &&String| Ok(Rows { file: absolute(path)?, tensor: (*tensor).clone() });
-    Ok((TaughtWord { token, vectors }, tensors.iter().map(rows).collect::<Result<_>>()?))
+    Ok((EmbeddingWord { token, vectors }, tensors.iter().map(rows).collect::<Result<_>>()?))
 }
 
 fn stem(path: &Path) -> Result<String> {
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(parsed(folder).token, None);
         let named = parsed(&format!("{folder}:<cat>"));
         assert_eq!((named.file, named.token.as_deref()), (folder.into(), Some("<cat>")));
-        let word = TaughtWord { token: "<cat>".into(), vectors: 3 };
+        let word = EmbeddingWord { token: "<cat>".into(), vectors: 3 };
         assert_eq!(word.tokens(), ["<cat>", "<cat>_1", "<cat>_2"]);
     }
 }

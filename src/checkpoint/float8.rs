@@ -46,7 +46,7 @@ pub(super) fn is_scale(own: &str) -> bool {
 
 /// What stands beside a tensor of scaled numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beside<'n> {
+pub(crate) enum ScaleLookup<'n> {
     /// Nothing that concerns it.
     Nothing,
     /// The tensor that it is multiplied by.
@@ -60,12 +60,12 @@ pub(crate) enum Beside<'n> {
 ///
 /// A scale is called `scale_weight` (ComfyUI) or `weight_scale`. The scales of inputs, `scale_input` and
 /// `input_scale`, are for products of eight-bit numbers; where weights are widened first they do nothing.
-pub(crate) fn beside<'n>(key: &str, others: impl Iterator<Item = &'n str>) -> Beside<'n> {
+pub(crate) fn find_scale<'n>(key: &str, others: impl Iterator<Item = &'n str>) -> ScaleLookup<'n> {
     let (module, own) = key.rsplit_once('.').unwrap_or(("", key));
     let Some(stem) = own.strip_suffix("weight").filter(|stem| !stem.contains("scale")) else {
-        return Beside::Nothing;
+        return ScaleLookup::Nothing;
     };
-    let mut found = Beside::Nothing;
+    let mut found = ScaleLookup::Nothing;
     for other in others {
         let rest = match module {
             "" => Some(other),
@@ -77,10 +77,10 @@ pub(crate) fn beside<'n>(key: &str, others: impl Iterator<Item = &'n str>) -> Be
             && (rest.starts_with(start) || (stem.is_empty() && rest.starts_with("scale")));
         match (stem, rest) {
             ("", "scale_input" | "input_scale") => {}
-            ("", "scale_weight" | "weight_scale") if found == Beside::Nothing => {
-                found = Beside::Scale(other);
+            ("", "scale_weight" | "weight_scale") if found == ScaleLookup::Nothing => {
+                found = ScaleLookup::Scale(other);
             }
-            _ if about_scales || rest == "comfy_quant" => return Beside::Unknown(other),
+            _ if about_scales || rest == "comfy_quant" => return ScaleLookup::Unknown(other),
             _ => {}
         }
     }
@@ -93,28 +93,28 @@ mod tests {
 
     #[test]
     fn scales_are_found_beside_their_tensor_alone() {
-        let found = |key, others: &[&'static str]| beside(key, others.iter().copied());
-        assert_eq!(found("a.b.weight", &["a.b.bias", "a.b.scale_input"]), Beside::Nothing);
+        let found = |key, others: &[&'static str]| find_scale(key, others.iter().copied());
+        assert_eq!(found("a.b.weight", &["a.b.bias", "a.b.scale_input"]), ScaleLookup::Nothing);
         assert_eq!(
             found("a.b.weight", &["a.b.weight", "a.b.weight_scale"]),
-            Beside::Scale("a.b.weight_scale")
+            ScaleLookup::Scale("a.b.weight_scale")
         );
         assert_eq!(
             found("a.b.weight", &["a.b.scale_weight", "a.b.c.scale_weight", "a.bc.weight_scale"]),
-            Beside::Scale("a.b.scale_weight")
+            ScaleLookup::Scale("a.b.scale_weight")
         );
         for unknown in ["a.b.weight_scale_inv", "a.b.weight_scale_2", "a.b.comfy_quant"] {
-            assert_eq!(found("a.b.weight", &[unknown]), Beside::Unknown(unknown));
+            assert_eq!(found("a.b.weight", &[unknown]), ScaleLookup::Unknown(unknown));
         }
         assert_eq!(
             found("a.b.weight", &["a.b.scale_weight", "a.b.weight_scale"]),
-            Beside::Unknown("a.b.weight_scale")
+            ScaleLookup::Unknown("a.b.weight_scale")
         );
         assert_eq!(
             found("a.in_proj_weight", &["a.in_proj_weight_scale"]),
-            Beside::Unknown("a.in_proj_weight_scale")
+            ScaleLookup::Unknown("a.in_proj_weight_scale")
         );
-        assert_eq!(found("a.b.bias", &["a.b.scale_weight"]), Beside::Nothing);
-        assert_eq!(found("logits.weight", &["logits.weight", "logit_scale"]), Beside::Nothing);
+        assert_eq!(found("a.b.bias", &["a.b.scale_weight"]), ScaleLookup::Nothing);
+        assert_eq!(found("logits.weight", &["logits.weight", "logit_scale"]), ScaleLookup::Nothing);
     }
 }

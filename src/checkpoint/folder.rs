@@ -11,7 +11,7 @@ use super::needed_file::NeededFile;
 use super::scheduler_config::pipeline_rules::PipelineRules;
 use super::small_files::read_component;
 use crate::benchmark::digest::hex;
-use crate::text::clip::taught_words::WORDS_FILE;
+use crate::text::clip::embedding_words::WORDS_FILE;
 
 /// A pipeline of diffusers whose checkpoints are read here. What it changes when it loads one, it changes here:
 /// docs/generation.md has the table.
@@ -143,7 +143,7 @@ impl DiffusersPipeline {
                 class.map(str::to_owned)
             }
         };
-        Ok(PipelineRules { class_name, mends_outdated: self == Self::Sd1 })
+        Ok(PipelineRules { class_name, fixes_outdated: self == Self::Sd1 })
     }
 
     /// The size of the latents, `stated` in the UNet's configuration: checkpoints that were written before

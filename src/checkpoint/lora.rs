@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device};
 use serde::Deserialize;
 
-use self::names::{Found, Index, PEFT_START, Place, Role, take_apart};
+use self::names::{Found, Index, PEFT_START, Place, Role, split_name};
 use self::notes::Notes;
 use super::addon_file::addon_file;
 use super::recipe::{ADDON, LowRank, absolute};
@@ -159,8 +159,11 @@ impl Adapter<'_> {
         let modules = modules(&found, path)?;
         let values = Weights::open_any(path, ADDON, DType::F32, &Device::Cpu)?;
         let is_peft = modules.keys().any(|module| module.starts_with(PEFT_START));
-        let notes =
-            if is_peft { Some(Notes::beside(path)?) } else { Notes::of_header(&found, path)? };
+        let notes = if is_peft {
+            Some(Notes::of_adapter_config(path)?)
+        } else {
+            Notes::of_header(&found, path)?
+        };
         for (module, roles) in modules {
             let place = self.place(index, module)?;
             let (Some(up), Some(down)) = (roles.get(&Role::Up), roles.get(&Role::Down)) else {
@@ -221,7 +224,7 @@ fn modules<'f>(
     let mut modules: BTreeMap<&str, BTreeMap<Role, &str>> = BTreeMap::new();
     let mut adapters: BTreeSet<&str> = BTreeSet::new();
     for name in found.shapes.keys() {
-        let spelled = take_apart(name).with_context(|| {
+        let spelled = split_name(name).with_context(|| {
             format!(
                 "{}: tensor `{name}` belongs to a kind of adapter that is not supported; LoRA with linear \
                  layers and convolutions is",

@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use super::folder::read;
 use super::ldm_names;
+use super::load_report::{LoadReport, tensors_in_nothing};
 use super::safetensors_file::{FileContents, values};
 use super::scheduler_config::noise_schedule::NoiseSchedule;
 use super::scheduler_config::scheduler_class::SchedulerClass;
-use super::scheduler_config::{MARKED_ZERO_SNR, Prediction, SchedulerConfig, parse};
+use super::scheduler_config::{MARKED_ZERO_SNR, PredictionType, SchedulerConfig, parse};
 use super::small_files::{read_component, write_json};
-use super::understood::{Understood, tensors_in_nothing};
 
 /// Marks of sampling that is not built here, with what it is.
 const NOT_BUILT: &[(&str, &str)] = &[
@@ -65,7 +65,7 @@ const ALPHA_TOLERANCE: f64 = 1e-3;
 /// What a file is marked with.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
-    prediction: Option<(Prediction, String)>,
+    prediction: Option<(PredictionType, String)>,
     zero_snr: bool,
 }
 
@@ -79,9 +79,9 @@ pub(crate) fn apply_marks(
     path: &Path,
     contents: &FileContents,
     root: &Path,
-    wanted: Option<Prediction>,
-) -> Result<Understood> {
-    let mut understood = Understood::default();
+    wanted: Option<PredictionType>,
+) -> Result<LoadReport> {
+    let mut understood = LoadReport::default();
     let marks = read_marks(path, contents, &mut understood)?;
     let file = root.join("scheduler/scheduler_config.json");
     let options = parse(&read(&file)?).with_context(|| file.display().to_string())?;
@@ -92,7 +92,7 @@ pub(crate) fn apply_marks(
         let differs = stated.as_str().is_some_and(|stated| stated != prediction.name());
         // Epsilon is what configurations state unasked; a file that is marked knows better.
         ensure!(
-            !differs || *prediction == Prediction::VPrediction || wanted.is_some(),
+            !differs || *prediction == PredictionType::VPrediction || wanted.is_some(),
             "{}: {mark} says prediction {}, and the configuration says {stated}; say which with --prediction",
             path.display(),
             prediction.name()
@@ -117,7 +117,7 @@ pub(crate) fn apply_marks(
     if zero_snr {
         let prediction = wanted.unwrap_or(config.prediction_type);
         ensure!(
-            prediction == Prediction::VPrediction,
+            prediction == PredictionType::VPrediction,
             "{}: `ztsnr` asks for zero terminal SNR, and nothing says that the network predicts v: web \
              interfaces differ in what they make of that; say --prediction v if it does",
             path.display()
@@ -131,7 +131,7 @@ pub(crate) fn apply_marks(
     Ok(understood)
 }
 
-fn read_marks(path: &Path, contents: &FileContents, understood: &mut Understood) -> Result<Marks> {
+fn read_marks(path: &Path, contents: &FileContents, understood: &mut LoadReport) -> Result<Marks> {
     let mut marks = Marks::default();
     let mut unknown = Vec::new();
     for name in contents.shapes.keys() {
@@ -139,7 +139,9 @@ fn read_marks(path: &Path, contents: &FileContents, understood: &mut Understood)
             bail!("{}: `{name}` asks for {what}, which is not built here", path.display());
         }
         match name.as_str() {
-            "v_pred" => marks.prediction = Some((Prediction::VPrediction, "`v_pred`".to_owned())),
+            "v_pred" => {
+                marks.prediction = Some((PredictionType::VPrediction, "`v_pred`".to_owned()))
+            }
             "ztsnr" => marks.zero_snr = true,
             "alphas_cumprod" | "denoiser.sigmas" | "scale_factor" => {}
             _ if WITHOUT_EFFECT.contains(&name.as_str())
@@ -159,13 +161,13 @@ fn read_notes(
     path: &Path,
     contents: &FileContents,
     marks: &mut Marks,
-    understood: &mut Understood,
+    understood: &mut LoadReport,
 ) -> Result<()> {
     for key in ["modelspec.prediction_type", "modelspec.predict_key", "prediction_type"] {
         let Some(text) = contents.notes.get(key) else { continue };
         let prediction = match text.to_ascii_lowercase().as_str() {
-            "v" | "v_prediction" | "v-prediction" | "velocity" => Prediction::VPrediction,
-            "epsilon" | "eps" => Prediction::Epsilon,
+            "v" | "v_prediction" | "v-prediction" | "velocity" => PredictionType::VPrediction,
+            "epsilon" | "eps" => PredictionType::Epsilon,
             _ => bail!("{}: `{key}` = {text} is no prediction that is built here", path.display()),
         };
         match &marks.prediction {
@@ -194,7 +196,7 @@ fn has_zero_snr(
     path: &Path,
     contents: &FileContents,
     config: &SchedulerConfig,
-    understood: &mut Understood,
+    understood: &mut LoadReport,
 ) -> Result<bool> {
     let (table, alphas) = if contents.shapes.contains_key("alphas_cumprod") {
         ("alphas_cumprod", values(path, "alphas_cumprod")?)

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use super::file_digest::hex;
 use super::file_fault::FileFault;
 use super::model_error::ModelError;
-use super::pickle_file::{Place, Unwrapping};
-use super::safetensors_file::Shard;
+use super::pickle_file::{StateDictLayout, TensorLocation};
+use super::safetensors_file::TensorFile;
 use super::weights::Weights;
 
 /// Name and shape of a tensor.
@@ -21,7 +21,7 @@ pub type Needed = (String, Vec<usize>);
 /// A file in which every tensor that is needed is known to be.
 #[derive(Debug)]
 pub struct NeededTensors {
-    shard: Shard,
+    shard: TensorFile,
     /// In name order, each once.
     names: Vec<String>,
 }
@@ -35,12 +35,12 @@ impl NeededTensors {
     /// floats; the sentence names it.
     pub fn open(
         path: &Path,
-        unwrapping: Unwrapping,
+        unwrapping: StateDictLayout,
         needed: &[Needed],
     ) -> Result<Self, ModelError> {
         let shard = match path.extension() {
-            Some(extension) if extension == "safetensors" => Shard::open(path)?,
-            _ => Shard::open_pickle(path, unwrapping)?,
+            Some(extension) if extension == "safetensors" => TensorFile::open(path)?,
+            _ => TensorFile::open_pickle(path, unwrapping)?,
         };
         let missing: Vec<&str> = needed
             .iter()
@@ -127,7 +127,7 @@ impl NeededTensors {
         self.shard.tensors.len() - self.names.len()
     }
 
-    fn places(&self) -> impl Iterator<Item = (&str, &Place)> {
+    fn places(&self) -> impl Iterator<Item = (&str, &TensorLocation)> {
         self.names.iter().map(|name| (name.as_str(), &self.shard.tensors[name]))
     }
 
@@ -154,15 +154,15 @@ impl NeededTensors {
     }
 }
 
-fn size(place: &Place) -> u64 {
+fn size(place: &TensorLocation) -> u64 {
     place.info.shape.iter().map(|&length| length as u64).product::<u64>() * place.width() as u64
 }
 
-fn is_float(place: &Place) -> bool {
+fn is_float(place: &TensorLocation) -> bool {
     use safetensors::Dtype::{BF16, F16, F32, F64};
     matches!(place.info.dtype, F16 | BF16 | F32 | F64)
 }
 
-fn format_name(place: &Place) -> String {
+fn format_name(place: &TensorLocation) -> String {
     format!("{:?}", place.info.dtype)
 }

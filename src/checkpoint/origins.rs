@@ -65,7 +65,7 @@ impl Origins {
     }
 
     /// `error`, unless it names a file of the folder: then its words, with the origin's name in that place.
-    pub(crate) fn told(&self, error: anyhow::Error) -> anyhow::Error {
+    pub(crate) fn with_user_paths(&self, error: anyhow::Error) -> anyhow::Error {
         let words = sentence(&error);
         if words.contains(&*self.root.to_string_lossy()) {
             anyhow::Error::msg(self.renamed(words))
@@ -92,12 +92,13 @@ mod tests {
         let mut origins = Origins::new(Path::new("/tmp/x"), Path::new("a.safetensors"));
         origins.note(Path::new("/tmp/x/vae"), Path::new("my/vae"));
         origins.note(Path::new("/tmp/x/vae/config.json"), Path::new("base/vae/config.json"));
-        let told = |text: &str| origins.told(anyhow::Error::msg(text.to_owned())).to_string();
+        let told =
+            |text: &str| origins.with_user_paths(anyhow::Error::msg(text.to_owned())).to_string();
         assert_eq!(told("/tmp/x/vae/config.json: bad"), "base/vae/config.json: bad");
         assert_eq!(told("/tmp/x/vae/other.json: bad"), "my/vae/other.json: bad");
         assert_eq!(told("/tmp/x/unet/config.json: bad"), "a.safetensors/unet/config.json: bad");
         assert_eq!(told("/tmp/y: bad"), "/tmp/y: bad");
         let wrapped = anyhow::Error::msg("/tmp/x/vae: bad").context("cannot be loaded");
-        assert_eq!(origins.told(wrapped).to_string(), "cannot be loaded: my/vae: bad");
+        assert_eq!(origins.with_user_paths(wrapped).to_string(), "cannot be loaded: my/vae: bad");
     }
 }

@@ -33,7 +33,7 @@ const LARGEST_PICKLE: u64 = 32 << 20;
 
 /// Where in a pickle the state dict lies and what its names are called here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Unwrapping {
+pub struct StateDictLayout {
     /// Keys that are followed, in this order, where they are there and hold a dictionary.
     pub keys: &'static [&'static str],
     /// What is taken out of each name, wherever it stands in it.
@@ -43,13 +43,13 @@ pub struct Unwrapping {
 /// A tensor's place in the file. Its elements lie in `info.data_offsets`, from the first to the last that
 /// it uses; one after the other unless there are `strides`.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct TensorLocation {
     pub(crate) info: TensorInfo,
     /// Steps in elements along each dimension, where the elements do not follow one another.
     pub(crate) strides: Option<Vec<usize>>,
 }
 
-impl Place {
+impl TensorLocation {
     /// Bytes of an element.
     pub(crate) fn width(&self) -> usize {
         self.info.dtype.bitsize() / 8
@@ -74,8 +74,8 @@ type ByName<T> = BTreeMap<String, T>;
 /// or describes a tensor that its elements do not suffice for.
 pub(crate) fn tensors(
     path: &Path,
-    unwrapping: Unwrapping,
-) -> Result<BTreeMap<String, Place>, ModelError> {
+    unwrapping: StateDictLayout,
+) -> Result<BTreeMap<String, TensorLocation>, ModelError> {
     tensors_and_notes(path, unwrapping).map(|(tensors, _)| tensors)
 }
 
@@ -85,15 +85,15 @@ pub(crate) fn tensors(
 /// As [`tensors`].
 pub(crate) fn tensors_and_notes(
     path: &Path,
-    unwrapping: Unwrapping,
-) -> Result<(ByName<Place>, ByName<String>), ModelError> {
+    unwrapping: StateDictLayout,
+) -> Result<(ByName<TensorLocation>, ByName<String>), ModelError> {
     let broken = |fault: PickleFault| ModelError::broken(path, fault);
     let mut file = File::open(path).map_err(|source| ModelError::unreadable(path, source))?;
     refuse_other_formats(path, &mut file)?;
     let mut archive = Archive::open(file).map_err(broken)?;
     let bytes = archive.pickle().map_err(broken)?;
     let pickle = unpickler::read(&bytes).map_err(broken)?;
-    let mut places: BTreeMap<String, (&str, Place)> = BTreeMap::new();
+    let mut places: BTreeMap<String, (&str, TensorLocation)> = BTreeMap::new();
     for (name, view) in state_dict(&pickle, unwrapping.keys).map_err(broken)? {
         let place = archive
             .place(&pickle, view)
@@ -284,7 +284,7 @@ impl Archive {
     }
 
     /// Where the elements of a view lie.
-    fn place(&mut self, pickle: &Pickle<'_>, view: &View) -> Result<Place, TensorFault> {
+    fn place(&mut self, pickle: &Pickle<'_>, view: &View) -> Result<TensorLocation, TensorFault> {
         let Value::Storage(storage) = pickle.values[view.storage] else {
             return Err(TensorFault::NoStorage);
         };
@@ -320,7 +320,7 @@ impl Archive {
             Some(view.strides.iter().map(|&n| whole(n)).collect::<Result<Vec<_>, _>>()?)
         };
         let data_offsets = (whole(start + from)?, whole(start + to)?);
-        Ok(Place { info: TensorInfo { dtype, shape, data_offsets }, strides })
+        Ok(TensorLocation { info: TensorInfo { dtype, shape, data_offsets }, strides })
     }
 }
 

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::file_fault::FileFault;
 use super::model_error::ModelError;
-use super::pickle_file::Unwrapping;
+use super::pickle_file::StateDictLayout;
 use super::weight_files::find_files;
 
 /// Where PyTorch's files of adapters and embeddings keep their tensors: at the top, or behind one of these keys.
-pub const ADDON: Unwrapping = Unwrapping { keys: &["state_dict", "string_to_param"], removed: "" };
+pub const ADDON: StateDictLayout =
+    StateDictLayout { keys: &["state_dict", "string_to_param"], removed: "" };
 
 /// How a component's weights are put together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -12,9 +12,9 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::file_digest::sha256_of_file;
 use super::file_fault::FileFault;
-use super::float8::Beside;
+use super::float8::ScaleLookup;
 use super::model_error::ModelError;
-use super::pickle_file::{Place, Unwrapping};
+use super::pickle_file::{StateDictLayout, TensorLocation};
 use super::{float8, pickle_file};
 
 /// Headers of real checkpoints stay far below; a larger claim means that this is no header.
@@ -22,31 +22,34 @@ const LARGEST_HEADER: u64 = 100_000_000;
 
 /// One file, with the places of its tensors.
 #[derive(Debug)]
-pub(crate) struct Shard {
+pub(crate) struct TensorFile {
     pub(crate) path: PathBuf,
-    pub(crate) tensors: BTreeMap<String, Place>,
+    pub(crate) tensors: BTreeMap<String, TensorLocation>,
     /// Where the places are counted from.
     data_start: u64,
 }
 
-impl Shard {
+impl TensorFile {
     /// Reads the header.
     pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
         let OpenFile { header, metadata, .. } = OpenFile::open(path)?;
-        let place = |info: &TensorInfo| Place { info: info.clone(), strides: None };
+        let place = |info: &TensorInfo| TensorLocation { info: info.clone(), strides: None };
         let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, place(info)));
         let data_start = 8 + header.len() as u64;
         Ok(Self { path: path.to_path_buf(), tensors: tensors.collect(), data_start })
     }
 
     /// Looks up the tensors of a PyTorch checkpoint.
-    pub(crate) fn open_pickle(path: &Path, unwrapping: Unwrapping) -> Result<Self, ModelError> {
+    pub(crate) fn open_pickle(
+        path: &Path,
+        unwrapping: StateDictLayout,
+    ) -> Result<Self, ModelError> {
         let tensors = pickle_file::tensors(path, unwrapping)?;
         Ok(Self { path: path.to_path_buf(), tensors, data_start: 0 })
     }
 
-    /// As [`Shard::open`] or [`Shard::open_pickle`], by what is in the file.
-    pub(crate) fn open_any(path: &Path, unwrapping: Unwrapping) -> Result<Self, ModelError> {
+    /// As [`TensorFile::open`] or [`TensorFile::open_pickle`], by what is in the file.
+    pub(crate) fn open_any(path: &Path, unwrapping: StateDictLayout) -> Result<Self, ModelError> {
         if is_archive(path)? { Self::open_pickle(path, unwrapping) } else { Self::open(path) }
     }
 
@@ -60,7 +63,7 @@ impl Shard {
     pub(crate) fn tensor(
         &self,
         name: &str,
-        (stored, place): (&str, &Place),
+        (stored, place): (&str, &TensorLocation),
         expected: &[usize],
     ) -> Result<Tensor, ModelError> {
         if place.info.shape != expected {
@@ -70,12 +73,13 @@ impl Shard {
         let from = (Bound::Included(module), Bound::Unbounded);
         let neighbours = self.tensors.range::<str, _>(from);
         let neighbours = neighbours.map(|(key, _)| key.as_str());
-        let beside = float8::beside(stored, neighbours.take_while(|key| key.starts_with(module)));
+        let beside =
+            float8::find_scale(stored, neighbours.take_while(|key| key.starts_with(module)));
         let format = match (place.info.dtype, beside) {
             (safetensors::Dtype::F8_E4M3 | safetensors::Dtype::F8_E5M2, _) => {
                 return self.eight_bits(name, place, beside);
             }
-            (other, Beside::Scale(scale) | Beside::Unknown(scale)) => {
+            (other, ScaleLookup::Scale(scale) | ScaleLookup::Unknown(scale)) => {
                 let (tensor, scale) = (stored.to_owned(), scale.to_owned());
                 let reason = FileFault::NeedlessScale { tensor, dtype: other, scale };
                 return Err(ModelError::broken(&self.path, reason));
@@ -98,8 +102,8 @@ impl Shard {
     fn eight_bits(
         &self,
         name: &str,
-        place: &Place,
-        beside: Beside<'_>,
+        place: &TensorLocation,
+        beside: ScaleLookup<'_>,
     ) -> Result<Tensor, ModelError> {
         let refused = |source| self.refused(name, source);
         let shape = place.info.shape.as_slice();
@@ -108,12 +112,12 @@ impl Shard {
         let broken = |reason| ModelError::broken(&self.path, reason);
         let named = |scale: &str| (name.to_owned(), scale.to_owned());
         let scale = match beside {
-            Beside::Nothing => return Ok(tensor),
-            Beside::Unknown(scale) => {
+            ScaleLookup::Nothing => return Ok(tensor),
+            ScaleLookup::Unknown(scale) => {
                 let (tensor, scale) = named(scale);
                 return Err(broken(FileFault::UnknownScale { tensor, scale }));
             }
-            Beside::Scale(scale) => scale,
+            ScaleLookup::Scale(scale) => scale,
         };
         let info = &self.tensors[scale].info;
         let per_row =
@@ -158,7 +162,7 @@ impl Shard {
     }
 
     /// The bytes of a tensor, its last dimension fastest.
-    pub(crate) fn read(&self, place: &Place) -> Result<Vec<u8>, ModelError> {
+    pub(crate) fn read(&self, place: &TensorLocation) -> Result<Vec<u8>, ModelError> {
         let unreadable = |source| ModelError::unreadable(&self.path, source);
         let (start, end) = place.info.data_offsets;
         let mut bytes = vec![0; end - start];
@@ -246,7 +250,10 @@ fn is_archive(path: &Path) -> Result<bool, ModelError> {
 ///
 /// # Errors
 /// It is missing, truncated, in neither format, or a pickle that would call something.
-pub fn contents_of_any(path: &Path, unwrapping: Unwrapping) -> Result<FileContents, ModelError> {
+pub fn contents_of_any(
+    path: &Path,
+    unwrapping: StateDictLayout,
+) -> Result<FileContents, ModelError> {
     if is_archive(path)? { contents_of_pickle(path, unwrapping) } else { contents(path) }
 }
 
@@ -256,7 +263,7 @@ pub fn contents_of_any(path: &Path, unwrapping: Unwrapping) -> Result<FileConten
 /// As there.
 pub(super) fn contents_of_pickle(
     path: &Path,
-    unwrapping: Unwrapping,
+    unwrapping: StateDictLayout,
 ) -> Result<FileContents, ModelError> {
     let (tensors, notes) = pickle_file::tensors_and_notes(path, unwrapping)?;
     let shapes = tensors.into_iter().map(|(name, place)| (name, place.info.shape)).collect();
@@ -280,7 +287,7 @@ pub fn contents(path: &Path) -> Result<FileContents, ModelError> {
 /// # Errors
 /// The file cannot be read, has no such tensor, or stores it as no float.
 pub fn values(path: &Path, name: &str) -> Result<Vec<f32>, ModelError> {
-    let shard = Shard::open(path)?;
+    let shard = TensorFile::open(path)?;
     let Some(place) = shard.tensors.get(name) else {
         return Err(ModelError::MissingTensor { path: path.to_path_buf(), tensor: name.into() });
     };

@@ -28,7 +28,7 @@ pub enum BetaSchedule {
 /// How the timesteps are spread over the training schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Spacing {
+pub enum TimestepSpacing {
     /// From the last training step to the first, evenly.
     Linspace,
     /// Multiples of a whole step from the low end, plus an offset.
@@ -40,14 +40,14 @@ pub enum Spacing {
 /// What the network predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Prediction {
+pub enum PredictionType {
     /// The noise.
     Epsilon,
     /// The velocity (arXiv 2202.00512).
     VPrediction,
 }
 
-impl Prediction {
+impl PredictionType {
     /// Its name in diffusers.
     pub fn name(self) -> &'static str {
         match self {
@@ -61,11 +61,11 @@ impl Prediction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SchedulerOverrides {
     /// Spread of the timesteps.
-    pub spacing: Option<Spacing>,
+    pub spacing: Option<TimestepSpacing>,
     /// Karras sigmas.
     pub karras: Option<bool>,
     /// What the network predicts.
-    pub prediction: Option<Prediction>,
+    pub prediction: Option<PredictionType>,
 }
 
 /// A scheduler's resolved settings; they stand in the manifest of a run.
@@ -82,11 +82,11 @@ pub struct SchedulerConfig {
     /// What lies between.
     pub beta_schedule: BetaSchedule,
     /// Spread of the timesteps.
-    pub timestep_spacing: Spacing,
+    pub timestep_spacing: TimestepSpacing,
     /// Added to each timestep of the leading spacing.
     pub steps_offset: usize,
     /// What the network predicts.
-    pub prediction_type: Prediction,
+    pub prediction_type: PredictionType,
     /// DPM-Solver++, Euler and UniPC: whether the sigmas are even in their seventh root
     /// (arXiv 2206.00364).
     #[serde(default)]
@@ -110,9 +110,9 @@ impl std::fmt::Display for SchedulerConfig {
             BetaSchedule::ScaledLinear => "scaled_linear",
         };
         let spacing = match self.timestep_spacing {
-            Spacing::Linspace => "linspace",
-            Spacing::Leading => "leading",
-            Spacing::Trailing => "trailing",
+            TimestepSpacing::Linspace => "linspace",
+            TimestepSpacing::Leading => "leading",
+            TimestepSpacing::Trailing => "trailing",
         };
         write!(
             f,
@@ -185,7 +185,7 @@ impl SchedulerConfig {
             steps_offset: reader.read("steps_offset", 0, "a whole number")?,
             prediction_type: reader.read(
                 "prediction_type",
-                Prediction::Epsilon,
+                PredictionType::Epsilon,
                 "epsilon, v_prediction",
             )?,
             use_karras_sigmas: class.knows_karras_sigmas()
@@ -251,7 +251,7 @@ impl SchedulerConfig {
 
     pub(crate) fn check_prediction(&self) -> Result<(), SchedulerError> {
         let divides = self.class == SchedulerClass::Ddim && self.rescale_betas_zero_snr;
-        if divides && self.prediction_type == Prediction::Epsilon {
+        if divides && self.prediction_type == PredictionType::Epsilon {
             return Err(SchedulerError::EpsilonOfNoiseAlone(self.class.short_name()));
         }
         Ok(())

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::ldm_names;
 use super::ldm_names::{open_clip_names, text_encoder_name, unet_name, vae_name};
+use super::load_report::LoadReport;
 use super::marks::apply_marks;
 use super::recipe::{Form, Recipe, of_files};
 use super::safetensors_file::{FileContents, contents};
-use super::scheduler_config::Prediction;
+use super::scheduler_config::PredictionType;
 use super::small_files::{level_count, number, read_component};
-use super::understood::Understood;
 
 /// What such a file holds besides behind a component's prefix, which no network here needs.
 pub(super) fn left_out(component: &str) -> &'static [&'static str] {
@@ -73,8 +73,8 @@ impl SingleFile {
     pub(crate) fn apply_marks(
         &self,
         root: &Path,
-        prediction: Option<Prediction>,
-    ) -> Result<Understood> {
+        prediction: Option<PredictionType>,
+    ) -> Result<LoadReport> {
         apply_marks(&self.path, &self.contents, root, prediction)
     }
 

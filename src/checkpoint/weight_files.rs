@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::file_fault::FileFault;
 use super::model_error::ModelError;
-use super::pickle_file::Unwrapping;
-use super::safetensors_file::{FileContents, Shard, contents, contents_of_pickle};
+use super::pickle_file::StateDictLayout;
+use super::safetensors_file::{FileContents, TensorFile, contents, contents_of_pickle};
 
 /// Index of a checkpoint in several files.
 #[derive(Deserialize)]
@@ -68,11 +68,11 @@ fn is_pickle(path: &Path) -> bool {
 }
 
 /// Opens a file that [`find_files`] found.
-pub(super) fn open(path: &Path) -> Result<Shard, ModelError> {
+pub(super) fn open(path: &Path) -> Result<TensorFile, ModelError> {
     if is_pickle(path) {
-        return Shard::open_pickle(path, Unwrapping::default());
+        return TensorFile::open_pickle(path, StateDictLayout::default());
     }
-    Shard::open(path)
+    TensorFile::open(path)
 }
 
 /// Names and shapes of the tensors in a file that [`find_files`] found.
@@ -81,7 +81,7 @@ pub(super) fn open(path: &Path) -> Result<Shard, ModelError> {
 /// It is missing, truncated, not in the format that its name says, or a pickle that would call something.
 pub fn contents_of_weights(path: &Path) -> Result<FileContents, ModelError> {
     if is_pickle(path) {
-        return contents_of_pickle(path, Unwrapping::default());
+        return contents_of_pickle(path, StateDictLayout::default());
     }
     contents(path)
 }

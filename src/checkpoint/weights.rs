@@ -16,9 +16,9 @@ use super::file_fault::FileFault;
 use super::float8;
 use super::made_up::MadeUp;
 use super::model_error::ModelError;
-use super::pickle_file::{Place, Unwrapping};
+use super::pickle_file::{StateDictLayout, TensorLocation};
 use super::recipe::{ADDON, LowRank, Recipe, Table};
-use super::safetensors_file::Shard;
+use super::safetensors_file::TensorFile;
 use super::weight_files;
 use super::weight_files::find_files;
 
@@ -26,7 +26,7 @@ use super::weight_files::find_files;
 #[derive(Debug)]
 pub struct Weights {
     folder: PathBuf,
-    shards: Vec<Shard>,
+    shards: Vec<TensorFile>,
     /// Which shard holds which tensor, and under what name.
     holders: BTreeMap<String, (usize, String)>,
     /// Names that were asked for.
@@ -34,7 +34,7 @@ pub struct Weights {
     /// What is added to the tensors.
     recipe: Recipe,
     /// Files of the additions.
-    extra: BTreeMap<PathBuf, Shard>,
+    extra: BTreeMap<PathBuf, TensorFile>,
     sha256: String,
     dtype: DType,
     device: Device,
@@ -83,11 +83,11 @@ impl Weights {
     /// The file is missing, truncated or no such checkpoint, or would call something.
     pub fn open_pickle(
         path: &Path,
-        unwrapping: Unwrapping,
+        unwrapping: StateDictLayout,
         dtype: DType,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let shard = Shard::open_pickle(path, unwrapping)?;
+        let shard = TensorFile::open_pickle(path, unwrapping)?;
         let sha256 = shard.digest()?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::of_shards(folder, vec![shard], sha256, dtype, device)
@@ -99,11 +99,11 @@ impl Weights {
     /// As there.
     pub fn open_any(
         path: &Path,
-        unwrapping: Unwrapping,
+        unwrapping: StateDictLayout,
         dtype: DType,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let shard = Shard::open_any(path, unwrapping)?;
+        let shard = TensorFile::open_any(path, unwrapping)?;
         let sha256 = shard.digest()?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::of_shards(folder, vec![shard], sha256, dtype, device)
@@ -115,7 +115,7 @@ impl Weights {
         dtype: DType,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let shards: Vec<Shard> =
+        let shards: Vec<TensorFile> =
             files.iter().map(|path| weight_files::open(path)).collect::<Result<_, _>>()?;
         let sha256 = match shards.as_slice() {
             [only] => only.digest()?,
@@ -133,7 +133,7 @@ impl Weights {
     /// Tensors of files that are open; `sha256` stands for what is in them.
     pub(crate) fn of_shards(
         folder: &Path,
-        shards: Vec<Shard>,
+        shards: Vec<TensorFile>,
         sha256: String,
         dtype: DType,
         device: &Device,
@@ -206,7 +206,7 @@ impl Weights {
             }
         }
         for path in recipe.extra_files() {
-            weights.extra.insert(path.clone(), Shard::open_any(path, ADDON)?);
+            weights.extra.insert(path.clone(), TensorFile::open_any(path, ADDON)?);
         }
         if !weights.extra.is_empty() {
             let mut digest = Sha256::new();
@@ -378,7 +378,7 @@ impl Weights {
 }
 
 /// A tensor in a file, by its name there.
-type Stored<'w> = (&'w Shard, &'w str, &'w Place);
+type Stored<'w> = (&'w TensorFile, &'w str, &'w TensorLocation);
 
 /// `sum + scale * up @ down` over matrices, in f32, in the shape of `sum`.
 fn add_product(

@@ -27,7 +27,7 @@ pub fn listen() -> std::io::Result<()> {
                 ));
                 continue;
             }
-            crate::cli::output::print::say(&format!("ended by {name}; {}", how_to_go_on()));
+            crate::cli::output::print::say(&format!("ended by {name}; {}", resume_hint()));
             // As a shell would say of a program that the signal ended.
             std::process::exit(128 + signal);
         }
@@ -60,7 +60,7 @@ pub fn requested() -> bool {
 }
 
 /// `nothing finished is lost; to go on:` and the command.
-pub fn how_to_go_on() -> String {
+pub fn resume_hint() -> String {
     let words: Vec<String> =
         std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
     format!("nothing finished is lost; to go on:\n  {}", words.join(" "))

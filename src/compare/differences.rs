@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::aggregate::category_order::table_order;
 use crate::aggregate::shares::Shares;
 use crate::aggregate::{Level, Stage};
-use crate::statistics::{ItemRatio, Pair, SwapTest, Swaps, holm};
+use crate::statistics::{ItemRatio, Pair, PermutationResult, PermutationTest, holm};
 
 /// What the benchmark score is called among the figures.
 pub const SCORE: &str = "DPG-Bench score";
@@ -118,20 +118,24 @@ impl<'a> Paired<'a> {
 }
 
 /// The differences of the figures over random sets of items, all over the same sets.
-pub(crate) fn swaps(rows: &[Paired<'_>], test: SwapTest) -> Vec<Option<Swaps>> {
+pub(crate) fn swaps(rows: &[Paired<'_>], test: PermutationTest) -> Vec<Option<PermutationResult>> {
     test.swaps(&rows.iter().map(Paired::pair).collect::<Vec<_>>())
 }
 
 /// The differences of the figures, with intervals at `level`: the benchmark score first, then each L1 category
 /// with its L2 below it. A figure that either side counts nothing for is left out.
-pub fn paired_differences(rows: &[Paired<'_>], test: SwapTest, level: f64) -> Vec<Difference> {
+pub fn paired_differences(
+    rows: &[Paired<'_>],
+    test: PermutationTest,
+    level: f64,
+) -> Vec<Difference> {
     let swaps = swaps(rows, test);
     let mut corrected = vec![None; rows.len()];
     for level in [Level::Overall, Level::L1, Level::L2] {
         let of_level: Vec<usize> =
             (0..rows.len()).filter(|&row| rows[row].level == level).collect();
         let p: Vec<Option<f64>> =
-            of_level.iter().map(|&row| swaps[row].as_ref().map(Swaps::p)).collect();
+            of_level.iter().map(|&row| swaps[row].as_ref().map(PermutationResult::p)).collect();
         for (row, p) in of_level.into_iter().zip(holm(&p)) {
             corrected[row] = p;
         }

@@ -13,11 +13,11 @@ const SCORES_AT_ONCE: usize = 1 << 24;
 
 /// Which keys a query may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Visible {
+pub(crate) enum AttentionMask {
     /// All of them.
     All,
     /// Those up to its own position.
-    UpToOwn,
+    Causal,
 }
 
 /// `softmax(q k^T / sqrt(d)) v` for `query` [b, n, heads * d], `key` and `value` [b, m, heads * d];
@@ -27,14 +27,14 @@ pub(crate) fn attend(
     key: &Tensor,
     value: &Tensor,
     heads: usize,
-    visible: Visible,
+    visible: AttentionMask,
 ) -> Result<Tensor> {
-    let scores = Scores { causal: visible == Visible::UpToOwn, ..Scores::default() };
+    let scores = Scores { causal: visible == AttentionMask::Causal, ..Scores::default() };
     if cpu::apply(&[query, key, value]) {
         return attention(query, key, value, heads, scores);
     }
     #[cfg(feature = "flash-attn")]
-    if visible == Visible::All
+    if visible == AttentionMask::All
         && let Some(mixed) = flash(query, key, value, heads)?
     {
         return Ok(mixed);
@@ -110,7 +110,7 @@ fn attend_in_chunks(
     key: &Tensor,
     value: &Tensor,
     heads: usize,
-    visible: Visible,
+    visible: AttentionMask,
     scores_at_once: usize,
 ) -> Result<Tensor> {
     let (_, queries, width) = query.dims3()?;
@@ -125,7 +125,7 @@ fn attend_in_chunks(
         let count = rows.min(queries - first);
         let part = query_heads.narrow(1, first, count)?.contiguous()?;
         let mut scores = part.matmul(&key_heads)?;
-        if visible == Visible::UpToOwn {
+        if visible == AttentionMask::Causal {
             scores = scores.broadcast_add(&causal_rows(first, count, keys, query.device())?)?;
         }
         parts.push(softmax_last_dim(&scores)?.matmul(&value_heads)?);
@@ -171,7 +171,7 @@ mod tests {
         let golden = Golden::open("layers");
         let [query, key, value] =
             ["query", "key", "value"].map(|name| golden.get(&format!("attention.{name}")));
-        let run = |heads: usize, visible: Visible, scores_at_once: usize, expected: &str| {
+        let run = |heads: usize, visible: AttentionMask, scores_at_once: usize, expected: &str| {
             let ours = attend_in_chunks(&query, &key, &value, heads, visible, scores_at_once);
             let name = format!("attention {heads} {visible:?} {scores_at_once} as {expected}");
             let expected = golden.get(&format!("attention.{expected}"));
@@ -179,11 +179,11 @@ mod tests {
         };
         // 3 heads and 7 keys: all rows at once, three at a time, one at a time.
         for scores_at_once in [SCORES_AT_ONCE, 63, 1] {
-            assert!(run(3, Visible::All, scores_at_once, "all"));
-            assert!(run(3, Visible::UpToOwn, scores_at_once, "causal"));
+            assert!(run(3, AttentionMask::All, scores_at_once, "all"));
+            assert!(run(3, AttentionMask::Causal, scores_at_once, "causal"));
         }
-        assert!(!run(3, Visible::All, SCORES_AT_ONCE, "causal"));
-        assert!(!run(3, Visible::UpToOwn, SCORES_AT_ONCE, "all"));
-        assert!(!run(4, Visible::All, SCORES_AT_ONCE, "all"));
+        assert!(!run(3, AttentionMask::All, SCORES_AT_ONCE, "causal"));
+        assert!(!run(3, AttentionMask::Causal, SCORES_AT_ONCE, "all"));
+        assert!(!run(4, AttentionMask::All, SCORES_AT_ONCE, "all"));
     }
 }

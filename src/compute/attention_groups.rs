@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::compute::golden::errors;
-    use crate::compute::key_groups::{KeptMask, Source};
+    use crate::compute::key_groups::{CachedMask, Source};
     use candle_core::Device;
     use std::ops::Range;
 
@@ -167,7 +167,7 @@ mod tests {
         let unmasked = attend_in_groups(&query, heads, &other).unwrap();
         assert!(!errors("all own keys seen", &unmasked, &plain).within(5e-6, 5e-6));
         // What is at hand already is taken: masks of an earlier call, keys and values that are joined.
-        let kept = [KeptMask::default(), KeptMask::default()];
+        let kept = [CachedMask::default(), CachedMask::default()];
         let key = Tensor::cat(&[&own_key, &image_key], 0).unwrap();
         let value = Tensor::cat(&[&own_value, &image_value], 0).unwrap();
         let [one, two] = groups.clone();

@@ -15,10 +15,10 @@ pub(crate) mod attention;
 mod attention_block;
 pub(crate) mod conv2d;
 pub(crate) mod group_norm;
+pub(crate) mod half_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
-pub(crate) mod narrow;
-mod product;
+mod matmul;
 #[cfg(test)]
 mod tests;
 mod vector;

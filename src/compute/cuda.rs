@@ -34,7 +34,7 @@ pub(crate) use self::group_norm_last::group_norm_last;
 pub(crate) use self::linear::linear;
 pub(crate) use self::norms::{GroupNormWeights, group_norm, layer_norm, rms_norm};
 pub(crate) use self::pointwise::{
-    Channels, Curve, Owed, beside, curve, enlarge, finish, geglu, turn,
+    ActivationKind, Channels, PendingBias, concat_rows, curve, enlarge, finish, geglu, transpose,
 };
 
 /// Whether all of `tensors` are on one GPU, in one number format that the kernels know.

@@ -24,19 +24,19 @@ pub(crate) struct Group<'a> {
     pub(crate) rows: &'a [usize],
     /// What they see: one softmax over all of it.
     pub(crate) sources: Vec<Source<'a>>,
-    kept_mask: Option<&'a KeptMask>,
+    cached_mask: Option<&'a CachedMask>,
     joined: Option<(&'a Tensor, &'a Tensor)>,
 }
 
 impl<'a> Group<'a> {
     /// Of `rows` that see `sources`.
     pub(crate) fn new(rows: &'a [usize], sources: Vec<Source<'a>>) -> Self {
-        Self { rows, sources, kept_mask: None, joined: None }
+        Self { rows, sources, cached_mask: None, joined: None }
     }
 
     /// With the mask of a group that sees the same in other layers.
-    pub(crate) fn with_mask(self, kept: &'a KeptMask) -> Self {
-        Self { kept_mask: Some(kept), ..self }
+    pub(crate) fn with_mask(self, kept: &'a CachedMask) -> Self {
+        Self { cached_mask: Some(kept), ..self }
     }
 
     /// With `key` and `value` [keys of all sources, heads * d], the sources' one after the other, where they are
@@ -52,7 +52,7 @@ impl<'a> Group<'a> {
         }
         let shape = (1, 1, self.rows.len(), keys);
         let make = || Tensor::from_vec(mask(self)?, shape, device);
-        let Some(KeptMask(kept)) = self.kept_mask else { return make().map(Some) };
+        let Some(CachedMask(kept)) = self.cached_mask else { return make().map(Some) };
         let mut kept = kept.borrow_mut();
         let mask = match kept.take() {
             Some(mask) if mask.dims() == [1, 1, self.rows.len(), keys] => mask,
@@ -88,7 +88,7 @@ impl<'a> Group<'a> {
 /// The mask of a group that sees the same keys in several layers, made in the first of them: for
 /// these groups alone, or for others that see what they see.
 #[derive(Debug, Default)]
-pub(crate) struct KeptMask(pub(crate) RefCell<Option<Tensor>>);
+pub(crate) struct CachedMask(pub(crate) RefCell<Option<Tensor>>);
 
 /// What is added to the group's scores, row by row: nothing, or minus infinity.
 pub(crate) fn mask(group: &Group) -> Result<Vec<f32>> {

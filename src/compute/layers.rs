@@ -9,7 +9,7 @@
 mod activations;
 mod channels_last;
 mod convolution;
-mod joined;
+mod fused;
 mod linear;
 mod norms;
 
@@ -18,7 +18,7 @@ use candle_core::{Result, Tensor};
 pub(crate) use self::activations::{Activation, gated_by_gelu, silu, squared_relu};
 pub(crate) use self::channels_last::{enlarged, join_channels, positions, rows};
 pub(crate) use self::convolution::Conv2d;
-pub(crate) use self::joined::JoinedLinears;
+pub(crate) use self::fused::FusedLinears;
 pub(crate) use self::linear::{Linear, LoadResult};
 pub(crate) use self::norms::{GroupNorm, LayerNorm, RmsNorm, standardised};
 

@@ -5,7 +5,7 @@
 //! found stated by several independent parties; for the rest the publisher's own statement is taken and
 //! kept in the lock file (docs/fetching.md lists which is which).
 
-use super::file_rules::FileRule::{self, EitherOf, FirstOf, Needed, Weights, Wished};
+use super::file_rules::FileRule::{self, EitherOf, FirstOf, Needed, Optional, Weights};
 
 /// Who publishes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,8 +135,8 @@ pub const SD15: Source = Source {
         Needed("model_index.json"),
         Needed("scheduler/scheduler_config.json"),
         CLIP_TOKENIZER,
-        Wished("tokenizer/tokenizer_config.json"),
-        Wished("tokenizer/special_tokens_map.json"),
+        Optional("tokenizer/tokenizer_config.json"),
+        Optional("tokenizer/special_tokens_map.json"),
         Needed("text_encoder/config.json"),
         Weights("text_encoder/model"),
         Needed("unet/config.json"),
@@ -171,14 +171,14 @@ pub const SDXL: Source = Source {
         Needed("model_index.json"),
         Needed("scheduler/scheduler_config.json"),
         CLIP_TOKENIZER,
-        Wished("tokenizer/tokenizer_config.json"),
-        Wished("tokenizer/special_tokens_map.json"),
+        Optional("tokenizer/tokenizer_config.json"),
+        Optional("tokenizer/special_tokens_map.json"),
         EitherOf(
             &["tokenizer_2/vocab.json", "tokenizer_2/merges.txt"],
             &["tokenizer_2/tokenizer.json"],
         ),
-        Wished("tokenizer_2/tokenizer_config.json"),
-        Wished("tokenizer_2/special_tokens_map.json"),
+        Optional("tokenizer_2/tokenizer_config.json"),
+        Optional("tokenizer_2/special_tokens_map.json"),
         Needed("text_encoder/config.json"),
         Weights("text_encoder/model"),
         Needed("text_encoder_2/config.json"),
@@ -228,7 +228,7 @@ pub const FLAN_T5_XL: Source = Source {
     rules: &[
         Needed("config.json"),
         FirstOf(&["tokenizer.json", "spiece.model"]),
-        Wished("spiece.model"),
+        Optional("spiece.model"),
         Weights("model"),
     ],
     pins: &[],
@@ -246,8 +246,8 @@ pub const MPLUG: Source = Source {
         // Where config.yaml says it is; the authors' own repository has the second.
         FirstOf(&["config_bert.json", "configs/config_bert.json"]),
         Needed("vocab.txt"),
-        Wished("configuration.json"),
-        Wished("tokenizer_config.json"),
+        Optional("configuration.json"),
+        Optional("tokenizer_config.json"),
         FirstOf(&["model.safetensors", "pytorch_model.bin"]),
     ],
     pins: &[],
@@ -273,7 +273,7 @@ pub const BLIP_VQA: Source = Source {
         Needed("config.json"),
         Needed("preprocessor_config.json"),
         Needed("vocab.txt"),
-        Wished("tokenizer_config.json"),
+        Optional("tokenizer_config.json"),
         FirstOf(&["model.safetensors", "pytorch_model.bin"]),
     ],
     pins: &[],
@@ -285,8 +285,8 @@ const QWEN3_VL_RULES: &[FileRule] = &[
     Needed("generation_config.json"),
     Needed("preprocessor_config.json"),
     Needed("tokenizer.json"),
-    Wished("tokenizer_config.json"),
-    Wished("chat_template.json"),
+    Optional("tokenizer_config.json"),
+    Optional("chat_template.json"),
     Weights("model"),
 ];
 

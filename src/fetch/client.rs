@@ -18,7 +18,7 @@ const LARGEST_ERROR: u64 = 64 << 10;
 
 /// How long to wait for whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a connection and for the head of a reply.
     pub head: Duration,
     /// For the next bytes of a body.
@@ -60,31 +60,31 @@ pub struct Reply {
 
 /// Why there is no such reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct RequestError {
     /// What is wrong.
     pub reason: ServerFault,
     /// What it says about the next try.
-    pub kind: TroubleKind,
+    pub kind: RequestErrorKind,
 }
 
 /// What a fault says about the next try.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TroubleKind {
+pub enum RequestErrorKind {
     /// 401 or 403.
     Refused(u16),
     /// 404 or 410.
-    NotThere,
+    NotFound,
     /// 416: there is nothing after what is here.
     NoSuchRange,
     /// It may pass; how long the server asks to wait.
-    Passing(Option<Duration>),
+    Transient(Option<Duration>),
     /// It will not.
-    Lasting,
+    Permanent,
 }
 
 impl Client {
     /// Makes no connection yet.
-    pub fn new(patience: Patience, connections: usize) -> Self {
+    pub fn new(patience: Timeouts, connections: usize) -> Self {
         let config = || {
             Agent::config_builder()
                 .http_status_as_error(false)
@@ -105,9 +105,9 @@ impl Client {
     /// Asks once, and goes where the server sends us on to.
     ///
     /// # Errors
-    /// See [`TroubleKind`].
-    pub fn get(&self, request: Request<'_>) -> Result<Reply, Trouble> {
-        let lasting = |reason| Trouble { reason, kind: TroubleKind::Lasting };
+    /// See [`RequestErrorKind`].
+    pub fn get(&self, request: Request<'_>) -> Result<Reply, RequestError> {
+        let lasting = |reason| RequestError { reason, kind: RequestErrorKind::Permanent };
         let mut url = request.url.to_owned();
         let mut token = request.token;
         let mut first_headers = None;
@@ -153,12 +153,18 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`], or it is no JSON.
-    pub fn json(&self, url: &str, token: Option<&ApiKey>) -> Result<serde_json::Value, Trouble> {
+    pub fn json(
+        &self,
+        url: &str,
+        token: Option<&ApiKey>,
+    ) -> Result<serde_json::Value, RequestError> {
         let mut reply = self.get(Request { url, token, from: None })?;
         let bytes = reply.body.with_config().limit(LARGEST_JSON).read_to_vec();
         let bytes = bytes.map_err(|error| of_transport(&error))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|_| Trouble { reason: ServerFault::NoJson, kind: TroubleKind::Lasting })
+        serde_json::from_slice(&bytes).map_err(|_| RequestError {
+            reason: ServerFault::NoJson,
+            kind: RequestErrorKind::Permanent,
+        })
     }
 }
 
@@ -167,13 +173,22 @@ pub fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn of_transport(error: &ureq::Error) -> Trouble {
+fn of_transport(error: &ureq::Error) -> RequestError {
     let fault = transport_fault(error);
-    let kind = if fault.may_pass() { TroubleKind::Passing(None) } else { TroubleKind::Lasting };
-    Trouble { reason: ServerFault::Transport(fault), kind }
+    let kind = if fault.may_pass() {
+        RequestErrorKind::Transient(None)
+    } else {
+        RequestErrorKind::Permanent
+    };
+    RequestError { reason: ServerFault::Transport(fault), kind }
 }
 
-fn of_status(status: u16, headers: &HeaderMap, mut body: Body, token: Option<&ApiKey>) -> Trouble {
+fn of_status(
+    status: u16,
+    headers: &HeaderMap,
+    mut body: Body,
+    token: Option<&ApiKey>,
+) -> RequestError {
     let text = body.with_config().limit(LARGEST_ERROR).read_to_string().unwrap_or_default();
     // Hugging Face says it in a header, most others in JSON or a line.
     let words = header(headers, "x-error-message").map(str::to_owned).or_else(|| {
@@ -185,13 +200,13 @@ fn of_status(status: u16, headers: &HeaderMap, mut body: Body, token: Option<&Ap
     let words = token.map_or_else(|| words.clone(), |token| token.scrub(&words));
     let words: String = words.chars().filter(|c| !c.is_control()).take(200).collect();
     let kind = match status {
-        401 | 403 => TroubleKind::Refused(status),
-        404 | 410 => TroubleKind::NotThere,
-        416 => TroubleKind::NoSuchRange,
-        408 | 425 | 429 | 500..=599 => TroubleKind::Passing(retry_after(headers)),
-        _ => TroubleKind::Lasting,
+        401 | 403 => RequestErrorKind::Refused(status),
+        404 | 410 => RequestErrorKind::NotFound,
+        416 => RequestErrorKind::NoSuchRange,
+        408 | 425 | 429 | 500..=599 => RequestErrorKind::Transient(retry_after(headers)),
+        _ => RequestErrorKind::Permanent,
     };
-    Trouble { reason: ServerFault::Status { status, words }, kind }
+    RequestError { reason: ServerFault::Status { status, words }, kind }
 }
 
 /// Where `location` leads from `base`.

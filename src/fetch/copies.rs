@@ -40,7 +40,7 @@ pub fn compare_copies(
         };
         if theirs == *digest {
             comparison.same.push(path.clone());
-        } else if is_wished(source, path) {
+        } else if is_optional(source, path) {
             comparison.other_notes.push(path.clone());
         } else {
             return Err(FetchError::CopiesDiffer {
@@ -63,7 +63,7 @@ fn is_same_kind(one: &FileDigest, other: &FileDigest) -> bool {
 }
 
 /// Whether the model works as well without this file.
-fn is_wished(source: &Source, path: &str) -> bool {
-    let wished = |rule: &FileRule| matches!(rule, FileRule::Wished(name) if *name == path);
+fn is_optional(source: &Source, path: &str) -> bool {
+    let wished = |rule: &FileRule| matches!(rule, FileRule::Optional(name) if *name == path);
     path == LOCK_FILE || source.rules.iter().any(wished)
 }

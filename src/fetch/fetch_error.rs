@@ -36,7 +36,7 @@ pub enum FetchError {
     },
     /// 404 or 410, or a file that the publisher's list lacks.
     #[error("{what}: {reason}{}", pinned.as_deref().map(ways_round).unwrap_or_default())]
-    NotThere {
+    NotFound {
         /// Repository and file.
         what: String,
         /// What is not there.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::catalog::{Host, Source};
-use super::client::{Client, Patience, TroubleKind};
+use super::client::{Client, RequestErrorKind, Timeouts};
 use super::digest::FileDigest;
 use super::fetch_error::FetchError;
 use super::file_rules::{Precision, select};
@@ -17,7 +17,7 @@ use super::observer::FetchObserver;
 use super::places::Places;
 use super::server_fault::ServerFault;
 use super::store::Store;
-use super::transfer::{Job, Persistence, Retry, Transfer, for_good};
+use super::transfer::{Job, Retry, RetryPolicy, Transfer, permanent_error};
 use super::{dpg_bench, hugging_face, model_scope};
 use crate::machine::free_space;
 use crate::results::FORMAT_VERSION;
@@ -100,10 +100,10 @@ pub fn fetch(
         let folder = store.root(&lock.revision);
         return Ok(Fetched { folder, lock: lock.clone(), came: 0, bytes: 0 });
     }
-    let patience = Patience { head: options.head_wait, read: options.read_wait };
+    let patience = Timeouts { head: options.head_wait, read: options.read_wait };
     let client = Client::new(patience, options.parallel);
     let stop = AtomicBool::new(false);
-    let persistence = Persistence { failures: options.failures, first_wait: options.first_wait };
+    let persistence = RetryPolicy { failures: options.failures, first_wait: options.first_wait };
     let transfer = Transfer { client: &client, persistence, observer, stop: &stop };
     let listing = listing(source, places, lock.as_ref(), &transfer)?;
     let wanted = wanted(source, &listing, lock.as_ref(), options.precision, &store)?;
@@ -165,11 +165,11 @@ fn listing(
         match transfer.client.json(&url, places.token(source.host)) {
             Ok(list) => break list,
             Err(trouble) => match trouble.kind {
-                TroubleKind::Passing(asked) => {
+                RequestErrorKind::Transient(asked) => {
                     retry.wait((repository, "the list of files"), trouble.reason, asked)?;
                 }
                 _ => {
-                    let error = for_good(trouble, repository, &page(source, places));
+                    let error = permanent_error(trouble, repository, &page(source, places));
                     return Err(of_pinned(error, source.revision));
                 }
             },
@@ -190,7 +190,7 @@ fn listing(
 
 /// Notes the commit of the catalog that the publisher does not have.
 fn of_pinned(mut error: FetchError, commit: Option<&str>) -> FetchError {
-    if let FetchError::NotThere { pinned, .. } = &mut error {
+    if let FetchError::NotFound { pinned, .. } = &mut error {
         *pinned = commit.map(str::to_owned);
     }
     error
@@ -207,7 +207,7 @@ fn wanted(
     let names = match source.host {
         Host::GitHub => listing.names().into_iter().map(str::to_owned).collect(),
         _ => select(source.rules, &listing.names(), precision).map_err(|missing| {
-            FetchError::NotThere {
+            FetchError::NotFound {
                 what: format!("{} at {}", source.repository, listing.revision),
                 reason: ServerFault::ListLacks(missing),
                 pinned: None,

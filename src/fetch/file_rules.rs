@@ -19,7 +19,7 @@ pub enum FileRule {
     /// A file of that name.
     Needed(&'static str),
     /// A file of that name, where there is one.
-    Wished(&'static str),
+    Optional(&'static str),
     /// The first of these that is there.
     FirstOf(&'static [&'static str]),
     /// Either all of the first set or all of the second.
@@ -50,7 +50,7 @@ pub fn select(
             FileRule::Needed(name) => {
                 take(has(name).then(|| vec![name.to_owned()]), name.to_owned());
             }
-            FileRule::Wished(name) => {
+            FileRule::Optional(name) => {
                 take(Some(has(name).then(|| name.to_owned()).into_iter().collect()), String::new());
             }
             FileRule::FirstOf(choices) => {
@@ -147,7 +147,7 @@ mod tests {
     fn the_other_rules_take_what_they_say() {
         let rules = [
             FileRule::Needed("config.json"),
-            FileRule::Wished("notes.json"),
+            FileRule::Optional("notes.json"),
             FileRule::FirstOf(&["a.safetensors", "a.bin"]),
             FileRule::EitherOf(&["vocab.json", "merges.txt"], &["tokenizer.json"]),
         ];

@@ -26,7 +26,7 @@ pub struct Found {
 
 /// How much of a repository is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FetchState {
     /// All that is needed.
     Whole(Found),
     /// A fetch began and did not end.
@@ -41,20 +41,20 @@ pub enum Verdict {
 /// Where the files of `source` lie; `None` unless all that are needed are there.
 pub fn locate(source: &Source, places: &Places) -> Option<Found> {
     match state_of(source, places) {
-        Verdict::Whole(found) => Some(found),
-        Verdict::Begun { .. } | Verdict::Absent => None,
+        FetchState::Whole(found) => Some(found),
+        FetchState::Begun { .. } | FetchState::Absent => None,
     }
 }
 
 /// How much of `source` is there.
-pub fn state_of(source: &Source, places: &Places) -> Verdict {
+pub fn state_of(source: &Source, places: &Places) -> FetchState {
     let store = Store::of(source, places);
     // A lock file that cannot be read says nothing here; the next fetch complains about it.
     let lock = LockFile::read(&store.lock_file()).ok().flatten();
     let cached = cached_folders(source, places);
     let bare = |folders: &[PathBuf]| {
         let folder = folders.iter().find(|folder| holds(folder, source))?.clone();
-        Some(Verdict::Whole(Found { folder, revision: None, lock: None }))
+        Some(FetchState::Whole(Found { folder, revision: None, lock: None }))
     };
     // Where nothing is recorded, the newer library's folders go first.
     let newer = if lock.is_none() { [cached.newest, cached.named].concat() } else { Vec::new() };
@@ -65,21 +65,21 @@ pub fn state_of(source: &Source, places: &Places) -> Verdict {
         .unwrap_or_else(|| match lock {
             Some(lock) => {
                 let files = files_below(&store.root(&lock.revision));
-                Verdict::Begun { missing: missing(&lock, &files) }
+                FetchState::Begun { missing: missing(&lock, &files) }
             }
-            None => Verdict::Absent,
+            None => FetchState::Absent,
         })
 }
 
 /// What the Python libraries fetched from Hugging Face when the repository had another name.
-fn under_former_name(source: &Source, places: &Places) -> Option<Verdict> {
+fn under_former_name(source: &Source, places: &Places) -> Option<FetchState> {
     let names = (source.host == Host::HuggingFace).then_some(source.former_names);
     let mut names = names.into_iter().flatten();
     names.find_map(|name| recorded(source, &Store::hub(name, places), None))
 }
 
 /// What is whole in the store, by its record where there is one.
-fn recorded(source: &Source, store: &Store, lock: Option<&LockFile>) -> Option<Verdict> {
+fn recorded(source: &Source, store: &Store, lock: Option<&LockFile>) -> Option<FetchState> {
     for revision in revisions(source, store, lock) {
         let folder = store.root(&revision);
         let files = files_below(&folder);
@@ -92,7 +92,7 @@ fn recorded(source: &Source, store: &Store, lock: Option<&LockFile>) -> Option<V
         }
         let tells_commit = matches!(store, Store::Hub { .. }) || lock.is_some();
         let revision = tells_commit.then_some(revision);
-        return Some(Verdict::Whole(Found { folder, revision, lock: lock.cloned() }));
+        return Some(FetchState::Whole(Found { folder, revision, lock: lock.cloned() }));
     }
     None
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, Reply, Request, Trouble, TroubleKind, header};
+use super::client::{Client, Reply, Request, RequestError, RequestErrorKind, header};
 use super::digest::FileDigest;
 use super::fetch_error::FetchError;
 use super::observer::FetchObserver;
@@ -54,7 +54,7 @@ pub struct Job<'a> {
 
 /// When to give up.
 #[derive(Debug, Clone, Copy)]
-pub struct Persistence {
+pub struct RetryPolicy {
     /// Failures without progress between them.
     pub failures: u32,
     /// The wait after the first; it doubles.
@@ -63,7 +63,7 @@ pub struct Persistence {
 
 /// Counts failures and waits between them.
 pub struct Retry<'a> {
-    persistence: Persistence,
+    persistence: RetryPolicy,
     failed: u32,
     stop: &'a AtomicBool,
     observer: &'a dyn FetchObserver,
@@ -72,7 +72,7 @@ pub struct Retry<'a> {
 impl<'a> Retry<'a> {
     /// Nothing has failed yet.
     pub fn new(
-        persistence: Persistence,
+        persistence: RetryPolicy,
         stop: &'a AtomicBool,
         observer: &'a dyn FetchObserver,
     ) -> Self {
@@ -126,7 +126,7 @@ pub struct Transfer<'a> {
     /// The connections.
     pub client: &'a Client,
     /// When to give up.
-    pub persistence: Persistence,
+    pub persistence: RetryPolicy,
     /// Who is told.
     pub observer: &'a dyn FetchObserver,
     /// Set where one file failed, so that the others stop too; what they have stays.
@@ -282,14 +282,14 @@ impl Transfer<'_> {
         };
         let mut reply = match self.client.get(request) {
             Ok(reply) => reply,
-            Err(Trouble { kind: TroubleKind::NoSuchRange, reason }) => {
+            Err(RequestError { kind: RequestErrorKind::NoSuchRange, reason }) => {
                 start_over(&file, job)?;
                 return Ok(Pass::again(reason));
             }
-            Err(Trouble { kind: TroubleKind::Passing(asked), reason }) => {
+            Err(RequestError { kind: RequestErrorKind::Transient(asked), reason }) => {
                 return Ok(Pass::Again { reason, asked, progressed: false });
             }
-            Err(trouble) => return Err(for_good(trouble, &job.what, &job.page)),
+            Err(trouble) => return Err(permanent_error(trouble, &job.what, &job.page)),
         };
         if let Some(reason) = contradiction(&reply, job) {
             return Ok(Pass::again(reason));
@@ -368,14 +368,14 @@ fn check_stop(stop: &AtomicBool) -> Result<(), FetchError> {
 }
 
 /// A fault that no further try mends; `page` is where access is asked for.
-pub fn for_good(trouble: Trouble, what: &str, page: &str) -> FetchError {
+pub fn permanent_error(trouble: RequestError, what: &str, page: &str) -> FetchError {
     let what = what.to_owned();
     let reason = trouble.reason;
     match trouble.kind {
-        TroubleKind::Refused(status) => {
+        RequestErrorKind::Refused(status) => {
             FetchError::Refused { what, status, reason, page: page.to_owned() }
         }
-        TroubleKind::NotThere => FetchError::NotThere { what, reason, pinned: None },
+        RequestErrorKind::NotFound => FetchError::NotFound { what, reason, pinned: None },
         _ => FetchError::Answer { what, reason },
     }
 }

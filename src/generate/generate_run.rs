@@ -286,9 +286,9 @@ impl Stage<'_> {
     ) -> Result<()> {
         let in_flight = generators.len();
         let writes_meanwhile =
-            in_flight > 1 || generators.iter().any(|generator| generator.leaves_processor_free());
+            in_flight > 1 || generators.iter().any(|generator| generator.runs_on_gpu());
         let generators = Pool::new(generators);
-        self.tell_finished(groups, 0);
+        self.report_finished_items(groups, 0);
         let observer = self.observer;
         let finished = for_each_in_order(
             groups.len(),
@@ -299,7 +299,7 @@ impl Stage<'_> {
             |index| Ok(generators.with(|generator| groups[index].make(*generator))),
             |index, made| {
                 self.keep_group(&groups[index], made, summary)?;
-                self.tell_finished(groups, index + 1);
+                self.report_finished_items(groups, index + 1);
                 Ok(())
             },
             || observer.stop_requested(),
@@ -310,7 +310,7 @@ impl Stage<'_> {
     }
 
     /// Says which items are finished when so many of the groups are.
-    fn tell_finished(&self, groups: &[Group<'_>], kept: usize) {
+    fn report_finished_items(&self, groups: &[Group<'_>], kept: usize) {
         let items = groups.get(kept).map_or(self.items.len(), |group| group.place);
         self.observer.items_finished(items);
     }
@@ -349,7 +349,7 @@ impl Stage<'_> {
         let texts = texts(self.settings, item, image, picture.seed);
         let texts: Vec<(&str, String)> =
             texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
-        self.run.write_picture(&item.id, image, &picture.pixels, &texts)?;
+        self.run.write_image(&item.id, image, &picture.pixels, &texts)?;
         self.record(
             item,
             image,

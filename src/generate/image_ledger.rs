@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 
-use crate::results::image_store::{pixels_sha256, read_picture};
+use crate::results::image_store::{pixels_sha256, read_image};
 use crate::results::{ImageOutcome, ImageRecord, Journal, JournalError, RunDirectory};
 
 /// The journal of a run's images with the last outcome of each.
@@ -34,7 +34,7 @@ impl ImageLedger {
             Some(ImageOutcome::Done { pixels_sha256: digest, .. }) => {
                 File::open(run.image_path(item, image))
                     .ok()
-                    .and_then(|file| read_picture(BufReader::new(file)).ok())
+                    .and_then(|file| read_image(BufReader::new(file)).ok())
                     .is_some_and(|picture| pixels_sha256(&picture) == *digest)
             }
             _ => false,

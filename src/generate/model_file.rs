@@ -17,7 +17,7 @@ pub struct ModelFile {
     /// The model's own name, as the folder of its run.
     pub name: String,
     /// Model of the catalog that runs it.
-    #[serde(default = "usual_model")]
+    #[serde(default = "default_model")]
     pub model: String,
     /// Folder in the diffusers layout, or single file in the latent-diffusion layout.
     pub checkpoint: PathBuf,
@@ -42,7 +42,7 @@ pub struct ModelFile {
     pub settings: SamplingChoice,
 }
 
-fn usual_model() -> String {
+fn default_model() -> String {
     "sd15".to_owned()
 }
 

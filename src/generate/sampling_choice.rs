@@ -7,7 +7,7 @@ use super::noise::NoiseSource;
 use super::noise::seeds::SeedMode;
 use crate::checkpoint::scheduler_config::SchedulerOverrides;
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
-use crate::checkpoint::scheduler_config::{Prediction, Spacing};
+use crate::checkpoint::scheduler_config::{PredictionType, TimestepSpacing};
 
 /// Values that stand above a checkpoint's own; `None` leaves one as it is. Also the `[settings]` of a
 /// model file.
@@ -26,11 +26,11 @@ pub struct SamplingChoice {
     #[serde(default, deserialize_with = "scheduler")]
     pub scheduler: Option<SchedulerClass>,
     /// Spread of the timesteps.
-    pub spacing: Option<Spacing>,
+    pub spacing: Option<TimestepSpacing>,
     /// Karras sigmas.
     pub karras: Option<bool>,
     /// What the network predicts.
-    pub prediction: Option<Prediction>,
+    pub prediction: Option<PredictionType>,
     /// What guidance leads away from.
     pub negative_prompt: Option<String>,
     /// Base seed.
@@ -127,7 +127,7 @@ pub fn presets() -> Vec<Preset> {
             width: Some(512),
             height: Some(512),
             scheduler: Some(SchedulerClass::DpmSolverMultistep),
-            spacing: Some(Spacing::Linspace),
+            spacing: Some(TimestepSpacing::Linspace),
             karras: Some(false),
             seed: Some(1001),
             seed_mode: Some(SeedMode::Sequential),
@@ -164,7 +164,7 @@ mod tests {
             steps: Some(20),
             guidance: Some(12.0),
             karras: Some(true),
-            prediction: Some(Prediction::VPrediction),
+            prediction: Some(PredictionType::VPrediction),
             ..Default::default()
         };
         assert_eq!(flags.conflicts(&paper), ["steps", "karras"]);
@@ -174,9 +174,9 @@ mod tests {
         assert_eq!(
             both.scheduler_overrides(),
             SchedulerOverrides {
-                spacing: Some(Spacing::Linspace),
+                spacing: Some(TimestepSpacing::Linspace),
                 karras: Some(true),
-                prediction: Some(Prediction::VPrediction),
+                prediction: Some(PredictionType::VPrediction),
             }
         );
         assert!(SamplingChoice::default().conflicts(&paper).is_empty());

@@ -61,7 +61,7 @@ fn answers_of(
     judge: &dyn Judge,
     tasks: &[Task<'_>],
 ) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {
-    let pictures: Vec<_> = tasks.iter().map(|task| read_picture(run, task)).collect();
+    let pictures: Vec<_> = tasks.iter().map(|task| read_image(run, task)).collect();
     let with_picture = || {
         tasks.iter().zip(&pictures).filter_map(|(task, image)| Some((task, image.as_ref().ok()?)))
     };
@@ -76,7 +76,7 @@ fn answers_of(
     let mut results = match requests.as_slice() {
         [] => Vec::new(),
         [only] => vec![judge.answer(only)?],
-        several => judge.answer_together(several)?,
+        several => judge.answer_batch(several)?,
     }
     .into_iter();
     let of_task = |(task, image): (&Task<'_>, &anyhow::Result<JudgedImage>)| {
@@ -107,7 +107,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 /// Reads the stored picture and makes sure that it is the one that `images.jsonl` speaks of. Its
 /// messages go into the journal, so they name the file within the run and no machine's folder.
-fn read_picture(run: &RunDirectory, task: &Task<'_>) -> anyhow::Result<JudgedImage> {
+fn read_image(run: &RunDirectory, task: &Task<'_>) -> anyhow::Result<JudgedImage> {
     let path = run.image_path(&task.item.id, task.image);
     let name = format!("images/{}/{}.png", task.item.id, task.image);
     let png = std::fs::read(&path).with_context(|| format!("cannot read {name}"))?;

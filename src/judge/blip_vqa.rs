@@ -4,7 +4,7 @@
 //!
 //! A picture is encoded once, and all questions about it are read and answered in one batch.
 
-pub mod picture;
+pub mod image_processor;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use tokenizers::Decoder;
 use tokenizers::decoders::wordpiece::WordPiece as Joining;
 
-use self::picture::PictureRules;
-use super::saved_settings::picture_settings;
+use self::image_processor::ImageProcessor;
+use super::processor_config::image_processor_config;
 use super::{Answer, Judge, JudgeRequest};
 use crate::checkpoint::error_words::sentence;
 use crate::checkpoint::needed_tensors::NeededTensors;
@@ -31,7 +31,7 @@ use crate::text::word_piece::WordPiece;
 
 /// Word pieces of an answer, its end included: what `generate` of transformers writes unless it is told
 /// otherwise.
-const MOST_PIECES: usize = 20;
+const MAX_ANSWER_TOKENS: usize = 20;
 /// The answer whose probability is recorded.
 const YES: &str = "yes";
 
@@ -39,7 +39,7 @@ const YES: &str = "yes";
 pub struct BlipVqaJudge {
     network: BlipVqa,
     config: BlipVqaConfig,
-    rules: PictureRules,
+    rules: ImageProcessor,
     words: WordPiece,
     joining: Joining,
     yes: u32,
@@ -50,7 +50,7 @@ pub struct BlipVqaJudge {
 /// What stands beside the weights.
 struct Files {
     config: BlipVqaConfig,
-    rules: PictureRules,
+    rules: ImageProcessor,
     words: WordPiece,
     yes: u32,
     /// All that decides an answer.
@@ -67,8 +67,8 @@ impl Files {
         );
         let config = BlipVqaConfig::read(folder)?;
         refuse_other_search(folder)?;
-        let rules = PictureRules::read(folder, config.image_side)?;
-        let (picture_settings, _) = picture_settings(folder)?;
+        let rules = ImageProcessor::read(folder, config.image_size)?;
+        let (image_processor_config, _) = image_processor_config(folder)?;
         let words = WordPiece::of_transformers(folder)?;
         let file = words.file().unwrap_or(folder).to_owned();
         ensure!(
@@ -81,7 +81,7 @@ impl Files {
         let yes = words.id(YES).with_context(|| {
             format!("{}: it lacks `{YES}`, so nothing can be scored", file.display())
         })?;
-        let paths = vec![folder.join("config.json"), picture_settings, file];
+        let paths = vec![folder.join("config.json"), image_processor_config, file];
         Ok(Self { config, rules, words, yes, paths })
     }
 }
@@ -170,12 +170,12 @@ impl BlipVqaJudge {
         let mut unfinished: Vec<usize> = (0..count).collect();
         let mut parents = unfinished.clone();
         let mut tokens = vec![self.config.answer_start; count];
-        for step in 0..MOST_PIECES {
+        for step in 0..MAX_ANSWER_TOKENS {
             let logits = decoding.step(&parents, &tokens)?.to_vec2::<f32>()?;
             let mut going_on = Vec::new();
             (parents, tokens) = (Vec::new(), Vec::new());
             for (row, (question, logits)) in unfinished.iter().zip(logits).enumerate() {
-                let best = likeliest(&logits);
+                let best = argmax(&logits);
                 if best != self.config.answer_end {
                     replies[*question].ids.push(best);
                     going_on.push(*question);
@@ -275,7 +275,7 @@ fn settings(paths: &[PathBuf], weights: &Weights) -> Result<Settings> {
         ("tensors_sha256", json!(weights.sha256())),
         ("files_sha256", json!(files)),
         ("dtype", json!(weights.dtype().as_str())),
-        ("search", json!({"greedy": true, "most_pieces": MOST_PIECES})),
+        ("search", json!({"greedy": true, "most_pieces": MAX_ANSWER_TOKENS})),
         ("resize", json!("as Pillow up to 12")),
     ]
     .into_iter()
@@ -297,8 +297,8 @@ fn refuse_other_search(folder: &Path) -> Result<()> {
     for (key, due) in [
         ("do_sample", json!(false)),
         ("num_beams", json!(1)),
-        ("max_length", json!(MOST_PIECES)),
-        ("max_new_tokens", json!(MOST_PIECES)),
+        ("max_length", json!(MAX_ANSWER_TOKENS)),
+        ("max_new_tokens", json!(MAX_ANSWER_TOKENS)),
         ("min_length", json!(0)),
         ("min_new_tokens", json!(0)),
         ("repetition_penalty", json!(1.0)),
@@ -326,7 +326,7 @@ fn refuse_other_search(folder: &Path) -> Result<()> {
 }
 
 /// The first of the largest.
-fn likeliest(logits: &[f32]) -> u32 {
+fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (id, logit) in logits.iter().enumerate() {
         if *logit > logits[best] {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use self::connection::Connection;
 use self::fault::{Fault, FaultKind, FaultReason, GaveUp};
 use self::reply::{Completion, read_completion};
-use self::sight::{Sight, compare};
+use self::sight::{VisionCheck, compare};
 use super::draw::draw;
 use super::{Answer, Judge, JudgeRequest};
 use crate::benchmark::Question;
@@ -32,7 +32,7 @@ use crate::results::Settings;
 
 pub use self::address::Address;
 pub use self::options::{
-    DEFAULT_MOST_UNPARSABLE, DEFAULT_PROMPT, EndpointOptions, QUESTION_MARK, check_share,
+    DEFAULT_MAX_UNPARSABLE, DEFAULT_PROMPT, EndpointOptions, QUESTION_PLACEHOLDER, check_share,
 };
 
 /// No single wait is longer, whatever the server asks for.
@@ -51,7 +51,7 @@ pub struct EndpointJudge {
     answered_before: AtomicBool,
     failures_in_a_row: AtomicU32,
     /// Whether pictures arrive; an error is the sentence that says that they do not.
-    sight: OnceLock<Result<Sight, String>>,
+    sight: OnceLock<Result<VisionCheck, String>>,
     /// Whether any reply had logprobs, and whether any gave P(yes).
     had_logprobs: AtomicBool,
     had_probability: AtomicBool,
@@ -90,7 +90,7 @@ impl EndpointJudge {
     ) -> Result<Vec<u8>, serde_json::Error> {
         // The picture first: servers that keep the beginnings of prompts then encode it only once for
         // all the questions about it.
-        let prompt = self.options.prompt.replace(QUESTION_MARK, &question.text);
+        let prompt = self.options.prompt.replace(QUESTION_PLACEHOLDER, &question.text);
         let picture =
             picture_url.map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
         let text = json!({"type": "text", "text": prompt});
@@ -169,7 +169,7 @@ impl EndpointJudge {
                 let (what, advice) = cause.words(&self.options.model);
                 Some(anyhow!("{url} {what} ({reason}); {advice}"))
             }
-            FaultKind::NotThere if never_answered => Some(anyhow!(
+            FaultKind::NotFound if never_answered => Some(anyhow!(
                 "{url} does not answer for the model `{}` ({reason}); check --judge-url, --judge-model \
                  and the key",
                 self.options.model
@@ -195,7 +195,7 @@ impl EndpointJudge {
     ///
     /// # Errors
     /// The model did not see the picture.
-    fn ensure_sight(
+    fn ensure_vision(
         &self,
         request: &JudgeRequest<'_>,
         question: &Question,
@@ -206,9 +206,11 @@ impl EndpointJudge {
         }
         let look = || match self.ask(request, None, question) {
             // A server that wants a picture looks at it.
-            Err(fault) => Ok(Sight::Unknown(format!("it did not answer without one: {fault}"))),
+            Err(fault) => {
+                Ok(VisionCheck::Unknown(format!("it did not answer without one: {fault}")))
+            }
             Ok(without) => match compare(with, &without) {
-                Sight::Blind(shown) => Err(format!(
+                VisionCheck::Blind(shown) => Err(format!(
                     "{} does not show the pictures to the model `{}`: {shown}. Choose a model that sees pictures, \
                      on a server that passes them on; if it does see them, go on with --judge-no-probe",
                     self.connection.shown_url(),
@@ -256,7 +258,7 @@ impl Judge for EndpointJudge {
         for question in request.questions {
             results.push(match self.ask(request, Some(&picture_url), question) {
                 Ok(completion) => {
-                    self.ensure_sight(request, question, &completion)?;
+                    self.ensure_vision(request, question, &completion)?;
                     self.take_note(&completion);
                     Ok(completion.answer)
                 }
@@ -270,17 +272,17 @@ impl Judge for EndpointJudge {
         Ok(results)
     }
 
-    fn goes_on(&self, has_answers: bool) {
+    fn on_sitting_start(&self, has_answers: bool) {
         self.answered_before.store(has_answers, Ordering::Relaxed);
     }
 
-    fn most_unparsable(&self) -> f64 {
-        self.options.most_unparsable
+    fn max_unparsable(&self) -> f64 {
+        self.options.max_unparsable
     }
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if let Some(Ok(Sight::Unknown(why))) = self.sight.get() {
+        if let Some(Ok(VisionCheck::Unknown(why))) = self.sight.get() {
             remarks
                 .push(format!("whether the model sees the pictures could not be found out: {why}"));
         }

@@ -9,8 +9,8 @@ use anyhow::{Context, ensure};
 use super::Judge;
 use super::asking::ask_group;
 use super::judge_counts::JudgeCounts;
-use super::open_questions::{Group, Pictures, Plan};
-use super::parsable::Parsable;
+use super::open_questions::{Group, ImageDigests, Plan};
+use super::unparsable_guard::UnparsableGuard;
 use crate::benchmark::Item;
 use crate::ordered_work::for_each_in_order;
 use crate::results::{
@@ -23,7 +23,7 @@ use crate::stage_observer::StageObserver;
 const FINISHED_AHEAD: usize = 4;
 
 /// The stage that makes the pictures while they are judged, as far as it concerns the judge.
-pub trait PicturesInTheMaking: Sync {
+pub trait ImagesInProgress: Sync {
     /// Waits until pictures begin to be made. `false` where that came to its end before.
     fn await_start(&self) -> bool;
 
@@ -48,7 +48,7 @@ pub fn judge_images(
     judge: &dyn Judge,
     observer: &dyn StageObserver,
 ) -> anyhow::Result<JudgeCounts> {
-    let mut pictures = Pictures::default();
+    let mut pictures = ImageDigests::default();
     pictures.take_in(run.read_images()?);
     let (journal, earlier) = run.open_answers(judge_name)?;
     let newest = newest(&earlier, judge_name)?;
@@ -65,19 +65,19 @@ pub fn judge_images(
     let open: usize = groups.iter().map(|group| group.wanted().count()).sum();
     let total = counts.images_done + open as u64;
     ensure_pictures(run, total)?;
-    judge.goes_on(plan.has_answers());
+    judge.on_sitting_start(plan.has_answers());
     observer.started(total, counts.images_done);
-    let mut book = Book::new(&plan, journal, counts, judge, observer);
+    let mut answer_journal = AnswerJournal::new(&plan, journal, counts, judge, observer);
     let finished = for_each_in_order(
         groups.len(),
         judge.images_in_flight(),
         FINISHED_AHEAD,
         |index| ask_group(run, judge, &groups[index]),
-        |index, answers| book.enter(&groups[index], answers),
+        |index, answers| answer_journal.append(&groups[index], answers),
         || observer.stop_requested(),
     );
     observer.finished();
-    let mut counts = book.counts;
+    let mut counts = answer_journal.counts;
     counts.images_left =
         groups[finished?..].iter().map(|group| group.wanted().count() as u64).sum();
     Ok(counts)
@@ -94,7 +94,7 @@ pub fn judge_as_made(
     judge_name: &str,
     items: &[&Item],
     judge: &dyn Judge,
-    making: &dyn PicturesInTheMaking,
+    making: &dyn ImagesInProgress,
     observer: &dyn StageObserver,
 ) -> anyhow::Result<JudgeCounts> {
     let (journal, earlier) = run.open_answers(judge_name)?;
@@ -105,11 +105,11 @@ pub fn judge_as_made(
         counts.images_missing = plan.images();
         return Ok(counts);
     }
-    judge.goes_on(plan.has_answers());
+    judge.on_sitting_start(plan.has_answers());
     observer.started(plan.images(), plan.answered());
-    let pictures = GrowingPictures::of(run);
-    let mut book = Book::new(&plan, journal, counts, judge, observer);
-    // Groups before this one are in the book, without a gap: answers to later ones are not entered after the first
+    let pictures = GrowingImages::of(run);
+    let mut answer_journal = AnswerJournal::new(&plan, journal, counts, judge, observer);
+    // Groups before this one are in the journal, without a gap: answers to later ones are not entered after the first
     // that did not come to be asked.
     let mut reached = 0;
     let finished = for_each_in_order(
@@ -125,13 +125,13 @@ pub fn judge_as_made(
         |number, asked| {
             let Some((group, answers)) = asked.filter(|_| reached == number) else { return Ok(()) };
             reached = number + 1;
-            book.take_note(&group);
-            book.enter(&group, answers)
+            answer_journal.take_note(&group);
+            answer_journal.append(&group, answers)
         },
         || observer.stop_requested(),
     );
     observer.finished();
-    let mut counts = book.counts;
+    let mut counts = answer_journal.counts;
     finished?;
     if reached < plan.len() {
         // The picture in hand belongs to those that are left, if it gets done.
@@ -159,7 +159,7 @@ fn plan<'a>(
     judge: &dyn Judge,
     newest: &'a NewestAnswers<'a>,
 ) -> Plan<'a> {
-    Plan::new(judge_name, items, run.manifest().images_per_item, judge.images_together(), newest)
+    Plan::new(judge_name, items, run.manifest().images_per_item, judge.image_batch_size(), newest)
 }
 
 fn counts_at_first(
@@ -167,7 +167,10 @@ fn counts_at_first(
     judge: &dyn Judge,
     observer: &dyn StageObserver,
 ) -> JudgeCounts {
-    JudgeCounts { questions_cut: tell_cuts(items, judge, observer), ..JudgeCounts::default() }
+    JudgeCounts {
+        questions_cut: report_cut_questions(items, judge, observer),
+        ..JudgeCounts::default()
+    }
 }
 
 fn ensure_pictures(run: &RunDirectory, pictures: u64) -> anyhow::Result<()> {
@@ -180,17 +183,21 @@ fn ensure_pictures(run: &RunDirectory, pictures: u64) -> anyhow::Result<()> {
 }
 
 /// The pictures of a run whose journal grows.
-struct GrowingPictures {
-    read: Mutex<(JournalTail<ImageRecord>, Pictures, usize)>,
+struct GrowingImages {
+    read: Mutex<(JournalTail<ImageRecord>, ImageDigests, usize)>,
 }
 
-impl GrowingPictures {
+impl GrowingImages {
     fn of(run: &RunDirectory) -> Self {
-        Self { read: Mutex::new((run.follow_images(), Pictures::default(), 0)) }
+        Self { read: Mutex::new((run.follow_images(), ImageDigests::default(), 0)) }
     }
 
     /// What `look` makes of the pictures, once all those of the first `items` items are known.
-    fn when<T>(&self, items: usize, look: impl FnOnce(&Pictures) -> T) -> Result<T, JournalError> {
+    fn when<T>(
+        &self,
+        items: usize,
+        look: impl FnOnce(&ImageDigests) -> T,
+    ) -> Result<T, JournalError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let (journal, pictures, known) = &mut *read;
         if items > *known {
@@ -202,15 +209,15 @@ impl GrowingPictures {
 }
 
 /// The journal of the answers with what is counted of it.
-struct Book<'a> {
+struct AnswerJournal<'a> {
     plan: &'a Plan<'a>,
     journal: Journal<AnswerRecord>,
     counts: JudgeCounts,
     observer: &'a dyn StageObserver,
-    parsable: Parsable,
+    parsable: UnparsableGuard,
 }
 
-impl<'a> Book<'a> {
+impl<'a> AnswerJournal<'a> {
     fn new(
         plan: &'a Plan<'a>,
         journal: Journal<AnswerRecord>,
@@ -218,7 +225,7 @@ impl<'a> Book<'a> {
         judge: &dyn Judge,
         observer: &'a dyn StageObserver,
     ) -> Self {
-        let parsable = Parsable::up_to(judge.most_unparsable());
+        let parsable = UnparsableGuard::up_to(judge.max_unparsable());
         Self { plan, journal, counts, observer, parsable }
     }
 
@@ -233,7 +240,7 @@ impl<'a> Book<'a> {
     }
 
     /// Enters the answers of a group, one line for each image.
-    fn enter(
+    fn append(
         &mut self,
         group: &Group<'_>,
         answers: Vec<Vec<QuestionAnswer>>,
@@ -269,7 +276,7 @@ impl<'a> Book<'a> {
 }
 
 /// Tells the observer of every question that the judge reads only in part, and counts them.
-fn tell_cuts(items: &[&Item], judge: &dyn Judge, observer: &dyn StageObserver) -> u64 {
+fn report_cut_questions(items: &[&Item], judge: &dyn Judge, observer: &dyn StageObserver) -> u64 {
     let mut count = 0;
     for item in items {
         for question in item.graph.questions() {

@@ -28,7 +28,7 @@ use crate::models::mplug::{Decoding, ImageStates, Mplug, MplugConfig};
 use crate::results::Settings;
 use crate::text::word_piece::{QuestionIds, WordPiece};
 
-pub use beam_search::{BeamSettings, Found, Hypothesis, LENGTH_PENALTY, NextPiece, search};
+pub use beam_search::{BeamSettings, Found, Hypothesis, LENGTH_PENALTY, NextTokenScores, search};
 pub use conversion::{Converted, convert};
 pub use files::{MplugFiles, WEIGHT_FILES};
 
@@ -75,7 +75,7 @@ pub struct MplugOptions {
     /// Exponent of the length penalty: [`LENGTH_PENALTY`], but for checks.
     pub alpha: f64,
     /// Whether a question is left as soon as its answer is certain; it changes no answer.
-    pub leave_early: bool,
+    pub early_stopping: bool,
 }
 
 impl MplugOptions {
@@ -89,7 +89,7 @@ impl MplugOptions {
             order: Order::RowsFirst,
             beam_width: None,
             alpha: LENGTH_PENALTY,
-            leave_early: true,
+            early_stopping: true,
         }
     }
 }
@@ -151,7 +151,7 @@ impl MplugJudge {
             start: id("[CLS]")?,
             end: id("[SEP]")?,
             watched: id("yes")?,
-            leave_early: options.leave_early,
+            early_stopping: options.early_stopping,
         };
         let mut about = json!({
             "judge": "mplug",
@@ -269,7 +269,7 @@ impl Judge for MplugJudge {
         self.settings.clone()
     }
 
-    fn images_together(&self) -> usize {
+    fn image_batch_size(&self) -> usize {
         self.together
     }
 
@@ -291,11 +291,11 @@ impl Judge for MplugJudge {
         &self,
         request: &JudgeRequest<'_>,
     ) -> Result<Vec<std::result::Result<Answer, String>>> {
-        let answers = self.answer_together(std::slice::from_ref(request))?;
+        let answers = self.answer_batch(std::slice::from_ref(request))?;
         Ok(answers.into_iter().next().unwrap_or_default())
     }
 
-    fn answer_together(
+    fn answer_batch(
         &self,
         requests: &[JudgeRequest<'_>],
     ) -> Result<Vec<Vec<std::result::Result<Answer, String>>>> {
@@ -331,7 +331,7 @@ impl Judge for MplugJudge {
 /// The decoder, as the search asks it.
 struct Rows<'a>(Decoding<'a>);
 
-impl NextPiece for Rows<'_> {
+impl NextTokenScores for Rows<'_> {
     fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         Ok(self.0.step(parents, tokens)?.to_device(&Device::Cpu)?.to_vec2()?)
     }

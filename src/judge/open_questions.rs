@@ -13,11 +13,11 @@ use crate::results::{AnswerOutcome, ImageOutcome, ImageRecord, NewestAnswers};
 
 /// The digest of each picture that is there.
 #[derive(Debug, Default)]
-pub(super) struct Pictures {
+pub(super) struct ImageDigests {
     digests: HashMap<String, BTreeMap<u32, String>>,
 }
 
-impl Pictures {
+impl ImageDigests {
     /// Takes in what further lines of the journal say.
     pub(super) fn take_in(&mut self, records: Vec<ImageRecord>) {
         for record in records {
@@ -80,7 +80,7 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Pictures that are handed over together are neighbours among those of one item, answered or not: so
+    /// Images that are handed over together are neighbours among those of one item, answered or not: so
     /// a resumed run and a shard have the groups of an undisturbed run, and the same rounding.
     pub(super) fn new(
         judge_name: &'a str,
@@ -147,7 +147,11 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// An earlier answer was given for another picture than the present one.
-    pub(super) fn group(&self, number: usize, pictures: &Pictures) -> anyhow::Result<Group<'a>> {
+    pub(super) fn group(
+        &self,
+        number: usize,
+        pictures: &ImageDigests,
+    ) -> anyhow::Result<Group<'a>> {
         let mut group =
             Group { tasks: Vec::new(), known: JudgeCounts::default(), missing: Vec::new() };
         let Some(&item) = self.items.get(self.item_of(number)) else { return Ok(group) };

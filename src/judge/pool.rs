@@ -41,20 +41,20 @@ impl Judge for JudgePool {
         self.judges.iter().map(|judge| judge.images_in_flight().max(1)).sum()
     }
 
-    fn images_together(&self) -> usize {
-        self.judges[0].images_together()
+    fn image_batch_size(&self) -> usize {
+        self.judges[0].image_batch_size()
     }
 
     fn question_cut(&self, question: &Question) -> Option<QuestionCut> {
         self.judges[0].question_cut(question)
     }
 
-    fn goes_on(&self, has_answers: bool) {
-        self.judges.iter().for_each(|judge| judge.goes_on(has_answers));
+    fn on_sitting_start(&self, has_answers: bool) {
+        self.judges.iter().for_each(|judge| judge.on_sitting_start(has_answers));
     }
 
-    fn most_unparsable(&self) -> f64 {
-        self.judges[0].most_unparsable()
+    fn max_unparsable(&self) -> f64 {
+        self.judges[0].max_unparsable()
     }
 
     fn remarks(&self) -> Vec<String> {
@@ -72,10 +72,10 @@ impl Judge for JudgePool {
         self.idle.with(|place| self.judges[*place].answer(request))
     }
 
-    fn answer_together(
+    fn answer_batch(
         &self,
         requests: &[JudgeRequest<'_>],
     ) -> Result<Vec<Vec<std::result::Result<Answer, String>>>> {
-        self.idle.with(|place| self.judges[*place].answer_together(requests))
+        self.idle.with(|place| self.judges[*place].answer_batch(requests))
     }
 }

@@ -4,7 +4,7 @@
 //! A picture is seen once; all questions about it are read in one pass after it and continued together.
 
 pub mod chat;
-pub mod picture;
+pub mod image_processor;
 mod template;
 
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use image::RgbImage;
 use serde_json::Value;
 
 use self::chat::Chat;
-use self::picture::PictureRules;
-use super::endpoint::{DEFAULT_MOST_UNPARSABLE, DEFAULT_PROMPT, QUESTION_MARK, check_share};
+use self::image_processor::ImageProcessor;
+use super::endpoint::{DEFAULT_MAX_UNPARSABLE, DEFAULT_PROMPT, QUESTION_PLACEHOLDER, check_share};
 use super::options::JudgeOptions;
 use super::reading::{answer_token, read_cut_reply, read_reply, yes_share};
 use super::{Answer, Judge, JudgeRequest};
@@ -37,7 +37,7 @@ pub struct Qwen3VlOptions {
     /// Where it computes, and the number format of its weights; of its arithmetic too on a GPU, while on
     /// the processor that is f32.
     pub place: Place,
-    /// Template of the user's message; [`QUESTION_MARK`] stands for the question.
+    /// Template of the user's message; [`QUESTION_PLACEHOLDER`] stands for the question.
     pub prompt: String,
     /// System message.
     pub system_prompt: Option<String>,
@@ -46,7 +46,7 @@ pub struct Qwen3VlOptions {
     /// Revision of the weights as their publisher names it, for the record.
     pub revision: Option<String>,
     /// Share of unparsable answers beyond which the run stops, in 0..=1.
-    pub most_unparsable: f64,
+    pub max_unparsable: f64,
 }
 
 impl Qwen3VlOptions {
@@ -62,7 +62,7 @@ impl Qwen3VlOptions {
             system_prompt: chat.system_prompt.clone(),
             max_tokens: chat.max_tokens.unwrap_or(default.max_tokens),
             revision: local.revision.clone(),
-            most_unparsable: chat.max_unparsable.unwrap_or(default.most_unparsable),
+            max_unparsable: chat.max_unparsable.unwrap_or(default.max_unparsable),
             ..default
         })
     }
@@ -76,17 +76,17 @@ impl Qwen3VlOptions {
             system_prompt: None,
             max_tokens: 32,
             revision: None,
-            most_unparsable: DEFAULT_MOST_UNPARSABLE,
+            max_unparsable: DEFAULT_MAX_UNPARSABLE,
         }
     }
 
     fn check(&self) -> Result<()> {
         ensure!(
-            self.prompt.contains(QUESTION_MARK),
-            "the judge's prompt must hold `{QUESTION_MARK}` once or more"
+            self.prompt.contains(QUESTION_PLACEHOLDER),
+            "the judge's prompt must hold `{QUESTION_PLACEHOLDER}` once or more"
         );
         ensure!(self.max_tokens > 0, "a reply needs at least one token");
-        check_share(self.most_unparsable).map_err(anyhow::Error::msg)?;
+        check_share(self.max_unparsable).map_err(anyhow::Error::msg)?;
         let folder = &self.weights;
         ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
         Ok(())
@@ -98,7 +98,7 @@ impl Qwen3VlOptions {
 pub struct Qwen3VlJudge {
     options: Qwen3VlOptions,
     model: Qwen3Vl,
-    rules: PictureRules,
+    rules: ImageProcessor,
     chat: Chat,
 }
 
@@ -121,7 +121,7 @@ impl Qwen3VlJudge {
         options.check()?;
         let folder = &options.weights;
         let outline = Outline::read(folder, options.place.dtype)?;
-        PictureRules::read(folder, outline.layout)?;
+        ImageProcessor::read(folder, outline.layout)?;
         Chat::load(folder, options.system_prompt.as_deref(), outline)?;
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Qwen3VlJudge {
         options.check()?;
         let folder = &options.weights;
         let model = Qwen3Vl::load(folder, options.place.dtype, &options.place.device)?;
-        let rules = PictureRules::read(folder, model.outline().layout)?;
+        let rules = ImageProcessor::read(folder, model.outline().layout)?;
         let chat = Chat::load(folder, options.system_prompt.as_deref(), model.outline())?;
         Ok(Self { options, model, rules, chat })
     }
@@ -148,7 +148,7 @@ impl Qwen3VlJudge {
     fn replies(&self, picture: &RgbImage, prompts: &[String]) -> Result<Vec<Reply>> {
         let (patches, grid) = self.rules.patches(picture)?;
         let image = self.model.encode_image(&patches, grid)?;
-        let (before, after) = self.chat.around_the_picture();
+        let (before, after) = self.chat.tokens_around_image();
         let beginning = self.model.begin(before, &image, after)?;
         let mut replies = Vec::with_capacity(prompts.len());
         for prompts in prompts.chunks(TOGETHER) {
@@ -185,7 +185,7 @@ impl Qwen3VlJudge {
         for (row, number) in live.iter().enumerate() {
             let reply = &mut replies[*number];
             let logits: Vec<f32> = logits.get(row)?.to_vec1()?;
-            let Some(token) = most_likely(&logits) else {
+            let Some(token) = argmax(&logits) else {
                 reply.failure = Some(format!(
                     "the model's numbers overflowed at token {} of its reply; use --judge-dtype bf16 \
                      or f32",
@@ -232,7 +232,7 @@ impl Qwen3VlJudge {
 }
 
 /// The first of the largest; `None` where a number is none or nothing is finite.
-fn most_likely(logits: &[f32]) -> Option<u32> {
+fn argmax(logits: &[f32]) -> Option<u32> {
     let mut best: Option<(usize, f32)> = None;
     for (token, logit) in logits.iter().enumerate() {
         if logit.is_nan() || *logit == f32::INFINITY {
@@ -262,15 +262,15 @@ impl Judge for Qwen3VlJudge {
         .into()
     }
 
-    fn most_unparsable(&self) -> f64 {
-        self.options.most_unparsable
+    fn max_unparsable(&self) -> f64 {
+        self.options.max_unparsable
     }
 
     fn answer(&self, request: &JudgeRequest<'_>) -> Result<Vec<Result<Answer, String>>> {
         let prompts: Vec<String> = request
             .questions
             .iter()
-            .map(|question| self.options.prompt.replace(QUESTION_MARK, &question.text))
+            .map(|question| self.options.prompt.replace(QUESTION_PLACEHOLDER, &question.text))
             .collect();
         let replies = request
             .image

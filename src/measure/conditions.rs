@@ -8,7 +8,7 @@ use crate::models::ella_connector::ProjectedText;
 use crate::models::{EllaConnector, TextContext};
 
 /// What a connector makes of the negative prompt, by the timestep's bits: all pictures of a run share it.
-pub(super) type KeptContexts = RefCell<HashMap<u64, TextContext>>;
+pub(super) type CachedContexts = RefCell<HashMap<u64, TextContext>>;
 
 /// Any conditioning.
 pub(super) struct Boxed<'a>(pub(super) Box<dyn Conditioning + 'a>);
@@ -24,7 +24,7 @@ pub(super) struct Timed<'a> {
     pub(super) connector: &'a EllaConnector,
     pub(super) with: ProjectedText,
     pub(super) without: ProjectedText,
-    pub(super) unconditional: &'a KeptContexts,
+    pub(super) unconditional: &'a CachedContexts,
 }
 
 impl Conditioning for Timed<'_> {

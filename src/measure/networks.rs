@@ -99,7 +99,7 @@ impl Network {
                 Box::new(move || wide(network.forward(&network.project(&text)?, 981.0)?))
             }
             Self::UnetSd15 | Self::UnetSdxl => {
-                let model = if self == Self::UnetSd15 { Picture::Sd15 } else { Picture::Sdxl };
+                let model = if self == Self::UnetSd15 { UnetModel::Sd15 } else { UnetModel::Sdxl };
                 let network = made_up::unet(&unet_config(model, size), dtype, device)?;
                 let latents = input("latents", &[2, network.in_channels(), side, side], 1.0)?;
                 let width = network.context_width();
@@ -151,7 +151,7 @@ pub type Call = Box<dyn Fn() -> Result<Tensor>>;
 
 /// Whose UNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Picture {
+pub enum UnetModel {
     /// Stable Diffusion 1.5.
     Sd15,
     /// Stable Diffusion XL base.
@@ -199,9 +199,9 @@ fn published(files: &[(&str, &str)], part: &str, size: Size, tiny: Value) -> Map
 }
 
 /// Configuration of a UNet.
-pub(super) fn unet_config(model: Picture, size: Size) -> Map<String, Value> {
+pub(super) fn unet_config(model: UnetModel, size: Size) -> Map<String, Value> {
     match model {
-        Picture::Sd15 => published(
+        UnetModel::Sd15 => published(
             SD15,
             "unet/config.json",
             size,
@@ -210,7 +210,7 @@ pub(super) fn unet_config(model: Picture, size: Size) -> Map<String, Value> {
                 "cross_attention_dim": 64, "sample_size": 16,
             }),
         ),
-        Picture::Sdxl => published(
+        UnetModel::Sdxl => published(
             SDXL,
             "unet/config.json",
             size,

@@ -9,12 +9,12 @@ use candle_core::{DType, Device, Tensor};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
-use super::conditions::{Boxed, KeptContexts, Timed};
+use super::conditions::{Boxed, CachedContexts, Timed};
 use super::networks::{
-    Picture, Size, added, clip_config, connector_size, ids, mplug_folder, t5_config, unet_config,
+    Size, UnetModel, added, clip_config, connector_size, ids, mplug_folder, t5_config, unet_config,
     vae_config,
 };
-use super::published_work::PICTURES;
+use super::published_flops::PICTURES;
 use crate::checkpoint::known_configs::{SD15, SDXL};
 use crate::checkpoint::scheduler_config::SchedulerConfig;
 use crate::compute::device::Place;
@@ -27,7 +27,7 @@ use crate::generate::pipelines::diffusion::to_pixels;
 use crate::judge::mplug::{MplugJudge, MplugOptions};
 use crate::models::ella_connector::ProjectedText;
 use crate::models::made_up;
-use crate::models::{ClipText, EllaConnector, T5Text, TextContext, UNet, VaeDecoder};
+use crate::models::{ClipTextModel, EllaConnector, T5EncoderModel, TextContext, UNet, VaeDecoder};
 
 /// A large product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,7 +154,7 @@ impl Plan {
     ///
     /// # Errors
     /// The device refused.
-    pub fn pictures(&self, model: PictureModel, batch: usize) -> Result<PictureSpeed> {
+    pub fn pictures(&self, model: ImageModel, batch: usize) -> Result<PictureSpeed> {
         self.on(&Parts::load(self, model)?, batch)
     }
 
@@ -162,7 +162,7 @@ impl Plan {
     ///
     /// # Errors
     /// The device refused.
-    pub fn batches(&self, model: PictureModel, batches: &[usize]) -> Result<Vec<PictureSpeed>> {
+    pub fn batches(&self, model: ImageModel, batches: &[usize]) -> Result<Vec<PictureSpeed>> {
         let parts = Parts::load(self, model)?;
         batches.iter().map(|&batch| self.on(&parts, batch)).collect()
     }
@@ -240,7 +240,7 @@ const T5_TOKENS: u32 = 128;
 
 /// What pictures are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PictureModel {
+pub enum ImageModel {
     /// Stable Diffusion 1.5: 512 pixels, 50 steps.
     Sd15,
     /// The same with ELLA in place of CLIP.
@@ -249,7 +249,7 @@ pub enum PictureModel {
     Sdxl,
 }
 
-impl PictureModel {
+impl ImageModel {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Sd15, Self::EllaSd15, Self::Sdxl];
 
@@ -263,7 +263,7 @@ impl PictureModel {
     }
 }
 
-impl std::str::FromStr for PictureModel {
+impl std::str::FromStr for ImageModel {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -276,7 +276,7 @@ impl std::str::FromStr for PictureModel {
 
 /// A loaded pipeline.
 struct Parts {
-    model: PictureModel,
+    model: ImageModel,
     text: Texts,
     unet: UNet,
     vae: VaeDecoder,
@@ -287,9 +287,9 @@ struct Parts {
 }
 
 enum Texts {
-    Clip(ClipText),
-    Sdxl { clip: ClipText, large: ClipText },
-    Ella { t5: T5Text, connector: Box<EllaConnector>, unconditional: KeptContexts },
+    Clip(ClipTextModel),
+    Sdxl { clip: ClipTextModel, large: ClipTextModel },
+    Ella { t5: T5EncoderModel, connector: Box<EllaConnector>, unconditional: CachedContexts },
 }
 
 /// The texts of a prompt and of the negative prompt.
@@ -299,27 +299,27 @@ enum Encoded {
 }
 
 impl Parts {
-    fn load(plan: &Plan, model: PictureModel) -> Result<Self> {
+    fn load(plan: &Plan, model: ImageModel) -> Result<Self> {
         let (size, Place { device, dtype }) = (plan.size, &plan.place);
         let dtype = *dtype;
         let (picture, files, steps, side) = match model {
-            PictureModel::Sd15 | PictureModel::EllaSd15 => (Picture::Sd15, SD15, 50, 64),
-            PictureModel::Sdxl => (Picture::Sdxl, SDXL, 30, 128),
+            ImageModel::Sd15 | ImageModel::EllaSd15 => (UnetModel::Sd15, SD15, 50, 64),
+            ImageModel::Sdxl => (UnetModel::Sdxl, SDXL, 30, 128),
         };
         let usual_side = if size == Size::Full { side } else { side / 8 };
         // As the pipelines do: SDXL's autoencoder overflows f16.
-        let upcast = picture == Picture::Sdxl && dtype == DType::F16;
+        let upcast = picture == UnetModel::Sdxl && dtype == DType::F16;
         let scheduler = files.iter().find(|(path, _)| *path == "scheduler/scheduler_config.json");
         let (_, scheduler) = scheduler.context("no scheduler is known")?;
         let clip = || made_up::clip(&clip_config(size), dtype, device);
         let text = match model {
-            PictureModel::Sd15 => Texts::Clip(clip()?),
-            PictureModel::EllaSd15 => Texts::Ella {
+            ImageModel::Sd15 => Texts::Clip(clip()?),
+            ImageModel::EllaSd15 => Texts::Ella {
                 t5: made_up::t5(&t5_config(size), dtype, device)?,
                 connector: Box::new(made_up::connector(connector_size(size), dtype, device)?),
-                unconditional: KeptContexts::default(),
+                unconditional: CachedContexts::default(),
             },
-            PictureModel::Sdxl => {
+            ImageModel::Sdxl => {
                 let second = files.iter().find(|(path, _)| *path == "text_encoder_2/config.json");
                 let (_, second) = second.context("no second encoder is known")?;
                 let large = match size {
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn every_model_makes_a_batch_of_pictures() {
-        for model in PictureModel::ALL {
+        for model in ImageModel::ALL {
             let found = plan().pictures(model, 2).unwrap();
             assert_eq!((found.batch, found.steps, found.side), (2, 2, 64), "{found:?}");
             assert_eq!(found.model, model.name());

@@ -12,10 +12,10 @@ use candle_core::{Module, Result, Tensor};
 
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::Scope;
-use crate::compute::attention::{Visible, attend};
+use crate::compute::attention::{AttentionMask, attend};
 use crate::compute::attention_groups::attend_in_groups;
-use crate::compute::key_groups::{Group, KeptMask, Source};
-use crate::compute::layers::{Activation, JoinedLinears, LayerNorm, Linear, LoadResult, embed};
+use crate::compute::key_groups::{CachedMask, Group, Source};
+use crate::compute::layers::{Activation, FusedLinears, LayerNorm, Linear, LoadResult, embed};
 
 /// Dimensions of BERT's blocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,17 +69,17 @@ pub(crate) fn spans(lengths: &[usize]) -> Vec<Range<usize>> {
 
 /// What rows see of each other, the same in all layers.
 #[derive(Debug)]
-pub(crate) struct Among {
+pub(crate) struct SelfAttentionMask {
     rows: Vec<usize>,
     /// For every row, the rows that it sees.
     seen: Vec<Range<usize>>,
-    mask: KeptMask,
+    mask: CachedMask,
 }
 
-impl Among {
+impl SelfAttentionMask {
     /// Of rows that each see a range of them.
     pub(crate) fn new(seen: Vec<Range<usize>>) -> Self {
-        Self { rows: (0..seen.len()).collect(), seen, mask: KeptMask::default() }
+        Self { rows: (0..seen.len()).collect(), seen, mask: CachedMask::default() }
     }
 
     /// Of texts of these `lengths`, which see themselves alone.
@@ -194,19 +194,19 @@ impl KeysAndValues {
 /// What rows have said so far, one position after the other: keys and values, [rows, positions, heads * d] each, or
 /// in one tensor [rows, positions, 2 * heads * d].
 #[derive(Debug, Clone)]
-pub(crate) struct Past(Vec<Tensor>);
+pub(crate) struct KvCache(Vec<Tensor>);
 
 /// Cross-attentions of several layers, whose keys and values of the same states are one product on a GPU.
 #[derive(Debug)]
-pub(crate) struct JoinedKeys(JoinedLinears);
+pub(crate) struct FusedKeysAndValues(FusedLinears);
 
-impl JoinedKeys {
-    /// Of all of `layers` that have one; `None` where they stay apart, as [`JoinedLinears::on_gpu`] has it.
+impl FusedKeysAndValues {
+    /// Of all of `layers` that have one; `None` where they stay apart, as [`FusedLinears::on_gpu`] has it.
     pub(crate) fn new<'l>(layers: impl Iterator<Item = &'l mut BertLayer>) -> Option<Self> {
         let attentions = layers.filter_map(|layer| layer.crossattention.as_mut());
         let mut parts: Vec<&mut Linear> =
             attentions.flat_map(|attention| [&mut attention.key, &mut attention.value]).collect();
-        JoinedLinears::on_gpu(&mut parts).map(Self)
+        FusedLinears::on_gpu(&mut parts).map(Self)
     }
 
     /// Keys and values of `states` [m, encoder_width] for each layer: views of one product.
@@ -233,7 +233,7 @@ pub(crate) struct BertAttention {
 /// Queries, keys and values as one product, and keys and values as one.
 #[derive(Debug)]
 struct Packed {
-    all: JoinedLinears,
+    all: FusedLinears,
     keys_and_values: Linear,
 }
 
@@ -255,7 +255,7 @@ impl BertAttention {
     /// The same for rows that attend to themselves, whose products are one on a GPU.
     fn pack(mut self) -> Self {
         let mut parts = [&mut self.query, &mut self.key, &mut self.value];
-        self.packed = JoinedLinears::on_gpu(&mut parts).and_then(|all| {
+        self.packed = FusedLinears::on_gpu(&mut parts).and_then(|all| {
             let keys_and_values = all.from(1).ok()?;
             Some(Packed { all, keys_and_values })
         });
@@ -274,11 +274,11 @@ impl BertAttention {
 
     fn forward_query(&self, x: &Tensor, query: &Tensor, groups: &[Group]) -> Result<Tensor> {
         let mixed = attend_in_groups(query, self.heads, groups)?;
-        self.norm.forward(&self.dense.forward_onto(&mixed, x)?)
+        self.norm.forward(&self.dense.forward_with_shortcut(&mixed, x)?)
     }
 
     /// `x` [rows, width] after every row has attended to the rows that it sees.
-    pub(crate) fn forward_among(&self, x: &Tensor, among: &Among) -> Result<Tensor> {
+    pub(crate) fn forward_masked(&self, x: &Tensor, among: &SelfAttentionMask) -> Result<Tensor> {
         let (query, own) = match &self.packed {
             Some(packed) => {
                 let all = packed.all.forward(x)?;
@@ -296,7 +296,7 @@ impl BertAttention {
     pub(crate) fn forward_after(
         &self,
         x: &Tensor,
-        past: &mut Option<Past>,
+        past: &mut Option<KvCache>,
         parents: &Tensor,
     ) -> Result<Tensor> {
         let new = match &self.packed {
@@ -305,7 +305,7 @@ impl BertAttention {
         };
         let with_past = |(number, new): (usize, Tensor)| match past.as_ref() {
             None => new.unsqueeze(1),
-            Some(Past(kept)) => {
+            Some(KvCache(kept)) => {
                 Tensor::cat(&[kept[number].index_select(parents, 0)?, new.unsqueeze(1)?], 1)
             }
         };
@@ -318,9 +318,9 @@ impl BertAttention {
             apart => (apart[0].clone(), apart[1].clone()),
         };
         let query = self.query.forward(x)?.unsqueeze(1)?;
-        let mixed = attend(&query, &key, &value, self.heads, Visible::All)?.squeeze(1)?;
-        *past = Some(Past(all));
-        self.norm.forward(&self.dense.forward_onto(&mixed, x)?)
+        let mixed = attend(&query, &key, &value, self.heads, AttentionMask::All)?.squeeze(1)?;
+        *past = Some(KvCache(all));
+        self.norm.forward(&self.dense.forward_with_shortcut(&mixed, x)?)
     }
 }
 
@@ -361,17 +361,17 @@ impl BertLayer {
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        among: &Among,
+        among: &SelfAttentionMask,
         cross: Option<&[Group]>,
     ) -> Result<Tensor> {
-        self.rest(&self.attention.forward_among(x, among)?, cross)
+        self.rest(&self.attention.forward_masked(x, among)?, cross)
     }
 
     /// As [`BertLayer::forward`] for one more position, see [`BertAttention::forward_after`].
     pub(crate) fn forward_after(
         &self,
         x: &Tensor,
-        past: &mut Option<Past>,
+        past: &mut Option<KvCache>,
         parents: &Tensor,
         cross: Option<&[Group]>,
     ) -> Result<Tensor> {
@@ -385,7 +385,7 @@ impl BertLayer {
         };
         let x = crossed.as_ref().unwrap_or(x);
         let inner = self.activation.apply(&self.intermediate.forward(x)?)?;
-        self.norm.forward(&self.output.forward_onto(&inner, x)?)
+        self.norm.forward(&self.output.forward_with_shortcut(&inner, x)?)
     }
 
     /// The cross-attention's keys and values of `states` [m, encoder_width].

@@ -27,9 +27,9 @@ use candle_core::{Result, Tensor};
 use decoder::Decoder;
 use vision::Vision;
 
-use super::bert::{Among, BertEmbeddings, BertLayer, KeysAndValues};
+use super::bert::{BertEmbeddings, BertLayer, KeysAndValues, SelfAttentionMask};
 use crate::checkpoint::needed_tensors::NeededTensors;
-use crate::checkpoint::pickle_file::Unwrapping;
+use crate::checkpoint::pickle_file::StateDictLayout;
 use crate::checkpoint::weights::Weights;
 use crate::compute::key_groups::Group;
 use crate::compute::layers::LoadResult;
@@ -92,7 +92,7 @@ impl BlipVqa {
     /// The file cannot be read or is damaged, or a tensor is missing or has another shape; it is named.
     pub fn find_tensors(config: &BlipVqaConfig, path: &Path) -> LoadResult<NeededTensors> {
         let open = |answer_words: &str| {
-            let unwrapping = Unwrapping { keys: &[], removed: "" };
+            let unwrapping = StateDictLayout { keys: &[], removed: "" };
             NeededTensors::open(path, unwrapping, &tensors::needed(config, answer_words))
         };
         // Published files hold the one table under one of its two names, or under both.
@@ -134,7 +134,7 @@ impl BlipVqa {
             candle_core::bail!("{questions} questions with {image_of:?} of {images} images")
         }
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let among = Among::texts(&lengths);
+        let among = SelfAttentionMask::texts(&lengths);
         let image_of_row: Vec<usize> = image_of
             .iter()
             .zip(&lengths)

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::passed_over::PassedOver;
+use super::unused_parts::UnusedParts;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::{Scope, Weights};
-use crate::compute::attention::{Visible, attend};
+use crate::compute::attention::{AttentionMask, attend};
 use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult, embed};
 
 /// Keys that change the arithmetic, or what the pipelines hand to it, with the values under which they do not.
@@ -67,13 +67,13 @@ const ARCHITECTURES: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection",
 
 /// CLIP's text encoder.
 #[derive(Debug)]
-pub struct ClipText {
+pub struct ClipTextModel {
     token_embedding: Tensor,
     position_embedding: Tensor,
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
     sha256: String,
-    passed_over: PassedOver,
+    unused_parts: UnusedParts,
 }
 
 /// Dimensions of the encoder's layers.
@@ -86,7 +86,7 @@ struct LayerSize {
     eps: f64,
 }
 
-impl ClipText {
+impl ClipTextModel {
     /// Loads `text_encoder/`: `config.json` and `model.safetensors` or a variant of it, with or
     /// without the prefix `text_model.`.
     ///
@@ -137,7 +137,7 @@ impl ClipText {
                 .collect::<LoadResult<_>>()?,
             final_layer_norm: LayerNorm::load(&root.at("final_layer_norm"), size.width, size.eps)?,
             sha256: weights.sha256().to_owned(),
-            passed_over: PassedOver::of(
+            unused_parts: UnusedParts::of(
                 (config, &[&neutral, READ, WITHOUT_EFFECT]),
                 (weights, OTHER_TENSORS),
             ),
@@ -145,7 +145,7 @@ impl ClipText {
     }
 
     /// Hidden states [b, n, width] of `ids`: b rows of the same length n, at most
-    /// [`ClipText::max_tokens`]. Last layer, after the final norm.
+    /// [`ClipTextModel::max_tokens`]. Last layer, after the final norm.
     ///
     /// # Errors
     /// Rows of different lengths, too many tokens, or an id outside the vocabulary.
@@ -153,10 +153,10 @@ impl ClipText {
         Ok(self.states(ids)?.last)
     }
 
-    /// Hidden states of the last two layers, as [`ClipText::forward`].
+    /// Hidden states of the last two layers, as [`ClipTextModel::forward`].
     ///
     /// # Errors
-    /// As [`ClipText::forward`].
+    /// As [`ClipTextModel::forward`].
     pub fn states(&self, ids: &[Vec<u32>]) -> Result<ClipStates> {
         let embedded = embed(&self.token_embedding, ids, Some(self.max_tokens()))?;
         let length = embedded.dim(1)?;
@@ -180,8 +180,8 @@ impl ClipText {
     }
 
     /// What of the files changed nothing.
-    pub fn passed_over(&self) -> &PassedOver {
-        &self.passed_over
+    pub fn unused_parts(&self) -> &UnusedParts {
+        &self.unused_parts
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].
@@ -190,7 +190,7 @@ impl ClipText {
     }
 }
 
-/// Hidden states of [`ClipText`], each [b, n, width].
+/// Hidden states of [`ClipTextModel`], each [b, n, width].
 #[derive(Debug, Clone)]
 pub struct ClipStates {
     /// Before the last layer, without the final norm: what SDXL attends to (`hidden_states[-2]`).
@@ -201,8 +201,8 @@ pub struct ClipStates {
 
 /// CLIP's text encoder with the projection of its pooled output: SDXL's second one.
 #[derive(Debug)]
-pub struct ClipTextWithProjection {
-    text: ClipText,
+pub struct ClipTextModelWithProjection {
+    text: ClipTextModel,
     text_projection: Linear,
     end: EndToken,
 }
@@ -216,16 +216,16 @@ enum EndToken {
     Id(u32),
 }
 
-impl ClipTextWithProjection {
-    /// Loads `text_encoder_2/` as [`ClipText::load`] does, and `text_projection.weight`.
+impl ClipTextModelWithProjection {
+    /// Loads `text_encoder_2/` as [`ClipTextModel::load`] does, and `text_projection.weight`.
     ///
     /// # Errors
-    /// As [`ClipText::load`].
+    /// As [`ClipTextModel::load`].
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
         config.refuse_null(&["eos_token_id", "projection_dim"])?;
         let weights = Weights::open(folder, "model", dtype, device)?;
-        let text = ClipText::build(&config, &weights)?;
+        let text = ClipTextModel::build(&config, &weights)?;
         let width = config.count("hidden_size", None)?;
         let projected = config.count("projection_dim", Some(512))?;
         let scope = weights.root().at("text_projection");
@@ -239,11 +239,11 @@ impl ClipTextWithProjection {
         })
     }
 
-    /// Hidden states as [`ClipText::states`] gives them, and the pooled output [b, projection]: the
+    /// Hidden states as [`ClipTextModel::states`] gives them, and the pooled output [b, projection]: the
     /// last layer's normed state at the end token, projected.
     ///
     /// # Errors
-    /// As [`ClipText::forward`].
+    /// As [`ClipTextModel::forward`].
     pub fn forward(&self, ids: &[Vec<u32>]) -> Result<(ClipStates, Tensor)> {
         let states = self.text.states(ids)?;
         let pooled = ids
@@ -266,8 +266,8 @@ impl ClipTextWithProjection {
     }
 
     /// What of the files changed nothing.
-    pub fn passed_over(&self) -> &PassedOver {
-        self.text.passed_over()
+    pub fn unused_parts(&self) -> &UnusedParts {
+        self.text.unused_parts()
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].
@@ -324,9 +324,9 @@ impl EncoderLayer {
         let query = self.query.forward(&normed)?;
         let key = self.key.forward(&normed)?;
         let value = self.value.forward(&normed)?;
-        let mixed = attend(&query, &key, &value, self.heads, Visible::UpToOwn)?;
-        let x = self.out.forward_onto(&mixed, x)?;
+        let mixed = attend(&query, &key, &value, self.heads, AttentionMask::Causal)?;
+        let x = self.out.forward_with_shortcut(&mixed, x)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
-        self.fc2.forward_onto(&self.activation.apply(&inner)?, &x)
+        self.fc2.forward_with_shortcut(&self.activation.apply(&inner)?, &x)
     }
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
-use super::timestep_cache::KeptByTime;
+use super::timestep_cache::TimestepCache;
 use super::unet::timestep::{Sinusoid, TimestepEmbedding};
 use crate::checkpoint::file_fault::FileFault;
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::{Scope, Weights};
-use crate::compute::attention::{Visible, attend};
+use crate::compute::attention::{AttentionMask, attend};
 use crate::compute::cuda;
 use crate::compute::layers::{LayerNorm, Linear, LoadResult, silu, squared_relu, standardised};
 
@@ -51,16 +51,16 @@ pub struct EllaConnector {
     dtype: DType,
     sha256: String,
     /// Of the published size in f32 39 MiB at most.
-    kept: KeptByTime<Arc<AtTime>>,
+    kept: TimestepCache<Arc<TimestepTerms>>,
 }
 
 /// What depends on the timestep alone, so that the texts of a run share it.
 #[derive(Debug)]
-struct AtTime {
+struct TimestepTerms {
     /// The latents that the blocks begin with, [1, tokens, width].
     start: Tensor,
     /// Three for each block.
-    norms: Vec<NormAtTime>,
+    norms: Vec<TimestepNorm>,
 }
 
 /// Dimensions, read off the file.
@@ -189,7 +189,7 @@ impl EllaConnector {
             size,
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
-            kept: KeptByTime::default(),
+            kept: TimestepCache::default(),
         })
     }
 
@@ -225,13 +225,13 @@ impl EllaConnector {
     }
 
     /// The timestep's part.
-    fn at(&self, timestep: f64, device: &Device) -> Result<Arc<AtTime>> {
+    fn at(&self, timestep: f64, device: &Device) -> Result<Arc<TimestepTerms>> {
         let sinusoid = self.sinusoid.of(timestep, device)?.to_dtype(self.dtype)?;
         // [1, time]; every use of it is behind a SiLU.
         let time = silu(&self.time_embedding.forward(&sinusoid)?)?;
         let shift = self.time_aware_linear.forward(&time)?.unsqueeze(1)?;
         let norms = self.blocks.iter().flat_map(Block::norms).map(|norm| norm.at(&time));
-        Ok(Arc::new(AtTime {
+        Ok(Arc::new(TimestepTerms {
             start: self.latents.broadcast_add(&shift)?,
             norms: norms.collect::<Result<_>>()?,
         }))
@@ -315,7 +315,7 @@ impl Block {
     }
 
     /// `norms` are those of [`Block::norms`] at the time.
-    fn forward(&self, latents: &Tensor, text: &Tensor, norms: &[NormAtTime]) -> Result<Tensor> {
+    fn forward(&self, latents: &Tensor, text: &Tensor, norms: &[TimestepNorm]) -> Result<Tensor> {
         let [latents_norm, text_norm, feed_forward_norm] = norms else {
             candle_core::bail!("a block has {} norms, not {}", Self::NORMS, norms.len())
         };
@@ -329,10 +329,10 @@ impl Block {
         } else {
             (self.query.forward(&normed)?, self.key.forward(&seen)?, self.value.forward(&seen)?)
         };
-        let mixed = attend(&query, &key, &value, HEADS, Visible::All)?;
-        let latents = self.out.forward_beside(&mixed, latents)?;
+        let mixed = attend(&query, &key, &value, HEADS, AttentionMask::All)?;
+        let latents = self.out.forward_then_add(&mixed, latents)?;
         let inner = self.inner.forward(&feed_forward_norm.forward(&latents)?)?;
-        self.outer.forward_beside(&squared_relu(&inner)?, &latents)
+        self.outer.forward_then_add(&squared_relu(&inner)?, &latents)
     }
 }
 
@@ -350,24 +350,24 @@ impl TimeAwareNorm {
     }
 
     /// The norm at `time` [1, time], behind its SiLU already.
-    fn at(&self, time: &Tensor) -> Result<NormAtTime> {
+    fn at(&self, time: &Tensor) -> Result<TimestepNorm> {
         let both = self.linear.forward(time)?.unsqueeze(1)?;
         let shift = both.narrow(D::Minus1, 0, self.width)?.contiguous()?;
         let factor = (both.narrow(D::Minus1, self.width, self.width)? + 1.0)?.contiguous()?;
         // The GPU's kernel takes them in f32.
         let kept = if cuda::apply(&[&factor]) { DType::F32 } else { factor.dtype() };
-        Ok(NormAtTime { factor: factor.to_dtype(kept)?, shift: shift.to_dtype(kept)? })
+        Ok(TimestepNorm { factor: factor.to_dtype(kept)?, shift: shift.to_dtype(kept)? })
     }
 }
 
 /// A [`TimeAwareNorm`] whose time is known: factor and shift, each [1, 1, width].
 #[derive(Debug)]
-struct NormAtTime {
+struct TimestepNorm {
     factor: Tensor,
     shift: Tensor,
 }
 
-impl NormAtTime {
+impl TimestepNorm {
     /// `x` [b, n, width] to the same shape.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if cuda::apply(&[x])

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Result, Tensor};
 use serde_json::{Map, Value};
 
-use super::{ClipText, EllaConnector, Mplug, MplugConfig, T5Text, UNet, VaeDecoder};
+use super::{ClipTextModel, EllaConnector, Mplug, MplugConfig, T5EncoderModel, UNet, VaeDecoder};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::made_up::{MadeUp, numbers};
 use crate::checkpoint::weights::Weights;
@@ -61,16 +61,24 @@ pub fn upcast_vae(values: &Map<String, Value>, device: &Device) -> LoadResult<Va
 ///
 /// # Errors
 /// As [`unet`].
-pub fn clip(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<ClipText> {
-    ClipText::build(&config("text_encoder/config.json", values), &weights(dtype, device))
+pub fn clip(
+    values: &Map<String, Value>,
+    dtype: DType,
+    device: &Device,
+) -> LoadResult<ClipTextModel> {
+    ClipTextModel::build(&config("text_encoder/config.json", values), &weights(dtype, device))
 }
 
 /// T5's encoder of `values`.
 ///
 /// # Errors
 /// As [`unet`].
-pub fn t5(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<T5Text> {
-    T5Text::build(&config("t5/config.json", values), &weights(dtype, device))
+pub fn t5(
+    values: &Map<String, Value>,
+    dtype: DType,
+    device: &Device,
+) -> LoadResult<T5EncoderModel> {
+    T5EncoderModel::build(&config("t5/config.json", values), &weights(dtype, device))
 }
 
 /// mPLUG's network as `config` describes it.

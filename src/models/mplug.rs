@@ -21,7 +21,7 @@ use decoder::Decoder;
 use fusion::{Fused, Fusion};
 use vision::Vision;
 
-use super::bert::{Among, BertEmbeddings, BertLayer, KeysAndValues};
+use super::bert::{BertEmbeddings, BertLayer, KeysAndValues, SelfAttentionMask};
 use crate::checkpoint::weights::Weights;
 use crate::compute::layers::LoadResult;
 
@@ -138,7 +138,7 @@ impl Mplug {
             }));
         }
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let among = Among::texts(&lengths);
+        let among = SelfAttentionMask::texts(&lengths);
         let text =
             self.text_layers.iter().try_fold(self.embeddings.forward_texts(ids)?, |x, layer| {
                 layer.forward(&x, &among, None)

@@ -16,7 +16,7 @@
 //! context at once; and it gives the logits of the last token alone.
 //!
 //! On the processor all states are f32. Weights may be bf16 there, as published; they take half the
-//! memory and give the numbers of f32 weights, see `ops::narrow`.
+//! memory and give the numbers of f32 weights, see `compute::cpu::half_linear`.
 
 mod config;
 pub mod grid;
@@ -32,8 +32,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use self::config::Sizes;
 use self::grid::{Grid, ImageStates};
-use self::language::{Added, Language, Memory, Text};
-use self::positions::Places;
+use self::language::{Added, KvCache, Language, Text};
+use self::positions::PositionIds;
 use self::vision::Vision;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::model_error::ModelError;
@@ -103,7 +103,7 @@ pub struct Qwen3Vl {
 /// A conversation up to where the questions part.
 #[derive(Debug)]
 pub struct Beginning {
-    memory: Memory,
+    memory: KvCache,
     next: u32,
 }
 
@@ -162,7 +162,7 @@ impl Qwen3Vl {
         image: &ImageStates,
         after: &[u32],
     ) -> Result<(Beginning, Tensor)> {
-        let mut places = Places::default();
+        let mut places = PositionIds::default();
         places.text(before.len());
         places.picture(image.rows, image.columns);
         places.text(after.len());
@@ -173,7 +173,7 @@ impl Qwen3Vl {
         if !after.is_empty() {
             parts.push(self.language.embed(after)?);
         }
-        let mut memory = Memory::default();
+        let mut memory = KvCache::default();
         let text = Text { rows: 0..places.tokens.len(), beginning: None, memory: &mut memory };
         let added = Added { first: before.len(), layers: &image.deepstack };
         let states = self.language.forward(
@@ -218,7 +218,7 @@ impl Qwen3Vl {
         if texts.is_empty() || texts.iter().any(Vec::is_empty) {
             candle_core::bail!("there is no text to read, or one without a token")
         }
-        let one = || One { memory: Memory::default(), next: beginning.next };
+        let one = || One { memory: KvCache::default(), next: beginning.next };
         let mut replies =
             Replies { model: self, beginning, texts: texts.iter().map(|_| one()).collect() };
         let tokens: Vec<(usize, &[u32])> = texts.iter().map(Vec::as_slice).enumerate().collect();
@@ -238,7 +238,7 @@ pub struct Replies<'a> {
 /// A text of its own.
 #[derive(Debug)]
 struct One {
-    memory: Memory,
+    memory: KvCache,
     /// Where its next token stands.
     next: u32,
 }
@@ -269,7 +269,7 @@ impl Replies<'_> {
         let mut waiting = tokens.iter().peekable();
         for (number, one) in self.texts.iter_mut().enumerate() {
             let Some((_, ids)) = waiting.next_if(|(text, _)| *text == number) else { continue };
-            let mut own = Places::after(one.next);
+            let mut own = PositionIds::after(one.next);
             own.text(ids.len());
             let first = places.len();
             places.extend(own.tokens);

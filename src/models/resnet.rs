@@ -50,7 +50,7 @@ impl ResnetBlock {
                 .transpose()?,
         };
         if let Some(shortcut) = &mut block.conv_shortcut {
-            block.conv2.hand_bias_on_gpu(shortcut);
+            block.conv2.move_bias_on_gpu(shortcut);
         }
         Ok(block)
     }
@@ -70,10 +70,13 @@ impl ResnetBlock {
     pub(crate) fn forward(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<Tensor> {
         let hidden = self.norm1.forward_silu(x)?;
         let hidden = self.norm2.forward_silu_after(&self.conv1, &hidden, shift)?;
-        let hidden =
-            self.conv2.forward_onto(&hidden, None, self.conv_shortcut.is_none().then_some(x))?;
+        let hidden = self.conv2.forward_with_shortcut(
+            &hidden,
+            None,
+            self.conv_shortcut.is_none().then_some(x),
+        )?;
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward_onto(x, None, Some(&hidden)),
+            Some(shortcut) => shortcut.forward_with_shortcut(x, None, Some(&hidden)),
             None => Ok(hidden),
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::passed_over::PassedOver;
+use super::unused_parts::UnusedParts;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::{Scope, Weights};
 use crate::compute::attention::attend_with_bias;
@@ -83,7 +83,7 @@ const OTHER_TENSORS: &[&str] =
 
 /// T5's encoder.
 #[derive(Debug)]
-pub struct T5Text {
+pub struct T5EncoderModel {
     token_embedding: Tensor,
     /// [buckets, heads], of the first block and used by all, f32.
     relative_attention_bias: Tensor,
@@ -92,7 +92,7 @@ pub struct T5Text {
     final_layer_norm: RmsNorm,
     heads: usize,
     sha256: String,
-    passed_over: PassedOver,
+    unused_parts: UnusedParts,
 }
 
 /// Dimensions of the encoder's blocks.
@@ -107,7 +107,7 @@ struct BlockSize {
     eps: f64,
 }
 
-impl T5Text {
+impl T5EncoderModel {
     /// Loads a folder in the layout of flan-t5: `config.json`, and `model.safetensors` or shards with
     /// their index. A decoder in those files is passed over. Every weight becomes `dtype`, the
     /// feed-forward's `wo` too, which transformers alone would keep in f32 under f16: ELLA was
@@ -181,7 +181,7 @@ impl T5Text {
             final_layer_norm: RmsNorm::load(&encoder.at("final_layer_norm"), size.width, size.eps)?,
             heads,
             sha256: weights.sha256().to_owned(),
-            passed_over: PassedOver::of(
+            unused_parts: UnusedParts::of(
                 (config, &[&neutral, READ, WITHOUT_EFFECT]),
                 (weights, OTHER_TENSORS),
             ),
@@ -242,8 +242,8 @@ impl T5Text {
     }
 
     /// What of the files changed nothing.
-    pub fn passed_over(&self) -> &PassedOver {
-        &self.passed_over
+    pub fn unused_parts(&self) -> &UnusedParts {
+        &self.unused_parts
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].

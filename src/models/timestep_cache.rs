@@ -11,15 +11,15 @@ const KEPT: usize = 128;
 
 /// Values by the timestep's bits.
 #[derive(Debug)]
-pub(crate) struct KeptByTime<T>(Mutex<HashMap<u64, T>>);
+pub(crate) struct TimestepCache<T>(Mutex<HashMap<u64, T>>);
 
-impl<T> Default for KeptByTime<T> {
+impl<T> Default for TimestepCache<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone> KeptByTime<T> {
+impl<T: Clone> TimestepCache<T> {
     /// The value at `timestep`, made by `make` where it is not at hand.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_value_is_made_once_for_each_timestep_and_an_error_is_not_kept() {
-        let kept = KeptByTime::default();
+        let kept = TimestepCache::default();
         assert!(kept.at(1.0, || candle_core::bail!("no")).is_err());
         assert_eq!(kept.at(1.0, || Ok(10)).unwrap(), 10);
         assert_eq!(kept.at(1.0, || Ok(11)).unwrap(), 10);

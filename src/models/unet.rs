@@ -4,7 +4,7 @@
 
 mod added;
 mod blocks;
-mod plan;
+mod config;
 mod text_context;
 mod time_shifts;
 pub(crate) mod timestep;
@@ -19,17 +19,17 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 pub use self::added::AddedCondition;
 use self::added::TextTimeEmbedding;
 use self::blocks::{DownBlock, MidBlock, UpBlock, UpChannels};
-use self::plan::Plan;
+use self::config::UNetConfig;
 pub use self::text_context::TextContext;
-use self::text_context::{AttendedTexts, KeysAndValues, pairs};
+use self::text_context::{CrossAttentionTexts, KeysAndValues, pairs};
 use self::time_shifts::TimeShifts;
 use self::timestep::{Sinusoid, TimestepEmbedding};
-use self::transformer::SpatialTransformer;
-use super::passed_over::PassedOver;
-use super::timestep_cache::KeptByTime;
+use self::transformer::Transformer2DModel;
+use super::timestep_cache::TimestepCache;
+use super::unused_parts::UnusedParts;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::Weights;
-use crate::compute::layers::{Conv2d, GroupNorm, JoinedLinears, LoadResult, silu};
+use crate::compute::layers::{Conv2d, FusedLinears, GroupNorm, LoadResult, silu};
 
 /// The denoising network.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct UNet {
     /// `None` where the configuration has `mid_block_type` null.
     mid_block: Option<MidBlock>,
     /// On a GPU, where all that is made of a text is one product.
-    text_layers: Option<JoinedLinears>,
+    text_layers: Option<FusedLinears>,
     up_blocks: Vec<UpBlock>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
@@ -52,10 +52,10 @@ pub struct UNet {
     context_width: usize,
     dtype: DType,
     sha256: String,
-    passed_over: PassedOver,
+    unused_parts: UnusedParts,
     /// The residual blocks' shifts, where they depend on the timestep alone: of a Stable Diffusion 1.x network in
     /// f32 9 MiB at most.
-    kept_shifts: KeptByTime<Arc<[Tensor]>>,
+    cached_shifts: TimestepCache<Arc<[Tensor]>>,
     /// Tells this network from every other of the process.
     number: u64,
 }
@@ -77,7 +77,7 @@ impl UNet {
 
     /// The network that `config` describes, of `weights`, whose number format becomes its own.
     pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
-        let plan = Plan::from_config(config)?;
+        let plan = UNetConfig::from_config(config)?;
         let root = weights.root();
         let (channels, levels) = (&plan.channels, plan.channels.len());
         let (first, common) = (channels[0], plan.common);
@@ -119,8 +119,8 @@ impl UNet {
         let up = up_blocks.iter_mut().map(UpBlock::attentions_mut);
         let attentions = down.chain(middle).chain(up).flatten();
         let mut text_layers: Vec<_> =
-            attentions.flat_map(SpatialTransformer::text_layers).collect();
-        let text_layers = JoinedLinears::on_gpu(&mut text_layers);
+            attentions.flat_map(Transformer2DModel::text_layers).collect();
+        let text_layers = FusedLinears::on_gpu(&mut text_layers);
         Ok(Self {
             conv_in: Conv2d::load(&root.at("conv_in"), plan.in_channels, first, 3, 1)?,
             sinusoid: plan.sinusoid,
@@ -152,8 +152,8 @@ impl UNet {
             context_width: plan.context,
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
-            passed_over: PassedOver { keys: plan.unknown_keys, tensors: weights.not_taken(&[]) },
-            kept_shifts: KeptByTime::default(),
+            unused_parts: UnusedParts { keys: plan.unknown_keys, tensors: weights.not_taken(&[]) },
+            cached_shifts: TimestepCache::default(),
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -218,13 +218,14 @@ impl UNet {
                 self.context_width
             )
         }
-        let mut texts = AttendedTexts::new(contexts, self.number, |states| self.project(states))?;
+        let mut texts =
+            CrossAttentionTexts::new(contexts, self.number, |states| self.project(states))?;
         let time = || -> Result<Tensor> {
             let sinusoid = self.sinusoid.of(timestep, latents.device())?;
             self.time_embedding.forward(&sinusoid.to_dtype(self.dtype)?)
         };
         let mut shifts = TimeShifts::new(match (&self.add_embedding, added) {
-            (None, None) => self.kept_shifts.at(timestep, || self.shifts(&time()?))?,
+            (None, None) => self.cached_shifts.at(timestep, || self.shifts(&time()?))?,
             (Some(embedding), Some(added)) => {
                 let embed = || embedding.forward(added, batch, self.dtype);
                 let added = added.embedding(self.number, batch, embed)?;
@@ -291,8 +292,8 @@ impl UNet {
     }
 
     /// What of the files changed nothing.
-    pub fn passed_over(&self) -> &PassedOver {
-        &self.passed_over
+    pub fn unused_parts(&self) -> &UnusedParts {
+        &self.unused_parts
     }
 
     /// Width of the hidden states that it attends to.

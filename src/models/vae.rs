@@ -5,18 +5,18 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use super::passed_over::PassedOver;
 use super::resnet::{NormSettings, ResnetBlock, Upsampler};
+use super::unused_parts::UnusedParts;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::{Scope, Weights};
-use crate::compute::attention::{Visible, attend};
+use crate::compute::attention::{AttentionMask, attend};
 use crate::compute::layers::{Conv2d, GroupNorm, Linear, LoadResult, rows};
 
 /// Epsilon of every norm of the decoder; it is not configurable.
 const NORM_EPS: f64 = 1e-6;
 
 /// Scaling factor of a configuration that does not state one: Stable Diffusion 1's.
-const USUAL_SCALING_FACTOR: f64 = 0.18215;
+const DEFAULT_SCALING_FACTOR: f64 = 0.18215;
 
 /// Keys that change the decoder's arithmetic, with the values under which they do not.
 const NEUTRAL: &[(&str, &[&str])] =
@@ -69,7 +69,7 @@ pub struct VaeDecoder {
     scaling_factor: f64,
     statistics: Option<LatentStatistics>,
     has_shift: bool,
-    passed_over: PassedOver,
+    unused_parts: UnusedParts,
     dtype: DType,
     sha256: String,
 }
@@ -169,13 +169,13 @@ impl VaeDecoder {
                 1,
             )?,
             latent_channels,
-            scaling_factor: config.number("scaling_factor", USUAL_SCALING_FACTOR)?,
+            scaling_factor: config.number("scaling_factor", DEFAULT_SCALING_FACTOR)?,
             statistics: config
                 .numbers("latents_mean", latent_channels)?
                 .zip(config.numbers("latents_std", latent_channels)?)
                 .map(|(mean, std)| LatentStatistics { mean, std }),
             has_shift: config.number("shift_factor", 0.0)? != 0.0,
-            passed_over: PassedOver::of(
+            unused_parts: UnusedParts::of(
                 (config, &[&neutral, READ, WITHOUT_EFFECT]),
                 (weights, &["encoder.", "quant_conv."]),
             ),
@@ -242,8 +242,8 @@ impl VaeDecoder {
     }
 
     /// What of the files changed nothing.
-    pub fn passed_over(&self) -> &PassedOver {
-        &self.passed_over
+    pub fn unused_parts(&self) -> &UnusedParts {
+        &self.unused_parts
     }
 
     /// Pixels of a side for each latent of it.
@@ -332,6 +332,9 @@ impl MidAttention {
         let query = self.query.forward(&positions)?;
         let key = self.key.forward(&positions)?;
         let value = self.value.forward(&positions)?;
-        self.out.forward_turned_onto(&attend(&query, &key, &value, 1, Visible::All)?, x)
+        self.out.forward_transposed_with_shortcut(
+            &attend(&query, &key, &value, 1, AttentionMask::All)?,
+            x,
+        )
     }
 }

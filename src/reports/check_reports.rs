@@ -1,6 +1,6 @@
 //! In: a check. Out: its verdicts for a terminal, as JUnit XML and for GitHub Actions.
 
-use crate::check::{Check, CheckedFigure, FEWEST_ITEMS, Outcome, Undecided};
+use crate::check::{Check, CheckedFigure, MIN_ITEMS, Outcome, Undecided};
 
 use super::comparison_tables::printed_p;
 use super::escape::escape;
@@ -63,7 +63,7 @@ fn sentence(figure: &CheckedFigure, check: &Check) -> String {
 fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
     let (items, tolerated) = (figure.items, check.max_drop);
     let mut text = match why {
-        Undecided::FewItems => format!("; {items} items: fewer than {FEWEST_ITEMS} pass nothing"),
+        Undecided::FewItems => format!("; {items} items: fewer than {MIN_ITEMS} pass nothing"),
         Undecided::ManyFigures => {
             format!("; alone it would fail, among {} figures it may be chance", check.figures.len())
         }

@@ -3,7 +3,7 @@
 
 use crate::aggregate::Shares;
 use crate::compare::{self, Paired, paired_differences};
-use crate::statistics::{SwapTest, numpy_mean};
+use crate::statistics::{PermutationTest, numpy_mean};
 
 use super::figure_table::Level;
 use super::report_input::{ReportInput, ReportRun};
@@ -63,7 +63,7 @@ impl Difference {
     }
 
     /// Whether it is told apart from chance at a level of 5 %, the number of categories considered.
-    pub fn is_told_apart(&self) -> bool {
+    pub fn is_significant(&self) -> bool {
         self.corrected_p.or(self.p).is_some_and(|p| p < 0.05)
     }
 }
@@ -130,6 +130,6 @@ fn rows(
     if means.is_some() {
         figures.push(Paired::score(base, other, stage, means));
     }
-    let found = paired_differences(&figures, SwapTest::default(), LEVEL);
+    let found = paired_differences(&figures, PermutationTest::default(), LEVEL);
     found.into_iter().map(Difference::from).collect()
 }

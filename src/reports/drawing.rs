@@ -8,5 +8,5 @@ mod svg_picture;
 
 pub use fonts::{shortened, text_width};
 pub use png_picture::png_picture;
-pub use shapes::{Anchor, Drawing, Ink, MOST_RUNS, Shape, Text};
+pub use shapes::{Anchor, Drawing, Ink, MAX_RUNS, Shape, Text};
 pub use svg_picture::{page_svg, svg_picture};

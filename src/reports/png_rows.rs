@@ -4,7 +4,7 @@
 
 use libdeflater::Decompressor;
 
-use crate::results::image_store::LARGEST_SIDE;
+use crate::results::image_store::MAX_IMAGE_SIDE;
 
 /// Larger pictures are left to the general decoder, which holds less of them at a time.
 const MOST_BYTES: usize = 64 << 20;
@@ -52,7 +52,7 @@ impl PngRows<'_> {
     }
 }
 
-/// Unpacks a plain PNG whose sides are at most [`LARGEST_SIDE`]; `None` of anything else. The checksum of the
+/// Unpacks a plain PNG whose sides are at most [`MAX_IMAGE_SIDE`]; `None` of anything else. The checksum of the
 /// pixels is compared, those of the chunks are not.
 pub fn png_rows<'b>(png: &[u8], buffers: &'b mut Buffers) -> Option<PngRows<'b>> {
     let rest = png.strip_prefix(&SIGNATURE)?;
@@ -62,7 +62,7 @@ pub fn png_rows<'b>(png: &[u8], buffers: &'b mut Buffers) -> Option<PngRows<'b>>
         (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
     let line = (width as usize).checked_mul(3)?.checked_add(1)?;
     let size = line.checked_mul(height as usize).filter(|&size| size <= MOST_BYTES)?;
-    let is_plain = |side| (1..=LARGEST_SIDE).contains(&side);
+    let is_plain = |side| (1..=MAX_IMAGE_SIDE).contains(&side);
     if kind != b"IHDR" || !is_plain(width) || !is_plain(height) {
         return None;
     }
@@ -273,7 +273,7 @@ mod tests {
         let mut unknown = packed(&picture(40, 30), png::Filter::NoFilter);
         unknown_filter(&mut unknown, 40, 30);
         assert!(png_rows(&unknown, &mut buffers).unwrap().for_each(|_| ()).is_none());
-        let long = packed(&picture(1, LARGEST_SIDE + 1), png::Filter::Paeth);
+        let long = packed(&picture(1, MAX_IMAGE_SIDE + 1), png::Filter::Paeth);
         assert!(png_rows(&long, &mut buffers).is_none());
         let mut huge = whole;
         huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);

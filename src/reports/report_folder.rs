@@ -22,7 +22,7 @@ use super::report_tables::{categories, category_names, difference_table, items, 
 use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
-use crate::reports::drawing::MOST_RUNS;
+use crate::reports::drawing::MAX_RUNS;
 
 /// Tells a report of ours from any other folder.
 const MARKER: &str = "report.json";
@@ -62,8 +62,8 @@ pub fn write_report(
 ) -> anyhow::Result<Written> {
     ensure!(!input.runs.is_empty(), "a report needs a run");
     ensure!(
-        input.runs.len() <= MOST_RUNS,
-        "a report tells at most {MOST_RUNS} runs apart; make several reports"
+        input.runs.len() <= MAX_RUNS,
+        "a report tells at most {MAX_RUNS} runs apart; make several reports"
     );
     let foreign = check_place(out, options.force)?;
     let parent = match out.parent() {
@@ -79,7 +79,7 @@ pub fn write_report(
     let folder = building.path().join("report");
     let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options.inline)?;
     let kept = match foreign {
-        true => Some(beside(out, "before")),
+        true => Some(sibling(out, "before")),
         false => None,
     };
     let old = match &kept {
@@ -115,10 +115,10 @@ fn check_place(out: &Path, force: bool) -> anyhow::Result<bool> {
             "{} holds something that is no report of dpg-bench; name another --out, or say --force to \
              have it moved to {}",
             out.display(),
-            beside(out, "before").display()
+            sibling(out, "before").display()
         );
     }
-    let before = beside(out, "before");
+    let before = sibling(out, "before");
     ensure!(!before.exists(), "{} is in the way; move it", before.display());
     Ok(true)
 }
@@ -129,7 +129,7 @@ fn is_report(folder: &Path) -> bool {
         .is_ok_and(|marker| marker["kind"] == "report")
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+fn sibling(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
     name.push(ending);

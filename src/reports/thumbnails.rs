@@ -12,7 +12,7 @@ use image::RgbImage;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use rayon::prelude::*;
 
-use crate::results::image_store::read_picture;
+use crate::results::image_store::read_image;
 
 use super::address::address_of;
 use super::png_rows::{Buffers, png_rows};
@@ -109,7 +109,7 @@ fn thumbnail(path: &Path, memory: &mut Memory) -> anyhow::Result<Vec<u8>> {
     File::open(path)?.read_to_end(&mut memory.file)?;
     let small = match shrunk_in_passing(&memory.file, &mut memory.rows) {
         Some(small) => small,
-        None => shrunk(&read_picture(Cursor::new(&memory.file)).map_err(anyhow::Error::msg)?),
+        None => shrunk(&read_image(Cursor::new(&memory.file)).map_err(anyhow::Error::msg)?),
     };
     let mut jpeg = Vec::new();
     let mut encoder = Encoder::new(&mut jpeg, QUALITY);
@@ -156,7 +156,7 @@ struct Shrinking {
 }
 
 impl Shrinking {
-    /// Of a picture whose sides are at most `LARGEST_SIDE` of `image_store`.
+    /// Of a picture whose sides are at most `MAX_IMAGE_SIDE` of `image_store`.
     fn new(width: u32, height: u32) -> Self {
         let step = width.max(height).div_ceil(THUMBNAIL_SIDE).max(1);
         let (columns, rows) = ((width / step).max(1), (height / step).max(1));
@@ -255,7 +255,7 @@ impl Average {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::image_store::LARGEST_SIDE;
+    use crate::results::image_store::MAX_IMAGE_SIDE;
 
     #[test]
     fn squares_are_averaged_and_a_rest_is_cut() {
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn sums_of_the_largest_picture_do_not_run_over() {
-        let white = RgbImage::from_pixel(3, LARGEST_SIDE, image::Rgb([255; 3]));
+        let white = RgbImage::from_pixel(3, MAX_IMAGE_SIDE, image::Rgb([255; 3]));
         let small = shrunk(&white);
         assert_eq!((small.dimensions(), small.get_pixel(0, 7).0), ((1, 190), [255; 3]));
     }

@@ -11,7 +11,7 @@ use super::records::{AnswerOutcome, AnswerRecord, QuestionAnswer};
     "the answers to {item}, image {image} were given for two different pictures; delete the lines of \
      the picture that is gone, or judge again under another name"
 )]
-pub struct MixedPictures {
+pub struct MixedImages {
     /// Item identifier.
     pub item: String,
     /// Index of the image among the item's images.
@@ -37,13 +37,13 @@ impl<'r> NewestAnswers<'r> {
     ///
     /// # Errors
     /// Lines of one image were made for different pictures.
-    pub fn merge(records: &'r [AnswerRecord]) -> Result<Self, MixedPictures> {
+    pub fn merge(records: &'r [AnswerRecord]) -> Result<Self, MixedImages> {
         let mut newest = Self::default();
         for record in records {
             let image = newest.image_mut(&record.item, record.image);
             match (image.pixels_sha256, record.pixels_sha256.as_deref()) {
                 (Some(old), Some(new)) if old != new => {
-                    return Err(MixedPictures { item: record.item.clone(), image: record.image });
+                    return Err(MixedImages { item: record.item.clone(), image: record.image });
                 }
                 (None, new) => image.pixels_sha256 = new,
                 _ => {}

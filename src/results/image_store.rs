@@ -15,7 +15,7 @@ pub use crate::benchmark::digest::hex;
 
 /// Largest width and height of a picture that is read: what a file claims is looked at before anything is
 /// unpacked.
-pub const LARGEST_SIDE: u32 = 16_384;
+pub const MAX_IMAGE_SIDE: u32 = 16_384;
 /// Most memory that unpacking one may take, in bytes.
 const LARGEST_MEMORY: u64 = 1 << 30;
 /// Bytes of a PNG up to the end of its header's fields.
@@ -23,7 +23,7 @@ const PNG_HEADER: usize = 26;
 
 /// What the beginning of a picture file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PictureHeader {
+pub struct ImageHeader {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
@@ -52,7 +52,7 @@ pub enum PictureFault {
     Unreadable(io::Error),
     /// It claims to be larger than any picture that a model makes.
     #[error(
-        "it says that it is larger than {LARGEST_SIDE}x{LARGEST_SIDE} pixels, and is not unpacked"
+        "it says that it is larger than {MAX_IMAGE_SIDE}x{MAX_IMAGE_SIDE} pixels, and is not unpacked"
     )]
     TooLarge,
     /// A JPEG that is cut, damaged or of a kind that is not read.
@@ -64,7 +64,7 @@ pub enum PictureFault {
 }
 
 /// Reads the header of a PNG, JPEG or WebP; `None` when there is no readable one.
-pub fn picture_header(mut file: impl BufRead + Seek) -> Option<PictureHeader> {
+pub fn image_header(mut file: impl BufRead + Seek) -> Option<ImageHeader> {
     let beginning = beginning_of(&mut file).ok()?;
     let (width, height) = if beginning.starts_with(&MAGIC) {
         let mut bytes = Vec::new();
@@ -73,7 +73,7 @@ pub fn picture_header(mut file: impl BufRead + Seek) -> Option<PictureHeader> {
     } else {
         ImageReader::new(file).with_guessed_format().ok()?.into_dimensions().ok()?
     };
-    (width > 0 && height > 0).then(|| PictureHeader {
+    (width > 0 && height > 0).then(|| ImageHeader {
         width,
         height,
         samples: samples_of(&beginning),
@@ -85,21 +85,21 @@ pub fn picture_header(mut file: impl BufRead + Seek) -> Option<PictureHeader> {
 ///
 /// # Errors
 /// See [`PictureFault`].
-pub fn read_picture(mut file: impl BufRead + Seek) -> Result<RgbImage, PictureFault> {
+pub fn read_image(mut file: impl BufRead + Seek) -> Result<RgbImage, PictureFault> {
     let unreadable = PictureFault::Unreadable;
     let beginning = beginning_of(&mut file).map_err(unreadable)?;
     if beginning.starts_with(&MAGIC) {
         let mut bytes = Vec::new();
         file.take(LARGEST_MEMORY).read_to_end(&mut bytes).map_err(unreadable)?;
-        return decode_jpeg(&bytes, LARGEST_SIDE, LARGEST_MEMORY).map_err(|fault| match fault {
+        return decode_jpeg(&bytes, MAX_IMAGE_SIDE, LARGEST_MEMORY).map_err(|fault| match fault {
             JpegFault::TooLarge => PictureFault::TooLarge,
             fault => PictureFault::Jpeg(fault),
         });
     }
     let mut reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
     let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
+    limits.max_image_width = Some(MAX_IMAGE_SIDE);
+    limits.max_image_height = Some(MAX_IMAGE_SIDE);
     limits.max_alloc = Some(LARGEST_MEMORY);
     reader.limits(limits);
     match reader.decode() {

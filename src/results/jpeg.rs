@@ -114,7 +114,7 @@ struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     fn open(bytes: &'a [u8]) -> Self {
-        let mut errors = Box::new(told_errors());
+        let mut errors = Box::new(error_manager());
         // SAFETY: the struct is plain data of C, for which zeros are valid. libjpeg initialises it, reads no
         // more than the bytes given, which outlive it, and keeps pointers to boxes that live as long. Dropping
         // frees what it allocated, also after an error.
@@ -178,7 +178,7 @@ fn fault_of(panic: Box<dyn Any + Send>) -> JpegFault {
 }
 
 /// libjpeg's own handlers, but for those that would end the program or print.
-fn told_errors() -> jpeg_error_mgr {
+fn error_manager() -> jpeg_error_mgr {
     // SAFETY: the struct is plain data of C, for which zeros are valid, and jpeg_std_error fills it.
     let mut errors = unsafe {
         let mut errors: jpeg_error_mgr = std::mem::zeroed();
@@ -221,7 +221,7 @@ fn message_of(decoder: &mut jpeg_common_struct) -> String {
     type Writes = unsafe extern "C-unwind" fn(&mut jpeg_common_struct, *mut u8);
     type Declared = unsafe extern "C-unwind" fn(&mut jpeg_common_struct, &[u8; 80]);
     let mut text = [0; MESSAGE_LENGTH];
-    // SAFETY: the manager is the one of `told_errors`, whose format_message is libjpeg's own. That writes at
+    // SAFETY: the manager is the one of `error_manager`, whose format_message is libjpeg's own. That writes at
     // most JMSG_LENGTH_MAX bytes with a final zero; the binding declares its buffer as read-only.
     unsafe {
         if let Some(format) = (*decoder.err).format_message {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::atomic_write::{name_path, sync_folder};
-use super::image_store::{pixels_sha256, read_picture};
+use super::image_store::{pixels_sha256, read_image};
 use super::journal::Journal;
 use super::manifest::{Difference, Settings, StageEntry, differences};
 pub use super::merge_error::MergeError;
@@ -32,10 +32,10 @@ pub struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To gather: every picture is compared with its journal's digest, and the parts' sittings are noted.
-    Gather,
+    MergeShards,
     /// To deal out: a shard gets what the run has of its items already. Whoever goes on with it looks at the
     /// pictures itself.
-    Deal,
+    SeedShard,
 }
 
 /// What a merge did.
@@ -73,7 +73,7 @@ pub fn merge(
         .collect::<Result<Vec<_>, MergeError>>()?;
     let mut images = own.clone();
     for (part, lines) in parts.iter().zip(&of_parts) {
-        if purpose == Purpose::Gather {
+        if purpose == Purpose::MergeShards {
             refuse_foreign(&part.run, lines, &wanted)?;
         }
         let disagree = images.take_in(lines, is_wanted);
@@ -115,7 +115,7 @@ pub fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), Merge
     let entries = manifest.generation.iter().chain(manifest.judges.values());
     let mut sittings = entries.flat_map(|entry| &entry.sittings);
     if sittings.any(|sitting| sitting.merged_from.is_some()) {
-        merge(run, &[], items, Purpose::Deal)?;
+        merge(run, &[], items, Purpose::SeedShard)?;
     }
     Ok(())
 }
@@ -124,7 +124,7 @@ pub fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), Merge
 ///
 /// # Errors
 /// A directory is damaged, or the disk said no.
-pub fn unmerged(run: &RunDirectory) -> Result<Vec<Shard>, RunError> {
+pub fn unmerged_shards(run: &RunDirectory) -> Result<Vec<Shard>, RunError> {
     let shards = run.shards()?;
     if shards.is_empty() {
         return Ok(Vec::new());
@@ -278,8 +278,8 @@ fn choose_pictures<'a>(
                 }
                 let path = run.image_path(item, image);
                 let is_good = match purpose {
-                    Purpose::Gather => has_pixels(&path, pixels_sha256),
-                    Purpose::Deal => path.exists(),
+                    Purpose::MergeShards => has_pixels(&path, pixels_sha256),
+                    Purpose::SeedShard => path.exists(),
                 };
                 match (is_good, place) {
                     (true, 0) => return Ok(None),
@@ -288,7 +288,7 @@ fn choose_pictures<'a>(
                 }
             }
             match (bad, purpose) {
-                (Some(path), Purpose::Gather) => Err(path),
+                (Some(path), Purpose::MergeShards) => Err(path),
                 _ => Ok(None),
             }
         })
@@ -304,14 +304,14 @@ fn choose_pictures<'a>(
 }
 
 fn has_pixels(path: &Path, digest: &str) -> bool {
-    let picture = File::open(path).ok().and_then(|file| read_picture(BufReader::new(file)).ok());
+    let picture = File::open(path).ok().and_then(|file| read_image(BufReader::new(file)).ok());
     picture.is_some_and(|picture| pixels_sha256(&picture) == digest)
 }
 
 fn bring_pictures(run: &RunDirectory, pictures: &[Picture<'_>]) -> Result<(), MergeError> {
     let mut folders = BTreeSet::new();
     for picture in pictures {
-        let to = run.place_of_picture(picture.item, picture.image)?;
+        let to = run.checked_image_path(picture.item, picture.image)?;
         link_or_copy(&picture.from, &to)?;
         folders.extend(to.parent().map(Path::to_owned));
     }
@@ -355,7 +355,7 @@ fn note_in_manifest(
     purpose: Purpose,
 ) -> Result<(), MergeError> {
     let before = run.manifest().clone();
-    if purpose == Purpose::Gather {
+    if purpose == Purpose::MergeShards {
         forget_sittings(run, parts);
     }
     let mut answered = Vec::new();
@@ -401,7 +401,7 @@ fn forget_sittings(run: &mut RunDirectory, parts: &[Part]) {
 }
 
 fn note_sittings(own: &mut StageEntry, theirs: &StageEntry, name: &str, purpose: Purpose) {
-    if purpose == Purpose::Deal {
+    if purpose == Purpose::SeedShard {
         return;
     }
     for sitting in &theirs.sittings {

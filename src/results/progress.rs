@@ -71,7 +71,7 @@ impl RunProgress {
         gathered: &Gathered,
         items: &[&Item],
         per_item: u32,
-    ) -> Result<Self, super::MixedPictures> {
+    ) -> Result<Self, super::MixedImages> {
         let images = StageCount::of_images(items, per_item, &gathered.images);
         let mut judges = BTreeMap::new();
         for (judge, records) in &gathered.answers {

@@ -240,18 +240,18 @@ impl RunDirectory {
     ///
     /// # Errors
     /// A symbolic link stands on the way, or the disk said no.
-    pub fn write_picture(
+    pub fn write_image(
         &self,
         item: &str,
         image: u32,
         pixels: &image::RgbImage,
         texts: &[(&str, String)],
     ) -> std::io::Result<()> {
-        image_store::write_png(&self.place_of_picture(item, image)?, pixels, texts)
+        image_store::write_png(&self.checked_image_path(item, image)?, pixels, texts)
     }
 
     /// Where the picture of an image is put, which no link on the way leads out of the run.
-    pub(super) fn place_of_picture(&self, item: &str, image: u32) -> std::io::Result<PathBuf> {
+    pub(super) fn checked_image_path(&self, item: &str, image: u32) -> std::io::Result<PathBuf> {
         inside(&self.path, &["images", item, &format!("{image}.png")])
     }
 

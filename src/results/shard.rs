@@ -60,7 +60,7 @@ impl Shard {
     }
 
     /// Its part of what is dealt, in the same order.
-    pub fn deal<T: Clone>(self, all: &[T]) -> Vec<T> {
+    pub fn own_part<T: Clone>(self, all: &[T]) -> Vec<T> {
         all.iter().skip(self.index as usize).step_by(self.count as usize).cloned().collect()
     }
 
@@ -118,15 +118,15 @@ mod tests {
     #[test]
     fn items_are_dealt_like_cards_and_every_one_once() {
         let items: Vec<u32> = (0..10).collect();
-        assert_eq!(Shard::new(1, 4).unwrap().deal(&items), [1, 5, 9]);
+        assert_eq!(Shard::new(1, 4).unwrap().own_part(&items), [1, 5, 9]);
         for count in [1, 3, 7, 10, 13] {
             let mut all: Vec<u32> = (0..count)
-                .flat_map(|index| Shard::new(index, count).unwrap().deal(&items))
+                .flat_map(|index| Shard::new(index, count).unwrap().own_part(&items))
                 .collect();
             all.sort_unstable();
             assert_eq!(all, items, "{count} shards");
         }
-        assert!(Shard::new(12, 13).unwrap().deal(&items).is_empty());
+        assert!(Shard::new(12, 13).unwrap().own_part(&items).is_empty());
     }
 
     #[test]

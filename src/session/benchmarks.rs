@@ -87,7 +87,7 @@ pub fn benchmark_of_run(run: &RunDirectory, path: Option<&Path>) -> anyhow::Resu
 /// The manifest's selection was edited to something that the benchmark has not.
 pub fn selected<'b>(benchmark: &'b Benchmark, run: &RunDirectory) -> anyhow::Result<Vec<&'b Item>> {
     let all = all_selected(benchmark, run)?;
-    Ok(run.shard().map_or_else(|| all.clone(), |shard| shard.deal(&all)))
+    Ok(run.shard().map_or_else(|| all.clone(), |shard| shard.own_part(&all)))
 }
 
 /// The items that the run was started with, in file order, whether it is a shard or not.

@@ -15,14 +15,14 @@ use super::listener::{Listener, Quiet};
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
 use crate::checkpoint::error_words::sentence;
+use crate::checkpoint::load_report::LoadReport;
 use crate::checkpoint::shipped::ShippedFolder;
-use crate::checkpoint::understood::Understood;
 use crate::compute::device::{Device, Place, describe_device, parse_device, parse_dtype};
 use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::noise::seeds::SeedMode;
-use crate::generate::{ImageGenerator, PictureTimes};
+use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
 
@@ -33,7 +33,7 @@ pub struct LoadedGenerator {
     /// Where each of them computes.
     devices: Vec<String>,
     plan: GenerationPlan,
-    understood: Understood,
+    understood: LoadReport,
     /// What the checkpoint was put together to, where it was.
     assembled: Option<Assembled>,
     negative_prompt: Option<String>,
@@ -126,12 +126,12 @@ impl LoadedGenerator {
             .map(pipeline)
             .collect::<anyhow::Result<Vec<_>>>()
             .map_err(|error| match &assembled {
-                Some(assembled) => assembled.told(error),
+                Some(assembled) => assembled.with_user_paths(error),
                 None => error,
             })
             .map_err(|error| without_folders(error, model, &unpacked))
             .with_context(|| format!("model {} cannot be loaded", model.name))?;
-        let mut understood = Understood::default();
+        let mut understood = LoadReport::default();
         understood.line("model", model.name);
         understood.line("checkpoint", shown(&checkpoint, model));
         understood.line("device", described.join("; "));
@@ -153,7 +153,7 @@ impl LoadedGenerator {
     }
 
     /// What was understood of its files.
-    pub fn understood(&self) -> &Understood {
+    pub fn understood(&self) -> &LoadReport {
         &self.understood
     }
 
@@ -166,7 +166,7 @@ impl LoadedGenerator {
     ///
     /// # Errors
     /// The model failed.
-    pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<PictureTimes>> {
+    pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<ImageTimes>> {
         // Devices that share the work are of one kind, so the first speaks for all.
         match self.generators.first_mut() {
             Some(generator) => generator.measure(prompt, calls),

@@ -3,7 +3,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::judge::judge_run::PicturesInTheMaking;
+use crate::judge::judge_run::ImagesInProgress;
 
 /// What stages that work side by side tell each other.
 #[derive(Default)]
@@ -86,7 +86,7 @@ impl SharedProgress {
     }
 }
 
-impl PicturesInTheMaking for SharedProgress {
+impl ImagesInProgress for SharedProgress {
     fn await_start(&self) -> bool {
         self.wait(|state| state.finished.is_some()).finished.is_some()
     }

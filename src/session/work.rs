@@ -10,7 +10,7 @@ use super::benchmarks::identity;
 use super::listener::Listener;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::results::manifest::to_settings;
-use crate::results::merge::{Part, Purpose, merge, restore_order, unmerged};
+use crate::results::merge::{Part, Purpose, merge, restore_order, unmerged_shards};
 use crate::results::{BenchmarkIdentity, LockError, RunDirectory, RunLock, Settings, Shard};
 
 /// What the lock says of a merge.
@@ -173,7 +173,7 @@ fn open_shard(
     let is_other = |other: Shard| other.count() != shard.count();
     refuse_shards_at_work(&whole, is_other)?;
     let others: Vec<Shard> =
-        unmerged(&whole)?.into_iter().filter(|other| is_other(*other)).collect();
+        unmerged_shards(&whole)?.into_iter().filter(|other| is_other(*other)).collect();
     ensure!(
         others.is_empty(),
         "{} was dealt otherwise before and has work of {} that is not merged yet; `dpg-bench merge {}` \
@@ -187,7 +187,7 @@ fn open_shard(
     // What the run has of these items already is not made again.
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
     let part = Part { name: "the whole run".to_owned(), run: whole };
-    let got = merge(&mut run, &[part], &ids, Purpose::Deal)?;
+    let got = merge(&mut run, &[part], &ids, Purpose::SeedShard)?;
     let brought = match got.pictures {
         0 => String::new(),
         pictures => format!(", {pictures} pictures of which are there already"),
@@ -217,7 +217,7 @@ fn refuse_shards_at_work(
 /// # Errors
 /// One does; or one is damaged.
 pub fn ensure_merged(run: &RunDirectory) -> anyhow::Result<()> {
-    let shards = unmerged(run)?;
+    let shards = unmerged_shards(run)?;
     ensure!(
         shards.is_empty(),
         "{} has work of {} that is not merged yet; `dpg-bench merge {}` joins it (it may be called before \

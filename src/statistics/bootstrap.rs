@@ -38,7 +38,7 @@ impl Bootstrap {
     ) -> Vec<Option<Interval>> {
         let columns: Vec<&[f64]> = figures.iter().flat_map(|(columns, _)| *columns).collect();
         let items = columns.first().map_or(0, |column| column.len());
-        let drawn = sums(&columns, items, self.draws, self.seed, Weights::Drawn);
+        let drawn = sums(&columns, items, self.draws, self.seed, Weights::Resampled);
         figures
             .par_iter()
             .enumerate()

@@ -23,14 +23,14 @@ const ROUNDING: f64 = 1e-12;
 
 /// How the test is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SwapTest {
+pub struct PermutationTest {
     /// Random patterns of swaps, where there are more items than [`EXACT_ITEMS`].
     pub rounds: usize,
     /// Where the random numbers begin.
     pub seed: u64,
 }
 
-impl Default for SwapTest {
+impl Default for PermutationTest {
     fn default() -> Self {
         Self { rounds: 10_000, seed: 0 }
     }
@@ -49,7 +49,7 @@ pub struct Pair<'a> {
 
 /// The difference `a - b` of a figure, and those over random sets of items.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Swaps {
+pub struct PermutationResult {
     observed: f64,
     /// Of sets for which it is defined, sorted.
     differences: Vec<f64>,
@@ -59,17 +59,17 @@ pub struct Swaps {
     adjusted: (f64, f64),
 }
 
-impl SwapTest {
+impl PermutationTest {
     /// The differences of the pairs, in the order given, all over the same sets of items; `None` where a
     /// figure counts nothing.
     ///
     /// All figures have as many items.
-    pub fn swaps(&self, pairs: &[Pair<'_>]) -> Vec<Option<Swaps>> {
+    pub fn swaps(&self, pairs: &[Pair<'_>]) -> Vec<Option<PermutationResult>> {
         let items = pairs.first().map_or(0, |pair| pair.a.items());
         let (rounds, weights) = match items {
             // Of a set and all that is not in it, one is enough.
-            1..=EXACT_ITEMS => (1 << (items - 1), Weights::EveryToss),
-            _ => (self.rounds, Weights::Tossed),
+            1..=EXACT_ITEMS => (1 << (items - 1), Weights::AllSwaps),
+            _ => (self.rounds, Weights::RandomSwaps),
         };
         // Two runs mostly count the same questions, and a category may be all of a broader one.
         let mut table: Vec<&[f64]> = Vec::new();
@@ -96,7 +96,7 @@ impl SwapTest {
                     |[a, of_a, b, of_b]: [f64; 4]| Some(ratio(a, of_a)? - ratio(b, of_b)?);
                 let mut differences = Vec::with_capacity(2 * rounds);
                 // Pattern 0 of all is the empty set, which is counted with the observed one.
-                let first = usize::from(weights == Weights::EveryToss);
+                let first = usize::from(weights == Weights::AllSwaps);
                 for row in sums.chunks_exact(table.len()).skip(first) {
                     let sums = places[number].map(|place| row[place]);
                     let rest = [0, 1, 2, 3].map(|column| totals[column] - sums[column]);
@@ -109,7 +109,7 @@ impl SwapTest {
                 }
                 let undefined = 2 * (rounds - first) - differences.len();
                 differences.sort_unstable_by(f64::total_cmp);
-                Some(Swaps {
+                Some(PermutationResult {
                     observed,
                     differences,
                     undefined,
@@ -120,7 +120,7 @@ impl SwapTest {
     }
 }
 
-impl Swaps {
+impl PermutationResult {
     /// The difference over all items.
     pub fn observed(&self) -> f64 {
         self.observed

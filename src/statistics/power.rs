@@ -6,7 +6,7 @@ use statrs::function::erf::{erfc, erfc_inv};
 
 /// What is asked of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Demand {
+pub struct PowerAnalysis {
     /// Probability of finding a difference where there is none.
     pub alpha: f64,
     /// Probability of finding one that is there.
@@ -15,13 +15,13 @@ pub struct Demand {
     pub two_sided: bool,
 }
 
-impl Default for Demand {
+impl Default for PowerAnalysis {
     fn default() -> Self {
         Self { alpha: 0.05, power: 0.8, two_sided: true }
     }
 }
 
-impl Demand {
+impl PowerAnalysis {
     /// The smallest true difference that is found, in standard errors of the difference.
     fn standard_errors(&self) -> f64 {
         let alpha = if self.two_sided { self.alpha / 2.0 } else { self.alpha };

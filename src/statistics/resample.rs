@@ -12,11 +12,11 @@ const DRAWS_AT_ONCE: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Weights {
     /// How often each of as many items drawn with replacement is this one: the bootstrap.
-    Drawn,
+    Resampled,
     /// One or none, by the toss of a coin: the labels of a pair are swapped or not.
-    Tossed,
+    RandomSwaps,
     /// As tossed, but every pattern of the coins once, of which draw `n` is the binary number `n`.
-    EveryToss,
+    AllSwaps,
 }
 
 /// Per draw, the sum of each column with the items' weights: `draws` rows of one sum per column, in
@@ -43,12 +43,12 @@ pub(super) fn sums(
             let draw = chunk * DRAWS_AT_ONCE + number;
             counts.fill(0);
             match weights {
-                Weights::Drawn => {
+                Weights::Resampled => {
                     for _ in 0..items {
                         counts[below(&mut random, items)] += 1;
                     }
                 }
-                Weights::Tossed => {
+                Weights::RandomSwaps => {
                     for counts in counts.chunks_mut(64) {
                         let coins = random.next_u64();
                         for (bit, count) in counts.iter_mut().enumerate() {
@@ -56,7 +56,7 @@ pub(super) fn sums(
                         }
                     }
                 }
-                Weights::EveryToss => {
+                Weights::AllSwaps => {
                     for (bit, count) in counts.iter_mut().enumerate() {
                         *count = u32::from(draw >> bit & 1 == 1);
                     }

@@ -3,8 +3,8 @@
 //! Follows `CLIPTokenizer` of transformers, which diffusers pipelines call with
 //! `padding="max_length", truncation=True`. Its files are read by `files`.
 
+pub(crate) mod embedding_words;
 mod files;
-pub(crate) mod taught_words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,8 +17,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizerSequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
+use self::embedding_words::{EmbeddingWord, WORDS_FILE};
 use self::files::TokenizerFiles;
-use self::taught_words::{TaughtWord, WORDS_FILE};
 
 /// Words, single digits and runs of signs; white space falls away.
 const PIECES: &str =
@@ -72,7 +72,7 @@ impl ClipTokenizer {
                 found.map_or_else(|| "not at all".to_owned(), |id| id.to_string())
             );
         }
-        let words = taught_words(&folder.join(WORDS_FILE))?;
+        let words = embedding_words(&folder.join(WORDS_FILE))?;
         for word in &words {
             names.extend(teach(&mut tokenizer, word)?);
         }
@@ -172,7 +172,7 @@ impl ClipTokenizer {
 }
 
 /// The words that embeddings teach, where the folder lists any.
-fn taught_words(path: &Path) -> Result<Vec<TaughtWord>> {
+fn embedding_words(path: &Path) -> Result<Vec<EmbeddingWord>> {
     if !path.is_file() {
         return Ok(Vec::new());
     }
@@ -183,7 +183,7 @@ fn taught_words(path: &Path) -> Result<Vec<TaughtWord>> {
 }
 
 /// Adds a word of an embedding; returns its tokens.
-fn teach(tokenizer: &mut Tokenizer, word: &TaughtWord) -> Result<Vec<String>> {
+fn teach(tokenizer: &mut Tokenizer, word: &EmbeddingWord) -> Result<Vec<String>> {
     let tokens = word.tokens();
     // diffusers takes `word_1` for the second vector of `word`, whoever added it.
     let second = format!("{}_1", word.token);

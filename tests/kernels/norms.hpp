@@ -27,7 +27,7 @@
     }                                                                                          \
     inline void gated(T *y, const T *x, const T *b, GateSizes n) { CALL("pointwise", geglu_##T, y, x, b, n); }\
     inline void curved(T *y, const T *x, CurveSizes n) { CALL("pointwise", curve_##T, y, x, n); }\
-    inline void turned(T *y, const T *x, const T *b, const T *c, TurnSizes n) {                \
+    inline void turned(T *y, const T *x, const T *b, const T *c, TransposeSizes n) {                \
         CALL("pointwise", turn_##T, y, x, b, c, n);                                            \
     }
 namespace call {

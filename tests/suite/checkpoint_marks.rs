@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::checkpoint::assembled::{Assembled, CheckpointParts};
-use dpg_bench::checkpoint::scheduler_config::Prediction;
+use dpg_bench::checkpoint::scheduler_config::PredictionType;
 use dpg_bench::checkpoint::scheduler_config::SchedulerOverrides;
 use dpg_bench::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use dpg_bench::generate::ImageGenerator;
@@ -122,7 +122,7 @@ fn the_user_stands_above_marks_and_contradictions_are_told() {
         let options = DiffusionOptions { overrides, ..options() };
         (of_file(&parts, options), told(&parts.assemble().unwrap()))
     };
-    let (picture, told_of) = wanted(single(&marked(&["v_pred"])), Prediction::Epsilon);
+    let (picture, told_of) = wanted(single(&marked(&["v_pred"])), PredictionType::Epsilon);
     assert!(picture == of_folder(&json!({})));
     assert!(told_of.contains("warning") && told_of.contains("--prediction"), "{told_of}");
     // The mark stands above the header.
@@ -139,12 +139,12 @@ fn the_user_stands_above_marks_and_contradictions_are_told() {
     let parts = CheckpointParts { base: Some(base.path().to_path_buf()), ..parts };
     let message = refusal(&parts);
     assert!(message.contains("modelspec.prediction_type") && message.contains("--prediction"));
-    wanted(parts, Prediction::VPrediction);
+    wanted(parts, PredictionType::VPrediction);
     // `ztsnr` alone is read in two ways by the loaders of the field.
     let parts = single(&marked(&["ztsnr"]));
     let message = refusal(&parts);
     assert!(message.contains("`ztsnr`") && message.contains("--prediction v"), "{message}");
-    wanted(parts, Prediction::VPrediction);
+    wanted(parts, PredictionType::VPrediction);
 }
 
 #[test]

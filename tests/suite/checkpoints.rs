@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::checkpoint::model_error::ModelError;
 use dpg_bench::checkpoint::weights::Weights;
-use dpg_bench::models::{ClipText, UNet, VaeDecoder};
+use dpg_bench::models::{ClipTextModel, UNet, VaeDecoder};
 
 use crate::tiny_checkpoint::{
     Bounds, CLIP_FILE, Copy, F32, Tensors, UNET_CASES, UNET_FILE, VAE_CASES, VAE_FILE, clip_cases,
@@ -39,7 +39,7 @@ fn half_precision_files_and_arithmetic_stay_close() {
     unet_cases(&unet, UNET_CASES, half).unwrap();
     let vae = VaeDecoder::load(&copy.path("vae"), dtype, &device).unwrap();
     vae_cases(&vae, VAE_CASES, half).unwrap();
-    let clip = ClipText::load(&copy.path("text_encoder"), dtype, &device).unwrap();
+    let clip = ClipTextModel::load(&copy.path("text_encoder"), dtype, &device).unwrap();
     clip_cases(&clip, half).unwrap();
 }
 

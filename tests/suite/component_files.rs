@@ -15,7 +15,7 @@ use dpg_bench::generate::pipelines::options::DiffusionOptions;
 use dpg_bench::generate::pipelines::sd15::Sd15;
 use dpg_bench::generate::pipelines::sdxl::Sdxl;
 use dpg_bench::generate::{ImageGenerator, catalog};
-use dpg_bench::models::T5Text;
+use dpg_bench::models::T5EncoderModel;
 use serde_json::{Value, json};
 
 use crate::addons::single_file;
@@ -263,8 +263,8 @@ fn t5_with(changes: &Value) -> tempfile::TempDir {
     folder
 }
 
-fn t5(changes: &Value) -> anyhow::Result<T5Text> {
-    Ok(T5Text::load(t5_with(changes).path(), DType::F32, &Device::Cpu)?)
+fn t5(changes: &Value) -> anyhow::Result<T5EncoderModel> {
+    Ok(T5EncoderModel::load(t5_with(changes).path(), DType::F32, &Device::Cpu)?)
 }
 
 #[test]

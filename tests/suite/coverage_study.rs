@@ -3,7 +3,7 @@
 //!
 //!     cargo test --release --test suite coverage_study -- --ignored --nocapture
 
-use dpg_bench::statistics::{Bootstrap, ItemRatio, Pair, SwapTest};
+use dpg_bench::statistics::{Bootstrap, ItemRatio, Pair, PermutationTest};
 
 use super::statistics::uniform;
 
@@ -164,7 +164,7 @@ fn coverage_of_differences() {
     let mut random = Random(uniform(3));
     println!("| answers | items | {} |", PAIRS.map(|(s, d)| format!("{s} less {d}")).join(" | "));
     println!("| --- | ---: |{}", " ---: |".repeat(PAIRS.len()));
-    let test = SwapTest { rounds: 1_000, seed: 0 };
+    let test = PermutationTest { rounds: 1_000, seed: 0 };
     for (name, kind) in [
         ("one answer an item", Answers::One),
         ("category, correlation 0.3", Answers::Category(0.3)),
@@ -198,7 +198,7 @@ fn coverage_of_differences() {
 #[ignore = "takes minutes; makes the fourth table of docs/measurements/coverage.md"]
 fn the_gate_at_the_margin() {
     let mut random = Random(uniform(4));
-    let test = SwapTest { rounds: 1_000, seed: 0 };
+    let test = PermutationTest { rounds: 1_000, seed: 0 };
     println!("| answers | items | tolerated | true drop | failed | passed |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     for (name, kind, step) in [

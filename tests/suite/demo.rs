@@ -53,7 +53,7 @@ fn found(goldens: &[Line], change: fn(MplugOptions) -> MplugOptions) -> Vec<Foun
     let place = Place { device: Device::Cpu, dtype: DType::F32 };
     // As the goldens were made: with Pillow 13, and all hypotheses of the original.
     let options =
-        MplugOptions { order: Order::Pillow13, leave_early: false, ..MplugOptions::new(place) };
+        MplugOptions { order: Order::Pillow13, early_stopping: false, ..MplugOptions::new(place) };
     let folder = DEMO_JUDGE.unpack().unwrap();
     let judge = MplugJudge::load(folder.path(), change(options)).unwrap();
     let pictures: Vec<RgbImage> = (0..4)

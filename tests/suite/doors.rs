@@ -7,14 +7,16 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device};
 use dpg_bench::benchmark::{Benchmark, Item, Strictness};
-use dpg_bench::checkpoint::Unwrapping;
+use dpg_bench::checkpoint::StateDictLayout;
 use dpg_bench::checkpoint::recipe::Recipe;
 use dpg_bench::checkpoint::scheduler_config::SchedulerConfig;
 use dpg_bench::checkpoint::weights::Weights;
 use dpg_bench::forensics::read_tables;
 use dpg_bench::generate::model_file::ModelFile;
-use dpg_bench::models::{BlipVqaConfig, ClipText, MplugConfig, Qwen3Vl, T5Text, UNet, VaeDecoder};
-use dpg_bench::results::image_store::{picture_header, read_picture};
+use dpg_bench::models::{
+    BlipVqaConfig, ClipTextModel, MplugConfig, Qwen3Vl, T5EncoderModel, UNet, VaeDecoder,
+};
+use dpg_bench::results::image_store::{image_header, read_image};
 use dpg_bench::results::{
     AnswerRecord, ImageRecord, Journal, JournalRecord, NewestAnswers, RunDirectory,
 };
@@ -265,11 +267,11 @@ pub fn configs(bytes: &[u8]) -> bool {
         }
         3 => {
             as_config();
-            ClipText::load(folder, dtype, &device).is_ok()
+            ClipTextModel::load(folder, dtype, &device).is_ok()
         }
         4 => {
             as_config();
-            T5Text::load(folder, dtype, &device).is_ok()
+            T5EncoderModel::load(folder, dtype, &device).is_ok()
         }
         5 => {
             as_config();
@@ -315,7 +317,7 @@ const NAMES: [&str; 6] = ["w", "plain", "transposed", "half", "scalar", "empty"]
 fn open_archive(bytes: &[u8]) -> bool {
     let scratch = Scratch::new();
     let path = scratch.put("pytorch_model.bin", bytes);
-    let unwrapping = Unwrapping { keys: &["model", "module"], removed: "model." };
+    let unwrapping = StateDictLayout { keys: &["model", "module"], removed: "model." };
     let Ok(weights) = Weights::open_pickle(&path, unwrapping, DType::F32, &Device::Cpu) else {
         return false;
     };
@@ -390,8 +392,8 @@ impl StoredArchive {
 
 /// A picture file. What is taken has the size that its header says.
 pub fn pictures(bytes: &[u8]) -> bool {
-    let header = picture_header(Cursor::new(bytes));
-    let Ok(picture) = read_picture(Cursor::new(bytes)) else { return false };
+    let header = image_header(Cursor::new(bytes));
+    let Ok(picture) = read_image(Cursor::new(bytes)) else { return false };
     assert_eq!(header.map(|it| (it.width, it.height)), Some(picture.dimensions()));
     true
 }

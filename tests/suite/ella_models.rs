@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::models::{EllaConnector, T5Text};
+use dpg_bench::models::{EllaConnector, T5EncoderModel};
 
 use crate::tiny_checkpoint::{Bounds, F32, Tensors, compare, fixture, read, rows, sha256};
 
@@ -17,8 +17,8 @@ fn golden(name: &str) -> Tensors {
     read(&fixture(&format!("ella-golden/{name}.safetensors")))
 }
 
-fn t5(folder: &Path, dtype: DType) -> T5Text {
-    T5Text::load(folder, dtype, &Device::Cpu).unwrap()
+fn t5(folder: &Path, dtype: DType) -> T5EncoderModel {
+    T5EncoderModel::load(folder, dtype, &Device::Cpu).unwrap()
 }
 
 fn lengths(tensor: &Tensor) -> Vec<usize> {
@@ -130,11 +130,13 @@ fn unusable_t5_input_and_folders_are_refused() {
     let path = changed.path().join("config.json");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("gated-gelu", "gated-swiglu")).unwrap();
-    let message = T5Text::load(changed.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
+    let message =
+        T5EncoderModel::load(changed.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
     assert!(message.contains("feed_forward_proj") && message.contains("swiglu"), "{message}");
     // UMT5 has positions in every block, which T5 would pass over.
     std::fs::write(&path, text.replace("\"t5\"", "\"umt5\"")).unwrap();
-    let message = T5Text::load(changed.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
+    let message =
+        T5EncoderModel::load(changed.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
     assert!(message.contains("model_type = \"umt5\""), "{message}");
 }
 

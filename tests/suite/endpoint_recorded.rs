@@ -185,5 +185,5 @@ fn a_judge_says_the_same_behind_a_server_and_here() {
     }
     assert!(kinds.len() == 3 && kinds.contains(&"yes".to_owned()), "{kinds:?}");
     assert!(kinds.iter().any(|text| text != "yes"), "{kinds:?}");
-    assert_eq!(here.most_unparsable(), 0.2);
+    assert_eq!(here.max_unparsable(), 0.2);
 }

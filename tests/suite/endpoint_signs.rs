@@ -317,7 +317,7 @@ fn a_judge_that_says_neither_yes_nor_no_is_stopped_with_examples() {
     assert!(journals[0] == journals[1], "it stops at the same answer");
     let server = Loopback::start(vague);
     let mut all = options(&server);
-    all.most_unparsable = 1.0;
+    all.max_unparsable = 1.0;
     let judged = judge(20, all);
     assert_eq!(judged.counts.as_ref().unwrap().unparsable, 240);
     // One in six is no reason to stop.

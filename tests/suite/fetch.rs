@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dpg_bench::fetch::{
-    FetchError, FetchObserver, FetchOptions, Fetched, FileRule, Host, LockFile, Places, Silent,
-    Source, Verdict, Witness, compare_copies, fetch, locate, state_of, verify,
+    FetchError, FetchObserver, FetchOptions, FetchState, Fetched, FileRule, Host, LockFile, Places,
+    Silent, Source, Witness, compare_copies, fetch, locate, state_of, verify,
 };
 use tempfile::TempDir;
 
@@ -106,7 +106,7 @@ impl Place {
 fn files_come_into_the_cache_layout_of_the_python_library() {
     let server = FileServer::good(repository());
     let place = place(&server.server.origin());
-    assert_eq!(state_of(&UNPINNED, &place.places), Verdict::Absent);
+    assert_eq!(state_of(&UNPINNED, &place.places), FetchState::Absent);
     let fetched = place.fetch(&UNPINNED).unwrap();
     place.assert_whole(&fetched);
     let base = place.folder.path().join("hub/models--owner--model");
@@ -206,7 +206,9 @@ fn corrupt_bytes_are_got_again_and_never_kept() {
     assert!(!at.partial().exists());
     assert_eq!(locate(&PINNED, &at.places), None);
     match state_of(&PINNED, &at.places) {
-        Verdict::Begun { missing } => assert!(missing.contains(&WEIGHTS.to_owned()), "{missing:?}"),
+        FetchState::Begun { missing } => {
+            assert!(missing.contains(&WEIGHTS.to_owned()), "{missing:?}")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -329,7 +331,7 @@ fn refusals_are_told_in_a_sentence_without_the_token() {
     });
     let at = place(&gone.server.origin());
     let error = at.fetch(&PINNED).unwrap_err();
-    assert!(matches!(error, FetchError::NotThere { .. }), "{error}");
+    assert!(matches!(error, FetchError::NotFound { .. }), "{error}");
     assert!(error.to_string().contains(WEIGHTS), "{error}");
 
     let mut lacking = repository();
@@ -693,7 +695,7 @@ fn what_model_scope_fetched_is_checked_and_not_got_again() {
 /// What one copy states and another are held against each other.
 #[test]
 fn copies_of_one_model_are_compared_by_their_bytes() {
-    let rules: &[FileRule] = &[FileRule::Weights("unet/model"), FileRule::Wished("config.json")];
+    let rules: &[FileRule] = &[FileRule::Weights("unet/model"), FileRule::Optional("config.json")];
     let (hub, scope) = (Source { rules, ..UNPINNED }, Source { rules, ..SCOPE });
     let server = FileServer::good(repository());
     let at = place(&server.server.origin());

@@ -9,7 +9,7 @@ use dpg_bench::reports::check_reports::{
 };
 use dpg_bench::reports::{comparison_csv, comparison_markdown, comparison_terminal};
 use dpg_bench::results::{BenchmarkIdentity, FORMAT_VERSION};
-use dpg_bench::statistics::SwapTest;
+use dpg_bench::statistics::PermutationTest;
 
 use super::statistics::uniform;
 
@@ -66,7 +66,7 @@ fn checked(items: usize, drop: f64, deviation: f64, gate: &Gate) -> Check {
         if squares > 0.0 { deviation * ((items as f64 - 1.0) / squares).sqrt() } else { 0.0 };
     let base = run((0..items).map(|item| 60.0 + (item % 20) as f64));
     let other = run((0..items).map(|item| 60.0 + (item % 20) as f64 - drop + scale * moves[item]));
-    let options = Options { test: SwapTest::default(), level: 0.95, allowed: Vec::new() };
+    let options = Options { test: PermutationTest::default(), level: 0.95, allowed: Vec::new() };
     check(&base, &other, gate, &options).unwrap()
 }
 
@@ -166,7 +166,7 @@ fn several_figures_are_corrected_for_their_number() {
 /// What is no change, or hardly one, in every form in which a check and a comparison are told.
 #[test]
 fn no_zero_is_printed_with_a_minus() {
-    let options = Options { test: SwapTest::default(), level: 0.95, allowed: Vec::new() };
+    let options = Options { test: PermutationTest::default(), level: 0.95, allowed: Vec::new() };
     let mut near = 0;
     for deviation in [0.0, 0.005, 0.02] {
         let found = checked(100, 0.0, deviation, &gate(0.0));

@@ -253,15 +253,15 @@ impl Judge for Together {
         Settings::new()
     }
 
-    fn images_together(&self) -> usize {
+    fn image_batch_size(&self) -> usize {
         3
     }
 
     fn answer(&self, request: &JudgeRequest<'_>) -> anyhow::Result<Vec<Result<Answer, String>>> {
-        Ok(self.answer_together(std::slice::from_ref(request))?.remove(0))
+        Ok(self.answer_batch(std::slice::from_ref(request))?.remove(0))
     }
 
-    fn answer_together(
+    fn answer_batch(
         &self,
         requests: &[JudgeRequest<'_>],
     ) -> anyhow::Result<Vec<Vec<Result<Answer, String>>>> {

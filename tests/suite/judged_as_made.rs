@@ -12,7 +12,7 @@ use dpg_bench::generate::generate_run::{Generation, GenerationPlan, generate_run
 use dpg_bench::generate::noise::seeds::SeedMode;
 use dpg_bench::generate::{GeneratedImage, ImageGenerator};
 use dpg_bench::judge::judge_counts::JudgeCounts;
-use dpg_bench::judge::judge_run::{PicturesInTheMaking, judge_as_made, judge_images};
+use dpg_bench::judge::judge_run::{ImagesInProgress, judge_as_made, judge_images};
 use dpg_bench::judge::{Answer, Judge, JudgeRequest};
 use dpg_bench::results::{BenchmarkIdentity, RunDirectory, Settings};
 use dpg_bench::stage_observer::StageObserver;
@@ -118,7 +118,7 @@ impl Judge for Critic<'_> {
         self.sitting.in_flight.max(1)
     }
 
-    fn images_together(&self) -> usize {
+    fn image_batch_size(&self) -> usize {
         self.sitting.together.max(1)
     }
 
@@ -179,7 +179,7 @@ struct Making {
     changed: Condvar,
 }
 
-impl PicturesInTheMaking for Making {
+impl ImagesInProgress for Making {
     fn await_start(&self) -> bool {
         let waits = |state: &mut (Option<usize>, bool)| state.0.is_none() && !state.1;
         self.changed.wait_while(self.state.lock().unwrap(), waits).unwrap().0.is_some()
@@ -359,7 +359,7 @@ fn a_kill_at_any_line_of_either_stage_ends_in_the_same_bytes() {
 #[test]
 fn no_line_is_written_behind_a_gap() {
     struct Wavering(Mutex<bool>);
-    impl PicturesInTheMaking for Wavering {
+    impl ImagesInProgress for Wavering {
         fn await_start(&self) -> bool {
             true
         }
@@ -394,7 +394,7 @@ fn no_line_is_written_behind_a_gap() {
 #[test]
 fn a_run_without_a_picture_is_refused_as_afterwards() {
     struct NoPictures;
-    impl PicturesInTheMaking for NoPictures {
+    impl ImagesInProgress for NoPictures {
         fn await_start(&self) -> bool {
             true
         }

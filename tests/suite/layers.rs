@@ -217,9 +217,11 @@ fn violations(file: &str, text: &str) -> Vec<String> {
             }
         }
         if !DECODE_IN.contains(&file) {
-            found.extend((DECODERS.iter().filter(|decoder| line.contains(**decoder))).map(
-                |decoder| format!("{place}: `{decoder}`; pictures are read by `read_picture`"),
-            ));
+            found.extend(
+                (DECODERS.iter().filter(|decoder| line.contains(**decoder))).map(|decoder| {
+                    format!("{place}: `{decoder}`; pictures are read by `read_image`")
+                }),
+            );
         }
         let pure = PURE.iter().any(|place| file.starts_with(place)) && !PURE_EXCEPT.contains(&file);
         for path in IMPURE {

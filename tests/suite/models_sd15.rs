@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::models::{ClipText, TextContext, UNet, VaeDecoder};
+use dpg_bench::models::{ClipTextModel, TextContext, UNet, VaeDecoder};
 
 use crate::tiny_checkpoint::{
     Bounds, Copy, F32, UNET_CASES, UNET_FILE, VAE_CASES, clip_against, clip_cases, compare, digest,
@@ -50,13 +50,13 @@ fn texts_that_serve_several_images_are_projected_once() {
     let (first, second) = (&texts[0], &texts[1]);
     let ours = run(&unet, &[first, second]);
     compare("shared texts", &ours, &twice(&output), F32).unwrap();
-    let kept = first.kept_bytes();
+    let kept = first.cached_bytes();
     // The last of texts that go together keeps both as they are needed: one after the other.
-    assert!(kept > 0 && second.kept_bytes() == 3 * kept);
+    assert!(kept > 0 && second.cached_bytes() == 3 * kept);
     // What is kept is used, by every clone, and the halves do not mix.
     let again = run(&unet, &[&first.clone(), second]);
     compare("again", &again, &ours, Bounds { relative: 0.0, absolute: 0.0 }).unwrap();
-    assert_eq!(second.kept_bytes(), 3 * kept);
+    assert_eq!(second.cached_bytes(), 3 * kept);
     compare("swapped", &run(&unet, &[second, first]), &twice(&output), F32).unwrap_err();
     let third = TextContext::new(row(&context, 0));
     compare(
@@ -215,7 +215,7 @@ fn full_size_networks_equal_diffusers() {
         std::time::Instant::now()
     };
     let start = std::time::Instant::now();
-    let clip = ClipText::load(&folder.join("text_encoder"), dtype, &device).unwrap();
+    let clip = ClipTextModel::load(&folder.join("text_encoder"), dtype, &device).unwrap();
     let start = timed("text encoder loaded", start);
     clip_against(&clip, &golden("clip_text"), FULL_SIZE).unwrap();
     let start = timed("text encoder compared", start);

@@ -54,7 +54,7 @@ fn pictures() -> Vec<RgbImage> {
 /// As the fixtures were made: with Pillow 13, and all hypotheses of the original.
 fn options() -> MplugOptions {
     let place = Place { device: Device::Cpu, dtype: DType::F32 };
-    MplugOptions { order: Order::Pillow13, leave_early: false, ..MplugOptions::new(place) }
+    MplugOptions { order: Order::Pillow13, early_stopping: false, ..MplugOptions::new(place) }
 }
 
 fn tiny(model: &str, options: MplugOptions) -> MplugJudge {
@@ -185,7 +185,7 @@ fn what_is_asked_together_changes_no_answer() {
 fn leaving_early_changes_no_answer() {
     for model in MODELS {
         let goldens = goldens(model);
-        let judge = tiny(model, MplugOptions { leave_early: true, ..options() });
+        let judge = tiny(model, MplugOptions { early_stopping: true, ..options() });
         for (found, golden) in found(&judge, &pictures(), &goldens).iter().zip(&goldens) {
             assert_eq!(found.hypotheses[0].tokens, golden.hypotheses[0].ids, "{model}");
             assert!(found.steps <= golden.steps);
@@ -290,14 +290,14 @@ fn word_tables_that_differ_are_told() {
     let published = published();
     let path = published.path().join("model.safetensors");
     std::fs::copy(fixture("mplug-tiny/large/model.safetensors"), &path).unwrap();
-    assert_eq!(MplugJudge::load(&path, options()).unwrap().warning(), None);
+    assert_eq!(MplugJudge::load(&path, options()).unwrap().warnings(), [""; 0]);
     edit(&path, |tensors| {
         let name = "text_decoder.bert.embeddings.word_embeddings.weight";
         let table = tensors.get_mut(name).unwrap();
         *table = table.zeros_like().unwrap();
     });
     let judge = MplugJudge::load(&path, options()).unwrap();
-    assert!(judge.warning().unwrap().contains("two different tables"));
+    assert!(judge.warnings()[0].contains("two different tables"));
     let goldens = goldens("large");
     let (found, _) = differences(&found(&judge, &pictures(), &goldens), &goldens, SCORES);
     assert_eq!(found, Vec::<String>::new());

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::checkpoint::Unwrapping;
+use dpg_bench::checkpoint::StateDictLayout;
 use dpg_bench::checkpoint::needed_tensors::NeededTensors;
 use dpg_bench::checkpoint::weights::Weights;
 use zip::write::SimpleFileOptions;
@@ -14,7 +14,8 @@ use zip::{CompressionMethod, ZipWriter};
 
 use crate::tiny_checkpoint::fixture;
 
-const UNWRAPPING: Unwrapping = Unwrapping { keys: &["model", "module"], removed: "model." };
+const UNWRAPPING: StateDictLayout =
+    StateDictLayout { keys: &["model", "module"], removed: "model." };
 
 fn open(path: &Path) -> Result<Weights, String> {
     Weights::open_pickle(path, UNWRAPPING, DType::F64, &Device::Cpu).map_err(|e| e.to_string())
@@ -73,7 +74,7 @@ fn tensors_equal_those_that_pytorch_saved() {
 #[test]
 fn without_unwrapping_a_wrapped_file_says_what_it_holds() {
     let path = fixture("pickle/module.bin");
-    let plain = Unwrapping::default();
+    let plain = StateDictLayout::default();
     let error = Weights::open_pickle(&path, plain, DType::F32, &Device::Cpu).unwrap_err();
     assert!(error.to_string().contains("[\"epoch\", \"module\"]"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use dpg_bench::results::image_store::{Samples, picture_header, read_picture};
+use dpg_bench::results::image_store::{Samples, image_header, read_image};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -43,9 +43,9 @@ fn check_folder(folder: &Path, at_least: usize) {
     let mut wrong = Vec::new();
     for (name, pixels) in &expected.pictures {
         let bytes = std::fs::read(folder.join(name)).unwrap();
-        let header = picture_header(Cursor::new(&bytes)).unwrap();
+        let header = image_header(Cursor::new(&bytes)).unwrap();
         assert_eq!((header.width, header.height), (pixels.width, pixels.height), "{name}");
-        match read_picture(Cursor::new(&bytes)) {
+        match read_image(Cursor::new(&bytes)) {
             Ok(picture) if hex(&Sha256::digest(picture.as_raw())) == pixels.sha256 => {}
             Ok(_) => wrong.push(format!("{name}: other pixels")),
             Err(reason) => wrong.push(format!("{name}: {reason}")),
@@ -75,11 +75,11 @@ fn sixteen_bits_are_told_from_eight() {
         ("rgba16.png", Samples::SixteenBit),
         ("rgb-420-baseline.jpg", Samples::EightBit),
     ] {
-        let header = picture_header(Cursor::new(fixture(name))).unwrap();
+        let header = image_header(Cursor::new(fixture(name))).unwrap();
         assert_eq!(header.samples, samples, "{name}");
     }
     let eight = std::fs::read(folder().join("../import/rgb.png")).unwrap();
-    assert_eq!(picture_header(Cursor::new(eight)).unwrap().samples, Samples::EightBit);
+    assert_eq!(image_header(Cursor::new(eight)).unwrap().samples, Samples::EightBit);
 }
 
 /// The file cut at a place, and what transfers and tools make of such a file: a tail of zeros, a closed end.
@@ -107,15 +107,15 @@ fn a_jpeg_cut_anywhere_is_no_picture() {
         // The last two bytes close the file: without them, closing it again mends it.
         for at in 0..whole.len() - 2 {
             for (how, bytes) in cut(&whole, at) {
-                let read = read_picture(Cursor::new(bytes));
+                let read = read_image(Cursor::new(bytes));
                 let reason = read.map(drop).expect_err(&format!("{name}, {how} at {at}"));
                 *reasons.entry(reason.to_string()).or_insert(0) += 1;
             }
         }
         for at in [whole.len() - 2, whole.len() - 1] {
-            assert!(read_picture(Cursor::new(&whole[..at])).is_err(), "{name}, cut at {at}");
+            assert!(read_image(Cursor::new(&whole[..at])).is_err(), "{name}, cut at {at}");
         }
-        assert!(read_picture(Cursor::new(&whole)).is_ok(), "{name}");
+        assert!(read_image(Cursor::new(&whole)).is_ok(), "{name}");
     }
     let says = |part: &str| reasons.keys().any(|reason| reason.contains(part));
     assert!(says("it ends before the picture does: it was cut"), "{reasons:?}");
@@ -126,11 +126,11 @@ fn a_jpeg_cut_anywhere_is_no_picture() {
 #[test]
 fn bytes_after_the_picture_change_nothing_and_bytes_within_are_refused() {
     let whole = fixture("rgb-420-baseline.jpg");
-    let picture = read_picture(Cursor::new(&whole)).unwrap();
+    let picture = read_image(Cursor::new(&whole)).unwrap();
     let longer = [&whole[..], b"appended by a camera"].concat();
-    assert_eq!(read_picture(Cursor::new(longer)).unwrap(), picture);
+    assert_eq!(read_image(Cursor::new(longer)).unwrap(), picture);
     let (data, end) = whole.split_at(whole.len() - 2);
-    let error = read_picture(Cursor::new([data, &[0; 9], end].concat())).unwrap_err().to_string();
+    let error = read_image(Cursor::new([data, &[0; 9], end].concat())).unwrap_err().to_string();
     assert!(
         error.contains("extraneous bytes before marker 0xd9") && error.contains("as PNG"),
         "{error}"
@@ -143,6 +143,6 @@ fn arithmetic_coding_is_refused_by_name() {
     let mut bytes = fixture("rgb-420-baseline.jpg");
     let frame = bytes.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
     bytes[frame + 1] = 0xc9;
-    let error = read_picture(Cursor::new(bytes)).unwrap_err().to_string();
+    let error = read_image(Cursor::new(bytes)).unwrap_err().to_string();
     assert!(error.contains("arithmetic coding is not read"), "{error}");
 }

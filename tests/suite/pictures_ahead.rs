@@ -32,7 +32,7 @@ impl ImageGenerator for Painter<'_> {
         [("model".to_owned(), "painter".into())].into()
     }
 
-    fn leaves_processor_free(&self) -> bool {
+    fn runs_on_gpu(&self) -> bool {
         self.elsewhere
     }
 

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use dpg_bench::benchmark::{Benchmark, Category, DeclaredParent, Item, Question, QuestionGraph};
 use dpg_bench::benchmark::{Selection, Strictness};
 use dpg_bench::compute::device::Place;
-use dpg_bench::judge::qwen3_vl::picture::PictureRules;
+use dpg_bench::judge::qwen3_vl::image_processor::ImageProcessor;
 use dpg_bench::judge::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
 use dpg_bench::judge::{Answer, Judge, JudgeRequest, JudgedImage};
 use dpg_bench::models::qwen3_vl::PatchLayout;
@@ -67,7 +67,7 @@ pub fn ask(judge: &dyn Judge, name: &str, texts: &[&str]) -> Vec<Result<Answer, 
 fn patches_are_those_of_transformers_and_pillow_to_the_bit() {
     let golden = fixtures().join("qwen3-vl-golden/tied.safetensors");
     let golden = candle_core::safetensors::load(golden, &Device::Cpu).unwrap();
-    let rules = PictureRules::read(&checkpoint("tied"), LAYOUT).unwrap();
+    let rules = ImageProcessor::read(&checkpoint("tied"), LAYOUT).unwrap();
     let bits = |tensor: &candle_core::Tensor| -> Vec<u32> {
         let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
         values.into_iter().map(f32::to_bits).collect()
@@ -79,7 +79,7 @@ fn patches_are_those_of_transformers_and_pillow_to_the_bit() {
     let other = text.replacen("0.5", "0.48145466", 1);
     assert_ne!(other, text);
     std::fs::write(folder.path().join("preprocessor_config.json"), other).unwrap();
-    let other = PictureRules::read(folder.path(), LAYOUT).unwrap();
+    let other = ImageProcessor::read(folder.path(), LAYOUT).unwrap();
     for name in PICTURES {
         let pixels = picture(name).decode().unwrap();
         let (ours, grid) = rules.patches(&pixels).unwrap();

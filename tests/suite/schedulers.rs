@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use dpg_bench::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
 use dpg_bench::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
-use dpg_bench::checkpoint::scheduler_config::{Prediction, Spacing};
+use dpg_bench::checkpoint::scheduler_config::{PredictionType, TimestepSpacing};
 use dpg_bench::checkpoint::scheduler_config::{
     SchedulerConfig, SchedulerError, SchedulerOverrides,
 };
@@ -80,11 +80,11 @@ fn walk_with_noise(
     let (_, channels, height, width) = start.dims4().unwrap();
     let mut noise = ImageNoise::new(seeds, (channels, height, width), &Device::Cpu);
     let mut scheduler = config.scheduler(steps).unwrap();
-    let mut latents = start.affine(scheduler.initial_noise_scale(), 0.0).unwrap();
+    let mut latents = start.affine(scheduler.init_noise_sigma(), 0.0).unwrap();
     let timesteps = scheduler.timesteps().to_vec();
     let mut middle = None;
     for (index, &timestep) in timesteps.iter().enumerate() {
-        let shown = scheduler.network_input(index, &latents).unwrap();
+        let shown = scheduler.scale_model_input(index, &latents).unwrap();
         let fresh = scheduler.wants_noise(index).then(|| noise.draw().unwrap());
         let prediction = fake_network(&shown, timestep);
         latents = scheduler.step(index, &latents, &prediction, fresh.as_ref()).unwrap();
@@ -141,7 +141,7 @@ fn whole_walks_equal_diffusers() {
         } else {
             assert_eq!(scheduler.timesteps(), case.timesteps, "{label}");
         }
-        let scale = scheduler.initial_noise_scale() / case.initial_noise_scale - 1.0;
+        let scale = scheduler.init_noise_sigma() / case.initial_noise_scale - 1.0;
         assert!(scale.abs() < 1e-7, "{label}: {scale:e}");
         let (max, relative) =
             walk_errors(number, &tensors, &walk(&config, case.steps, &tensors["start"]));
@@ -183,7 +183,9 @@ fn near_misses_are_told_apart() {
         let mut wrong = vec![];
         // Karras sigmas of the solvers ignore the spacing.
         let spaced = !right.use_karras_sigmas || right.class == SchedulerClass::EulerDiscrete;
-        for spacing in [Spacing::Linspace, Spacing::Leading, Spacing::Trailing] {
+        for spacing in
+            [TimestepSpacing::Linspace, TimestepSpacing::Leading, TimestepSpacing::Trailing]
+        {
             if spaced && spacing != right.timestep_spacing {
                 wrong.push((
                     "spacing",
@@ -192,8 +194,8 @@ fn near_misses_are_told_apart() {
             }
         }
         let other = match right.prediction_type {
-            Prediction::Epsilon => Prediction::VPrediction,
-            Prediction::VPrediction => Prediction::Epsilon,
+            PredictionType::Epsilon => PredictionType::VPrediction,
+            PredictionType::VPrediction => PredictionType::Epsilon,
         };
         wrong.push(("prediction", SchedulerConfig { prediction_type: other, ..right.clone() }));
         wrong.push((
@@ -290,14 +292,14 @@ fn with(mut config: Value, key: &str, value: Value) -> Value {
 #[test]
 fn an_override_takes_what_the_json_says_and_its_own_defaults() {
     let own = SchedulerConfig::from_json(&sd15().to_string(), None).unwrap();
-    assert_eq!((own.class, own.timestep_spacing), (SchedulerClass::Pndm, Spacing::Leading));
+    assert_eq!((own.class, own.timestep_spacing), (SchedulerClass::Pndm, TimestepSpacing::Leading));
     let other = config("dpm++", &sd15()).unwrap();
-    assert_eq!((other.timestep_spacing, other.steps_offset), (Spacing::Linspace, 1));
+    assert_eq!((other.timestep_spacing, other.steps_offset), (TimestepSpacing::Linspace, 1));
     let stated = with(sd15(), "timestep_spacing", json!("leading"));
-    assert_eq!(config("dpm++", &stated).unwrap().timestep_spacing, Spacing::Leading);
+    assert_eq!(config("dpm++", &stated).unwrap().timestep_spacing, TimestepSpacing::Leading);
     // A value that diffusers noted as never set by anyone is not carried over.
     let unset = with(stated, "_use_default_values", json!(["timestep_spacing"]));
-    assert_eq!(config("dpm++", &unset).unwrap().timestep_spacing, Spacing::Linspace);
+    assert_eq!(config("dpm++", &unset).unwrap().timestep_spacing, TimestepSpacing::Linspace);
 }
 
 #[test]
@@ -348,9 +350,9 @@ fn what_is_not_supported_is_named() {
 #[test]
 fn a_flag_stands_above_what_the_json_says() {
     let wanted = SchedulerOverrides {
-        spacing: Some(Spacing::Trailing),
+        spacing: Some(TimestepSpacing::Trailing),
         karras: Some(true),
-        prediction: Some(Prediction::VPrediction),
+        prediction: Some(PredictionType::VPrediction),
     };
     for name in ["dpm++", "euler", "unipc"] {
         let flagged = config(name, &sd15()).unwrap().overridden(&wanted).unwrap();

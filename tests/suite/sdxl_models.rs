@@ -3,7 +3,9 @@
 //! `tests/fixtures/make_sdxl.py`.
 
 use candle_core::{DType, Device, Tensor};
-use dpg_bench::models::{AddedCondition, ClipText, ClipTextWithProjection, UNet, VaeDecoder};
+use dpg_bench::models::{
+    AddedCondition, ClipTextModel, ClipTextModelWithProjection, UNet, VaeDecoder,
+};
 use dpg_bench::text::clip::ClipTokenizer;
 use serde_json::json;
 
@@ -126,7 +128,7 @@ fn calls_without_what_the_unet_needs_are_refused_in_words() {
 fn both_text_encoders_equal_transformers() {
     let golden = golden("text_encoders");
     let (dtype, device) = (DType::F32, Device::Cpu);
-    let first = ClipText::load(&fixture("sdxl-tiny/text_encoder"), dtype, &device).unwrap();
+    let first = ClipTextModel::load(&fixture("sdxl-tiny/text_encoder"), dtype, &device).unwrap();
     let states = first.states(&rows(&golden["first.ids"])).unwrap();
     compare("first penultimate", &states.penultimate, &golden["first.penultimate"], STATES)
         .unwrap();
@@ -135,7 +137,7 @@ fn both_text_encoders_equal_transformers() {
 
     let folder = copy_of("sdxl-tiny");
     let folder = folder.path().join("text_encoder_2");
-    let load = || ClipTextWithProjection::load(&folder, dtype, &device).unwrap();
+    let load = || ClipTextModelWithProjection::load(&folder, dtype, &device).unwrap();
     let (states, pooled) = load().forward(&rows(&golden["second.ids"])).unwrap();
     let check = |ours: &Tensor, name: &str| compare(name, ours, &golden[name], STATES);
     check(&states.penultimate, "second.penultimate").unwrap();
@@ -160,7 +162,8 @@ fn both_text_encoders_equal_transformers() {
     edit(&folder.join("model.safetensors"), |tensors| {
         tensors.remove("text_projection.weight");
     });
-    let error = ClipTextWithProjection::load(&folder, dtype, &device).err().unwrap().to_string();
+    let error =
+        ClipTextModelWithProjection::load(&folder, dtype, &device).err().unwrap().to_string();
     assert!(error.contains("text_projection.weight"), "{error}");
 }
 
@@ -250,7 +253,7 @@ fn full_size_sdxl_equals_diffusers() {
 
     let text = golden("text_encoder_2");
     let encoder =
-        ClipTextWithProjection::load(&folder.join("text_encoder_2"), dtype, &device).unwrap();
+        ClipTextModelWithProjection::load(&folder.join("text_encoder_2"), dtype, &device).unwrap();
     let (states, pooled) = encoder.forward(&rows(&text["ids"])).unwrap();
     compare("penultimate", &states.penultimate, &text["penultimate"], FULL_SIZE).unwrap();
     compare("pooled", &pooled, &text["pooled"], FULL_SIZE).unwrap();

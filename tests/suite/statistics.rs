@@ -5,7 +5,8 @@ use dpg_bench::statistics::bootstrap::{expanded_tail, quantile};
 use dpg_bench::statistics::power::upper_quantile;
 use dpg_bench::statistics::share_interval::{clopper_pearson, effective_size, t_quantile};
 use dpg_bench::statistics::{
-    Bootstrap, Demand, Interval, ItemRatio, Pair, SwapTest, Swaps, VarianceSplit, holm,
+    Bootstrap, Interval, ItemRatio, Pair, PermutationResult, PermutationTest, PowerAnalysis,
+    VarianceSplit, holm,
 };
 use serde_json::Value;
 
@@ -160,13 +161,13 @@ fn swap_tests_and_their_intervals_equal_scipy_and_numpy() {
     let golden = golden();
     let (ratio, mean, _) = figures(&golden, "yes");
     let (other, other_mean, _) = figures(&golden, "other_yes");
-    let test = SwapTest { rounds: DRAWS, seed: 3 };
+    let test = PermutationTest { rounds: DRAWS, seed: 3 };
     let found = test.swaps(&[pair(&ratio, &other), pair(&mean, &other_mean)]);
     let [of_ratio, of_mean] = [0, 1].map(|place| found[place].clone().unwrap());
     assert!(close(of_ratio.p(), &golden["p_values"]["ratio"], 0.25));
     assert!(close(of_mean.p(), &golden["p_values"]["mean"], 0.06));
     // Ends that speak against a null are the test's own.
-    let level = |swaps: &Swaps, level: f64| Interval {
+    let level = |swaps: &PermutationResult, level: f64| Interval {
         low: swaps.interval(level, -2.0).low,
         high: swaps.interval(level, 2.0).high,
     };
@@ -208,7 +209,7 @@ fn kept(ratio: &ItemRatio, count: usize) -> ItemRatio {
 /// with items of one answer each it is theirs.
 #[test]
 fn few_differences_are_given_room() {
-    let test = SwapTest::default();
+    let test = PermutationTest::default();
     let same = ItemRatio { numerators: vec![3.0; 40], denominators: vec![4.0; 40] };
     let swaps = test.swaps(&[Pair { a: &same, b: &same, step: 0.25 }]).remove(0).unwrap();
     let interval = swaps.interval(0.95, 0.0);
@@ -248,7 +249,7 @@ fn intervals_and_p_values_do_not_contradict_each_other() {
                     side.denominators.push(questions);
                 }
             }
-            let test = SwapTest { rounds: 499, seed: 0 };
+            let test = PermutationTest { rounds: 499, seed: 0 };
             let Some(swaps) = test.swaps(&[pair(&sides[0], &sides[1])]).remove(0) else { continue };
             for level in [0.9, 0.95, 0.99] {
                 let Interval { low, high } = swaps.interval(level, 0.0);
@@ -320,13 +321,13 @@ fn corrections_variances_and_quantiles_equal_the_python_libraries() {
 /// 1.96 + 0.84 standard errors; what is found with so many items needs so many.
 #[test]
 fn power_and_number_of_items_are_each_others_inverse() {
-    let demand = Demand::default();
+    let demand = PowerAnalysis::default();
     let difference = demand.smallest_difference(0.25, 1065.0);
     assert!((difference - 2.801_585 * 0.25 / 1065_f64.sqrt()).abs() < 1e-6);
     assert_eq!(demand.items_for(0.25, difference * 0.999_999), Some(1066));
     assert_eq!(demand.items_for(0.25, difference * 1.000_001), Some(1065));
     assert_eq!(demand.items_for(0.25, 0.0), None);
-    let one_sided = Demand { two_sided: false, ..demand };
+    let one_sided = PowerAnalysis { two_sided: false, ..demand };
     assert!(one_sided.smallest_difference(0.25, 1065.0) < difference);
 }
 
@@ -385,7 +386,7 @@ fn resampling_is_the_same_at_any_number_of_threads() {
     };
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let test = SwapTest { rounds: 1_000, seed: 0 };
+        let test = PermutationTest { rounds: 1_000, seed: 0 };
         pool.install(|| (drawn(0), test.swaps(&[pair(&ratio, &other)])))
     };
     assert_eq!(run(1), run(16));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::checkpoint::model_error::ModelError;
-use dpg_bench::models::{ClipText, UNet, VaeDecoder};
+use dpg_bench::models::{ClipTextModel, UNet, VaeDecoder};
 use sha2::{Digest, Sha256};
 
 pub type Tensors = HashMap<String, Tensor>;
@@ -135,8 +135,8 @@ impl Copy {
         VaeDecoder::load(&self.path("vae"), DType::F32, &Device::Cpu)
     }
 
-    pub fn clip(&self) -> Result<ClipText, ModelError> {
-        ClipText::load(&self.path("text_encoder"), DType::F32, &Device::Cpu)
+    pub fn clip(&self) -> Result<ClipTextModel, ModelError> {
+        ClipTextModel::load(&self.path("text_encoder"), DType::F32, &Device::Cpu)
     }
 }
 
@@ -184,12 +184,12 @@ pub fn vae_against(
 }
 
 /// The text encoder's hidden states against the tiny checkpoint's goldens.
-pub fn clip_cases(clip: &ClipText, bounds: Bounds) -> Result<(), String> {
+pub fn clip_cases(clip: &ClipTextModel, bounds: Bounds) -> Result<(), String> {
     clip_against(clip, &golden("clip_text"), bounds)
 }
 
 /// The text encoder's hidden states against `golden`.
-pub fn clip_against(clip: &ClipText, golden: &Tensors, bounds: Bounds) -> Result<(), String> {
+pub fn clip_against(clip: &ClipTextModel, golden: &Tensors, bounds: Bounds) -> Result<(), String> {
     for (ids, hidden) in [("ids", "hidden"), ("short_ids", "short_hidden")] {
         let ours = clip.forward(&rows(&golden[ids])).unwrap();
         compare(&format!("clip_text {hidden}"), &ours, &golden[hidden], bounds)?;

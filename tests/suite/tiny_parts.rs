@@ -73,7 +73,7 @@ pub fn load<P: Pipeline>(
 ) -> anyhow::Result<(P, Assembled)> {
     let assembled = parts.assemble()?;
     let opened = P::open(assembled.path(), settings.options());
-    Ok((opened.map_err(|error| assembled.told(error))?, assembled))
+    Ok((opened.map_err(|error| assembled.with_user_paths(error))?, assembled))
 }
 
 pub fn picture<P: Pipeline>(parts: &CheckpointParts, settings: &Settings, prompt: &str) -> Tensor {

@@ -49,7 +49,7 @@ pub(super) struct Spelled<'n> {
 }
 
 /// Takes a name apart; `None` for one of another kind of adapter.
-pub(super) fn take_apart(name: &str) -> Option<Spelled<'_>> {
+pub(super) fn split_name(name: &str) -> Option<Spelled<'_>> {
     for (ending, role) in ENDINGS {
         if let Some(module) = name.strip_suffix(ending) {
             return Some(Spelled { module, role, adapter: None });
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn names_are_taken_apart() {
-        let spelled = |name| take_apart(name).map(|s: Spelled| (s.module, s.role, s.adapter));
+        let spelled = |name| split_name(name).map(|s: Spelled| (s.module, s.role, s.adapter));
         assert_eq!(spelled("a.b.lora_A.weight"), Some(("a.b", Role::Down, None)));
         assert_eq!(
             spelled("a.b.lora_B.default_0.weight"),

@@ -54,7 +54,7 @@ impl Notes {
     ///
     /// # Errors
     /// It is missing, or is no JSON object.
-    pub(super) fn beside(path: &Path) -> Result<Self> {
+    pub(super) fn of_adapter_config(path: &Path) -> Result<Self> {
         let source = path.with_file_name("adapter_config.json");
         let text = std::fs::read(&source).with_context(|| {
             format!(

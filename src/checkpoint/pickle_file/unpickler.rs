@@ -31,7 +31,7 @@ pub(super) struct Pickle<'p> {
 /// It ends early, is no pickle, is larger than any checkpoint's, or would call something
 /// that is not known as harmless.
 pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, PickleFault> {
-    let mut machine = Machine::default();
+    let mut machine = Unpickler::default();
     let mut reader = Reader::new(bytes);
     loop {
         let at = reader.position();
@@ -46,7 +46,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, PickleFault> {
 }
 
 #[derive(Default)]
-struct Machine<'p> {
+struct Unpickler<'p> {
     values: Vec<Value<'p>>,
     stack: Vec<Id>,
     marks: Vec<usize>,
@@ -55,7 +55,7 @@ struct Machine<'p> {
     copied: usize,
 }
 
-impl<'p> Machine<'p> {
+impl<'p> Unpickler<'p> {
     fn run(&mut self, operation: Operation<'p>) -> Result<(), OperationFault> {
         match operation {
             Operation::Nothing | Operation::Stop => Ok(()),
@@ -84,15 +84,15 @@ impl<'p> Machine<'p> {
                 self.memo.insert(key, top);
                 self.bounded(self.memo.len())
             }
-            Operation::Row(Some(count)) => {
+            Operation::Sequence(Some(count)) => {
                 let start = self.stack.len().checked_sub(count).ok_or(OperationFault::NoValues)?;
                 self.above_mark(start)?;
                 let row = self.stack.split_off(start);
-                self.push(Value::Row(row))
+                self.push(Value::Sequence(row))
             }
-            Operation::Row(None) => {
+            Operation::Sequence(None) => {
                 let row = self.pop_to_mark()?;
-                self.push(Value::Row(row))
+                self.push(Value::Sequence(row))
             }
             Operation::Dict => {
                 let items = self.pop_to_mark()?;
@@ -141,13 +141,13 @@ impl<'p> Machine<'p> {
                     return Err(OperationFault::NoValues);
                 }
                 let class = items.remove(0);
-                let arguments = self.keep(Value::Row(items))?;
+                let arguments = self.keep(Value::Sequence(items))?;
                 self.call(class, arguments)
             }
             Operation::Instance(module, name) => {
                 let items = self.pop_to_mark()?;
                 let class = self.keep(Value::Global(module, name))?;
-                let arguments = self.keep(Value::Row(items))?;
+                let arguments = self.keep(Value::Sequence(items))?;
                 self.call(class, arguments)
             }
             // The state of an object; what is looked at here has none.
@@ -166,7 +166,7 @@ impl<'p> Machine<'p> {
             return Err(OperationFault::CallsUnnamed);
         };
         let owned = || (module.to_owned(), name.to_owned());
-        let Value::Row(arguments) = &self.values[arguments] else {
+        let Value::Sequence(arguments) = &self.values[arguments] else {
             let (module, name) = owned();
             return Err(OperationFault::NoArguments { module, name });
         };
@@ -200,9 +200,9 @@ impl<'p> Machine<'p> {
 
     /// The entries that a list of pairs stands for.
     fn items(&self, list: Id) -> Result<Vec<(Id, Id)>, OperationFault> {
-        let Value::Row(rows) = &self.values[list] else { return Err(OperationFault::NoPairs) };
+        let Value::Sequence(rows) = &self.values[list] else { return Err(OperationFault::NoPairs) };
         let pair = |&row: &Id| match &self.values[row] {
-            Value::Row(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
+            Value::Sequence(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
             _ => Err(OperationFault::NoPairs),
         };
         rows.iter().map(pair).collect()
@@ -211,7 +211,7 @@ impl<'p> Machine<'p> {
     /// `('storage', class, key, location, elements)`.
     fn storage(&self, id: Id) -> Result<Storage<'p>, OperationFault> {
         let broken = || OperationFault::Storage { tensor: self.near() };
-        let Value::Row(row) = &self.values[id] else { return Err(broken()) };
+        let Value::Sequence(row) = &self.values[id] else { return Err(broken()) };
         let &[kind, class, key, _, elements, ..] = row.as_slice() else { return Err(broken()) };
         match [kind, class, key, elements].map(|id| &self.values[id]) {
             [
@@ -245,7 +245,7 @@ impl<'p> Machine<'p> {
             _ => Err(broken()),
         };
         let numbers = |id: Id| match &self.values[id] {
-            Value::Row(row) if row.len() <= MOST_DIMENSIONS => {
+            Value::Sequence(row) if row.len() <= MOST_DIMENSIONS => {
                 row.iter().map(|&id| number(id)).collect::<Result<Vec<_>, _>>()
             }
             _ => Err(broken()),
@@ -270,7 +270,7 @@ impl<'p> Machine<'p> {
     fn extend(&mut self, items: &[Id]) -> Result<(), OperationFault> {
         let list = self.top()?;
         match &mut self.values[list] {
-            Value::Row(row) => row.extend_from_slice(items),
+            Value::Sequence(row) => row.extend_from_slice(items),
             Value::Inert(..) | Value::Other => {}
             _ => return Err(OperationFault::NoList),
         }

@@ -8,7 +8,7 @@ pub(crate) enum Value<'p> {
     /// Text.
     Text(&'p str),
     /// A tuple or list.
-    Row(Vec<Id>),
+    Sequence(Vec<Id>),
     /// A dictionary in the order of insertion; a key may stand there twice, the last counts.
     Dict(Vec<(Id, Id)>),
     /// A class or function, by module and name.

@@ -12,7 +12,7 @@ pub struct PipelineRules {
     pub class_name: Option<String>,
     /// Whether values of outdated files are mended, as `StableDiffusionPipeline` does: `steps_offset` becomes
     /// 1, and `clip_sample` false.
-    pub mends_outdated: bool,
+    pub fixes_outdated: bool,
 }
 
 /// A scheduler's configuration, and what is worth telling about its file.
@@ -59,7 +59,7 @@ impl SchedulerConfig {
                 ),
             });
         }
-        if rules.mends_outdated {
+        if rules.fixes_outdated {
             mend(&mut options, class.is_some(), &mut notes);
         }
         let class = match class {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{SchedulerError, Spacing};
+use super::{SchedulerError, TimestepSpacing};
 
 /// The schedulers, by their names in diffusers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,11 +116,11 @@ impl SchedulerClass {
     }
 
     /// The spread of timesteps where the configuration does not say.
-    pub(crate) fn default_spacing(self) -> Spacing {
+    pub(crate) fn default_spacing(self) -> TimestepSpacing {
         match self {
-            Self::Pndm | Self::Ddim => Spacing::Leading,
+            Self::Pndm | Self::Ddim => TimestepSpacing::Leading,
             Self::DpmSolverMultistep | Self::EulerDiscrete | Self::EulerAncestral | Self::UniPc => {
-                Spacing::Linspace
+                TimestepSpacing::Linspace
             }
         }
     }

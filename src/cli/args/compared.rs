@@ -7,7 +7,7 @@ use crate::aggregate::Protocol;
 use crate::cli::commands::score::ProtocolName;
 use crate::compare::{Allowed, Labelled, Options};
 use crate::session::compared::load_compared;
-use crate::statistics::SwapTest;
+use crate::statistics::PermutationTest;
 
 /// Flags of the commands that compare.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -58,7 +58,7 @@ impl ComparedArgs {
     pub fn options(&self) -> Options {
         let (draws, seed) = (self.draws as usize, self.statistics_seed);
         Options {
-            test: SwapTest { rounds: draws, seed },
+            test: PermutationTest { rounds: draws, seed },
             level: 0.95,
             allowed: self.allow.iter().copied().map(Allowed::from).collect(),
         }

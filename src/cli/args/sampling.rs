@@ -1,7 +1,7 @@
 //! In: the flags of sampling. Out: the plain choice that they state.
 
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
-use crate::checkpoint::scheduler_config::{Prediction, Spacing};
+use crate::checkpoint::scheduler_config::{PredictionType, TimestepSpacing};
 use crate::generate::noise::NoiseSource;
 use crate::generate::noise::seeds::SeedMode;
 use crate::generate::sampling_choice::SamplingChoice;
@@ -76,18 +76,18 @@ impl From<SeedModeArg> for SeedMode {
     }
 }
 
-/// Spelling of [`Spacing`] on the command line.
+/// Spelling of [`TimestepSpacing`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum SpacingArg {
-    /// See [`Spacing::Linspace`].
+    /// See [`TimestepSpacing::Linspace`].
     Linspace,
-    /// See [`Spacing::Leading`].
+    /// See [`TimestepSpacing::Leading`].
     Leading,
-    /// See [`Spacing::Trailing`].
+    /// See [`TimestepSpacing::Trailing`].
     Trailing,
 }
 
-impl From<SpacingArg> for Spacing {
+impl From<SpacingArg> for TimestepSpacing {
     fn from(spacing: SpacingArg) -> Self {
         match spacing {
             SpacingArg::Linspace => Self::Linspace,
@@ -97,17 +97,17 @@ impl From<SpacingArg> for Spacing {
     }
 }
 
-/// Spelling of [`Prediction`] on the command line.
+/// Spelling of [`PredictionType`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PredictionArg {
-    /// See [`Prediction::Epsilon`].
+    /// See [`PredictionType::Epsilon`].
     Epsilon,
-    /// See [`Prediction::VPrediction`].
+    /// See [`PredictionType::VPrediction`].
     #[value(alias = "v_prediction")]
     V,
 }
 
-impl From<PredictionArg> for Prediction {
+impl From<PredictionArg> for PredictionType {
     fn from(prediction: PredictionArg) -> Self {
         match prediction {
             PredictionArg::Epsilon => Self::Epsilon,

@@ -60,7 +60,7 @@ impl ShardArgs {
 
 /// Whether there is something to do; says so where the shard has none of the items.
 pub fn has_items(items: &[&Item], shard: Option<Shard>) -> bool {
-    let Some(shard) = shard.filter(|shard| shard.deal(items).is_empty()) else { return true };
+    let Some(shard) = shard.filter(|shard| shard.own_part(items).is_empty()) else { return true };
     say(&format!("nothing to do: shard {shard} has none of the {} items", items.len()));
     false
 }

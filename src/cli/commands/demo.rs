@@ -134,8 +134,8 @@ fn shown(line: &[OsString]) -> String {
 mod tests {
     use clap::Parser;
 
-    use super::super::Cli;
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn every_step_is_a_command_of_this_program_and_is_printed_as_one() {

@@ -12,8 +12,8 @@ use crate::cli::output::fetch_bars::{FetchBars, megabytes};
 use crate::cli::output::print::{print, print_json, say};
 use crate::fetch::catalog::find;
 use crate::fetch::{
-    Comparison, FETCHABLE, FetchError, FetchOptions, Fetchable, Fetched, Host, LockFile, Places,
-    Precision, Role, Source, Verdict, Witness, compare_copies, fetch, locate, state_of,
+    Comparison, FETCHABLE, FetchError, FetchOptions, FetchState, Fetchable, Fetched, Host,
+    LockFile, Places, Precision, Role, Source, Witness, compare_copies, fetch, locate, state_of,
 };
 use crate::session::fetched::places;
 
@@ -225,7 +225,7 @@ fn with_copies(error: FetchError, row: &Fetchable, role: Role, asked: &Source) -
     let may_help = matches!(
         error,
         FetchError::GaveUp { .. }
-            | FetchError::NotThere { .. }
+            | FetchError::NotFound { .. }
             | FetchError::Refused { .. }
             | FetchError::Answer { .. }
     );
@@ -287,9 +287,9 @@ fn look(row: &Fetchable, places: &Places) -> Listed {
     let part = |(role, source): &(Role, &'static Source)| {
         let verdict = state_of(source, places);
         let (here, missing, found) = match verdict {
-            Verdict::Whole(found) => (true, Vec::new(), Some(found)),
-            Verdict::Begun { missing } => (false, missing, None),
-            Verdict::Absent => (false, Vec::new(), None),
+            FetchState::Whole(found) => (true, Vec::new(), Some(found)),
+            FetchState::Begun { missing } => (false, missing, None),
+            FetchState::Absent => (false, Vec::new(), None),
         };
         let lock = found.as_ref().and_then(|found| found.lock.as_ref());
         Part {

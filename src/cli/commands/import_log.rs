@@ -14,7 +14,7 @@ use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json};
 use crate::results::manifest::to_settings;
 use crate::results::{
-    AnswerOutcome, AnswerRecord, MixedPictures, NewestAnswers, QuestionAnswer, RunDirectory,
+    AnswerOutcome, AnswerRecord, MixedImages, NewestAnswers, QuestionAnswer, RunDirectory,
 };
 use crate::score::log_line::{LogNoteKind, Pass, RecoveredLog};
 use crate::score::reference_log::read_log;
@@ -207,7 +207,7 @@ fn report(
     log: &RecoveredLog<'_>,
     passes: &[&Pass<'_>],
     results: Option<&ReferenceResults<'_>>,
-) -> Result<Report, MixedPictures> {
+) -> Result<Report, MixedImages> {
     let mut scored: Vec<(&Item, f64)> = Vec::new();
     let mut dropped = Vec::new();
     for pass in &log.passes {
@@ -242,7 +242,7 @@ fn report(
 }
 
 /// The score that the script gave a pass.
-fn score_pass(pass: &Pass<'_>, images: u32) -> Result<ItemScore, MixedPictures> {
+fn score_pass(pass: &Pass<'_>, images: u32) -> Result<ItemScore, MixedImages> {
     let records = records_of(pass);
     let grid = answer_grid(pass.item, images, &NewestAnswers::merge(&records)?);
     Ok(score_item(&pass.item.graph, &grid, Protocol::Reference))

@@ -10,7 +10,7 @@ use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json, say};
 use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
 use crate::measure::parity::compare;
-use crate::measure::speed::{PictureModel, Plan};
+use crate::measure::speed::{ImageModel, Plan};
 use crate::measure::{Measurements, Network, Size};
 use crate::results::atomic_write::atomic_write;
 
@@ -46,7 +46,7 @@ pub struct Args {
     network: Vec<Network>,
     /// Models whose pictures are timed: sd15, ella-sd15, sdxl [default: all]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
-    model: Vec<PictureModel>,
+    model: Vec<ImageModel>,
     /// Pictures at a time, for pictures and answers
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 4])]
     batch: Vec<usize>,
@@ -182,7 +182,7 @@ fn jobs<'a>(args: &'a Args, device: &'a Device, size: Size, formats: &'a Formats
         }
     }
     if wanted(Part::Pictures) {
-        let all = if args.model.is_empty() { &PictureModel::ALL[..] } else { &args.model };
+        let all = if args.model.is_empty() { &ImageModel::ALL[..] } else { &args.model };
         for &model in all {
             let plan = plan.clone();
             jobs.push(Job {

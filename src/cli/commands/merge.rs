@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     );
     let parts = parts(&run, &args.runs)?;
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
-    let merged = merge(&mut run, &parts, &ids, Purpose::Gather).inspect_err(|_| {
+    let merged = merge(&mut run, &parts, &ids, Purpose::MergeShards).inspect_err(|_| {
         // Nothing was merged: the directory must not be bound to what these parts are about.
         if is_fresh {
             let _ = std::fs::remove_file(out.join("manifest.json"));
@@ -184,7 +184,7 @@ fn missing(
     for part in parts {
         if let Some(shard) = part.run.shard() {
             let gathered = Gathered::read(&part.run)?;
-            let progress = RunProgress::of(&gathered, &shard.deal(items), per_item)?;
+            let progress = RunProgress::of(&gathered, &shard.own_part(items), per_item)?;
             of_shards.insert(shard, progress);
         }
     }
@@ -193,7 +193,7 @@ fn missing(
     for count in counts {
         for index in 0..count.min(items.len() as u32) {
             let Ok(shard) = Shard::new(index, count) else { continue };
-            let total = shard.deal(items).len() as u64 * u64::from(per_item);
+            let total = shard.own_part(items).len() as u64 * u64::from(per_item);
             match of_shards.get(&shard) {
                 None => missing.push(format!("shard {shard} has not begun")),
                 Some(progress) => {

@@ -15,6 +15,6 @@ pub static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
 });
 
 /// Does `write`, which writes to stderr, while no bar is in the way.
-pub fn above_the_bars(write: impl FnOnce()) {
+pub fn with_bars_suspended(write: impl FnOnce()) {
     BARS.suspend(write);
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::cli::output::bars::above_the_bars;
+use crate::cli::output::bars::with_bars_suspended;
 use crate::cli::output::exit_status::ExitStatus;
 
 /// Writes a command's result to stdout.
@@ -34,7 +34,7 @@ pub(crate) fn warn(message: &str) {
 
 /// A line on stderr that does not tear a progress bar. A closed stderr is no reason to stop.
 pub(crate) fn say(message: &str) {
-    above_the_bars(|| {
+    with_bars_suspended(|| {
         let _ = writeln!(std::io::stderr(), "{message}");
     });
 }

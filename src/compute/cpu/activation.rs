@@ -12,7 +12,7 @@ const AT_ONCE: usize = 4096;
 
 /// The activations that are computed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Curve {
+pub(crate) enum ActivationKind {
     /// `x (1 + erf(x / sqrt 2)) / 2`.
     Gelu,
     /// The tanh approximation of it.
@@ -24,7 +24,7 @@ pub(crate) enum Curve {
 }
 
 /// `curve` of every number of `x`.
-pub(crate) fn activation(x: &Tensor, curve: Curve) -> Result<Tensor> {
+pub(crate) fn activation(x: &Tensor, curve: ActivationKind) -> Result<Tensor> {
     let x = x.contiguous()?;
     let mut output = vec![0.0; x.elem_count()];
     let values = Values::of(&x)?;
@@ -57,7 +57,7 @@ pub(crate) fn geglu(x: &Tensor) -> Result<Tensor> {
 }
 
 for_processor!(fn gate(output: &mut [f32], plain: &[f32], gate: &[f32]) = gate_body);
-for_processor!(fn bend(output: &mut [f32], values: &[f32], curve: Curve) = bend_body);
+for_processor!(fn bend(output: &mut [f32], values: &[f32], curve: ActivationKind) = bend_body);
 
 #[inline(always)]
 fn gate_body<const FUSED: bool>(output: &mut [f32], plain: &[f32], gate: &[f32]) {
@@ -67,19 +67,19 @@ fn gate_body<const FUSED: bool>(output: &mut [f32], plain: &[f32], gate: &[f32])
 }
 
 #[inline(always)]
-fn bend_body<const FUSED: bool>(output: &mut [f32], values: &[f32], curve: Curve) {
+fn bend_body<const FUSED: bool>(output: &mut [f32], values: &[f32], curve: ActivationKind) {
     let pairs = output.iter_mut().zip(values);
     match curve {
-        Curve::Gelu => pairs.for_each(|(output, x)| *output = gelu::<FUSED>(*x)),
+        ActivationKind::Gelu => pairs.for_each(|(output, x)| *output = gelu::<FUSED>(*x)),
         // (1 + tanh u) / 2 is the sigmoid of 2 u.
-        Curve::GeluTanh => pairs.for_each(|(output, x)| {
+        ActivationKind::GeluTanh => pairs.for_each(|(output, x)| {
             const FACTOR: f32 = 2.0 * 0.797_884_6; // The root of 2 / pi.
             *output = x * sigmoid::<FUSED>(FACTOR * (x + 0.044_715 * x * x * x));
         }),
-        Curve::QuickGelu => {
+        ActivationKind::QuickGelu => {
             pairs.for_each(|(output, x)| *output = x * sigmoid::<FUSED>(1.702 * x));
         }
-        Curve::Silu => pairs.for_each(|(output, x)| *output = x * sigmoid::<FUSED>(*x)),
+        ActivationKind::Silu => pairs.for_each(|(output, x)| *output = x * sigmoid::<FUSED>(*x)),
     }
 }
 

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::Values;
 use super::attention_block::{Bias, Block, Keys, Matrix, QUERIES};
-use super::product::Target;
+use super::matmul::Target;
 use crate::compute::key_groups::Group;
 use crate::compute::key_groups::Source;
 
@@ -45,7 +45,7 @@ pub(crate) fn attention(
         [entry, row, 1] if *entry == queries * row && queries > 1 => query.clone(),
         _ => query.contiguous()?,
     };
-    let (key, value) = (with_solid_rows(key)?, with_solid_rows(value)?);
+    let (key, value) = (with_contiguous_rows(key)?, with_contiguous_rows(value)?);
     let rows: Vec<usize> = (0..batch * queries).collect();
     let seen: Option<Vec<Range<usize>>> =
         causal.then(|| (0..queries).map(|row| 0..keys.min(row + 1)).collect());
@@ -70,12 +70,12 @@ pub(crate) fn attention_in_groups(
     groups: &[Group],
 ) -> Result<Tensor> {
     let (rows, width) = query.dims2()?;
-    let query = with_solid_rows(query)?;
+    let query = with_contiguous_rows(query)?;
     let solid: Vec<Vec<[Tensor; 2]>> = groups
         .iter()
         .map(|group| {
             let solid = |source: &Source| {
-                Ok([with_solid_rows(source.key)?, with_solid_rows(source.value)?])
+                Ok([with_contiguous_rows(source.key)?, with_contiguous_rows(source.value)?])
             };
             group.sources.iter().map(solid).collect::<Result<_>>()
         })
@@ -98,7 +98,7 @@ pub(crate) fn attention_in_groups(
 }
 
 /// The tensor itself where each row's numbers stand next to each other, else a copy.
-fn with_solid_rows(tensor: &Tensor) -> Result<Tensor> {
+fn with_contiguous_rows(tensor: &Tensor) -> Result<Tensor> {
     match tensor.stride() {
         [.., 1] => Ok(tensor.clone()),
         _ => tensor.contiguous(),

@@ -12,7 +12,7 @@ use std::ops::Range;
 use candle_core::Result;
 use gemm::Parallelism;
 
-use super::product::{Enters, Operand, Size, Target, put_product};
+use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
 use super::vector::{for_processor, power_of_two};
 
 /// Queries of a block; a multiple of every vector length.
@@ -22,11 +22,11 @@ const KEYS: usize = 512;
 
 thread_local! {
     /// Queries, scores and sums of a block, kept between calls.
-    static STEP: RefCell<Step> = RefCell::new(Step::default());
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
 #[derive(Default)]
-struct Step {
+struct Scratch {
     /// [d, QUERIES]: transposed.
     queries: Vec<f32>,
     /// [KEYS, QUERIES].
@@ -118,10 +118,10 @@ impl Block<'_> {
     /// Writes this head's part of the block's rows, which belong to this call alone, into `target`,
     /// whose rows are `width` apart.
     pub(crate) fn attend(self, target: Target, width: usize) -> Result<()> {
-        STEP.with_borrow_mut(|step| self.attend_in(step, target, width))
+        SCRATCH.with_borrow_mut(|step| self.attend_in(step, target, width))
     }
 
-    fn attend_in(self, step: &mut Step, target: Target, width: usize) -> Result<()> {
+    fn attend_in(self, step: &mut Scratch, target: Target, width: usize) -> Result<()> {
         // Queries beside the last one are zeros whose results nobody reads.
         let columns = self.rows.len().next_multiple_of(LANES);
         step.begin(self.head, columns);
@@ -151,9 +151,9 @@ impl Block<'_> {
     }
 }
 
-impl Step {
+impl Scratch {
     fn begin(&mut self, head: usize, columns: usize) {
-        let Step { queries, scores, sums, maxima, weights } = self;
+        let Scratch { queries, scores, sums, maxima, weights } = self;
         queries.clear();
         queries.resize(head * columns, 0.0);
         for (values, value) in [(&mut *sums, 0.0), (maxima, f32::MIN), (weights, 0.0)] {
@@ -173,7 +173,7 @@ impl Step {
         columns: usize,
     ) -> Result<()> {
         let head = block.head;
-        let Step { queries, scores, sums, maxima, weights } = self;
+        let Scratch { queries, scores, sums, maxima, weights } = self;
         // Scores are in powers of two.
         let scale = (std::f64::consts::LOG2_E * block.scale) as f32;
         let (from, rows) = (range.start, range.len());
@@ -186,7 +186,7 @@ impl Step {
         // SAFETY: the scores are borrowed by this call alone.
         unsafe {
             let scores = Target::new(scores);
-            put_product(scores, columns, size, left, right, Enters::Scaled(scale), none)?;
+            matmul_into(scores, columns, size, left, right, MatmulWrite::Overwrite(scale), none)?;
         }
         if let Some(bias) = block.bias {
             bias.add_to(scores, columns, block.rows.len(), from);
@@ -197,33 +197,43 @@ impl Step {
             let hidden = (0..within(seen.start)).chain(within(seen.end)..rows);
             hidden.for_each(|row| scores[row * columns + column] = f32::MIN);
         }
-        soften(scores, columns, maxima, weights, sums);
+        online_softmax(scores, columns, maxima, weights, sums);
         let value = keys.value.from(from * keys.value.stride);
         let left = Operand { values: value.values, row_stride: 1, column_stride: value.stride };
         let right = Operand { values: scores, row_stride: columns, column_stride: 1 };
         let size = Size { rows: head, inner: rows, columns };
         // SAFETY: the sums are borrowed by this call alone.
-        unsafe { put_product(Target::new(sums), columns, size, left, right, Enters::Added, none) }
+        unsafe {
+            matmul_into(
+                Target::new(sums),
+                columns,
+                size,
+                left,
+                right,
+                MatmulWrite::Accumulate,
+                none,
+            )
+        }
     }
 }
 
 for_processor!(
     /// Turns `scores` [keys, columns] into weights against the new running maximum, and brings the
     /// running sums, [columns] and [d, columns], onto it.
-    fn soften(
+    fn online_softmax(
         scores: &mut [f32],
         columns: usize,
         maxima: &mut [f32],
         weights: &mut [f32],
         sums: &mut [f32],
-    ) = soften_body
+    ) = online_softmax_body
 );
 
 /// Queries whose running numbers stay in registers.
 const LANES: usize = 16;
 
 #[inline(always)]
-fn soften_body<const FUSED: bool>(
+fn online_softmax_body<const FUSED: bool>(
     scores: &mut [f32],
     columns: usize,
     maxima: &mut [f32],

@@ -14,16 +14,16 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::Values;
-use super::product::{Enters, Operand, Size, Target, put_product};
+use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
 
 /// Output pixels of a tile.
 const TILE: usize = 512;
 /// Numbers of the matrix under a tile, so that it stays in the second-level cache.
-const LAID_OUT: usize = 128 * 1024;
+const IM2COL_TILE: usize = 128 * 1024;
 /// Maps with no more output pixels than this, batch included, are shared out by channels.
 const SMALL: usize = 512;
 /// Numbers of the matrix under all of a small map.
-const SMALL_LAID_OUT: usize = 1024 * 1024;
+const IM2COL_SMALL: usize = 1024 * 1024;
 /// Tasks that a large map is cut into at least, where its channels allow.
 const TASKS: usize = 8;
 /// Output channels of a task at least.
@@ -36,7 +36,7 @@ thread_local! {
 
 /// What stands in the output before the products are added.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Start<'a> {
+pub(crate) struct InitialOutput<'a> {
     /// [co].
     pub(crate) bias: Option<&'a Tensor>,
     /// [1 or b, co], for every pixel of a channel.
@@ -73,7 +73,7 @@ impl Shape {
     }
 
     /// Weights that meet one input channel in one output channel.
-    fn taps(&self) -> usize {
+    fn kernel_area(&self) -> usize {
         self.side * self.side
     }
 
@@ -89,7 +89,7 @@ pub(crate) fn conv2d(
     weight: &Tensor,
     stride: usize,
     padding: usize,
-    start: Start,
+    start: InitialOutput,
 ) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (batch, channels, height, width) = x.dims4()?;
@@ -111,7 +111,7 @@ pub(crate) fn conv2d(
         out_height,
         out_width,
     };
-    let mut result = started(batch, &shape, start)?;
+    let mut result = initial_output(batch, &shape, start)?;
     let (values, weights) = (Values::of(&x)?, Values::of(weight)?);
     if batch * shape.pixels() <= SMALL {
         small(&mut result, values.slice()?, weights.slice()?, batch, &shape)?;
@@ -122,8 +122,8 @@ pub(crate) fn conv2d(
 }
 
 /// The output with bias, shift and shortcut in it.
-fn started(batch: usize, shape: &Shape, start: Start) -> Result<Vec<f32>> {
-    let Start { bias, shift, shortcut } = start;
+fn initial_output(batch: usize, shape: &Shape, start: InitialOutput) -> Result<Vec<f32>> {
+    let InitialOutput { bias, shift, shortcut } = start;
     let bias = bias.map(Values::of).transpose()?;
     let bias = bias.as_ref().map(Values::slice).transpose()?.unwrap_or_default();
     let shift = shift.map(Values::of).transpose()?;
@@ -196,17 +196,17 @@ fn convolve_tile(
     outs: Range<usize>,
     layout: &mut Vec<f32>,
 ) -> Result<()> {
-    let (pixels, taps, inputs) = (shape.pixels(), shape.taps(), shape.channels);
+    let (pixels, kernel_area, inputs) = (shape.pixels(), shape.kernel_area(), shape.channels);
     let count = tile.len();
-    let at_once = (LAID_OUT / (count * taps).max(1)).clamp(1, inputs.max(1));
+    let at_once = (IM2COL_TILE / (count * kernel_area).max(1)).clamp(1, inputs.max(1));
     // Equal parts, the last no stub.
     let at_once = inputs.div_ceil(inputs.div_ceil(at_once).max(1)).max(1);
     for first in (0..inputs).step_by(at_once) {
         let some = first..inputs.min(first + at_once);
-        let size = Size { rows: outs.len(), inner: some.len() * taps, columns: count };
+        let size = Size { rows: outs.len(), inner: some.len() * kernel_area, columns: count };
         let left = Operand {
-            values: &weights[(outs.start * inputs + some.start) * taps..],
-            row_stride: inputs * taps,
+            values: &weights[(outs.start * inputs + some.start) * kernel_area..],
+            row_stride: inputs * kernel_area,
             column_stride: 1,
         };
         let right = if shape.is_pointwise() {
@@ -215,13 +215,24 @@ fn convolve_tile(
         } else {
             layout.resize(layout.len().max(size.inner * count), 0.0);
             for (number, channel) in some.clone().enumerate() {
-                let rows = &mut layout[number * taps * count..(number + 1) * taps * count];
-                lay_out(rows, count, plane(map, channel, shape), shape, &tile);
+                let rows =
+                    &mut layout[number * kernel_area * count..(number + 1) * kernel_area * count];
+                im2col(rows, count, plane(map, channel, shape), shape, &tile);
             }
             Operand { values: &layout[..size.inner * count], row_stride: count, column_stride: 1 }
         };
         // SAFETY: the caller alone holds this tile of these channels.
-        unsafe { put_product(target, pixels, size, left, right, Enters::Added, Parallelism::None)? }
+        unsafe {
+            matmul_into(
+                target,
+                pixels,
+                size,
+                left,
+                right,
+                MatmulWrite::Accumulate,
+                Parallelism::None,
+            )?
+        }
     }
     Ok(())
 }
@@ -235,35 +246,43 @@ fn small(
     batch: usize,
     shape: &Shape,
 ) -> Result<()> {
-    let (pixels, taps, inputs) = (shape.pixels(), shape.taps(), shape.channels);
+    let (pixels, kernel_area, inputs) = (shape.pixels(), shape.kernel_area(), shape.channels);
     let count = batch * pixels;
     let mut sums = vec![0.0; shape.out_channels * count];
-    let at_once = (SMALL_LAID_OUT / (count * taps).max(1)).clamp(1, inputs.max(1));
+    let at_once = (IM2COL_SMALL / (count * kernel_area).max(1)).clamp(1, inputs.max(1));
     let at_once = inputs.div_ceil(inputs.div_ceil(at_once).max(1)).max(1);
-    let mut layout = vec![0.0; at_once * taps * count];
+    let mut layout = vec![0.0; at_once * kernel_area * count];
     for first in (0..inputs).step_by(at_once) {
         let some = first..inputs.min(first + at_once);
-        let inner = some.len() * taps;
-        layout.par_chunks_mut(taps * count).zip(some.clone()).for_each(|(rows, channel)| {
+        let inner = some.len() * kernel_area;
+        layout.par_chunks_mut(kernel_area * count).zip(some.clone()).for_each(|(rows, channel)| {
             for entry in 0..batch {
                 let map = &values[entry * shape.input()..(entry + 1) * shape.input()];
                 let plane = plane(map, channel, shape);
-                lay_out(&mut rows[entry * pixels..], count, plane, shape, &(0..pixels));
+                im2col(&mut rows[entry * pixels..], count, plane, shape, &(0..pixels));
             }
         });
         let right =
             Operand { values: &layout[..inner * count], row_stride: count, column_stride: 1 };
         sums.par_chunks_mut(CHANNELS * count).enumerate().try_for_each(|(part, sums)| {
             let left = Operand {
-                values: &weights[(part * CHANNELS * inputs + some.start) * taps..],
-                row_stride: inputs * taps,
+                values: &weights[(part * CHANNELS * inputs + some.start) * kernel_area..],
+                row_stride: inputs * kernel_area,
                 column_stride: 1,
             };
             let size = Size { rows: sums.len() / count, inner, columns: count };
             let target = Target::new(sums);
             // SAFETY: `target` borrows this part of the sums alone.
             unsafe {
-                put_product(target, count, size, left, right, Enters::Added, Parallelism::None)
+                matmul_into(
+                    target,
+                    count,
+                    size,
+                    left,
+                    right,
+                    MatmulWrite::Accumulate,
+                    Parallelism::None,
+                )
             }
         })?;
     }
@@ -283,8 +302,8 @@ fn plane<'a>(map: &'a [f32], channel: usize, shape: &Shape) -> &'a [f32] {
 }
 
 /// One row per tap, `apart` numbers from one to the next: the input number under each pixel of `tile`.
-fn lay_out(rows: &mut [f32], apart: usize, plane: &[f32], shape: &Shape, tile: &Range<usize>) {
-    for tap in 0..shape.taps() {
+fn im2col(rows: &mut [f32], apart: usize, plane: &[f32], shape: &Shape, tile: &Range<usize>) {
+    for tap in 0..shape.kernel_area() {
         let (down, across) = (tap / shape.side, tap % shape.side);
         let row = &mut rows[tap * apart..][..tile.len()];
         let mut pixel = tile.start;
@@ -296,7 +315,7 @@ fn lay_out(rows: &mut [f32], apart: usize, plane: &[f32], shape: &Shape, tile: &
             match (y * shape.stride + down).checked_sub(shape.padding) {
                 Some(y) if y < shape.height => {
                     let source = &plane[y * shape.width..(y + 1) * shape.width];
-                    lay_out_line(line, source, x, across, shape);
+                    im2col_line(line, source, x, across, shape);
                 }
                 _ => line.fill(0.0),
             }
@@ -307,7 +326,7 @@ fn lay_out(rows: &mut [f32], apart: usize, plane: &[f32], shape: &Shape, tile: &
 }
 
 /// The numbers of one line of the input under the pixels from `x` on; zeros beyond its ends.
-fn lay_out_line(line: &mut [f32], source: &[f32], x: usize, across: usize, shape: &Shape) {
+fn im2col_line(line: &mut [f32], source: &[f32], x: usize, across: usize, shape: &Shape) {
     let Shape { stride, padding, .. } = *shape;
     if stride == 1 {
         // Pixel i of the line lies over source[x + i + across - padding].

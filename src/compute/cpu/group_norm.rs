@@ -9,7 +9,7 @@ use super::vector::{for_processor, mean_and_scale, multiply_add, sigmoid};
 
 /// What follows the normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum FusedActivation {
     /// Nothing.
     Plain,
     /// `x * sigmoid(x)`.
@@ -23,7 +23,7 @@ pub(crate) fn group_norm(
     bias: &Tensor,
     groups: usize,
     eps: f64,
-    then: Then,
+    then: FusedActivation,
 ) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (batch, channels) = (x.dim(0)?, x.dim(1)?);
@@ -51,7 +51,7 @@ for_processor!(
         values: &[f32],
         affine: (&[f32], &[f32]),
         eps: f64,
-        then: Then,
+        then: FusedActivation,
     ) = body
 );
 
@@ -61,7 +61,7 @@ fn body<const FUSED: bool>(
     values: &[f32],
     affine: (&[f32], &[f32]),
     eps: f64,
-    then: Then,
+    then: FusedActivation,
 ) {
     let (mean, scale) = mean_and_scale::<FUSED>(values, eps);
     let channel = values.len() / affine.0.len();
@@ -69,7 +69,8 @@ fn body<const FUSED: bool>(
     for ((output, values), (weight, bias)) in channels.zip(affine.0.iter().zip(affine.1)) {
         for (output, value) in output.iter_mut().zip(values) {
             let value = multiply_add::<FUSED>((value - mean) * scale, *weight, *bias);
-            *output = if then == Then::Silu { value * sigmoid::<FUSED>(value) } else { value };
+            *output =
+                if then == FusedActivation::Silu { value * sigmoid::<FUSED>(value) } else { value };
         }
     }
 }

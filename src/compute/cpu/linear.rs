@@ -7,7 +7,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::Values;
-use super::product::{Enters, Operand, Size, Target, put_product};
+use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
 
 /// Rows whose start is written by one thread at a time.
 const ROWS_AT_ONCE: usize = 64;
@@ -42,7 +42,15 @@ pub(crate) fn linear(
         let target = target.from(entry * rows * output);
         // SAFETY: `result` is borrowed by `target` alone, and the entries come one after the other.
         unsafe {
-            put_product(target, output, size, left, right, Enters::Added, Parallelism::Rayon(0))?;
+            matmul_into(
+                target,
+                output,
+                size,
+                left,
+                right,
+                MatmulWrite::Accumulate,
+                Parallelism::Rayon(0),
+            )?;
         }
     }
     Tensor::from_vec(result, shape, &Device::Cpu)

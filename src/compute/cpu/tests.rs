@@ -5,13 +5,13 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-use super::activation::{Curve, activation, geglu};
+use super::activation::{ActivationKind, activation, geglu};
 use super::attention::{Scores, attention};
-use super::conv2d::{Start, conv2d};
-use super::group_norm::{Then, group_norm};
+use super::conv2d::{InitialOutput, conv2d};
+use super::group_norm::{FusedActivation, group_norm};
 use super::layer_norm::{layer_norm, rms_norm};
 use super::linear::linear;
-use super::{narrow, vector};
+use super::{half_linear, vector};
 use crate::compute::golden::{Golden, errors};
 
 /// Bounds on the relative and the largest absolute error for results of order one to ten.
@@ -66,19 +66,19 @@ fn convolutions_equal_pytorch() {
         let get = |name: &str| golden.get(&format!("{case}.{name}"));
         let added = (case != "halved").then(|| (get("shift"), get("shortcut")));
         let (x, weight, bias) = (get("x"), get("weight"), get("bias"));
-        let start = Start {
+        let start = InitialOutput {
             bias: Some(&bias),
             shift: added.as_ref().map(|(shift, _)| shift),
             shortcut: added.as_ref().map(|(_, shortcut)| shortcut),
         };
         let run = |start| at_any_number_of_threads(|| conv2d(&x, &weight, stride, padding, start));
         assert!(equals(case, &run(start), &get("output")));
-        let sabotaged = run(Start { bias: None, ..start });
+        let sabotaged = run(InitialOutput { bias: None, ..start });
         assert!(!equals("no bias", &sabotaged, &get("output")));
         if added.is_some() {
-            let sabotaged = run(Start { shift: None, ..start });
+            let sabotaged = run(InitialOutput { shift: None, ..start });
             assert!(!equals("no shift", &sabotaged, &get("output")));
-            let sabotaged = run(Start { shortcut: None, ..start });
+            let sabotaged = run(InitialOutput { shortcut: None, ..start });
             assert!(!equals("no shortcut", &sabotaged, &get("output")));
         }
         // Taps mirrored.
@@ -103,7 +103,7 @@ fn convolutions_equal_candle_however_they_are_cut() {
         let x = random(&x);
         let padding = side / 2;
         let plain = x.conv2d(&weight, padding, stride, 1, 1).unwrap();
-        let start = Start::default();
+        let start = InitialOutput::default();
         let ours = at_any_number_of_threads(|| conv2d(&x, &weight, stride, padding, start));
         assert!(errors("conv2d", &ours, &plain).within(2e-6, 1e-4));
         // A view of a larger tensor.
@@ -201,8 +201,11 @@ fn gates_and_curves_equal_pytorch() {
     assert!(!equals("geglu tanh", &ours, &golden.get("geglu.tanh")));
     assert!(geglu(&random(&[2, 7])).is_err());
     let x = golden.get("curves.x");
-    let names =
-        [(Curve::Gelu, "gelu"), (Curve::GeluTanh, "gelu_tanh"), (Curve::QuickGelu, "quick_gelu")];
+    let names = [
+        (ActivationKind::Gelu, "gelu"),
+        (ActivationKind::GeluTanh, "gelu_tanh"),
+        (ActivationKind::QuickGelu, "quick_gelu"),
+    ];
     for (curve, own) in names {
         let ours = at_any_number_of_threads(|| activation(&x, curve));
         for (_, name) in names {
@@ -217,7 +220,9 @@ fn norms_equal_pytorch() {
     let golden = goldens();
     let get = |name: &str| golden.get(&format!("group_norm.{name}"));
     let (x, weight, bias) = (get("x"), get("weight"), get("bias"));
-    for (then, name, other) in [(Then::Plain, "output", "silu"), (Then::Silu, "silu", "output")] {
+    for (then, name, other) in
+        [(FusedActivation::Plain, "output", "silu"), (FusedActivation::Silu, "silu", "output")]
+    {
         let run = |groups: usize, eps: f64| {
             at_any_number_of_threads(|| group_norm(&x, &weight, &bias, groups, eps, then))
         };
@@ -226,7 +231,7 @@ fn norms_equal_pytorch() {
         assert!(!equals("groups", &run(3, 1e-5), &get(name)));
         assert!(!equals("eps", &run(4, 1e-3), &get(name)));
     }
-    assert!(group_norm(&x, &weight, &bias, 5, 1e-5, Then::Plain).is_err());
+    assert!(group_norm(&x, &weight, &bias, 5, 1e-5, FusedActivation::Plain).is_err());
 
     let get = |name: &str| golden.get(&format!("layer_norm.{name}"));
     let (x, weight, bias) = (get("x"), get("weight"), get("bias"));
@@ -294,9 +299,9 @@ fn weights_of_sixteen_bits_equal_candle_with_the_same_weights_in_f32() {
             let product = product.reshape((2, rows, output)).unwrap();
             (product.broadcast_add(&bias).unwrap() + &shortcut).unwrap()
         };
-        assert!(narrow::applies(&x, &stored) && !narrow::applies(&x, &exact));
+        assert!(half_linear::applies(&x, &stored) && !half_linear::applies(&x, &exact));
         let run = |weight: &Tensor, bias: Option<&Tensor>, shortcut: Option<&Tensor>| {
-            at_any_number_of_threads(|| narrow::linear(&x, weight, bias, shortcut))
+            at_any_number_of_threads(|| half_linear::linear(&x, weight, bias, shortcut))
         };
         let ours = run(&stored, Some(&bias), Some(&shortcut));
         let widened = product(&stored.to_dtype(DType::F32).unwrap());
@@ -310,16 +315,16 @@ fn weights_of_sixteen_bits_equal_candle_with_the_same_weights_in_f32() {
         assert!(equals("part", &run(&second, Some(&bias), Some(&shortcut)), &widened));
     }
     let stored = random(&[4, 5]).to_dtype(DType::BF16).unwrap();
-    assert!(narrow::linear(&random(&[2, 4]), &stored, None, None).is_err());
-    assert!(narrow::linear(&random(&[2, 4]), &stored.t().unwrap(), None, None).is_err());
+    assert!(half_linear::linear(&random(&[2, 4]), &stored, None, None).is_err());
+    assert!(half_linear::linear(&random(&[2, 4]), &stored.t().unwrap(), None, None).is_err());
 }
 
 #[test]
 fn silu_equals_candle() {
     let x = (random(&[3, 1111]) * 5.0).unwrap();
-    let ours = at_any_number_of_threads(|| activation(&x, Curve::Silu));
+    let ours = at_any_number_of_threads(|| activation(&x, ActivationKind::Silu));
     assert!(equals("silu", &ours, &x.silu().unwrap()));
-    let other = activation(&x, Curve::QuickGelu).unwrap();
+    let other = activation(&x, ActivationKind::QuickGelu).unwrap();
     assert!(!equals("quick_gelu", &other, &x.silu().unwrap()));
 }
 

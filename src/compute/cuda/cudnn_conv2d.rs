@@ -27,7 +27,7 @@ pub(crate) fn applies(x: &Tensor, weight: &Tensor) -> bool {
 
 /// How a convolution is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Setting {
+pub(crate) struct ConvSettings {
     /// Pixels from one place of the filters to the next.
     pub(crate) stride: usize,
     /// Zeros around the map.
@@ -40,14 +40,14 @@ pub(crate) struct Setting {
 
 /// `x` [b, ci, h, w] convolved with `weight` [co, ci, side, side]; channels last, [b, h, w, ci] with
 /// [co, side, side, ci].
-pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, setting: Setting) -> Result<Tensor> {
+pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, setting: ConvSettings) -> Result<Tensor> {
     x.contiguous()?.apply_op2_no_bwd(&weight.contiguous()?, &Convolution(setting))
 }
 
-struct Convolution(Setting);
+struct Convolution(ConvSettings);
 
 /// Everything that cuDNN's choice depends on: number format, map, filters, and how they meet.
-type Case = (DType, [i32; 4], [i32; 4], Setting);
+type Case = (DType, [i32; 4], [i32; 4], ConvSettings);
 
 /// The sizes of a map or of filters, in cuDNN's order whatever theirs is: [b, c, h, w].
 fn sizes(layout: &Layout, channels_last: bool) -> Result<[usize; 4]> {
@@ -115,7 +115,7 @@ impl Convolution {
         (weight, weight_layout): (&CudaStorage, &Layout),
     ) -> Result<(CudaStorage, Shape)> {
         let device = x.device.clone();
-        let Setting { stride, padding, channels_last, tf32 } = self.0;
+        let ConvSettings { stride, padding, channels_last, tf32 } = self.0;
         let [rows, channels, height, width] = sizes(x_layout, channels_last)?;
         let [outputs, inputs, side, _] = sizes(weight_layout, channels_last)?;
         if inputs != channels || height + 2 * padding < side || width + 2 * padding < side {

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use super::launch::{File, Launch, Sizes, grid, small};
 use super::norms::{GroupNormWeights, Plan};
 use super::numbers::{begins_wide, exact, suffix, wide};
-use super::pointwise::Owed;
+use super::pointwise::PendingBias;
 
 /// Threads of a block that takes all rows of its channels.
 const WHOLE: usize = 512;
@@ -43,7 +43,7 @@ unsafe impl Sizes for GroupNormLastSizes {}
 pub(crate) fn group_norm_last(
     x: &Tensor,
     weights: GroupNormWeights,
-    owed: Owed,
+    owed: PendingBias,
     silu: bool,
 ) -> Result<Option<Tensor>> {
     let x = x.contiguous()?;

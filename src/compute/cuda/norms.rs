@@ -6,7 +6,7 @@ use candle_core::{D, DType, Result, Tensor};
 use super::driver::launch;
 use super::launch::{File, Launch, Output, Sizes, grid, small};
 use super::numbers::{begins_wide, exact, suffix, wide};
-use super::pointwise::Owed;
+use super::pointwise::PendingBias;
 
 /// Numbers that a thread of the group norm keeps in registers.
 const KEPT: usize = 32;
@@ -88,7 +88,7 @@ impl<S: Sizes> Plan<S> {
 pub(crate) fn group_norm(
     x: &Tensor,
     weights: GroupNormWeights,
-    owed: Owed,
+    owed: PendingBias,
     silu: bool,
 ) -> Result<Option<Tensor>> {
     let x = x.contiguous()?;

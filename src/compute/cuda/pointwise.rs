@@ -40,7 +40,7 @@ struct CurveSizes {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
-struct TurnSizes {
+struct TransposeSizes {
     rows: u32,
     columns: u32,
 }
@@ -72,7 +72,7 @@ unsafe impl Sizes for GateSizes {}
 #[allow(unsafe_code)]
 unsafe impl Sizes for CurveSizes {}
 #[allow(unsafe_code)]
-unsafe impl Sizes for TurnSizes {}
+unsafe impl Sizes for TransposeSizes {}
 #[allow(unsafe_code)]
 unsafe impl Sizes for BesideSizes {}
 #[allow(unsafe_code)]
@@ -80,7 +80,7 @@ unsafe impl Sizes for EnlargeSizes {}
 
 /// What a convolution or a product still owes its result.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Owed<'a> {
+pub(crate) struct PendingBias<'a> {
     /// [channels].
     pub(crate) bias: Option<&'a Tensor>,
     /// [1 or b, channels]: for all numbers of a channel.
@@ -88,21 +88,21 @@ pub(crate) struct Owed<'a> {
 }
 
 /// The same, contiguous, of the result's format, and of shapes that fit.
-pub(crate) struct CheckedOwed {
+pub(crate) struct CheckedBias {
     pub(crate) bias: Option<Tensor>,
     pub(crate) shift: Option<Tensor>,
     /// Numbers from one entry's shift to the next.
     pub(crate) shift_entry: usize,
 }
 
-impl Owed<'_> {
+impl PendingBias<'_> {
     /// For `entries` of `channels` in the format `dtype`.
     pub(crate) fn checked(
         self,
         entries: usize,
         channels: usize,
         dtype: DType,
-    ) -> Result<CheckedOwed> {
+    ) -> Result<CheckedBias> {
         let ready = |tensor: Option<&Tensor>| -> Result<Option<Tensor>> {
             tensor.map(|tensor| tensor.to_dtype(dtype)?.contiguous()).transpose()
         };
@@ -120,7 +120,7 @@ impl Owed<'_> {
                 )
             }
         };
-        Ok(CheckedOwed { bias, shift, shift_entry })
+        Ok(CheckedBias { bias, shift, shift_entry })
     }
 }
 
@@ -137,7 +137,7 @@ pub(crate) enum Channels {
 pub(crate) fn finish(
     x: &Tensor,
     channels_are: Channels,
-    owed: Owed,
+    owed: PendingBias,
     shortcut: Option<&Tensor>,
 ) -> Result<Option<Tensor>> {
     let x = x.contiguous()?;
@@ -153,7 +153,7 @@ pub(crate) fn finish(
     };
     let owed = owed.checked(entries, channels, x.dtype())?;
     let shortcut = shortcut.map(Tensor::contiguous).transpose()?;
-    let CheckedOwed { bias, shift, shift_entry } = &owed;
+    let CheckedBias { bias, shift, shift_entry } = &owed;
     let inputs = [Some(&x), bias.as_ref(), shift.as_ref(), shortcut.as_ref()];
     if let Some(other) = shortcut.as_ref().filter(|other| other.dims() != x.dims()) {
         candle_core::bail!("a shortcut {:?} is added to {:?}", other.dims(), x.dims())
@@ -211,7 +211,7 @@ pub(crate) fn geglu(x: &Tensor, bias: Option<&Tensor>) -> Result<Option<Tensor>>
     let x = x.contiguous()?;
     let mut shape = x.dims().to_vec();
     let width = x.dim(D::Minus1)?;
-    let owed = Owed { bias, shift: None }.checked(1, width, x.dtype())?;
+    let owed = PendingBias { bias, shift: None }.checked(1, width, x.dtype())?;
     let Some(last) = shape.last_mut().filter(|width| width.is_multiple_of(2)) else {
         return Ok(None);
     };
@@ -236,7 +236,7 @@ fn plan_gate(count: usize, inner: usize, wide: usize) -> Option<([u32; 3], GateS
 
 /// What numbers go through one by one, as the kernel numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Curve {
+pub(crate) enum ActivationKind {
     /// `x * sigmoid(1.702 x)`.
     QuickGelu = 0,
     /// The exact GELU.
@@ -250,7 +250,7 @@ pub(crate) enum Curve {
 }
 
 /// `x` through a curve, rounded once. `None` where the kernel cannot take it.
-pub(crate) fn curve(x: &Tensor, curve: Curve) -> Result<Option<Tensor>> {
+pub(crate) fn curve(x: &Tensor, curve: ActivationKind) -> Result<Option<Tensor>> {
     let x = x.contiguous()?;
     let wide = if begins_wide(&x) { wide(&x) } else { usize::MAX };
     let Some((grid, sizes)) = plan_curve(x.elem_count(), curve, wide) else { return Ok(None) };
@@ -258,7 +258,7 @@ pub(crate) fn curve(x: &Tensor, curve: Curve) -> Result<Option<Tensor>> {
     launch(&pointwise(function, grid, sizes), Output::like(&x), &[Some(&x)]).map(Some)
 }
 
-fn plan_curve(count: usize, curve: Curve, wide: usize) -> Option<([u32; 3], CurveSizes)> {
+fn plan_curve(count: usize, curve: ActivationKind, wide: usize) -> Option<([u32; 3], CurveSizes)> {
     let is_wide = count.is_multiple_of(wide);
     let steps = if is_wide { count / wide } else { count };
     let sizes = CurveSizes { count: small(count)?, curve: curve as u32, wide: is_wide.into() };
@@ -267,27 +267,27 @@ fn plan_curve(count: usize, curve: Curve, wide: usize) -> Option<([u32; 3], Curv
 
 /// `x` [b, rows, columns] turned to [b, columns, rows], with `bias` [columns] and `shortcut`, of the
 /// result's shape, added. `None` where the kernel cannot take it.
-pub(crate) fn turn(
+pub(crate) fn transpose(
     x: &Tensor,
     bias: Option<&Tensor>,
     shortcut: Option<&Tensor>,
 ) -> Result<Option<Tensor>> {
     let x = x.contiguous()?;
     let (batch, rows, columns) = x.dims3()?;
-    let owed = Owed { bias, shift: None }.checked(batch, columns, x.dtype())?;
+    let owed = PendingBias { bias, shift: None }.checked(batch, columns, x.dtype())?;
     let shortcut = shortcut.map(Tensor::contiguous).transpose()?;
     if let Some(other) = shortcut.as_ref().filter(|other| other.dims() != [batch, columns, rows]) {
         candle_core::bail!("a shortcut {:?} is added to {:?}, turned", other.dims(), x.dims())
     }
-    let Some((grid, sizes)) = plan_turn(batch, rows, columns) else { return Ok(None) };
+    let Some((grid, sizes)) = plan_transpose(batch, rows, columns) else { return Ok(None) };
     let function = format!("turn_{}", suffix(&x)?);
     let output = Output { shape: vec![batch, columns, rows], dtype: x.dtype() };
     let inputs = [Some(&x), owed.bias.as_ref(), shortcut.as_ref()];
     launch(&pointwise(function, grid, sizes), output, &inputs).map(Some)
 }
 
-fn plan_turn(batch: usize, rows: usize, columns: usize) -> Option<([u32; 3], TurnSizes)> {
-    let sizes = TurnSizes { rows: small(rows)?, columns: small(columns)? };
+fn plan_transpose(batch: usize, rows: usize, columns: usize) -> Option<([u32; 3], TransposeSizes)> {
+    let sizes = TransposeSizes { rows: small(rows)?, columns: small(columns)? };
     Some((grid(columns.div_ceil(TURN), rows.div_ceil(TURN), batch)?, sizes))
 }
 
@@ -300,7 +300,7 @@ fn steps(x: &Tensor, width: usize) -> Option<(usize, usize)> {
 
 /// The rows of `a` [b, n, left], each with that of `b` [b, n, right] after it: [b, n, left + right]. `None` where
 /// the kernel cannot take it.
-pub(crate) fn beside(a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
+pub(crate) fn concat_rows(a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
     let (a, b) = (a.contiguous()?, b.contiguous()?);
     let ((batch, rows, left), (_, _, right)) = (a.dims3()?, b.dims3()?);
     if b.dims() != [batch, rows, right] || a.dtype() != b.dtype() {
@@ -373,15 +373,16 @@ mod tests {
         assert_eq!((grid, sizes.wide), ([2560, 1, 1], 1));
         assert_eq!(plan_gate(21, 7, 8).unwrap().1.wide, 0);
         assert_eq!(plan_gate(1 << 31, 1 << 31, 8), None);
-        let (grid, sizes) = plan_curve(4096 * 1280, Curve::Silu, 8).unwrap();
+        let (grid, sizes) = plan_curve(4096 * 1280, ActivationKind::Silu, 8).unwrap();
         assert_eq!((grid, sizes.wide, sizes.curve), ([2560, 1, 1], 1, 3));
-        assert_eq!(plan_curve(300, Curve::Gelu, 8).unwrap().0, [2, 1, 1]);
-        assert_eq!(plan_curve(0, Curve::Gelu, 8), None);
-        let (grid, _) = plan_turn(2, 33, 70).unwrap();
+        assert_eq!(plan_curve(300, ActivationKind::Gelu, 8).unwrap().0, [2, 1, 1]);
+        assert_eq!(plan_curve(0, ActivationKind::Gelu, 8), None);
+        let (grid, _) = plan_transpose(2, 33, 70).unwrap();
         assert_eq!(grid, [3, 2, 2]);
         // More rows than a device has blocks for in that direction.
         assert!(
-            plan_turn(1, 65_535 * 32, 1).is_some() && plan_turn(1, 65_535 * 32 + 1, 1).is_none()
+            plan_transpose(1, 65_535 * 32, 1).is_some()
+                && plan_transpose(1, 65_535 * 32 + 1, 1).is_none()
         );
     }
 
@@ -389,7 +390,8 @@ mod tests {
     fn what_is_owed_must_fit() {
         let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
         let (bias, one, two) = (zeros(&[6]), zeros(&[1, 6]), zeros(&[2, 6]));
-        let checked = |bias, shift, entries| Owed { bias, shift }.checked(entries, 6, DType::F16);
+        let checked =
+            |bias, shift, entries| PendingBias { bias, shift }.checked(entries, 6, DType::F16);
         assert_eq!(checked(Some(&bias), Some(&one), 2).unwrap().shift_entry, 0);
         assert_eq!(checked(None, Some(&two), 2).unwrap().shift_entry, 6);
         let ready = checked(Some(&bias), None, 1).unwrap();
@@ -401,8 +403,8 @@ mod tests {
     #[test]
     fn sizes_lie_as_in_the_kernels() {
         assert_eq!((size_of::<FinishSizes>(), size_of::<GateSizes>()), (24, 12));
-        assert_eq!((size_of::<TurnSizes>(), size_of::<BesideSizes>()), (8, 12));
-        assert_eq!((size_of::<CurveSizes>(), Curve::SquaredRelu as u32), (12, 4));
+        assert_eq!((size_of::<TransposeSizes>(), size_of::<BesideSizes>()), (8, 12));
+        assert_eq!((size_of::<CurveSizes>(), ActivationKind::SquaredRelu as u32), (12, 4));
         assert_eq!(size_of::<EnlargeSizes>(), 24);
     }
 }

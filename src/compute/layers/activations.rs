@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use crate::compute::cpu::activation;
-use crate::compute::cpu::activation::Curve;
+use crate::compute::cpu::activation::ActivationKind;
 use crate::compute::{cpu, cuda};
 
 /// Activations by the names that configurations use.
@@ -37,10 +37,10 @@ impl Activation {
     /// Applies it to every element.
     pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
         let curve = match self {
-            Activation::QuickGelu => Some(Curve::QuickGelu),
-            Activation::Gelu => Some(Curve::Gelu),
-            Activation::GeluTanh => Some(Curve::GeluTanh),
-            Activation::Silu => Some(Curve::Silu),
+            Activation::QuickGelu => Some(ActivationKind::QuickGelu),
+            Activation::Gelu => Some(ActivationKind::Gelu),
+            Activation::GeluTanh => Some(ActivationKind::GeluTanh),
+            Activation::Silu => Some(ActivationKind::Silu),
             Activation::Relu => None,
         };
         if let Some(curve) = curve.filter(|_| cpu::apply(&[x])) {
@@ -50,10 +50,10 @@ impl Activation {
             return cpu::through_f32(x, |x| self.apply(x));
         }
         let curve = match self {
-            Activation::QuickGelu => Some(cuda::Curve::QuickGelu),
-            Activation::Gelu => Some(cuda::Curve::Gelu),
-            Activation::GeluTanh => Some(cuda::Curve::GeluTanh),
-            Activation::Silu => Some(cuda::Curve::Silu),
+            Activation::QuickGelu => Some(cuda::ActivationKind::QuickGelu),
+            Activation::Gelu => Some(cuda::ActivationKind::Gelu),
+            Activation::GeluTanh => Some(cuda::ActivationKind::GeluTanh),
+            Activation::Silu => Some(cuda::ActivationKind::Silu),
             Activation::Relu => None,
         };
         if let Some(done) = on_gpu(x, curve)? {
@@ -70,7 +70,7 @@ impl Activation {
 }
 
 /// `x` through a curve by the GPU's kernel, which rounds once; candle's operations would after each of theirs.
-fn on_gpu(x: &Tensor, curve: Option<cuda::Curve>) -> Result<Option<Tensor>> {
+fn on_gpu(x: &Tensor, curve: Option<cuda::ActivationKind>) -> Result<Option<Tensor>> {
     match curve.filter(|_| cuda::apply(&[x])) {
         Some(curve) => cuda::curve(x, curve),
         None => Ok(None),
@@ -79,7 +79,7 @@ fn on_gpu(x: &Tensor, curve: Option<cuda::Curve>) -> Result<Option<Tensor>> {
 
 /// The square of `max(x, 0)`.
 pub(crate) fn squared_relu(x: &Tensor) -> Result<Tensor> {
-    match on_gpu(x, Some(cuda::Curve::SquaredRelu))? {
+    match on_gpu(x, Some(cuda::ActivationKind::SquaredRelu))? {
         Some(done) => Ok(done),
         None => x.relu()?.sqr(),
     }
@@ -87,7 +87,7 @@ pub(crate) fn squared_relu(x: &Tensor) -> Result<Tensor> {
 
 /// `x * sigmoid(x)`, rounded once: embeddings of time go through it, in half precision too.
 pub(crate) fn silu(x: &Tensor) -> Result<Tensor> {
-    if let Some(done) = on_gpu(x, Some(cuda::Curve::Silu))? {
+    if let Some(done) = on_gpu(x, Some(cuda::ActivationKind::Silu))? {
         return Ok(done);
     }
     match x.dtype() {

@@ -29,7 +29,7 @@ pub(crate) fn positions(x: &Tensor) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
     match is_channels_last(x) {
         true => pixels_first(x)?.reshape((batch, height * width, channels)),
-        false => turned(&x.reshape((batch, channels, height * width))?),
+        false => transposed(&x.reshape((batch, channels, height * width))?),
     }
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn channels_first(x: &Tensor) -> Result<Tensor> {
     if !is_channels_last(x) {
         return x.contiguous();
     }
-    turned(&rows(x)?)?.contiguous()?.reshape(x.shape())
+    transposed(&rows(x)?)?.contiguous()?.reshape(x.shape())
 }
 
 /// The channels of `x`, then those of `y`, for maps of one size; in the order of `x`.
@@ -69,7 +69,7 @@ pub(crate) fn join_channels(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let (left, right) = (rows(x)?, rows(y)?);
     let joined = match cuda::apply(&[x, y]) {
-        true => cuda::beside(&left, &right)?,
+        true => cuda::concat_rows(&left, &right)?,
         false => None,
     };
     let joined = joined.map_or_else(|| Tensor::cat(&[&left, &right], 2), Ok)?;
@@ -88,9 +88,9 @@ pub(crate) fn enlarged(x: &Tensor, height: usize, width: usize) -> Result<Tensor
 }
 
 /// `x` [b, c, n] turned to [b, n, c]; a view where the device reads one as well.
-pub(crate) fn turned(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn transposed(x: &Tensor) -> Result<Tensor> {
     if cuda::apply(&[x])
-        && let Some(turned) = cuda::turn(x, None, None)?
+        && let Some(turned) = cuda::transpose(x, None, None)?
     {
         return Ok(turned);
     }

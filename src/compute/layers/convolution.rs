@@ -8,27 +8,27 @@ use super::channels_last::{channels_second, pixels_first};
 use crate::checkpoint::weights::Scope;
 use crate::compute::cpu;
 use crate::compute::cpu::conv2d;
-use crate::compute::cpu::conv2d::Start;
+use crate::compute::cpu::conv2d::InitialOutput;
 
 /// A square convolution with bias over [b, c, h, w], padded to keep the size at stride one.
 #[derive(Debug)]
 pub(crate) struct Conv2d {
     pub(crate) inner: candle_nn::Conv2d,
-    pub(crate) way: Way,
+    pub(crate) way: CudnnMode,
 }
 
 /// How the layer computes where cuDNN does it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Way {
+pub(crate) struct CudnnMode {
     /// Its filters lie channels last, and so do the maps that it takes and leaves.
     pub(crate) channels_last: bool,
     /// It computes in plain order, and its result is turned: the layers after it want it channels last.
-    pub(crate) turns_result: bool,
+    pub(crate) transposes_result: bool,
     /// Factors in f32 may be rounded to TF32.
     pub(crate) tf32: bool,
 }
 
-impl Way {
+impl CudnnMode {
     /// For filters `weight` [out, in, side, side]; `tf32` is what a network allows.
     fn of(weight: &Tensor, tf32: bool) -> Self {
         let on_tensor_cores = match weight.dtype() {
@@ -44,7 +44,7 @@ impl Way {
         let even = |place: usize| filters.get(place).is_some_and(|count| count.is_multiple_of(8));
         Self {
             channels_last: on_tensor_cores && even(0) && even(1),
-            turns_result: on_tensor_cores && even(0) && !even(1),
+            transposes_result: on_tensor_cores && even(0) && !even(1),
             tf32,
         }
     }
@@ -73,14 +73,14 @@ impl Conv2d {
     fn of(weight: Tensor, bias: Tensor, stride: usize, tf32: bool) -> Self {
         let padding = weight.dims().last().map_or(0, |side| side / 2);
         let config = Conv2dConfig { padding, stride, ..Default::default() };
-        let mut way = Way::of(&weight, tf32);
+        let mut way = CudnnMode::of(&weight, tf32);
         let mut filters = weight;
         if way.channels_last {
             let turned = pixels_first(&filters).and_then(|x| channels_second(&x.contiguous()?));
             match turned {
                 Ok(turned) => filters = turned,
                 // No memory to turn them, say: cuDNN turns them, at every call.
-                Err(_) => way = Way { tf32, ..Way::default() },
+                Err(_) => way = CudnnMode { tf32, ..CudnnMode::default() },
             }
         }
         Self { inner: candle_nn::Conv2d::new(filters, Some(bias), config), way }
@@ -90,7 +90,7 @@ impl Conv2d {
 impl Conv2d {
     /// The convolved map with `shift` [1 or b, co], for all pixels of a channel, and `shortcut`, of
     /// the result's shape, added.
-    pub(crate) fn forward_onto(
+    pub(crate) fn forward_with_shortcut(
         &self,
         x: &Tensor,
         shift: Option<&Tensor>,
@@ -100,7 +100,7 @@ impl Conv2d {
         if cpu::apply(&[x, weight]) {
             let shift = shift.map(Tensor::contiguous).transpose()?;
             let shortcut = shortcut.map(Tensor::contiguous).transpose()?;
-            let start = Start {
+            let start = InitialOutput {
                 bias: self.inner.bias(),
                 shift: shift.as_ref(),
                 shortcut: shortcut.as_ref(),
@@ -110,7 +110,7 @@ impl Conv2d {
         if cpu::is_half(x) {
             return cpu::through_f32(x, |x| {
                 let (shift, shortcut) = (cpu::widened(shift)?, cpu::widened(shortcut)?);
-                self.widened()?.forward_onto(x, shift.as_ref(), shortcut.as_ref())
+                self.widened()?.forward_with_shortcut(x, shift.as_ref(), shortcut.as_ref())
             });
         }
         if let Some(done) = self.on_gpu(x, shift, shortcut)? {
@@ -132,13 +132,13 @@ impl Conv2d {
         let weight = self.inner.weight().to_dtype(DType::F32)?;
         let bias = cpu::widened(self.inner.bias())?;
         let inner = candle_nn::Conv2d::new(weight, bias, *self.inner.config());
-        Ok(Self { inner, way: Way::default() })
+        Ok(Self { inner, way: CudnnMode::default() })
     }
 }
 
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_onto(x, None, None)
+        self.forward_with_shortcut(x, None, None)
     }
 }
 
@@ -150,18 +150,18 @@ mod tests {
 
     #[test]
     fn filters_lie_channels_last_where_the_tensor_cores_take_them_so() {
-        let way = |on, filters: [usize; 4]| Way::where_cudnn_is(on, &filters, false);
-        let last = Way { channels_last: true, ..Way::default() };
-        let turns = Way { turns_result: true, ..Way::default() };
+        let way = |on, filters: [usize; 4]| CudnnMode::where_cudnn_is(on, &filters, false);
+        let last = CudnnMode { channels_last: true, ..CudnnMode::default() };
+        let turns = CudnnMode { transposes_result: true, ..CudnnMode::default() };
         assert_eq!(way(true, [320, 320, 3, 3]), last);
         assert_eq!(way(true, [640, 320, 1, 1]), last);
         // The first of a network makes plain latents such maps, the last one's result is plain.
         assert_eq!(way(true, [320, 4, 3, 3]), turns);
-        assert_eq!(way(true, [4, 320, 3, 3]), Way::default());
-        assert_eq!(way(true, [4, 4, 1, 1]), Way::default());
-        assert_eq!(way(false, [320, 320, 3, 3]), Way::default());
+        assert_eq!(way(true, [4, 320, 3, 3]), CudnnMode::default());
+        assert_eq!(way(true, [4, 4, 1, 1]), CudnnMode::default());
+        assert_eq!(way(false, [320, 320, 3, 3]), CudnnMode::default());
         // On the processor nothing is turned.
         let weight = Tensor::zeros((8, 8, 3, 3), DType::F16, &Device::Cpu).unwrap();
-        assert_eq!(Way::of(&weight, true), Way { tf32: true, ..Way::default() });
+        assert_eq!(CudnnMode::of(&weight, true), CudnnMode { tf32: true, ..CudnnMode::default() });
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{DType, Module, Result, Tensor};
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::Scope;
 use crate::compute::cpu;
-use crate::compute::cpu::{linear, narrow};
+use crate::compute::cpu::{half_linear, linear};
 
 /// `x @ weight^T + bias` over the last dimension.
 #[derive(Debug)]
@@ -58,17 +58,17 @@ pub(crate) type LoadResult<T> = std::result::Result<T, ModelError>;
 
 impl Linear {
     /// The layer's result with `shortcut`, of the result's shape, added.
-    pub(crate) fn forward_onto(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_with_shortcut(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
         let (weight, bias) = (self.inner.weight(), self.inner.bias());
         if cpu::apply(&[x, weight, shortcut]) {
             return linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
         }
-        if narrow::applies(x, weight) && cpu::apply(&[shortcut]) {
-            return narrow::linear(x, weight, bias, Some(&shortcut.contiguous()?));
+        if half_linear::applies(x, weight) && cpu::apply(&[shortcut]) {
+            return half_linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
         }
         if cpu::is_half(x) {
             let shortcut = shortcut.to_dtype(DType::F32)?;
-            return cpu::through_f32(x, |x| self.forward_onto(x, &shortcut));
+            return cpu::through_f32(x, |x| self.forward_with_shortcut(x, &shortcut));
         }
         if let Some(done) = self.on_gpu(x, Some(shortcut))? {
             return Ok(done);
@@ -83,8 +83,8 @@ impl Module for Linear {
         if cpu::apply(&[x, weight]) {
             return linear::linear(x, weight, bias, None);
         }
-        if narrow::applies(x, weight) {
-            return narrow::linear(x, weight, bias, None);
+        if half_linear::applies(x, weight) {
+            return half_linear::linear(x, weight, bias, None);
         }
         if cpu::is_half(x) {
             return cpu::through_f32(x, |x| self.forward(x));

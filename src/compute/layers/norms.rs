@@ -5,9 +5,9 @@ use candle_core::{D, DType, Module, Result, Tensor};
 use super::LoadResult;
 use crate::checkpoint::weights::Scope;
 use crate::compute::cpu;
-use crate::compute::cpu::group_norm::Then;
+use crate::compute::cpu::group_norm::FusedActivation;
 use crate::compute::cpu::{group_norm, layer_norm};
-use crate::compute::cuda::Owed;
+use crate::compute::cuda::PendingBias;
 
 /// Normalisation over the last dimension, in f32 throughout, variance from the centred values.
 #[derive(Debug)]
@@ -87,9 +87,9 @@ impl GroupNorm {
     /// The normalised map, through SiLU.
     pub(crate) fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
         if cpu::apply(&[x, &self.weight]) {
-            return self.fast(x, Then::Silu);
+            return self.fast(x, FusedActivation::Silu);
         }
-        if let Some(done) = self.on_gpu(x, Owed::default(), true)? {
+        if let Some(done) = self.on_gpu(x, PendingBias::default(), true)? {
             return Ok(done);
         }
         if x.dtype() != DType::F32 {
@@ -98,7 +98,7 @@ impl GroupNorm {
         self.forward(x)?.silu()
     }
 
-    fn fast(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+    fn fast(&self, x: &Tensor, then: FusedActivation) -> Result<Tensor> {
         group_norm::group_norm(x, &self.weight, &self.bias, self.groups, self.eps, then)
     }
 }
@@ -106,9 +106,9 @@ impl GroupNorm {
 impl Module for GroupNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if cpu::apply(&[x, &self.weight]) {
-            return self.fast(x, Then::Plain);
+            return self.fast(x, FusedActivation::Plain);
         }
-        if let Some(done) = self.on_gpu(x, Owed::default(), false)? {
+        if let Some(done) = self.on_gpu(x, PendingBias::default(), false)? {
             return Ok(done);
         }
         // candle's own rounds to a half format before scale and shift, and after each.

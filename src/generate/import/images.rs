@@ -21,7 +21,7 @@ use crate::benchmark::{Benchmark, Item};
 use crate::generate::image_ledger::ImageLedger;
 use crate::generate::import::naming::Layout;
 use crate::results::image_store::{
-    PictureFault, PictureHeader, Samples, picture_header, pixels_sha256, read_picture,
+    ImageHeader, PictureFault, Samples, image_header, pixels_sha256, read_image,
 };
 use crate::results::manifest::to_settings;
 use crate::results::{ImageOutcome, RunDirectory};
@@ -110,7 +110,7 @@ pub fn plan_import(
     request: &ImportRequest<'_>,
 ) -> Result<ImportPlan, ImportError> {
     let files = plan_files(benchmark, items, request)?;
-    let headers: Vec<Option<PictureHeader>> =
+    let headers: Vec<Option<ImageHeader>> =
         files.files.par_iter().map(|file| header_of(&file.path)).collect();
     let tiles = plan_tiles(&files, &headers, request)?;
     let with = |samples: Samples| {
@@ -152,8 +152,8 @@ pub fn plan_import(
     })
 }
 
-fn header_of(path: &Path) -> Option<PictureHeader> {
-    picture_header(BufReader::new(File::open(path).ok()?))
+fn header_of(path: &Path) -> Option<ImageHeader> {
+    image_header(BufReader::new(File::open(path).ok()?))
 }
 
 /// The images that a file holds.
@@ -281,7 +281,7 @@ fn bring(
             ("image", image.to_string()),
             ("source", source.clone()),
         ];
-        run.write_picture(&file.item, image, &pixels, &texts)
+        run.write_image(&file.item, image, &pixels, &texts)
             .with_context(|| format!("image {image} of {} cannot be kept", file.item))?;
         let outcome = ImageOutcome::Done {
             pixels_sha256: pixels_sha256(&pixels),
@@ -301,7 +301,7 @@ fn bring(
 /// are none.
 fn decode(plan: &ImportPlan, file: &PlannedFile) -> Result<RgbImage, FileFault> {
     let opened = File::open(&file.path).map_err(PictureFault::Unreadable)?;
-    let picture = read_picture(BufReader::new(opened))?;
+    let picture = read_image(BufReader::new(opened))?;
     check_size(picture.dimensions(), plan.tiles.tiling, plan.resolution)?;
     Ok(picture)
 }

@@ -14,7 +14,7 @@ use super::layout::FilePlan;
 use super::layout::ImportRequest;
 use super::tiles::{Seams, Tiling, likely_padding, seams};
 use crate::generate::import::naming::Layout;
-use crate::results::image_store::{PictureHeader, read_picture};
+use crate::results::image_store::{ImageHeader, read_image};
 
 /// Files named in a message; the rest are counted.
 const SHOWN_FILES: usize = 5;
@@ -53,7 +53,7 @@ pub struct Tiles {
 /// See [`ImportError`].
 pub fn plan_tiles(
     files: &FilePlan,
-    headers: &[Option<PictureHeader>],
+    headers: &[Option<ImageHeader>],
     request: &ImportRequest<'_>,
 ) -> Result<Tiles, ImportError> {
     let sizes = Sizes {
@@ -214,7 +214,7 @@ impl Sizes<'_> {
             .par_iter()
             .filter_map(|place| {
                 let file = File::open(&files.get(*place)?.path).ok()?;
-                read_picture(BufReader::new(file)).ok()
+                read_image(BufReader::new(file)).ok()
             })
             .collect()
     }

@@ -56,14 +56,14 @@ pub fn denoise(
     guidance: f64,
     noise: &mut ImageNoise,
 ) -> candle_core::Result<Tensor> {
-    denoise_in_part(network, conditioning, scheduler, guidance, noise, usize::MAX)
+    denoise_up_to(network, conditioning, scheduler, guidance, noise, usize::MAX)
 }
 
 /// As [`denoise`], but no further than `most` timesteps: to measure how long they take.
 ///
 /// # Errors
 /// As there.
-pub fn denoise_in_part(
+pub fn denoise_up_to(
     network: &dyn Denoiser,
     conditioning: &dyn Conditioning,
     scheduler: &mut dyn Scheduler,
@@ -71,12 +71,12 @@ pub fn denoise_in_part(
     noise: &mut ImageNoise,
     most: usize,
 ) -> candle_core::Result<Tensor> {
-    let mut latents = noise.draw()?.affine(scheduler.initial_noise_scale(), 0.0)?;
+    let mut latents = noise.draw()?.affine(scheduler.init_noise_sigma(), 0.0)?;
     let timesteps = scheduler.timesteps().to_vec();
     let _uploads = keep_uploads(latents.device());
     let added = Added::of(conditioning.added(), latents.dim(0)?)?;
     for (index, &timestep) in timesteps.iter().enumerate().take(most) {
-        let shown = scheduler.network_input(index, &latents)?;
+        let shown = scheduler.scale_model_input(index, &latents)?;
         let condition = conditioning.at(timestep)?;
         let prediction = guided(network, &shown, timestep, (&condition, &added), guidance)?;
         let fresh = scheduler.wants_noise(index).then(|| noise.draw()).transpose()?;

@@ -10,15 +10,15 @@ use image::RgbImage;
 use serde_json::json;
 
 use super::conditioning::Conditioning;
-use super::denoise::{Denoiser, denoise, denoise_in_part};
+use super::denoise::{Denoiser, denoise, denoise_up_to};
 use super::options::DiffusionOptions;
 use crate::checkpoint::folder::{DiffusersPipeline, read};
+use crate::checkpoint::load_report::{LoadReport, tensors_in_nothing};
 use crate::checkpoint::scheduler_config::pipeline_rules::ReadScheduler;
 use crate::checkpoint::scheduler_config::{SchedulerConfig, SchedulerError};
-use crate::checkpoint::understood::{Understood, tensors_in_nothing};
 use crate::generate::noise::{ImageNoise, NoiseSource};
-use crate::generate::{GeneratedImage, PictureTimes};
-use crate::models::{AddedCondition, LatentStatistics, PassedOver, TextContext, UNet, VaeDecoder};
+use crate::generate::{GeneratedImage, ImageTimes};
+use crate::models::{AddedCondition, LatentStatistics, TextContext, UNet, UnusedParts, VaeDecoder};
 use crate::results::Settings;
 
 /// Largest picture side in pixels: a typing error must not ask for terabytes.
@@ -30,7 +30,7 @@ pub struct Diffusion {
     vae: VaeDecoder,
     pipeline: DiffusersPipeline,
     scheduler: SchedulerConfig,
-    understood: Understood,
+    understood: LoadReport,
     steps: usize,
     guidance: f64,
     width: usize,
@@ -77,7 +77,7 @@ impl Diffusion {
             width: side("width", options.width, own.size.map(|(_, width)| width))?,
             height: side("height", options.height, own.size.map(|(height, _)| height))?,
             pipeline,
-            understood: Understood::default(),
+            understood: LoadReport::default(),
             unet,
             vae,
             scheduler,
@@ -94,8 +94,8 @@ impl Diffusion {
     }
 
     /// What was understood, for people.
-    fn describe(&self, read: &ReadScheduler, size_note: Option<String>) -> Understood {
-        let mut understood = Understood::default();
+    fn describe(&self, read: &ReadScheduler, size_note: Option<String>) -> LoadReport {
+        let mut understood = LoadReport::default();
         understood.line("pipeline", self.pipeline.class());
         understood.line("prediction", self.scheduler.prediction_type.name());
         understood.line("schedule", format!("{}; {} steps", self.scheduler, self.steps));
@@ -105,16 +105,16 @@ impl Diffusion {
             understood.line("mended", note);
         }
         warn_of_keys(&mut understood, "scheduler/scheduler_config.json", &read.unknown_keys);
-        warn_of_files(&mut understood, "unet", self.unet.passed_over());
-        warn_of_files(&mut understood, "vae", self.vae.passed_over());
-        let passed_over = [
+        warn_of_files(&mut understood, "unet", self.unet.unused_parts());
+        warn_of_files(&mut understood, "vae", self.vae.unused_parts());
+        let unused_parts = [
             ("shift_factor", self.vae.has_shift()),
             (
                 "latents_mean and latents_std",
                 self.vae.latent_statistics().is_some() && self.pipeline != DiffusersPipeline::Sdxl,
             ),
         ];
-        for (keys, is_there) in passed_over {
+        for (keys, is_there) in unused_parts {
             if is_there {
                 understood.warn(format!(
                     "vae/config.json: {keys}: passed over, as {} of diffusers does",
@@ -126,7 +126,7 @@ impl Diffusion {
     }
 
     /// What was understood of these parts.
-    pub fn understood(&self) -> Understood {
+    pub fn understood(&self) -> LoadReport {
         self.understood.clone()
     }
 
@@ -163,7 +163,7 @@ impl Diffusion {
     }
 
     /// Whether it computes on a GPU.
-    pub fn leaves_processor_free(&self) -> bool {
+    pub fn runs_on_gpu(&self) -> bool {
         !self.device.is_cpu()
     }
 
@@ -191,7 +191,7 @@ impl Diffusion {
     ///
     /// # Errors
     /// A network failed.
-    pub fn measure(&self, conditioning: &dyn Conditioning, calls: usize) -> Result<PictureTimes> {
+    pub fn measure(&self, conditioning: &dyn Conditioning, calls: usize) -> Result<ImageTimes> {
         let factor = self.vae.spatial_factor();
         let shape = (self.unet.in_channels(), self.height / factor, self.width / factor);
         let mut noise = ImageNoise::from_source(self.rng, &[0], shape, &self.device);
@@ -202,12 +202,12 @@ impl Diffusion {
         let start = Instant::now();
         let (scheduler, guidance) = (scheduler.as_mut(), self.guidance);
         let latents =
-            denoise_in_part(&self.unet, conditioning, scheduler, guidance, &mut noise, calls)?;
+            denoise_up_to(&self.unet, conditioning, scheduler, guidance, &mut noise, calls)?;
         self.device.synchronize()?;
         let denoised = start.elapsed();
         self.decode(&latents)?;
         self.device.synchronize()?;
-        Ok(PictureTimes {
+        Ok(ImageTimes {
             text: Duration::ZERO,
             call: denoised / u32::try_from(calls)?,
             calls: all,
@@ -338,16 +338,16 @@ fn check_side(name: &str, side: usize, factor: usize) -> Result<usize> {
 }
 
 /// Adds a warning for keys that changed nothing, where there are any.
-fn warn_of_keys(understood: &mut Understood, file: &str, keys: &[String]) {
+fn warn_of_keys(understood: &mut LoadReport, file: &str, keys: &[String]) {
     if !keys.is_empty() {
         understood.warn(format!("{file}: unknown keys, which change nothing: {}", keys.join(", ")));
     }
 }
 
 /// Warns of what changed nothing in the files of `folder`, a component's.
-pub(super) fn warn_of_files(understood: &mut Understood, folder: &str, passed_over: &PassedOver) {
-    warn_of_keys(understood, &format!("{folder}/config.json"), &passed_over.keys);
-    if let Some(sentence) = tensors_in_nothing(&passed_over.tensors) {
+pub(super) fn warn_of_files(understood: &mut LoadReport, folder: &str, unused_parts: &UnusedParts) {
+    warn_of_keys(understood, &format!("{folder}/config.json"), &unused_parts.keys);
+    if let Some(sentence) = tensors_in_nothing(&unused_parts.tensors) {
         understood
             .warn(format!("{folder}: {sentence}; is {folder}/config.json that of these weights?"));
     }

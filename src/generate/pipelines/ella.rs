@@ -15,14 +15,14 @@ use serde_json::json;
 
 use self::addons::check_addons;
 pub use self::parts::{EllaBase, EllaFiles, EllaTokens};
-use self::texts::{EllaConditioning, EncodedText, Encoders, TimedText};
+use self::texts::{EllaConditioning, EncodedText, Encoders, TextByTimestep};
 use super::conditioning::{Conditioning, WithAdded};
 use super::diffusion::{Diffusion, images};
 use super::options::DiffusionOptions;
 use super::{sd15, sdxl};
 use crate::checkpoint::folder::check_folder;
-use crate::checkpoint::understood::Understood;
-use crate::generate::{GeneratedImage, ImageGenerator, PictureTimes};
+use crate::checkpoint::load_report::LoadReport;
+use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
 use crate::models::EllaConnector;
 use crate::results::Settings;
 use crate::stage_observer::{Silent, StageObserver};
@@ -47,7 +47,7 @@ pub struct Ella {
     dtype: DType,
     device: Device,
     settings: Settings,
-    understood: Understood,
+    understood: LoadReport,
     connector: EllaConnector,
     /// Not beside `diffusion` where memory is low.
     encoders: Option<Encoders>,
@@ -55,9 +55,9 @@ pub struct Ella {
     /// Prompts encoded ahead, where memory is low, or why one could not be.
     ahead: BTreeMap<String, Result<EncodedText, String>>,
     /// `None` where guidance is off.
-    negative: Option<TimedText>,
+    negative: Option<TextByTimestep>,
     /// The last prompt: the images of an item follow one another.
-    last_prompt: Option<(String, TimedText)>,
+    last_prompt: Option<(String, TextByTimestep)>,
 }
 
 impl Ella {
@@ -140,7 +140,7 @@ impl Ella {
             encoders: Some(encoders),
             diffusion,
             ahead: BTreeMap::new(),
-            negative: guided.then(|| TimedText::new(negative, !options.low_memory)),
+            negative: guided.then(|| TextByTimestep::new(negative, !options.low_memory)),
             last_prompt: None,
             connector,
             options,
@@ -155,7 +155,7 @@ impl Ella {
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(Tensor, usize, bool)> {
         let text = match self.last_prompt.take() {
             Some((last, text)) if last == prompt => text,
-            _ => TimedText::new(self.encoded(prompt)?, !self.options.low_memory),
+            _ => TextByTimestep::new(self.encoded(prompt)?, !self.options.low_memory),
         };
         let pictures = self.with_conditioning(&text, |diffusion, conditioning| {
             diffusion.pictures(conditioning, seeds)
@@ -168,7 +168,7 @@ impl Ella {
     /// What `work` makes with the UNet and what it is told about `text`.
     fn with_conditioning<T>(
         &self,
-        text: &TimedText,
+        text: &TextByTimestep,
         work: impl FnOnce(&Diffusion, &dyn Conditioning) -> Result<T>,
     ) -> Result<T> {
         let diffusion = self.diffusion.as_ref().context("the UNet is not loaded")?;
@@ -204,11 +204,11 @@ impl ImageGenerator for Ella {
         self.settings.clone()
     }
 
-    fn understood(&self) -> Understood {
+    fn understood(&self) -> LoadReport {
         self.understood.clone()
     }
 
-    fn leaves_processor_free(&self) -> bool {
+    fn runs_on_gpu(&self) -> bool {
         !self.device.is_cpu()
     }
 
@@ -243,18 +243,18 @@ impl ImageGenerator for Ella {
         Ok(())
     }
 
-    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
+    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<ImageTimes>> {
         self.last_prompt = None;
         self.ahead.clear();
         let start = Instant::now();
         let encoded = self.encoded(prompt)?;
         // With little memory this reloads networks, which a run does once, not for each prompt.
         let text = if self.options.low_memory { Duration::ZERO } else { start.elapsed() };
-        let timed = TimedText::new(encoded, !self.options.low_memory);
+        let timed = TextByTimestep::new(encoded, !self.options.low_memory);
         let times = self.with_conditioning(&timed, |diffusion, conditioning| {
             diffusion.measure(conditioning, calls)
         })?;
-        Ok(Some(PictureTimes { text, ..times }))
+        Ok(Some(ImageTimes { text, ..times }))
     }
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn the_connector_runs_once_for_a_prompt_and_a_timestep() {
         let mut ella = load(false);
-        let connected = |text: &TimedText| text.connected.borrow().len();
+        let connected = |text: &TextByTimestep| text.connected.borrow().len();
         let (first, ..) = ella.pictures("a cat", &[1]).unwrap();
         let (again, ..) = ella.pictures("a cat", &[1]).unwrap();
         assert_eq!(bits(&first), bits(&again));
@@ -371,7 +371,7 @@ mod tests {
 
         // What is kept is what is used: with other tensors in its place the picture is another one,
         // until the prompt changes.
-        let spoil = |text: &TimedText| {
+        let spoil = |text: &TextByTimestep| {
             for context in text.connected.borrow_mut().values_mut() {
                 *context = TextContext::new(context.states().zeros_like().unwrap());
             }
@@ -397,7 +397,7 @@ mod tests {
                 .into_iter()
                 .flat_map(|text| {
                     let connected = text.connected.borrow();
-                    connected.values().map(TextContext::kept_bytes).collect::<Vec<_>>()
+                    connected.values().map(TextContext::cached_bytes).collect::<Vec<_>>()
                 })
                 .collect()
         };

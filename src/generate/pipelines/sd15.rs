@@ -17,9 +17,9 @@ pub use super::diffusion::to_pixels;
 use super::diffusion::{Diffusion, images, warn_of_files};
 use super::options::DiffusionOptions;
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder, files_sha256, tokenizer_files};
-use crate::checkpoint::understood::Understood;
-use crate::generate::{GeneratedImage, ImageGenerator, PictureTimes};
-use crate::models::{ClipText, TextContext};
+use crate::checkpoint::load_report::LoadReport;
+use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
+use crate::models::{ClipTextModel, TextContext};
 use crate::results::Settings;
 use crate::text::clip::{ClipTokenizer, EncodedPrompt};
 
@@ -105,23 +105,23 @@ impl ImageGenerator for Sd15 {
         settings
     }
 
-    fn understood(&self) -> Understood {
+    fn understood(&self) -> LoadReport {
         let mut understood = self.diffusion.understood();
         understood.line("negative prompt", format!("{:?}", self.negative_prompt));
         self.clip.warn(&mut understood);
         understood
     }
 
-    fn leaves_processor_free(&self) -> bool {
-        self.diffusion.leaves_processor_free()
+    fn runs_on_gpu(&self) -> bool {
+        self.diffusion.runs_on_gpu()
     }
 
-    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
+    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<ImageTimes>> {
         self.last_prompt = None;
         let start = Instant::now();
         let (_, conditioning) = self.conditioning(prompt)?;
         let text = start.elapsed();
-        Ok(Some(PictureTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
+        Ok(Some(ImageTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
     }
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
@@ -134,7 +134,7 @@ impl ImageGenerator for Sd15 {
 /// CLIP's tokenizer and text encoder: prompts to hidden states.
 pub(crate) struct ClipPrompts {
     tokenizer: ClipTokenizer,
-    text_encoder: ClipText,
+    text_encoder: ClipTextModel,
     spare_rows: Option<String>,
 }
 
@@ -142,7 +142,7 @@ impl ClipPrompts {
     /// Loads `tokenizer/` and `text_encoder/` of the checkpoint in `folder`.
     pub(crate) fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self> {
         let tokenizer = ClipTokenizer::load(&folder.join("tokenizer"))?;
-        let text_encoder = ClipText::load(&folder.join("text_encoder"), dtype, device)?;
+        let text_encoder = ClipTextModel::load(&folder.join("text_encoder"), dtype, device)?;
         ensure!(
             tokenizer.max_length() <= text_encoder.max_tokens(),
             "{}: the tokenizer makes {} tokens, the text encoder takes {}",
@@ -164,8 +164,8 @@ impl ClipPrompts {
     }
 
     /// Warns of what changed nothing in the files of `text_encoder/`, and of rows without a token.
-    pub(crate) fn warn(&self, understood: &mut Understood) {
-        warn_of_files(understood, "text_encoder", self.text_encoder.passed_over());
+    pub(crate) fn warn(&self, understood: &mut LoadReport) {
+        warn_of_files(understood, "text_encoder", self.text_encoder.unused_parts());
         understood.warnings.extend(self.spare_rows.clone());
     }
 

@@ -16,9 +16,11 @@ use super::conditioning::{AddedConditions, FixedConditioning, TextCondition, Wit
 use super::diffusion::{Diffusion, images, warn_of_files};
 use super::options::DiffusionOptions;
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder, files_sha256, tokenizer_files};
-use crate::checkpoint::understood::Understood;
-use crate::generate::{GeneratedImage, ImageGenerator, PictureTimes};
-use crate::models::{AddedCondition, ClipText, ClipTextWithProjection, TextContext, VaeDecoder};
+use crate::checkpoint::load_report::LoadReport;
+use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
+use crate::models::{
+    AddedCondition, ClipTextModel, ClipTextModelWithProjection, TextContext, VaeDecoder,
+};
 use crate::results::Settings;
 use crate::text::clip::{ClipTokenizer, EncodedPrompt};
 
@@ -143,7 +145,7 @@ impl ImageGenerator for Sdxl {
         settings
     }
 
-    fn understood(&self) -> Understood {
+    fn understood(&self) -> LoadReport {
         let mut understood = self.diffusion.understood();
         let negative = self.negative_prompt.as_ref();
         let negative = negative.map_or("zeros in its place".to_owned(), |text| format!("{text:?}"));
@@ -152,16 +154,16 @@ impl ImageGenerator for Sdxl {
         understood
     }
 
-    fn leaves_processor_free(&self) -> bool {
-        self.diffusion.leaves_processor_free()
+    fn runs_on_gpu(&self) -> bool {
+        self.diffusion.runs_on_gpu()
     }
 
-    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<PictureTimes>> {
+    fn measure(&mut self, prompt: &str, calls: usize) -> Result<Option<ImageTimes>> {
         self.last_prompt = None;
         let start = Instant::now();
         let (_, conditioning) = self.conditioning(prompt)?;
         let text = start.elapsed();
-        Ok(Some(PictureTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
+        Ok(Some(ImageTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
     }
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
@@ -175,8 +177,8 @@ impl ImageGenerator for Sdxl {
 pub(crate) struct SdxlPrompts {
     tokenizer: ClipTokenizer,
     tokenizer_2: ClipTokenizer,
-    text_encoder: ClipText,
-    text_encoder_2: ClipTextWithProjection,
+    text_encoder: ClipTextModel,
+    text_encoder_2: ClipTextModelWithProjection,
     spare_rows: Vec<String>,
 }
 
@@ -187,8 +189,8 @@ impl SdxlPrompts {
         let mut prompts = Self {
             tokenizer: ClipTokenizer::load(&folder.join("tokenizer"))?,
             tokenizer_2: ClipTokenizer::load(&folder.join("tokenizer_2"))?,
-            text_encoder: ClipText::load(&folder.join("text_encoder"), dtype, device)?,
-            text_encoder_2: ClipTextWithProjection::load(&second, dtype, device)?,
+            text_encoder: ClipTextModel::load(&folder.join("text_encoder"), dtype, device)?,
+            text_encoder_2: ClipTextModelWithProjection::load(&second, dtype, device)?,
             spare_rows: Vec::new(),
         };
         prompts.spare_rows = prompts.check().with_context(|| folder.display().to_string())?;
@@ -242,9 +244,9 @@ impl SdxlPrompts {
     }
 
     /// Warns of what changed nothing in the files of both text encoders, and of rows without a token.
-    pub(crate) fn warn(&self, understood: &mut Understood) {
-        warn_of_files(understood, "text_encoder", self.text_encoder.passed_over());
-        warn_of_files(understood, "text_encoder_2", self.text_encoder_2.passed_over());
+    pub(crate) fn warn(&self, understood: &mut LoadReport) {
+        warn_of_files(understood, "text_encoder", self.text_encoder.unused_parts());
+        warn_of_files(understood, "text_encoder_2", self.text_encoder_2.unused_parts());
         understood.warnings.extend(self.spare_rows.iter().cloned());
     }
 

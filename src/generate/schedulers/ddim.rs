@@ -3,10 +3,10 @@
 
 use candle_core::Tensor;
 
-use super::scheduler::{Scheduler, check_order, clean_picture, combine};
+use super::scheduler::{Scheduler, check_order, combine, predict_original_sample};
 use super::timesteps::whole_timesteps;
 use crate::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
-use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
+use crate::checkpoint::scheduler_config::{PredictionType, SchedulerConfig};
 
 #[derive(Debug)]
 pub(super) struct Ddim {
@@ -15,7 +15,7 @@ pub(super) struct Ddim {
     /// Training timesteps between two steps.
     stride: i64,
     final_alpha: f64,
-    prediction: Prediction,
+    prediction: PredictionType,
     /// See [`SchedulerConfig::clip_sample_range`].
     clip: Option<f64>,
 }
@@ -56,10 +56,11 @@ impl Scheduler for Ddim {
         let (signal_after, noise_after) = (alpha_after.sqrt(), (1.0 - alpha_after).sqrt());
         if let Some(range) = self.clip {
             // The noise stays that of the picture before it is clipped.
-            let clean = clean_picture(self.prediction, (signal, noise), latents, prediction)?;
+            let clean =
+                predict_original_sample(self.prediction, (signal, noise), latents, prediction)?;
             let predicted_noise = match self.prediction {
-                Prediction::Epsilon => prediction.clone(),
-                Prediction::VPrediction => combine(signal, prediction, noise, latents)?,
+                PredictionType::Epsilon => prediction.clone(),
+                PredictionType::VPrediction => combine(signal, prediction, noise, latents)?,
             };
             return combine(
                 signal_after,
@@ -70,10 +71,10 @@ impl Scheduler for Ddim {
         }
         // Both the clean picture and the noise are linear in latents and prediction.
         let (of_latents, of_prediction) = match self.prediction {
-            Prediction::Epsilon => {
+            PredictionType::Epsilon => {
                 (signal_after / signal, noise_after - signal_after * noise / signal)
             }
-            Prediction::VPrediction => (
+            PredictionType::VPrediction => (
                 signal_after * signal + noise_after * noise,
                 noise_after * signal - signal_after * noise,
             ),

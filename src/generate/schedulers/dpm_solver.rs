@@ -4,16 +4,16 @@
 
 use candle_core::Tensor;
 
-use super::scheduler::{Scheduler, check_order, clean_picture, combine, shares};
-use super::timesteps::SigmaWalk;
-use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
+use super::scheduler::{Scheduler, check_order, combine, predict_original_sample, shares};
+use super::timesteps::SigmaSchedule;
+use crate::checkpoint::scheduler_config::{PredictionType, SchedulerConfig};
 
 #[derive(Debug)]
 pub(super) struct DpmSolver {
     timesteps: Vec<f64>,
     /// One more than timesteps; the last is 0.
     sigmas: Vec<f64>,
-    prediction: Prediction,
+    prediction: PredictionType,
     next: usize,
     /// The clean picture predicted at the step before.
     before: Option<Tensor>,
@@ -21,7 +21,7 @@ pub(super) struct DpmSolver {
 
 impl DpmSolver {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        let SigmaWalk { timesteps, sigmas } = SigmaWalk::of_solver(config, steps);
+        let SigmaSchedule { timesteps, sigmas } = SigmaSchedule::of_solver(config, steps);
         Self { timesteps, sigmas, prediction: config.prediction_type, next: 0, before: None }
     }
 }
@@ -43,7 +43,7 @@ impl Scheduler for DpmSolver {
             self.before = None;
         }
         let (signal, noise) = shares(self.sigmas[index]);
-        let clean = clean_picture(self.prediction, (signal, noise), latents, prediction)?;
+        let clean = predict_original_sample(self.prediction, (signal, noise), latents, prediction)?;
         let (signal_after, noise_after) = shares(self.sigmas[index + 1]);
         // lambda = ln(signal / noise) = -ln sigma; h is its growth over the step, so that exp(-h) is
         // the quotient of the sigmas, and 0 at the last step.

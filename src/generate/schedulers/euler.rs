@@ -5,42 +5,42 @@
 use candle_core::Tensor;
 
 use super::scheduler::{Scheduler, check_order, combine};
-use super::timesteps::SigmaWalk;
-use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig, Spacing};
+use super::timesteps::SigmaSchedule;
+use crate::checkpoint::scheduler_config::{PredictionType, SchedulerConfig, TimestepSpacing};
 
 #[derive(Debug)]
 pub(super) struct Euler {
     timesteps: Vec<f64>,
     /// One more than timesteps; the last is 0.
     sigmas: Vec<f64>,
-    prediction: Prediction,
-    initial_noise_scale: f64,
+    prediction: PredictionType,
+    init_noise_sigma: f64,
 }
 
 impl Euler {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        let SigmaWalk { timesteps, sigmas } = SigmaWalk::of_euler(config, steps);
-        let initial_noise_scale = initial_noise_scale(config, &sigmas);
-        Self { timesteps, sigmas, prediction: config.prediction_type, initial_noise_scale }
+        let SigmaSchedule { timesteps, sigmas } = SigmaSchedule::of_euler(config, steps);
+        let init_noise_sigma = init_noise_sigma(config, &sigmas);
+        Self { timesteps, sigmas, prediction: config.prediction_type, init_noise_sigma }
     }
 }
 
 /// Standard deviation of the first latents: the largest sigma, with the picture's own variance where
 /// the walk does not start at the end of the training schedule.
-pub(super) fn initial_noise_scale(config: &SchedulerConfig, sigmas: &[f64]) -> f64 {
+pub(super) fn init_noise_sigma(config: &SchedulerConfig, sigmas: &[f64]) -> f64 {
     let largest = sigmas.iter().copied().fold(0.0, f64::max);
     match config.timestep_spacing {
-        Spacing::Linspace | Spacing::Trailing => largest,
-        Spacing::Leading => (largest * largest + 1.0).sqrt(),
+        TimestepSpacing::Linspace | TimestepSpacing::Trailing => largest,
+        TimestepSpacing::Leading => (largest * largest + 1.0).sqrt(),
     }
 }
 
 /// Share of latents and share of the prediction in the slope that Euler's step follows.
-pub(super) fn slope(prediction: Prediction, sigma: f64) -> (f64, f64) {
+pub(super) fn slope(prediction: PredictionType, sigma: f64) -> (f64, f64) {
     match prediction {
         // The prediction is the slope.
-        Prediction::Epsilon => (0.0, 1.0),
-        Prediction::VPrediction => {
+        PredictionType::Epsilon => (0.0, 1.0),
+        PredictionType::VPrediction => {
             let total = sigma * sigma + 1.0;
             (sigma / total, 1.0 / total.sqrt())
         }
@@ -48,7 +48,7 @@ pub(super) fn slope(prediction: Prediction, sigma: f64) -> (f64, f64) {
 }
 
 /// The latents at the scale that the network was trained on: unit variance at any noise level.
-pub(super) fn network_input(sigma: f64, latents: &Tensor) -> candle_core::Result<Tensor> {
+pub(super) fn scale_model_input(sigma: f64, latents: &Tensor) -> candle_core::Result<Tensor> {
     latents.affine(1.0 / (sigma * sigma + 1.0).sqrt(), 0.0)
 }
 
@@ -57,13 +57,13 @@ impl Scheduler for Euler {
         &self.timesteps
     }
 
-    fn initial_noise_scale(&self) -> f64 {
-        self.initial_noise_scale
+    fn init_noise_sigma(&self) -> f64 {
+        self.init_noise_sigma
     }
 
-    fn network_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
+    fn scale_model_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
         check_order(index, index, self.timesteps.len())?;
-        network_input(self.sigmas[index], latents)
+        scale_model_input(self.sigmas[index], latents)
     }
 
     fn step(

@@ -4,25 +4,25 @@
 
 use candle_core::Tensor;
 
-use super::euler::{initial_noise_scale, network_input, slope};
+use super::euler::{init_noise_sigma, scale_model_input, slope};
 use super::scheduler::{Scheduler, check_order, combine};
-use super::timesteps::SigmaWalk;
-use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
+use super::timesteps::SigmaSchedule;
+use crate::checkpoint::scheduler_config::{PredictionType, SchedulerConfig};
 
 #[derive(Debug)]
 pub(super) struct EulerAncestral {
     timesteps: Vec<f64>,
     /// One more than timesteps; the last is 0.
     sigmas: Vec<f64>,
-    prediction: Prediction,
-    initial_noise_scale: f64,
+    prediction: PredictionType,
+    init_noise_sigma: f64,
 }
 
 impl EulerAncestral {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        let SigmaWalk { timesteps, sigmas } = SigmaWalk::of_euler(config, steps);
-        let initial_noise_scale = initial_noise_scale(config, &sigmas);
-        Self { timesteps, sigmas, prediction: config.prediction_type, initial_noise_scale }
+        let SigmaSchedule { timesteps, sigmas } = SigmaSchedule::of_euler(config, steps);
+        let init_noise_sigma = init_noise_sigma(config, &sigmas);
+        Self { timesteps, sigmas, prediction: config.prediction_type, init_noise_sigma }
     }
 }
 
@@ -31,13 +31,13 @@ impl Scheduler for EulerAncestral {
         &self.timesteps
     }
 
-    fn initial_noise_scale(&self) -> f64 {
-        self.initial_noise_scale
+    fn init_noise_sigma(&self) -> f64 {
+        self.init_noise_sigma
     }
 
-    fn network_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
+    fn scale_model_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
         check_order(index, index, self.timesteps.len())?;
-        network_input(self.sigmas[index], latents)
+        scale_model_input(self.sigmas[index], latents)
     }
 
     /// At every step but the last, which ends without noise; diffusers draws there too and multiplies

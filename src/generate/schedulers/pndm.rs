@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use super::scheduler::{Scheduler, check_order, combine};
 use super::timesteps::whole_timesteps;
 use crate::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
-use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
+use crate::checkpoint::scheduler_config::{PredictionType, SchedulerConfig};
 
 /// Weights of the last predictions, newest first, by how many there are.
 const WEIGHTS: [&[f64]; 4] = [
@@ -25,7 +25,7 @@ pub(super) struct Pndm {
     /// Training timesteps between two steps.
     stride: i64,
     final_alpha: f64,
-    prediction: Prediction,
+    prediction: PredictionType,
     next: usize,
     /// The last four predictions, newest first.
     history: Vec<Tensor>,
@@ -55,7 +55,7 @@ impl Pndm {
     }
 
     /// Formula 9, from the alpha at `from` to that at `to`.
-    fn walk(
+    fn previous_sample(
         &self,
         from: i64,
         to: i64,
@@ -69,8 +69,8 @@ impl Pndm {
         let of_noise = -(alpha_after - alpha) / divisor;
         let of_latents = (alpha_after / alpha).sqrt();
         match self.prediction {
-            Prediction::Epsilon => combine(of_latents, latents, of_noise, prediction),
-            Prediction::VPrediction => combine(
+            PredictionType::Epsilon => combine(of_latents, latents, of_noise, prediction),
+            PredictionType::VPrediction => combine(
                 of_latents + of_noise * noise.sqrt(),
                 latents,
                 of_noise * alpha.sqrt(),
@@ -105,7 +105,7 @@ impl Scheduler for Pndm {
                 candle_core::bail!("scheduler step 1 was asked for before step 0");
             };
             let mean = combine(0.5, prediction, 0.5, before)?;
-            self.walk(timestep + self.stride, timestep, &first, &mean)?
+            self.previous_sample(timestep + self.stride, timestep, &first, &mean)?
         } else {
             self.history.insert(0, prediction.clone());
             self.history.truncate(WEIGHTS.len());
@@ -114,7 +114,7 @@ impl Scheduler for Pndm {
             for (past, weight) in self.history.iter().zip(weights).skip(1) {
                 sum = (sum + past.affine(*weight, 0.0)?)?;
             }
-            self.walk(timestep, timestep - self.stride, latents, &sum)?
+            self.previous_sample(timestep, timestep - self.stride, latents, &sum)?
         };
         self.next = index + 1;
         Ok(after)

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::checkpoint::scheduler_config::Prediction;
+use crate::checkpoint::scheduler_config::PredictionType;
 
 /// Walks latents from noise to a picture, one step per call of the network.
 pub trait Scheduler {
@@ -10,7 +10,7 @@ pub trait Scheduler {
     fn timesteps(&self) -> &[f64];
 
     /// Standard deviation that the initial noise must have.
-    fn initial_noise_scale(&self) -> f64 {
+    fn init_noise_sigma(&self) -> f64 {
         1.0
     }
 
@@ -18,7 +18,7 @@ pub trait Scheduler {
     ///
     /// # Errors
     /// The tensor operation failed.
-    fn network_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
+    fn scale_model_input(&self, index: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
         let _ = index;
         Ok(latents.clone())
     }
@@ -68,14 +68,14 @@ pub(crate) fn shares(sigma: f64) -> (f64, f64) {
 
 /// The picture without noise that a prediction implies, with the shares of picture and noise in
 /// `latents`.
-pub(crate) fn clean_picture(
-    kind: Prediction,
+pub(crate) fn predict_original_sample(
+    kind: PredictionType,
     (signal, noise): (f64, f64),
     latents: &Tensor,
     prediction: &Tensor,
 ) -> candle_core::Result<Tensor> {
     match kind {
-        Prediction::Epsilon => combine(1.0 / signal, latents, -noise / signal, prediction),
-        Prediction::VPrediction => combine(signal, latents, -noise, prediction),
+        PredictionType::Epsilon => combine(1.0 / signal, latents, -noise / signal, prediction),
+        PredictionType::VPrediction => combine(signal, latents, -noise, prediction),
     }
 }

@@ -2,31 +2,31 @@
 //! rounded as NumPy and PyTorch round them inside diffusers.
 
 use crate::checkpoint::scheduler_config::noise_schedule::NoiseSchedule;
-use crate::checkpoint::scheduler_config::{SchedulerConfig, Spacing};
+use crate::checkpoint::scheduler_config::{SchedulerConfig, TimestepSpacing};
 
 /// Timesteps and sigmas of one walk, for the schedulers that step from sigma to sigma.
 #[derive(Debug)]
-pub(super) struct SigmaWalk {
+pub(super) struct SigmaSchedule {
     /// What the network is told.
     pub(super) timesteps: Vec<f64>,
     /// One more than timesteps, f32 values; the last is 0.
     pub(super) sigmas: Vec<f64>,
 }
 
-impl SigmaWalk {
+impl SigmaSchedule {
     /// As `EulerDiscreteScheduler` and its ancestral sibling lay it out: timesteps may lie between
     /// training timesteps.
     pub(super) fn of_euler(config: &SchedulerConfig, steps: usize) -> Self {
         let mut timesteps = match config.timestep_spacing {
             // Not rounded to whole numbers, but to f32.
-            Spacing::Linspace => numpy_linspace((config.train_steps - 1) as f64, steps)
+            TimestepSpacing::Linspace => numpy_linspace((config.train_steps - 1) as f64, steps)
                 .iter()
                 .map(|&step| f64::from(step as f32))
                 .collect(),
-            Spacing::Leading => leading(config, steps, steps),
-            Spacing::Trailing => trailing(config, steps),
+            TimestepSpacing::Leading => leading(config, steps, steps),
+            TimestepSpacing::Trailing => trailing(config, steps),
         };
-        if config.timestep_spacing != Spacing::Trailing {
+        if config.timestep_spacing != TimestepSpacing::Trailing {
             timesteps.reverse();
         }
         let schedule = NoiseSchedule::new(config);
@@ -56,9 +56,9 @@ impl SigmaWalk {
             return Self::new(timesteps, &sigmas);
         }
         let timesteps = match config.timestep_spacing {
-            Spacing::Trailing => trailing(config, steps),
+            TimestepSpacing::Trailing => trailing(config, steps),
             spacing => {
-                let mut ascending = if spacing == Spacing::Leading {
+                let mut ascending = if spacing == TimestepSpacing::Leading {
                     leading(config, steps + 1, steps + 1)
                 } else {
                     let mut even = numpy_linspace((config.train_steps - 1) as f64, steps + 1);
@@ -116,15 +116,15 @@ pub(super) fn trailing(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
 /// Descending timesteps of DDIM and, before its extra step, PNDM; all whole numbers.
 pub(super) fn whole_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<i64> {
     let mut timesteps = match config.timestep_spacing {
-        Spacing::Linspace => {
+        TimestepSpacing::Linspace => {
             let mut ascending = numpy_linspace((config.train_steps - 1) as f64, steps);
             ascending.iter_mut().for_each(|step| *step = step.round_ties_even());
             ascending
         }
-        Spacing::Leading => leading(config, steps, steps),
-        Spacing::Trailing => trailing(config, steps),
+        TimestepSpacing::Leading => leading(config, steps, steps),
+        TimestepSpacing::Trailing => trailing(config, steps),
     };
-    if config.timestep_spacing != Spacing::Trailing {
+    if config.timestep_spacing != TimestepSpacing::Trailing {
         timesteps.reverse();
     }
     timesteps.iter().map(|&step| step as i64).collect()

@@ -5,16 +5,16 @@
 
 use candle_core::Tensor;
 
-use super::scheduler::{Scheduler, check_order, clean_picture, combine, shares};
-use super::timesteps::SigmaWalk;
-use crate::checkpoint::scheduler_config::{Prediction, SchedulerConfig};
+use super::scheduler::{Scheduler, check_order, combine, predict_original_sample, shares};
+use super::timesteps::SigmaSchedule;
+use crate::checkpoint::scheduler_config::{PredictionType, SchedulerConfig};
 
 #[derive(Debug)]
 pub(super) struct UniPc {
     timesteps: Vec<f64>,
     /// One more than timesteps; the last is 0.
     sigmas: Vec<f64>,
-    prediction: Prediction,
+    prediction: PredictionType,
     next: usize,
     /// Clean pictures of the last two steps, newest first.
     history: Vec<Tensor>,
@@ -24,7 +24,7 @@ pub(super) struct UniPc {
 
 impl UniPc {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Self {
-        let SigmaWalk { timesteps, sigmas } = SigmaWalk::of_solver(config, steps);
+        let SigmaSchedule { timesteps, sigmas } = SigmaSchedule::of_solver(config, steps);
         Self {
             timesteps,
             sigmas,
@@ -113,8 +113,12 @@ impl Scheduler for UniPc {
             self.history.clear();
             self.latents_before = None;
         }
-        let clean =
-            clean_picture(self.prediction, shares(self.sigmas[index]), latents, prediction)?;
+        let clean = predict_original_sample(
+            self.prediction,
+            shares(self.sigmas[index]),
+            latents,
+            prediction,
+        )?;
         let latents = match self.latents_before.take() {
             Some(before) => self.corrected(index, &before, &clean)?,
             None => latents.clone(),

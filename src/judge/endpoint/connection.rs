@@ -164,11 +164,11 @@ fn status_fault(status: StatusCode, headers: &HeaderMap, text: &str, fields: &[S
         let target = header.unwrap_or_default().split('?').next().unwrap_or_default();
         let target = if target.contains('@') { "" } else { target };
         let target = beginning(target);
-        return Fault::new(FaultReason::Redirect { status, target }, FaultKind::NotThere);
+        return Fault::new(FaultReason::Redirect { status, target }, FaultKind::NotFound);
     }
     let kind = match (cause(status.as_u16(), words, fields), status.as_u16()) {
         (Some(cause), _) => FaultKind::Permanent(cause),
-        (None, 403..=405) => FaultKind::NotThere,
+        (None, 403..=405) => FaultKind::NotFound,
         (None, 408 | 429 | 500..=599) => FaultKind::Transient { retry_after: retry_after(headers) },
         _ => FaultKind::Refused,
     };
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(kind(402), FaultKind::Permanent(Cause::Quota));
         assert_eq!(kind(413), FaultKind::Permanent(Cause::Picture));
         for status in [301, 307, 308, 403, 404, 405] {
-            assert_eq!(kind(status), FaultKind::NotThere, "{status}");
+            assert_eq!(kind(status), FaultKind::NotFound, "{status}");
         }
         for status in [400, 409, 415, 422] {
             assert_eq!(kind(status), FaultKind::Refused, "{status}");

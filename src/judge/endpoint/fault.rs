@@ -67,7 +67,7 @@ pub enum FaultKind {
     Permanent(Cause),
     /// 403, 404, 405 or a redirect, and no word that tells: probably the wrong address, model or key, but some
     /// servers refuse single pictures so.
-    NotThere,
+    NotFound,
     /// Any other 4xx: this request will never be answered.
     Refused,
     /// No connection could be made.

@@ -40,7 +40,7 @@ impl EndpointJudge {
             retries: endpoint.retries.unwrap_or(default.retries),
             max_failures: endpoint.max_failures.unwrap_or(default.max_failures),
             probe: !endpoint.no_probe,
-            most_unparsable: chat.max_unparsable.unwrap_or(default.most_unparsable),
+            max_unparsable: chat.max_unparsable.unwrap_or(default.max_unparsable),
             ..default
         };
         Self::new(made).map_err(anyhow::Error::msg)

@@ -8,11 +8,11 @@ use super::Address;
 use crate::http::ApiKey;
 
 /// Where the question goes in a prompt template.
-pub const QUESTION_MARK: &str = "{question}";
+pub const QUESTION_PLACEHOLDER: &str = "{question}";
 /// The prompt template where none is given.
 pub const DEFAULT_PROMPT: &str = "{question}\nAnswer with one word, yes or no.";
 /// Largest share of unparsable answers under which asking goes on, unless another is set.
-pub const DEFAULT_MOST_UNPARSABLE: f64 = 0.2;
+pub const DEFAULT_MAX_UNPARSABLE: f64 = 0.2;
 
 /// How the endpoint is asked.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct EndpointOptions {
     pub model: String,
     /// Key for the `Authorization` header.
     pub key: Option<ApiKey>,
-    /// Template of the user's message; [`QUESTION_MARK`] stands for the question.
+    /// Template of the user's message; [`QUESTION_PLACEHOLDER`] stands for the question.
     pub prompt: String,
     /// System message.
     pub system_prompt: Option<String>,
@@ -50,7 +50,7 @@ pub struct EndpointOptions {
     /// Whether the first question is also asked without its picture, to be sure that the model sees it.
     pub probe: bool,
     /// Share of unparsable answers beyond which the run stops, in 0..=1.
-    pub most_unparsable: f64,
+    pub max_unparsable: f64,
 }
 
 impl EndpointOptions {
@@ -73,7 +73,7 @@ impl EndpointOptions {
             first_wait: Duration::from_secs(1),
             max_failures: 64,
             probe: true,
-            most_unparsable: DEFAULT_MOST_UNPARSABLE,
+            max_unparsable: DEFAULT_MAX_UNPARSABLE,
         }
     }
 }
@@ -101,11 +101,13 @@ impl EndpointOptions {
     /// Checks what can be checked without a server.
     ///
     /// # Errors
-    /// One sentence: a template without [`QUESTION_MARK`], no model, a number out of its range, or a
+    /// One sentence: a template without [`QUESTION_PLACEHOLDER`], no model, a number out of its range, or a
     /// body field that is not the user's to set.
     pub(super) fn check(&self) -> Result<(), String> {
-        if !self.prompt.contains(QUESTION_MARK) {
-            return Err(format!("the judge's prompt must hold `{QUESTION_MARK}` once or more"));
+        if !self.prompt.contains(QUESTION_PLACEHOLDER) {
+            return Err(format!(
+                "the judge's prompt must hold `{QUESTION_PLACEHOLDER}` once or more"
+            ));
         }
         if self.model.is_empty() {
             return Err("the judge's model has no name".to_owned());
@@ -121,7 +123,7 @@ impl EndpointOptions {
                 return Err(format!("`{name}` cannot be set through the extra body fields"));
             }
         }
-        check_share(self.most_unparsable)
+        check_share(self.max_unparsable)
     }
 
     /// Whether the requests ask for logprobs, whatever field does it.

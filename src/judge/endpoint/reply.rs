@@ -50,7 +50,7 @@ pub enum ReplyFault {
 }
 
 /// How a reply ended, by its `finish_reason`.
-enum Ending {
+enum FinishReason {
     /// By itself.
     Whole,
     /// By the limit on its tokens.
@@ -63,7 +63,7 @@ enum Ending {
     Unknown,
 }
 
-impl Ending {
+impl FinishReason {
     fn of(choice: &Value) -> Self {
         let Some(reason) = choice["finish_reason"].as_str() else { return Self::Whole };
         match reason.to_ascii_lowercase().as_str() {
@@ -106,16 +106,16 @@ pub fn read_completion(body: &str) -> Result<Completion, ReplyFault> {
     }
     let said = said(&choice["message"]);
     let finish_reason = choice["finish_reason"].as_str().unwrap_or_default().to_owned();
-    let ending = Ending::of(choice);
-    if matches!(ending, Ending::Broken) || is_error(&choice["error"]) {
+    let ending = FinishReason::of(choice);
+    if matches!(ending, FinishReason::Broken) || is_error(&choice["error"]) {
         let words = error_message(choice).unwrap_or_else(|| said.clone());
         return Err(ReplyFault::BrokenOff { finish_reason, words: beginning(&words) });
     }
-    if matches!(ending, Ending::Filtered) {
+    if matches!(ending, FinishReason::Filtered) {
         return Err(ReplyFault::Withheld { finish_reason });
     }
     let reading = match ending {
-        Ending::Whole => read_reply(&said),
+        FinishReason::Whole => read_reply(&said),
         _ => read_cut_reply(&said),
     };
     let logprobs = choice["logprobs"].clone();
@@ -126,7 +126,7 @@ pub fn read_completion(body: &str) -> Result<Completion, ReplyFault> {
             text: reading.text,
             raw: reading.raw,
             yes_probability,
-            reply_cut: matches!(ending, Ending::Cut),
+            reply_cut: matches!(ending, FinishReason::Cut),
         },
         said,
         prompt_tokens: usage["prompt_tokens"].as_u64().or_else(|| usage["input_tokens"].as_u64()),

@@ -5,7 +5,7 @@ use super::reply::Completion;
 
 /// What two replies tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight {
+pub enum VisionCheck {
     /// The picture made a difference, or nothing speaks against that it was seen.
     Sees,
     /// It made none; what shows it.
@@ -18,25 +18,25 @@ pub enum Sight {
 ///
 /// Equal counts of the prompt's tokens mean that the picture has none. Where the server does not count, replies and
 /// the probabilities of their tokens that are equal to the last digit mean the same.
-pub fn compare(with: &Completion, without: &Completion) -> Sight {
+pub fn compare(with: &Completion, without: &Completion) -> VisionCheck {
     let same_words = with.said == without.said;
     if let (Some(tokens), Some(fewer)) = (with.prompt_tokens, without.prompt_tokens) {
         if tokens != fewer {
-            return Sight::Sees;
+            return VisionCheck::Sees;
         }
         let replies = if same_words { ", and the reply is the same" } else { "" };
-        return Sight::Blind(format!(
+        return VisionCheck::Blind(format!(
             "the prompt has {tokens} tokens with the picture and {fewer} without it{replies}"
         ));
     }
     let counted = "the server does not count the prompt's tokens (usage.prompt_tokens)";
     match (same_words, with.logprobs.is_null() || without.logprobs.is_null()) {
-        (false, _) => Sight::Sees,
-        (true, false) if with.logprobs == without.logprobs => Sight::Blind(
+        (false, _) => VisionCheck::Sees,
+        (true, false) if with.logprobs == without.logprobs => VisionCheck::Blind(
             "the reply and the probabilities of its tokens are the same with the picture and without it".to_owned(),
         ),
-        (true, false) => Sight::Sees,
-        (true, true) => Sight::Unknown(counted.to_owned()),
+        (true, false) => VisionCheck::Sees,
+        (true, true) => VisionCheck::Unknown(counted.to_owned()),
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_picture_leaves_a_trace_or_was_not_seen() {
         let (yes, no) = (json!({"content": [1]}), json!({"content": [2]}));
-        let blind = |sight| matches!(sight, Sight::Blind(_));
+        let blind = |sight| matches!(sight, VisionCheck::Blind(_));
         assert!(blind(compare(
             &reply("Yes", Some(9), json!(null)),
             &reply("Yes", Some(9), json!(null))
@@ -71,9 +71,9 @@ mod tests {
             (reply("Yes", None, yes.clone()), reply("Yes", None, no.clone())),
             (reply("Yes", None, json!(null)), reply("No", Some(9), json!(null))),
         ] {
-            assert_eq!(compare(&with, &without), Sight::Sees);
+            assert_eq!(compare(&with, &without), VisionCheck::Sees);
         }
         let silent = reply("Yes", None, json!(null));
-        assert!(matches!(compare(&silent, &silent.clone()), Sight::Unknown(_)));
+        assert!(matches!(compare(&silent, &silent.clone()), VisionCheck::Unknown(_)));
     }
 }

@@ -15,7 +15,7 @@ pub const LENGTH_PENALTY: f64 = 0.6;
 const NOT_YET: f32 = -1e20;
 
 /// Gives the scores of the next word piece.
-pub trait NextPiece {
+pub trait NextTokenScores {
     /// One token more for every row: row r goes on where row `parents[r]` of the step before ended, with
     /// `tokens[r]`; at the first step it begins an answer to question `parents[r]`. One list of logits,
     /// the vocabulary long, for each row.
@@ -44,7 +44,7 @@ pub struct BeamSettings {
     pub watched: u32,
     /// Whether a question is left as soon as its answer is certain. It changes no answer; without it,
     /// all the original's hypotheses are found.
-    pub leave_early: bool,
+    pub early_stopping: bool,
 }
 
 /// A sequence that was noted.
@@ -89,7 +89,7 @@ struct Open {
 /// # Errors
 /// The network refused, or gave something else than numbers or fewer than the beam is wide.
 pub fn search(
-    network: &mut dyn NextPiece,
+    network: &mut dyn NextTokenScores,
     questions: usize,
     settings: BeamSettings,
 ) -> Result<Vec<Found>> {
@@ -131,7 +131,7 @@ pub fn search(
             }
             let over = open.advance(&scores, first_row, step, settings)?;
             first_row += rows.len();
-            if over || (settings.leave_early && open.is_certain(settings)) {
+            if over || (settings.early_stopping && open.is_certain(settings)) {
                 let question = open.question;
                 found[question] = Some(open.close(step + 1, watched[question]));
             } else {
@@ -283,7 +283,7 @@ mod tests {
             start: START,
             end: END,
             watched: 3,
-            leave_early: false,
+            early_stopping: false,
         }
     }
 
@@ -307,7 +307,7 @@ mod tests {
         }
     }
 
-    impl NextPiece for Drawn<'_> {
+    impl NextTokenScores for Drawn<'_> {
         fn step(&mut self, parents: &[usize], tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
             let next = parents.iter().zip(tokens).map(|(&parent, &token)| {
                 let (case, state) = self.rows[parent];
@@ -384,7 +384,7 @@ mod tests {
     fn leaving_early_changes_no_answer_and_saves_steps() {
         let (mut early, mut all) = (0, 0);
         for case in &cases() {
-            let settings = BeamSettings { leave_early: true, ..settings(case) };
+            let settings = BeamSettings { early_stopping: true, ..settings(case) };
             let ours = found(case, settings);
             assert_eq!(ours.hypotheses[0].tokens, case.hypotheses[0].1, "{case:?}");
             early += ours.steps;
@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn what_is_no_number_is_refused() {
         struct Same(f32);
-        impl NextPiece for Same {
+        impl NextTokenScores for Same {
             fn step(&mut self, parents: &[usize], _: &[u32]) -> Result<Vec<Vec<f32>>> {
                 Ok(vec![vec![self.0; 6]; parents.len()])
             }

@@ -8,14 +8,15 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::needed_tensors::NeededTensors;
-use crate::checkpoint::pickle_file::Unwrapping;
+use crate::checkpoint::pickle_file::StateDictLayout;
 use crate::models::mplug::{Mplug, MplugConfig};
 
 /// Weights that a folder may hold, the preferred ones first: what `convert` wrote, and what is published.
 pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// As the original unwraps its checkpoints.
-const UNWRAPPING: Unwrapping = Unwrapping { keys: &["model", "module"], removed: "model." };
+const UNWRAPPING: StateDictLayout =
+    StateDictLayout { keys: &["model", "module"], removed: "model." };
 
 /// The one task that this judge is for.
 const TASK: &str = "visual-question-answering";

@@ -117,7 +117,7 @@ impl Chat {
     }
 
     /// Tokens of what stands before a picture's tokens, and of what follows whatever is asked.
-    pub fn around_the_picture(&self) -> (&[u32], &[u32]) {
+    pub fn tokens_around_image(&self) -> (&[u32], &[u32]) {
         (&self.before, &self.after)
     }
 
@@ -224,7 +224,7 @@ mod tests {
             let chat = chat(case["system"].as_str());
             let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
             let picture = chat.tokenizer.token_to_id(PICTURE_TOKEN).unwrap();
-            let (before, after) = chat.around_the_picture();
+            let (before, after) = chat.tokens_around_image();
             let tokens = ids.iter().filter(|id| **id == picture).count();
             let ours =
                 [before, &vec![picture; tokens], after, &chat.question(&prompt(case)).unwrap()];

@@ -56,9 +56,9 @@ fn an_encoder_equals_transformers() {
         let scope = root.at("embeddings");
         let words = BertEmbeddings::load(&scope, size, VOCABULARY, n, segments).unwrap();
         let start = words.forward_texts(&texts).unwrap();
-        layers(&root, size, None)
-            .iter()
-            .fold(start, |x, layer| layer.forward(&x, &Among::new(seen.to_vec()), None).unwrap())
+        layers(&root, size, None).iter().fold(start, |x, layer| {
+            layer.forward(&x, &SelfAttentionMask::new(seen.to_vec()), None).unwrap()
+        })
     };
     let expected = golden.get("golden.states");
     let ours = run(SIZE, Some(2), &spans(&lengths));
@@ -123,7 +123,7 @@ fn a_decoder_equals_transformers() {
         let mut x = decoder.embeddings.forward_texts(&texts).unwrap();
         for (layer, crossed) in decoder.layers.iter().zip(decoder.crossed(lengths)) {
             let group = Group::new(&rows, vec![crossed.seen(&keys)]);
-            x = layer.forward(&x, &Among::new(seen.to_vec()), Some(&[group])).unwrap();
+            x = layer.forward(&x, &SelfAttentionMask::new(seen.to_vec()), Some(&[group])).unwrap();
         }
         decoder.head.forward(&x).unwrap().reshape((4, 5, VOCABULARY)).unwrap()
     };
@@ -144,7 +144,7 @@ fn a_decoder_step_by_step_follows_its_rows() {
     let lengths = lengths(golden);
     let crossed = decoder.crossed(&lengths);
     let run = |follow: bool| {
-        let mut pasts = vec![None; 2];
+        let mut kv_caches = vec![None; 2];
         let mut order = [0, 1, 2, 3];
         let mut logits = Vec::new();
         for (step, swapped) in [false, true, true, false, true].into_iter().enumerate() {
@@ -154,7 +154,8 @@ fn a_decoder_step_by_step_follows_its_rows() {
             let parents = Tensor::new(&parents, &Device::Cpu).unwrap();
             let tokens: Vec<u32> = order.iter().map(|text| texts[*text][step]).collect();
             let mut x = decoder.embeddings.forward(&tokens, &[step as u32; 4]).unwrap();
-            for ((layer, past), crossed) in decoder.layers.iter().zip(&mut pasts).zip(&crossed) {
+            for ((layer, past), crossed) in decoder.layers.iter().zip(&mut kv_caches).zip(&crossed)
+            {
                 let keys = [vec![0..lengths[0]; 2], vec![lengths[0]..lengths[0] + lengths[1]; 2]];
                 let groups = [
                     Group::new(&[0, 1], vec![crossed.seen(&keys[0])]),

@@ -12,7 +12,7 @@ use crate::models::bert::BertSize;
 #[derive(Debug, Clone)]
 pub struct BlipVqaConfig {
     /// Side of the pictures, in pixels.
-    pub image_side: usize,
+    pub image_size: usize,
     /// Ids that the text networks know; a vocabulary file has fewer, for the start of an answer has no
     /// word.
     pub vocabulary: usize,
@@ -74,9 +74,9 @@ impl BlipVqaConfig {
         vision.divides("num_attention_heads", heads, width)?;
         let activation = Activation::named(vision.name("hidden_act", "gelu")?)
             .ok_or_else(|| vision.unsupported("hidden_act", "only the GELU family and relu are"))?;
-        let image_side = vision.count("image_size", Some(384))?;
+        let image_size = vision.count("image_size", Some(384))?;
         let patch = vision.count("patch_size", Some(16))?;
-        if patch > image_side {
+        if patch > image_size {
             return Err(vision.unsupported("patch_size", "a patch must fit into the picture"));
         }
         let vocabulary = text.count("vocab_size", Some(30524))?;
@@ -86,7 +86,7 @@ impl BlipVqaConfig {
             if id < vocabulary { Ok(id as u32) } else { Err(fits()) }
         };
         Ok(Self {
-            image_side,
+            image_size,
             vocabulary,
             max_positions: text.count("max_position_embeddings", Some(512))?,
             answer_start: token("bos_token_id", 30522)?,

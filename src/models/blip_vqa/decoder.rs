@@ -7,10 +7,10 @@ use candle_core::{DType, Result, Tensor};
 
 use super::config::BlipVqaConfig;
 use crate::checkpoint::weights::Weights;
-use crate::compute::key_groups::{Group, KeptMask};
+use crate::compute::key_groups::{CachedMask, Group};
 use crate::compute::layers::LoadResult;
 use crate::models::bert::{
-    BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, Past, rows_of_texts,
+    BertEmbeddings, BertLayer, BertWordPrediction, KeysAndValues, KvCache, rows_of_texts,
 };
 
 /// The answers' table of words under the two names that it has; transformers takes the first for both.
@@ -92,7 +92,7 @@ pub struct Decoding<'a> {
     /// The question that each row of the step before answers.
     question_of: Vec<usize>,
     /// For every layer, that of the rows of the step before.
-    pasts: Vec<Option<Past>>,
+    kv_caches: Vec<Option<KvCache>>,
     position: u32,
 }
 
@@ -102,7 +102,7 @@ impl<'a> Decoding<'a> {
             decoder,
             questions,
             question_of: (0..questions.count()).collect(),
-            pasts: vec![None; decoder.layers.len()],
+            kv_caches: vec![None; decoder.layers.len()],
             position: 0,
         }
     }
@@ -130,8 +130,8 @@ impl<'a> Decoding<'a> {
         let questions = self.questions;
         let seen: Vec<Range<usize>> =
             question_of.iter().map(|question| questions.tokens[*question].clone()).collect();
-        let mask = KeptMask::default();
-        for ((layer, past), keys) in layers.iter().zip(&mut self.pasts).zip(&questions.keys) {
+        let mask = CachedMask::default();
+        for ((layer, past), keys) in layers.iter().zip(&mut self.kv_caches).zip(&questions.keys) {
             let group = Group::new(&rows, vec![keys.seen(&seen)]).with_mask(&mask);
             x = layer.forward_after(&x, past, &parents, Some(&[group]))?;
         }

@@ -11,7 +11,7 @@ pub(super) fn needed(config: &BlipVqaConfig, answer_words: &str) -> Vec<Needed> 
     let mut list = TensorList::new(config.text);
     let (width, patch, size) = (config.text.width, config.patch, config.vision);
     let embeddings = "vision_model.embeddings";
-    let grid = config.image_side / patch;
+    let grid = config.image_size / patch;
     list.add(format!("{embeddings}.class_embedding"), &[1, 1, width]);
     list.add(format!("{embeddings}.position_embedding"), &[1, 1 + grid * grid, width]);
     list.add(format!("{embeddings}.patch_embedding.weight"), &[width, 3, patch, patch]);

@@ -5,7 +5,7 @@ use candle_core::{Module, Result, Tensor};
 
 use super::config::{BlipVqaConfig, VisionSize};
 use crate::checkpoint::weights::{Scope, Weights};
-use crate::compute::attention::{Visible, attend};
+use crate::compute::attention::{AttentionMask, attend};
 use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult, square_patches};
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Vision {
             .tensor("weight", &[width, 3, patch, patch])?
             .reshape((width, 3 * patch * patch))
             .map_err(|source| conv.refused("weight", source))?;
-        let grid = config.image_side / patch;
+        let grid = config.image_size / patch;
         let layers = root.at("encoder.layers");
         Ok(Self {
             patch_embedding: Linear::new(weight, conv.tensor("bias", &[width])?),
@@ -43,7 +43,7 @@ impl Vision {
                 .collect::<LoadResult<_>>()?,
             post_layernorm: LayerNorm::load(&root.at("post_layernorm"), width, size.eps)?,
             patch,
-            side: config.image_side,
+            side: config.image_size,
         })
     }
 
@@ -95,9 +95,9 @@ impl Layer {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let all = self.qkv.forward(&self.layer_norm1.forward(x)?)?;
         let third = |number: usize| all.narrow(2, number * self.width, self.width);
-        let mixed = attend(&third(0)?, &third(1)?, &third(2)?, self.heads, Visible::All)?;
-        let x = self.projection.forward_onto(&mixed, x)?;
+        let mixed = attend(&third(0)?, &third(1)?, &third(2)?, self.heads, AttentionMask::All)?;
+        let x = self.projection.forward_with_shortcut(&mixed, x)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
-        self.fc2.forward_onto(&self.activation.apply(&inner)?, &x)
+        self.fc2.forward_with_shortcut(&self.activation.apply(&inner)?, &x)
     }
 }

@@ -11,10 +11,11 @@ use candle_core::{DType, Result, Tensor};
 use super::config::MplugConfig;
 use super::fusion::{Fused, rows_of};
 use crate::checkpoint::weights::Weights;
-use crate::compute::key_groups::{Group, KeptMask};
+use crate::compute::key_groups::{CachedMask, Group};
 use crate::compute::layers::LoadResult;
 use crate::models::bert::{
-    BertEmbeddings, BertLayer, BertWordPrediction, JoinedKeys, KeysAndValues, Past, rows_of_texts,
+    BertEmbeddings, BertLayer, BertWordPrediction, FusedKeysAndValues, KeysAndValues, KvCache,
+    rows_of_texts,
 };
 
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(super) struct Decoder {
     embeddings: BertEmbeddings,
     layers: Vec<BertLayer>,
     head: BertWordPrediction,
-    joined_keys: Option<JoinedKeys>,
+    joined_keys: Option<FusedKeysAndValues>,
     /// Whether the files hold two different tables of words.
     pub(super) tables_differ: bool,
 }
@@ -47,7 +48,7 @@ impl Decoder {
             .map(|number| BertLayer::load(&layers.at(number), size, Some(size.width)))
             .collect::<LoadResult<_>>()?;
         Ok(Self {
-            joined_keys: JoinedKeys::new(layers.iter_mut()),
+            joined_keys: FusedKeysAndValues::new(layers.iter_mut()),
             layers,
             head: BertWordPrediction::load(&predictions, size, words.clone())?,
             embeddings: BertEmbeddings::load_with_words(
@@ -166,7 +167,7 @@ pub struct Decoding<'a> {
     /// The question that each row of the step before answers.
     question_of: Vec<usize>,
     /// For every layer, that of the rows of the step before.
-    pasts: Vec<Option<Past>>,
+    kv_caches: Vec<Option<KvCache>>,
     position: u32,
 }
 
@@ -176,7 +177,7 @@ impl<'a> Decoding<'a> {
             decoder,
             questions,
             question_of: (0..questions.count()).collect(),
-            pasts: vec![None; decoder.layers.len()],
+            kv_caches: vec![None; decoder.layers.len()],
             position: 0,
         }
     }
@@ -209,8 +210,8 @@ impl<'a> Decoding<'a> {
         let tokens_of = |row: &usize| questions.tokens[question_of[*row]].clone();
         let seen: Vec<Vec<Range<usize>>> =
             rows.iter().map(|rows| rows.iter().map(tokens_of).collect()).collect();
-        let masks: Vec<KeptMask> = rows.iter().map(|_| KeptMask::default()).collect();
-        for (number, (layer, past)) in layers.iter().zip(&mut self.pasts).enumerate() {
+        let masks: Vec<CachedMask> = rows.iter().map(|_| CachedMask::default()).collect();
+        for (number, (layer, past)) in layers.iter().zip(&mut self.kv_caches).enumerate() {
             let group = |image: usize| {
                 let keys = &questions.image_keys[image][number];
                 let text = questions.text_keys[number].seen(&seen[image]);

@@ -8,7 +8,7 @@ use super::config::MplugConfig;
 use crate::checkpoint::weights::Weights;
 use crate::compute::key_groups::Group;
 use crate::compute::layers::LoadResult;
-use crate::models::bert::{Among, BertLayer, JoinedKeys, KeysAndValues};
+use crate::models::bert::{BertLayer, FusedKeysAndValues, KeysAndValues, SelfAttentionMask};
 
 /// The layers of the fusion encoder that are used: the last of those that the files hold.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Fusion {
     /// Without cross-attention where a layer joins.
     layers: Vec<FusionLayer>,
     /// Those of the layers up to the first one that joins.
-    joined_keys: Option<JoinedKeys>,
+    joined_keys: Option<FusedKeysAndValues>,
 }
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Fusion {
         });
         let mut layers = layers.collect::<LoadResult<Vec<_>>>()?;
         let shared = layers.iter_mut().take_while(|layer| !layer.joins);
-        let joined_keys = JoinedKeys::new(shared.map(|layer| &mut layer.layer));
+        let joined_keys = FusedKeysAndValues::new(shared.map(|layer| &mut layer.layer));
         Ok(Self { layers, joined_keys })
     }
 
@@ -71,7 +71,7 @@ impl Fusion {
         image_keys: &[&[KeysAndValues]],
     ) -> Result<Fused> {
         let mut own_images = false;
-        let among = Among::texts(&fused.lengths);
+        let among = SelfAttentionMask::texts(&fused.lengths);
         for (number, FusionLayer { layer, joins }) in self.layers.iter().enumerate() {
             if *joins {
                 fused = join(layer, fused)?;
@@ -116,7 +116,7 @@ fn join(layer: &BertLayer, fused: Fused) -> Result<Fused> {
         joined.push(images[*image].dim(0)? + length);
         first += length;
     }
-    let out = layer.forward(&Tensor::cat(&pieces, 0)?, &Among::texts(&joined), None)?;
+    let out = layer.forward(&Tensor::cat(&pieces, 0)?, &SelfAttentionMask::texts(&joined), None)?;
     let (mut own_images, mut texts) = (Vec::new(), Vec::new());
     let mut first = 0;
     for ((image, length), joined) in image_of.iter().zip(&lengths).zip(&joined) {

@@ -7,7 +7,7 @@ use super::config::{MplugConfig, VISION_HEAD};
 use crate::checkpoint::file_fault::FileFault;
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::{Scope, Weights};
-use crate::compute::attention::{Visible, attend};
+use crate::compute::attention::{AttentionMask, attend};
 use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult, square_patches};
 
 /// Of CLIP's norms, which no configuration names.
@@ -142,9 +142,9 @@ impl Block {
         let all = self.in_proj.forward(&self.ln_1.forward(x)?)?;
         let third = |number: usize| all.narrow(2, number * self.width, self.width);
         let heads = self.width / VISION_HEAD;
-        let mixed = attend(&third(0)?, &third(1)?, &third(2)?, heads, Visible::All)?;
-        let x = self.out_proj.forward_onto(&mixed, x)?;
+        let mixed = attend(&third(0)?, &third(1)?, &third(2)?, heads, AttentionMask::All)?;
+        let x = self.out_proj.forward_with_shortcut(&mixed, x)?;
         let inner = self.c_fc.forward(&self.ln_2.forward(&x)?)?;
-        self.c_proj.forward_onto(&Activation::QuickGelu.apply(&inner)?, &x)
+        self.c_proj.forward_with_shortcut(&Activation::QuickGelu.apply(&inner)?, &x)
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Module, Result, Tensor};
 
 use super::config::LanguageSizes;
-use super::positions::Turns;
+use super::positions::RotaryEmbedding;
 use crate::checkpoint::weights::Scope;
 use crate::compute::attention_groups::attend_in_groups;
 use crate::compute::key_groups::{Group, Source};
@@ -30,7 +30,7 @@ pub(super) struct Language {
 
 /// Keys and values of a text, layer by layer, both [tokens, key_heads * head].
 #[derive(Debug, Clone, Default)]
-pub(super) struct Memory {
+pub(super) struct KvCache {
     layers: Vec<(Tensor, Tensor)>,
     /// How many tokens it holds.
     pub(super) tokens: usize,
@@ -41,9 +41,9 @@ pub(super) struct Text<'a> {
     /// Their rows.
     pub(super) rows: Range<usize>,
     /// What stands before the text, seen by all of it.
-    pub(super) beginning: Option<&'a Memory>,
+    pub(super) beginning: Option<&'a KvCache>,
     /// The text so far, which these tokens join.
-    pub(super) memory: &'a mut Memory,
+    pub(super) memory: &'a mut KvCache,
 }
 
 /// What a picture adds behind the first layers: to which rows, and one tensor for each of these layers.
@@ -103,9 +103,9 @@ impl Language {
         added: Option<Added<'_>>,
     ) -> Result<Tensor> {
         let LanguageSizes { heads, key_heads, head, theta, sections, .. } = self.sizes;
-        let turns = Turns::of_tokens(places, head, theta, sections, self.device())?;
+        let turns = RotaryEmbedding::of_tokens(places, head, theta, sections, self.device())?;
         let shared = heads / key_heads;
-        let views: Vec<View> = texts.iter().map(|text| View::of(text, shared)).collect();
+        let views: Vec<TextMask> = texts.iter().map(|text| TextMask::of(text, shared)).collect();
         let mut x = x;
         for (number, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, &turns, number, texts, &views, &self.sizes)?;
@@ -137,13 +137,13 @@ fn add_rows(x: &Tensor, first: usize, tokens: &Tensor) -> Result<Tensor> {
 
 /// Whom the queries of a text see, the same in every layer. Each head of keys takes the heads of queries
 /// that it serves as so many rows of its own.
-struct View {
+struct TextMask {
     rows: Vec<usize>,
     /// Of the text's own keys, those up to each query's token.
     seen: Vec<Range<usize>>,
 }
 
-impl View {
+impl TextMask {
     fn of(text: &Text<'_>, shared: usize) -> Self {
         let rows = text.rows.start * shared..text.rows.end * shared;
         let seen =
@@ -194,10 +194,10 @@ impl Layer {
     fn forward(
         &self,
         x: &Tensor,
-        turns: &Turns,
+        turns: &RotaryEmbedding,
         number: usize,
         texts: &mut [Text<'_>],
-        views: &[View],
+        views: &[TextMask],
         sizes: &LanguageSizes,
     ) -> Result<Tensor> {
         let rows = x.dim(0)?;
@@ -205,9 +205,9 @@ impl Layer {
         let shared = heads / key_heads;
         let normed = self.attention_norm.forward(x)?;
         let query = self.query.forward(&normed)?.reshape((rows, heads, head))?;
-        let query = turns.turn(&self.query_norm.forward(&query)?)?;
+        let query = turns.apply(&self.query_norm.forward(&query)?)?;
         let key = self.key.forward(&normed)?.reshape((rows, key_heads, head))?;
-        let key = turns.turn(&self.key_norm.forward(&key)?)?.flatten_from(1)?;
+        let key = turns.apply(&self.key_norm.forward(&key)?)?.flatten_from(1)?;
         let value = self.value.forward(&normed)?;
         for text in texts.iter_mut() {
             let (first, count) = (text.rows.start, text.rows.len());
@@ -237,14 +237,14 @@ impl Layer {
             .transpose(1, 2)?
             .contiguous()?
             .reshape((rows, heads * head))?;
-        let x = self.out.forward_onto(&mixed, x)?;
+        let x = self.out.forward_with_shortcut(&mixed, x)?;
         let normed = self.feed_forward_norm.forward(&x)?;
         let gate = self.activation.apply(&self.gate.forward(&normed)?)?;
-        self.outer.forward_onto(&(gate * self.inner.forward(&normed)?)?, &x)
+        self.outer.forward_with_shortcut(&(gate * self.inner.forward(&normed)?)?, &x)
     }
 }
 
-impl Memory {
+impl KvCache {
     /// Adds a layer's keys and values of further tokens.
     fn join(&mut self, layer: usize, (key, value): (Tensor, Tensor)) -> Result<()> {
         match self.layers.get_mut(layer) {

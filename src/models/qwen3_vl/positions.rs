@@ -10,13 +10,13 @@ use super::grid::Grid;
 /// Where each token of a text with a picture stands: (time, row, column). Text counts on by one in all
 /// three; a picture's tokens stand at one time, spread over rows and columns.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Places {
+pub(super) struct PositionIds {
     pub(super) tokens: Vec<[u32; 3]>,
     /// Where the next token of text stands.
     pub(super) next: u32,
 }
 
-impl Places {
+impl PositionIds {
     /// After a text that came as far as `next`.
     pub(super) fn after(next: u32) -> Self {
         Self { tokens: Vec::new(), next }
@@ -43,12 +43,12 @@ impl Places {
 
 /// Cosines and sines of angles, [places, frequencies] each, f32.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct RotaryEmbedding {
     pub(super) cosines: Tensor,
     pub(super) sines: Tensor,
 }
 
-impl Turns {
+impl RotaryEmbedding {
     fn new(angles: Vec<f32>, count: usize, device: &Device) -> Result<Self> {
         let shape = (count, angles.len() / count.max(1));
         let sines = angles.iter().map(|angle| angle.sin()).collect();
@@ -97,7 +97,7 @@ impl Turns {
     }
 
     /// `x` [places, heads, head] turned: number i of a head with number i + head / 2.
-    pub(super) fn turn(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let exact = x.to_dtype(candle_core::DType::F32)?.contiguous()?.unsqueeze(0)?;
         candle_nn::rotary_emb::rope_thd(&exact, &self.cosines, &self.sines)?
             .squeeze(0)?
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn text_goes_on_after_the_longer_side_of_a_picture() {
-        let mut places = Places::default();
+        let mut places = PositionIds::default();
         places.text(2);
         places.picture(2, 3);
         places.text(1);

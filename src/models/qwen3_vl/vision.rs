@@ -5,9 +5,9 @@ use candle_core::{DType, Module, Result, Tensor};
 
 use super::config::VisionSizes;
 use super::grid::{Grid, ImageStates};
-use super::positions::{Turns, neighbours};
+use super::positions::{RotaryEmbedding, neighbours};
 use crate::checkpoint::weights::Scope;
-use crate::compute::attention::{Visible, attend};
+use crate::compute::attention::{AttentionMask, attend};
 use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult};
 
 /// Of every norm here.
@@ -90,7 +90,7 @@ impl Vision {
             .to_dtype(self.dtype)?;
         let patches = patches.to_device(device)?.to_dtype(self.dtype)?;
         let mut x = (self.patches.forward(&patches)? + positions)?;
-        let turns = Turns::of_patches(&places, width / heads, self.sizes.theta, device)?;
+        let turns = RotaryEmbedding::of_patches(&places, width / heads, self.sizes.theta, device)?;
         let mut deepstack = Vec::with_capacity(self.tapped.len());
         for (number, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, &turns, heads)?;
@@ -135,18 +135,18 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor, turns: &Turns, heads: usize) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, turns: &RotaryEmbedding, heads: usize) -> Result<Tensor> {
         let (count, width) = x.dims2()?;
         let all = self.query_key_value.forward(&self.attention_norm.forward(x)?)?;
         let turned = |third: usize| {
             let heads = all.narrow(1, third * width, width)?.reshape((count, heads, ()))?;
-            turns.turn(&heads)?.reshape((1, count, width))
+            turns.apply(&heads)?.reshape((1, count, width))
         };
         let value = all.narrow(1, 2 * width, width)?.unsqueeze(0)?;
-        let mixed = attend(&turned(0)?, &turned(1)?, &value, heads, Visible::All)?;
-        let x = self.out.forward_onto(&mixed.squeeze(0)?, x)?;
+        let mixed = attend(&turned(0)?, &turned(1)?, &value, heads, AttentionMask::All)?;
+        let x = self.out.forward_with_shortcut(&mixed.squeeze(0)?, x)?;
         let inner = self.inner.forward(&self.feed_forward_norm.forward(&x)?)?;
-        self.outer.forward_onto(&self.activation.apply(&inner)?, &x)
+        self.outer.forward_with_shortcut(&self.activation.apply(&inner)?, &x)
     }
 }
 

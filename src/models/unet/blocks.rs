@@ -4,16 +4,16 @@
 
 use candle_core::{Module, Result, Tensor};
 
-use super::text_context::AttendedTexts;
+use super::text_context::CrossAttentionTexts;
 use super::time_shifts::TimeShifts;
-use super::transformer::{SpatialTransformer, TransformerSize};
+use super::transformer::{Transformer2DModel, TransformerSize};
 use crate::checkpoint::weights::Scope;
 use crate::compute::layers::{Conv2d, LoadResult, join_channels};
 use crate::models::resnet::{NormSettings, ResnetBlock, Upsampler};
 
 /// What the blocks of one UNet have in common.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Common {
+pub(crate) struct BlockConfig {
     /// Width of the timestep embedding.
     pub(crate) time_width: usize,
     /// Norms of the residual blocks.
@@ -24,7 +24,7 @@ pub(crate) struct Common {
 #[derive(Debug)]
 struct Layers {
     resnets: Vec<ResnetBlock>,
-    attentions: Vec<SpatialTransformer>,
+    attentions: Vec<Transformer2DModel>,
 }
 
 impl Layers {
@@ -34,7 +34,7 @@ impl Layers {
         inputs: &[usize],
         output: usize,
         attention: Option<TransformerSize>,
-        common: Common,
+        common: BlockConfig,
     ) -> LoadResult<Self> {
         let (resnets, attentions) = (scope.at("resnets"), scope.at("attentions"));
         let time = Some(common.time_width);
@@ -49,7 +49,7 @@ impl Layers {
             attentions: attention
                 .iter()
                 .flat_map(|size| (0..inputs.len()).map(move |number| (number, *size)))
-                .map(|(number, size)| SpatialTransformer::load(&attentions.at(number), size))
+                .map(|(number, size)| Transformer2DModel::load(&attentions.at(number), size))
                 .collect::<LoadResult<_>>()?,
         })
     }
@@ -59,7 +59,7 @@ impl Layers {
         number: usize,
         x: &Tensor,
         shifts: &mut TimeShifts,
-        texts: &mut AttendedTexts,
+        texts: &mut CrossAttentionTexts,
     ) -> Result<Tensor> {
         let x = self.resnets[number].forward(x, Some(&shifts.next_block()?))?;
         match self.attentions.get(number) {
@@ -84,7 +84,7 @@ impl DownBlock {
         depth: usize,
         attention: Option<TransformerSize>,
         halves: bool,
-        common: Common,
+        common: BlockConfig,
     ) -> LoadResult<Self> {
         let inputs: Vec<usize> =
             (0..depth).map(|number| if number == 0 { input } else { output }).collect();
@@ -101,12 +101,12 @@ impl DownBlock {
     }
 
     /// The attention of this level, in the order of the forward pass.
-    pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
+    pub(crate) fn attentions(&self) -> &[Transformer2DModel] {
         &self.layers.attentions
     }
 
     /// The same, to be changed.
-    pub(crate) fn attentions_mut(&mut self) -> &mut [SpatialTransformer] {
+    pub(crate) fn attentions_mut(&mut self) -> &mut [Transformer2DModel] {
         &mut self.layers.attentions
     }
 
@@ -115,7 +115,7 @@ impl DownBlock {
         &self,
         x: &Tensor,
         shifts: &mut TimeShifts,
-        texts: &mut AttendedTexts,
+        texts: &mut CrossAttentionTexts,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         let mut x = x.clone();
@@ -135,20 +135,24 @@ impl DownBlock {
 #[derive(Debug)]
 pub(crate) struct MidBlock {
     before: ResnetBlock,
-    attention: SpatialTransformer,
+    attention: Transformer2DModel,
     after: ResnetBlock,
 }
 
 impl MidBlock {
     /// The tensors under `mid_block`.
-    pub(crate) fn load(scope: &Scope, size: TransformerSize, common: Common) -> LoadResult<Self> {
+    pub(crate) fn load(
+        scope: &Scope,
+        size: TransformerSize,
+        common: BlockConfig,
+    ) -> LoadResult<Self> {
         let resnet = |name: &str| {
             let (channels, time) = (size.channels, Some(common.time_width));
             ResnetBlock::load(&scope.at(name), channels, channels, time, common.norm)
         };
         Ok(Self {
             before: resnet("resnets.0")?,
-            attention: SpatialTransformer::load(&scope.at("attentions.0"), size)?,
+            attention: Transformer2DModel::load(&scope.at("attentions.0"), size)?,
             after: resnet("resnets.1")?,
         })
     }
@@ -159,12 +163,12 @@ impl MidBlock {
     }
 
     /// The attention between the residual blocks.
-    pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
+    pub(crate) fn attentions(&self) -> &[Transformer2DModel] {
         std::slice::from_ref(&self.attention)
     }
 
     /// The same, to be changed.
-    pub(crate) fn attentions_mut(&mut self) -> &mut [SpatialTransformer] {
+    pub(crate) fn attentions_mut(&mut self) -> &mut [Transformer2DModel] {
         std::slice::from_mut(&mut self.attention)
     }
 
@@ -173,7 +177,7 @@ impl MidBlock {
         &self,
         x: &Tensor,
         shifts: &mut TimeShifts,
-        texts: &mut AttendedTexts,
+        texts: &mut CrossAttentionTexts,
     ) -> Result<Tensor> {
         let x = self.before.forward(x, Some(&shifts.next_block()?))?;
         let x = self.attention.forward(&x, texts)?;
@@ -207,7 +211,7 @@ impl UpBlock {
         depth: usize,
         attention: Option<TransformerSize>,
         doubles: bool,
-        common: Common,
+        common: BlockConfig,
     ) -> LoadResult<Self> {
         let UpChannels { below, output, entering } = channels;
         let inputs: Vec<usize> = (0..depth)
@@ -228,12 +232,12 @@ impl UpBlock {
     }
 
     /// The attention of this level, in the order of the forward pass.
-    pub(crate) fn attentions(&self) -> &[SpatialTransformer] {
+    pub(crate) fn attentions(&self) -> &[Transformer2DModel] {
         &self.layers.attentions
     }
 
     /// The same, to be changed.
-    pub(crate) fn attentions_mut(&mut self) -> &mut [SpatialTransformer] {
+    pub(crate) fn attentions_mut(&mut self) -> &mut [Transformer2DModel] {
         &mut self.layers.attentions
     }
 
@@ -242,7 +246,7 @@ impl UpBlock {
         &self,
         x: &Tensor,
         shifts: &mut TimeShifts,
-        texts: &mut AttendedTexts,
+        texts: &mut CrossAttentionTexts,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         let mut x = x.clone();

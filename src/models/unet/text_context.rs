@@ -63,7 +63,7 @@ impl TextContext {
     }
 
     /// Bytes of the keys and values that are kept.
-    pub fn kept_bytes(&self) -> usize {
+    pub fn cached_bytes(&self) -> usize {
         let projected = self.projected.lock().unwrap_or_else(PoisonError::into_inner);
         let joined =
             |projected: &Projected| projected.joined.as_ref().map(|joined| joined.layers.clone());
@@ -124,12 +124,12 @@ fn bytes(layer: &KeysAndValues) -> usize {
 }
 
 /// The texts of one forward pass, handed to the layers one after the other.
-pub(crate) struct AttendedTexts {
+pub(crate) struct CrossAttentionTexts {
     layers: Arc<[KeysAndValues]>,
     next: usize,
 }
 
-impl AttendedTexts {
+impl CrossAttentionTexts {
     /// Of `contexts`, whose rows follow one another; `project` makes a network's layers of one.
     pub(crate) fn new(
         contexts: &[&TextContext],

@@ -4,10 +4,10 @@
 
 use candle_core::{Module, Result, Tensor};
 
-use super::text_context::{AttendedTexts, KeysAndValues};
+use super::text_context::{CrossAttentionTexts, KeysAndValues};
 use crate::checkpoint::weights::Scope;
-use crate::compute::attention::{Visible, attend};
-use crate::compute::layers::{GroupNorm, JoinedLinears, LayerNorm, Linear, LoadResult, positions};
+use crate::compute::attention::{AttentionMask, attend};
+use crate::compute::layers::{FusedLinears, GroupNorm, LayerNorm, Linear, LoadResult, positions};
 
 /// Epsilon of `Transformer2DModel.norm`; unlike the UNet's other norms it is not configurable.
 const INPUT_NORM_EPS: f64 = 1e-6;
@@ -31,14 +31,14 @@ pub(crate) struct TransformerSize {
 
 /// Attention over the positions of a feature map, and from them to the text.
 #[derive(Debug)]
-pub(crate) struct SpatialTransformer {
+pub(crate) struct Transformer2DModel {
     norm: GroupNorm,
     proj_in: Linear,
-    blocks: Vec<TransformerBlock>,
+    blocks: Vec<BasicTransformerBlock>,
     proj_out: Linear,
 }
 
-impl SpatialTransformer {
+impl Transformer2DModel {
     /// The tensors under `attentions.N`. The projections may be stored as linear layers or as 1x1
     /// convolutions, which are the same arithmetic.
     pub(crate) fn load(scope: &Scope, size: TransformerSize) -> LoadResult<Self> {
@@ -48,7 +48,7 @@ impl SpatialTransformer {
             norm: GroupNorm::load(&scope.at("norm"), channels, size.groups, INPUT_NORM_EPS)?,
             proj_in: Linear::load_pointwise(&scope.at("proj_in"), channels, channels)?,
             blocks: (0..size.depth)
-                .map(|number| TransformerBlock::load(&blocks.at(number), size))
+                .map(|number| BasicTransformerBlock::load(&blocks.at(number), size))
                 .collect::<LoadResult<_>>()?,
             proj_out: Linear::load_pointwise(&scope.at("proj_out"), channels, channels)?,
         })
@@ -69,18 +69,18 @@ impl SpatialTransformer {
 
     /// `x` [b, c, h, w] to the same shape; of the texts' r rows, each serves b / r rows of `x` that
     /// follow one another.
-    pub(crate) fn forward(&self, x: &Tensor, texts: &mut AttendedTexts) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, texts: &mut CrossAttentionTexts) -> Result<Tensor> {
         let mut hidden = self.proj_in.forward(&positions(&self.norm.forward(x)?)?)?;
         for block in &self.blocks {
             hidden = block.forward(&hidden, &texts.next_layer()?)?;
         }
-        self.proj_out.forward_turned_onto(&hidden, x)
+        self.proj_out.forward_transposed_with_shortcut(&hidden, x)
     }
 }
 
 /// Self-attention, cross-attention and a gated feed-forward, each with its norm and shortcut.
 #[derive(Debug)]
-struct TransformerBlock {
+struct BasicTransformerBlock {
     norm1: LayerNorm,
     attn1: Attention,
     norm2: LayerNorm,
@@ -89,7 +89,7 @@ struct TransformerBlock {
     ff: GatedFeedForward,
 }
 
-impl TransformerBlock {
+impl BasicTransformerBlock {
     fn load(scope: &Scope, size: TransformerSize) -> LoadResult<Self> {
         let TransformerSize { channels, heads, context, .. } = size;
         let norm = |name: &str| LayerNorm::load(&scope.at(name), channels, LAYER_NORM_EPS);
@@ -105,10 +105,10 @@ impl TransformerBlock {
 
     fn forward(&self, x: &Tensor, text: &KeysAndValues) -> Result<Tensor> {
         let (query, own) = self.attn1.project_all(&self.norm1.forward(x)?)?;
-        let x = self.attn1.forward_onto(&query, &own, x)?;
+        let x = self.attn1.forward_with_shortcut(&query, &own, x)?;
         let query = self.attn2.to_q.forward(&self.norm2.forward(&x)?)?;
-        let x = self.attn2.forward_onto(&query, text, &x)?;
-        self.ff.forward_onto(&self.norm3.forward(&x)?, &x)
+        let x = self.attn2.forward_with_shortcut(&query, text, &x)?;
+        self.ff.forward_with_shortcut(&self.norm3.forward(&x)?, &x)
     }
 }
 
@@ -117,7 +117,7 @@ impl TransformerBlock {
 struct Attention {
     /// On a GPU, where its three products are one launch: rows of `to_q`, `to_k` and `to_v`, which are views
     /// of it.
-    joined: Option<JoinedLinears>,
+    joined: Option<FusedLinears>,
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -131,7 +131,7 @@ impl Attention {
         let mut to_k = Linear::load_without_bias(&scope.at("to_k"), context, width)?;
         let mut to_v = Linear::load_without_bias(&scope.at("to_v"), context, width)?;
         let joined = match context == width {
-            true => JoinedLinears::on_gpu(&mut [&mut to_q, &mut to_k, &mut to_v]),
+            true => FusedLinears::on_gpu(&mut [&mut to_q, &mut to_k, &mut to_v]),
             false => None,
         };
         let to_out = Linear::load(&scope.at("to_out.0"), width, width)?;
@@ -153,7 +153,7 @@ impl Attention {
     }
 
     /// The attention's result for `query` [b, n, width], added to `shortcut`.
-    fn forward_onto(
+    fn forward_with_shortcut(
         &self,
         query: &Tensor,
         KeysAndValues { keys, values }: &KeysAndValues,
@@ -166,8 +166,8 @@ impl Attention {
             true => query.clone(),
             false => query.reshape((rows, batch / rows * length, width))?,
         };
-        let mixed = attend(&query, keys, values, self.heads, Visible::All)?;
-        self.to_out.forward_onto(&mixed.reshape((batch, length, width))?, shortcut)
+        let mixed = attend(&query, keys, values, self.heads, AttentionMask::All)?;
+        self.to_out.forward_with_shortcut(&mixed.reshape((batch, length, width))?, shortcut)
     }
 }
 
@@ -188,7 +188,7 @@ impl GatedFeedForward {
     }
 
     /// The feed-forward's result, added to `shortcut`.
-    fn forward_onto(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
-        self.out.forward_onto(&self.proj.forward_gated(x)?, shortcut)
+    fn forward_with_shortcut(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+        self.out.forward_with_shortcut(&self.proj.forward_gated(x)?, shortcut)
     }
 }

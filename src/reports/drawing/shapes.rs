@@ -18,7 +18,7 @@ pub enum Ink {
 }
 
 /// Most runs that a report tells apart by colour.
-pub const MOST_RUNS: usize = 7;
+pub const MAX_RUNS: usize = 7;
 
 impl Ink {
     /// Red, green and blue on a white ground.
@@ -28,7 +28,7 @@ impl Ink {
             Self::Soft => [92, 92, 98],
             Self::Grid => [221, 221, 226],
             Self::Ground => [255, 255, 255],
-            Self::Run(place) => RUN_COLOURS[place % MOST_RUNS],
+            Self::Run(place) => RUN_COLOURS[place % MAX_RUNS],
         }
     }
 
@@ -39,7 +39,7 @@ impl Ink {
             Self::Soft => "soft".to_owned(),
             Self::Grid => "grid".to_owned(),
             Self::Ground => "ground".to_owned(),
-            Self::Run(place) => format!("run{}", place % MOST_RUNS),
+            Self::Run(place) => format!("run{}", place % MAX_RUNS),
         }
     }
 }
@@ -215,7 +215,7 @@ pub(crate) const BASELINE: f64 = 0.35;
 
 /// On white. The first seven of Okabe and Ito's palette for the colour-blind, its yellow and light blue
 /// darkened to be seen on white.
-const RUN_COLOURS: [[u8; 3]; MOST_RUNS] = [
+const RUN_COLOURS: [[u8; 3]; MAX_RUNS] = [
     [0, 114, 178],
     [213, 94, 0],
     [0, 145, 106],

@@ -66,7 +66,7 @@ pub fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Chart> {
         }
         let radius = if row.level == Level::Overall { 5.5 } else { 4.0 };
         let x = axis.at(row.points());
-        if row.is_told_apart() {
+        if row.is_significant() {
             drawing.dot(x, y, radius, Ink::Run(found.run), 1.0);
         } else {
             drawing.ring(x, y, radius, Ink::Run(found.run));

@@ -16,11 +16,11 @@ use crate::cli::output::console::Console;
 use crate::cli::output::print::say;
 use crate::compute::device::{Place, describe_device};
 use crate::compute::speed::{Speed, measure_speed};
-use crate::generate::PictureTimes;
+use crate::generate::ImageTimes;
 use crate::judge::catalog::Runs;
 use crate::judge::{Judge, JudgeRequest, JudgedImage};
 use crate::measure::Measurements;
-use crate::measure::published_work::{JUDGES, PICTURES};
+use crate::measure::published_flops::{JUDGES, PICTURES};
 use crate::session::generator_options::GeneratorOptions;
 use crate::session::judge_options::JudgeOptions;
 use crate::session::loaded_judge::LoadedJudge;
@@ -171,14 +171,10 @@ pub fn recorded(
 }
 
 /// Loads the model and times the parts of a picture; a failure is a problem of the run.
-fn pictures(
-    options: &GeneratorOptions,
-    item: &Item,
-    found: &mut Vec<Check>,
-) -> Option<PictureTimes> {
+fn pictures(options: &GeneratorOptions, item: &Item, found: &mut Vec<Check>) -> Option<ImageTimes> {
     say(&format!("measuring {}: loading it and making a part of one picture", options.model));
     let start = Instant::now();
-    let attempt = || -> anyhow::Result<Option<PictureTimes>> {
+    let attempt = || -> anyhow::Result<Option<ImageTimes>> {
         let mut loaded = generate::load(options)?;
         let loading = start.elapsed();
         say(&format!("loaded in {}", duration(loading.as_secs_f64())));
@@ -197,8 +193,8 @@ fn pictures(
     })
 }
 
-fn measured_pictures(what: String, times: PictureTimes) -> Stage {
-    let PictureTimes { text, call, calls, decode, size: (height, width) } = times;
+fn measured_pictures(what: String, times: ImageTimes) -> Stage {
+    let ImageTimes { text, call, calls, decode, size: (height, width) } = times;
     Stage {
         what,
         basis: Basis::Measured,

@@ -139,7 +139,7 @@ template <typename T> __device__ __forceinline__ void curve(T *y, const T *x, co
     store_wide<T>(y + at, some);
 }
 
-struct TurnSizes {
+struct TransposeSizes {
     unsigned rows;
     unsigned columns;
 };
@@ -150,7 +150,7 @@ struct TurnSizes {
 // both may be missing. Grid (column tiles, row tiles, batch), 32 x 8 threads in a line.
 template <typename T>
 __device__ __forceinline__ void turn(T *y, const T *x, const T *bias, const T *shortcut,
-                                     const TurnSizes &sizes) {
+                                     const TransposeSizes &sizes) {
     __shared__ float tile[TURN][TURN + 1];
     size_t entry = static_cast<size_t>(blockIdx.z) * sizes.rows * sizes.columns;
     unsigned across = threadIdx.x % TURN, down = threadIdx.x / TURN, lines = blockDim.x / TURN;
@@ -218,7 +218,7 @@ KERNEL(256) enlarge(uint4 *y, const uint4 *x, EnlargeSizes sizes) {
     }                                                                                              \
     KERNEL(256) curve_##T(T *y, const T *x, CurveSizes sizes) { curve<T>(y, x, sizes); }           \
     KERNEL(256)                                                                                    \
-    turn_##T(T *y, const T *x, const T *bias, const T *shortcut, TurnSizes sizes) {                \
+    turn_##T(T *y, const T *x, const T *bias, const T *shortcut, TransposeSizes sizes) {                \
         turn<T>(y, x, bias, shortcut, sizes);                                                      \
     }
 

@@ -19,13 +19,13 @@ use serde_json::json;
 
 use super::parts::{EllaBase, EllaFiles, EllaTokens};
 use crate::checkpoint::folder::files_sha256;
-use crate::checkpoint::understood::Understood;
+use crate::checkpoint::load_report::LoadReport;
 use crate::generate::pipelines::conditioning::{Conditioning, TextCondition};
 use crate::generate::pipelines::diffusion::warn_of_files;
 use crate::generate::pipelines::sd15::ClipPrompts;
 use crate::generate::pipelines::sdxl::SdxlPrompts;
 use crate::models::ella_connector::ProjectedText;
-use crate::models::{EllaConnector, T5Text, TextContext};
+use crate::models::{EllaConnector, T5EncoderModel, TextContext};
 use crate::results::Settings;
 use crate::text::t5::{T5Prompt, T5Tokenizer, TOKENIZER_FILES};
 
@@ -35,13 +35,13 @@ const FIXED_LENGTH: usize = 128;
 /// The networks that read texts.
 pub(crate) struct Encoders {
     tokenizer: T5Tokenizer,
-    t5: T5Text,
-    own: Own,
+    t5: T5EncoderModel,
+    own: BaseTextEncoders,
     tokens: EllaTokens,
 }
 
 /// The checkpoint's own text encoders, where anything of theirs is wanted.
-enum Own {
+enum BaseTextEncoders {
     None,
     Clip(Box<ClipPrompts>),
     Sdxl(Box<SdxlPrompts>),
@@ -59,16 +59,16 @@ impl Encoders {
         let checkpoint = &files.checkpoint;
         Ok(Self {
             tokenizer: T5Tokenizer::load(&files.text_encoder)?,
-            t5: T5Text::load(&files.text_encoder, dtype, device)?,
+            t5: T5EncoderModel::load(&files.text_encoder, dtype, device)?,
             own: match (base, tokens) {
                 // SDXL's UNet takes their pooled output in every mode.
                 (EllaBase::Sdxl, _) => {
-                    Own::Sdxl(Box::new(SdxlPrompts::load(checkpoint, dtype, device)?))
+                    BaseTextEncoders::Sdxl(Box::new(SdxlPrompts::load(checkpoint, dtype, device)?))
                 }
                 (EllaBase::Sd15, EllaTokens::ClipAndElla) => {
-                    Own::Clip(Box::new(ClipPrompts::load(checkpoint, dtype, device)?))
+                    BaseTextEncoders::Clip(Box::new(ClipPrompts::load(checkpoint, dtype, device)?))
                 }
-                (EllaBase::Sd15, _) => Own::None,
+                (EllaBase::Sd15, _) => BaseTextEncoders::None,
             },
             tokens,
         })
@@ -76,12 +76,12 @@ impl Encoders {
 
     /// Warns of what changed nothing in the files of T5, whose folder is `t5`, and of the checkpoint's own text
     /// encoders.
-    pub(crate) fn warn(&self, understood: &mut Understood, t5: &Path) {
-        warn_of_files(understood, &t5.display().to_string(), self.t5.passed_over());
+    pub(crate) fn warn(&self, understood: &mut LoadReport, t5: &Path) {
+        warn_of_files(understood, &t5.display().to_string(), self.t5.unused_parts());
         match &self.own {
-            Own::None => {}
-            Own::Clip(clip) => clip.warn(understood),
-            Own::Sdxl(sdxl) => sdxl.warn(understood),
+            BaseTextEncoders::None => {}
+            BaseTextEncoders::Clip(clip) => clip.warn(understood),
+            BaseTextEncoders::Sdxl(sdxl) => sdxl.warn(understood),
         }
     }
 
@@ -99,9 +99,9 @@ impl Encoders {
         let T5Prompt { ids, length, full_length } = &encoded;
         let hidden = self.t5.forward(std::slice::from_ref(ids), &[*length])?;
         let (own, pooled) = match &self.own {
-            Own::None => (None, None),
-            Own::Clip(clip) => (Some(clip.encode(text)?.1), None),
-            Own::Sdxl(sdxl) => {
+            BaseTextEncoders::None => (None, None),
+            BaseTextEncoders::Clip(clip) => (Some(clip.encode(text)?.1), None),
+            BaseTextEncoders::Sdxl(sdxl) => {
                 let (_, text) = sdxl.encode(text)?;
                 (Some(text.hidden.states().clone()), Some(text.pooled))
             }
@@ -135,9 +135,11 @@ impl Encoders {
     pub(crate) fn digests(&self, files: &EllaFiles) -> Result<Settings> {
         let names = ["config.json"].into_iter().chain(TOKENIZER_FILES);
         let mut digests = match &self.own {
-            Own::None => Settings::new(),
-            Own::Clip(clip) => [("text_encoder".to_owned(), json!(clip.sha256()))].into(),
-            Own::Sdxl(sdxl) => sdxl.digests(),
+            BaseTextEncoders::None => Settings::new(),
+            BaseTextEncoders::Clip(clip) => {
+                [("text_encoder".to_owned(), json!(clip.sha256()))].into()
+            }
+            BaseTextEncoders::Sdxl(sdxl) => sdxl.digests(),
         };
         digests.insert("t5".to_owned(), json!(self.t5.sha256()));
         let configuration = files_sha256(&files.text_encoder, names)?;
@@ -162,14 +164,14 @@ pub(crate) struct EncodedText {
 
 /// A text with what the connector has made of it so far, by the bits of the timestep: one entry for
 /// each timestep of the schedule, and no more.
-pub(crate) struct TimedText {
+pub(crate) struct TextByTimestep {
     pub(crate) encoded: EncodedText,
     pub(crate) connected: RefCell<BTreeMap<u64, TextContext>>,
     /// Whether the UNet's keys and values stay with it.
     keeps_keys: bool,
 }
 
-impl TimedText {
+impl TextByTimestep {
     /// A text that the connector has not seen.
     pub(crate) fn new(encoded: EncodedText, keeps_keys: bool) -> Self {
         Self { encoded, connected: RefCell::default(), keeps_keys }
@@ -201,13 +203,13 @@ impl TimedText {
 /// Both halves go through the connector at their own lengths and come out with the same.
 pub(crate) struct EllaConditioning<'e> {
     pub(crate) connector: &'e EllaConnector,
-    pub(crate) conditional: &'e TimedText,
-    pub(crate) unconditional: Option<&'e TimedText>,
+    pub(crate) conditional: &'e TextByTimestep,
+    pub(crate) unconditional: Option<&'e TextByTimestep>,
 }
 
 impl Conditioning for EllaConditioning<'_> {
     fn at(&self, timestep: f64) -> candle_core::Result<TextCondition> {
-        let at = |text: &TimedText| text.at(self.connector, timestep);
+        let at = |text: &TextByTimestep| text.at(self.connector, timestep);
         Ok(TextCondition {
             conditional: at(self.conditional)?,
             unconditional: self.unconditional.map(at).transpose()?,

@@ -10,7 +10,7 @@ use super::channels_last::{channels_first, channels_last, is_channels_last, of_r
 use super::channels_last::{channels_second, pixels_first};
 use super::{Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm, gated_by_gelu};
 use crate::compute::cuda;
-use crate::compute::cuda::{Channels, GroupNormWeights, Owed};
+use crate::compute::cuda::{Channels, GroupNormWeights, PendingBias};
 
 /// Whether the GPU's kernels take `x` with these beside it.
 fn fits<'a>(x: &Tensor, others: impl IntoIterator<Item = Option<&'a Tensor>>) -> bool {
@@ -19,13 +19,13 @@ fn fits<'a>(x: &Tensor, others: impl IntoIterator<Item = Option<&'a Tensor>>) ->
 
 /// Layers of one input as one, of whose product their results are views.
 #[derive(Debug)]
-pub(crate) struct JoinedLinears {
+pub(crate) struct FusedLinears {
     all: Linear,
     /// Of their results, in order.
     widths: Vec<usize>,
 }
 
-impl JoinedLinears {
+impl FusedLinears {
     /// On a GPU, layers of one input, all with biases or none; the layers become views of these, so that nothing is
     /// held twice. Elsewhere, and where there is no memory to join them, `None`, and the layers stay as they are: the
     /// processor's products gain nothing by it.
@@ -116,12 +116,12 @@ impl Linear {
             return Ok(Some(done));
         }
         let (product, shortcut) = (self.product(x)?, shortcut.as_ref());
-        cuda::finish(&product, Channels::Last, Owed { bias, shift: None }, shortcut)
+        cuda::finish(&product, Channels::Last, PendingBias { bias, shift: None }, shortcut)
     }
 
     /// `shortcut` and the layer's result, summed by the GPU's kernels where there are any, else each for
-    /// itself: [`Linear::forward_onto`] begins its sums with the shortcut and rounds otherwise.
-    pub(crate) fn forward_beside(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+    /// itself: [`Linear::forward_with_shortcut`] begins its sums with the shortcut and rounds otherwise.
+    pub(crate) fn forward_then_add(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
         match self.on_gpu(x, Some(shortcut))? {
             Some(done) => Ok(done),
             None => shortcut + self.forward(x)?,
@@ -141,17 +141,21 @@ impl Linear {
 
     /// The layer's result [b, n, c], turned to [b, c, n], on top of `shortcut`, which has as many numbers
     /// in that order; of the shape of `shortcut`. Not turned where that is a map channels last, as the result then is.
-    pub(crate) fn forward_turned_onto(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_transposed_with_shortcut(
+        &self,
+        x: &Tensor,
+        shortcut: &Tensor,
+    ) -> Result<Tensor> {
         if is_channels_last(shortcut) {
             let (_, _, height, width) = shortcut.dims4()?;
-            return of_rows(&self.forward_onto(x, &rows(shortcut)?)?, height, width);
+            return of_rows(&self.forward_with_shortcut(x, &rows(shortcut)?)?, height, width);
         }
         let (weight, bias) = (self.inner.weight(), self.inner.bias());
         if fits(x, [Some(weight), bias, Some(shortcut)]) {
             let product = self.product(x)?;
             let (batch, positions, channels) = product.dims3()?;
             let flat = shortcut.reshape((batch, channels, positions))?;
-            if let Some(turned) = cuda::turn(&product, bias, Some(&flat))? {
+            if let Some(turned) = cuda::transpose(&product, bias, Some(&flat))? {
                 return turned.reshape(shortcut.shape());
             }
         }
@@ -161,7 +165,7 @@ impl Linear {
 
 impl Conv2d {
     /// The convolved map without its bias: by cuDNN where this build has it.
-    fn bare(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward_without_bias(&self, x: &Tensor) -> Result<Tensor> {
         let (weight, config) = (self.inner.weight(), *self.inner.config());
         #[cfg(feature = "cudnn")]
         if cuda::cudnn_conv2d::applies(x, weight) {
@@ -188,10 +192,10 @@ impl Conv2d {
 
     #[cfg(feature = "cudnn")]
     fn by_cudnn(&self, x: &Tensor) -> Result<Tensor> {
-        use crate::compute::cuda::cudnn_conv2d::{Setting, conv2d};
+        use crate::compute::cuda::cudnn_conv2d::{ConvSettings, conv2d};
         let (weight, config) = (self.inner.weight(), self.inner.config());
         let (stride, padding) = (config.stride, config.padding);
-        let setting = Setting { stride, padding, channels_last: false, tf32: self.way.tf32 };
+        let setting = ConvSettings { stride, padding, channels_last: false, tf32: self.way.tf32 };
         if !self.way.channels_last {
             return conv2d(&channels_first(x)?, weight, setting);
         }
@@ -200,7 +204,7 @@ impl Conv2d {
             let (_, _, height, width) = x.dims4()?;
             return of_rows(&self.of_pixels()?.product(&rows(&x)?)?, height, width);
         }
-        let last = Setting { channels_last: true, ..setting };
+        let last = ConvSettings { channels_last: true, ..setting };
         match conv2d(&pixels_first(&x)?, &pixels_first(weight)?, last) {
             Ok(map) => channels_second(&map),
             // A cuDNN that does not take this order takes the plain one, which is slower.
@@ -212,7 +216,7 @@ impl Conv2d {
 
     /// On a GPU, has `other`, to whose result this layer's is added, add this layer's bias with its own: one pass
     /// less. Elsewhere, and where there is no memory for it, both stay as they are.
-    pub(crate) fn hand_bias_on_gpu(&mut self, other: &mut Self) {
+    pub(crate) fn move_bias_on_gpu(&mut self, other: &mut Self) {
         let (Some(own), Some(its)) = (self.inner.bias(), other.inner.bias()) else { return };
         if !cuda::apply(&[own, its]) {
             return;
@@ -225,7 +229,7 @@ impl Conv2d {
         }
     }
 
-    /// [`Conv2d::forward_onto`] by the GPU's kernels.
+    /// [`Conv2d::forward_with_shortcut`] by the GPU's kernels.
     pub(crate) fn on_gpu(
         &self,
         x: &Tensor,
@@ -243,7 +247,7 @@ impl Conv2d {
                 return of_rows(&done, height, width).map(Some);
             }
         }
-        let (map, owed) = (self.bare(x)?, Owed { bias, shift });
+        let (map, owed) = (self.forward_without_bias(x)?, PendingBias { bias, shift });
         let done = match is_channels_last(&map) {
             _ if [bias, shift, shortcut].iter().all(Option::is_none) => Some(map),
             true => {
@@ -258,7 +262,7 @@ impl Conv2d {
             }
         };
         match done {
-            Some(done) if self.way.turns_result => channels_last(&done).map(Some),
+            Some(done) if self.way.transposes_result => channels_last(&done).map(Some),
             done => Ok(done),
         }
     }
@@ -271,7 +275,12 @@ fn sum_of_biases(one: &Tensor, other: &Tensor) -> Result<Tensor> {
 
 impl GroupNorm {
     /// The norm of `x` with what is `owed` to it, and SiLU of that where asked, by the GPU's kernels.
-    pub(crate) fn on_gpu(&self, x: &Tensor, owed: Owed, silu: bool) -> Result<Option<Tensor>> {
+    pub(crate) fn on_gpu(
+        &self,
+        x: &Tensor,
+        owed: PendingBias,
+        silu: bool,
+    ) -> Result<Option<Tensor>> {
         if !fits(x, [owed.bias, owed.shift]) {
             return Ok(None);
         }
@@ -299,11 +308,12 @@ impl GroupNorm {
     ) -> Result<Tensor> {
         let (weight, bias) = (conv.inner.weight(), conv.inner.bias());
         if fits(x, [Some(weight), bias, shift])
-            && let Some(done) = self.on_gpu(&conv.bare(x)?, Owed { bias, shift }, true)?
+            && let Some(done) =
+                self.on_gpu(&conv.forward_without_bias(x)?, PendingBias { bias, shift }, true)?
         {
             return Ok(done);
         }
-        self.forward_silu(&conv.forward_onto(x, shift, None)?)
+        self.forward_silu(&conv.forward_with_shortcut(x, shift, None)?)
     }
 }
 
@@ -372,10 +382,10 @@ mod tests {
         // The processor keeps them apart.
         let mut parts = weights.map(Linear::without_bias);
         assert_eq!(parts.each_ref().map(Linear::output_width), [6, 3, 2]);
-        assert!(JoinedLinears::on_gpu(&mut parts.each_mut()).is_none());
+        assert!(FusedLinears::on_gpu(&mut parts.each_mut()).is_none());
         // Their results side by side, and some of them as one.
         let (all, _) = Linear::join(&parts.each_ref()).unwrap();
-        let joined = JoinedLinears { all, widths: vec![6, 3, 2] };
+        let joined = FusedLinears { all, widths: vec![6, 3, 2] };
         let found = joined.forward(&x).unwrap();
         assert_eq!(found.len(), 3);
         for (found, part) in found.iter().zip(&parts) {
@@ -407,7 +417,7 @@ mod tests {
         // The processor's layers keep their own.
         let conv = || Conv2d::new(numbers(&[2, 2, 1, 1], 1.0), numbers(&[2], 2.0), 1);
         let (mut one, mut other) = (conv(), conv());
-        one.hand_bias_on_gpu(&mut other);
+        one.move_bias_on_gpu(&mut other);
         assert!(one.inner.bias().is_some());
     }
 
@@ -420,7 +430,7 @@ mod tests {
         let gated = linear.forward_gated(&x).unwrap();
         assert!(errors("gate", &gated, &gated_by_gelu(&plain).unwrap()).within(0.0, 0.0));
         let shortcut = numbers(&[2, 6, 1, 5], 4.0);
-        let onto = linear.forward_turned_onto(&x, &shortcut).unwrap();
+        let onto = linear.forward_transposed_with_shortcut(&x, &shortcut).unwrap();
         for (entry, row, column) in [(0, 0, 0), (1, 4, 5), (1, 2, 3)] {
             let at = |tensor: &Tensor, place: [usize; 3]| -> f32 {
                 let tensor = tensor.flatten_from(2).unwrap();
@@ -431,18 +441,18 @@ mod tests {
         }
         // A map channels last is the same map.
         let last = channels_last(&numbers(&[2, 6, 5, 1], 4.0)).unwrap();
-        let onto_last = linear.forward_turned_onto(&x, &last).unwrap();
+        let onto_last = linear.forward_transposed_with_shortcut(&x, &last).unwrap();
         assert!(is_channels_last(&onto_last));
         let due = onto.reshape(last.shape()).unwrap();
         assert!(errors("channels last", &onto_last, &due).within(1e-6, 1e-6));
-        assert!(linear.forward_turned_onto(&x, &numbers(&[2, 5], 4.0)).is_err());
+        assert!(linear.forward_transposed_with_shortcut(&x, &numbers(&[2, 5], 4.0)).is_err());
         let conv = Conv2d::new(numbers(&[4, 3, 3, 3], 5.0), numbers(&[4], 6.0), 1);
         let (weight, bias) = (numbers(&[4], 7.0), numbers(&[4], 8.0));
         let norm = GroupNorm::new(weight, bias, 2, 1e-5).unwrap();
         let (map, shift) = (numbers(&[2, 3, 4, 5], 9.0), numbers(&[2, 4], 10.0));
         for dtype in [DType::F32, DType::F16] {
             let (map, shift) = (map.to_dtype(dtype).unwrap(), shift.to_dtype(dtype).unwrap());
-            let moved = conv.forward_onto(&map, Some(&shift), None).unwrap();
+            let moved = conv.forward_with_shortcut(&map, Some(&shift), None).unwrap();
             let joined = norm.forward_silu_after(&conv, &map, Some(&shift)).unwrap();
             let apart = norm.forward_silu(&moved).unwrap();
             assert!(errors("norm", &joined, &apart).within(0.0, 0.0), "{dtype:?}");

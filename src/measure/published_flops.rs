@@ -4,7 +4,7 @@
 
 /// Floating-point operations of a text-to-image model at its own picture size, in units of 10^12.
 #[derive(Debug, Clone, Copy)]
-pub struct PictureWork {
+pub struct ImageFlops {
     /// Name in the catalog.
     pub model: &'static str,
     /// Encoding a prompt.
@@ -19,7 +19,7 @@ pub struct PictureWork {
     pub side: usize,
 }
 
-const SD15: PictureWork = PictureWork {
+const SD15: ImageFlops = ImageFlops {
     model: "sd15",
     text: 0.013,
     call: 1.607,
@@ -28,7 +28,7 @@ const SD15: PictureWork = PictureWork {
     side: 512,
 };
 
-const SDXL: PictureWork = PictureWork {
+const SDXL: ImageFlops = ImageFlops {
     model: "sdxl",
     text: 0.12,
     call: 13.5,
@@ -41,16 +41,16 @@ const SDXL: PictureWork = PictureWork {
 const T5: f64 = 0.31;
 
 /// The models.
-pub const PICTURES: &[PictureWork] = &[
+pub const PICTURES: &[ImageFlops] = &[
     SD15,
     SDXL,
-    PictureWork { model: "ella-sd15", text: T5, ..SD15 },
-    PictureWork { model: "ella-sdxl", text: T5 + 0.12, ..SDXL },
+    ImageFlops { model: "ella-sd15", text: T5, ..SD15 },
+    ImageFlops { model: "ella-sdxl", text: T5 + 0.12, ..SDXL },
 ];
 
 /// Floating-point operations of a judge, in units of 10^12.
 #[derive(Debug, Clone, Copy)]
-pub struct JudgeWork {
+pub struct JudgeFlops {
     /// Name in the catalog.
     pub judge: &'static str,
     /// Looking at a picture.
@@ -60,11 +60,11 @@ pub struct JudgeWork {
 }
 
 /// The judges that compute here, each as it runs here: a picture is encoded once for all questions.
-pub const JUDGES: &[JudgeWork] = &[
+pub const JUDGES: &[JudgeFlops] = &[
     // ViT-L/14 at 504 pixels (1,297 positions); 25 tokens of a question, a beam of five.
-    JudgeWork { judge: "mplug", picture: 0.97, question: 0.01 },
+    JudgeFlops { judge: "mplug", picture: 0.97, question: 0.01 },
     // ViT-B/16 at 384 pixels (577 positions).
-    JudgeWork { judge: "blip-vqa", picture: 0.11, question: 0.005 },
+    JudgeFlops { judge: "blip-vqa", picture: 0.11, question: 0.005 },
     // The 2B model and a picture of 512 pixels: 1,024 patches, 256 positions.
-    JudgeWork { judge: "qwen3-vl", picture: 1.7, question: 0.07 },
+    JudgeFlops { judge: "qwen3-vl", picture: 1.7, question: 0.07 },
 ];

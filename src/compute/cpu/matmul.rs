@@ -64,11 +64,11 @@ pub(crate) struct Size {
 
 /// How a product enters its target.
 #[derive(Clone, Copy)]
-pub(crate) enum Enters {
-    /// Added to what stands there.
-    Added,
+pub(crate) enum MatmulWrite {
+    /// The product is added to what stands there.
+    Accumulate,
     /// In place of it, times a factor.
-    Scaled(f32),
+    Overwrite(f32),
 }
 
 /// Puts `left @ right` into `target`, whose rows are `row_stride` apart and whose columns stand next to
@@ -79,13 +79,13 @@ pub(crate) enum Enters {
 ///
 /// # Safety
 /// Nothing else may touch the target's `rows` x `columns` numbers meanwhile.
-pub(crate) unsafe fn put_product(
+pub(crate) unsafe fn matmul_into(
     target: Target,
     row_stride: usize,
     size: Size,
     left: Operand,
     right: Operand,
-    enters: Enters,
+    enters: MatmulWrite,
     parallelism: Parallelism,
 ) -> Result<()> {
     let Size { rows, inner, columns } = size;
@@ -102,8 +102,8 @@ pub(crate) unsafe fn put_product(
         candle_core::bail!("a product of {rows} x {inner} x {columns} reaches beyond its matrices")
     }
     let (keep, scale) = match enters {
-        Enters::Added => (true, 1.0),
-        Enters::Scaled(factor) => (false, factor),
+        MatmulWrite::Accumulate => (true, 1.0),
+        MatmulWrite::Overwrite(factor) => (false, factor),
     };
     // SAFETY: the three index ranges were checked above, and the caller alone holds the target.
     unsafe {

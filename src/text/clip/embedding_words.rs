@@ -9,14 +9,14 @@ pub const WORDS_FILE: &str = "embeddings.json";
 /// and `word` in a prompt stands for all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TaughtWord {
+pub struct EmbeddingWord {
     /// The word.
     pub token: String,
     /// Its vectors.
     pub vectors: usize,
 }
 
-impl TaughtWord {
+impl EmbeddingWord {
     /// The tokens of its vectors, in order.
     pub fn tokens(&self) -> Vec<String> {
         let numbered = (1..self.vectors).map(|number| format!("{}_{number}", self.token));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// What was understood of a model's files, in the order in which they were read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Understood {
+pub struct LoadReport {
     /// One fact a line.
     pub lines: Vec<Line>,
     /// What may make another picture than the user expects, a sentence each.
@@ -23,7 +23,7 @@ pub struct Line {
     pub text: String,
 }
 
-impl Understood {
+impl LoadReport {
     /// Adds a fact about `subject`.
     pub fn line(&mut self, subject: &str, text: impl Into<String>) {
         self.lines.push(Line { subject: subject.to_owned(), text: text.into() });
@@ -41,7 +41,7 @@ impl Understood {
     }
 }
 
-impl fmt::Display for Understood {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.lines.iter().map(|line| line.subject.len()).max().unwrap_or(0);
         for Line { subject, text } in &self.lines {
@@ -71,10 +71,10 @@ mod tests {
 
     #[test]
     fn facts_stand_in_columns_and_warnings_below() {
-        let mut understood = Understood::default();
+        let mut understood = LoadReport::default();
         understood.warn("unknown key `x`");
         understood.line("prediction", "epsilon");
-        let mut other = Understood::default();
+        let mut other = LoadReport::default();
         other.line("unet", "5 tensors");
         understood.extend(other);
         assert_eq!(

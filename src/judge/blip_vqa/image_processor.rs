@@ -13,13 +13,13 @@ use image::RgbImage;
 use serde::Deserialize;
 
 use crate::judge::pillow_resize::{Filter, Order, resize};
-use crate::judge::saved_settings::picture_settings;
+use crate::judge::processor_config::image_processor_config;
 
 const CHANNELS: usize = 3;
 
 /// How pictures are prepared.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PictureRules {
+pub struct ImageProcessor {
     side: u32,
     filter: Filter,
     factor: f64,
@@ -48,13 +48,13 @@ enum Size {
     Sides { height: u32, width: u32 },
 }
 
-impl PictureRules {
+impl ImageProcessor {
     /// Reads the picture processor's settings of `folder`, for a network that takes pictures of `side` pixels.
     ///
     /// # Errors
     /// It cannot be read, asks for what is not here, or is that of another network.
     pub fn read(folder: &Path, side: usize) -> Result<Self> {
-        let (path, settings) = picture_settings(folder)?;
+        let (path, settings) = image_processor_config(folder)?;
         Self::of(settings, side).with_context(|| format!("{} cannot be used", path.display()))
     }
 
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn rules_that_are_not_here_are_refused() {
-        let of = |text: &str, side| PictureRules::of(serde_json::from_str(text).unwrap(), side);
+        let of = |text: &str, side| ImageProcessor::of(serde_json::from_str(text).unwrap(), side);
         let plain = of("{}", 384).unwrap();
         assert_eq!(plain.filter, Filter::Bicubic);
         let whole = r#"{"size": {"height": 384, "width": 384}, "resample": 3, "do_pad": true,

@@ -14,16 +14,16 @@ const EXAMPLES: usize = 3;
 const SHOWN: usize = 80;
 
 /// Watches over the share of unparsable answers.
-pub(super) struct Parsable {
-    most_unparsable: f64,
+pub(super) struct UnparsableGuard {
+    max_unparsable: f64,
     /// What some unparsable answers of this sitting say.
     examples: Vec<String>,
 }
 
-impl Parsable {
+impl UnparsableGuard {
     /// Tolerates this share, in 0..=1.
-    pub(super) fn up_to(most_unparsable: f64) -> Self {
-        Self { most_unparsable, examples: Vec::new() }
+    pub(super) fn up_to(max_unparsable: f64) -> Self {
+        Self { max_unparsable, examples: Vec::new() }
     }
 
     /// Keeps examples of what is unparsable.
@@ -38,7 +38,7 @@ impl Parsable {
     /// It does not, as long as this sitting's answers are no better.
     pub(super) fn ensure(&self, counts: &JudgeCounts) -> anyhow::Result<()> {
         let JudgeCounts { answers, unparsable, replies_cut, .. } = *counts;
-        let too_many = unparsable as f64 > self.most_unparsable * answers as f64;
+        let too_many = unparsable as f64 > self.max_unparsable * answers as f64;
         if answers < ENOUGH_ANSWERS || !too_many || self.examples.is_empty() {
             return Ok(());
         }
@@ -52,7 +52,7 @@ impl Parsable {
             "{unparsable} of {answers} answers are neither yes nor no, more than {} %, for example {}{cut}. What is \
              answered is kept; ask otherwise (--judge-prompt, --judge-body) under another --judge-name, or go on with \
              --judge-max-unparsable 1",
-            self.most_unparsable * 100.0,
+            self.max_unparsable * 100.0,
             self.examples.join(", ")
         )
     }

@@ -7,17 +7,17 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Where transformers 5 keeps the settings of everything that prepares inputs.
-pub const OF_ALL: &str = "processor_config.json";
+pub const PROCESSOR_CONFIG: &str = "processor_config.json";
 /// Where earlier versions kept those of pictures.
-pub const OF_PICTURES: &str = "preprocessor_config.json";
+pub const PREPROCESSOR_CONFIG: &str = "preprocessor_config.json";
 
 /// The settings of the picture processor, and the file that holds them. As in transformers, those in
-/// [`OF_ALL`] go before [`OF_PICTURES`].
+/// [`PROCESSOR_CONFIG`] go before [`PREPROCESSOR_CONFIG`].
 ///
 /// # Errors
 /// Neither file has them, or one is no JSON object.
-pub fn picture_settings(folder: &Path) -> Result<(PathBuf, Value)> {
-    let (all, pictures) = (folder.join(OF_ALL), folder.join(OF_PICTURES));
+pub fn image_processor_config(folder: &Path) -> Result<(PathBuf, Value)> {
+    let (all, pictures) = (folder.join(PROCESSOR_CONFIG), folder.join(PREPROCESSOR_CONFIG));
     if all.is_file() {
         let mut settings = object(&all)?;
         if let Some(settings) = settings.get_mut("image_processor").map(Value::take) {
@@ -27,7 +27,7 @@ pub fn picture_settings(folder: &Path) -> Result<(PathBuf, Value)> {
     }
     ensure!(
         pictures.is_file(),
-        "{} has neither {OF_PICTURES} nor {OF_ALL} with an image_processor",
+        "{} has neither {PREPROCESSOR_CONFIG} nor {PROCESSOR_CONFIG} with an image_processor",
         folder.display()
     );
     let settings = object(&pictures)?;
@@ -52,19 +52,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write =
             |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        let found =
-            || picture_settings(folder.path()).map(|(path, value)| (path, value["size"].clone()));
+        let found = || {
+            image_processor_config(folder.path()).map(|(path, value)| (path, value["size"].clone()))
+        };
         let error = || found().unwrap_err().to_string();
         assert!(error().contains("neither preprocessor_config.json nor processor_config.json"));
-        write(OF_ALL, r#"{"processor_class": "BlipProcessor"}"#);
+        write(PROCESSOR_CONFIG, r#"{"processor_class": "BlipProcessor"}"#);
         assert!(error().contains("with an image_processor"));
-        write(OF_PICTURES, r#"{"size": 1}"#);
-        assert_eq!(found().unwrap(), (folder.path().join(OF_PICTURES), 1.into()));
-        write(OF_ALL, r#"{"image_processor": {"size": 2}}"#);
-        assert_eq!(found().unwrap(), (folder.path().join(OF_ALL), 2.into()));
-        write(OF_ALL, r#"{"image_processor": 2}"#);
+        write(PREPROCESSOR_CONFIG, r#"{"size": 1}"#);
+        assert_eq!(found().unwrap(), (folder.path().join(PREPROCESSOR_CONFIG), 1.into()));
+        write(PROCESSOR_CONFIG, r#"{"image_processor": {"size": 2}}"#);
+        assert_eq!(found().unwrap(), (folder.path().join(PROCESSOR_CONFIG), 2.into()));
+        write(PROCESSOR_CONFIG, r#"{"image_processor": 2}"#);
         assert!(error().contains("image_processor is no JSON object"));
-        write(OF_ALL, "[]");
+        write(PROCESSOR_CONFIG, "[]");
         assert!(error().contains("is no JSON object"));
     }
 }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::Values;
 use super::linear::{result_shape, start};
-use super::product::{Enters, Operand, Size, Target, put_product};
+use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
 
 /// Rows that share one widening of a tile.
 const ROWS: usize = 512;
@@ -78,7 +78,15 @@ pub(crate) fn linear(
             let target = target.from(row * output + column);
             // SAFETY: no two tasks share a row and a column of the result.
             unsafe {
-                put_product(target, output, size, left, right, Enters::Added, Parallelism::None)
+                matmul_into(
+                    target,
+                    output,
+                    size,
+                    left,
+                    right,
+                    MatmulWrite::Accumulate,
+                    Parallelism::None,
+                )
             }
         })
     })?;

@@ -2,7 +2,7 @@
 //! the tensors is left to the blocks.
 
 use super::added::TextTimeSize;
-use super::blocks::Common;
+use super::blocks::BlockConfig;
 use super::timestep::Sinusoid;
 use super::transformer::TransformerSize;
 use crate::checkpoint::config::Config;
@@ -97,7 +97,7 @@ const NEVER_NULL: &[&str] = &[
 ];
 
 /// The dimensions that `config.json` gives; one entry per level, from the top down.
-pub(super) struct Plan {
+pub(super) struct UNetConfig {
     pub(super) in_channels: usize,
     pub(super) out_channels: usize,
     pub(super) sample_size: Option<(usize, usize)>,
@@ -113,10 +113,10 @@ pub(super) struct Plan {
     pub(super) up_attention: Vec<bool>,
     pub(super) sinusoid: Sinusoid,
     pub(super) added: Option<TextTimeSize>,
-    pub(super) common: Common,
+    pub(super) common: BlockConfig,
 }
 
-impl Plan {
+impl UNetConfig {
     pub(super) fn from_config(config: &Config) -> LoadResult<Self> {
         config.check_class(&["UNet2DConditionModel"])?;
         config.refuse_unless_neutral(NEUTRAL)?;
@@ -182,7 +182,7 @@ impl Plan {
             up_attention,
             sinusoid,
             added,
-            common: Common {
+            common: BlockConfig {
                 time_width: config.count("time_embedding_dim", Some(4 * first))?,
                 norm: NormSettings { groups, eps: config.number("norm_eps", 1e-5)? },
             },

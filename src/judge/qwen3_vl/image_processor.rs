@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::pillow_resize::{Filter, Order, resize};
-use super::super::saved_settings::picture_settings;
+use super::super::processor_config::image_processor_config;
 use crate::models::qwen3_vl::PatchLayout;
 use crate::models::qwen3_vl::grid::Grid;
 
@@ -41,7 +41,7 @@ struct Size {
 
 /// How pictures are made patches.
 #[derive(Debug)]
-pub struct PictureRules {
+pub struct ImageProcessor {
     /// Pixels that a picture has at least, after scaling, and at most.
     pixels: (u64, u64),
     /// What each value of each colour becomes.
@@ -56,13 +56,13 @@ const COLOURS: usize = 3;
 /// Sides may differ by this factor.
 const LONGEST_SHAPE: f64 = 200.0;
 
-impl PictureRules {
+impl ImageProcessor {
     /// Reads the picture processor's settings of `folder`, for a network that wants `layout`.
     ///
     /// # Errors
     /// The file is missing or broken, asks for what is not done here, or is of another network.
     pub fn read(folder: &Path, layout: PatchLayout) -> Result<Self> {
-        let (path, settings) = picture_settings(folder)?;
+        let (path, settings) = image_processor_config(folder)?;
         let settings: Settings = serde_json::from_value(settings)
             .with_context(|| format!("{}: is no picture processor's settings", path.display()))?;
         Self::from_settings(settings, layout).with_context(|| path.display().to_string())
@@ -198,9 +198,9 @@ fn three(name: &str, values: Option<Vec<f64>>, absent: [f64; COLOURS]) -> Result
 mod tests {
     use super::*;
 
-    fn rules(json: &str) -> Result<PictureRules> {
+    fn rules(json: &str) -> Result<ImageProcessor> {
         let layout = PatchLayout { patch: 16, merge: 2, frames: 2, channels: 3 };
-        PictureRules::from_settings(serde_json::from_str(json).unwrap(), layout)
+        ImageProcessor::from_settings(serde_json::from_str(json).unwrap(), layout)
     }
 
     const PUBLISHED: &str = r#"{"size": {"longest_edge": 16777216, "shortest_edge": 65536},
