@@ -3,11 +3,11 @@
 
 pub mod baseline;
 pub mod category_figures;
-pub mod category_order;
+pub(crate) mod category_order;
 pub mod coverage;
 pub mod estimate;
 mod image_spread;
-pub mod judge_agreement;
+pub(crate) mod judge_agreement;
 pub mod published;
 pub mod readable;
 pub mod score_table;
@@ -23,9 +23,9 @@ pub use category_figures::category_figures;
 pub use coverage::{Coverage, DroppedItem};
 pub use estimate::Estimate;
 pub use image_spread::ScoreSpread;
-pub use judge_agreement::{
-    AgreementReport, CategoryAgreement, ItemDispute, JudgeScore, JudgedSummary, PairAgreement,
-    QuestionDispute, ScoreDifference,
+pub(crate) use judge_agreement::{
+    AgreementReport, CategoryAgreement, ItemDispute, JudgedSummary, PairAgreement, QuestionDispute,
+    ScoreDifference,
 };
 pub use shares::Shares;
 pub use summary::{

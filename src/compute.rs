@@ -10,4 +10,4 @@ pub mod device;
 pub(crate) mod golden;
 pub(crate) mod key_groups;
 pub(crate) mod layers;
-pub mod speed;
+pub(crate) mod speed;

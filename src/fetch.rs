@@ -30,7 +30,6 @@ mod whole_folder;
 
 pub use catalog::{FETCHABLE, Fetchable, Host, Role, Source};
 pub use copies::{Comparison, compare_copies};
-pub use digest::FileDigest;
 pub use fetch_error::{EnvironmentFault, FetchError, LockFileFault};
 pub use fetch_sources::{FetchOptions, Fetched, fetch};
 pub use file_rules::{FileRule, Precision};
@@ -38,4 +37,3 @@ pub use locate::{FetchState, Found, locate, state_of, verify};
 pub use lock_file::{LOCK_FILE, LockFile, LockedFile, Witness};
 pub use observer::{FetchObserver, Silent};
 pub use places::{BENCHMARK_FOLDER, Endpoint, Places};
-pub use server_fault::ServerFault;

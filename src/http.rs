@@ -12,7 +12,7 @@ use ureq::http::HeaderMap;
 pub use api_key::{ApiKey, BadKey};
 
 /// Name and version that servers are told.
-pub const USER_AGENT: &str = concat!("dpg-bench/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("dpg-bench/", env!("CARGO_PKG_VERSION"));
 
 /// Why no reply came. ureq's own messages may hold the URL, and with it a secret; these hold none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,13 +40,13 @@ pub enum TransportFault {
 
 impl TransportFault {
     /// Whether the same request may be answered another time.
-    pub fn may_pass(self) -> bool {
+    pub(crate) fn may_pass(self) -> bool {
         !matches!(self, Self::TooLarge(_) | Self::NotSent)
     }
 }
 
 /// What `error` says, in words of our own.
-pub fn transport_fault(error: &Error) -> TransportFault {
+pub(crate) fn transport_fault(error: &Error) -> TransportFault {
     use TransportFault::Unreachable;
     match error {
         Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
@@ -77,14 +77,14 @@ pub fn transport_fault(error: &Error) -> TransportFault {
 }
 
 /// Whether `host` is this very machine, which no proxy can reach.
-pub fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// How long the server asks to wait, by its `Retry-After`.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let header = headers.get("retry-after").and_then(|value| value.to_str().ok());
     header.and_then(|text| parse_retry_after(text, jiff::Timestamp::now()))
 }

@@ -25,7 +25,7 @@ pub fn load() -> Option<f64> {
 }
 
 /// The widest vector instructions that the networks can use here.
-pub fn vector_instructions() -> &'static str {
+pub(crate) fn vector_instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("avx512f") {
@@ -76,7 +76,7 @@ fn limited(machine: Memory, limit: Option<u64>, used: Option<u64>) -> Memory {
 ///
 /// # Errors
 /// No folder above it is there, or the system does not say.
-pub fn free_space(path: &Path) -> io::Result<u64> {
+pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
     space_of(&existing(path)?)
 }
 
@@ -84,14 +84,14 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 /// There is none.
-pub fn existing(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn existing(path: &Path) -> io::Result<PathBuf> {
     let whole = std::path::absolute(path)?;
     let found = whole.ancestors().find(|folder| folder.exists());
     found.map(Path::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Whether this user may write into the folder `path`, or into the nearest one above it that is there.
-pub fn may_write(path: &Path) -> bool {
+pub(crate) fn may_write(path: &Path) -> bool {
     existing(path).is_ok_and(|folder| is_open(&folder))
 }
 

@@ -5,9 +5,9 @@
 mod conditions;
 pub mod networks;
 pub mod parity;
-pub mod published_flops;
+pub(crate) mod published_flops;
 pub mod record;
-pub mod speed;
+pub(crate) mod speed;
 
 pub use networks::{Network, Size};
-pub use record::Measurements;
+pub(crate) use record::Measurements;

@@ -39,7 +39,7 @@ impl<T> Drop for StopOnDrop<'_, T> {
 ///
 /// # Errors
 /// The first error, in order, of `work` or `write`.
-pub fn for_each_in_order<T: Send>(
+pub(crate) fn for_each_in_order<T: Send>(
     count: usize,
     threads: usize,
     ahead: usize,
@@ -116,7 +116,7 @@ pub fn for_each_in_order<T: Send>(
 
 /// Workers that threads borrow one at a time: networks on several devices, say. Which one serves whom
 /// must not show in the result.
-pub struct Pool<W> {
+pub(crate) struct Pool<W> {
     workers: Vec<Mutex<W>>,
     idle: Mutex<Vec<usize>>,
     returned: Condvar,
@@ -124,7 +124,7 @@ pub struct Pool<W> {
 
 impl<W> Pool<W> {
     /// A pool of these workers; at least one, or [`Self::with`] never returns.
-    pub fn new(workers: Vec<W>) -> Self {
+    pub(crate) fn new(workers: Vec<W>) -> Self {
         let idle = Mutex::new((0..workers.len()).rev().collect());
         Self {
             workers: workers.into_iter().map(Mutex::new).collect(),
@@ -135,7 +135,7 @@ impl<W> Pool<W> {
 
     /// Does `work` with an idle worker, waiting for one where all are busy. The worker comes back even
     /// when `work` panics.
-    pub fn with<T>(&self, work: impl FnOnce(&mut W) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut W) -> T) -> T {
         let mut idle = lock(&self.idle);
         let place = loop {
             match idle.pop() {

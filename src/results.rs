@@ -2,7 +2,7 @@
 //! a run directory looks like, how it is written so that a kill loses nothing, how it is read back.
 
 pub mod answers;
-pub mod atomic_write;
+pub(crate) mod atomic_write;
 mod format_version;
 pub mod image_store;
 pub mod inside;
@@ -16,8 +16,8 @@ mod merge_error;
 mod merged_lines;
 pub mod progress;
 pub mod records;
-pub mod run_directory;
-pub mod run_lock;
+pub(crate) mod run_directory;
+pub(crate) mod run_lock;
 pub mod shard;
 mod shard_directory;
 mod sitting;
@@ -25,7 +25,7 @@ mod sitting;
 pub use answers::{ImageAnswers, MixedImages, NewestAnswers};
 pub use format_version::{FORMAT_VERSION, FormatVersion};
 pub use journal::{HeaderFault, Journal, JournalError, JournalRecord};
-pub use journal_tail::JournalTail;
+pub(crate) use journal_tail::JournalTail;
 pub use manifest::{BenchmarkIdentity, Difference, JudgeEntry, Manifest, Settings, StageEntry};
 pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};
 pub use run_directory::{RunDirectory, RunError};

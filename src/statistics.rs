@@ -3,8 +3,8 @@
 pub mod agreement;
 pub mod bootstrap;
 pub mod interval;
-pub mod item_ratio;
-pub mod paired_test;
+pub(crate) mod item_ratio;
+pub(crate) mod paired_test;
 pub mod pairwise_sum;
 pub mod power;
 mod resample;
@@ -12,7 +12,7 @@ pub mod share_interval;
 pub mod variance;
 
 pub use crate::statistics::interval::Interval;
-pub use agreement::TwoByTwo;
+pub(crate) use agreement::TwoByTwo;
 pub use bootstrap::Bootstrap;
 pub use item_ratio::ItemRatio;
 pub use paired_test::{Pair, PermutationResult, PermutationTest, holm};

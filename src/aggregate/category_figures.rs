@@ -55,7 +55,7 @@ pub fn category_figures(shares: &Shares, level: f64) -> (Vec<CategoryFigure>, Ve
 }
 
 /// Yes and counted questions after the rule, over the images that the protocol scores.
-pub fn counts_after_rule(score: &RunScore<'_>) -> (u64, u64) {
+pub(crate) fn counts_after_rule(score: &RunScore<'_>) -> (u64, u64) {
     let scored = score.items.iter().filter(|item| item.outcome.score.is_ok());
     let verdicts = scored.flat_map(|item| &item.outcome.images).flat_map(|image| &image.ruled);
     verdicts.fold((0, 0), |(k, n), verdict| match verdict.counted() {
@@ -65,7 +65,7 @@ pub fn counts_after_rule(score: &RunScore<'_>) -> (u64, u64) {
 }
 
 /// How many of a run's questions, counted per image, have this verdict before the rule.
-pub fn count_raw(score: &RunScore<'_>, verdict: Verdict) -> u64 {
+pub(crate) fn count_raw(score: &RunScore<'_>, verdict: Verdict) -> u64 {
     let images = score.items.iter().flat_map(|item| &item.outcome.images);
     images.flat_map(|image| &image.raw).filter(|&&raw| raw == verdict).count() as u64
 }

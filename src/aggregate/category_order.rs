@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 use crate::benchmark::category::l1_of;
 
 /// The broad categories in the order of the reference's table.
-pub const L1_ORDER: [&str; 5] = ["global", "entity", "attribute", "relation", "other"];
+pub(crate) const L1_ORDER: [&str; 5] = ["global", "entity", "attribute", "relation", "other"];
 
 /// Order of two category names of either level in a table.
-pub fn table_order(a: &str, b: &str) -> Ordering {
+pub(crate) fn table_order(a: &str, b: &str) -> Ordering {
     let rank =
         |name: &str| L1_ORDER.iter().position(|&l1| l1 == l1_of(name)).unwrap_or(L1_ORDER.len());
     rank(a).cmp(&rank(b)).then_with(|| l1_of(a).cmp(l1_of(b))).then_with(|| a.cmp(b))

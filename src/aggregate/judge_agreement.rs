@@ -16,7 +16,7 @@ use crate::statistics::{Bootstrap, Interval, ItemRatio, Pair, PermutationTest, T
 
 /// How the judges of a run compare.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AgreementReport {
+pub(crate) struct AgreementReport {
     /// Version of the file.
     pub format_version: FormatVersion,
     /// What was judged.
@@ -36,7 +36,7 @@ pub struct AgreementReport {
 
 /// A judge with the benchmark scores that it gives.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct JudgeScore {
+pub(crate) struct JudgeScore {
     /// Who answered.
     pub judge: JudgeIdentity,
     /// Under `reference`, as `score` computes it; absent where it is withheld.
@@ -49,7 +49,7 @@ pub struct JudgeScore {
 
 impl JudgeScore {
     /// The score under a protocol.
-    pub fn score(&self, protocol: Protocol) -> Option<Estimate> {
+    pub(crate) fn score(&self, protocol: Protocol) -> Option<Estimate> {
         match protocol {
             Protocol::Reference => self.reference,
             Protocol::Corrected => self.corrected,
@@ -59,7 +59,7 @@ impl JudgeScore {
 
 /// Two judges beside each other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PairAgreement {
+pub(crate) struct PairAgreement {
     /// The first judge's name.
     pub first: String,
     /// The second judge's name.
@@ -80,7 +80,7 @@ pub struct PairAgreement {
 
 /// How much higher one judge scores a run than another, in points.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct ScoreDifference {
+pub(crate) struct ScoreDifference {
     /// The first judge's score less the second's.
     pub points: f64,
     /// Ends of its interval and its two-sided p-value, by swapping the judges item by item; absent where
@@ -94,7 +94,7 @@ pub struct ScoreDifference {
 
 /// Answers of two judges to the questions of a category, one per image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CategoryAgreement {
+pub(crate) struct CategoryAgreement {
     /// L1 name, or `all`.
     pub name: String,
     /// Questions that both answered, whatever they said.
@@ -122,7 +122,7 @@ pub struct CategoryAgreement {
 
 /// An item over which two judges disagree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ItemDispute {
+pub(crate) struct ItemDispute {
     /// Item identifier.
     pub item: String,
     /// Questions, one per image, to which one said yes and the other no.
@@ -135,7 +135,7 @@ pub struct ItemDispute {
 
 /// A question over which two judges disagree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct QuestionDispute {
+pub(crate) struct QuestionDispute {
     /// Number inside the item.
     pub question: u32,
     /// The question.
@@ -147,7 +147,7 @@ pub struct QuestionDispute {
 }
 
 /// A judge's summary with the answers behind it.
-pub struct JudgedSummary<'a> {
+pub(crate) struct JudgedSummary<'a> {
     /// The figures, as `score` computes them.
     pub summary: Summary,
     /// The items under both protocols, in the order of [`Protocol::ALL`].
@@ -159,7 +159,7 @@ pub struct JudgedSummary<'a> {
 impl AgreementReport {
     /// Compares every two of `judges` over `items`, and lists up to `worst` items for each pair. Yes
     /// and no are read as under `corrected`: blanks and letter case do not matter.
-    pub fn new(
+    pub(crate) fn new(
         run: RunIdentity,
         judges: &[JudgedSummary<'_>],
         items: &[&Item],

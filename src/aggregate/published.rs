@@ -9,7 +9,7 @@ const TABLE: &str = include_str!("../../benchmark/published_scores.csv");
 /// Only the overall column is there: the published category columns come from one image of four, and most
 /// from several processes, which scrambles them (`docs/protocols.md`).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct PublishedScore {
+pub(crate) struct PublishedScore {
     /// The model.
     pub model: String,
     /// In percent.
@@ -22,6 +22,6 @@ pub struct PublishedScore {
 ///
 /// # Errors
 /// The shipped file is broken (a programming error).
-pub fn published_scores() -> Result<Vec<PublishedScore>, csv::Error> {
+pub(crate) fn published_scores() -> Result<Vec<PublishedScore>, csv::Error> {
     csv::Reader::from_reader(TABLE.as_bytes()).deserialize().collect()
 }

@@ -7,10 +7,10 @@ use crate::score::{AnswerState, Protocol, RunScore, Verdict};
 use super::category_figures::count_raw;
 
 /// Share of unparsable answers beyond which a benchmark score is withheld.
-pub const MAX_UNPARSABLE: f64 = 0.2;
+pub(crate) const MAX_UNPARSABLE: f64 = 0.2;
 
 /// Why the answers of a run must not be made one figure; `None` where they may.
-pub fn unparsable_gap(score: &RunScore<'_>) -> Option<String> {
+pub(crate) fn unparsable_gap(score: &RunScore<'_>) -> Option<String> {
     let unparsable = count_raw(score, Verdict::Unparsable);
     let answers = unparsable + count_raw(score, Verdict::Yes) + count_raw(score, Verdict::No);
     (unparsable as f64 > MAX_UNPARSABLE * answers as f64).then(|| {
@@ -23,7 +23,10 @@ pub fn unparsable_gap(score: &RunScore<'_>) -> Option<String> {
 
 /// The same lines, in which answers that are neither yes nor no under `protocol` are questions at which the judge
 /// failed.
-pub fn without_unparsable(records: Vec<AnswerRecord>, protocol: Protocol) -> Vec<AnswerRecord> {
+pub(crate) fn without_unparsable(
+    records: Vec<AnswerRecord>,
+    protocol: Protocol,
+) -> Vec<AnswerRecord> {
     let told = |mut record: AnswerRecord| {
         for answer in &mut record.answers {
             let AnswerOutcome::Answered { text, .. } = &answer.outcome else { continue };

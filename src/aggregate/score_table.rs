@@ -21,7 +21,7 @@ use crate::results::{AnswerOutcome, FORMAT_VERSION, ImageOutcome, ImageRecord, N
 use crate::score::{RunScore, ScoredItem};
 
 /// Key of the format version in the file's metadata.
-pub const FORMAT_VERSION_KEY: &str = "dpg_bench.format_version";
+pub(crate) const FORMAT_VERSION_KEY: &str = "dpg_bench.format_version";
 
 /// Makes the table. `items` are in row order; `images` may be empty.
 ///

@@ -80,7 +80,7 @@ impl Shares {
     }
 
     /// The same figures over the items of those `places` alone, in that order.
-    pub fn of_items(&self, places: &[usize]) -> Self {
+    pub(crate) fn of_items(&self, places: &[usize]) -> Self {
         let pick = |ratio: &ItemRatio| ItemRatio {
             numerators: places.iter().map(|&place| ratio.numerators[place]).collect(),
             denominators: places.iter().map(|&place| ratio.denominators[place]).collect(),

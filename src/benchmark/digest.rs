@@ -71,12 +71,12 @@ pub(super) struct QuestionsDigest(TextHasher);
 
 impl QuestionsDigest {
     /// Of nothing yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(TextHasher::beginning_with("dpg-bench questions 1"))
     }
 
     /// Adds an item's rows.
-    pub fn add_item(&mut self, id: &str, questions: &[Question]) {
+    pub(super) fn add_item(&mut self, id: &str, questions: &[Question]) {
         for text in ["item", id] {
             self.0.put(text);
         }
@@ -84,7 +84,7 @@ impl QuestionsDigest {
     }
 
     /// The digest in lower-case hex.
-    pub fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         self.0.finish()
     }
 }

@@ -17,12 +17,12 @@ pub(super) struct PromptFiles {
 
 impl PromptFiles {
     /// No prompt files.
-    pub fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self { folder: PathBuf::new(), ids: HashSet::new() }
     }
 
     /// Lists the folder; one that is not there holds none.
-    pub fn find(folder: &Path) -> Result<Self, BenchmarkError> {
+    pub(super) fn find(folder: &Path) -> Result<Self, BenchmarkError> {
         let unreadable = |reason| BenchmarkError::Unreadable { path: folder.to_owned(), reason };
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -42,12 +42,12 @@ impl PromptFiles {
     }
 
     /// Whether there is any.
-    pub fn exist(&self) -> bool {
+    pub(super) fn exist(&self) -> bool {
         !self.ids.is_empty()
     }
 
     /// The prompt of an item, without blanks and line ends around it; `None` when it has no file.
-    pub fn read(&self, id: &str) -> Result<Option<String>, Box<Finding>> {
+    pub(super) fn read(&self, id: &str) -> Result<Option<String>, Box<Finding>> {
         if !self.ids.contains(id) {
             return Ok(None);
         }
@@ -72,7 +72,7 @@ impl PromptFiles {
     }
 
     /// One finding per file that belongs to no item, in name order.
-    pub fn without_item(&self, items: &[ItemRows]) -> Vec<Finding> {
+    pub(super) fn without_item(&self, items: &[ItemRows]) -> Vec<Finding> {
         let known: HashSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
         let mut extra: Vec<&String> =
             self.ids.iter().filter(|id| !known.contains(id.as_str())).collect();

@@ -25,7 +25,7 @@ pub(super) struct ItemRows {
 }
 
 impl ItemRows {
-    pub fn first_row(&self) -> (usize, usize) {
+    pub(super) fn first_row(&self) -> (usize, usize) {
         (
             self.questions.first().map_or(0, |question| question.row),
             self.lines.first().copied().unwrap_or(0),

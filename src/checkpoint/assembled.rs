@@ -99,7 +99,7 @@ impl Assembled {
 
 impl CheckpointParts {
     /// Whether it is a folder alone, which needs no putting together.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         !self.checkpoint.is_file()
             && self.base.is_none()
             && self.tokenizer.is_none()

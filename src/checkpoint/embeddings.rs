@@ -61,7 +61,7 @@ const NO_WORDS: [&str; 2] = ["emb_params", "*"];
 /// these are one tensor named after the word, or with a name that many files have (`emb_params`, `clip_l`) and the
 /// word in the file's name, or the Web UI's `.pt` with its `name`; for two, `clip_l` and `clip_g` with the word in
 /// the file's name and as many rows in both.
-pub fn read_embedding(
+pub(crate) fn read_embedding(
     embedding: &EmbeddingFile,
     widths: &[usize],
 ) -> Result<(EmbeddingWord, Vec<Rows>)> {

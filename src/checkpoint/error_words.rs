@@ -4,7 +4,7 @@
 /// The texts of an error and its causes, joined by colons: without backtraces, which name another place each time
 /// and folders of this machine, without a cause that the text before it ends with, and with a GPU's full memory in
 /// words. Lists over several lines stay.
-pub fn joined(causes: impl Iterator<Item = String>) -> String {
+pub(crate) fn joined(causes: impl Iterator<Item = String>) -> String {
     let mut told = String::new();
     for cause in causes {
         let cause = without_backtrace(&cause);
@@ -18,7 +18,7 @@ pub fn joined(causes: impl Iterator<Item = String>) -> String {
 }
 
 /// [`joined`] of an error.
-pub fn sentence(error: &anyhow::Error) -> String {
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
     joined(error.chain().map(ToString::to_string))
 }
 

@@ -2,7 +2,7 @@
 //! single files that come without any. The vocabulary is too large to be inside.
 
 /// Path in a checkpoint's folder, and content.
-pub const SD15: &[(&str, &str)] = &[
+pub(crate) const SD15: &[(&str, &str)] = &[
     ("model_index.json", r#"{"_class_name": "StableDiffusionPipeline"}"#),
     (
         "scheduler/scheduler_config.json",

@@ -4,20 +4,20 @@
 use super::recipe::Form;
 
 /// Where the UNet's tensors stand.
-pub const UNET: &str = "model.diffusion_model.";
+pub(crate) const UNET: &str = "model.diffusion_model.";
 /// Where the autoencoder's tensors stand.
-pub const VAE: &str = "first_stage_model.";
+pub(crate) const VAE: &str = "first_stage_model.";
 /// Where the tensors of CLIP's text encoder stand.
-pub const TEXT_ENCODER: &str = "cond_stage_model.transformer.";
+pub(crate) const TEXT_ENCODER: &str = "cond_stage_model.transformer.";
 
 /// Where the tensors of SDXL's first text encoder stand; they are called as behind [`TEXT_ENCODER`].
-pub const SDXL_TEXT_ENCODER: &str = "conditioner.embedders.0.transformer.";
+pub(crate) const SDXL_TEXT_ENCODER: &str = "conditioner.embedders.0.transformer.";
 /// Where the tensors of SDXL's second text encoder stand.
-pub const SDXL_TEXT_ENCODER_2: &str = "conditioner.embedders.1.model.";
+pub(crate) const SDXL_TEXT_ENCODER_2: &str = "conditioner.embedders.1.model.";
 
 /// The UNet's name of a tensor called `name` behind [`UNET`], where `layers` is the configuration's
 /// `layers_per_block`; `None` for one that no UNet here has.
-pub fn unet_name(name: &str, layers: usize) -> Option<String> {
+pub(crate) fn unet_name(name: &str, layers: usize) -> Option<String> {
     const ENDS: [(&str, &str); 7] = [
         ("time_embed.0.", "time_embedding.linear_1."),
         ("time_embed.2.", "time_embedding.linear_2."),
@@ -91,7 +91,7 @@ fn resnet(name: &str) -> Option<String> {
 
 /// The autoencoder's name of a tensor called `name` behind [`VAE`], for a decoder of `levels` levels;
 /// `None` for one that no decoder here has (the encoder's, among others).
-pub fn vae_name(name: &str, levels: usize) -> Option<String> {
+pub(crate) fn vae_name(name: &str, levels: usize) -> Option<String> {
     if name.starts_with("post_quant_conv.") {
         return Some(name.to_owned());
     }
@@ -127,7 +127,7 @@ pub fn vae_name(name: &str, levels: usize) -> Option<String> {
 
 /// The text encoder's name of a tensor called `name` behind [`TEXT_ENCODER`]: the same, but for the
 /// older files that lack `text_model.`.
-pub fn text_encoder_name(name: &str) -> Option<String> {
+pub(crate) fn text_encoder_name(name: &str) -> Option<String> {
     if name.ends_with("position_ids") {
         return None;
     }
@@ -137,7 +137,7 @@ pub fn text_encoder_name(name: &str) -> Option<String> {
 /// The second text encoder's names of a tensor called `name` behind [`SDXL_TEXT_ENCODER_2`], as OpenCLIP
 /// calls it, each with the form in which it is stored where that is another. Query, key and value of an
 /// attention are one tensor there. Empty for one that no text encoder here has.
-pub fn open_clip_names(name: &str) -> Vec<(String, Option<Form>)> {
+pub(crate) fn open_clip_names(name: &str) -> Vec<(String, Option<Form>)> {
     let whole = match name {
         "positional_embedding" => Some("text_model.embeddings.position_embedding.weight"),
         "token_embedding.weight" => Some("text_model.embeddings.token_embedding.weight"),
@@ -179,7 +179,7 @@ pub fn open_clip_names(name: &str) -> Vec<(String, Option<Form>)> {
 /// A UNet module in the spelling of adapters made for that layout, such as
 /// `input_blocks_1_1_proj_in`, in the spelling of those made for diffusers:
 /// `down_blocks_0_attentions_0_proj_in`.
-pub fn unet_module(spelled: &str, layers: usize) -> Option<String> {
+pub(crate) fn unet_module(spelled: &str, layers: usize) -> Option<String> {
     // Only the numbers and the names of layers in front are known to be separate words.
     let mut dotted = spelled.to_owned();
     let (part, _) =

@@ -30,7 +30,7 @@ impl LoadReport {
     }
 
     /// Adds a warning.
-    pub fn warn(&mut self, sentence: impl Into<String>) {
+    pub(crate) fn warn(&mut self, sentence: impl Into<String>) {
         self.warnings.push(sentence.into());
     }
 

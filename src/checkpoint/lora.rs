@@ -19,7 +19,7 @@ use super::recipe::{ADDON, LowRank, absolute};
 use super::safetensors_file::{FileContents, contents_of_any};
 use super::weights::Weights;
 
-pub use self::names::Target;
+pub(crate) use self::names::Target;
 
 /// An adapter and how strongly it counts.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -56,11 +56,11 @@ impl std::str::FromStr for LoraFile {
 }
 
 /// Products by component and tensor.
-pub type Additions = BTreeMap<String, BTreeMap<String, Vec<LowRank>>>;
+pub(crate) type Additions = BTreeMap<String, BTreeMap<String, Vec<LowRank>>>;
 
 /// What an adapter does to a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AppliedLora {
+pub(crate) struct AppliedLora {
     /// As the user named it.
     pub file: PathBuf,
     /// How strongly it counts.
@@ -73,7 +73,7 @@ pub struct AppliedLora {
 
 impl AppliedLora {
     /// The adapter, and how many tensors of what it changes.
-    pub fn described(&self) -> String {
+    pub(crate) fn described(&self) -> String {
         let counts = self.changed.iter().map(|(component, count)| format!("{component} {count}"));
         let counts: Vec<String> = counts.collect();
         let total: usize = self.changed.values().sum();
@@ -82,7 +82,7 @@ impl AppliedLora {
     }
 
     /// A sentence about an adapter that changes nothing at all.
-    pub fn remark(&self) -> Option<String> {
+    pub(crate) fn remark(&self) -> Option<String> {
         let changes = self.changed.values().any(|count| *count > 0);
         let why = if self.weight == 0.0 { "its weight is 0" } else { "its products are all zero" };
         (!changes).then(|| format!("adapter {} changes no tensor: {why}", self.file.display()))
@@ -93,7 +93,7 @@ impl AppliedLora {
 ///
 /// # Errors
 /// A file is unreadable, of another kind of adapter, made for another model, or incomplete.
-pub fn read_lora(
+pub(crate) fn read_lora(
     lora: &LoraFile,
     targets: &[Target],
     layers: usize,

@@ -23,7 +23,7 @@ pub enum NeededFile {
 
 impl NeededFile {
     /// Whether `root` holds it.
-    pub fn is_in(&self, root: &Path) -> bool {
+    pub(crate) fn is_in(&self, root: &Path) -> bool {
         match self {
             Self::Exactly(name) => root.join(name).is_file(),
             Self::OneOf(sets) => {

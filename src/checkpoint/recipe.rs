@@ -17,7 +17,7 @@ use super::pickle_file::StateDictLayout;
 use super::weight_files::find_files;
 
 /// Where PyTorch's files of adapters and embeddings keep their tensors: at the top, or behind one of these keys.
-pub const ADDON: StateDictLayout =
+pub(crate) const ADDON: StateDictLayout =
     StateDictLayout { keys: &["state_dict", "string_to_param"], removed: "" };
 
 /// How a component's weights are put together.
@@ -133,7 +133,11 @@ impl Recipe {
     ///
     /// # Errors
     /// The folder has none.
-    pub fn tensor_files(&self, stem: &str, dtype: DType) -> Result<Vec<PathBuf>, ModelError> {
+    pub(crate) fn tensor_files(
+        &self,
+        stem: &str,
+        dtype: DType,
+    ) -> Result<Vec<PathBuf>, ModelError> {
         match &self.folder {
             Some(folder) => find_files(folder, stem, dtype),
             None => Ok(self.files.clone()),

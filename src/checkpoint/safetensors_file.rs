@@ -250,7 +250,7 @@ fn is_archive(path: &Path) -> Result<bool, ModelError> {
 ///
 /// # Errors
 /// It is missing, truncated, in neither format, or a pickle that would call something.
-pub fn contents_of_any(
+pub(crate) fn contents_of_any(
     path: &Path,
     unwrapping: StateDictLayout,
 ) -> Result<FileContents, ModelError> {

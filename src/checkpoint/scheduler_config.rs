@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 pub mod error;
 pub mod noise_schedule;
-pub mod pipeline_rules;
+pub(crate) mod pipeline_rules;
 pub mod scheduler_class;
 
 use super::config::drop_unset;
@@ -314,4 +314,4 @@ impl Reader {
 
 /// Key of a scheduler's file, written for single-file checkpoints: what they are marked with is no option of
 /// a class that may be passed over.
-pub const MARKED_ZERO_SNR: &str = "_marked_zero_snr";
+pub(crate) const MARKED_ZERO_SNR: &str = "_marked_zero_snr";

@@ -27,7 +27,7 @@ macro_rules! shipped {
 }
 
 /// A Stable Diffusion 1.x checkpoint in the diffusers layout.
-pub const DEMO_SD: ShippedFolder = shipped!("demo-sd":
+pub(crate) const DEMO_SD: ShippedFolder = shipped!("demo-sd":
     "model_index.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
@@ -43,7 +43,7 @@ pub const DEMO_SD: ShippedFolder = shipped!("demo-sd":
 );
 
 /// An ELLA connector for [`DEMO_SD`], `ella.safetensors`, and its T5 encoder in `text_encoder`.
-pub const DEMO_ELLA: ShippedFolder = shipped!("demo-ella":
+pub(crate) const DEMO_ELLA: ShippedFolder = shipped!("demo-ella":
     "ella.safetensors",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",

@@ -18,12 +18,12 @@ struct ShardIndex {
 }
 
 /// How the pickles begin that hold the weights called `stem`: transformers has another name for them.
-pub fn pickle_stem(stem: &str) -> &str {
+pub(crate) fn pickle_stem(stem: &str) -> &str {
     if stem == "model" { "pytorch_model" } else { stem }
 }
 
 /// Whether `name` is that of a file, or of an index, with weights called `stem`.
-pub fn is_weight_file(name: &str, stem: &str) -> bool {
+pub(crate) fn is_weight_file(name: &str, stem: &str) -> bool {
     [(stem, ".safetensors"), (pickle_stem(stem), ".bin")].into_iter().any(|(stem, ending)| {
         name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.') && rest.contains(ending))
     })
@@ -34,7 +34,11 @@ pub fn is_weight_file(name: &str, stem: &str) -> bool {
 ///
 /// # Errors
 /// There are none.
-pub fn find_files(folder: &Path, stem: &str, dtype: DType) -> Result<Vec<PathBuf>, ModelError> {
+pub(crate) fn find_files(
+    folder: &Path,
+    stem: &str,
+    dtype: DType,
+) -> Result<Vec<PathBuf>, ModelError> {
     let variants = if dtype == DType::F16 { [".fp16", ""] } else { ["", ".fp16"] };
     let pickles = pickle_stem(stem);
     for variant in variants {
@@ -79,7 +83,7 @@ pub(super) fn open(path: &Path) -> Result<TensorFile, ModelError> {
 ///
 /// # Errors
 /// It is missing, truncated, not in the format that its name says, or a pickle that would call something.
-pub fn contents_of_weights(path: &Path) -> Result<FileContents, ModelError> {
+pub(crate) fn contents_of_weights(path: &Path) -> Result<FileContents, ModelError> {
     if is_pickle(path) {
         return contents_of_pickle(path, StateDictLayout::default());
     }

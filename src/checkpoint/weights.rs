@@ -97,7 +97,7 @@ impl Weights {
     ///
     /// # Errors
     /// As there.
-    pub fn open_any(
+    pub(crate) fn open_any(
         path: &Path,
         unwrapping: StateDictLayout,
         dtype: DType,
@@ -167,7 +167,7 @@ impl Weights {
     /// The same for a network whose convolutions in f32 may round their factors to TF32 (10 bits, f32's range) where
     /// a GPU is quicker so.
     #[must_use]
-    pub fn allowing_tf32(mut self) -> Self {
+    pub(crate) fn allowing_tf32(mut self) -> Self {
         self.tf32 = true;
         self
     }

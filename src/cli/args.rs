@@ -1,13 +1,13 @@
 //! In: flags that several commands share. Out: plain options of the library.
 
-pub mod chat;
-pub mod checkpoint;
-pub mod compared;
-pub mod ella;
-pub mod endpoint;
-pub mod generator;
-pub mod judge;
-pub mod local_judge;
-pub mod sampling;
-pub mod shard;
-pub mod shared;
+pub(super) mod chat;
+pub(super) mod checkpoint;
+pub(super) mod compared;
+pub(super) mod ella;
+pub(super) mod endpoint;
+pub(super) mod generator;
+pub(super) mod judge;
+pub(crate) mod local_judge;
+pub(super) mod sampling;
+pub(super) mod shard;
+pub(super) mod shared;

@@ -14,7 +14,7 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// The system refuses.
 #[cfg(unix)]
-pub fn listen() -> std::io::Result<()> {
+pub(crate) fn listen() -> std::io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
@@ -40,34 +40,34 @@ pub fn listen() -> std::io::Result<()> {
 /// # Errors
 /// Never.
 #[cfg(not(unix))]
-pub fn listen() -> std::io::Result<()> {
+pub(crate) fn listen() -> std::io::Result<()> {
     Ok(())
 }
 
 /// A stage begins with its images.
-pub fn work_begins() {
+pub(crate) fn work_begins() {
     AT_WORK.fetch_add(1, Ordering::SeqCst);
 }
 
 /// A stage is over.
-pub fn work_ends() {
+pub(crate) fn work_ends() {
     AT_WORK.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// Whether someone wants the program to stop.
-pub fn requested() -> bool {
+pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
 /// `nothing finished is lost; to go on:` and the command.
-pub fn resume_hint() -> String {
+pub(crate) fn resume_hint() -> String {
     let words: Vec<String> =
         std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
     format!("nothing finished is lost; to go on:\n  {}", words.join(" "))
 }
 
 /// A word as a shell takes it.
-pub fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

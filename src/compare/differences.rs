@@ -9,7 +9,7 @@ use crate::aggregate::{Level, Stage};
 use crate::statistics::{ItemRatio, Pair, PermutationResult, PermutationTest, holm};
 
 /// What the benchmark score is called among the figures.
-pub const SCORE: &str = "DPG-Bench score";
+pub(crate) const SCORE: &str = "DPG-Bench score";
 
 /// A figure of both runs. Differences are `other - base`, in points.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -11,7 +11,7 @@ use crate::checkpoint::model_error::{DeviceFault, ModelError};
 /// # Errors
 /// The name is unknown, this build has no CUDA, there is no such GPU, or it cannot be opened. `auto`
 /// does not pass over a GPU that cannot be opened: a run on the processor takes a hundred times longer.
-pub fn parse_device(text: &str) -> Result<Device, ModelError> {
+pub(crate) fn parse_device(text: &str) -> Result<Device, ModelError> {
     let refuse = |reason| ModelError::Device { text: text.into(), reason };
     let index = match text {
         "cpu" => return Ok(Device::Cpu),
@@ -37,7 +37,7 @@ pub fn parse_device(text: &str) -> Result<Device, ModelError> {
 ///
 /// # Errors
 /// The name is unknown.
-pub fn parse_dtype(text: &str, device: &Device) -> Result<DType, ModelError> {
+pub(crate) fn parse_dtype(text: &str, device: &Device) -> Result<DType, ModelError> {
     match text {
         "auto" if device.is_cpu() => Ok(DType::F32),
         "auto" | "f16" | "fp16" => Ok(DType::F16),
@@ -48,13 +48,13 @@ pub fn parse_dtype(text: &str, device: &Device) -> Result<DType, ModelError> {
 }
 
 /// Whether this build can use GPUs, whether or not there are any.
-pub fn knows_gpus() -> bool {
+pub(crate) fn knows_gpus() -> bool {
     cfg!(feature = "cuda")
 }
 
 /// How many NVIDIA GPUs this build can see; none where there is no driver. candle's own question
 /// (`cuda_is_available`) is only about the build.
-pub fn gpus() -> usize {
+pub(crate) fn gpus() -> usize {
     #[cfg(feature = "cuda")]
     {
         use candle_core::cuda_backend::cudarc::driver::CudaContext;
@@ -65,7 +65,7 @@ pub fn gpus() -> usize {
 }
 
 /// What the maker calls the GPU, as `NVIDIA H100 80GB HBM3`.
-pub fn gpu_name(device: &Device) -> Option<String> {
+pub(crate) fn gpu_name(device: &Device) -> Option<String> {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(gpu) => gpu.cuda_stream().context().name().ok(),
@@ -76,7 +76,7 @@ pub fn gpu_name(device: &Device) -> Option<String> {
 /// As long as the result lives, small things that this thread uploads to `device` again and again - shapes
 /// of operands, timesteps - are uploaded once, and kept for the thread's life. Of use around a loop that
 /// does the same at each turn; nothing on the processor.
-pub fn keep_uploads(device: &Device) -> Option<Box<dyn std::any::Any>> {
+pub(crate) fn keep_uploads(device: &Device) -> Option<Box<dyn std::any::Any>> {
     super::cuda::keep_uploads(device)
 }
 
@@ -101,7 +101,7 @@ impl Place {
 }
 
 /// One line on the device for the run's record: `cpu, 2 threads` or `cuda:0`.
-pub fn describe_device(device: &Device) -> String {
+pub(crate) fn describe_device(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => {
             format!("cpu, {} threads", candle_core::utils::get_num_threads())

@@ -9,7 +9,7 @@ use super::layers::{Conv2d, Linear};
 
 /// Floating-point operations a second; a multiplication and an addition are two.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Speed {
+pub(crate) struct Speed {
     /// Convolutions of 3 x 3: 320 channels to 320 on 64 x 64, two images.
     pub convolution: f64,
     /// Products: 8,192 rows of 320 by 320 x 2,560.
@@ -20,7 +20,7 @@ pub struct Speed {
 ///
 /// # Errors
 /// The device refused.
-pub fn measure_speed(device: &Device, dtype: DType, time: Duration) -> Result<Speed> {
+pub(crate) fn measure_speed(device: &Device, dtype: DType, time: Duration) -> Result<Speed> {
     let ones = |shape: &[usize]| Tensor::ones(shape, dtype, device);
     let (channels, side, images) = (320, 64, 2);
     let filters = ones(&[channels, channels, 3, 3])?.affine(1.0 / (9.0 * channels as f64), 0.0)?;

@@ -115,7 +115,7 @@ const CLIP_TOKENIZER: FileRule =
     EitherOf(&["tokenizer/vocab.json", "tokenizer/merges.txt"], &["tokenizer/tokenizer.json"]);
 
 /// Questions and prompts of DPG-Bench.
-pub const DPG_BENCH: Source = Source {
+pub(crate) const DPG_BENCH: Source = Source {
     host: Host::GitHub,
     repository: "TencentQQGYLab/ELLA",
     former_names: &[],
@@ -126,7 +126,7 @@ pub const DPG_BENCH: Source = Source {
 };
 
 /// Stable Diffusion 1.5, in the repository that took the place of the first publisher's.
-pub const SD15: Source = Source {
+pub(crate) const SD15: Source = Source {
     host: Host::HuggingFace,
     repository: "stable-diffusion-v1-5/stable-diffusion-v1-5",
     former_names: &["runwayml/stable-diffusion-v1-5"],
@@ -206,7 +206,7 @@ pub const SDXL: Source = Source {
 };
 
 /// ELLA's connector for Stable Diffusion 1.5.
-pub const ELLA_SD15: Source = Source {
+pub(crate) const ELLA_SD15: Source = Source {
     host: Host::HuggingFace,
     repository: "QQGYLab/ELLA",
     former_names: &[],
@@ -217,10 +217,10 @@ pub const ELLA_SD15: Source = Source {
 };
 
 /// The file of [`ELLA_SD15`].
-pub const CONNECTOR_FILE: &str = "ella-sd1.5-tsc-t5xl.safetensors";
+pub(crate) const CONNECTOR_FILE: &str = "ella-sd1.5-tsc-t5xl.safetensors";
 
 /// ELLA's text encoder.
-pub const FLAN_T5_XL: Source = Source {
+pub(crate) const FLAN_T5_XL: Source = Source {
     host: Host::HuggingFace,
     repository: "google/flan-t5-xl",
     former_names: &[],
@@ -264,7 +264,7 @@ pub const MPLUG_COPY: Source = Source {
 };
 
 /// BLIP-VQA.
-pub const BLIP_VQA: Source = Source {
+pub(crate) const BLIP_VQA: Source = Source {
     host: Host::HuggingFace,
     repository: "Salesforce/blip-vqa-base",
     former_names: &[],
@@ -291,7 +291,7 @@ const QWEN3_VL_RULES: &[FileRule] = &[
 ];
 
 /// Qwen3-VL Instruct with 2 billion parameters.
-pub const QWEN3_VL_2B: Source = Source {
+pub(crate) const QWEN3_VL_2B: Source = Source {
     host: Host::HuggingFace,
     repository: "Qwen/Qwen3-VL-2B-Instruct",
     former_names: &[],
@@ -302,14 +302,14 @@ pub const QWEN3_VL_2B: Source = Source {
 };
 
 /// The same with 4 billion.
-pub const QWEN3_VL_4B: Source = Source {
+pub(crate) const QWEN3_VL_4B: Source = Source {
     repository: "Qwen/Qwen3-VL-4B-Instruct",
     revision: Some("ebb281ec70b05090aa6165b016eac8ec08e71b17"),
     ..QWEN3_VL_2B
 };
 
 /// The same with 8 billion.
-pub const QWEN3_VL_8B: Source = Source {
+pub(crate) const QWEN3_VL_8B: Source = Source {
     repository: "Qwen/Qwen3-VL-8B-Instruct",
     revision: Some("0c351dd01ed87e9c1b53cbc748cba10e6187ff3b"),
     ..QWEN3_VL_2B
@@ -404,7 +404,7 @@ pub const FETCHABLE: &[Fetchable] = &[
 ];
 
 /// Name of the benchmark's row.
-pub const BENCHMARK: &str = "benchmark";
+pub(crate) const BENCHMARK: &str = "benchmark";
 
 /// The row of that name.
 ///

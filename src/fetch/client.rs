@@ -18,7 +18,7 @@ const LARGEST_ERROR: u64 = 64 << 10;
 
 /// How long to wait for whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// For a connection and for the head of a reply.
     pub head: Duration,
     /// For the next bytes of a body.
@@ -27,7 +27,7 @@ pub struct Timeouts {
 
 /// Connections to any server.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     /// By the proxies of the environment.
     agent: Agent,
     /// To this very machine.
@@ -36,7 +36,7 @@ pub struct Client {
 
 /// What to ask for.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The address.
     pub url: &'a str,
     /// Sent to this address's server alone.
@@ -47,7 +47,7 @@ pub struct Request<'a> {
 
 /// A reply with status 200 or 206.
 #[derive(Debug)]
-pub struct Reply {
+pub(super) struct Reply {
     /// 200 or 206.
     pub status: u16,
     /// Headers of the last server.
@@ -60,7 +60,7 @@ pub struct Reply {
 
 /// Why there is no such reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestError {
+pub(crate) struct RequestError {
     /// What is wrong.
     pub reason: ServerFault,
     /// What it says about the next try.
@@ -69,7 +69,7 @@ pub struct RequestError {
 
 /// What a fault says about the next try.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequestErrorKind {
+pub(crate) enum RequestErrorKind {
     /// 401 or 403.
     Refused(u16),
     /// 404 or 410.
@@ -84,7 +84,7 @@ pub enum RequestErrorKind {
 
 impl Client {
     /// Makes no connection yet.
-    pub fn new(patience: Timeouts, connections: usize) -> Self {
+    pub(super) fn new(patience: Timeouts, connections: usize) -> Self {
         let config = || {
             Agent::config_builder()
                 .http_status_as_error(false)
@@ -106,7 +106,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`RequestErrorKind`].
-    pub fn get(&self, request: Request<'_>) -> Result<Reply, RequestError> {
+    pub(super) fn get(&self, request: Request<'_>) -> Result<Reply, RequestError> {
         let lasting = |reason| RequestError { reason, kind: RequestErrorKind::Permanent };
         let mut url = request.url.to_owned();
         let mut token = request.token;
@@ -153,7 +153,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`], or it is no JSON.
-    pub fn json(
+    pub(super) fn json(
         &self,
         url: &str,
         token: Option<&ApiKey>,
@@ -169,7 +169,7 @@ impl Client {
 }
 
 /// A header's text.
-pub fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 

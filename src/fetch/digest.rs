@@ -21,7 +21,7 @@ pub enum FileDigest {
 
 impl FileDigest {
     /// From bare hex: 64 digits are SHA-256, 40 a git blob id, anything else is neither.
-    pub fn from_hex(text: &str) -> Option<Self> {
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
         match text.len() {
@@ -42,7 +42,7 @@ impl FileDigest {
     ///
     /// # Errors
     /// It cannot be read, or changes its length meanwhile.
-    pub fn of_same_kind(&self, path: &Path) -> io::Result<Self> {
+    pub(crate) fn of_same_kind(&self, path: &Path) -> io::Result<Self> {
         match self {
             Self::Sha256(_) => Self::sha256_of(path),
             Self::GitBlob(_) => {
@@ -61,7 +61,7 @@ impl FileDigest {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn sha256_of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn sha256_of(path: &Path) -> io::Result<Self> {
         let mut hasher = Sha256::new();
         each_piece(path, |piece| hasher.update(piece))?;
         Ok(Self::Sha256(hex(&hasher.finalize())))

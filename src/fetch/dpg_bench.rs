@@ -11,7 +11,7 @@ use crate::benchmark::digest::OFFICIAL_BLOB_ID;
 const PROMPTS: &str = include_str!("dpg_prompts.txt");
 
 /// Question file and prompts, as files of the server of plain files `raw`.
-pub fn listing(raw: &Endpoint) -> Listing {
+pub(crate) fn listing(raw: &Endpoint) -> Listing {
     let revision = DPG_BENCH.revision.unwrap_or(DPG_BENCH.host.newest());
     let file = |path: String, size: Option<u64>, blob: &str, last: bool| RemoteFile {
         url: raw.at(&format!(

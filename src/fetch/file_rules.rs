@@ -33,7 +33,7 @@ pub enum FileRule {
 ///
 /// # Errors
 /// The rules that nothing meets, in words.
-pub fn select(
+pub(super) fn select(
     rules: &[FileRule],
     names: &BTreeSet<&str>,
     precision: Precision,

@@ -9,12 +9,12 @@ use super::places::Endpoint;
 use super::server_fault::ServerFault;
 
 /// Where the list is.
-pub fn list_url(hub: &Endpoint, repository: &str, revision: &str) -> String {
+pub(crate) fn list_url(hub: &Endpoint, repository: &str, revision: &str) -> String {
     hub.at(&format!("api/models/{repository}/revision/{}?blobs=true", encoded(revision, false)))
 }
 
 /// The page on which access is asked for.
-pub fn page(hub: &Endpoint, repository: &str) -> String {
+pub(super) fn page(hub: &Endpoint, repository: &str) -> String {
     hub.at(repository)
 }
 
@@ -22,7 +22,7 @@ pub fn page(hub: &Endpoint, repository: &str) -> String {
 ///
 /// # Errors
 /// It lacks the commit or the files.
-pub fn read(hub: &Endpoint, repository: &str, list: &Value) -> Result<Listing, ServerFault> {
+pub(super) fn read(hub: &Endpoint, repository: &str, list: &Value) -> Result<Listing, ServerFault> {
     let commit = list.get("sha").and_then(Value::as_str).and_then(FileDigest::from_hex);
     let Some(FileDigest::GitBlob(commit)) = commit else {
         return Err(ServerFault::ListWithoutCommit);

@@ -6,7 +6,7 @@ use super::digest::FileDigest;
 
 /// A file as its publisher states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteFile {
+pub(crate) struct RemoteFile {
     /// Path in the repository.
     pub path: String,
     /// Length in bytes.
@@ -21,7 +21,7 @@ pub struct RemoteFile {
 
 /// A repository as its publisher states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// Commit, or where the publisher has none, the name of its newest state.
     pub revision: String,
     /// Its files.
@@ -32,13 +32,13 @@ pub struct Listing {
 
 impl Listing {
     /// Names of the files.
-    pub fn names(&self) -> BTreeSet<&str> {
+    pub(super) fn names(&self) -> BTreeSet<&str> {
         self.files.iter().map(|file| file.path.as_str()).collect()
     }
 }
 
 /// Whether a name from elsewhere stays below the folder that it is joined to.
-pub fn is_plain_path(path: &str) -> bool {
+pub(crate) fn is_plain_path(path: &str) -> bool {
     let plain = |part: &str| {
         !matches!(part, "" | "." | "..")
             && !part.chars().any(|c| c.is_control() || matches!(c, '\\' | ':'))
@@ -47,7 +47,7 @@ pub fn is_plain_path(path: &str) -> bool {
 }
 
 /// `text` for a part of an address, percent-encoded but for `/` where `keep_slash`.
-pub fn encoded(text: &str, keep_slash: bool) -> String {
+pub(super) fn encoded(text: &str, keep_slash: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

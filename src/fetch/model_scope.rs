@@ -9,14 +9,14 @@ use super::places::Endpoint;
 use super::server_fault::ServerFault;
 
 /// Where the list is.
-pub fn list_url(server: &Endpoint, repository: &str, revision: &str) -> String {
+pub(crate) fn list_url(server: &Endpoint, repository: &str, revision: &str) -> String {
     let revision = encoded(revision, false);
     let path = format!("api/v1/models/{repository}/repo/files?Revision={revision}&Recursive=True");
     server.at(&path)
 }
 
 /// The page of the repository.
-pub fn page(server: &Endpoint, repository: &str) -> String {
+pub(super) fn page(server: &Endpoint, repository: &str) -> String {
     server.at(&format!("models/{repository}"))
 }
 
@@ -24,7 +24,7 @@ pub fn page(server: &Endpoint, repository: &str) -> String {
 ///
 /// # Errors
 /// It names no files.
-pub fn read(
+pub(super) fn read(
     server: &Endpoint,
     repository: &str,
     revision: &str,

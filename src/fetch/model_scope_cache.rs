@@ -8,7 +8,7 @@ use super::places::Places;
 
 /// Folders that may hold a repository, the likeliest first.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct CachedFolders {
+pub(crate) struct CachedFolders {
     /// Of 1.38 and later, at the newest state: `models/owner--name/snapshots/master`.
     pub newest: Vec<PathBuf>,
     /// The same at a revision that the user named to the library.
@@ -19,7 +19,7 @@ pub struct CachedFolders {
 
 /// Where ModelScope's library keeps `source`, under its name of today and those of before; nothing for
 /// other publishers. The reference script asks for a name of before.
-pub fn cached_folders(source: &Source, places: &Places) -> CachedFolders {
+pub(crate) fn cached_folders(source: &Source, places: &Places) -> CachedFolders {
     let mut found = CachedFolders::default();
     if source.host != Host::ModelScope {
         return found;
@@ -49,7 +49,7 @@ pub fn cached_folders(source: &Source, places: &Places) -> CachedFolders {
 }
 
 /// Where this program's fetches go: every version of the library finds it there.
-pub fn own_folder(source: &Source, places: &Places) -> PathBuf {
+pub(crate) fn own_folder(source: &Source, places: &Places) -> PathBuf {
     places.model_scope_cache.join("models").join(source.repository.replace('.', "___"))
 }
 

@@ -50,7 +50,7 @@ impl Endpoint {
     }
 
     /// Whether a token may be sent there: over TLS, or within this machine.
-    pub fn may_see_token(&self) -> bool {
+    pub(crate) fn may_see_token(&self) -> bool {
         self.is_secret_safe
     }
 }
@@ -86,7 +86,7 @@ impl Places {
     ///
     /// # Errors
     /// A variable holds what it cannot hold; it is named.
-    pub fn from_environment() -> Result<Self, FetchError> {
+    pub(crate) fn from_environment() -> Result<Self, FetchError> {
         Self::new(&|name| std::env::var_os(name))
     }
 

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// `~/x` as the shell would have made it.
-pub fn under_home(path: PathBuf, home: &Path) -> PathBuf {
+pub(crate) fn under_home(path: PathBuf, home: &Path) -> PathBuf {
     match path.strip_prefix("~") {
         Ok(rest) => home.join(rest),
         Err(_) => path,
@@ -16,7 +16,10 @@ pub fn under_home(path: PathBuf, home: &Path) -> PathBuf {
 /// What was put in is not looked at again.
 ///
 /// As `posixpath.expandvars` of Python 3.11. A path that is not UTF-8 stays as it is.
-pub fn with_variables(path: &OsStr, variable: &dyn Fn(&str) -> Option<OsString>) -> OsString {
+pub(crate) fn with_variables(
+    path: &OsStr,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> OsString {
     let Some(mut rest) = path.to_str() else { return path.to_owned() };
     let mut out = OsString::with_capacity(rest.len());
     while let Some(at) = rest.find('$') {

@@ -14,7 +14,7 @@ use super::whole_folder::holds;
 
 /// Where the files of a repository lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Store {
+pub(crate) enum Store {
     /// Blobs by digest, and a folder of links for each commit.
     Hub {
         /// `models--owner--name`.
@@ -28,7 +28,7 @@ pub enum Store {
 
 impl Store {
     /// Of a repository.
-    pub fn of(source: &Source, places: &Places) -> Self {
+    pub(super) fn of(source: &Source, places: &Places) -> Self {
         match source.host {
             Host::HuggingFace => Self::hub(source.repository, places),
             Host::ModelScope => {
@@ -42,7 +42,7 @@ impl Store {
     }
 
     /// Of the Hugging Face repository of that name.
-    pub fn hub(repository: &str, places: &Places) -> Self {
+    pub(super) fn hub(repository: &str, places: &Places) -> Self {
         let name = format!("models--{}", repository.replace('/', "--"));
         Self::Hub {
             repository: places.hub_cache.join(&name),
@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// The folder of everything.
-    pub fn base(&self) -> &Path {
+    pub(super) fn base(&self) -> &Path {
         match self {
             Self::Hub { repository, .. } => repository,
             Self::Folder(folder) => folder,
@@ -59,12 +59,12 @@ impl Store {
     }
 
     /// The lock file.
-    pub fn lock_file(&self) -> PathBuf {
+    pub(crate) fn lock_file(&self) -> PathBuf {
         self.base().join(LOCK_FILE)
     }
 
     /// The folder that a loader is given, of commit `revision`.
-    pub fn root(&self, revision: &str) -> PathBuf {
+    pub(super) fn root(&self, revision: &str) -> PathBuf {
         match self {
             Self::Hub { repository, .. } => repository.join("snapshots").join(revision),
             Self::Folder(folder) => folder.clone(),
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// Where the bytes of a file go.
-    pub fn kept(&self, path: &str, digest: Option<&FileDigest>) -> PathBuf {
+    pub(super) fn kept(&self, path: &str, digest: Option<&FileDigest>) -> PathBuf {
         match (self, digest) {
             (Self::Hub { repository, .. }, Some(digest)) => {
                 repository.join("blobs").join(digest.hex())
@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Where they lie until all are there.
-    pub fn partial(&self, path: &str, digest: Option<&FileDigest>) -> PathBuf {
+    pub(super) fn partial(&self, path: &str, digest: Option<&FileDigest>) -> PathBuf {
         let kept = self.kept(path, digest);
         let name = kept.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// The lock of a file, where others may fetch it too.
-    pub fn lock_of(&self, digest: Option<&FileDigest>) -> Option<PathBuf> {
+    pub(crate) fn lock_of(&self, digest: Option<&FileDigest>) -> Option<PathBuf> {
         match (self, digest) {
             (Self::Hub { locks, .. }, Some(digest)) => {
                 Some(locks.join(format!("{}.lock", digest.hex())))
@@ -107,7 +107,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk said no.
-    pub fn show(
+    pub(super) fn show(
         &self,
         revision: &str,
         path: &str,
@@ -133,7 +133,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk said no.
-    pub fn note_ref(&self, name: &str, revision: &str) -> Result<(), FetchError> {
+    pub(crate) fn note_ref(&self, name: &str, revision: &str) -> Result<(), FetchError> {
         let Self::Hub { repository, .. } = self else { return Ok(()) };
         let path = repository.join("refs").join(name);
         crate::results::atomic_write::atomic_write(&path, revision.as_bytes())

@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// One file to get.
 #[derive(Debug, Clone)]
-pub struct Job<'a> {
+pub(super) struct Job<'a> {
     /// `owner/name path`, for messages.
     pub what: String,
     /// Path in the repository, for the observer.
@@ -54,7 +54,7 @@ pub struct Job<'a> {
 
 /// When to give up.
 #[derive(Debug, Clone, Copy)]
-pub struct RetryPolicy {
+pub(crate) struct RetryPolicy {
     /// Failures without progress between them.
     pub failures: u32,
     /// The wait after the first; it doubles.
@@ -62,7 +62,7 @@ pub struct RetryPolicy {
 }
 
 /// Counts failures and waits between them.
-pub struct Retry<'a> {
+pub(super) struct Retry<'a> {
     persistence: RetryPolicy,
     failed: u32,
     stop: &'a AtomicBool,
@@ -71,7 +71,7 @@ pub struct Retry<'a> {
 
 impl<'a> Retry<'a> {
     /// Nothing has failed yet.
-    pub fn new(
+    pub(super) fn new(
         persistence: RetryPolicy,
         stop: &'a AtomicBool,
         observer: &'a dyn FetchObserver,
@@ -83,7 +83,7 @@ impl<'a> Retry<'a> {
     ///
     /// # Errors
     /// It failed often enough, or another file stopped the fetch.
-    pub fn wait(
+    pub(super) fn wait(
         &mut self,
         (what, file): (&str, &str),
         reason: ServerFault,
@@ -122,7 +122,7 @@ impl Pass {
 }
 
 /// What all files of a fetch share.
-pub struct Transfer<'a> {
+pub(crate) struct Transfer<'a> {
     /// The connections.
     pub client: &'a Client,
     /// When to give up.
@@ -138,7 +138,11 @@ impl Transfer<'_> {
     ///
     /// # Errors
     /// The first that failed for good. The others keep what they have.
-    pub fn all(&self, jobs: &[Job<'_>], parallel: usize) -> Result<Vec<FileDigest>, FetchError> {
+    pub(super) fn all(
+        &self,
+        jobs: &[Job<'_>],
+        parallel: usize,
+    ) -> Result<Vec<FileDigest>, FetchError> {
         let next = AtomicUsize::new(0);
         let digests = Mutex::new(vec![None; jobs.len()]);
         let failure = Mutex::new(None);
@@ -368,7 +372,7 @@ fn check_stop(stop: &AtomicBool) -> Result<(), FetchError> {
 }
 
 /// A fault that no further try mends; `page` is where access is asked for.
-pub fn permanent_error(trouble: RequestError, what: &str, page: &str) -> FetchError {
+pub(crate) fn permanent_error(trouble: RequestError, what: &str, page: &str) -> FetchError {
     let what = what.to_owned();
     let reason = trouble.reason;
     match trouble.kind {

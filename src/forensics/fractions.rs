@@ -10,7 +10,7 @@ pub struct Printed {
 }
 
 /// From this many decimals on a figure counts as printed in full (`float64` as Python prints it).
-pub const FULL_PRECISION: u32 = 9;
+pub(crate) const FULL_PRECISION: u32 = 9;
 
 impl Printed {
     /// Half a unit of the last printed digit, and a little for the arithmetic.
@@ -21,13 +21,13 @@ impl Printed {
     }
 
     /// Whether it is printed in full.
-    pub fn is_full(self) -> bool {
+    pub(crate) fn is_full(self) -> bool {
         self.decimals >= FULL_PRECISION
     }
 
     /// The `k` for which `k / n` rounds to this figure: at most one where the figure is finer than
     /// `100 / n`, else the one nearest to it.
-    pub fn count_of(self, n: u32) -> Option<u32> {
+    pub(crate) fn count_of(self, n: u32) -> Option<u32> {
         let k = (self.percent / 100.0 * f64::from(n)).round();
         let holds = (0.0..=f64::from(n)).contains(&k)
             && (100.0 * k / f64::from(n) - self.percent).abs() <= self.tolerance();
@@ -36,7 +36,7 @@ impl Printed {
 
     /// The fraction with the smallest denominator up to `limit` that prints as this figure, found in
     /// the Stern-Brocot tree (the continued fraction of the figure, with its intermediate steps).
-    pub fn simplest_fraction(self, limit: u32) -> Option<(u32, u32)> {
+    pub(crate) fn simplest_fraction(self, limit: u32) -> Option<(u32, u32)> {
         let (low, high) =
             ((self.percent - self.tolerance()) / 100.0, (self.percent + self.tolerance()) / 100.0);
         if low <= 0.0 {
@@ -65,7 +65,7 @@ impl Printed {
 
 /// The share of all figures from 0 to 100 with `decimals` digits that some `k / n` rounds to: the
 /// chance that a figure drawn at random passes.
-pub fn chance_of_passing(n: u32, decimals: u32) -> f64 {
+pub(crate) fn chance_of_passing(n: u32, decimals: u32) -> f64 {
     let scale = 10_f64.powi(decimals.min(12) as i32);
     let mut printed: Vec<u64> =
         (0..=n).map(|k| (100.0 * f64::from(k) / f64::from(n) * scale).round() as u64).collect();

@@ -44,7 +44,7 @@ pub struct Figure {
 pub struct Unreadable;
 
 /// The names that are known, and how else they are written.
-pub const CATEGORIES: &[(&str, &[&str])] = &[
+pub(crate) const CATEGORIES: &[(&str, &[&str])] = &[
     ("overall", &["overall", "average", "avg", "dpg-bench score", "dpg-bench", "dpg", "score"]),
     ("global", &["global"]),
     ("entity", &["entity"]),

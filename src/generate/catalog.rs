@@ -78,7 +78,7 @@ impl Pipeline {
     }
 
     /// Whether it is an ELLA.
-    pub fn is_ella(self) -> bool {
+    pub(crate) fn is_ella(self) -> bool {
         matches!(self, Self::Ella(_))
     }
 }
@@ -132,7 +132,7 @@ impl CatalogModel {
     }
 
     /// Whether it is inside the program.
-    pub fn is_shipped(&self) -> bool {
+    pub(crate) fn is_shipped(&self) -> bool {
         matches!(self.source, Source::Shipped { .. })
     }
 
@@ -143,7 +143,7 @@ impl CatalogModel {
 }
 
 /// The model where the user names none.
-pub const DEFAULT: &str = "demo-ella";
+pub(crate) const DEFAULT: &str = "demo-ella";
 
 /// Every model that works.
 pub const MODELS: &[CatalogModel] = &[

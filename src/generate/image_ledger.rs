@@ -9,7 +9,7 @@ use crate::results::image_store::{pixels_sha256, read_image};
 use crate::results::{ImageOutcome, ImageRecord, Journal, JournalError, RunDirectory};
 
 /// The journal of a run's images with the last outcome of each.
-pub struct ImageLedger {
+pub(crate) struct ImageLedger {
     journal: Journal<ImageRecord>,
     latest: BTreeMap<(String, u32), ImageOutcome>,
 }
@@ -19,7 +19,7 @@ impl ImageLedger {
     ///
     /// # Errors
     /// See [`JournalError`].
-    pub fn open(run: &RunDirectory) -> Result<Self, JournalError> {
+    pub(crate) fn open(run: &RunDirectory) -> Result<Self, JournalError> {
         let (journal, records) = run.open_images()?;
         let latest = records
             .into_iter()
@@ -29,7 +29,7 @@ impl ImageLedger {
     }
 
     /// Whether the image is recorded as done and its picture is there with those very pixels.
-    pub fn is_present(&self, run: &RunDirectory, item: &str, image: u32) -> bool {
+    pub(crate) fn is_present(&self, run: &RunDirectory, item: &str, image: u32) -> bool {
         match self.latest.get(&(item.to_owned(), image)) {
             Some(ImageOutcome::Done { pixels_sha256: digest, .. }) => {
                 File::open(run.image_path(item, image))
@@ -46,7 +46,7 @@ impl ImageLedger {
     ///
     /// # Errors
     /// See [`JournalError`].
-    pub fn record(
+    pub(crate) fn record(
         &mut self,
         item: &str,
         image: u32,
@@ -66,7 +66,7 @@ impl ImageLedger {
     }
 
     /// Item of each image whose prompt the text encoder saw only in part.
-    pub fn truncated_items(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn truncated_items(&self) -> impl Iterator<Item = &str> {
         self.latest
             .iter()
             .filter(|(_, outcome)| {

@@ -2,7 +2,7 @@
 //! below them in `diffusion` and `denoise`.
 
 pub mod conditioning;
-pub mod denoise;
+pub(crate) mod denoise;
 pub mod diffusion;
 pub mod ella;
 pub mod options;

@@ -16,10 +16,7 @@ mod scheduler;
 mod timesteps;
 mod unipc;
 
-pub use self::scheduler::Scheduler;
-pub use crate::checkpoint::scheduler_config::MARKED_ZERO_SNR;
-pub use crate::checkpoint::scheduler_config::pipeline_rules::PipelineRules;
-pub use crate::checkpoint::scheduler_config::pipeline_rules::ReadScheduler;
+pub(crate) use self::scheduler::Scheduler;
 pub use crate::checkpoint::scheduler_config::{
     SchedulerClass, SchedulerConfig, SchedulerError, SchedulerOverrides,
 };

@@ -36,7 +36,7 @@ impl ApiKey {
     }
 
     /// `text` with every occurrence of the key replaced: some servers repeat it in their errors.
-    pub fn scrub(&self, text: &str) -> String {
+    pub(crate) fn scrub(&self, text: &str) -> String {
         if self.0.len() < SHORTEST_SECRET { text.to_owned() } else { text.replace(&self.0, "***") }
     }
 }

@@ -119,7 +119,7 @@ impl BlipVqaJudge {
     }
 
     /// Records the weights' revision, as their publisher names it, beside their digest.
-    pub fn with_revision(mut self, revision: Option<&str>) -> Self {
+    pub(crate) fn with_revision(mut self, revision: Option<&str>) -> Self {
         if let Some(revision) = revision {
             self.settings.insert("revision".to_owned(), json!(revision));
         }

@@ -51,7 +51,7 @@ pub struct JudgeRow {
 
 impl JudgeRow {
     /// Whether it computes here, from weights of its own.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         matches!(self.runs, Runs::Here { .. })
     }
 
@@ -70,7 +70,7 @@ impl JudgeRow {
     }
 
     /// What the record of a sitting says of a place.
-    pub fn describe(&self, place: &Place) -> String {
+    pub(crate) fn describe(&self, place: &Place) -> String {
         match self.runs {
             Runs::Here { .. } => describe_device(&place.device),
             Runs::Server => "remote".to_owned(),
@@ -89,7 +89,7 @@ pub struct Need {
 }
 
 /// The judge of the demo's pictures.
-pub const DEMO: &str = "demo-judge";
+pub(crate) const DEMO: &str = "demo-judge";
 
 /// Where mPLUG computes, whatever its size.
 const MPLUG: Runs = Runs::Here {
@@ -107,7 +107,7 @@ fn load_mplug(options: &JudgeOptions, place: Place) -> anyhow::Result<Box<dyn Ju
 }
 
 /// All judges.
-pub const JUDGES: &[JudgeRow] = &[
+pub(crate) const JUDGES: &[JudgeRow] = &[
     JudgeRow {
         name: "scripted",
         summary: "answers by a stated rule or out of a file, without looking: for dry runs and tests",

@@ -30,10 +30,10 @@ use crate::text::word_piece::{QuestionIds, WordPiece};
 
 pub use beam_search::{BeamSettings, Found, Hypothesis, LENGTH_PENALTY, NextTokenScores, search};
 pub use conversion::{Converted, convert};
-pub use files::{MplugFiles, WEIGHT_FILES};
+pub(crate) use files::MplugFiles;
 
 /// The preprocessor keeps so many tokens of a question, `[CLS]` and `[SEP]` among them.
-pub const QUESTION_TOKENS: usize = 25;
+pub(crate) const QUESTION_TOKENS: usize = 25;
 
 /// Raised whenever the same weights would give other answers than before.
 const METHOD: u32 = 1;
@@ -124,7 +124,7 @@ impl MplugJudge {
     ///
     /// # Errors
     /// As [`MplugJudge::load`].
-    pub fn made_up(folder: &Path, options: MplugOptions) -> Result<Self> {
+    pub(crate) fn made_up(folder: &Path, options: MplugOptions) -> Result<Self> {
         let files = MplugFiles { folder: folder.to_owned(), weights: folder.to_owned() };
         let config = MplugConfig::read(folder)?;
         let network = made_up::mplug(&config, options.place.dtype, &options.place.device)?;

@@ -7,16 +7,16 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Where transformers 5 keeps the settings of everything that prepares inputs.
-pub const PROCESSOR_CONFIG: &str = "processor_config.json";
+pub(crate) const PROCESSOR_CONFIG: &str = "processor_config.json";
 /// Where earlier versions kept those of pictures.
-pub const PREPROCESSOR_CONFIG: &str = "preprocessor_config.json";
+pub(crate) const PREPROCESSOR_CONFIG: &str = "preprocessor_config.json";
 
 /// The settings of the picture processor, and the file that holds them. As in transformers, those in
 /// [`PROCESSOR_CONFIG`] go before [`PREPROCESSOR_CONFIG`].
 ///
 /// # Errors
 /// Neither file has them, or one is no JSON object.
-pub fn image_processor_config(folder: &Path) -> Result<(PathBuf, Value)> {
+pub(crate) fn image_processor_config(folder: &Path) -> Result<(PathBuf, Value)> {
     let (all, pictures) = (folder.join(PROCESSOR_CONFIG), folder.join(PREPROCESSOR_CONFIG));
     if all.is_file() {
         let mut settings = object(&all)?;

@@ -54,7 +54,7 @@ impl Qwen3VlOptions {
     ///
     /// # Errors
     /// No weights were named.
-    pub fn from_options(options: &JudgeOptions, place: Place) -> Result<Self> {
+    pub(crate) fn from_options(options: &JudgeOptions, place: Place) -> Result<Self> {
         let JudgeOptions { chat, local, .. } = options;
         let default = Self::new(local.weights()?.to_owned(), place);
         Ok(Self {

@@ -4,13 +4,13 @@
 mod claims;
 mod marks;
 
-pub use self::claims::polarity;
+pub(crate) use self::claims::polarity;
 use self::claims::{Claim, contradicted, label_length, leading_claim, words};
 use self::marks::{ends_thinking, is_mark, marked_answers, unwrapped, visible};
 
 /// A reply and what it was read as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// `yes`, `no`, or the reply itself (trimmed, without its thinking) where it says neither.
     pub text: String,
     /// The whole reply where it is not the same as `text`.
@@ -28,7 +28,7 @@ pub struct Reading {
 /// follows. So `Yes, there is.` is yes; `yesterday`, `no idea` and `no-one` are neither. A reply that
 /// also claims the opposite (`yes or no`, `Yes. No.`) says neither. Where the first line says nothing,
 /// a last line that begins with an answer label may (`... Answer: no`).
-pub fn read_reply(reply: &str) -> Reading {
+pub(crate) fn read_reply(reply: &str) -> Reading {
     let visible = visible(reply);
     let claim = visible.and_then(read_claim);
     let text = match claim {
@@ -42,7 +42,7 @@ pub fn read_reply(reply: &str) -> Reading {
 
 /// Reads a reply that the limit on its tokens cut: only a bare yes or no is one, as anything else might have gone
 /// on otherwise.
-pub fn read_cut_reply(reply: &str) -> Reading {
+pub(crate) fn read_cut_reply(reply: &str) -> Reading {
     let reading = read_reply(reply);
     if reading.is_bare {
         return reading;
@@ -59,7 +59,7 @@ pub fn read_cut_reply(reply: &str) -> Reading {
 /// Which of a reply's tokens its answer begins with: the first one after any thinking that holds a letter
 /// or digit and is no mark. `None` where there is none, and where the answer that was read (`read`, see
 /// [`Reading`]) is a yes or no that does not begin there (`Answer: yes`, `{"answer": "yes"}`).
-pub fn answer_token<'t>(tokens: impl Iterator<Item = &'t str>, read: &str) -> Option<usize> {
+pub(crate) fn answer_token<'t>(tokens: impl Iterator<Item = &'t str>, read: &str) -> Option<usize> {
     let mut so_far = String::new();
     let mut first: Option<(usize, &str)> = None;
     for (index, token) in tokens.enumerate() {
@@ -79,7 +79,7 @@ pub fn answer_token<'t>(tokens: impl Iterator<Item = &'t str>, read: &str) -> Op
 /// Whether a reply's tokens are its text, so that what is known of a token is known of the answer. Thinking may be
 /// left out of the text if its end shows among the tokens; blanks and marks do not count. Of tokens that are only
 /// a part of a character nothing is known (`None`), and letters beyond ASCII are left out then.
-pub fn tokens_spell(tokens: &[Option<String>], text: &str) -> bool {
+pub(crate) fn tokens_spell(tokens: &[Option<String>], text: &str) -> bool {
     let joined: String = tokens.iter().flatten().map(String::as_str).collect();
     let is_whole =
         tokens.iter().all(|token| token.as_ref().is_some_and(|text| !text.contains('\u{fffd}')));
@@ -94,7 +94,7 @@ pub fn tokens_spell(tokens: &[Option<String>], text: &str) -> bool {
 /// P(yes) at one token: the probability of all alternatives that are `yes` over that of all that are `yes`
 /// or `no`, from each one's [`polarity`] and the logarithm of its probability, to which any one number
 /// may have been added. `None` where there are none.
-pub fn yes_share(alternatives: impl Iterator<Item = (bool, f64)> + Clone) -> Option<f64> {
+pub(crate) fn yes_share(alternatives: impl Iterator<Item = (bool, f64)> + Clone) -> Option<f64> {
     let finite = alternatives.filter(|(_, logarithm)| logarithm.is_finite());
     // Only ratios matter, so the largest is taken out first: tiny masses keep their digits.
     let largest = finite.clone().map(|(_, logarithm)| logarithm).fold(f64::NEG_INFINITY, f64::max);

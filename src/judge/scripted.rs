@@ -12,7 +12,7 @@ use crate::benchmark::Question;
 use crate::results::Settings;
 
 pub use super::answer_rule::Rule;
-pub use super::scripted_file::{LineFault, ScriptError, ScriptedAnswers};
+pub(crate) use super::scripted_file::{ScriptError, ScriptedAnswers};
 
 /// A judge that answers by a rule or out of a file.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl ScriptedJudge {
     ///
     /// # Errors
     /// Neither a rule nor a file was named, or both were; the file cannot be read or is no table of answers.
-    pub fn from_options(options: &JudgeOptions) -> anyhow::Result<Self> {
+    pub(crate) fn from_options(options: &JudgeOptions) -> anyhow::Result<Self> {
         match (&options.scripted.rule, &options.scripted.answers) {
             (Some(rule), None) => Ok(Self::by_rule(rule.clone(), options.seed.unwrap_or_default())),
             (None, Some(path)) => Ok(Self::from_file(path)?),

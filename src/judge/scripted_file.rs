@@ -91,7 +91,7 @@ type ByQuestion = HashMap<u32, Answer>;
 
 /// The answers of a file. `None` as image stands for every image.
 #[derive(Debug, Clone)]
-pub struct ScriptedAnswers {
+pub(crate) struct ScriptedAnswers {
     items: HashMap<String, HashMap<Option<u32>, ByQuestion>>,
     count: usize,
     sha256: String,
@@ -102,7 +102,7 @@ impl ScriptedAnswers {
     ///
     /// # Errors
     /// See [`ScriptError`]; two answers to one question are one of its cases.
-    pub fn read(path: &Path) -> Result<Self, ScriptError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ScriptError> {
         let bytes = std::fs::read(path)
             .map_err(|source| ScriptError::Io { path: path.to_owned(), source })?;
         let mut answers =
@@ -118,17 +118,12 @@ impl ScriptedAnswers {
     }
 
     /// Number of answers.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether the file holds no answer.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// Digest of the file's bytes, as lower-case hex.
-    pub fn sha256(&self) -> &str {
+    pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 
@@ -136,7 +131,7 @@ impl ScriptedAnswers {
     ///
     /// # Errors
     /// The file has none; a sentence.
-    pub fn answer(&self, item: &str, image: u32, question: u32) -> Result<Answer, String> {
+    pub(crate) fn answer(&self, item: &str, image: u32, question: u32) -> Result<Answer, String> {
         let images = self.items.get(item);
         let of = |image: Option<u32>| images?.get(&image)?.get(&question).cloned();
         of(Some(image)).or_else(|| of(None)).ok_or_else(|| {

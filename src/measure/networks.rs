@@ -151,7 +151,7 @@ pub type Call = Box<dyn Fn() -> Result<Tensor>>;
 
 /// Whose UNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnetModel {
+pub(crate) enum UnetModel {
     /// Stable Diffusion 1.5.
     Sd15,
     /// Stable Diffusion XL base.

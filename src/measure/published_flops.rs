@@ -4,7 +4,7 @@
 
 /// Floating-point operations of a text-to-image model at its own picture size, in units of 10^12.
 #[derive(Debug, Clone, Copy)]
-pub struct ImageFlops {
+pub(crate) struct ImageFlops {
     /// Name in the catalog.
     pub model: &'static str,
     /// Encoding a prompt.
@@ -41,7 +41,7 @@ const SDXL: ImageFlops = ImageFlops {
 const T5: f64 = 0.31;
 
 /// The models.
-pub const PICTURES: &[ImageFlops] = &[
+pub(crate) const PICTURES: &[ImageFlops] = &[
     SD15,
     SDXL,
     ImageFlops { model: "ella-sd15", text: T5, ..SD15 },
@@ -50,7 +50,7 @@ pub const PICTURES: &[ImageFlops] = &[
 
 /// Floating-point operations of a judge, in units of 10^12.
 #[derive(Debug, Clone, Copy)]
-pub struct JudgeFlops {
+pub(crate) struct JudgeFlops {
     /// Name in the catalog.
     pub judge: &'static str,
     /// Looking at a picture.
@@ -60,7 +60,7 @@ pub struct JudgeFlops {
 }
 
 /// The judges that compute here, each as it runs here: a picture is encoded once for all questions.
-pub const JUDGES: &[JudgeFlops] = &[
+pub(crate) const JUDGES: &[JudgeFlops] = &[
     // ViT-L/14 at 504 pixels (1,297 positions); 25 tokens of a question, a beam of five.
     JudgeFlops { judge: "mplug", picture: 0.97, question: 0.01 },
     // ViT-B/16 at 384 pixels (577 positions).

@@ -13,7 +13,7 @@ const FORMAT_VERSION: &str = "1.0";
 
 /// Everything that was measured on one device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Measurements {
+pub(crate) struct Measurements {
     /// Version of this file's format.
     pub format_version: String,
     /// The program's version.
@@ -42,7 +42,7 @@ pub struct Measurements {
 
 impl Measurements {
     /// Nothing yet, of this program on `device`.
-    pub fn new(device: String, full_size: bool) -> Self {
+    pub(crate) fn new(device: String, full_size: bool) -> Self {
         let features = [
             ("cuda", cfg!(feature = "cuda")),
             ("cudnn", cfg!(feature = "cudnn")),
@@ -70,7 +70,7 @@ impl Measurements {
     ///
     /// # Errors
     /// It cannot be read, or has another format.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let text = std::fs::read(path).with_context(|| format!("{shown}: cannot be read"))?;
         let found: Self = serde_json::from_slice(&text)
@@ -85,12 +85,12 @@ impl Measurements {
     }
 
     /// The times of `model`'s pictures at the largest batch that was measured.
-    pub fn picture(&self, model: &str) -> Option<&PictureSpeed> {
+    pub(crate) fn picture(&self, model: &str) -> Option<&PictureSpeed> {
         self.pictures.iter().filter(|speed| speed.model == model).max_by_key(|speed| speed.batch)
     }
 
     /// The times of the answers of `judge` with most pictures at a time.
-    pub fn judge(&self, judge: &str) -> Option<&JudgeSpeed> {
+    pub(crate) fn judge(&self, judge: &str) -> Option<&JudgeSpeed> {
         self.judges.iter().filter(|speed| speed.judge == judge).max_by_key(|speed| speed.pictures)
     }
 }

@@ -31,7 +31,7 @@ use crate::models::{ClipTextModel, EllaConnector, T5EncoderModel, TextContext, U
 
 /// A large product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProductSpeed {
+pub(crate) struct ProductSpeed {
     /// Rows, columns and inner length.
     pub side: usize,
     /// Number format.
@@ -42,7 +42,7 @@ pub struct ProductSpeed {
 
 /// Times of a model's pictures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PictureSpeed {
+pub(crate) struct PictureSpeed {
     /// The model, as the catalog names it.
     pub model: String,
     /// Number format of the UNet.
@@ -67,7 +67,7 @@ pub struct PictureSpeed {
 
 /// Times of a judge's answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JudgeSpeed {
+pub(crate) struct JudgeSpeed {
     /// The judge, as the catalog names it.
     pub judge: String,
     /// Number format.
@@ -86,7 +86,7 @@ pub struct JudgeSpeed {
 
 /// How a measurement is made.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Size of the networks.
     pub size: Size,
     /// Where they compute.
@@ -129,7 +129,7 @@ impl Plan {
     ///
     /// # Errors
     /// The device refused.
-    pub fn product(&self, side: usize) -> Result<ProductSpeed> {
+    pub(crate) fn product(&self, side: usize) -> Result<ProductSpeed> {
         let Place { device, dtype } = &self.place;
         // bf16 products are not among those of the processor.
         let computed = if device.is_cpu() { DType::F32 } else { *dtype };
@@ -150,19 +150,15 @@ impl Plan {
         Ok(ProductSpeed { side, dtype: computed.as_str().to_owned(), tera })
     }
 
-    /// The time of a batch of `model`'s pictures.
-    ///
-    /// # Errors
-    /// The device refused.
-    pub fn pictures(&self, model: ImageModel, batch: usize) -> Result<PictureSpeed> {
-        self.on(&Parts::load(self, model)?, batch)
-    }
-
     /// The time of batches of each of these sizes, with the networks loaded once.
     ///
     /// # Errors
     /// The device refused.
-    pub fn batches(&self, model: ImageModel, batches: &[usize]) -> Result<Vec<PictureSpeed>> {
+    pub(crate) fn batches(
+        &self,
+        model: ImageModel,
+        batches: &[usize],
+    ) -> Result<Vec<PictureSpeed>> {
         let parts = Parts::load(self, model)?;
         batches.iter().map(|&batch| self.on(&parts, batch)).collect()
     }
@@ -203,7 +199,7 @@ impl Plan {
     ///
     /// # Errors
     /// The device refused.
-    pub fn judge(&self, pictures: usize) -> Result<JudgeSpeed> {
+    pub(crate) fn judge(&self, pictures: usize) -> Result<JudgeSpeed> {
         let folder = mplug_folder(self.size)?;
         let options = MplugOptions { together: pictures, ..MplugOptions::new(self.place.clone()) };
         let judge = MplugJudge::made_up(folder.path(), options)?;
@@ -240,7 +236,7 @@ const T5_TOKENS: u32 = 128;
 
 /// What pictures are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImageModel {
+pub(crate) enum ImageModel {
     /// Stable Diffusion 1.5: 512 pixels, 50 steps.
     Sd15,
     /// The same with ELLA in place of CLIP.
@@ -251,10 +247,10 @@ pub enum ImageModel {
 
 impl ImageModel {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Sd15, Self::EllaSd15, Self::Sdxl];
+    pub(crate) const ALL: [Self; 3] = [Self::Sd15, Self::EllaSd15, Self::Sdxl];
 
     /// Its name in the catalog.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sd15 => "sd15",
             Self::EllaSd15 => "ella-sd15",
@@ -432,7 +428,7 @@ mod tests {
     #[test]
     fn every_model_makes_a_batch_of_pictures() {
         for model in ImageModel::ALL {
-            let found = plan().pictures(model, 2).unwrap();
+            let found = plan().batches(model, &[2]).unwrap().remove(0);
             assert_eq!((found.batch, found.steps, found.side), (2, 2, 64), "{found:?}");
             assert_eq!(found.model, model.name());
             assert!(found.seconds > 0.0 && found.per_picture < found.seconds, "{found:?}");

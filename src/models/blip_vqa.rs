@@ -90,7 +90,7 @@ impl BlipVqa {
     ///
     /// # Errors
     /// The file cannot be read or is damaged, or a tensor is missing or has another shape; it is named.
-    pub fn find_tensors(config: &BlipVqaConfig, path: &Path) -> LoadResult<NeededTensors> {
+    pub(crate) fn find_tensors(config: &BlipVqaConfig, path: &Path) -> LoadResult<NeededTensors> {
         let open = |answer_words: &str| {
             let unwrapping = StateDictLayout { keys: &[], removed: "" };
             NeededTensors::open(path, unwrapping, &tensors::needed(config, answer_words))

@@ -175,12 +175,12 @@ impl ClipTextModel {
     }
 
     /// Rows of the table of tokens.
-    pub fn token_rows(&self) -> usize {
+    pub(crate) fn token_rows(&self) -> usize {
         self.token_embedding.dims()[0]
     }
 
     /// What of the files changed nothing.
-    pub fn unused_parts(&self) -> &UnusedParts {
+    pub(crate) fn unused_parts(&self) -> &UnusedParts {
         &self.unused_parts
     }
 
@@ -261,12 +261,12 @@ impl ClipTextModelWithProjection {
     }
 
     /// Rows of the table of tokens.
-    pub fn token_rows(&self) -> usize {
+    pub(crate) fn token_rows(&self) -> usize {
         self.text.token_rows()
     }
 
     /// What of the files changed nothing.
-    pub fn unused_parts(&self) -> &UnusedParts {
+    pub(crate) fn unused_parts(&self) -> &UnusedParts {
         self.text.unused_parts()
     }
 

@@ -18,7 +18,7 @@ use crate::compute::layers::LoadResult;
 ///
 /// # Errors
 /// The device refused.
-pub fn input(name: &str, shape: &[usize], spread: f32, device: &Device) -> Result<Tensor> {
+pub(crate) fn input(name: &str, shape: &[usize], spread: f32, device: &Device) -> Result<Tensor> {
     let values = numbers(name, shape.iter().product(), 0.0, spread);
     Tensor::from_vec(values, shape, &Device::Cpu)?.to_device(device)
 }
@@ -36,7 +36,7 @@ fn weights(dtype: DType, device: &Device) -> Weights {
 ///
 /// # Errors
 /// The configuration asks for arithmetic that is not here, or the device refused.
-pub fn unet(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<UNet> {
+pub(crate) fn unet(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<UNet> {
     UNet::build(&config("unet/config.json", values), &weights(dtype, device))
 }
 
@@ -44,7 +44,11 @@ pub fn unet(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadR
 ///
 /// # Errors
 /// As [`unet`].
-pub fn vae(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<VaeDecoder> {
+pub(crate) fn vae(
+    values: &Map<String, Value>,
+    dtype: DType,
+    device: &Device,
+) -> LoadResult<VaeDecoder> {
     VaeDecoder::build(&config("vae/config.json", values), &weights(dtype, device))
 }
 
@@ -52,7 +56,7 @@ pub fn vae(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadRe
 ///
 /// # Errors
 /// As [`unet`].
-pub fn upcast_vae(values: &Map<String, Value>, device: &Device) -> LoadResult<VaeDecoder> {
+pub(crate) fn upcast_vae(values: &Map<String, Value>, device: &Device) -> LoadResult<VaeDecoder> {
     let weights = weights(DType::F32, device).allowing_tf32();
     VaeDecoder::build(&config("vae/config.json", values), &weights)
 }
@@ -61,7 +65,7 @@ pub fn upcast_vae(values: &Map<String, Value>, device: &Device) -> LoadResult<Va
 ///
 /// # Errors
 /// As [`unet`].
-pub fn clip(
+pub(crate) fn clip(
     values: &Map<String, Value>,
     dtype: DType,
     device: &Device,
@@ -73,7 +77,7 @@ pub fn clip(
 ///
 /// # Errors
 /// As [`unet`].
-pub fn t5(
+pub(crate) fn t5(
     values: &Map<String, Value>,
     dtype: DType,
     device: &Device,
@@ -85,13 +89,13 @@ pub fn t5(
 ///
 /// # Errors
 /// As [`unet`].
-pub fn mplug(config: &MplugConfig, dtype: DType, device: &Device) -> LoadResult<Mplug> {
+pub(crate) fn mplug(config: &MplugConfig, dtype: DType, device: &Device) -> LoadResult<Mplug> {
     Mplug::load(config, &weights(dtype, device))
 }
 
 /// Dimensions of ELLA's connector.
 #[derive(Debug, Clone, Copy)]
-pub struct ConnectorSize {
+pub(crate) struct ConnectorSize {
     /// Width of the language model's hidden states.
     pub input: usize,
     /// Width of the tokens, and of the time's embedding.
@@ -106,7 +110,7 @@ pub struct ConnectorSize {
 
 impl ConnectorSize {
     /// That of `ella-sd1.5-tsc-t5xl`.
-    pub const PUBLISHED: Self =
+    pub(crate) const PUBLISHED: Self =
         Self { input: 2048, width: 768, tokens: 64, depth: 6, sinusoid: 320 };
 
     /// The shapes by which the connector knows its dimensions.
@@ -129,7 +133,11 @@ impl ConnectorSize {
 ///
 /// # Errors
 /// As [`unet`].
-pub fn connector(size: ConnectorSize, dtype: DType, device: &Device) -> LoadResult<EllaConnector> {
+pub(crate) fn connector(
+    size: ConnectorSize,
+    dtype: DType,
+    device: &Device,
+) -> LoadResult<EllaConnector> {
     let made_up = MadeUp { shapes: size.shapes() };
     let weights = Weights::made_up(made_up, dtype, device);
     EllaConnector::build(Path::new("made-up connector"), &weights)

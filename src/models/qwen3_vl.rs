@@ -56,7 +56,7 @@ pub struct PatchLayout {
 
 /// What a checkpoint's `config.json` tells those who prepare its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outline {
+pub(crate) struct Outline {
     /// How pictures are to be cut.
     pub layout: PatchLayout,
     /// The token that stands for a picture's tokens in a text.
@@ -70,7 +70,7 @@ impl Outline {
     ///
     /// # Errors
     /// A file is missing or broken, or the configuration asks for arithmetic that is not here.
-    pub fn read(folder: &Path, dtype: DType) -> LoadResult<Self> {
+    pub(crate) fn read(folder: &Path, dtype: DType) -> LoadResult<Self> {
         let sizes = Sizes::from_config(&Config::read(folder)?)?;
         find_files(folder, "model", dtype)?.iter().try_for_each(|file| match file.metadata() {
             Ok(_) => Ok(()),
@@ -129,7 +129,7 @@ impl Qwen3Vl {
     }
 
     /// What its configuration tells those who prepare its input.
-    pub fn outline(&self) -> Outline {
+    pub(crate) fn outline(&self) -> Outline {
         self.outline
     }
 
@@ -143,7 +143,7 @@ impl Qwen3Vl {
     ///
     /// # Errors
     /// The grid is no grid of whole squares, or the patches are not one for each of its places.
-    pub fn encode_image(&self, patches: &Tensor, grid: Grid) -> Result<ImageStates> {
+    pub(crate) fn encode_image(&self, patches: &Tensor, grid: Grid) -> Result<ImageStates> {
         self.vision.forward(patches, grid)
     }
 
@@ -249,7 +249,7 @@ impl Replies<'_> {
     ///
     /// # Errors
     /// No text, a number that is not there or out of order, or an id outside the vocabulary.
-    pub fn go_on(&mut self, tokens: &[(usize, u32)]) -> Result<Tensor> {
+    pub(crate) fn go_on(&mut self, tokens: &[(usize, u32)]) -> Result<Tensor> {
         let slices: Vec<(usize, &[u32])> =
             tokens.iter().map(|(text, token)| (*text, std::slice::from_ref(token))).collect();
         let states = self.read(&slices)?;

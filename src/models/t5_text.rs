@@ -242,7 +242,7 @@ impl T5EncoderModel {
     }
 
     /// What of the files changed nothing.
-    pub fn unused_parts(&self) -> &UnusedParts {
+    pub(crate) fn unused_parts(&self) -> &UnusedParts {
         &self.unused_parts
     }
 

@@ -292,7 +292,7 @@ impl UNet {
     }
 
     /// What of the files changed nothing.
-    pub fn unused_parts(&self) -> &UnusedParts {
+    pub(crate) fn unused_parts(&self) -> &UnusedParts {
         &self.unused_parts
     }
 

@@ -6,7 +6,7 @@ use crate::checkpoint::weights::Weights;
 
 /// What of a component's files changed nothing, though somebody may think that it does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UnusedParts {
+pub(crate) struct UnusedParts {
     /// Keys of `config.json` that are unknown here, with their values.
     pub keys: Vec<String>,
     /// Tensors of the weight files that are in no part of the network.

@@ -101,7 +101,7 @@ impl VaeDecoder {
     ///
     /// # Errors
     /// As [`VaeDecoder::load`].
-    pub fn load_upcast(folder: &Path, device: &Device) -> LoadResult<Self> {
+    pub(crate) fn load_upcast(folder: &Path, device: &Device) -> LoadResult<Self> {
         let config = Config::read_component(folder)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", DType::F32, device)?;
         Self::build(&config, &weights.allowing_tf32())
@@ -227,22 +227,22 @@ impl VaeDecoder {
 
     /// Statistics of its latents, where its configuration has both: Stable Diffusion XL's pipeline scales by
     /// them, that of Stable Diffusion 1 passes them over.
-    pub fn latent_statistics(&self) -> Option<&LatentStatistics> {
+    pub(crate) fn latent_statistics(&self) -> Option<&LatentStatistics> {
         self.statistics.as_ref()
     }
 
     /// Whether its configuration has a `shift_factor`, which the pipelines of Stable Diffusion pass over.
-    pub fn has_shift(&self) -> bool {
+    pub(crate) fn has_shift(&self) -> bool {
         self.has_shift
     }
 
     /// Channels of the latents.
-    pub fn latent_channels(&self) -> usize {
+    pub(crate) fn latent_channels(&self) -> usize {
         self.latent_channels
     }
 
     /// What of the files changed nothing.
-    pub fn unused_parts(&self) -> &UnusedParts {
+    pub(crate) fn unused_parts(&self) -> &UnusedParts {
         &self.unused_parts
     }
 

@@ -4,7 +4,7 @@
 use std::path::{Component, Path};
 
 /// A file name as a part of an address: everything but plain letters and digits is written as bytes.
-pub fn address_of(name: &str) -> String {
+pub(crate) fn address_of(name: &str) -> String {
     let mut address = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {
@@ -19,7 +19,7 @@ pub fn address_of(name: &str) -> String {
 
 /// Address of the folder `to` for a page in the folder `from`, with a stroke at its end; both are absolute and
 /// without `..`. `None` where no way leads there (another drive) or a name is no text.
-pub fn folder_address(from: &Path, to: &Path) -> Option<String> {
+pub(crate) fn folder_address(from: &Path, to: &Path) -> Option<String> {
     let (from, to): (Vec<Component<'_>>, Vec<Component<'_>>) =
         (from.components().collect(), to.components().collect());
     let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();

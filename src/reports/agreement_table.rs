@@ -18,7 +18,7 @@ const SHOWN_QUESTIONS: usize = 3;
 
 /// The scores of all judges, then for every two of them a table by category and the items over which
 /// they disagree most.
-pub fn agreement_text(report: &AgreementReport) -> String {
+pub(crate) fn agreement_text(report: &AgreementReport) -> String {
     let mut text = scores(report);
     for pair in &report.pairs {
         text.push('\n');
@@ -163,7 +163,7 @@ fn finished(mut table: Table) -> String {
 ///
 /// # Errors
 /// The CSV writer refused (a programming error).
-pub fn agreement_csv(report: &AgreementReport) -> Result<Vec<u8>, csv::Error> {
+pub(crate) fn agreement_csv(report: &AgreementReport) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record([
         "first",

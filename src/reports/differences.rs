@@ -63,7 +63,7 @@ impl Difference {
     }
 
     /// Whether it is told apart from chance at a level of 5 %, the number of categories considered.
-    pub fn is_significant(&self) -> bool {
+    pub(crate) fn is_significant(&self) -> bool {
         self.corrected_p.or(self.p).is_some_and(|p| p < 0.05)
     }
 }

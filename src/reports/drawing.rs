@@ -7,6 +7,6 @@ mod shapes;
 mod svg_picture;
 
 pub use fonts::{shortened, text_width};
-pub use png_picture::png_picture;
+pub(crate) use png_picture::png_picture;
 pub use shapes::{Anchor, Drawing, Ink, MAX_RUNS, Shape, Text};
-pub use svg_picture::{page_svg, svg_picture};
+pub(crate) use svg_picture::{page_svg, svg_picture};

@@ -3,7 +3,7 @@
 
 /// For text and quoted attributes of HTML and SVG. Characters that XML has not become the sign for an
 /// unknown character.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -22,7 +22,7 @@ pub fn escape(text: &str) -> String {
 
 /// JSON that cannot end the script element it stands in: `<` only occurs inside strings, where it can
 /// be written otherwise, as can the two line ends that JavaScript knows and JSON does not.
-pub fn json_in_script(json: &str) -> String {
+pub(crate) fn json_in_script(json: &str) -> String {
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 

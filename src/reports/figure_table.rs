@@ -73,7 +73,7 @@ pub fn printed(figure: &Estimate) -> (String, Option<String>) {
 }
 
 /// What must be said of figures over so few items; nothing from thirty on, and of none.
-pub fn few_items_note(items: u64) -> Option<String> {
+pub(crate) fn few_items_note(items: u64) -> Option<String> {
     let plural = if items == 1 { "" } else { "s" };
     (1..FEW_ITEMS).contains(&items).then(|| {
         format!(

@@ -18,7 +18,7 @@ const LONGEST_WORDS: usize = 160;
 
 /// All that the gallery shows.
 #[derive(Debug, Serialize)]
-pub struct GalleryData<'a> {
+pub(crate) struct GalleryData<'a> {
     protocol: &'static str,
     runs: Vec<GalleryRun<'a>>,
     categories: Vec<&'a str>,
@@ -101,7 +101,7 @@ impl Texts {
 }
 
 /// Puts the data together.
-pub fn gallery_data<'a>(
+pub(crate) fn gallery_data<'a>(
     input: &'a ReportInput<'a>,
     categories: &'a [String],
     thumbnails: &Thumbnails,

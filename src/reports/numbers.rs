@@ -21,7 +21,7 @@ pub fn ends((low, high): (f64, f64), digits: usize) -> String {
 }
 
 /// Two ends with signs, `-1.00 to +2.00`.
-pub fn signed_ends((low, high): (f64, f64), digits: usize) -> String {
+pub(crate) fn signed_ends((low, high): (f64, f64), digits: usize) -> String {
     format!("{} to {}", signed(low, digits), signed(high, digits))
 }
 

@@ -13,7 +13,7 @@ const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a];
 
 /// Memory that is used again for the next picture: given back and asked for anew each time, it costs the
 /// system a page fault for every 4 KiB.
-pub struct Buffers {
+pub(crate) struct Buffers {
     /// The compressed pixels of a picture that has them in several chunks.
     packed: Vec<u8>,
     rows: Vec<u8>,
@@ -28,7 +28,7 @@ impl Default for Buffers {
 
 /// An unpacked picture whose rows are still filtered.
 #[derive(Debug)]
-pub struct PngRows<'b> {
+pub(crate) struct PngRows<'b> {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
@@ -40,7 +40,7 @@ impl PngRows<'_> {
     /// Hands over the rows from the top, three bytes a pixel, each right after its filter is undone, while
     /// the processor still has it at hand. `None` where a row names a filter that there is not: then those
     /// before it are worth nothing.
-    pub fn for_each(self, mut take: impl FnMut(&[u8])) -> Option<()> {
+    pub(super) fn for_each(self, mut take: impl FnMut(&[u8])) -> Option<()> {
         let line = self.width as usize * 3 + 1;
         let mut above: &[u8] = &vec![0; line];
         for row in self.rows.chunks_exact_mut(line) {
@@ -54,7 +54,7 @@ impl PngRows<'_> {
 
 /// Unpacks a plain PNG whose sides are at most [`MAX_IMAGE_SIDE`]; `None` of anything else. The checksum of the
 /// pixels is compared, those of the chunks are not.
-pub fn png_rows<'b>(png: &[u8], buffers: &'b mut Buffers) -> Option<PngRows<'b>> {
+pub(crate) fn png_rows<'b>(png: &[u8], buffers: &'b mut Buffers) -> Option<PngRows<'b>> {
     let rest = png.strip_prefix(&SIGNATURE)?;
     let (kind, header, mut rest) = chunk(rest)?;
     let &[w0, w1, w2, w3, h0, h1, h2, h3, 8, 2, 0, 0, 0] = header else { return None };

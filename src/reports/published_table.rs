@@ -9,7 +9,7 @@ use super::terminal::STYLE;
 
 /// A benchmark score and whose it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Placed {
+pub(crate) struct Placed {
     /// The model, or the run.
     pub model: String,
     /// In percent.
@@ -29,7 +29,7 @@ impl From<PublishedScore> for Placed {
 }
 
 /// The table, and `notes` below it.
-pub fn published_terminal(mut rows: Vec<Placed>, notes: &[String]) -> String {
+pub(crate) fn published_terminal(mut rows: Vec<Placed>, notes: &[String]) -> String {
     rows.sort_by(|a, b| b.overall.total_cmp(&a.overall));
     let mut table = Table::new();
     table.load_style(STYLE);

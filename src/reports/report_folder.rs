@@ -29,7 +29,7 @@ const MARKER: &str = "report.json";
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct WriteOptions {
+pub(crate) struct WriteOptions {
     /// Whether thumbnails stand inside the page instead of beside it.
     pub inline: bool,
     /// Whether a folder that is no report may be replaced; it is kept as `<name>.before`.
@@ -53,7 +53,7 @@ pub struct Written {
 ///
 /// # Errors
 /// More runs than can be told apart, something else stands at `out`, or the disk said no.
-pub fn write_report(
+pub(crate) fn write_report(
     input: &ReportInput<'_>,
     pictures: &[Picture],
     warnings: &[String],

@@ -80,7 +80,7 @@ impl ReportRun<'_> {
     }
 
     /// Standard deviation of the scores of an item's images, in points; `None` below two images.
-    pub fn image_deviation(&self, item: &str) -> Option<f64> {
+    pub(crate) fn image_deviation(&self, item: &str) -> Option<f64> {
         let scored = self.judge()?.scored(item)?;
         let scores: Vec<f64> = scored.outcome.image_scores().map(|score| 100.0 * score).collect();
         let count = scores.len() as f64;
@@ -109,7 +109,7 @@ impl ReportInput<'_> {
     }
 
     /// Places of the runs, best score first; those without stand last.
-    pub fn ranked(&self) -> Vec<usize> {
+    pub(crate) fn ranked(&self) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.runs.len()).collect();
         let score = |place: usize| {
             self.figures(&self.runs[place]).overall.map_or(f64::NEG_INFINITY, |figure| figure.mean)
@@ -120,7 +120,7 @@ impl ReportInput<'_> {
 }
 
 /// The estimate of a category at a stage.
-pub fn at_stage(figure: &CategoryFigure, stage: Stage) -> Option<Estimate> {
+pub(crate) fn at_stage(figure: &CategoryFigure, stage: Stage) -> Option<Estimate> {
     match stage {
         Stage::Raw => figure.raw,
         Stage::Conditional => figure.conditional,
@@ -128,6 +128,6 @@ pub fn at_stage(figure: &CategoryFigure, stage: Stage) -> Option<Estimate> {
 }
 
 /// Words of a prompt, as blanks part them.
-pub fn words(prompt: &str) -> usize {
+pub(crate) fn words(prompt: &str) -> usize {
     prompt.split_whitespace().count()
 }

@@ -99,7 +99,7 @@ impl ReportTable {
     }
 
     /// A `tabular` for LaTeX; needs the package `booktabs`.
-    pub fn latex(&self) -> String {
+    pub(crate) fn latex(&self) -> String {
         let columns = self.headings.len().saturating_sub(1);
         let plain = |text: &str| escape_latex(&text.replace(['\n', '\r'], " "));
         let mut text = format!(

@@ -41,7 +41,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
 }
 
 /// The runs, best score first.
-pub fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
+pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
     let mut table = ReportTable {
         name: "leaderboard".into(),
         caption: format!("DPG-Bench score under the {} protocol", input.protocol.name()),
@@ -106,7 +106,7 @@ pub fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
 }
 
 /// The names of all categories of one level that any run has, in table order.
-pub fn category_names(input: &ReportInput<'_>, level: Level) -> Vec<String> {
+pub(crate) fn category_names(input: &ReportInput<'_>, level: Level) -> Vec<String> {
     let names: BTreeSet<String> = input
         .runs
         .iter()
@@ -122,7 +122,7 @@ pub fn category_names(input: &ReportInput<'_>, level: Level) -> Vec<String> {
 }
 
 /// The L1 names, each followed by its L2 names.
-pub fn category_rows(input: &ReportInput<'_>) -> Vec<(Level, String)> {
+pub(crate) fn category_rows(input: &ReportInput<'_>) -> Vec<(Level, String)> {
     let l2 = category_names(input, Level::L2);
     let mut rows = Vec::new();
     for l1 in category_names(input, Level::L1) {
@@ -135,7 +135,7 @@ pub fn category_rows(input: &ReportInput<'_>) -> Vec<(Level, String)> {
 }
 
 /// A category's figure in a run; of [`Level::Overall`], the benchmark score.
-pub fn category_figure(
+pub(crate) fn category_figure(
     input: &ReportInput<'_>,
     run: &ReportRun<'_>,
     level: Level,
@@ -151,7 +151,7 @@ pub fn category_figure(
 }
 
 /// Every category, raw and, where the protocol has it, conditional.
-pub fn categories(input: &ReportInput<'_>) -> ReportTable {
+pub(crate) fn categories(input: &ReportInput<'_>) -> ReportTable {
     let stages: &[(Stage, &'static str)] = match input.stage() {
         Stage::Raw => &[(Stage::Raw, "raw")],
         Stage::Conditional => &[(Stage::Raw, "raw"), (Stage::Conditional, "conditional")],
@@ -202,7 +202,7 @@ pub fn categories(input: &ReportInput<'_>) -> ReportTable {
 }
 
 /// A difference in points with its sign.
-pub fn signed(points: f64) -> String {
+pub(crate) fn signed(points: f64) -> String {
     numbers::signed(points, 2).replace('-', "−")
 }
 
@@ -211,7 +211,7 @@ fn p_value(p: Option<f64>) -> String {
 }
 
 /// A run against the first.
-pub fn difference_table(input: &ReportInput<'_>, found: &Differences) -> ReportTable {
+pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> ReportTable {
     let (base, other) = (&input.runs[0].name, &input.runs[found.run].name);
     let mut table = ReportTable {
         name: format!("differences-{}", found.run + 1),
@@ -269,7 +269,7 @@ pub fn difference_table(input: &ReportInput<'_>, found: &Differences) -> ReportT
 }
 
 /// One row per item and run; for other programs only.
-pub fn items(input: &ReportInput<'_>) -> ReportTable {
+pub(crate) fn items(input: &ReportInput<'_>) -> ReportTable {
     let mut table = ReportTable {
         name: "items".into(),
         csv_headings: vec![

@@ -8,13 +8,13 @@ mod image_spread;
 mod radar;
 mod score_against;
 
-pub use self::chart::Chart;
+pub(crate) use self::chart::Chart;
 use super::differences::Differences;
 use super::report_input::{ReportInput, words};
 use crate::benchmark::Item;
 
 /// All charts of a report, in the order of the page. Those that its runs have no data for are left out.
-pub fn charts(input: &ReportInput<'_>, found: &[Differences]) -> Vec<Chart> {
+pub(crate) fn charts(input: &ReportInput<'_>, found: &[Differences]) -> Vec<Chart> {
     let mut charts = vec![category_bars::chart(input)];
     charts.extend(radar::chart(input));
     charts.extend(found.iter().filter_map(|found| difference_forest::chart(input, found)));

@@ -47,7 +47,7 @@ fn text_table(
 }
 
 /// What is there of each run.
-pub fn coverage(input: &ReportInput<'_>) -> ReportTable {
+pub(crate) fn coverage(input: &ReportInput<'_>) -> ReportTable {
     let row = |name: &str, cell: &dyn Fn(&ReportRun<'_>) -> String| {
         (name.to_owned(), input.runs.iter().map(cell).collect::<Vec<String>>())
     };
@@ -84,7 +84,7 @@ pub fn coverage(input: &ReportInput<'_>) -> ReportTable {
 }
 
 /// What decided the results of each run.
-pub fn settings(input: &ReportInput<'_>) -> ReportTable {
+pub(crate) fn settings(input: &ReportInput<'_>) -> ReportTable {
     let flat: Vec<BTreeMap<String, String>> =
         input.runs.iter().map(|run| flattened(&run.settings)).collect();
     let names: BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();

@@ -18,7 +18,7 @@ use super::address::address_of;
 use super::png_rows::{Buffers, png_rows};
 
 /// Longest side of a thumbnail in pixels.
-pub const THUMBNAIL_SIDE: u32 = 192;
+pub(crate) const THUMBNAIL_SIDE: u32 = 192;
 const QUALITY: u8 = 78;
 
 /// A picture of a run.
@@ -36,7 +36,7 @@ pub struct Picture {
 
 /// Addresses of the thumbnails, by run, item and image.
 #[derive(Debug, Default)]
-pub struct Thumbnails {
+pub(crate) struct Thumbnails {
     addresses: BTreeMap<(usize, String, u32), String>,
     /// Pictures that could not be read, each with the reason.
     pub unreadable: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Thumbnails {
 
 impl Thumbnails {
     /// The address of a thumbnail inside the page; `None` where there is no picture.
-    pub fn address(&self, run: usize, item: &str, image: u32) -> Option<&str> {
+    pub(crate) fn address(&self, run: usize, item: &str, image: u32) -> Option<&str> {
         self.addresses.get(&(run, item.to_owned(), image)).map(String::as_str)
     }
 
@@ -53,7 +53,7 @@ impl Thumbnails {
     ///
     /// # Errors
     /// A thumbnail cannot be written. A picture that cannot be read is listed in `unreadable`.
-    pub fn make(pictures: &[Picture], folder: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn make(pictures: &[Picture], folder: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(folder) = folder {
             let mut folders: Vec<(usize, &str)> =
                 pictures.iter().map(|picture| (picture.run, picture.item.as_str())).collect();

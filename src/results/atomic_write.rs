@@ -11,7 +11,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Any I/O error, with the path in its message.
-pub fn atomic_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn atomic_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_beside(path, bytes).map_err(|error| name_path(error, "write", path))
 }
 
@@ -49,12 +49,12 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// Any I/O error of opening or syncing the folder.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Puts the verb and the path into an I/O error, which by itself names neither.
-pub fn name_path(error: io::Error, verb: &str, path: &Path) -> io::Error {
+pub(crate) fn name_path(error: io::Error, verb: &str, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {verb} {}: {error}", path.display()))
 }
 

@@ -15,7 +15,7 @@ pub struct FormatVersion {
 
 impl FormatVersion {
     /// Whether this program can read a file of that version.
-    pub fn can_read(self, file: Self) -> bool {
+    pub(crate) fn can_read(self, file: Self) -> bool {
         file.major == self.major
     }
 }

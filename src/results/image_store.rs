@@ -8,14 +8,12 @@ use image::{DynamicImage, ImageError, ImageReader, Limits, RgbImage};
 use sha2::{Digest, Sha256};
 
 use super::atomic_write::{atomic_write, name_path};
-pub use super::jpeg::JpegFault;
-use super::jpeg::{MAGIC, decode_jpeg, jpeg_size};
-pub use super::jpeg_scans::ScanFault;
+use super::jpeg::{JpegFault, MAGIC, decode_jpeg, jpeg_size};
 pub use crate::benchmark::digest::hex;
 
 /// Largest width and height of a picture that is read: what a file claims is looked at before anything is
 /// unpacked.
-pub const MAX_IMAGE_SIDE: u32 = 16_384;
+pub(crate) const MAX_IMAGE_SIDE: u32 = 16_384;
 /// Most memory that unpacking one may take, in bytes.
 const LARGEST_MEMORY: u64 = 1 << 30;
 /// Bytes of a PNG up to the end of its header's fields.

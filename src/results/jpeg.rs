@@ -22,7 +22,7 @@ use mozjpeg_sys::{
 use super::jpeg_scans::{ScanFault, check_scans};
 
 /// The first bytes of every JPEG.
-pub const MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
+pub(crate) const MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
 
 /// Bytes for one sample while a picture is unpacked: the sample and, in files of several scans, its
 /// coefficient.
@@ -59,7 +59,7 @@ pub enum JpegFault {
 }
 
 /// Width and height, from the header; `None` if there is none that libjpeg takes.
-pub fn jpeg_size(bytes: &[u8]) -> Option<(u32, u32)> {
+pub(crate) fn jpeg_size(bytes: &[u8]) -> Option<(u32, u32)> {
     guarded(|| Ok(Decoder::open(bytes).size())).ok()
 }
 
@@ -68,7 +68,7 @@ pub fn jpeg_size(bytes: &[u8]) -> Option<(u32, u32)> {
 /// # Errors
 /// [`JpegFault::TooLarge`] before anything is unpacked; another of a file that is cut, damaged or of a kind
 /// that is not read.
-pub fn decode_jpeg(
+pub(super) fn decode_jpeg(
     bytes: &[u8],
     largest_side: u32,
     largest_memory: u64,

@@ -35,7 +35,7 @@ struct Component {
 /// # Errors
 /// Scans are missing, or there are too many of them. Files whose headers make no sense are
 /// left to libjpeg.
-pub fn check_scans(bytes: &[u8]) -> Result<(), ScanFault> {
+pub(crate) fn check_scans(bytes: &[u8]) -> Result<(), ScanFault> {
     let mut components: Vec<Component> = Vec::new();
     let mut progressive = false;
     let mut scans = 0;

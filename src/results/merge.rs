@@ -13,7 +13,7 @@ use super::atomic_write::{name_path, sync_folder};
 use super::image_store::{pixels_sha256, read_image};
 use super::journal::Journal;
 use super::manifest::{Difference, Settings, StageEntry, differences};
-pub use super::merge_error::MergeError;
+pub(crate) use super::merge_error::MergeError;
 use super::merged_lines::{ImageLine, LinesByImage};
 use super::records::{AnswerRecord, ImageOutcome, ImageRecord};
 use super::run_directory::{RunDirectory, RunError};
@@ -110,7 +110,7 @@ pub fn merge(
 ///
 /// # Errors
 /// See [`MergeError`].
-pub fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), MergeError> {
+pub(crate) fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), MergeError> {
     let manifest = run.manifest();
     let entries = manifest.generation.iter().chain(manifest.judges.values());
     let mut sittings = entries.flat_map(|entry| &entry.sittings);
@@ -124,7 +124,7 @@ pub fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), Merge
 ///
 /// # Errors
 /// A directory is damaged, or the disk said no.
-pub fn unmerged_shards(run: &RunDirectory) -> Result<Vec<Shard>, RunError> {
+pub(crate) fn unmerged_shards(run: &RunDirectory) -> Result<Vec<Shard>, RunError> {
     let shards = run.shards()?;
     if shards.is_empty() {
         return Ok(Vec::new());

@@ -11,7 +11,7 @@ use crate::benchmark::Item;
 
 /// What a run and its shards hold together, merged or not.
 #[derive(Debug)]
-pub struct Gathered {
+pub(crate) struct Gathered {
     /// Lines about images.
     pub images: Vec<ImageRecord>,
     /// Lines of each judge, by its name.
@@ -24,7 +24,7 @@ impl Gathered {
     ///
     /// # Errors
     /// One of them is damaged, or the disk said no.
-    pub fn read(run: &RunDirectory) -> Result<Self, RunError> {
+    pub(crate) fn read(run: &RunDirectory) -> Result<Self, RunError> {
         let shards = run.shards()?;
         let mut answers = BTreeMap::new();
         let judges = std::iter::once(run).chain(&shards).flat_map(RunDirectory::judges);
@@ -55,7 +55,7 @@ fn together<R: super::merged_lines::ImageLine>(journals: Vec<Vec<R>>) -> Vec<R> 
 
 /// How far a run is, its shards included.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct RunProgress {
+pub(crate) struct RunProgress {
     /// Its images.
     pub images: StageCount,
     /// The images that each judge has answered about, by its name.
@@ -67,7 +67,7 @@ impl RunProgress {
     ///
     /// # Errors
     /// The answers are about two pictures of one image.
-    pub fn of(
+    pub(crate) fn of(
         gathered: &Gathered,
         items: &[&Item],
         per_item: u32,
@@ -82,14 +82,14 @@ impl RunProgress {
     }
 
     /// Whether no image and no answer is missing.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.images.is_complete() && self.judges.values().all(|count| count.is_complete())
     }
 }
 
 /// How far a stage is, in images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-pub struct StageCount {
+pub(crate) struct StageCount {
     /// Finished.
     pub done: u64,
     /// Tried without success.
@@ -100,12 +100,12 @@ pub struct StageCount {
 
 impl StageCount {
     /// Whether nothing is missing.
-    pub fn is_complete(self) -> bool {
+    pub(crate) fn is_complete(self) -> bool {
         self.done == self.total
     }
 
     /// The images of `items` that the newest records call done.
-    pub fn of_images(items: &[&Item], per_item: u32, records: &[ImageRecord]) -> Self {
+    pub(crate) fn of_images(items: &[&Item], per_item: u32, records: &[ImageRecord]) -> Self {
         let mut newest: HashMap<(&str, u32), bool> = HashMap::new();
         // A later line of a journal replaces an earlier one.
         for record in records {
@@ -116,7 +116,7 @@ impl StageCount {
 
     /// The images of `items` of which every question is answered; failed are those of which one is not
     /// although it was asked.
-    pub fn of_answers(items: &[&Item], per_item: u32, answers: &NewestAnswers<'_>) -> Self {
+    pub(crate) fn of_answers(items: &[&Item], per_item: u32, answers: &NewestAnswers<'_>) -> Self {
         Self::count(items, per_item, |item, image| {
             if item.graph.is_empty() {
                 return Some(true);

@@ -128,7 +128,11 @@ impl RunLock {
     ///
     /// # Errors
     /// As there.
-    pub fn take_within(folder: &Path, work: &str, patience: Duration) -> Result<Self, LockError> {
+    pub(crate) fn take_within(
+        folder: &Path,
+        work: &str,
+        patience: Duration,
+    ) -> Result<Self, LockError> {
         Self::take_with(folder, work, patience, BEAT)
     }
 

@@ -17,7 +17,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// A symbolic link stands on the way.
-    pub fn shard_path(&self, shard: Shard) -> Result<PathBuf, RunError> {
+    pub(crate) fn shard_path(&self, shard: Shard) -> Result<PathBuf, RunError> {
         Ok(inside(self.path(), &[FOLDER, &shard.folder()])?)
     }
 
@@ -25,7 +25,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// What is there is about something else or damaged, or the disk said no.
-    pub fn open_or_create_shard(&self, shard: Shard) -> Result<Self, RunError> {
+    pub(crate) fn open_or_create_shard(&self, shard: Shard) -> Result<Self, RunError> {
         let own = self.manifest();
         let path = self.shard_path(shard)?;
         let (benchmark, selection) = (own.benchmark.clone(), own.selection.clone());

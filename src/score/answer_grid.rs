@@ -7,7 +7,7 @@ use crate::results::{AnswerOutcome, NewestAnswers};
 use super::verdict::AnswerState;
 
 /// `images` rows with one state per question of the item, in file order.
-pub fn answer_grid<'a>(
+pub(crate) fn answer_grid<'a>(
     item: &Item,
     images: u32,
     answers: &NewestAnswers<'a>,

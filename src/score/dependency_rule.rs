@@ -7,7 +7,7 @@ use super::verdict::Verdict;
 
 /// Where the reference script stops on an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AbsentParent {
+pub(crate) struct AbsentParent {
     /// The question whose parent was looked up.
     pub question: QuestionId,
     /// The number that no question has that the script read.
@@ -22,7 +22,10 @@ pub struct AbsentParent {
 ///
 /// # Errors
 /// A parent was looked up that no question has (Python's `KeyError`).
-pub fn in_file_order(graph: &QuestionGraph, raw: &[Verdict]) -> Result<Vec<Verdict>, AbsentParent> {
+pub(crate) fn in_file_order(
+    graph: &QuestionGraph,
+    raw: &[Verdict],
+) -> Result<Vec<Verdict>, AbsentParent> {
     let mut ruled = raw.to_vec();
     for (index, question) in graph.questions().iter().enumerate() {
         if ruled[index] == Verdict::Skipped {

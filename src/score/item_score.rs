@@ -7,7 +7,7 @@ use super::dependency_rule::{AbsentParent, in_file_order, in_topological_order};
 use super::verdict::{AnswerState, Protocol, Verdict};
 
 /// Data row (from 1) that the reference script never reads: it takes it for the header.
-pub const SKIPPED_ROW: usize = 1;
+pub(crate) const SKIPPED_ROW: usize = 1;
 
 /// The verdicts of one image, one per question in file order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct ItemScore {
 impl ItemScore {
     /// The images' scores: of each the share of yes after the dependency rule, in 0..=1; images of
     /// which nothing is counted are left out.
-    pub fn image_scores(&self) -> impl Iterator<Item = f64> {
+    pub(crate) fn image_scores(&self) -> impl Iterator<Item = f64> {
         self.images.iter().filter_map(ImageVerdicts::score)
     }
 }

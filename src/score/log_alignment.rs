@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// How the lines of one picture lie on its question sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alignment {
+pub(crate) struct Alignment {
     /// Per line the index of the fitting place among those offered.
     pub chosen: Vec<usize>,
     /// Lines for which another place explains the log just as well.
@@ -37,7 +37,7 @@ fn cost(from: Option<usize>, to: usize, end: usize) -> u32 {
 
 /// Finds the cheapest explanation of `lines` (each with at least one place, in ascending order) on
 /// a sequence of `end` places, and every line where two explanations tie.
-pub fn align(lines: &[Vec<usize>], end: usize) -> Alignment {
+pub(crate) fn align(lines: &[Vec<usize>], end: usize) -> Alignment {
     if lines.is_empty() {
         return Alignment { chosen: Vec::new(), ambiguous: Vec::new(), passes: Vec::new() };
     }

@@ -75,7 +75,7 @@ pub enum LogNoteKind {
 
 impl LogNoteKind {
     /// The note in words.
-    pub fn describe(self) -> &'static str {
+    pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Torn => {
                 "the last line is cut off and left out; end it with a line break if it is whole"

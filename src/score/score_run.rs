@@ -60,7 +60,7 @@ pub fn score_run<'a>(
 
 /// The items in the order in which a journal first names them (the order in which the script that
 /// wrote an imported log met its files); those that it does not name follow in the order given.
-pub fn in_journal_order<'a>(items: &[&'a Item], records: &[AnswerRecord]) -> Vec<&'a Item> {
+pub(crate) fn in_journal_order<'a>(items: &[&'a Item], records: &[AnswerRecord]) -> Vec<&'a Item> {
     let mut first_seen: HashMap<&str, usize> = HashMap::new();
     for (place, record) in records.iter().enumerate() {
         first_seen.entry(&record.item).or_insert(place);

@@ -3,12 +3,12 @@
 use crate::benchmark::{Category, DeclaredParent, Item, Question, QuestionGraph};
 
 /// A graph of `(number, dependency cell)` rows, in rows 101, 102, .. of the file.
-pub fn graph(rows: &[(u32, &str)]) -> QuestionGraph {
+pub(super) fn graph(rows: &[(u32, &str)]) -> QuestionGraph {
     graph_from_row(101, rows)
 }
 
 /// The same, beginning at data row `first`.
-pub fn graph_from_row(first: usize, rows: &[(u32, &str)]) -> QuestionGraph {
+pub(crate) fn graph_from_row(first: usize, rows: &[(u32, &str)]) -> QuestionGraph {
     let question = |(index, (id, dependency)): (usize, &(u32, &str))| Question {
         id: *id,
         text: format!("Is there {id}?"),
@@ -21,6 +21,6 @@ pub fn graph_from_row(first: usize, rows: &[(u32, &str)]) -> QuestionGraph {
 }
 
 /// An item around a graph.
-pub fn item(id: &str, graph: QuestionGraph) -> Item {
+pub(super) fn item(id: &str, graph: QuestionGraph) -> Item {
     Item { id: id.into(), prompt: format!("A picture of {id}."), graph }
 }

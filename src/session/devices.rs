@@ -9,7 +9,7 @@ use anyhow::ensure;
 ///
 /// # Errors
 /// They are of several kinds.
-pub fn one_kind_of_device(devices: &[String]) -> anyhow::Result<()> {
+pub(super) fn one_kind_of_device(devices: &[String]) -> anyhow::Result<()> {
     let kind = |device: &String| device.split([':', ',']).next().unwrap_or_default().to_owned();
     let kinds: BTreeSet<String> = devices.iter().map(kind).collect();
     let listed = kinds.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");

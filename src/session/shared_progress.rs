@@ -7,7 +7,7 @@ use crate::judge::judge_run::ImagesInProgress;
 
 /// What stages that work side by side tell each other.
 #[derive(Default)]
-pub struct SharedProgress {
+pub(super) struct SharedProgress {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -26,12 +26,12 @@ struct State {
 
 impl SharedProgress {
     /// The pictures of the first `count` items are recorded.
-    pub fn reached(&self, count: usize) {
+    pub(super) fn reached(&self, count: usize) {
         self.change(|state| state.finished = Some(count));
     }
 
     /// A stage cannot go on. The first error is the one that stops the run; returns a later one.
-    pub fn halt(&self, error: anyhow::Error) -> Option<anyhow::Error> {
+    pub(super) fn halt(&self, error: anyhow::Error) -> Option<anyhow::Error> {
         self.change(|state| {
             state.is_halted = true;
             if state.error.is_some() {
@@ -43,17 +43,17 @@ impl SharedProgress {
     }
 
     /// Whether a stage could not go on.
-    pub fn is_halted(&self) -> bool {
+    pub(super) fn is_halted(&self) -> bool {
         self.lock().is_halted
     }
 
     /// The error that stopped the run.
-    pub fn error(&self) -> Option<anyhow::Error> {
+    pub(super) fn error(&self) -> Option<anyhow::Error> {
         self.lock().error.take()
     }
 
     /// Does the making of the pictures; whoever waits for one is let go when it ends, even by a panic.
-    pub fn while_making<T>(&self, make: impl FnOnce() -> T) -> T {
+    pub(super) fn while_making<T>(&self, make: impl FnOnce() -> T) -> T {
         let _end = OnDrop(|| {
             self.change(|state| {
                 state.is_over = true;
@@ -64,7 +64,7 @@ impl SharedProgress {
     }
 
     /// Does the work of a stage beside it; the others are stopped if it panics.
-    pub fn while_judging<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(super) fn while_judging<T>(&self, work: impl FnOnce() -> T) -> T {
         let _end = OnDrop(|| self.change(|state| state.is_halted |= std::thread::panicking()));
         work()
     }

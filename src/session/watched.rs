@@ -6,7 +6,7 @@ use super::shared_progress::SharedProgress;
 use crate::stage_observer::StageObserver;
 
 /// What a stage of a session reports to.
-pub struct Watched<'a> {
+pub(super) struct Watched<'a> {
     observer: Box<dyn StageObserver + 'a>,
     listener: &'a dyn Listener,
     shared: Option<&'a SharedProgress>,
@@ -14,7 +14,7 @@ pub struct Watched<'a> {
 
 impl<'a> Watched<'a> {
     /// A stage that begins, beside others where they share their progress.
-    pub fn new(
+    pub(super) fn new(
         listener: &'a dyn Listener,
         stage: Stage<'_>,
         shared: Option<&'a SharedProgress>,

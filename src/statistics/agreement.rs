@@ -4,7 +4,7 @@
 
 /// Judgements of two raters on the same questions: the first one's word stands first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TwoByTwo {
+pub(crate) struct TwoByTwo {
     /// Both said yes.
     pub yes_yes: u64,
     /// The first said yes, the second no.
@@ -17,7 +17,7 @@ pub struct TwoByTwo {
 
 impl TwoByTwo {
     /// Counts one question.
-    pub fn add(&mut self, first: bool, second: bool) {
+    pub(crate) fn add(&mut self, first: bool, second: bool) {
         match (first, second) {
             (true, true) => self.yes_yes += 1,
             (true, false) => self.yes_no += 1,
@@ -28,7 +28,7 @@ impl TwoByTwo {
 
     /// The table of whole numbers in the order of the fields, such as sums of counts; `None` of another
     /// number of them.
-    pub fn of_sums(sums: &[f64]) -> Option<Self> {
+    pub(crate) fn of_sums(sums: &[f64]) -> Option<Self> {
         let &[yes_yes, yes_no, no_yes, no_no] = sums else { return None };
         let [yes_yes, yes_no, no_yes, no_no] =
             [yes_yes, yes_no, no_yes, no_no].map(|count| count as u64);
@@ -36,12 +36,12 @@ impl TwoByTwo {
     }
 
     /// Questions counted.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.agreed() + self.yes_no + self.no_yes
     }
 
     /// Questions to which both said the same.
-    pub fn agreed(&self) -> u64 {
+    pub(crate) fn agreed(&self) -> u64 {
         self.yes_yes + self.no_no
     }
 
@@ -51,7 +51,7 @@ impl TwoByTwo {
     ///
     /// `None` where it is undefined: without a question, and where both raters say one and the same
     /// word throughout, so that chance alone explains everything (`pe` = 1).
-    pub fn kappa(&self) -> Option<f64> {
+    pub(crate) fn kappa(&self) -> Option<f64> {
         let [n, agreed] = [self.total(), self.agreed()].map(i128::from);
         let first_yes = i128::from(self.yes_yes + self.yes_no);
         let second_yes = i128::from(self.yes_yes + self.no_yes);

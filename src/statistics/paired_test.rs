@@ -16,7 +16,7 @@ use super::resample::{Weights, sums};
 use crate::statistics::interval::Interval;
 
 /// Up to this many items every pattern of swaps is tried.
-pub const EXACT_ITEMS: usize = 13;
+pub(crate) const EXACT_ITEMS: usize = 13;
 
 /// Differences this small are rounding.
 const ROUNDING: f64 = 1e-12;

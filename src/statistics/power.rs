@@ -47,6 +47,6 @@ pub fn upper_quantile(share: f64) -> f64 {
 }
 
 /// The probability that a standard normal variable lies below `value`.
-pub fn lower_tail(value: f64) -> f64 {
+pub(crate) fn lower_tail(value: f64) -> f64 {
     0.5 * erfc(-value / std::f64::consts::SQRT_2)
 }

@@ -132,7 +132,7 @@ impl ClipTokenizer {
     ///
     /// # Errors
     /// The table is too small.
-    pub fn check_rows(&self, rows: usize, encoder: &str) -> Result<Option<String>> {
+    pub(crate) fn check_rows(&self, rows: usize, encoder: &str) -> Result<Option<String>> {
         let vocabulary = self.tokenizer.get_vocab(true);
         let last = vocabulary.iter().max_by_key(|(_, id)| **id);
         if let Some((token, id)) = last {

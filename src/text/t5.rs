@@ -44,7 +44,7 @@ impl T5Prompt {
 }
 
 /// Files of which a folder needs one, the preferred one first.
-pub const TOKENIZER_FILES: [&str; 2] = ["tokenizer.json", "spiece.model"];
+pub(crate) const TOKENIZER_FILES: [&str; 2] = ["tokenizer.json", "spiece.model"];
 
 impl T5Tokenizer {
     /// Reads `tokenizer.json` of `folder`, or `spiece.model` where that is absent.

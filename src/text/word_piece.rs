@@ -105,7 +105,7 @@ impl WordPiece {
     ///
     /// # Errors
     /// It lacks one of BERT's own tokens.
-    pub fn of_vocabulary(text: &str) -> Result<Self> {
+    pub(crate) fn of_vocabulary(text: &str) -> Result<Self> {
         Self::of_pieces(saved::pieces_of(text))
     }
 

@@ -2,6 +2,7 @@
 
 // Clippy's own exception for tests covers test functions, not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+#![allow(unreachable_pub)]
 
 mod added_words;
 mod addon_forms;

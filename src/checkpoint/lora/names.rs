@@ -7,7 +7,7 @@ use crate::checkpoint::ldm_names::unet_module;
 
 /// The tensor names of one component that an adapter may change.
 #[derive(Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// Folder of the component: `unet`, `text_encoder` ...
     pub component: String,
     /// Names of its tensors.

@@ -7,7 +7,7 @@ use super::{SchedulerClass, SchedulerConfig, SchedulerError, parse};
 
 /// What a pipeline of diffusers does to its scheduler when it loads one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PipelineRules {
+pub(crate) struct PipelineRules {
     /// The class that `model_index.json` names, which stands above `_class_name` of the scheduler's file.
     pub class_name: Option<String>,
     /// Whether values of outdated files are mended, as `StableDiffusionPipeline` does: `steps_offset` becomes
@@ -17,7 +17,7 @@ pub struct PipelineRules {
 
 /// A scheduler's configuration, and what is worth telling about its file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReadScheduler {
+pub(crate) struct ReadScheduler {
     /// The values.
     pub config: SchedulerConfig,
     /// What was taken otherwise than the scheduler's file has it, a sentence each.
@@ -42,7 +42,7 @@ impl SchedulerConfig {
     ///
     /// # Errors
     /// As there.
-    pub fn of_pipeline(
+    pub(crate) fn of_pipeline(
         text: &str,
         rules: &PipelineRules,
         class: Option<SchedulerClass>,

@@ -74,7 +74,7 @@ impl SchedulerClass {
     }
 
     /// Short name for the command line.
-    pub fn short_name(self) -> &'static str {
+    pub(crate) fn short_name(self) -> &'static str {
         match self {
             Self::Pndm => "pndm",
             Self::Ddim => "ddim",

@@ -5,7 +5,7 @@ use crate::session::judge_options::ChatOptions;
 
 /// How a question is put in words.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct ChatArgs {
+pub(crate) struct ChatArgs {
     /// endpoint, qwen3-vl: prompt; `{question}` stands for the question [default: the question and
     /// `Answer with one word, yes or no.`]
     #[arg(long, value_name = "TEXT")]
@@ -24,7 +24,7 @@ pub struct ChatArgs {
 
 impl ChatArgs {
     /// The options.
-    pub fn options(&self) -> ChatOptions {
+    pub(crate) fn options(&self) -> ChatOptions {
         ChatOptions {
             prompt: self.judge_prompt.clone(),
             system_prompt: self.judge_system_prompt.clone(),

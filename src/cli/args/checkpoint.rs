@@ -7,7 +7,7 @@ use crate::checkpoint::lora::LoraFile;
 
 /// Parts of a checkpoint.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct CheckpointArgs {
+pub(crate) struct CheckpointArgs {
     /// The model's checkpoint: a folder in the diffusers layout, or one .safetensors file in the
     /// latent-diffusion layout, as community models come [default: what `fetch MODEL` got]
     #[arg(long, value_name = "DIR|FILE")]

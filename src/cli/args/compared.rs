@@ -11,7 +11,7 @@ use crate::statistics::PermutationTest;
 
 /// Flags of the commands that compare.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct ComparedArgs {
+pub(crate) struct ComparedArgs {
     /// Whose answers [default: those of the only judge]
     #[arg(long, value_name = "NAME")]
     pub judge: Option<String>,
@@ -34,7 +34,7 @@ pub struct ComparedArgs {
 
 /// In what runs may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum AllowedName {
+pub(crate) enum AllowedName {
     /// The benchmark's digest
     Benchmark,
     /// The judge or its settings
@@ -55,7 +55,7 @@ impl From<AllowedName> for Allowed {
 
 impl ComparedArgs {
     /// How the runs are compared.
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         let (draws, seed) = (self.draws as usize, self.statistics_seed);
         Options {
             test: PermutationTest { rounds: draws, seed },
@@ -68,7 +68,7 @@ impl ComparedArgs {
     ///
     /// # Errors
     /// It is neither, is damaged, or cannot be scored.
-    pub fn load(&self, path: &Path) -> anyhow::Result<Labelled> {
+    pub(crate) fn load(&self, path: &Path) -> anyhow::Result<Labelled> {
         let protocol = self.protocol.map_or(Protocol::Corrected, Protocol::from);
         load_compared(path, self.judge.as_deref(), protocol, self.benchmark.as_deref())
     }

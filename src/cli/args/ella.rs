@@ -7,7 +7,7 @@ use crate::session::ella_options::EllaPartOptions;
 
 /// Parts and settings of ELLA.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct EllaArgs {
+pub(crate) struct EllaArgs {
     /// The connector of ELLA, a .safetensors file; for models ella-sd15, ella-sdxl [default: the one that
     /// `fetch ella-sd15` got]
     #[arg(long, value_name = "FILE")]
@@ -27,7 +27,7 @@ pub struct EllaArgs {
 
 /// Spelling of [`EllaTokens`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum EllaTokensArg {
+pub(crate) enum EllaTokensArg {
     /// See [`EllaTokens::Fixed`].
     Fixed,
     /// See [`EllaTokens::Flexible`].
@@ -49,7 +49,7 @@ impl From<EllaTokensArg> for EllaTokens {
 
 impl EllaArgs {
     /// The options.
-    pub fn options(&self) -> EllaPartOptions {
+    pub(crate) fn options(&self) -> EllaPartOptions {
         EllaPartOptions {
             connector: self.ella.clone(),
             text_encoder: self.text_encoder.clone(),

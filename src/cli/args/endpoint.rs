@@ -6,7 +6,7 @@ use crate::session::judge_options::EndpointChoice;
 
 /// How a server is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct EndpointArgs {
+pub(crate) struct EndpointArgs {
     /// endpoint: base URL, e.g. http://localhost:8000/v1
     #[arg(long, value_name = "URL")]
     pub judge_url: Option<String>,
@@ -50,7 +50,7 @@ fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
 
 impl EndpointArgs {
     /// The options.
-    pub fn options(&self) -> EndpointChoice {
+    pub(crate) fn options(&self) -> EndpointChoice {
         EndpointChoice {
             url: self.judge_url.clone(),
             model: self.judge_model.clone(),

@@ -11,7 +11,7 @@ use crate::session::generator_options::GeneratorOptions;
 
 /// How images are generated; `run` has the same flags.
 #[derive(Debug, Clone, clap::Args)]
-pub struct GeneratorArgs {
+pub(crate) struct GeneratorArgs {
     /// Model, as `dpg-bench list` names it
     #[arg(long, default_value = catalog::DEFAULT, value_name = "MODEL")]
     pub model: String,
@@ -43,7 +43,7 @@ impl GeneratorArgs {
     ///
     /// # Errors
     /// A scheduler is unknown, or the model file cannot be read or says something unknown.
-    pub fn options(&self) -> anyhow::Result<GeneratorOptions> {
+    pub(crate) fn options(&self) -> anyhow::Result<GeneratorOptions> {
         let CheckpointArgs { weights, base, tokenizer, vae, lora, embedding } =
             self.checkpoint.clone();
         let options = GeneratorOptions {
@@ -69,13 +69,13 @@ impl GeneratorArgs {
     }
 
     /// Whether the model is one of the demo's, which draw nothing but the demo's prompts.
-    pub fn is_demo(&self) -> bool {
+    pub(crate) fn is_demo(&self) -> bool {
         let model = catalog::find(&self.model);
         self.model_file.is_none() && model.is_ok_and(CatalogModel::is_shipped)
     }
 }
 
 /// Where the run goes when the user does not say.
-pub fn default_out(options: &GeneratorOptions) -> PathBuf {
+pub(crate) fn default_out(options: &GeneratorOptions) -> PathBuf {
     PathBuf::from("results").join(options.run_name())
 }

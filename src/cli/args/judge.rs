@@ -15,7 +15,7 @@ use crate::session::judge_options::{JudgeOptions, OptionGroup, ScriptedOptions};
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Judge")]
-pub struct JudgeArgs {
+pub(crate) struct JudgeArgs {
     /// The judge: `demo-judge`, `scripted`, `endpoint`, `mplug`, `blip-vqa` or `qwen3-vl`; a comma list lets several answer, one after the
     /// other
     #[arg(long, value_name = "JUDGE,..", value_delimiter = ',')]
@@ -53,7 +53,7 @@ impl JudgeArgs {
     /// # Errors
     /// No judge is named, one is unknown or named twice, their names are not as many, or a flag belongs to
     /// none of them.
-    pub fn options(&self) -> anyhow::Result<Vec<JudgeOptions>> {
+    pub(crate) fn options(&self) -> anyhow::Result<Vec<JudgeOptions>> {
         ensure!(
             !self.judge.is_empty(),
             "no judge is named; choose one with --judge: {}",

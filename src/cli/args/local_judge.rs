@@ -11,7 +11,7 @@ use crate::session::judge_options::LocalJudgeOptions;
 
 /// Weights and device of a judge that computes here.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct LocalJudgeArgs {
+pub(crate) struct LocalJudgeArgs {
     /// local judges: folder of the judge's model, as published, or a file that `convert` wrote; with several
     /// such judges JUDGE=PATH for each [default: what `fetch JUDGE` got]
     #[arg(long, value_name = "[JUDGE=]PATH")]
@@ -37,7 +37,7 @@ pub struct LocalJudgeArgs {
 
 /// Whose weights are where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JudgeWeights {
+pub(crate) struct JudgeWeights {
     /// The judge; `None` where the path stands alone.
     pub judge: Option<String>,
     /// Folder or file.
@@ -57,7 +57,7 @@ impl From<OsString> for JudgeWeights {
 
 impl LocalJudgeArgs {
     /// The options of the judge `judge`.
-    pub fn options(&self, judge: &str) -> LocalJudgeOptions {
+    pub(crate) fn options(&self, judge: &str) -> LocalJudgeOptions {
         let named = |given: &&JudgeWeights| given.judge.as_deref() == Some(judge);
         let own = self.judge_weights.iter().find(named);
         let weights = own.or_else(|| self.judge_weights.iter().find(|given| given.judge.is_none()));
@@ -74,7 +74,7 @@ impl LocalJudgeArgs {
     ///
     /// # Errors
     /// A path is for another judge, or it is open whose it is.
-    pub fn check_weights(&self, judges: &[&str]) -> anyhow::Result<()> {
+    pub(crate) fn check_weights(&self, judges: &[&str]) -> anyhow::Result<()> {
         for (index, given) in self.judge_weights.iter().enumerate() {
             let path = given.path.display();
             match &given.judge {

@@ -8,7 +8,7 @@ use crate::generate::sampling_choice::SamplingChoice;
 
 /// How pictures are sampled.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct SamplingArgs {
+pub(crate) struct SamplingArgs {
     /// Settings under one name, which other flags stand above; `paper`: 512 x 512, DPM-Solver++ 50 steps
     /// linspace, guidance 12, sequential seeds from 1001, as in ELLA's paper
     #[arg(long, value_name = "NAME")]
@@ -60,7 +60,7 @@ pub struct SamplingArgs {
 
 /// Spelling of [`SeedMode`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum SeedModeArg {
+pub(crate) enum SeedModeArg {
     /// See [`SeedMode::Hashed`].
     Hashed,
     /// See [`SeedMode::Sequential`].
@@ -78,7 +78,7 @@ impl From<SeedModeArg> for SeedMode {
 
 /// Spelling of [`TimestepSpacing`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum SpacingArg {
+pub(crate) enum SpacingArg {
     /// See [`TimestepSpacing::Linspace`].
     Linspace,
     /// See [`TimestepSpacing::Leading`].
@@ -99,7 +99,7 @@ impl From<SpacingArg> for TimestepSpacing {
 
 /// Spelling of [`PredictionType`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum PredictionArg {
+pub(crate) enum PredictionArg {
     /// See [`PredictionType::Epsilon`].
     Epsilon,
     /// See [`PredictionType::VPrediction`].
@@ -121,7 +121,7 @@ impl SamplingArgs {
     ///
     /// # Errors
     /// The scheduler is unknown.
-    pub fn choice(&self) -> anyhow::Result<SamplingChoice> {
+    pub(crate) fn choice(&self) -> anyhow::Result<SamplingChoice> {
         Ok(SamplingChoice {
             steps: self.steps,
             guidance: self.guidance,

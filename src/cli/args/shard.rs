@@ -12,7 +12,7 @@ const COUNT: &str = "DPG_BENCH_SHARDS";
 
 /// Which part of the work.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct ShardArgs {
+pub(crate) struct ShardArgs {
     /// Do only part I (from 0) of N, in a folder of its own inside the run directory; `dpg-bench merge`
     /// joins them. Taken by itself from Slurm arrays, torchrun and Kubernetes Indexed Jobs; `none` does all
     /// of it whatever they say
@@ -51,7 +51,7 @@ impl ShardArgs {
     ///
     /// # Errors
     /// The environment speaks of shards in a way that does not fit together.
-    pub fn choose(&self) -> anyhow::Result<Option<Shard>> {
+    pub(crate) fn choose(&self) -> anyhow::Result<Option<Shard>> {
         let choice = choose(self.shard, &|name| std::env::var(name).ok())?;
         choice.notes.iter().for_each(|note| say(note));
         Ok(choice.shard)
@@ -59,7 +59,7 @@ impl ShardArgs {
 }
 
 /// Whether there is something to do; says so where the shard has none of the items.
-pub fn has_items(items: &[&Item], shard: Option<Shard>) -> bool {
+pub(crate) fn has_items(items: &[&Item], shard: Option<Shard>) -> bool {
     let Some(shard) = shard.filter(|shard| shard.own_part(items).is_empty()) else { return true };
     say(&format!("nothing to do: shard {shard} has none of the {} items", items.len()));
     false

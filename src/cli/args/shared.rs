@@ -10,7 +10,7 @@ use crate::session::benchmarks::{default_benchmark, load_benchmark};
 
 /// Which benchmark.
 #[derive(Debug, Clone, Default, Args)]
-pub struct BenchmarkArgs {
+pub(crate) struct BenchmarkArgs {
     /// Question file, or a folder that holds one [default: the shipped demo for the demo's models, else
     /// benchmark/dpg when downloaded, else the demo]. `demo` is the shipped demo; a folder of that name is `./demo`
     #[arg(long, value_name = "PATH")]
@@ -22,7 +22,7 @@ pub struct BenchmarkArgs {
 
 /// Which part of the benchmark. Several of them narrow each other.
 #[derive(Debug, Clone, Default, Args)]
-pub struct SelectionArgs {
+pub(crate) struct SelectionArgs {
     /// Only these items (comma list)
     #[arg(long, value_name = "ID,..", value_delimiter = ',')]
     pub items: Vec<String>,
@@ -43,7 +43,7 @@ pub struct SelectionArgs {
 
 /// Where the networks run.
 #[derive(Debug, Clone, Args)]
-pub struct DeviceArgs {
+pub(crate) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:INDEX]`
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
@@ -58,14 +58,14 @@ pub struct DeviceArgs {
 
 impl DeviceArgs {
     /// The devices named, at least one.
-    pub fn named(&self) -> Vec<String> {
+    pub(crate) fn named(&self) -> Vec<String> {
         if self.devices.is_empty() { vec![self.device.clone()] } else { self.devices.clone() }
     }
 }
 
 /// How results are printed.
 #[derive(Debug, Clone, Default, Args)]
-pub struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// Print one JSON document on stdout instead of tables
     #[arg(long)]
     pub json: bool,
@@ -73,7 +73,7 @@ pub struct OutputArgs {
 
 impl SelectionArgs {
     /// The selection that the flags describe.
-    pub fn selection(&self) -> Selection {
+    pub(crate) fn selection(&self) -> Selection {
         Selection {
             items: self.items.clone(),
             prefix: self.prefix.clone(),
@@ -89,7 +89,7 @@ impl SelectionArgs {
 ///
 /// # Errors
 /// It cannot be read, or its data is invalid.
-pub fn open_benchmark(args: &BenchmarkArgs, demo: bool) -> anyhow::Result<Benchmark> {
+pub(crate) fn open_benchmark(args: &BenchmarkArgs, demo: bool) -> anyhow::Result<Benchmark> {
     let strictness = if args.lenient { Strictness::Lenient } else { Strictness::Strict };
     match &args.benchmark {
         Some(path) => load_benchmark(path, strictness),

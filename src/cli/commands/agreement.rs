@@ -28,7 +28,7 @@ For every two judges and each broad category: the share of equal answers with it
 kappa, and how often each said yes or no. Questions to which one of them said neither are counted
 and enter no figure. The scores are those of `dpg-bench score`.
 Exit status: 0 done, 2 could not, 3 two of the judges have no answered question in common.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
@@ -52,7 +52,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
     ensure_merged(&run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;

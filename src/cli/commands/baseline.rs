@@ -17,7 +17,7 @@ The file holds every item's score and counts, the settings of the run and of the
 digest. Commit it, and let CI call `dpg-bench check`.
 
 Exit status: 0 done, 2 could not, 3 written, but the run lacks images or answers.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
@@ -39,7 +39,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let compared = ComparedArgs {
         judge: args.judge.clone(),
         protocol: args.protocol,

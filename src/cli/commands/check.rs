@@ -32,7 +32,7 @@ run that has truly dropped by --max-drop and no more is mostly undecided: it fai
 the time each. Fewer than 20 items pass nothing.
 
 Exit status: 0 passed, 1 failed, 2 could not, 3 undecided (0 with --undecided-passes).")]
-pub struct Args {
+pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
@@ -70,7 +70,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     ensure!(
         args.max_drop.is_finite() && args.max_drop >= 0.0,
         "--max-drop {} is no number of points from 0 on",

@@ -21,7 +21,7 @@ use crate::results::atomic_write::atomic_write;
   dpg-bench compare results/ella-sd15 --published
 
 Differences are other - base, over the items that both runs have; the first run is the base.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Run directories or baseline files; the first is the base
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
@@ -45,7 +45,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let [base, others @ ..] = args.runs.as_slice() else { bail!("name the runs to compare") };
     ensure!(
         !others.is_empty() || args.published,

@@ -16,7 +16,7 @@ use crate::results::manifest::Tool;
   dpg-bench judge results/sd15 --judge mplug --judge-weights mplug-large
 
 What comes out is 2.26 GB for mPLUG-large. It has the digest of the original and gives its answers.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Folder of an mPLUG model, as published, or its pytorch_model.bin
     #[arg(value_name = "MODEL")]
     from: PathBuf,
@@ -31,7 +31,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let converted = mplug::convert(&args.from, &args.out, &Tool::current().version)?;
     if args.output.json {
         return print_json(&converted);

@@ -24,7 +24,7 @@ is given again.
 
 Exit status: 0 done, 1 the check found demo-ella worse, 2 could not, 3 images or answers are missing, or the
 check is undecided.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Folder of the two runs, the comparison, the baseline, the check and the report
     #[arg(long, value_name = "DIR", default_value = "results/demo")]
     out: PathBuf,
@@ -43,7 +43,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops one of the steps, in one sentence.
-pub fn run(
+pub(crate) fn run(
     args: &Args,
     carry_out: &dyn Fn(&[OsString]) -> anyhow::Result<ExitStatus>,
 ) -> anyhow::Result<ExitStatus> {

@@ -29,7 +29,7 @@ use crate::cli::output::print::{print, print_json};
 
 It takes the flags of `run`, makes parts of one picture and lets each local judge answer about one, and
 says what was measured and what is an estimate. Exit status: 0 nothing stands in the way, 1 something does.")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     benchmark: BenchmarkArgs,
     #[command(flatten)]
@@ -72,7 +72,7 @@ struct Report {
 ///
 /// # Errors
 /// The model file cannot be read, or stdout is closed. What stands in the way of a run is no error here.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let options = args.generate.options()?;
     let images = args.generate.images;
     let chosen = run::judges_or_default(&args.judge, &args.generate);

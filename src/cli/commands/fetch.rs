@@ -32,7 +32,7 @@ An interrupted fetch goes on where it stopped when the same command is given aga
 HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, MODELSCOPE_CACHE, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN and
 DPG_BENCH_GITHUB_RAW are honoured (docs/fetching.md).
 Exit status: 0 all is here; 1 with --offline, something is missing; 2 it could not be fetched.")]
-pub struct Args {
+pub(crate) struct Args {
     /// What to fetch, as --list names it
     #[arg(value_name = "NAME", required_unless_present = "list")]
     names: Vec<String>,
@@ -145,7 +145,7 @@ impl Digests {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let places = places()?;
     if args.list {
         let listed: Vec<Listed> = FETCHABLE.iter().map(|row| look(row, &places)).collect();

@@ -22,7 +22,7 @@ use crate::cli::output::print::{print, print_json};
 
 Exit status: 0 every figure that can be checked can be a count of a complete run; 1 one cannot; 2
 there is no figure that can be checked (Global, Other, count or text).")]
-pub struct Args {
+pub(crate) struct Args {
     /// Text with category figures (`-`: standard input): lines such as `Global 80.26`, a CSV,
     /// Markdown or LaTeX table with a heading, or the summary that the reference script writes
     #[arg(value_name = "FILE")]
@@ -35,7 +35,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let text = if args.file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;

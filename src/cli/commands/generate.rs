@@ -30,7 +30,7 @@ use crate::session::{Session, SessionOptions};
   dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1
 
 A run that was interrupted goes on where it stopped when the same command is given again.")]
-pub struct Args {
+pub(crate) struct Args {
     /// How.
     #[command(flatten)]
     pub options: GeneratorArgs,
@@ -58,7 +58,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
     let benchmark = open_benchmark(&args.benchmark, args.options.is_demo())?;
     let selection = args.selection.selection();
@@ -98,14 +98,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 ///
 /// # Errors
 /// As [`LoadedGenerator::load`].
-pub fn load(options: &GeneratorOptions) -> anyhow::Result<LoadedGenerator> {
+pub(crate) fn load(options: &GeneratorOptions) -> anyhow::Result<LoadedGenerator> {
     let loaded = LoadedGenerator::load(options, &Console::default())?;
     loaded.understood().warnings.iter().for_each(|warning| warn(warning));
     Ok(loaded)
 }
 
 /// How it ended, for the shell.
-pub fn status(summary: &GenerationSummary) -> ExitStatus {
+pub(crate) fn status(summary: &GenerationSummary) -> ExitStatus {
     let complete = summary.failed == 0 && !summary.stopped;
     if complete { ExitStatus::Done } else { ExitStatus::Incomplete }
 }

@@ -36,7 +36,7 @@ Examples:
     where a line of the map reads {\"item\": \"whoops31\", \"image\": 0, \"path\": \"a/b.png\"}
 
 Exit status: 0 all images are there, 3 some are missing or broken, 2 nothing was imported.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Folder of the pictures
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
@@ -76,7 +76,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The benchmark or the pictures cannot be made out, or the run directory cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let benchmark = open_benchmark(&args.benchmark, false)?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;

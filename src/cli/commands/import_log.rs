@@ -37,7 +37,7 @@ const SHOWN_LINES: usize = 10;
 
 Exit status: 0 all answers recovered; 1 the scores are not those of --results; 2 could not; 3 some
 lines could not be read or told apart.")]
-pub struct Args {
+pub(crate) struct Args {
     /// The detail file
     #[arg(value_name = "DETAIL.txt")]
     detail: PathBuf,
@@ -93,7 +93,7 @@ struct Comparison {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let benchmark = open_benchmark(&args.benchmark, false)?;
     let selection = args.selection.selection();
     let items = benchmark.select(&selection)?;

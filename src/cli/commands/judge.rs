@@ -34,7 +34,7 @@ Run the same command again to go on after an interruption, or to ask failed ques
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(crate) struct Args {
     /// The run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
@@ -51,7 +51,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 ///
 /// # Errors
 /// See [`Session::judge`]. Judges that came before keep their answers.
-pub fn ask_each(
+pub(crate) fn ask_each(
     session: &mut Session<'_>,
     judges: &[JudgeOptions],
     console: &Console<'_>,

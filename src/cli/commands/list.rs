@@ -17,7 +17,7 @@ use crate::judge::catalog::JUDGES;
 #[command(after_help = "Examples:
   dpg-bench list
   dpg-bench list --weights stable-diffusion-v1-5     # which of the files are there?")]
-pub struct Args {
+pub(crate) struct Args {
     /// Look for each model's files in this folder
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
@@ -51,7 +51,7 @@ struct Need {
 ///
 /// # Errors
 /// Stdout is closed.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let listing = Listing {
         models: MODELS
             .iter()

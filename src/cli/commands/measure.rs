@@ -30,7 +30,7 @@ No weights are needed: the networks have the published sizes and made-up weights
 those of a run while the pictures are noise. `parity` holds each network against the processor in f32,
 `product` gives the device's speed in large products, `pictures` and `judge` the times of whole pictures
 and of mPLUG's answers. Exit status: 0 done, 2 could not, 3 a part failed and is missing.")]
-pub struct Args {
+pub(crate) struct Args {
     /// `auto`, `cpu` or `cuda[:INDEX]`
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: String,
@@ -86,7 +86,7 @@ enum Part {
 ///
 /// # Errors
 /// The device or a number format cannot be had, or the record cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     anyhow::ensure!(
         args.batch.iter().all(|&batch| batch > 0) && args.latents != Some(0),
         "--batch and --latents must be at least 1"

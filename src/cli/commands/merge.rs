@@ -29,7 +29,7 @@ It may be killed and given again, and given before all shards are done. Pictures
 system can, else copied. The result is that of one machine's run, byte for byte, but for manifest.json.
 
 Exit status: 0 all images and answers are there, 2 could not, 3 some are still missing.")]
-pub struct Args {
+pub(crate) struct Args {
     /// A run directory with shards, or several run directories
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
@@ -61,7 +61,7 @@ struct Report {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let out = match (&args.out, args.runs.as_slice()) {
         (Some(out), _) => out,
         (None, [only]) => only,

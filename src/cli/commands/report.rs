@@ -20,7 +20,7 @@ use crate::cli::output::print::{print, say, warn};
 The first run is the one that the others are compared with. All runs must be about one benchmark.
 
 Exit status: 0 done, 2 could not, 3 done, but a run's score is withheld because images or answers are missing.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Run directories
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
@@ -55,7 +55,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let Report { written, warnings, is_withheld } = report(&ReportOptions {
         runs: args.runs.clone(),
         out: args.out.clone(),

@@ -43,7 +43,7 @@ use crate::session::{Session, SessionOptions};
 A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them.
 An interrupted run goes on where it stopped when the same command is given again.
 Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing.")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     benchmark: BenchmarkArgs,
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub struct Args {
 
 /// Spelling of [`WhileGenerating`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum WhileGeneratingArg {
+pub(crate) enum WhileGeneratingArg {
     /// Where the model is on no device of the judge: an endpoint, `scripted`, `--judge-device` beside `--device`
     #[default]
     Auto,
@@ -95,7 +95,7 @@ impl From<WhileGeneratingArg> for WhileGenerating {
 ///
 /// # Errors
 /// Whatever stops one of the stages, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
     let options = args.generate.options()?;
     LoadedGenerator::check(&options)?;

@@ -24,7 +24,7 @@ use crate::cli::output::print::{print, print_json, say};
 
 Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing, or too many
 answers are neither yes nor no.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
@@ -40,7 +40,7 @@ pub struct Args {
 
 /// How to score; shared with `run`.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct ScoreOptions {
+pub(crate) struct ScoreOptions {
     /// Whose answers; none named: those of the only judge. Set by the command, which has its own flag.
     #[arg(skip)]
     pub judges: Vec<String>,
@@ -57,7 +57,7 @@ pub struct ScoreOptions {
 
 /// A protocol on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ProtocolName {
+pub(crate) enum ProtocolName {
     /// The reference script run in one process, quirks included
     Reference,
     /// All questions and images, dependencies in topological order
@@ -86,7 +86,7 @@ impl From<ProtocolName> for Protocol {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
     ensure_merged(&run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 ///
 /// # Errors
 /// A judge is not there or not the only one, a journal is damaged, or the disk said no.
-pub fn execute(
+pub(crate) fn execute(
     run: &RunDirectory,
     benchmark: &Benchmark,
     items: &[&Item],

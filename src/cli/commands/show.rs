@@ -15,7 +15,7 @@ const DEFAULT_WIDTH: usize = 100;
 Examples:
   dpg-bench show square_and_diamond
   dpg-bench show whoops31 --benchmark benchmark/dpg --dot | dot -Tsvg > whoops31.svg")]
-pub struct Args {
+pub(crate) struct Args {
     /// Id of the item
     item: String,
     /// Print the question graph in Graphviz's language
@@ -31,7 +31,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The benchmark cannot be loaded, or has no such item (ids near it are named).
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let benchmark = open_benchmark(&args.benchmark, false)?;
     let selection = Selection { items: vec![args.item.clone()], ..Default::default() };
     for item in benchmark.select(&selection)? {

@@ -23,7 +23,7 @@ Examples:
   dpg-bench validate my_questions.csv --strict
 
 Exit status: 0 valid, 1 invalid (every problem is printed), 2 it cannot be read.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Question file, or a folder that holds one (with or without `prompts/<item>.txt`)
     path: PathBuf,
     /// Turn faults of the question graphs into warnings: the faulty edges are ignored
@@ -40,7 +40,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The path cannot be read. Invalid data is no error here but the answer `no`.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let strictness = if args.lenient { Strictness::Lenient } else { Strictness::Strict };
     match Benchmark::load(&args.path, strictness) {
         Ok(benchmark) if args.strict && !benchmark.oddities.is_empty() => {

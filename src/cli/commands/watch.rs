@@ -19,7 +19,7 @@ use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::print;
 
 /// What the part of the images is called.
-pub const IMAGES: &str = "images";
+pub(crate) const IMAGES: &str = "images";
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub const IMAGES: &str = "images";
 It ends when every image is there and every judge of the run has answered every question.
 
 Exit status: 0 all is done, 2 could not, 3 with --once where something is still missing.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
@@ -48,7 +48,7 @@ pub struct Args {
 
 /// How far a part of the work is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Part {
+pub(crate) struct Part {
     /// `images`, or a judge's name.
     pub name: String,
     count: StageCount,
@@ -60,7 +60,7 @@ pub struct Part {
 ///
 /// # Errors
 /// Whatever stops it, in one sentence.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 ///
 /// # Errors
 /// A file of the run cannot be read.
-pub fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
+pub(crate) fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
     // Opened anew: a judge or a shard may have begun since.
     let run = RunDirectory::open(path)?;
     let per_item = run.manifest().images_per_item;
@@ -140,7 +140,7 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
 }
 
 /// `images: 120/4260, 2 failed, 3.5 a minute, 19 h 42 min left`.
-pub fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
+pub(crate) fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
     let StageCount { done, failed, total } = part.count;
     let mut text = format!("{}: {done}/{total}", part.name);
     if failed > 0 {

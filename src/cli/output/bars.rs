@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 /// All bars of this process, so that none is drawn over another, or over a line.
-pub static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
+pub(crate) static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
     MultiProgress::with_draw_target(if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr_with_hz(4)
     } else {
@@ -15,6 +15,6 @@ pub static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
 });
 
 /// Does `write`, which writes to stderr, while no bar is in the way.
-pub fn with_bars_suspended(write: impl FnOnce()) {
+pub(crate) fn with_bars_suspended(write: impl FnOnce()) {
     BARS.suspend(write);
 }

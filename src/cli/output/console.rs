@@ -12,7 +12,7 @@ use crate::stage_observer::StageObserver;
 
 /// The terminal, as a session's listener.
 #[derive(Default)]
-pub struct Console<'a> {
+pub(crate) struct Console<'a> {
     /// Whose score so far is told beside the progress.
     pub live: Option<&'a Live<'a>>,
 }
@@ -43,6 +43,6 @@ impl Listener for Console<'_> {
 }
 
 /// Says what comes after a shard of the run at `out`.
-pub fn say_next(out: &Path) {
+pub(crate) fn say_next(out: &Path) {
     say(&format!("when all shards are done: dpg-bench merge {}", out.display()));
 }

@@ -14,7 +14,7 @@ use crate::fetch::FetchObserver;
 const LARGE: u64 = 8 << 20;
 
 /// Shows a fetch on stderr.
-pub struct FetchBars {
+pub(crate) struct FetchBars {
     bars: MultiProgress,
     total: ProgressBar,
     files: Mutex<Files>,
@@ -29,7 +29,7 @@ struct Files {
 
 impl FetchBars {
     /// Nothing is shown yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let target = if std::io::stderr().is_terminal() {
             ProgressDrawTarget::stderr_with_hz(4)
         } else {
@@ -106,7 +106,7 @@ impl FetchObserver for FetchBars {
 }
 
 /// `12.3 MB`, `4.27 GB`.
-pub fn megabytes(bytes: u64) -> String {
+pub(crate) fn megabytes(bytes: u64) -> String {
     let bytes = bytes as f64;
     if bytes >= 1e9 { format!("{:.2} GB", bytes / 1e9) } else { format!("{:.1} MB", bytes / 1e6) }
 }

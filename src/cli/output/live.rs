@@ -13,19 +13,19 @@ use crate::cli::commands::watch::{Part, line, look};
 const SHARE: u32 = 50;
 
 /// The run that is made.
-pub struct Live<'a> {
+pub(crate) struct Live<'a> {
     run: PathBuf,
     items: &'a [&'a Item],
 }
 
 impl<'a> Live<'a> {
     /// Of the run at `run` and the items that it is about.
-    pub fn new(run: &Path, items: &'a [&'a Item]) -> Self {
+    pub(crate) fn new(run: &Path, items: &'a [&'a Item]) -> Self {
         Self { run: run.to_owned(), items }
     }
 
     /// The part called `name`: `images`, or a judge.
-    pub fn part(&self, name: &str) -> LivePart<'a> {
+    pub(crate) fn part(&self, name: &str) -> LivePart<'a> {
         let state = State { begun: Instant::now(), first: None, next: Instant::now() };
         LivePart {
             run: self.run.clone(),
@@ -37,7 +37,7 @@ impl<'a> Live<'a> {
 }
 
 /// One part of the run, looked at again and again.
-pub struct LivePart<'a> {
+pub(crate) struct LivePart<'a> {
     run: PathBuf,
     items: &'a [&'a Item],
     name: String,
@@ -53,7 +53,7 @@ struct State {
 impl LivePart<'_> {
     /// What there is to say, if `every` has gone by since it was said last. A run that cannot be read at the
     /// moment has nothing to say: this must not stop the work.
-    pub fn line(&self, every: Duration) -> Option<String> {
+    pub(crate) fn line(&self, every: Duration) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let begun = Instant::now();
         if begun < state.next && !every.is_zero() {

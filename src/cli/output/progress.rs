@@ -20,7 +20,7 @@ const ON_A_TERMINAL: Duration = Duration::from_secs(5);
 const ELSEWHERE: Duration = Duration::from_secs(60);
 
 /// Shows one stage on stderr.
-pub struct StageProgress<'a> {
+pub(crate) struct StageProgress<'a> {
     bar: ProgressBar,
     verb: String,
     shown: Once,
@@ -32,7 +32,7 @@ pub struct StageProgress<'a> {
 impl<'a> StageProgress<'a> {
     /// A bar named by what the stage does, e.g. `generating`, and the part of the run whose score so far is
     /// told.
-    pub fn new(verb: &str, live: Option<LivePart<'a>>) -> Self {
+    pub(crate) fn new(verb: &str, live: Option<LivePart<'a>>) -> Self {
         let (bar, verb, shown) = (ProgressBar::hidden(), verb.to_owned(), Once::new());
         Self { bar, verb, shown, live, failures: Mutex::new(0), cuts: Mutex::new(0) }
     }

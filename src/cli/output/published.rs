@@ -16,7 +16,7 @@ const JUDGE: &str = "mplug";
 ///
 /// # Errors
 /// A run cannot be scored, or is a baseline of the other protocol.
-pub fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyhow::Result<String> {
+pub(crate) fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyhow::Result<String> {
     let compared = ComparedArgs { protocol: Some(ProtocolName::Reference), ..compared.clone() };
     let mut rows: Vec<Placed> = published_scores()?.into_iter().map(Placed::from).collect();
     let mut notes = Vec::new();

@@ -9,7 +9,7 @@ const NARROWEST: usize = 24;
 
 /// The questions as a tree of at most `width` columns. A question stands under its first parent; its
 /// other parents refer to it.
-pub fn tree(graph: &QuestionGraph, width: usize) -> String {
+pub(crate) fn tree(graph: &QuestionGraph, width: usize) -> String {
     let mut below: Vec<Vec<Branch>> = vec![Vec::new(); graph.len()];
     let mut roots = Vec::new();
     for index in 0..graph.len() {
@@ -82,7 +82,7 @@ fn label(graph: &QuestionGraph, branch: Branch) -> String {
 
 /// Breaks at blanks, into lines of at most `width` characters where words allow it. Control characters
 /// do not reach the terminal.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut lines = vec![String::new()];
     let mut used = 0;
@@ -105,7 +105,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// The graph in Graphviz's language, parents pointing at their children.
-pub fn dot(item: &Item) -> String {
+pub(crate) fn dot(item: &Item) -> String {
     let graph = &item.graph;
     let mut text = format!("digraph {} {{\n  node [shape=box];\n", quoted(&item.id));
     for question in graph.questions() {

@@ -274,7 +274,7 @@ fn images_of(tiling: Tiling) -> String {
 /// Why a file gives no image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FileFault {
+pub(crate) enum FileFault {
     /// It cannot be decoded.
     #[error("{0}")]
     Picture(#[from] PictureFault),

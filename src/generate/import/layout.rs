@@ -64,7 +64,7 @@ pub struct FilePlan {
 ///
 /// # Errors
 /// See [`ImportError`].
-pub fn plan_files(
+pub(crate) fn plan_files(
     benchmark: &Benchmark,
     items: &[&Item],
     request: &ImportRequest<'_>,

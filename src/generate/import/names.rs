@@ -25,7 +25,7 @@ pub struct Claim {
 }
 
 /// What names may refer to.
-pub struct KnownNames<'a> {
+pub(crate) struct KnownNames<'a> {
     /// Item ids and their places in the benchmark.
     pub items: HashMap<&'a str, usize>,
     /// The different prompt texts in the order of the file, each as the items that have it.
@@ -34,7 +34,7 @@ pub struct KnownNames<'a> {
 
 impl<'a> KnownNames<'a> {
     /// Those of a benchmark.
-    pub fn new(benchmark: &'a Benchmark) -> Self {
+    pub(crate) fn new(benchmark: &'a Benchmark) -> Self {
         let items = (0..).zip(&benchmark.items);
         let mut prompts: Vec<Vec<&str>> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
@@ -53,7 +53,7 @@ impl<'a> KnownNames<'a> {
 ///
 /// # Errors
 /// The folder cannot be listed, or its names are of several layouts.
-pub fn claims_of_names(
+pub(crate) fn claims_of_names(
     folder: &Path,
     known: &KnownNames<'_>,
 ) -> Result<(Vec<Claim>, Vec<String>), ImportError> {
@@ -229,7 +229,7 @@ struct MapLine {
 ///
 /// # Errors
 /// It cannot be read, or a line is wrong.
-pub fn read_map(path: &Path, known: &KnownNames<'_>) -> Result<Vec<Claim>, ImportError> {
+pub(crate) fn read_map(path: &Path, known: &KnownNames<'_>) -> Result<Vec<Claim>, ImportError> {
     let text = std::fs::read_to_string(path).map_err(|error| name_path(error, "read", path))?;
     let mut claims = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

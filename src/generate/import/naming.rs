@@ -39,7 +39,7 @@ impl Layout {
     }
 
     /// Whether a file may hold several images.
-    pub fn may_hold_several(self) -> bool {
+    pub(crate) fn may_hold_several(self) -> bool {
         matches!(self, Self::OnePerItem | Self::Grids)
     }
 }

@@ -51,7 +51,7 @@ pub struct Tiles {
 ///
 /// # Errors
 /// See [`ImportError`].
-pub fn plan_tiles(
+pub(crate) fn plan_tiles(
     files: &FilePlan,
     headers: &[Option<ImageHeader>],
     request: &ImportRequest<'_>,
@@ -237,7 +237,7 @@ impl Sizes<'_> {
 ///
 /// # Errors
 /// It cannot be cut into such tiles, or they would not have the `resolution`.
-pub fn check_size(
+pub(crate) fn check_size(
     size: (u32, u32),
     tiling: Tiling,
     resolution: Option<u32>,

@@ -33,7 +33,7 @@ impl Tiling {
     }
 
     /// Size of a tile in a file of this size; `None` if it cannot be cut into equal ones.
-    pub fn tile_size(self, (width, height): (u32, u32)) -> Option<(u32, u32)> {
+    pub(crate) fn tile_size(self, (width, height): (u32, u32)) -> Option<(u32, u32)> {
         let side = |length: u32, parts: u32| {
             let padding = self.padding.checked_mul(parts.checked_add(1)?)?;
             let rest = length.checked_sub(padding).filter(|rest| *rest > 0)?;
@@ -47,7 +47,7 @@ impl Tiling {
     }
 
     /// Size of a file whose tiles have this size; `None` if it is beyond all bounds.
-    pub fn file_size(self, (width, height): (u32, u32)) -> Option<(u32, u32)> {
+    pub(crate) fn file_size(self, (width, height): (u32, u32)) -> Option<(u32, u32)> {
         if self.count() == 1 {
             return Some((width, height));
         }
@@ -105,7 +105,7 @@ const USUAL_MULTIPLE: u32 = 8;
 
 /// The padding that all these grids seem to have: lines of one colour around and between their tiles. `None`
 /// if there is none, or the tiles have a usual size only without one.
-pub fn likely_padding(grids: &[RgbImage], tiling: Tiling) -> Option<u32> {
+pub(crate) fn likely_padding(grids: &[RgbImage], tiling: Tiling) -> Option<u32> {
     if tiling.count() == 1 {
         return None;
     }
@@ -159,7 +159,7 @@ const BESIDE: u32 = 3;
 
 /// What the pixels on both sides of the cuts say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seams {
+pub(crate) enum Seams {
     /// The pictures change sharply there, across and down: different pictures meet.
     Present,
     /// They go on as if nothing was there: it is one picture.
@@ -169,7 +169,7 @@ pub enum Seams {
 }
 
 /// Looks at the cuts of these files, which have no padding; the median of the files decides.
-pub fn seams(pictures: &[RgbImage], tiling: Tiling) -> Seams {
+pub(crate) fn seams(pictures: &[RgbImage], tiling: Tiling) -> Seams {
     let ratios = |down: bool, parts: u32| {
         let mut ratios: Vec<f64> =
             pictures.iter().filter_map(|picture| seam_ratio(picture, down, parts)).collect();

@@ -41,7 +41,7 @@ pub struct AddedConditions {
 
 /// Any conditioning, with what SDXL's network is told beside it.
 #[derive(Debug, Clone)]
-pub struct WithAdded<C> {
+pub(crate) struct WithAdded<C> {
     /// The texts' hidden states.
     pub text: C,
     /// Pooled texts and sizes.
@@ -60,7 +60,7 @@ impl<C: Conditioning> Conditioning for WithAdded<C> {
 
 /// One condition for all timesteps.
 #[derive(Debug, Clone)]
-pub struct FixedConditioning(pub TextCondition);
+pub(crate) struct FixedConditioning(pub TextCondition);
 
 impl Conditioning for FixedConditioning {
     fn at(&self, _: f64) -> candle_core::Result<TextCondition> {

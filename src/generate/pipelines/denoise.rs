@@ -12,7 +12,7 @@ use crate::models::{AddedCondition, TextContext};
 /// A network that predicts the noise (or velocity) in latents `[batch, channels, height, width]` at a
 /// timestep, attending to texts `[1, tokens, width]`, each of which serves the same number of images
 /// that follow one another, and told `added` beside them where it is SDXL's.
-pub trait Denoiser {
+pub(crate) trait Denoiser {
     /// The prediction, of the latents' shape.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl<F: Fn(&Tensor, f64, &Tensor) -> candle_core::Result<Tensor>> Denoiser for F
 ///
 /// # Errors
 /// The network, the conditioning or a tensor operation failed.
-pub fn denoise(
+pub(crate) fn denoise(
     network: &dyn Denoiser,
     conditioning: &dyn Conditioning,
     scheduler: &mut dyn Scheduler,
@@ -63,7 +63,7 @@ pub fn denoise(
 ///
 /// # Errors
 /// As there.
-pub fn denoise_up_to(
+pub(crate) fn denoise_up_to(
     network: &dyn Denoiser,
     conditioning: &dyn Conditioning,
     scheduler: &mut dyn Scheduler,

@@ -168,7 +168,7 @@ impl Diffusion {
     }
 
     /// Whether there is an unconditional half.
-    pub fn is_guided(&self) -> bool {
+    pub(crate) fn is_guided(&self) -> bool {
         self.guidance > 1.0
     }
 

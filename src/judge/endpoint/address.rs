@@ -72,7 +72,7 @@ impl Address {
     }
 
     /// `text` with the query of the URL taken out, should a server repeat it.
-    pub fn scrub(&self, text: &str) -> String {
+    pub(crate) fn scrub(&self, text: &str) -> String {
         match self.query.as_deref() {
             None | Some("") => text.to_owned(),
             Some(query) => text.replace(query, "***"),
@@ -80,7 +80,7 @@ impl Address {
     }
 
     /// Whether the server is this very machine, which no proxy can reach.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         self.is_loopback
     }
 }

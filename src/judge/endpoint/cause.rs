@@ -3,7 +3,7 @@
 
 /// What is wrong, as a server's words tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The key is missing or wrong.
     Key,
     /// The account has no money or quota left.
@@ -28,17 +28,17 @@ pub enum Cause {
 
 impl Cause {
     /// Whether it holds for all questions, whatever was answered before.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Key | Self::Quota | Self::Model | Self::Address)
     }
 
     /// Whether it may be this picture or question alone.
-    pub fn may_be_single(&self) -> bool {
+    pub(crate) fn may_be_single(&self) -> bool {
         matches!(self, Self::Picture | Self::TooLong)
     }
 
     /// What the server does, and what to do about it; `model` is the one that was asked for.
-    pub fn words(&self, model: &str) -> (String, String) {
+    pub(super) fn words(&self, model: &str) -> (String, String) {
         let (what, advice) = match self {
             Self::Key => (
                 "refuses the key",

@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(4);
 
 /// A pool of connections to one server.
 #[derive(Debug, Clone)]
-pub struct Connection {
+pub(super) struct Connection {
     agent: Agent,
     address: Address,
     key: Option<ApiKey>,
@@ -35,7 +35,7 @@ impl Connection {
     /// `ALL_PROXY`, `NO_PROXY`), except for a server on this very machine. Redirects are not followed,
     /// so the key goes to no other host than the one that was named. `fields` are those of the requests that
     /// a server may not know.
-    pub fn new(
+    pub(super) fn new(
         address: Address,
         key: Option<ApiKey>,
         timeout: Duration,
@@ -58,12 +58,12 @@ impl Connection {
     }
 
     /// The fields of the requests that a server may not know.
-    pub fn fields(&self) -> &[String] {
+    pub(super) fn fields(&self) -> &[String] {
         &self.fields
     }
 
     /// Where requests go, fit to be shown.
-    pub fn shown_url(&self) -> &str {
+    pub(crate) fn shown_url(&self) -> &str {
         self.address.shown()
     }
 
@@ -71,7 +71,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`Fault`].
-    pub fn post(&self, body: &[u8]) -> Result<String, Fault> {
+    pub(crate) fn post(&self, body: &[u8]) -> Result<String, Fault> {
         let mut request =
             self.agent.post(self.address.request()).header("Content-Type", "application/json");
         if let Some(key) = &self.key {

@@ -13,7 +13,7 @@ use crate::http::TransportFault;
 
 /// What went wrong with one request.
 #[derive(Debug)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What is wrong.
     pub reason: FaultReason,
     /// What it says about the next request.
@@ -25,7 +25,7 @@ pub struct Fault {
 /// What is wrong with a request or its reply.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FaultReason {
+pub(crate) enum FaultReason {
     /// The request's body cannot be made.
     #[error("the request cannot be written: {0}")]
     Unwritable(serde_json::Error),
@@ -62,7 +62,7 @@ pub enum FaultReason {
 
 /// What a fault says about the next request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     /// The server says what is wrong, and asking again the same way gives the same.
     Permanent(Cause),
     /// 403, 404, 405 or a redirect, and no word that tells: probably the wrong address, model or key, but some
@@ -81,7 +81,7 @@ pub enum FaultKind {
 
 /// Why a request that may be answered another time is not sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GaveUp {
+pub(super) enum GaveUp {
     /// It was sent so often.
     Tries(u32),
     /// The server asks for too long a wait.
@@ -95,12 +95,12 @@ pub enum GaveUp {
 
 impl Fault {
     /// A fault after which nothing was given up yet.
-    pub fn new(reason: FaultReason, kind: FaultKind) -> Self {
+    pub(super) fn new(reason: FaultReason, kind: FaultKind) -> Self {
         Self { reason, kind, gave_up: None }
     }
 
     /// A whole body that gives no answer; `fields` are those of the requests that a server may not know.
-    pub fn of_reply(reply: ReplyFault, fields: &[String]) -> Self {
+    pub(crate) fn of_reply(reply: ReplyFault, fields: &[String]) -> Self {
         let transient = FaultKind::Transient { retry_after: None };
         let kind = match &reply {
             ReplyFault::Withheld { .. } => FaultKind::Refused,

@@ -14,7 +14,7 @@ impl EndpointJudge {
     ///
     /// # Errors
     /// An option is missing or out of its range, or the named variable is not set.
-    pub fn from_options(options: &JudgeOptions) -> anyhow::Result<Self> {
+    pub(crate) fn from_options(options: &JudgeOptions) -> anyhow::Result<Self> {
         let JudgeOptions { chat, endpoint, .. } = options;
         let needed = |flag: &str| anyhow!("the judge `endpoint` needs {flag}");
         let url = endpoint.url.as_ref().ok_or_else(|| needed("--judge-url"))?;

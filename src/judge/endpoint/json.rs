@@ -10,7 +10,7 @@ const NO_NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
 ///
 /// # Errors
 /// It is no JSON, even with such numbers taken for `null`.
-pub fn read(text: &str) -> serde_json::Result<Value> {
+pub(super) fn read(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str(text).or_else(|error| {
         let plain = without_no_numbers(text);
         if plain == text { Err(error) } else { serde_json::from_str(&plain) }

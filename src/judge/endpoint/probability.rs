@@ -11,7 +11,7 @@ use crate::judge::reading::{answer_token, polarity, tokens_spell, yes_share};
 /// `None` where the server gave no alternatives, the tokens are not those of what was `said`, none of the
 /// alternatives is yes or no, or the answer that was read (`read`) does not begin there (`Answer: yes`,
 /// `{"answer": "yes"}`).
-pub fn yes_probability(logprobs: &Value, said: &str, read: &str) -> Option<f64> {
+pub(super) fn yes_probability(logprobs: &Value, said: &str, read: &str) -> Option<f64> {
     let tokens = logprobs["content"].as_array()?;
     let texts: Vec<Option<String>> = tokens.iter().map(token_text).collect();
     if !tokens_spell(&texts, said) {

@@ -9,7 +9,7 @@ use super::probability::yes_probability;
 
 /// A completion as far as it was understood.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Completion {
+pub(crate) struct Completion {
     /// What was answered.
     pub answer: Answer,
     /// The model's whole words.
@@ -23,7 +23,7 @@ pub struct Completion {
 /// Why a body gives no answer. Asking again may help, but for [`Self::Withheld`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ReplyFault {
+pub(crate) enum ReplyFault {
     /// It is cut or garbled; its beginning.
     #[error("the reply is no JSON: {0}")]
     NoJson(String),
@@ -95,7 +95,7 @@ impl FinishReason {
 ///
 /// # Errors
 /// See [`ReplyFault`].
-pub fn read_completion(body: &str) -> Result<Completion, ReplyFault> {
+pub(crate) fn read_completion(body: &str) -> Result<Completion, ReplyFault> {
     let value = json::read(body).map_err(|_| ReplyFault::NoJson(beginning(body)))?;
     let choice = &value["choices"][0];
     if choice.is_null() || is_error(&value["error"]) {
@@ -158,7 +158,7 @@ fn is_error(value: &Value) -> bool {
 
 /// The message of an error: `{"error": {"message": ...}}`, `{"error": "..."}`, `{"message": ...}`, `{"detail": ...}`
 /// with a text or FastAPI's list of what is wrong with which field, or any of these in a list.
-pub fn error_message(value: &Value) -> Option<String> {
+pub(crate) fn error_message(value: &Value) -> Option<String> {
     if let Value::Array(values) = value {
         return values.first().and_then(error_message);
     }
@@ -192,7 +192,7 @@ fn validation_errors(details: &Value) -> Option<String> {
 }
 
 /// The beginning of a server's words, on one line, fit for a message.
-pub fn beginning(text: &str) -> String {
+pub(super) fn beginning(text: &str) -> String {
     const SHOWN: usize = 200;
     let line: Vec<&str> = text.split_whitespace().collect();
     let line: String = line.join(" ").chars().filter(|c| !c.is_control()).collect();

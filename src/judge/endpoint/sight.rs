@@ -5,7 +5,7 @@ use super::reply::Completion;
 
 /// What two replies tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VisionCheck {
+pub(crate) enum VisionCheck {
     /// The picture made a difference, or nothing speaks against that it was seen.
     Sees,
     /// It made none; what shows it.
@@ -18,7 +18,7 @@ pub enum VisionCheck {
 ///
 /// Equal counts of the prompt's tokens mean that the picture has none. Where the server does not count, replies and
 /// the probabilities of their tokens that are equal to the last digit mean the same.
-pub fn compare(with: &Completion, without: &Completion) -> VisionCheck {
+pub(super) fn compare(with: &Completion, without: &Completion) -> VisionCheck {
     let same_words = with.said == without.said;
     if let (Some(tokens), Some(fewer)) = (with.prompt_tokens, without.prompt_tokens) {
         if tokens != fewer {

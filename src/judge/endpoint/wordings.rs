@@ -202,7 +202,7 @@ static WORDINGS: LazyLock<Vec<Wording>> = LazyLock::new(|| {
 
 /// What `words` of a server, said with `status`, mean for a request with these `fields`; `None` where they may pass,
 /// concern this question alone or are not known.
-pub fn cause(status: u16, words: &str, fields: &[String]) -> Option<Cause> {
+pub(crate) fn cause(status: u16, words: &str, fields: &[String]) -> Option<Cause> {
     // Some repeat what was sent, and with it every word of the request.
     let words = words.to_lowercase();
     let words = words.split("'input':").next().unwrap_or_default();

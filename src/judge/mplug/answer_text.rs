@@ -18,7 +18,7 @@ const CLOSE_UP: [(&str, &str); 10] = [
 ];
 
 /// The answer that `tokens` spell. A token outside the vocabulary is left out.
-pub fn answer_text(words: &WordPiece, tokens: &[u32]) -> String {
+pub(crate) fn answer_text(words: &WordPiece, tokens: &[u32]) -> String {
     let pieces: Vec<&str> = tokens
         .iter()
         .filter(|&&token| !words.is_special(token))

@@ -12,7 +12,7 @@ use crate::checkpoint::pickle_file::StateDictLayout;
 use crate::models::mplug::{Mplug, MplugConfig};
 
 /// Weights that a folder may hold, the preferred ones first: what `convert` wrote, and what is published.
-pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+pub(crate) const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// As the original unwraps its checkpoints.
 const UNWRAPPING: StateDictLayout =
@@ -23,7 +23,7 @@ const TASK: &str = "visual-question-answering";
 
 /// Where a model's files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MplugFiles {
+pub(crate) struct MplugFiles {
     /// The folder of the configuration and the vocabulary.
     pub folder: PathBuf,
     /// The weights.
@@ -35,7 +35,7 @@ impl MplugFiles {
     ///
     /// # Errors
     /// There are no weights, or the model is for another task.
-    pub fn find(path: &Path) -> Result<Self> {
+    pub(crate) fn find(path: &Path) -> Result<Self> {
         let files = if path.is_dir() {
             let found = WEIGHT_FILES.iter().map(|name| path.join(name)).find(|file| file.is_file());
             let missing = || {
@@ -59,7 +59,7 @@ impl MplugFiles {
     ///
     /// # Errors
     /// One is missing or has another shape.
-    pub fn needed(&self, config: &MplugConfig) -> Result<NeededTensors, ModelError> {
+    pub(crate) fn needed(&self, config: &MplugConfig) -> Result<NeededTensors, ModelError> {
         NeededTensors::open(&self.weights, UNWRAPPING, &Mplug::needed_tensors(config))
     }
 
@@ -67,7 +67,7 @@ impl MplugFiles {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn vocabulary_sha256(&self) -> Result<String> {
+    pub(crate) fn vocabulary_sha256(&self) -> Result<String> {
         let path = self.folder.join("vocab.txt");
         let bytes =
             std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;

@@ -36,7 +36,7 @@ fn rest(prompt: &str) -> String {
 }
 
 /// A model's tokenizer, and the parts of a conversation that do not change.
-pub struct Chat {
+pub(crate) struct Chat {
     tokenizer: Tokenizer,
     sha256: String,
     before: Vec<u32>,
@@ -58,7 +58,7 @@ impl Chat {
     ///
     /// # Errors
     /// The tokenizer is missing or broken, or of another model; the chat template is a Thinking model's.
-    pub fn load(folder: &Path, system: Option<&str>, outline: Outline) -> Result<Self> {
+    pub(crate) fn load(folder: &Path, system: Option<&str>, outline: Outline) -> Result<Self> {
         let Outline { vocabulary, image_token, .. } = outline;
         refuse_thinking(folder)?;
         let path = folder.join("tokenizer.json");
@@ -117,7 +117,7 @@ impl Chat {
     }
 
     /// Tokens of what stands before a picture's tokens, and of what follows whatever is asked.
-    pub fn tokens_around_image(&self) -> (&[u32], &[u32]) {
+    pub(crate) fn tokens_around_image(&self) -> (&[u32], &[u32]) {
         (&self.before, &self.after)
     }
 
@@ -126,7 +126,7 @@ impl Chat {
     ///
     /// # Errors
     /// The tokenizer refuses the text.
-    pub fn question(&self, prompt: &str) -> Result<Vec<u32>> {
+    pub(crate) fn question(&self, prompt: &str) -> Result<Vec<u32>> {
         self.encode(&rest(prompt))
     }
 
@@ -134,22 +134,22 @@ impl Chat {
     ///
     /// # Errors
     /// The tokenizer refuses.
-    pub fn text(&self, tokens: &[u32]) -> Result<String> {
+    pub(crate) fn text(&self, tokens: &[u32]) -> Result<String> {
         self.tokenizer.decode(tokens, true).map_err(|error| anyhow!("no text of tokens: {error}"))
     }
 
     /// Whether a reply ends with `token`.
-    pub fn is_end(&self, token: u32) -> bool {
+    pub(crate) fn is_end(&self, token: u32) -> bool {
         self.ends.contains(&token)
     }
 
     /// What each token of the vocabulary says: yes, no or neither.
-    pub fn said(&self) -> &[Option<bool>] {
+    pub(crate) fn said(&self) -> &[Option<bool>] {
         &self.said
     }
 
     /// SHA-256 of `tokenizer.json`, in hex.
-    pub fn sha256(&self) -> &str {
+    pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 }

@@ -118,7 +118,7 @@ impl ImageProcessor {
     }
 
     /// The rules, for a run's record.
-    pub fn described(&self) -> Value {
+    pub(crate) fn described(&self) -> Value {
         self.described.clone()
     }
 

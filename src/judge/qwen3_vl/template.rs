@@ -17,7 +17,7 @@ const OPENINGS: [&str; 2] = ["assistant\\n<think>", "assistant\n<think>"];
 ///
 /// # Errors
 /// A reply would begin with a thought, or a file cannot be read.
-pub fn refuse_thinking(folder: &Path) -> Result<()> {
+pub(crate) fn refuse_thinking(folder: &Path) -> Result<()> {
     for path in FILES.map(|name| folder.join(name)).into_iter().filter(|path| path.is_file()) {
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("{}: cannot be read", path.display()))?;

@@ -116,7 +116,7 @@ pub(super) fn contradicted(words: &[Word], claim: bool) -> bool {
 
 /// `Some(true)` for a token or word that is `yes`, `Some(false)` for `no`, once case, blanks,
 /// punctuation, markdown and the word-start marks of tokenizers are taken off.
-pub fn polarity(token: &str) -> Option<bool> {
+pub(crate) fn polarity(token: &str) -> Option<bool> {
     let bare = token.trim_matches(|c: char| !c.is_alphanumeric() || matches!(c, 'Ġ' | 'Ċ'));
     if bare.eq_ignore_ascii_case("yes") {
         Some(true)

@@ -53,7 +53,7 @@ impl TextContext {
     }
 
     /// Of `states` that serve one step alone, as an adapter's do: they are not kept joined to others.
-    pub fn of_one_step(states: Tensor) -> Self {
+    pub(crate) fn of_one_step(states: Tensor) -> Self {
         Self { joins: false, ..Self::new(states) }
     }
 

@@ -17,7 +17,7 @@ const SCALE: f64 = 2.0;
 ///
 /// # Errors
 /// It has no size, or the PNG encoder refused (programming errors).
-pub fn png_picture(drawing: &Drawing) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn png_picture(drawing: &Drawing) -> anyhow::Result<Vec<u8>> {
     let size = |length: f64| (length * SCALE).ceil() as u32;
     let (width, height) = (size(drawing.width), size(drawing.height));
     let mut pixels = Pixmap::new(width, height).context("a chart without size")?;

@@ -156,7 +156,7 @@ impl Drawing {
     }
 
     /// Adds a filled rectangle.
-    pub fn bar(&mut self, [left, top, right, bottom]: [f64; 4], ink: Ink, opacity: f64) {
+    pub(crate) fn bar(&mut self, [left, top, right, bottom]: [f64; 4], ink: Ink, opacity: f64) {
         let points = vec![(left, top), (right, top), (right, bottom), (left, bottom)];
         self.shapes.push(Shape::Polygon { points, ink, opacity, width: 0.0 });
     }
@@ -177,7 +177,7 @@ impl Drawing {
     }
 
     /// Adds a ring.
-    pub fn ring(&mut self, x: f64, y: f64, radius: f64, ink: Ink) {
+    pub(crate) fn ring(&mut self, x: f64, y: f64, radius: f64, ink: Ink) {
         self.shapes.push(Shape::Dot { x, y, radius, ink, opacity: 1.0, hollow: true });
     }
 

@@ -6,7 +6,7 @@ use super::{Anchor, Drawing, Ink, Shape, Text};
 use crate::reports::escape::escape;
 
 /// A whole SVG file on white.
-pub fn svg_picture(drawing: &Drawing) -> String {
+pub(crate) fn svg_picture(drawing: &Drawing) -> String {
     let ground = "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n";
     let size = format!(" width=\"{0}\" height=\"{1}\"", drawing.width, drawing.height);
     let halo = " paint-order=\"stroke\" stroke=\"#fff\" stroke-width=\"4\"";
@@ -17,7 +17,7 @@ pub fn svg_picture(drawing: &Drawing) -> String {
 }
 
 /// An SVG element for the page.
-pub fn page_svg(drawing: &Drawing) -> String {
+pub(crate) fn page_svg(drawing: &Drawing) -> String {
     let size = format!(" class=\"chart\" width=\"{}\"", drawing.width);
     element(drawing, &size, "", " paint-order=\"stroke\" stroke-width=\"4\"", |ink, what| {
         format!("class=\"{what}-{}\"", ink.class())

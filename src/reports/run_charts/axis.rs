@@ -2,7 +2,7 @@
 
 /// An axis from `from` to `to` (values), laid over pixels.
 #[derive(Debug, Clone, Copy)]
-pub struct Axis {
+pub(crate) struct Axis {
     /// Value at the beginning.
     pub from: f64,
     /// Value at the end.
@@ -15,12 +15,12 @@ pub struct Axis {
 
 impl Axis {
     /// The pixel of a value.
-    pub fn at(&self, value: f64) -> f64 {
+    pub(super) fn at(&self, value: f64) -> f64 {
         self.start + (value - self.from) / (self.to - self.from) * (self.end - self.start)
     }
 
     /// Round values inside the axis, about as many as `wanted`.
-    pub fn ticks(&self, wanted: f64) -> Vec<f64> {
+    pub(super) fn ticks(&self, wanted: f64) -> Vec<f64> {
         let step = round_step((self.to - self.from) / wanted);
         let first = (self.from / step - 1e-9).ceil() as i64;
         let last = (self.to / step + 1e-9).floor() as i64;
@@ -29,14 +29,14 @@ impl Axis {
 }
 
 /// 1, 2 or 5 times a power of ten, at least `step`.
-pub fn round_step(step: f64) -> f64 {
+pub(crate) fn round_step(step: f64) -> f64 {
     let power = 10_f64.powf(step.max(1e-9).log10().floor());
     let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= step * 0.999);
     factor.unwrap_or(10.0) * power
 }
 
 /// A tick's value without needless digits.
-pub fn tick_label(value: f64) -> String {
+pub(crate) fn tick_label(value: f64) -> String {
     let rounded = (value * 1000.0).round() / 1000.0;
     // No minus before a zero.
     format!("{}", if rounded == 0.0 { 0.0 } else { rounded }).replace('-', "−")

@@ -14,7 +14,7 @@ const BAR: f64 = 9.0;
 const NUMBER: f64 = 50.0;
 
 /// Draws the chart.
-pub fn chart(input: &ReportInput<'_>) -> Chart {
+pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
     let mut rows = vec![(Level::Overall, "DPG-Bench score".to_owned())];
     rows.extend(category_rows(input));
     let runs = input.runs.len();

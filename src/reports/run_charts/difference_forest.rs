@@ -13,7 +13,7 @@ const ROW: f64 = 22.0;
 const NUMBERS: f64 = 190.0;
 
 /// Draws the chart; `None` where the runs share no scored item.
-pub fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Chart> {
+pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Chart> {
     if found.rows.is_empty() {
         return None;
     }

@@ -12,7 +12,7 @@ const HEIGHT: f64 = 260.0;
 const STEP: f64 = 5.0;
 
 /// Draws the chart; `None` where no item has two images with scores.
-pub fn chart(input: &ReportInput<'_>) -> Option<Chart> {
+pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     let deviations: Vec<Vec<f64>> = input
         .runs
         .iter()

@@ -13,7 +13,7 @@ const WIDTH: f64 = 640.0;
 const RADIUS: f64 = 170.0;
 
 /// Draws the chart; `None` below three categories that all runs have.
-pub fn chart(input: &ReportInput<'_>) -> Option<Chart> {
+pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     let stage = input.stage();
     let of = |run: usize, name: &str| {
         category_figure(input, &input.runs[run], Level::L1, name, stage).map(|figure| figure.mean)

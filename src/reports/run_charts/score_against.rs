@@ -16,7 +16,7 @@ const GROUP: usize = 20;
 const MOST_GROUPS: usize = 8;
 
 /// Draws the chart; `None` where no item has a score or all have the same number.
-pub fn chart(
+pub(super) fn chart(
     input: &ReportInput<'_>,
     name: &str,
     what: &str,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// File of the tokenizer's folder that lists the taught words.
-pub const WORDS_FILE: &str = "embeddings.json";
+pub(crate) const WORDS_FILE: &str = "embeddings.json";
 
 /// A word with as many vectors as its file has. It becomes the tokens `word`, `word_1`, `word_2` ...,
 /// and `word` in a prompt stands for all of them.

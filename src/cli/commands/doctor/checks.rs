@@ -25,7 +25,7 @@ use crate::session::judge_options::JudgeOptions;
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub(crate) enum State {
     /// As it should be.
     Fine,
     /// Worth knowing.
@@ -36,7 +36,7 @@ pub enum State {
 
 /// One thing that a run needs.
 #[derive(Debug, Clone, Serialize)]
-pub struct Check {
+pub(super) struct Check {
     /// What it is.
     pub name: &'static str,
     /// How it is.
@@ -49,23 +49,31 @@ pub struct Check {
 
 impl Check {
     /// As it should be.
-    pub fn fine(name: &'static str, found: impl Into<String>) -> Self {
+    pub(super) fn fine(name: &'static str, found: impl Into<String>) -> Self {
         Self { name, state: State::Fine, found: found.into(), advice: None }
     }
 
     /// Worth knowing.
-    pub fn note(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(super) fn note(
+        name: &'static str,
+        found: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
         Self { name, state: State::Note, found: found.into(), advice: Some(advice.into()) }
     }
 
     /// It stops a run.
-    pub fn problem(name: &'static str, found: impl Into<String>, advice: Option<String>) -> Self {
+    pub(super) fn problem(
+        name: &'static str,
+        found: impl Into<String>,
+        advice: Option<String>,
+    ) -> Self {
         Self { name, state: State::Problem, found: found.into(), advice }
     }
 }
 
 /// Device, processor and memory.
-pub fn machine(options: &GeneratorOptions, found: &mut Vec<Check>) {
+pub(super) fn machine(options: &GeneratorOptions, found: &mut Vec<Check>) {
     found.extend(options.device_names().into_iter().map(|name| match parse_device(name) {
         Ok(device) => {
             let gpus = match (knows_gpus(), gpus()) {
@@ -113,7 +121,10 @@ pub fn machine(options: &GeneratorOptions, found: &mut Vec<Check>) {
 ///
 /// # Errors
 /// It cannot be read, or is of tiny networks.
-pub fn record(path: Option<&Path>, found: &mut Vec<Check>) -> anyhow::Result<Option<Measurements>> {
+pub(super) fn record(
+    path: Option<&Path>,
+    found: &mut Vec<Check>,
+) -> anyhow::Result<Option<Measurements>> {
     let Some(path) = path else {
         if knows_gpus() && gpus() == 0 {
             found.push(Check::note(
@@ -135,7 +146,7 @@ pub fn record(path: Option<&Path>, found: &mut Vec<Check>) -> anyhow::Result<Opt
 }
 
 /// The benchmark, and the selected items.
-pub fn benchmark<'b>(
+pub(super) fn benchmark<'b>(
     benchmark: &'b anyhow::Result<Benchmark>,
     selection: &Selection,
     found: &mut Vec<Check>,
@@ -170,7 +181,7 @@ pub fn benchmark<'b>(
 
 /// A model whose weights are there.
 #[derive(Debug)]
-pub struct Model {
+pub(super) struct Model {
     /// Its row.
     pub row: &'static CatalogModel,
     /// Whether all of its parts are there.
@@ -178,7 +189,11 @@ pub struct Model {
 }
 
 /// The model's weights, and whether they fit into the memory.
-pub fn model(options: &GeneratorOptions, read_all: bool, found: &mut Vec<Check>) -> Option<Model> {
+pub(super) fn model(
+    options: &GeneratorOptions,
+    read_all: bool,
+    found: &mut Vec<Check>,
+) -> Option<Model> {
     let row = match models::find(&options.model) {
         Ok(row) => row,
         Err(error) => {
@@ -328,7 +343,7 @@ fn digests(name: &str, found: &mut Vec<Check>) {
 }
 
 /// The judges, and which of them can be made.
-pub fn judges(
+pub(super) fn judges(
     args: &JudgeArgs,
     chosen: Result<&[JudgeOptions], &anyhow::Error>,
     read_all: bool,
@@ -376,7 +391,7 @@ pub fn judges(
 }
 
 /// Room for the run's files.
-pub fn disk(out: &Path, cost: Option<&Cost>, found: &mut Vec<Check>) {
+pub(super) fn disk(out: &Path, cost: Option<&Cost>, found: &mut Vec<Check>) {
     let free = match machine::free_space(out) {
         Ok(free) => free,
         Err(error) => {
@@ -411,6 +426,6 @@ pub fn disk(out: &Path, cost: Option<&Cost>, found: &mut Vec<Check>) {
 
 /// Device and number format of the model's networks, where they can be had; of several devices, which are
 /// of one kind, the first.
-pub fn place(options: &GeneratorOptions) -> Option<Place> {
+pub(super) fn place(options: &GeneratorOptions) -> Option<Place> {
     Place::parse(options.device_names().first()?, &options.dtype).ok()
 }

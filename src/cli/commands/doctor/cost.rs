@@ -17,7 +17,7 @@ const DPG_BENCH: (u64, u64) = (1065, 14_392);
 
 /// How much a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Prompts.
     pub items: u64,
     /// Pictures.
@@ -28,13 +28,13 @@ pub struct Counts {
 
 impl Counts {
     /// Of `items` with `images` each.
-    pub fn of(items: &[&Item], images: u32) -> Self {
+    pub(super) fn of(items: &[&Item], images: u32) -> Self {
         let questions: usize = items.iter().map(|item| item.graph.len()).sum();
         Self::new((items.len() as u64, questions as u64), images)
     }
 
     /// Of all of DPG-Bench.
-    pub fn of_dpg_bench(images: u32) -> Self {
+    pub(crate) fn of_dpg_bench(images: u32) -> Self {
         Self::new(DPG_BENCH, images)
     }
 
@@ -47,7 +47,7 @@ impl Counts {
 /// What a number stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Basis {
+pub(crate) enum Basis {
     /// The networks of this run ran here.
     Measured,
     /// Networks of the same size, with made-up weights, ran on the machine that a record names.
@@ -60,7 +60,7 @@ pub enum Basis {
 
 /// Seconds of one stage, as it depends on what a run is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Stage {
+pub(super) struct Stage {
     /// `generating`, or `judging (NAME)`.
     pub what: String,
     /// What the numbers stand on.
@@ -79,13 +79,13 @@ pub struct Stage {
 
 impl Stage {
     /// One that there is nothing to go by.
-    pub fn unknown(what: String, how: impl Into<String>) -> Self {
+    pub(super) fn unknown(what: String, how: impl Into<String>) -> Self {
         let (how, basis) = (how.into(), Basis::Unknown);
         Self { what, basis, how, per_item: 0.0, per_image: 0.0, per_answer: 0.0, beside: false }
     }
 
     /// As it goes when so many devices, one of which was measured, share the work.
-    pub fn shared_by(mut self, devices: usize) -> Self {
+    pub(crate) fn shared_by(mut self, devices: usize) -> Self {
         if devices > 1 {
             self.how.push_str(&format!("; of one device, {devices} share the work"));
             for part in [&mut self.per_item, &mut self.per_image, &mut self.per_answer] {
@@ -106,7 +106,7 @@ impl Stage {
 
 /// What is known of this run's stages.
 #[derive(Debug)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// The generation, then each judge.
     pub stages: Vec<Stage>,
     /// Pixels of a picture.
@@ -117,7 +117,7 @@ pub struct Measured {
 
 /// What a run costs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Cost {
+pub(crate) struct Cost {
     counts: Counts,
     stages: Vec<StageCost>,
     /// Seconds from the first stage to the last; absent where one is unknown.
@@ -135,7 +135,7 @@ struct StageCost {
 
 impl Measured {
     /// For a run of that many.
-    pub fn cost(&self, counts: Counts) -> Cost {
+    pub(super) fn cost(&self, counts: Counts) -> Cost {
         let stages: Vec<StageCost> = self
             .stages
             .iter()
@@ -164,7 +164,7 @@ fn together(stages: &[StageCost]) -> Option<f64> {
 
 impl Cost {
     /// A line for each stage and one for the disk.
-    pub fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         let Counts { items, images, answers } = self.counts;
         let mut text =
             format!("  {items} prompts, {images} pictures, {answers} answers of each judge\n");
@@ -194,7 +194,7 @@ impl Cost {
 }
 
 /// `8.2 s`, `41 min`, `12.5 h`, `3.1 days`.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("{s:.1} s"),
         s if s < 5400.0 => format!("{:.0} min", s / 60.0),
@@ -204,7 +204,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// The item with the middle number of questions.
-pub fn middle_item<'b>(items: &[&'b Item]) -> Option<&'b Item> {
+pub(crate) fn middle_item<'b>(items: &[&'b Item]) -> Option<&'b Item> {
     let mut sorted = items.to_vec();
     sorted.sort_by_key(|item| item.graph.len());
     sorted.get(sorted.len() / 2).copied()

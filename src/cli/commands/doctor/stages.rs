@@ -35,7 +35,7 @@ const OVERHEAD: f64 = 1.2;
 
 /// The names of the judges that work while the pictures are made. On a device that they share with the model they
 /// would take their time from it, so that they do not count here even where they are asked to.
-pub fn beside(
+pub(super) fn beside(
     when: WhileGenerating,
     options: &GeneratorOptions,
     judges: &[JudgeOptions],
@@ -55,12 +55,12 @@ pub fn beside(
 }
 
 /// What the stage of the judge `name` is called.
-pub fn judging(name: &str) -> String {
+pub(super) fn judging(name: &str) -> String {
     format!("judging ({name})")
 }
 
 /// Measures what is here, and estimates the rest.
-pub fn measure(
+pub(super) fn measure(
     options: &GeneratorOptions,
     judges: &[JudgeOptions],
     model: Option<Model>,
@@ -111,7 +111,7 @@ pub fn measure(
 
 /// What `record` says of this run's stages. What it does not have stays unknown: the speed of this machine
 /// says nothing of that one.
-pub fn recorded(
+pub(super) fn recorded(
     record: &Measurements,
     options: &GeneratorOptions,
     judges: &[JudgeOptions],
