@@ -104,7 +104,7 @@ fn models() {
             format!("{tiny} --lora nowhere.safetensors"),
             format!("{tiny} --embedding nowhere.safetensors"),
             format!("{tiny} --rng gpu"),
-            format!("run --limit 1 --device cpu --benchmark demo --model sd15 --weights sd15"),
+            "run --limit 1 --device cpu --benchmark demo --model sd15 --weights sd15",
         ]
     );
     // What a build for GPUs says depends on the machine.
