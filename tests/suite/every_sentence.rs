@@ -13,7 +13,6 @@ use super::words::SNAPSHOTS;
 /// Sentences that no command line brings about quickly, offline and on any machine, by how they begin.
 const UNPROVOKED: &[(&str, &str)] = &[
     ("signals cannot be listened to", "the system would have to refuse signals"),
-    ("{variable} is no UTF-8 text", "the lines of the snapshots are UTF-8, their variables too"),
     ("{listed} devices do not round alike", "two kinds of devices are needed"),
     ("no address leads from", "two drives are needed, as Windows has them"),
     ("{} cannot be found", "a folder would have to go between two looks at it"),
