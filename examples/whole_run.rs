@@ -52,6 +52,6 @@ pub fn run(folder: &Path) -> anyhow::Result<(Comparison, PathBuf)> {
 
 fn main() -> anyhow::Result<()> {
     let (comparison, page) = run("results/whole-run".as_ref())?;
-    println!("{:?}\nopen {}", comparison.figures[0], page.display());
+    println!("{:+.2} points\nopen {}", comparison.figures[0].difference, page.display());
     Ok(())
 }

@@ -9,11 +9,13 @@ pub mod error;
 pub mod noise_schedule;
 pub(crate) mod pipeline_rules;
 pub mod scheduler_class;
+pub(crate) mod timestep_spacing;
 
 use super::config::drop_unset;
 
 pub use self::error::SchedulerError;
 pub use self::scheduler_class::SchedulerClass;
+pub use self::timestep_spacing::TimestepSpacing;
 
 /// How the betas run from start to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,18 +25,6 @@ pub enum BetaSchedule {
     Linear,
     /// Their square roots in equal steps.
     ScaledLinear,
-}
-
-/// How the timesteps are spread over the training schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TimestepSpacing {
-    /// From the last training step to the first, evenly.
-    Linspace,
-    /// Multiples of a whole step from the low end, plus an offset.
-    Leading,
-    /// Multiples of a step from the high end.
-    Trailing,
 }
 
 /// What the network predicts.
@@ -140,7 +130,7 @@ impl SchedulerConfig {
         options: Map<String, Value>,
         class: SchedulerClass,
     ) -> Result<Self, SchedulerError> {
-        if class == SchedulerClass::Pndm && options.contains_key(MARKED_ZERO_SNR) {
+        if !class.knows_zero_terminal_snr() && options.contains_key(MARKED_ZERO_SNR) {
             return Err(SchedulerError::NoZeroSnr(class.short_name()));
         }
         let mut reader = Reader { class, options };
@@ -167,11 +157,12 @@ impl SchedulerConfig {
                 return Err(reader.unsupported(key, value, &supported));
             }
         }
+        let (beta_start, beta_end) = class.default_betas();
         let config = Self {
             class,
             train_steps: reader.read("num_train_timesteps", 1000, "a whole number")?,
-            beta_start: reader.read("beta_start", 1e-4, "a number")?,
-            beta_end: reader.read("beta_end", 0.02, "a number")?,
+            beta_start: reader.read("beta_start", beta_start, "a number")?,
+            beta_end: reader.read("beta_end", beta_end, "a number")?,
             beta_schedule: reader.read(
                 "beta_schedule",
                 BetaSchedule::Linear,
@@ -190,7 +181,7 @@ impl SchedulerConfig {
             )?,
             use_karras_sigmas: class.knows_karras_sigmas()
                 && reader.truth("use_karras_sigmas", false)?,
-            rescale_betas_zero_snr: class != SchedulerClass::Pndm
+            rescale_betas_zero_snr: class.knows_zero_terminal_snr()
                 && reader.truth("rescale_betas_zero_snr", false)?,
             set_alpha_to_one: reader.truth("set_alpha_to_one", class == SchedulerClass::Ddim)?,
             clip_sample_range: (class == SchedulerClass::Ddim
@@ -208,7 +199,10 @@ impl SchedulerConfig {
     /// Karras sigmas for a scheduler that has none.
     pub fn overridden(self, wanted: &SchedulerOverrides) -> Result<Self, SchedulerError> {
         if wanted.karras == Some(true) && !self.class.knows_karras_sigmas() {
-            return Err(SchedulerError::NoKarras(self.class.short_name()));
+            return Err(SchedulerError::NoKarras {
+                class: self.class.short_name(),
+                known: SchedulerClass::names_with_karras_sigmas(),
+            });
         }
         Ok(Self {
             timestep_spacing: wanted.spacing.unwrap_or(self.timestep_spacing),

@@ -1,6 +1,7 @@
 //! In: a checkpoint, settings, prompts and seeds. Out: pictures. One file for each pipeline; what they share stands
 //! below them in `diffusion` and `denoise`.
 
+pub(crate) mod clip_prompts;
 pub mod conditioning;
 pub(crate) mod denoise;
 pub mod diffusion;
@@ -8,3 +9,4 @@ pub mod ella;
 pub mod options;
 pub mod sd15;
 pub mod sdxl;
+pub(crate) mod sdxl_prompts;

@@ -46,9 +46,8 @@ impl SchedulerConfig {
         let leaves = timesteps.iter().any(|&step| step > (self.train_steps - 1) as f64);
         let compared =
             if self.use_karras_sigmas { timesteps.len().min(2) } else { timesteps.len() };
-        let stands =
-            matches!(self.class, SchedulerClass::DpmSolverMultistep | SchedulerClass::UniPc)
-                && timesteps[..compared].is_sorted_by(|before, after| before > after).not();
+        let stands = self.class.divides_by_step_size()
+            && timesteps[..compared].is_sorted_by(|before, after| before > after).not();
         if leaves || stands {
             return Err(SchedulerError::TooManySteps { steps, train_steps: self.train_steps });
         }

@@ -119,7 +119,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
         },
         shipped: None,
         runs: Runs::Nowhere,
-        takes: &[OptionGroup::Scripted],
+        takes: &[OptionGroup::Scripted, OptionGroup::Seed],
         check: |options, _| ScriptedJudge::from_options(options).map(|_| ()),
         load: |options, _| Ok(Box::new(ScriptedJudge::from_options(options)?)),
     },
@@ -138,7 +138,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
         },
         shipped: None,
         runs: Runs::Server,
-        takes: &[OptionGroup::Endpoint, OptionGroup::Chat],
+        takes: &[OptionGroup::Endpoint, OptionGroup::Chat, OptionGroup::Seed],
         check: |options, _| EndpointJudge::from_options(options).map(|_| ()),
         load: |options, _| Ok(Box::new(EndpointJudge::from_options(options)?)),
     },
@@ -227,6 +227,11 @@ pub fn find(name: &str) -> Result<&'static JudgeRow, String> {
         .iter()
         .find(|row| row.name == name)
         .ok_or_else(|| format!("there is no judge `{name}`; {}", listed()))
+}
+
+/// `scripted, endpoint, ...`.
+pub(crate) fn names() -> String {
+    JUDGES.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
 }
 
 /// The names of all judges, for messages.

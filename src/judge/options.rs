@@ -22,6 +22,8 @@ pub enum OptionGroup {
     Local,
     /// [`LocalJudgeOptions::batch`].
     Batch,
+    /// [`JudgeOptions::seed`].
+    Seed,
 }
 
 /// Which judge, and how it is asked. What is `None` is the judge's own default.
@@ -144,14 +146,18 @@ impl JudgeOptions {
         if !has(OptionGroup::Batch) {
             own.local.batch = None;
         }
+        if !has(OptionGroup::Seed) {
+            own.seed = None;
+        }
         own
     }
 
     /// Each option that only some judges take, with its group, its flag, and whether it was given.
-    fn given(&self) -> [(OptionGroup, &'static str, bool); 22] {
-        use OptionGroup::{Batch, Chat, Endpoint, Local, Scripted};
+    fn given(&self) -> [(OptionGroup, &'static str, bool); 23] {
+        use OptionGroup::{Batch, Chat, Endpoint, Local, Scripted, Seed};
         let Self { scripted, chat, endpoint, local, .. } = self;
         [
+            (Seed, "--judge-seed", self.seed.is_some()),
             (Scripted, "--judge-rule", scripted.rule.is_some()),
             (Scripted, "--judge-answers", scripted.answers.is_some()),
             (Batch, "--judge-batch", local.batch.is_some()),

@@ -36,7 +36,7 @@ pub enum RunError {
     },
     /// Something that decides the results is not what the run was started with.
     #[error(
-        "{path} was started with other settings; use the same, or another --out:{}",
+        "{path} was started with other settings; use the same, or another run directory:{}",
         differences.iter().map(|difference| format!("\n  {difference}")).collect::<String>()
     )]
     SettingsChanged {

@@ -35,6 +35,13 @@ pub fn load_compared(
 ///
 /// # Errors
 /// One of them cannot be scored, or they are not to be compared.
+///
+/// ```no_run
+/// let found = dpg_bench::compare_runs("results/sd15".as_ref(), "results/ella-sd15".as_ref())?;
+/// let overall = &found.figures[0];
+/// println!("{} items, difference {:+.2} points, p {:?}", found.items, overall.difference, overall.p);
+/// # anyhow::Ok(())
+/// ```
 pub fn compare_runs(base: &Path, other: &Path) -> anyhow::Result<Comparison> {
     let load = |path| load_compared(path, None, Protocol::Corrected, None);
     Ok(compare(&load(base)?, &load(other)?, &Options::default())?)

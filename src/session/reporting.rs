@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use super::benchmarks::{benchmark_of_run, selected};
-use super::scoring::{check_pictures, choose_judges, judge_identity, run_identity};
+use super::scoring::{check_pictures, choose_judge, judge_identity, run_identity};
 use super::work::ensure_merged;
 use crate::aggregate::{Protocol, Summary, SummaryInput};
 use crate::benchmark::{Benchmark, Item};
@@ -82,6 +82,14 @@ struct Loaded {
 ///
 /// # Errors
 /// There is no run, one cannot be read, they are about several benchmarks, or the folder cannot be written.
+///
+/// ```no_run
+/// use dpg_bench::{ReportOptions, report};
+///
+/// let runs = ["results/sd15", "results/ella-sd15"].map(Into::into);
+/// println!("open {}", report(&ReportOptions::new(runs, "reports/ella".as_ref()))?.written.page.display());
+/// # anyhow::Ok(())
+/// ```
 pub fn report(options: &ReportOptions) -> anyhow::Result<Report> {
     ensure!(!options.runs.is_empty(), "a report needs a run");
     let loaded = options
@@ -139,9 +147,7 @@ fn name_of(runs: &[PathBuf], place: usize) -> String {
 fn load(path: &Path, name: String, judge: Option<&str>) -> anyhow::Result<Loaded> {
     let run = RunDirectory::open(path)?;
     ensure_merged(&run)?;
-    let named: Vec<String> = judge.map(str::to_owned).into_iter().collect();
-    let judges = choose_judges(&run, &named)?;
-    let [chosen] = judges.as_slice() else { bail!("{}: name one judge", path.display()) };
+    let chosen = &choose_judge(&run, judge)?;
     let mut judges = vec![(chosen.clone(), run.read_answers(chosen)?)];
     for other in run.judges().into_iter().filter(|other| other != chosen) {
         let records = run.read_answers(&other)?;

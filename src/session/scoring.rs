@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use super::benchmarks::{benchmark_of_run, selected};
 use super::work::ensure_merged;
@@ -66,9 +66,7 @@ pub fn scored_baseline(
     ensure_merged(&run)?;
     let benchmark = benchmark_of_run(&run, benchmark)?;
     let items = selected(&benchmark, &run)?;
-    let named: Vec<String> = judge.map(str::to_owned).into_iter().collect();
-    let judges = choose_judges(&run, &named)?;
-    let [judge] = judges.as_slice() else { bail!("{}: name one judge", path.display()) };
+    let judge = &choose_judge(&run, judge)?;
     let mut records = run.read_answers(judge)?;
     let images = run.read_images()?;
     if is_unreadable(&run, judge, &images, &records, &items, protocol)? {
@@ -175,15 +173,33 @@ pub fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec
     }
     match (named, there.as_slice()) {
         ([], [only]) => Ok(vec![only.clone()]),
-        ([], []) => {
-            bail!("{}: {}; run `dpg-bench judge` first", run.path().display(), answered_by(&there))
-        }
+        ([], []) => Err(nobody_answered(run)),
         ([], _) => {
             let judges = answered_by(&there);
             bail!("{}: {judges}; choose some with --judge (comma list)", run.path().display())
         }
         _ => Ok(named.to_vec()),
     }
+}
+
+/// The judge named, which must have answered; the only one where none is named.
+pub fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<String> {
+    if let Some(name) = named {
+        check_has_answered(run, name)?;
+        return Ok(name.to_owned());
+    }
+    match run.judges().as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(nobody_answered(run)),
+        several => {
+            let judges = answered_by(several);
+            bail!("{}: {judges}; choose one with --judge", run.path().display())
+        }
+    }
+}
+
+fn nobody_answered(run: &RunDirectory) -> anyhow::Error {
+    anyhow!("{}: {}; run `dpg-bench judge` first", run.path().display(), answered_by(&[]))
 }
 
 /// # Errors

@@ -20,7 +20,6 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("{} cannot be removed", "the disk would have to refuse, which it does not for root"),
     ("name the runs to compare", "the command line's parser asks for one first"),
     ("a report needs a run", "the command line's parser asks for one first"),
-    ("{}: name one judge", "several judges without a name are refused before"),
     ("the table of answers cannot be made", "a fault of the program itself"),
     ("the chart cannot be drawn", "a fault of the program itself"),
 ];

@@ -147,6 +147,9 @@ const DECODERS: &[&str] =
     &["ImageReader", "image::open", "image::load_from_memory", "png::Decoder", "decode_jpeg"];
 const DECODE_IN: &[&str] = &["results/image_store.rs", "results/jpeg.rs"];
 
+/// The pipelines, which share files below them and know nothing of each other.
+const PIPELINES: &[&str] = &["sd15", "sdxl", "ella"];
+
 /// Crates that the pure modules must not name, whatever else: no disk, no network, no tensors.
 const PURE: &[&str] = &["score/", "statistics/", "aggregate/", "compare", "check.rs"];
 const PURE_EXCEPT: &[&str] = &["aggregate/score_table.rs"];
@@ -175,6 +178,8 @@ fn a_breach_of_each_kind_is_seen() {
         ("results/journal.rs", "use clap::Args;"),
         ("score/item_score.rs", "let text = std::fs::read(path)?;"),
         ("generate/sd15.rs", "use super::super::judge::Judge;"),
+        ("generate/pipelines/ella.rs", "use super::sdxl::Sdxl;"),
+        ("generate/pipelines/ella/texts.rs", "use crate::generate::pipelines::sd15::ClipPrompts;"),
         ("unheard_of.rs", "use crate::benchmark::Item;"),
         ("reports/thumbnails.rs", "    let picture = image::open(path)?;"),
     ] {
@@ -185,6 +190,7 @@ fn a_breach_of_each_kind_is_seen() {
         ("judge/endpoint.rs", "use crate::results::Settings;"),
         ("score/verdict.rs", "#[cfg(test)]\nmod tests { use crate::cli::main; }"),
         ("cli/commands/run.rs", "use clap::Args;"),
+        ("generate/pipelines/ella.rs", "use super::sdxl_prompts::SdxlPrompts;"),
     ] {
         assert_eq!(violations(file, &format!("{line}\n")), Vec::<String>::new(), "{file}: {line}");
     }
@@ -214,6 +220,17 @@ fn violations(file: &str, text: &str) -> Vec<String> {
         for (name, places) in ONLY_IN {
             if names_crate(line, name) && !places.iter().any(|place| file.starts_with(place)) {
                 found.push(format!("{place}: crate `{name}` belongs to {places:?}"));
+            }
+        }
+        let own = file.strip_prefix("generate/pipelines/").unwrap_or_default();
+        for pipeline in PIPELINES.iter().filter(|name| !own.is_empty() && !own.starts_with(**name))
+        {
+            if ["super::", "pipelines::"]
+                .iter()
+                .any(|path| line.contains(&format!("use {path}{pipeline}::")))
+                || line.contains(&format!("use crate::generate::pipelines::{pipeline}::"))
+            {
+                found.push(format!("{place}: a pipeline must not use the pipeline `{pipeline}`"));
             }
         }
         if !DECODE_IN.contains(&file) {

@@ -35,10 +35,13 @@ pub enum SchedulerError {
         supported: String,
     },
     /// Karras sigmas for a scheduler without them.
-    #[error(
-        "scheduler {0} has no Karras sigmas; leave out --karras, or choose dpm++, euler or unipc"
-    )]
-    NoKarras(&'static str),
+    #[error("scheduler {class} has no Karras sigmas; leave out --karras, or choose one of {known}")]
+    NoKarras {
+        /// Its short name.
+        class: &'static str,
+        /// Those that have them.
+        known: String,
+    },
     /// A schedule that ends in noise alone, for a scheduler without it.
     #[error(
         "the checkpoint is marked for zero terminal SNR, which scheduler {0} has not; choose another with --scheduler"

@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{SchedulerError, TimestepSpacing};
+use super::error::SchedulerError;
+use super::timestep_spacing::TimestepSpacing;
 
 /// The schedulers, by their names in diffusers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,12 +107,18 @@ impl SchedulerClass {
         Self::ALL.map(Self::short_name).join(", ")
     }
 
+    /// As [`Self::names`], those alone that have Karras sigmas.
+    pub(crate) fn names_with_karras_sigmas() -> String {
+        let having = Self::ALL.into_iter().filter(|class| class.knows_karras_sigmas());
+        having.map(Self::short_name).collect::<Vec<_>>().join(", ")
+    }
+
     /// The `solver_type` that is written here, and those of other classes that diffusers takes for it.
     pub(crate) fn solver_names(self) -> Option<(&'static str, &'static [&'static str])> {
         match self {
             Self::DpmSolverMultistep => Some(("midpoint", &["logrho", "bh1", "bh2"])),
             Self::UniPc => Some(("bh2", &["midpoint", "heun", "logrho"])),
-            _ => None,
+            Self::Pndm | Self::Ddim | Self::EulerDiscrete | Self::EulerAncestral => None,
         }
     }
 
@@ -125,9 +132,44 @@ impl SchedulerClass {
         }
     }
 
+    /// First and last beta where the configuration does not say.
+    pub(crate) fn default_betas(self) -> (f64, f64) {
+        match self {
+            Self::Pndm
+            | Self::Ddim
+            | Self::DpmSolverMultistep
+            | Self::EulerDiscrete
+            | Self::EulerAncestral
+            | Self::UniPc => (1e-4, 0.02),
+        }
+    }
+
+    /// Whether `rescale_betas_zero_snr` is an option of this scheduler.
+    pub(crate) fn knows_zero_terminal_snr(self) -> bool {
+        match self {
+            Self::Pndm => false,
+            Self::Ddim
+            | Self::DpmSolverMultistep
+            | Self::EulerDiscrete
+            | Self::EulerAncestral
+            | Self::UniPc => true,
+        }
+    }
+
     /// Whether Karras sigmas are an option of this scheduler. In diffusers the others ignore it.
     pub(crate) fn knows_karras_sigmas(self) -> bool {
-        matches!(self, Self::DpmSolverMultistep | Self::EulerDiscrete | Self::UniPc)
+        match self {
+            Self::DpmSolverMultistep | Self::EulerDiscrete | Self::UniPc => true,
+            Self::Pndm | Self::Ddim | Self::EulerAncestral => false,
+        }
+    }
+
+    /// Whether a step divides by the distance of two timesteps, which then must differ.
+    pub(crate) fn divides_by_step_size(self) -> bool {
+        match self {
+            Self::DpmSolverMultistep | Self::UniPc => true,
+            Self::Pndm | Self::Ddim | Self::EulerDiscrete | Self::EulerAncestral => false,
+        }
     }
 
     /// Whether a scheduler here, or a training script that writes the same file, has an option of this name.

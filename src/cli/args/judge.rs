@@ -16,9 +16,8 @@ use crate::session::judge_options::{JudgeOptions, OptionGroup, ScriptedOptions};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Judge")]
 pub(crate) struct JudgeArgs {
-    /// The judge: `demo-judge`, `scripted`, `endpoint`, `mplug`, `blip-vqa` or `qwen3-vl`; a comma list lets several answer, one after the
-    /// other
-    #[arg(long, value_name = "JUDGE,..", value_delimiter = ',')]
+    /// Names of the catalog.
+    #[arg(long, value_name = "JUDGE,..", value_delimiter = ',', help = judge_help())]
     pub judge: Vec<String>,
     /// Name that the answers are filed under; of several judges a comma list [default: the judge's]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
@@ -45,6 +44,11 @@ pub(crate) struct JudgeArgs {
     /// The judges that compute here.
     #[command(flatten)]
     pub local: LocalJudgeArgs,
+}
+
+fn judge_help() -> String {
+    let names = catalog::names();
+    format!("The judge: {names}; a comma list lets several answer, one after the other")
 }
 
 impl JudgeArgs {
@@ -207,6 +211,7 @@ mod tests {
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-device", "cpu"],
                 "--judge-device is not for",
             ),
+            (&["--judge", "demo-judge", "--judge-seed", "5"], "--judge-seed is not for"),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-weights", "mplug=x"],
                 "--judge-weights is not for",

@@ -25,11 +25,11 @@ pub(crate) struct SamplingArgs {
     /// [default: cpu]
     #[arg(long, value_name = "SOURCE")]
     pub rng: Option<NoiseSource>,
-    /// Denoising steps [default: 50]
+    /// Denoising steps [default: 50; 20 for the demo's models]
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
-    /// sdxl 5, for ella-sd15 12]
+    /// sdxl 5, for ella-sd15 12, for the demo's models 4]
     #[arg(long, value_name = "NUMBER")]
     pub guidance: Option<f64>,
     /// Width in pixels [default: the checkpoint's own]
@@ -38,16 +38,15 @@ pub(crate) struct SamplingArgs {
     /// Height in pixels [default: the checkpoint's own]
     #[arg(long, value_name = "PIXELS")]
     pub height: Option<usize>,
-    /// `pndm`, `ddim`, `dpm++`, `euler`, `euler-a` or `unipc`, made from the checkpoint's scheduler
-    /// configuration [default: the checkpoint's own, for ella-sd15 `dpm++`]
-    #[arg(long, value_name = "NAME")]
+    /// One of [`SchedulerClass::names`].
+    #[arg(long, value_name = "NAME", help = scheduler_help())]
     pub scheduler: Option<String>,
     /// How the timesteps are spread: `linspace`, `leading` or `trailing` [default: the scheduler
     /// configuration's]
     #[arg(long, value_enum, hide_possible_values = true, value_name = "NAME")]
     pub spacing: Option<SpacingArg>,
-    /// Karras sigmas, for dpm++, euler and unipc; `--karras false` where the configuration has them
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    /// Karras sigmas, for the schedulers that have them.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help = karras_help())]
     pub karras: Option<bool>,
     /// What the network predicts: `epsilon` or `v` [default: the scheduler configuration's]
     #[arg(long, value_enum, hide_possible_values = true, value_name = "WHAT")]
@@ -56,6 +55,19 @@ pub(crate) struct SamplingArgs {
     /// zeros, where its checkpoint says so]
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
+}
+
+fn scheduler_help() -> String {
+    let names = SchedulerClass::names();
+    format!(
+        "One of {names}, made from the checkpoint's scheduler configuration [default: the checkpoint's own, for \
+         ella-sd15 dpm++]"
+    )
+}
+
+fn karras_help() -> String {
+    let names = SchedulerClass::names_with_karras_sigmas();
+    format!("Karras sigmas, for {names}; `--karras false` where the configuration has them")
 }
 
 /// Spelling of [`SeedMode`] on the command line.

@@ -167,7 +167,7 @@ fn generate_and_judge(
 }
 
 /// The judges that were named; for the demo's models the demo's judge, where none was.
-pub(in crate::cli) fn judges_or_default(
+pub(crate) fn judges_or_default(
     judge: &JudgeArgs,
     generate: &GeneratorArgs,
 ) -> anyhow::Result<Vec<JudgeOptions>> {

@@ -19,7 +19,7 @@ use self::texts::{EllaConditioning, EncodedText, Encoders, TextByTimestep};
 use super::conditioning::{Conditioning, WithAdded};
 use super::diffusion::{Diffusion, images};
 use super::options::DiffusionOptions;
-use super::{sd15, sdxl};
+use super::{clip_prompts, sdxl_prompts};
 use crate::checkpoint::folder::check_folder;
 use crate::checkpoint::load_report::LoadReport;
 use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
@@ -35,7 +35,7 @@ pub struct EllaOptions {
     /// Whether the text encoders are freed before the UNet is loaded.
     pub low_memory: bool,
     /// The rest. A negative prompt of `None` is the empty text for T5; for SDXL's pooled text it is what
-    /// [`sdxl::Sdxl`] takes it for.
+    /// [`Sdxl`](super::sdxl::Sdxl) takes it for.
     pub pictures: DiffusionOptions,
 }
 
@@ -87,10 +87,10 @@ impl Ella {
         let negative_prompt = match base {
             EllaBase::Sd15 => Some(given.unwrap_or_default()),
             EllaBase::Sdxl => {
-                settings.insert("time_ids".to_owned(), json!(sdxl::time_ids(&diffusion)));
+                settings.insert("time_ids".to_owned(), json!(sdxl_prompts::time_ids(&diffusion)));
                 settings.insert("vae_dtype".to_owned(), json!(diffusion.vae_dtype().as_str()));
                 settings.insert("pooled_text".to_owned(), json!("text_encoder_2"));
-                sdxl::negative_prompt(&index, given)
+                sdxl_prompts::negative_prompt(&index, given)
             }
         };
         understood.line("negative prompt", format!("{:?}", negative_prompt.as_deref()));
@@ -182,7 +182,7 @@ impl Ella {
             None => work(diffusion, &conditioning),
             Some(pooled) => {
                 let unconditional = negative.and_then(|text| text.encoded.pooled.as_ref());
-                let added = sdxl::added(pooled, unconditional, diffusion);
+                let added = sdxl_prompts::added(pooled, unconditional, diffusion);
                 work(diffusion, &WithAdded { text: conditioning, added })
             }
         }
@@ -265,8 +265,8 @@ impl ImageGenerator for Ella {
 
 fn configuration_sha256(base: EllaBase, files: &EllaFiles) -> Result<String> {
     match base {
-        EllaBase::Sd15 => sd15::configuration_sha256(&files.checkpoint),
-        EllaBase::Sdxl => sdxl::configuration_sha256(&files.checkpoint),
+        EllaBase::Sd15 => clip_prompts::configuration_sha256(&files.checkpoint),
+        EllaBase::Sdxl => sdxl_prompts::configuration_sha256(&files.checkpoint),
     }
 }
 
@@ -282,7 +282,7 @@ fn load_diffusion(
             let dtypes = (dtype, dtype);
             Diffusion::load(&files.checkpoint, base.pipeline(), dtypes, device, options)
         }
-        EllaBase::Sdxl => sdxl::load_diffusion(&files.checkpoint, dtype, device, options),
+        EllaBase::Sdxl => sdxl_prompts::load_diffusion(&files.checkpoint, dtype, device, options),
     }
 }
 
