@@ -58,7 +58,7 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Undecided {
-    /// It would pass, or could not fail whatever it was, for it has fewer than [`MIN_ITEMS`] items.
+    /// It would pass, or could not fail whatever it was, for it has fewer than `MIN_ITEMS` items.
     FewItems,
     /// Alone it would fail, but not among so many figures (Holm).
     ManyFigures,

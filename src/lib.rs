@@ -14,6 +14,8 @@ pub mod benchmark;
 pub mod check;
 #[doc(hidden)]
 pub mod checkpoint;
+// Help texts name parts as <this>.
+#[allow(rustdoc::invalid_html_tags)]
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]

@@ -52,7 +52,7 @@ pub struct Figure {
 pub struct Paired<'a> {
     /// What it is about.
     pub level: Level,
-    /// Category, or [`SCORE`].
+    /// Category, or `SCORE`.
     pub name: &'a str,
     /// Of the base.
     pub base: &'a ItemRatio,

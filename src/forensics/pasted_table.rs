@@ -21,7 +21,7 @@ pub struct PastedTable {
 /// A cell that is not understood, so that its figure is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnreadCell {
-    /// Category, as [`CATEGORIES`] has it.
+    /// Category, as `CATEGORIES` has it.
     pub category: &'static str,
     /// What stands there.
     pub cell: String,
@@ -30,7 +30,7 @@ pub struct UnreadCell {
 /// One figure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
-    /// Category, as [`CATEGORIES`] has it.
+    /// Category, as `CATEGORIES` has it.
     pub category: &'static str,
     /// The value as printed, in percent.
     pub printed: Printed,

@@ -66,7 +66,7 @@ pub struct MplugOptions {
     pub together: usize,
     /// The weights' revision, as their publisher names it.
     pub revision: Option<String>,
-    /// Tokens of a question: [`QUESTION_TOKENS`], but for checks.
+    /// Tokens of a question: `QUESTION_TOKENS`, but for checks.
     pub question_tokens: usize,
     /// Order of Pillow's passes; the published numbers are older than version 13.
     pub order: Order,

@@ -53,7 +53,7 @@ pub struct Merged {
 /// the manifest: whenever it is stopped, a further call ends in the same.
 ///
 /// # Errors
-/// See [`MergeError`]; `run` is as it was, but for pictures that no journal speaks of yet.
+/// See `MergeError`; `run` is as it was, but for pictures that no journal speaks of yet.
 pub fn merge(
     run: &mut RunDirectory,
     parts: &[Part],
@@ -109,7 +109,7 @@ pub fn merge(
 /// again. Other runs are left alone.
 ///
 /// # Errors
-/// See [`MergeError`].
+/// See `MergeError`.
 pub(crate) fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), MergeError> {
     let manifest = run.manifest();
     let entries = manifest.generation.iter().chain(manifest.judges.values());

@@ -157,7 +157,7 @@ impl LoadedGenerator {
         &self.understood
     }
 
-    /// Where each of its networks computes, as [`describe_device`] tells.
+    /// Where each of its networks computes, as `describe_device` tells.
     pub fn devices(&self) -> &[String] {
         &self.devices
     }

@@ -34,7 +34,7 @@ impl JudgeOptions {
         }
     }
 
-    /// The devices that it computes on, as [`describe_device`] tells.
+    /// The devices that it computes on, as `describe_device` tells.
     ///
     /// # Errors
     /// A name means nothing, or there is no such device.

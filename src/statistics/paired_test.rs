@@ -24,7 +24,7 @@ const ROUNDING: f64 = 1e-12;
 /// How the test is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PermutationTest {
-    /// Random patterns of swaps, where there are more items than [`EXACT_ITEMS`].
+    /// Random patterns of swaps, where there are more items than `EXACT_ITEMS`.
     pub rounds: usize,
     /// Where the random numbers begin.
     pub seed: u64,
