@@ -99,7 +99,7 @@ impl<'b> Session<'b> {
         listener: &dyn Listener,
     ) -> anyhow::Result<Self> {
         let SessionOptions { selection, images_per_item, shard, work } = options;
-        let items = part_of(benchmark.select(selection)?, *shard);
+        let items = benchmarks::part_of(benchmark.select(selection)?, *shard);
         let subject = Subject::new(benchmark, selection, *images_per_item)?;
         let work = open_work(folder, &subject, items, *shard, work, listener)?;
         Ok(Self { benchmark, work })
@@ -123,7 +123,7 @@ impl<'b> Session<'b> {
             // A shard named by itself is the whole of the work.
             open_shard_itself(folder, items, work)?
         } else {
-            let items = part_of(items, shard);
+            let items = benchmarks::part_of(items, shard);
             open_work(folder, &Subject::of(&run), items, shard, work, listener)?
         };
         Ok(Self { benchmark, work })
@@ -207,9 +207,4 @@ impl<'b> Session<'b> {
         let mut summaries = score_judges(run, self.benchmark, items, &judges, allow_incomplete)?;
         Ok(summaries.remove(0))
     }
-}
-
-/// The items of a shard, or all of them.
-pub fn part_of(items: Vec<&Item>, shard: Option<Shard>) -> Vec<&Item> {
-    shard.map_or_else(|| items.clone(), |shard| shard.own_part(&items))
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 
 use crate::benchmark::{Benchmark, Item, Selection, Strictness};
 use crate::fetch::{BENCHMARK_FOLDER, LOCK_FILE};
-use crate::results::{BenchmarkIdentity, RunDirectory};
+use crate::results::{BenchmarkIdentity, RunDirectory, Shard};
 
 /// The shipped demo, inside the program: it works from any folder.
 const DEMO_CSV: &[u8] = include_bytes!("../../benchmark/demo/dpg_bench.csv");
@@ -86,8 +86,7 @@ pub fn benchmark_of_run(run: &RunDirectory, path: Option<&Path>) -> anyhow::Resu
 /// # Errors
 /// The manifest's selection was edited to something that the benchmark has not.
 pub fn selected<'b>(benchmark: &'b Benchmark, run: &RunDirectory) -> anyhow::Result<Vec<&'b Item>> {
-    let all = all_selected(benchmark, run)?;
-    Ok(run.shard().map_or_else(|| all.clone(), |shard| shard.own_part(&all)))
+    Ok(part_of(all_selected(benchmark, run)?, run.shard()))
 }
 
 /// The items that the run was started with, in file order, whether it is a shard or not.
@@ -103,6 +102,14 @@ pub fn all_selected<'b>(
         format!("{}: the manifest's selection cannot be read", run.path().display())
     })?;
     Ok(benchmark.select(&selection)?)
+}
+
+/// The items of a shard, or all of them.
+pub(super) fn part_of(items: Vec<&Item>, shard: Option<Shard>) -> Vec<&Item> {
+    match shard {
+        Some(shard) => shard.own_part(&items),
+        None => items,
+    }
 }
 
 /// What a manifest says of a benchmark.

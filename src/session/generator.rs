@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -14,8 +14,8 @@ use super::generator_options::{GeneratorOptions, Sampling};
 use super::listener::{Listener, Quiet};
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
-use crate::checkpoint::error_words::sentence;
 use crate::checkpoint::load_report::LoadReport;
+use crate::checkpoint::origins::Origins;
 use crate::checkpoint::shipped::ShippedFolder;
 use crate::compute::device::{Device, Place, describe_device, parse_device, parse_dtype};
 use crate::fetch::Role;
@@ -81,18 +81,35 @@ impl LoadedGenerator {
         let model = catalog::find(&options.model)?;
         let devices: Vec<Device> =
             options.device_names().into_iter().map(parse_device).collect::<Result<_, _>>()?;
-        let described: Vec<String> = devices.iter().map(describe_device).collect();
-        one_kind_of_device(&described)?;
+        one_kind_of_device(&devices.iter().map(describe_device).collect::<Vec<_>>())?;
         let mut ella = options.ella.clone();
         let unpacked = unpack(model, options, &mut ella)?;
         let checkpoint = match unpacked.first() {
             Some(folder) => folder.path().to_owned(),
             None => named_or_fetched(model, options, listener)?,
         };
+        let loaded = Self::load_parts(model, options, &ella, &checkpoint, &devices, listener);
+        // Folders that the user never saw: the model's name stands for them.
+        let named = |error: anyhow::Error, folder: &TempDir| {
+            Origins::new(folder.path(), Path::new(model.name)).with_user_paths(error)
+        };
+        let loaded = loaded.map_err(|error| unpacked.iter().fold(error, named))?;
+        Ok(Self { _folders: unpacked, ..loaded })
+    }
+
+    /// As [`LoadedGenerator::load`], from the checkpoint and the parts of an ELLA; what it loads lies where they are.
+    fn load_parts(
+        model: &CatalogModel,
+        options: &GeneratorOptions,
+        ella: &EllaPartOptions,
+        checkpoint: &Path,
+        devices: &[Device],
+        listener: &dyn Listener,
+    ) -> anyhow::Result<Self> {
         let Sampling { options: mut settings, seed, seed_mode, note } =
             options.resolve_sampling(model)?;
         note.iter().for_each(|note| listener.note(note));
-        let mut parts = options.parts(&checkpoint);
+        let mut parts = options.parts(checkpoint);
         parts.prediction = settings.overrides.prediction;
         settings.record.extend(record(&parts));
         // The pipelines record what they run; a name of its own stands beside that.
@@ -106,7 +123,7 @@ impl LoadedGenerator {
             ella.refuse_for(model.name)?;
         }
         let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
-        let weights = assembled.as_ref().map_or(checkpoint.as_path(), Assembled::path);
+        let weights = assembled.as_ref().map_or(checkpoint, Assembled::path);
         let negative_prompt = settings.negative_prompt.clone();
         let files =
             model.pipeline.is_ella().then(|| ella.files(model.name, weights)).transpose()?;
@@ -129,11 +146,11 @@ impl LoadedGenerator {
                 Some(assembled) => assembled.with_user_paths(error),
                 None => error,
             })
-            .map_err(|error| without_folders(error, model, &unpacked))
             .with_context(|| format!("model {} cannot be loaded", model.name))?;
         let mut understood = LoadReport::default();
         understood.line("model", model.name);
-        understood.line("checkpoint", shown(&checkpoint, model));
+        understood.line("checkpoint", shown(checkpoint, model));
+        let described: Vec<String> = devices.iter().map(describe_device).collect();
         understood.line("device", described.join("; "));
         if let Some(parts) = &assembled {
             understood.extend(parts.understood.clone());
@@ -148,7 +165,7 @@ impl LoadedGenerator {
             devices: described,
             assembled,
             negative_prompt,
-            _folders: unpacked,
+            _folders: Vec::new(),
         })
     }
 
@@ -272,20 +289,6 @@ fn unpack(
         folders.push(folder);
     }
     Ok(folders)
-}
-
-/// A shipped model's files lie in a temporary folder that the user never saw: the model's name stands for it.
-fn without_folders(
-    error: anyhow::Error,
-    model: &CatalogModel,
-    folders: &[TempDir],
-) -> anyhow::Error {
-    let mut text = sentence(&error);
-    let before = text.clone();
-    for folder in folders {
-        text = text.replace(&folder.path().display().to_string(), model.name);
-    }
-    if text == before { error } else { anyhow!(text) }
 }
 
 /// The checkpoint, for people.

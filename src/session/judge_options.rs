@@ -49,22 +49,7 @@ impl JudgeOptions {
     /// An option is missing, wrong or another judge's, or a file or variable is not there.
     pub fn check(&self) -> anyhow::Result<()> {
         let row = self.row()?;
-        if let Some(flag) = self.given_beside(row.takes) {
-            bail!("{flag} is not for the judge `{}`; leave it out", row.name);
-        }
-        if row.shipped.is_some() {
-            let given = [
-                ("--judge-weights", self.local.weights.is_some()),
-                ("--judge-revision", self.local.revision.is_some()),
-            ];
-            for (flag, given) in given {
-                ensure!(
-                    !given,
-                    "the judge `{}` has its weights inside; leave out {flag}",
-                    row.name
-                );
-            }
-        }
+        self.refuse_idle(row)?;
         // Loading takes seconds and gigabytes; whether it can be done is known sooner.
         let places = row.places(self)?;
         if row.shipped.is_some() {
@@ -72,6 +57,25 @@ impl JudgeOptions {
         }
         let options = self.with_weights(row)?;
         places.iter().take(1).try_for_each(|place| (row.check)(&options, place))
+    }
+
+    /// Refuses options that the judge does not take.
+    ///
+    /// # Errors
+    /// One was given.
+    pub(super) fn refuse_idle(&self, row: &JudgeRow) -> anyhow::Result<()> {
+        if let Some(flag) = self.given_beside(row.takes) {
+            bail!("{flag} is not for the judge `{}`; leave it out", row.name);
+        }
+        let given = [
+            ("--judge-weights", self.local.weights.is_some()),
+            ("--judge-revision", self.local.revision.is_some()),
+        ];
+        for (flag, given) in given {
+            let is_idle = given && row.shipped.is_some();
+            ensure!(!is_idle, "the judge `{}` has its weights inside; leave out {flag}", row.name);
+        }
+        Ok(())
     }
 
     /// The same options, with the weights that were fetched where none are named.

@@ -1,11 +1,15 @@
 //! In: options that name a judge, or a judge of the caller's own. Out: it in memory, its sitting in a run's
 //! manifest, and what it did in one line. Asking is left to `judge::judge_run`.
 
+use std::path::Path;
+
 use anyhow::Context;
+use tempfile::TempDir;
 
 use super::devices::one_kind_of_device;
 use super::judge_options::JudgeOptions;
 use super::listener::Listener;
+use crate::checkpoint::origins::Origins;
 use crate::judge::Judge;
 use crate::judge::judge_counts::JudgeCounts;
 use crate::judge::pool::JudgePool;
@@ -16,14 +20,13 @@ pub struct LoadedJudge {
     name: String,
     judge: Box<dyn Judge>,
     device: String,
-    is_local: bool,
 }
 
 impl LoadedJudge {
     /// A judge of the caller's own; its answers are filed under `name`, and `device` is recorded with each sitting.
     pub fn own(name: &str, judge: impl Judge + 'static, device: &str) -> Self {
         let (name, device) = (name.to_owned(), device.to_owned());
-        Self { name, judge: Box::new(judge), device, is_local: false }
+        Self { name, judge: Box::new(judge), device }
     }
 
     /// Loads the judge that the options name, on each device named for it; nothing is asked or written.
@@ -31,8 +34,8 @@ impl LoadedJudge {
     /// # Errors
     /// As [`JudgeOptions::check`]; its files are damaged; the devices are of several kinds.
     pub fn load(options: &JudgeOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
-        options.check()?;
         let row = options.row()?;
+        options.refuse_idle(row)?;
         // Kept until the weights are in memory.
         let unpacked = row.shipped.map(|folder| folder.unpack()).transpose();
         let unpacked = unpacked.with_context(|| format!("{} cannot be unpacked", row.name))?;
@@ -45,7 +48,14 @@ impl LoadedJudge {
         let devices: Vec<String> = places.iter().map(|place| row.describe(place)).collect();
         one_kind_of_device(&devices)?;
         let loaded = places.into_iter().map(|place| (row.load)(&resolved, place));
-        let mut judges = loaded.collect::<anyhow::Result<Vec<_>>>()?;
+        let mut judges = loaded.collect::<anyhow::Result<Vec<_>>>().map_err(|error| {
+            // A folder that the user never saw: the judge's name stands for it.
+            let origin = |folder: &TempDir| Origins::new(folder.path(), Path::new(row.name));
+            match unpacked.as_ref().map(origin) {
+                Some(origin) => origin.with_user_paths(error),
+                None => error,
+            }
+        })?;
         let weights = resolved.local.weights.iter().find(|_| unpacked.is_none());
         let of = weights.map_or_else(|| row.name.to_owned(), |path| path.display().to_string());
         for warning in judges.iter().flat_map(|judge| judge.warnings()) {
@@ -56,7 +66,7 @@ impl LoadedJudge {
             _ => Box::new(JudgePool::new(judges)?),
         };
         let name = options.filed_as().to_owned();
-        Ok(Self { name, judge, device: devices.join("; "), is_local: row.is_local() })
+        Ok(Self { name, judge, device: devices.join("; ") })
     }
 
     /// Name that its answers are filed under.
@@ -72,11 +82,6 @@ impl LoadedJudge {
     /// Where it computes.
     pub fn device(&self) -> &str {
         &self.device
-    }
-
-    /// Whether it computes here, from weights of its own.
-    pub fn is_local(&self) -> bool {
-        self.is_local
     }
 
     /// Notes in the manifest that it begins.

@@ -6,17 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::benchmarks::{benchmark_of_run, selected};
-use super::scoring::{check_pictures, choose_judge, judge_identity, run_identity};
+use super::scoring::{Judged, choose_judge};
 use super::work::ensure_merged;
-use crate::aggregate::{Protocol, Summary, SummaryInput};
+use crate::aggregate::{Protocol, Summary};
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::address::folder_address;
 use crate::reports::report_folder::{WriteOptions, Written, write_report};
 use crate::reports::report_input::{JudgedRun, ReportInput, ReportRun};
 use crate::reports::thumbnails::Picture;
 use crate::results::{AnswerRecord, ImageRecord, NewestAnswers, RunDirectory, Settings};
-use crate::score::score_run;
-use crate::score::score_run::in_journal_order;
 
 /// What a report is about, and where it goes.
 #[derive(Debug, Clone)]
@@ -102,10 +100,6 @@ pub fn report(options: &ReportOptions) -> anyhow::Result<Report> {
     let answers = loaded
         .iter()
         .map(|loaded| {
-            let merge = |(_, records): &'_ (_, Vec<AnswerRecord>)| -> anyhow::Result<()> {
-                check_pictures(&loaded.images, &NewestAnswers::merge(records)?)
-            };
-            loaded.judges.iter().take(1).try_for_each(merge)?;
             let merged = loaded.judges.iter().map(|(_, records)| NewestAnswers::merge(records));
             Ok(merged.collect::<Result<Vec<_>, _>>()?)
         })
@@ -197,28 +191,20 @@ fn report_run<'a>(
     options: &ReportOptions,
 ) -> anyhow::Result<ReportRun<'a>> {
     let per_item = loaded.run.manifest().images_per_item;
-    let score = |place: usize, protocol: Protocol| {
-        // As `score` does: the reference script adds up in the order of its log.
-        let in_log_order = protocol == Protocol::Reference && loaded.images.is_empty();
-        let order = match in_log_order {
-            true => in_journal_order(items, &loaded.judges[place].1),
-            false => items.to_vec(),
-        };
-        score_run(&order, &answers[place], per_item, protocol)
-    };
-    let summary = Summary::new(SummaryInput {
-        run: run_identity(&loaded.run, benchmark),
-        judge: judge_identity(&loaded.run, &loaded.judges[0].0),
-        items,
-        images: &loaded.images,
-        answers: &answers[0],
-        reference: &score(0, Protocol::Reference),
-        corrected: &score(0, Protocol::Corrected),
-        allow_incomplete: options.allow_incomplete,
-    });
-    let judges = loaded.judges.iter().zip(answers).enumerate();
-    let judges = judges.map(|(place, ((name, _), answers))| {
-        JudgedRun::new(name.clone(), answers, score(place, protocol))
+    let judged: Vec<Judged<'_>> = loaded
+        .judges
+        .iter()
+        .zip(answers)
+        .map(|((judge, records), answers)| Judged {
+            judge,
+            images: &loaded.images,
+            records,
+            answers,
+        })
+        .collect();
+    let summary = judged[0].score(&loaded.run, benchmark, items, options.allow_incomplete)?.summary;
+    let judges = judged.iter().map(|one| {
+        JudgedRun::new(one.judge.to_owned(), one.answers, one.under(protocol, items, per_item))
     });
     Ok(ReportRun {
         name: loaded.name.clone(),

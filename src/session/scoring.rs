@@ -127,15 +127,20 @@ impl Judged<'_> {
         run: &RunDirectory,
         items: &[&'i Item],
     ) -> anyhow::Result<[RunScore<'i>; 2]> {
-        let Self { images, records, answers, .. } = *self;
-        check_pictures(images, answers)?;
+        check_pictures(self.images, self.answers)?;
         let per_item = run.manifest().images_per_item;
+        Ok(Protocol::ALL.map(|protocol| self.under(protocol, items, per_item)))
+    }
+
+    /// `items` under `protocol`, without figures; `per_item` images were asked for of each.
+    pub fn under<'i>(&self, protocol: Protocol, items: &[&'i Item], per_item: u32) -> RunScore<'i> {
         // The script adds item scores up in the order in which it met the files. Answers that came
         // from its log stand in that order; pictures of our own have the benchmark's.
-        let reference_order =
-            if images.is_empty() { in_journal_order(items, records) } else { items.to_vec() };
-        let reference = score_run(&reference_order, answers, per_item, Protocol::Reference);
-        Ok([reference, score_run(items, answers, per_item, Protocol::Corrected)])
+        if protocol == Protocol::Reference && self.images.is_empty() {
+            let order = in_journal_order(items, self.records);
+            return score_run(&order, self.answers, per_item, protocol);
+        }
+        score_run(items, self.answers, per_item, protocol)
     }
 
     /// Scores `items` under both protocols, with all figures.

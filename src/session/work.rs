@@ -1,7 +1,7 @@
 //! In: a run directory and the part of it that is this process's. Out: the directory to work in, locked, with
 //! its items; or a sentence on who works there already or what is to be merged first.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
@@ -26,8 +26,6 @@ pub struct Work<'b> {
     pub run: RunDirectory,
     /// The items to work on.
     pub items: Vec<&'b Item>,
-    /// The run directory, of which `run` may be a shard.
-    whole: PathBuf,
     _lock: RunLock,
 }
 
@@ -39,11 +37,6 @@ impl Work<'_> {
     pub fn stage_is_over(&mut self) -> anyhow::Result<()> {
         let ids: Vec<&str> = self.items.iter().map(|item| item.id.as_str()).collect();
         Ok(restore_order(&mut self.run, &ids)?)
-    }
-
-    /// The run directory, of which this may be a shard.
-    pub fn whole(&self) -> &Path {
-        &self.whole
     }
 }
 
@@ -103,7 +96,7 @@ pub fn open_work<'b>(
         None => open_whole(out, subject, work)?,
         Some(shard) => open_shard(out, subject, &items, shard, work, listener)?,
     };
-    Ok(Work { run, items, whole: out.to_owned(), _lock: lock })
+    Ok(Work { run, items, _lock: lock })
 }
 
 /// Opens a shard by its own folder.
@@ -118,7 +111,7 @@ pub fn open_shard_itself<'b>(
     let lock = RunLock::take(shard, work)?;
     // Read again: somebody else may have worked there until now.
     let run = RunDirectory::open(shard)?;
-    Ok(Work { run, items, whole: shard.to_owned(), _lock: lock })
+    Ok(Work { run, items, _lock: lock })
 }
 
 /// Opens or starts the run at `out` as a whole.

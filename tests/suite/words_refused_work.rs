@@ -86,6 +86,7 @@ fn models() {
             format!("{demo} --model demo-sd --weights x"),
             format!("{demo} --model demo-ella --ella x"),
             format!("{demo} --model demo-ella --text-encoder x"),
+            format!("{demo} --model demo-sd --base home"),
             format!("TMPDIR=nowhere {demo} --model demo-sd"),
             format!("{demo} --model ella-sd15 --weights sd15"),
             format!("{demo} --model ella-sd15 --weights sd15 --ella x.safetensors"),

@@ -59,8 +59,8 @@ impl ComparedArgs {
         let (draws, seed) = (self.draws as usize, self.statistics_seed);
         Options {
             test: PermutationTest { rounds: draws, seed },
-            level: 0.95,
             allowed: self.allow.iter().copied().map(Allowed::from).collect(),
+            ..Options::default()
         }
     }
 
