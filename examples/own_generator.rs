@@ -21,15 +21,14 @@ impl ImageGenerator for Stripes {
         [("model".to_owned(), "stripes".into()), ("side".to_owned(), self.side.into())].into()
     }
 
-    fn generate(&mut self, prompt: &str, seeds: &[u64]) -> anyhow::Result<Vec<GeneratedImage>> {
+    fn generate(&mut self, _prompt: &str, seeds: &[u64]) -> anyhow::Result<Vec<GeneratedImage>> {
         let images = seeds.iter().map(|&seed| {
             let [red, green, blue, width, ..] = seed.to_le_bytes();
             let pixels = RgbImage::from_fn(self.side, self.side, |x, _| {
                 let is_on = x / (2 + u32::from(width % 8)) % 2 == 0;
                 Rgb(if is_on { [red, green, blue] } else { [255; 3] })
             });
-            let prompt_tokens = prompt.split_whitespace().count() as u32;
-            GeneratedImage { pixels, seed, prompt_tokens, truncated: false }
+            GeneratedImage { pixels, seed, prompt_tokens: None, truncated: None }
         });
         Ok(images.collect())
     }

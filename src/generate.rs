@@ -7,6 +7,7 @@ pub mod import;
 pub mod model_file;
 pub mod noise;
 pub mod pipelines;
+pub mod program;
 pub mod sampling_choice;
 pub mod schedulers;
 
@@ -25,10 +26,10 @@ pub struct GeneratedImage {
     pub pixels: RgbImage,
     /// Seed of its initial noise.
     pub seed: u64,
-    /// Tokens of the whole prompt, start and end included, before truncation.
-    pub prompt_tokens: u32,
-    /// Whether the text encoder saw only the beginning of the prompt.
-    pub truncated: bool,
+    /// Tokens of the whole prompt, start and end included, before truncation; `None` where the generator cannot tell.
+    pub prompt_tokens: Option<u32>,
+    /// Whether the text encoder saw only the beginning of the prompt; `None` where the generator cannot tell.
+    pub truncated: Option<bool>,
 }
 
 /// How long the parts of a picture take, by the clock.

@@ -195,6 +195,28 @@ pub const MODELS: &[CatalogModel] = &[
     },
 ];
 
+/// A model that makes images outside of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutsideModel {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// One line for people.
+    pub description: &'static str,
+    /// What the user names for it.
+    pub needs: &'static str,
+}
+
+/// A program of the user's.
+pub(crate) const PROGRAM: &str = "program";
+
+/// Every model that works outside.
+pub const OUTSIDE: &[OutsideModel] = &[OutsideModel {
+    name: PROGRAM,
+    description: "a program of your own, started once for each device, which makes images for JSON lines: a \
+                  Python script of some 40 lines over diffusers or any other library (docs/programs.md)",
+    needs: "--program COMMAND",
+}];
+
 /// Finds a model by its name.
 ///
 /// # Errors
@@ -203,9 +225,15 @@ pub fn find(name: &str) -> Result<&'static CatalogModel, UnknownModel> {
     MODELS.iter().find(|model| model.name == name).ok_or_else(|| UnknownModel(name.to_owned()))
 }
 
+/// Every model's name, for a sentence.
+fn names() -> String {
+    let inside = MODELS.iter().map(|model| model.name);
+    inside.chain(OUTSIDE.iter().map(|model| model.name)).collect::<Vec<_>>().join(", ")
+}
+
 /// No model of that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("model `{0}` is unknown; there is {names}", names = MODELS.iter().map(|model| model.name).collect::<Vec<_>>().join(", "))]
+#[error("model `{0}` is unknown; there is {names}", names = names())]
 pub struct UnknownModel(pub String);
 
 #[cfg(test)]

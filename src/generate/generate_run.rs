@@ -358,8 +358,8 @@ impl Stage<'_> {
                 width: picture.pixels.width(),
                 height: picture.pixels.height(),
                 seed: Some(picture.seed),
-                prompt_tokens: Some(picture.prompt_tokens),
-                truncated: Some(picture.truncated),
+                prompt_tokens: picture.prompt_tokens,
+                truncated: picture.truncated,
                 source: None,
             },
         )

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::catalog;
 use super::sampling_choice::SamplingChoice;
 use crate::checkpoint::embeddings::EmbeddingFile;
 use crate::checkpoint::lora::LoraFile;
@@ -20,7 +21,10 @@ pub struct ModelFile {
     #[serde(default = "default_model")]
     pub model: String,
     /// Folder in the diffusers layout, or single file in the latent-diffusion layout.
-    pub checkpoint: PathBuf,
+    /// Every model but `program` needs one.
+    pub checkpoint: Option<PathBuf>,
+    /// For the model `program`: the command that starts it, run where dpg-bench is.
+    pub program: Option<String>,
     /// For a single file: folder with configurations and vocabulary.
     pub base: Option<PathBuf>,
     /// Folder with another vocabulary.
@@ -64,6 +68,23 @@ impl ModelFile {
             path.display(),
             file.name
         );
+        let is_program = file.model == catalog::PROGRAM;
+        let (wanted, given) = if is_program {
+            ("program", file.program.is_some())
+        } else {
+            ("checkpoint", file.checkpoint.is_some())
+        };
+        ensure!(
+            given,
+            "model file {}: model `{}` needs the key `{wanted}`",
+            path.display(),
+            file.model
+        );
+        ensure!(
+            is_program || file.program.is_none(),
+            "model file {}: the key `program` goes with model = \"program\"",
+            path.display()
+        );
         let folder = path.parent().unwrap_or(Path::new(""));
         let optional = [
             &mut file.base,
@@ -71,13 +92,13 @@ impl ModelFile {
             &mut file.vae,
             &mut file.ella,
             &mut file.text_encoder,
+            &mut file.checkpoint,
         ];
         let listed = file.loras.iter_mut().map(|lora| &mut lora.file);
         let taught = file.embeddings.iter_mut().map(|embedding| &mut embedding.file);
         for path in optional.into_iter().flatten().chain(listed).chain(taught) {
             *path = folder.join(&*path);
         }
-        file.checkpoint = folder.join(&file.checkpoint);
         Ok(file)
     }
 }
@@ -93,7 +114,7 @@ mod tests {
         let path = folder.path().join("m.toml");
         std::fs::write(&path, text).unwrap();
         let file = ModelFile::read(&path)?;
-        assert_eq!(file.checkpoint, folder.path().join("c.safetensors"));
+        assert_eq!(file.checkpoint, Some(folder.path().join("c.safetensors")));
         Ok(file)
     }
 

@@ -12,6 +12,7 @@ use super::ella_options::EllaPartOptions;
 use super::fetched;
 use super::generator_options::{GeneratorOptions, Sampling};
 use super::listener::{Listener, Quiet};
+use super::program_options;
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
 use crate::checkpoint::load_report::LoadReport;
@@ -22,6 +23,7 @@ use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::noise::seeds::SeedMode;
+use crate::generate::program::ProgramGenerator;
 use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
@@ -65,7 +67,11 @@ impl LoadedGenerator {
     /// # Errors
     /// One is not.
     pub fn check(options: &GeneratorOptions) -> anyhow::Result<()> {
+        if options.model == catalog::PROGRAM {
+            return program_options::resolve(options).map(|_| ());
+        }
         let model = catalog::find(&options.model)?;
+        options.program.refuse_for(&options.model)?;
         options.device_names().into_iter().try_for_each(|name| parse_device(name).map(|_| ()))?;
         match model.source {
             Source::Shipped { .. } => Ok(()),
@@ -78,7 +84,11 @@ impl LoadedGenerator {
     /// # Errors
     /// There is no such model or device, the model's files are missing or damaged, or a setting does not fit it.
     pub fn load(options: &GeneratorOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
+        if options.model == catalog::PROGRAM {
+            return Self::load_program(options);
+        }
         let model = catalog::find(&options.model)?;
+        options.program.refuse_for(&options.model)?;
         let devices: Vec<Device> =
             options.device_names().into_iter().map(parse_device).collect::<Result<_, _>>()?;
         one_kind_of_device(&devices.iter().map(describe_device).collect::<Vec<_>>())?;
@@ -95,6 +105,32 @@ impl LoadedGenerator {
         };
         let loaded = loaded.map_err(|error| unpacked.iter().fold(error, named))?;
         Ok(Self { _folders: unpacked, ..loaded })
+    }
+
+    /// Starts the user's program once for each device named.
+    fn load_program(options: &GeneratorOptions) -> anyhow::Result<Self> {
+        let (program, seed, seed_mode) = program_options::resolve(options)?;
+        let names = options.device_names();
+        let mut generators: Vec<Box<dyn ImageGenerator>> = Vec::new();
+        for name in &names {
+            let one = ProgramGenerator::start(program.clone(), name)
+                .with_context(|| format!("model {} cannot be loaded", options.model))?;
+            generators.push(Box::new(one));
+        }
+        // Named as a judge names the same device, so that both are seen to share it.
+        let described = |name: &&str| match parse_device(name) {
+            Ok(device) => describe_device(&device),
+            Err(_) => (*name).to_owned(),
+        };
+        Ok(Self {
+            understood: generators.first().map(|one| one.understood()).unwrap_or_default(),
+            devices: names.iter().map(described).collect(),
+            generators,
+            plan: GenerationPlan { seed, seed_mode, batch: 1 },
+            assembled: None,
+            negative_prompt: None,
+            _folders: Vec::new(),
+        })
     }
 
     /// As [`LoadedGenerator::load`], from the checkpoint and the parts of an ELLA; what it loads lies where they are.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::ella_options::EllaPartOptions;
 use super::fetched;
+use super::program_options::ProgramPartOptions;
 use crate::checkpoint::assembled::CheckpointParts;
 use crate::checkpoint::embeddings::EmbeddingFile;
 use crate::checkpoint::lora::LoraFile;
@@ -38,6 +39,8 @@ pub struct GeneratorOptions {
     pub embeddings: Vec<EmbeddingFile>,
     /// Parts and settings of ELLA.
     pub ella: EllaPartOptions,
+    /// The user's program, for the model `program`.
+    pub program: ProgramPartOptions,
     /// Size, steps, guidance, scheduler, seeds; what is `None` is the preset's or the model's own.
     pub sampling: SamplingChoice,
     /// Settings under one name, which stand below `sampling`.
@@ -76,6 +79,7 @@ impl GeneratorOptions {
             loras: Vec::new(),
             embeddings: Vec::new(),
             ella: EllaPartOptions::default(),
+            program: ProgramPartOptions::default(),
             sampling: SamplingChoice::default(),
             preset: None,
             batch: None,
@@ -93,7 +97,7 @@ impl GeneratorOptions {
         Ok(Self {
             model: file.model,
             name: Some(file.name),
-            weights: Some(self.weights.unwrap_or(file.checkpoint)),
+            weights: self.weights.or(file.checkpoint),
             base: self.base.or(file.base),
             tokenizer: self.tokenizer.or(file.tokenizer),
             vae: self.vae.or(file.vae),
@@ -103,6 +107,10 @@ impl GeneratorOptions {
                 connector: self.ella.connector.or(file.ella),
                 text_encoder: self.ella.text_encoder.or(file.text_encoder),
                 ..self.ella
+            },
+            program: ProgramPartOptions {
+                command: self.program.command.or(file.program),
+                ..self.program
             },
             sampling: self.sampling.or(file.settings),
             ..self

@@ -41,8 +41,8 @@ impl ImageGenerator for Painter {
             GeneratedImage {
                 pixels: RgbImage::from_fn(6, 5, pixel),
                 seed,
-                prompt_tokens: prompt.len() as u32,
-                truncated: prompt.len() > 20,
+                prompt_tokens: Some(prompt.len() as u32),
+                truncated: Some(prompt.len() > 20),
             }
         };
         Ok(seeds.iter().map(paint).collect())

@@ -96,8 +96,8 @@ impl ImageGenerator for Painter<'_> {
         let paint = |&seed: &u64| GeneratedImage {
             pixels: RgbImage::from_pixel(4, 3, Rgb([seed as u8, (seed >> 8) as u8, 9])),
             seed,
-            prompt_tokens: 1,
-            truncated: false,
+            prompt_tokens: None,
+            truncated: None,
         };
         Ok(seeds.iter().map(paint).collect())
     }

@@ -66,6 +66,7 @@ mod pickle_files;
 mod pictures;
 mod pictures_ahead;
 mod pillow_resize;
+mod program_model;
 mod qwen3_vl;
 mod reference_parity;
 mod report;

@@ -42,8 +42,8 @@ impl ImageGenerator for Painter<'_> {
         let paint = |&seed: &u64| GeneratedImage {
             pixels: RgbImage::from_pixel(4, 3, Rgb([seed as u8, prompt.len() as u8, 9])),
             seed,
-            prompt_tokens: 1,
-            truncated: false,
+            prompt_tokens: None,
+            truncated: None,
         };
         Ok(seeds.iter().map(paint).collect())
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::args::checkpoint::CheckpointArgs;
 use crate::cli::args::ella::EllaArgs;
+use crate::cli::args::program::ProgramArgs;
 use crate::cli::args::sampling::SamplingArgs;
 use crate::cli::args::shared::DeviceArgs;
 use crate::generate::catalog::{self, CatalogModel};
@@ -33,6 +34,9 @@ pub(crate) struct GeneratorArgs {
     /// Parts and settings of ELLA.
     #[command(flatten)]
     pub ella: EllaArgs,
+    /// A program that makes the images.
+    #[command(flatten)]
+    pub program: ProgramArgs,
     /// Where the networks run.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -56,6 +60,7 @@ impl GeneratorArgs {
             loras: lora,
             embeddings: embedding,
             ella: self.ella.options(),
+            program: self.program.options(),
             sampling: self.sampling.choice()?,
             preset: self.sampling.preset.clone(),
             batch: self.batch,

@@ -9,7 +9,7 @@ use crate::cli::args::shared::OutputArgs;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json};
 use crate::fetch::catalog::find;
-use crate::generate::catalog::MODELS;
+use crate::generate::catalog::{MODELS, OUTSIDE};
 use crate::judge::catalog::JUDGES;
 
 /// Arguments of the command.
@@ -68,6 +68,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
                     })
                     .collect(),
             })
+            .chain(OUTSIDE.iter().map(|model| Entry {
+                name: model.name,
+                summary: model.description,
+                fetch: None,
+                needs: vec![Need { what: model.needs.to_owned(), present: None }],
+            }))
             .collect(),
         judges: JUDGES
             .iter()
@@ -86,7 +92,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         return print_json(&listing);
     }
     let mut text = String::from("Models (--model)\n");
-    describe(&mut text, &listing.models, "in the folder given with --weights:");
+    describe(&mut text, &listing.models, "needs, in the folder given with --weights or as a flag:");
     text.push_str("\nJudges (--judge)\n");
     describe(&mut text, &listing.judges, "needs:");
     print(&text)

@@ -306,8 +306,8 @@ pub(crate) fn images(
             Ok(GeneratedImage {
                 pixels: to_pixels(&pictures.get(index)?).map_err(|e| anyhow!("{e}; {advice}"))?,
                 seed,
-                prompt_tokens: u32::try_from(prompt_tokens)?,
-                truncated,
+                prompt_tokens: Some(u32::try_from(prompt_tokens)?),
+                truncated: Some(truncated),
             })
         })
         .collect()

@@ -19,6 +19,7 @@ use crate::judge::catalog::Runs;
 use crate::machine;
 use crate::measure::Measurements;
 use crate::session::fetched;
+use crate::session::generator::LoadedGenerator;
 use crate::session::generator_options::GeneratorOptions;
 use crate::session::judge_options::JudgeOptions;
 
@@ -82,6 +83,9 @@ pub(super) fn machine(options: &GeneratorOptions, found: &mut Vec<Check>) {
                 (true, count) => format!(" (there are {count} GPUs)"),
             };
             Check::fine("device", format!("{}{gpus}", describe_device(&device)))
+        }
+        Err(_) if options.model == models::PROGRAM => {
+            Check::fine("device", format!("{name}, which is up to the program"))
         }
         Err(error) => Check::problem("device", error.to_string(), None),
     }));
@@ -182,8 +186,8 @@ pub(super) fn benchmark<'b>(
 /// A model whose weights are there.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// Its row.
-    pub row: &'static CatalogModel,
+    /// Its row; `None` for a program of the user's.
+    pub row: Option<&'static CatalogModel>,
     /// Whether all of its parts are there.
     pub ready: bool,
 }
@@ -194,6 +198,17 @@ pub(super) fn model(
     read_all: bool,
     found: &mut Vec<Check>,
 ) -> Option<Model> {
+    if options.model == models::PROGRAM {
+        let ready = LoadedGenerator::check(options);
+        found.push(match &ready {
+            Ok(()) => {
+                let command = options.program.command.as_deref().unwrap_or_default();
+                Check::fine("model", format!("the program `{command}`"))
+            }
+            Err(error) => Check::problem("model", sentence(error), None),
+        });
+        return Some(Model { row: None, ready: ready.is_ok() });
+    }
     let row = match models::find(&options.model) {
         Ok(row) => row,
         Err(error) => {
@@ -203,7 +218,7 @@ pub(super) fn model(
     };
     if row.is_shipped() {
         found.push(Check::fine("model", format!("{}: inside the program", row.name)));
-        return Some(Model { row, ready: true });
+        return Some(Model { row: Some(row), ready: true });
     }
     let before = found.iter().filter(|check| check.state == State::Problem).count();
     let mut paths: Vec<PathBuf> = Vec::new();
@@ -254,7 +269,7 @@ pub(super) fn model(
     }
     room(options, elements, found);
     let after = found.iter().filter(|check| check.state == State::Problem).count();
-    Some(Model { row, ready: after == before })
+    Some(Model { row: Some(row), ready: after == before })
 }
 
 /// Whether so many numbers fit into the memory.

@@ -121,9 +121,9 @@ pub(super) fn recorded(
     let missing = |what: String| Stage::unknown(what, format!("the record of {device} has none"));
     let what = "generating".to_owned();
     let picture = record.picture(&options.model);
-    let generating = match (picture, model) {
-        (Some(speed), Some(model)) => {
-            let settings = options.resolve_sampling(model.row);
+    let generating = match (picture, model.and_then(|model| model.row)) {
+        (Some(speed), Some(row)) => {
+            let settings = options.resolve_sampling(row);
             let steps = settings.map_or(speed.steps, |settings| settings.options.steps);
             let of_batch = speed.text / speed.batch as f64;
             let calls = (speed.per_picture - speed.decode - of_batch).max(0.0);
@@ -198,12 +198,16 @@ fn measured_pictures(what: String, times: ImageTimes) -> Stage {
     Stage {
         what,
         basis: Basis::Measured,
-        how: format!(
-            "{width} x {height}, {calls} calls of {:.3} s, decoding {:.3} s, a prompt {:.3} s",
-            call.as_secs_f64(),
-            decode.as_secs_f64(),
-            text.as_secs_f64()
-        ),
+        how: if text.is_zero() && decode.is_zero() {
+            format!("{width} x {height}, {:.3} s an image", call.as_secs_f64() * calls as f64)
+        } else {
+            format!(
+                "{width} x {height}, {calls} calls of {:.3} s, decoding {:.3} s, a prompt {:.3} s",
+                call.as_secs_f64(),
+                decode.as_secs_f64(),
+                text.as_secs_f64()
+            )
+        },
         per_item: text.as_secs_f64(),
         per_image: call.as_secs_f64() * calls as f64 + decode.as_secs_f64(),
         per_answer: 0.0,
@@ -218,14 +222,14 @@ fn estimated_pictures(
     speed: &mut Option<Speed>,
 ) -> Stage {
     let work = PICTURES.iter().find(|work| work.model == options.model);
-    let (Some(work), Some(model)) = (work, model) else {
+    let (Some(work), Some(row)) = (work, model.and_then(|model| model.row)) else {
         return Stage::unknown(what, "nothing is known of this model's networks");
     };
     let Some(speed) = speed_of(options, speed) else {
         return Stage::unknown(what, "the device cannot be had");
     };
-    let settings = options.resolve_sampling(model.row);
-    let steps = settings.map_or(model.row.defaults.steps, |settings| settings.options.steps) as f64;
+    let settings = options.resolve_sampling(row);
+    let steps = settings.map_or(row.defaults.steps, |settings| settings.options.steps) as f64;
     let share = work.convolution / speed.convolution + (1.0 - work.convolution) / speed.product;
     let call = OVERHEAD * 1e12 * work.call * share;
     let decode = OVERHEAD * 1e12 * work.decode / speed.convolution;

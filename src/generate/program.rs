@@ -1,0 +1,217 @@
+//! In: a program of the user's that makes images, and where it runs. Out: an image generator that asks it, one
+//! JSON line an image. What the lines say is `program/messages.rs`, the process is `program/worker.rs`.
+
+mod messages;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use self::messages::{Reply, Request, Started};
+use self::worker::Worker;
+use super::{GeneratedImage, ImageGenerator, ImageTimes};
+use crate::checkpoint::load_report::LoadReport;
+use crate::results::Settings;
+use crate::results::image_store::read_image;
+
+/// Version of the lines, as `major`: a program that speaks another one is refused.
+pub const PROTOCOL: u64 = 1;
+
+/// Starts that one image may take: a program that ends is started again.
+const STARTS: u32 = 3;
+
+/// Which program makes the images, and what it is told.
+#[derive(Debug, Clone)]
+pub struct ProgramOptions {
+    /// The program and its arguments; at least one word.
+    pub command: Vec<String>,
+    /// How long it may take to start and load.
+    pub start_timeout: Duration,
+    /// How long it may take for one image.
+    pub image_timeout: Duration,
+    /// Takes what the program writes to its standard error; none is written where it is `None`.
+    pub log: Option<PathBuf>,
+    /// What is sent with each image, as the user stated it; what is `None` is not sent.
+    pub stated: Stated,
+}
+
+/// Settings that the user stated. The program applies them or ends with an error; they are recorded as sent.
+#[derive(Debug, Clone, Default)]
+pub struct Stated {
+    /// What guidance leads away from.
+    pub negative_prompt: Option<String>,
+    /// Width in pixels.
+    pub width: Option<usize>,
+    /// Height in pixels.
+    pub height: Option<usize>,
+    /// Denoising steps.
+    pub steps: Option<usize>,
+    /// Strength of classifier-free guidance.
+    pub guidance: Option<f64>,
+}
+
+/// A program that makes images.
+pub struct ProgramGenerator {
+    options: ProgramOptions,
+    device: String,
+    started: Started,
+    worker: Option<Worker>,
+    /// Where the program writes its images; each is removed when it was read.
+    out: tempfile::TempDir,
+}
+
+impl ProgramGenerator {
+    /// Starts the program and waits until it has loaded. `device` is what it is told in `DPG_BENCH_DEVICE`.
+    ///
+    /// # Errors
+    /// It cannot be started, ends, takes too long, or says something else than its first line should.
+    pub fn start(options: ProgramOptions, device: &str) -> Result<Self> {
+        let (worker, started) = start(&options, device)?;
+        let out = tempfile::tempdir().context("no temporary folder for the program's images")?;
+        Ok(Self { options, device: device.to_owned(), started, worker: Some(worker), out })
+    }
+
+    /// The worker, started again where the last one has ended.
+    fn worker(&mut self) -> Result<&mut Worker> {
+        if self.worker.is_none() {
+            let (worker, started) = start(&self.options, &self.device)?;
+            ensure!(
+                started == self.started,
+                "the program calls itself something else than at its first start"
+            );
+            self.worker = Some(worker);
+        }
+        self.worker.as_mut().context("the program is not running")
+    }
+
+    /// One image; a program that ends is started again, up to [`STARTS`] times.
+    fn image(&mut self, prompt: &str, seed: u64) -> Result<GeneratedImage> {
+        let path = self.out.path().join("image.png");
+        let stated = &self.options.stated;
+        let request = Request {
+            prompt,
+            seed,
+            negative_prompt: stated.negative_prompt.as_deref(),
+            width: stated.width,
+            height: stated.height,
+            steps: stated.steps,
+            guidance: stated.guidance,
+            out: &path,
+        };
+        let line = serde_json::to_string(&request)?;
+        let timeout = self.options.image_timeout;
+        let mut ended = None;
+        for _ in 0..STARTS {
+            let asked = self.worker()?.ask(&line, timeout);
+            match asked {
+                Ok(reply) => return self.taken(&reply, &path, seed),
+                Err(error) => {
+                    // Whatever it may still say belongs to this image, not to the next.
+                    self.worker = None;
+                    let timed_out = error.is_timeout();
+                    ended = Some(error);
+                    if timed_out {
+                        break;
+                    }
+                }
+            }
+        }
+        match ended {
+            Some(error) => Err(error.into()),
+            None => bail!("the program was not asked"),
+        }
+    }
+
+    /// The image that a reply names.
+    fn taken(&self, reply: &str, asked: &Path, seed: u64) -> Result<GeneratedImage> {
+        let reply = Reply::read(reply)?;
+        let path = match reply {
+            Reply::Error { error } => bail!("the program says: {}", error.trim()),
+            Reply::Image { path } => path.unwrap_or_else(|| asked.to_path_buf()),
+        };
+        let shown = path.display();
+        let file = std::fs::File::open(&path).with_context(|| {
+            format!("the program says that {shown} is made, which cannot be opened")
+        })?;
+        let pixels = read_image(std::io::BufReader::new(file))
+            .with_context(|| format!("the program's image {shown} cannot be read"))?;
+        if path == asked {
+            // The next image must not be this one again.
+            std::fs::remove_file(&path).with_context(|| format!("{shown} cannot be removed"))?;
+        }
+        let stated = &self.options.stated;
+        for (what, wanted, came) in
+            [("wide", stated.width, pixels.width()), ("high", stated.height, pixels.height())]
+        {
+            if let Some(wanted) = wanted {
+                ensure!(
+                    wanted == came as usize,
+                    "the program's image is {came} pixels {what}, where {wanted} were asked for"
+                );
+            }
+        }
+        Ok(GeneratedImage { pixels, seed, prompt_tokens: None, truncated: None })
+    }
+}
+
+fn start(options: &ProgramOptions, device: &str) -> Result<(Worker, Started)> {
+    let mut worker = Worker::start(&options.command, device, options.log.as_deref())?;
+    let line = worker.first_line(options.start_timeout)?;
+    Ok((worker, Started::read(&line)?))
+}
+
+impl ImageGenerator for ProgramGenerator {
+    fn settings(&self) -> Settings {
+        let stated = &self.options.stated;
+        let sent: serde_json::Map<String, Value> = [
+            ("negative_prompt", json!(stated.negative_prompt)),
+            ("width", json!(stated.width)),
+            ("height", json!(stated.height)),
+            ("steps", json!(stated.steps)),
+            ("guidance", json!(stated.guidance)),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        let mut settings = Settings::new();
+        settings.insert("model".to_owned(), "program".into());
+        settings.insert("name".to_owned(), self.started.model.clone().into());
+        settings.insert("program_protocol".to_owned(), PROTOCOL.into());
+        settings.insert("program_settings".to_owned(), self.started.settings.clone().into());
+        settings.insert("sent".to_owned(), sent.into());
+        settings
+    }
+
+    fn understood(&self) -> LoadReport {
+        let mut report = LoadReport::default();
+        report.line("program", self.options.command.join(" "));
+        report.line("calls itself", &self.started.model);
+        report
+    }
+
+    fn runs_on_gpu(&self) -> bool {
+        // A process of its own: this one can write an image while it makes the next.
+        true
+    }
+
+    fn measure(&mut self, prompt: &str, _calls: usize) -> Result<Option<ImageTimes>> {
+        let start = Instant::now();
+        let image = self.image(prompt, 0)?;
+        let (width, height) = image.pixels.dimensions();
+        Ok(Some(ImageTimes {
+            text: Duration::ZERO,
+            call: start.elapsed(),
+            calls: 1,
+            decode: Duration::ZERO,
+            size: (height as usize, width as usize),
+        }))
+    }
+
+    fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
+        seeds.iter().map(|&seed| self.image(prompt, seed)).collect()
+    }
+}
