@@ -2,7 +2,7 @@
 //! What the records mean is left to those who write them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -131,6 +131,28 @@ impl<R: JournalRecord> Journal<R> {
             Err(error) => return Err(name_path(error, "read", path).into()),
         };
         Ok(parse::<R>(path, &bytes, 0)?.0)
+    }
+
+    /// Whether it holds a record; a journal that is not there does not.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn has_records(path: &Path) -> Result<bool, JournalError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(name_path(error, "read", path).into()),
+        };
+        let mut reader = BufReader::new(file);
+        // The header, and the first record: whole lines both.
+        for _ in 0..2 {
+            let mut line = Vec::new();
+            reader.read_until(b'\n', &mut line).map_err(|error| name_path(error, "read", path))?;
+            if !line.ends_with(b"\n") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Makes the journal hold exactly these records, all at once; it must not be open. A journal that

@@ -331,6 +331,51 @@ impl RunDirectory {
         self.manifest.judges.keys().cloned().collect()
     }
 
+    /// Names of the judges that have answered something, or failed at it, in order. A judge that was interrupted
+    /// before its first answer has an entry in the manifest and a journal without records.
+    ///
+    /// # Errors
+    /// A journal cannot be read.
+    pub fn judges_with_answers(&self) -> Result<Vec<String>, RunError> {
+        let mut judges = Vec::new();
+        for judge in self.judges() {
+            if Journal::<AnswerRecord>::has_records(&self.answers_journal(&judge)?)? {
+                judges.push(judge);
+            }
+        }
+        Ok(judges)
+    }
+
+    /// Takes a judge's answers, scores and summary away, in this run and in its shards, and its entry in the manifest
+    /// last: what a kill leaves is taken away when it is called again. Returns whether something was there.
+    ///
+    /// # Errors
+    /// The judge name is no file name, a shard is damaged, or the disk said no.
+    pub fn remove_judge(&mut self, judge: &str) -> Result<bool, RunError> {
+        let mut removed = false;
+        for mut shard in self.shards()? {
+            removed |= shard.remove_judge(judge)?;
+        }
+        let mut files = vec![self.scores_path(judge)?, self.answers_journal(judge)?];
+        for ending in ["json", "csv", "md", "tex", "svg"] {
+            files.push(self.judge_file("summary", judge, ending)?);
+        }
+        // It compares judges that are no longer all there.
+        files.extend([self.agreement_path(), self.agreement_path().with_extension("csv")]);
+        for path in files {
+            match std::fs::remove_file(&path) {
+                Ok(()) => removed = true,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(name_path(error, "remove", &path).into()),
+            }
+        }
+        if self.manifest.judges.remove(judge).is_some() {
+            self.save()?;
+            removed = true;
+        }
+        Ok(removed)
+    }
+
     fn judge_file(&self, folder: &str, judge: &str, extension: &str) -> Result<PathBuf, RunError> {
         check_judge_name(judge)?;
         Ok(inside(&self.path, &[folder, &format!("{judge}.{extension}")])?)

@@ -35,16 +35,21 @@ pub fn load_benchmark(path: &Path, strictness: Strictness) -> anyhow::Result<Ben
     Ok(Benchmark::load(path, strictness)?)
 }
 
-/// The benchmark where nobody names one: the downloaded official one unless a demo's model is at work
-/// (`for_demo`), else the shipped demo.
+/// The benchmark where nobody names one: the shipped demo for a demo's model (`for_demo`), else the downloaded official
+/// one. Nothing else falls back to the demo: its prompts are not what a user of another model has in mind.
 ///
 /// # Errors
-/// It was downloaded in part only, cannot be read, or its data is invalid.
+/// It was not downloaded or in part only, cannot be read, or its data is invalid.
 pub fn default_benchmark(for_demo: bool, strictness: Strictness) -> anyhow::Result<Benchmark> {
-    if for_demo || !Path::new(BENCHMARK_FOLDER).is_dir() {
+    if for_demo {
         return load_benchmark(Path::new(DEMO), strictness);
     }
     let folder = PathBuf::from(BENCHMARK_FOLDER);
+    ensure!(
+        folder.is_dir(),
+        "there is no benchmark: {BENCHMARK_FOLDER} is not in this folder; `dpg-bench fetch benchmark` gets the official \
+         one, `--benchmark PATH` names another, `--benchmark {DEMO}` takes the demo"
+    );
     let begun = folder.join(LOCK_FILE).is_file() && !folder.join("dpg_bench.csv").is_file();
     ensure!(
         !begun,

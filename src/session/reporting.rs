@@ -143,7 +143,7 @@ fn load(path: &Path, name: String, judge: Option<&str>) -> anyhow::Result<Loaded
     ensure_merged(&run)?;
     let chosen = &choose_judge(&run, judge)?;
     let mut judges = vec![(chosen.clone(), run.read_answers(chosen)?)];
-    for other in run.judges().into_iter().filter(|other| other != chosen) {
+    for other in run.judges_with_answers()?.into_iter().filter(|other| other != chosen) {
         let records = run.read_answers(&other)?;
         judges.push((other, records));
     }

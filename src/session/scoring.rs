@@ -172,7 +172,7 @@ impl Judged<'_> {
 
 /// The judges named, all of which must have answered; the only one where none is named.
 pub fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec<String>> {
-    let there = run.judges();
+    let there = run.judges_with_answers()?;
     for name in named {
         check_has_answered(run, name)?;
     }
@@ -193,7 +193,7 @@ pub fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<S
         check_has_answered(run, name)?;
         return Ok(name.to_owned());
     }
-    match run.judges().as_slice() {
+    match run.judges_with_answers()?.as_slice() {
         [only] => Ok(only.clone()),
         [] => Err(nobody_answered(run)),
         several => {
@@ -210,7 +210,7 @@ fn nobody_answered(run: &RunDirectory) -> anyhow::Error {
 /// # Errors
 /// The run has no answers of that judge; the sentence names those that there are.
 pub fn check_has_answered(run: &RunDirectory, judge: &str) -> anyhow::Result<()> {
-    let there = run.judges();
+    let there = run.judges_with_answers()?;
     ensure!(
         there.iter().any(|name| name == judge),
         "{} has no answers of `{judge}`; {}",

@@ -56,8 +56,13 @@ fn benchmarks() {
             "score run --judge yes --benchmark demo",
         ]
     );
+    words!(
+        "refused_no_benchmark",
+        place,
+        ["import --images pictures", "generate --model program --program x"]
+    );
     place.write("benchmark/dpg/fetch.json", "{}");
-    words!("refused_benchmark_in_part", place, ["import --images pictures", "show kite"]);
+    words!("refused_benchmark_in_part", place, ["import --images pictures"]);
 }
 
 #[test]
@@ -74,6 +79,7 @@ fn run_directories() {
             "watch nowhere",
             format!("{judge} no"),
             format!("{judge} no --judge-name 'a/b'"),
+            "judge run --remove nobody".to_owned(),
             format!("{import} --items kite"),
             format!("{import} --model other"),
         ]

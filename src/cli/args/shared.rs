@@ -11,8 +11,8 @@ use crate::session::benchmarks::{default_benchmark, load_benchmark};
 /// Which benchmark.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct BenchmarkArgs {
-    /// Question file, or a folder that holds one [default: the shipped demo for the demo's models, else
-    /// benchmark/dpg when downloaded, else the demo]. `demo` is the shipped demo; a folder of that name is `./demo`
+    /// Question file, or a folder that holds one [default: the shipped demo for the demo's models, else benchmark/dpg,
+    /// which `dpg-bench fetch benchmark` makes]. `demo` is the shipped demo; a folder of that name is `./demo`
     #[arg(long, value_name = "PATH")]
     pub benchmark: Option<PathBuf>,
     /// Turn faults of the question graphs into warnings: the faulty edges are ignored
@@ -84,8 +84,8 @@ impl SelectionArgs {
     }
 }
 
-/// Loads the benchmark that the flags name: `--benchmark`, else the downloaded official one unless the
-/// `demo`'s models are at work, else the shipped demo.
+/// Loads the benchmark that the flags name: `--benchmark`, else the shipped demo where the `demo`'s models are at
+/// work, else the downloaded official one.
 ///
 /// # Errors
 /// It cannot be read, or its data is invalid.

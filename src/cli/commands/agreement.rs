@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 /// The judges to compare, in the order named.
 fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec<String>> {
     let path = run.path().display();
-    let there = run.judges();
+    let there = run.judges_with_answers()?;
     let mut judges: Vec<String> = Vec::new();
     for name in named {
         check_has_answered(run, name)?;

@@ -1,17 +1,21 @@
 //! In: a run with images and the flags of judges. Out: their answers in the run. The work is in `session`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
 
 use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::interrupt;
 use crate::cli::output::console::{Console, say_next};
 use crate::cli::output::exit_status::ExitStatus;
-use crate::results::RunDirectory;
+use crate::cli::output::print::say;
+use crate::results::{RunDirectory, RunLock};
 use crate::session::Session;
 use crate::session::benchmarks::{benchmark_of_run, selected};
 use crate::session::judge_options::JudgeOptions;
 use crate::session::loaded_judge::LoadedJudge;
+use crate::session::scoring::answered_by;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +33,8 @@ Examples:
   dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base \\
       --judge-device cuda:0,cuda:1
 
+  dpg-bench judge results/sd15 --remove scripted
+
 Run the same command again to go on after an interruption, or to ask failed questions again.";
 
 /// Arguments of the command.
@@ -41,6 +47,9 @@ pub(crate) struct Args {
     /// The run's question file, if it is no longer where it was
     #[arg(long, value_name = "PATH")]
     benchmark: Option<PathBuf>,
+    /// Take this judge's answers, scores and summary out of the run, and end
+    #[arg(long, value_name = "NAME", conflicts_with = "judge")]
+    remove: Option<String>,
     #[command(flatten)]
     shard: ShardArgs,
     #[command(flatten)]
@@ -54,6 +63,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
+    if let Some(judge) = &args.remove {
+        return remove(&args.run, judge);
+    }
     let items = selected(&benchmark, &run)?;
     let shard = if run.shard().is_some() { None } else { args.shard.choose()? };
     if !has_items(&items, shard) {
@@ -71,6 +83,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         say_next(&args.run);
     }
     Ok(status)
+}
+
+/// Takes a judge out of the run.
+fn remove(path: &Path, judge: &str) -> anyhow::Result<ExitStatus> {
+    let _lock = RunLock::take(path, "judge --remove")?;
+    // Read again: somebody else may have worked there until now.
+    let mut run = RunDirectory::open(path)?;
+    let there = run.judges();
+    ensure!(
+        there.iter().any(|name| name == judge),
+        "{} has no judge `{judge}`; {}",
+        path.display(),
+        answered_by(&there)
+    );
+    run.remove_judge(judge)?;
+    say(&format!("{}: the answers of {judge} are removed", path.display()));
+    Ok(ExitStatus::Done)
 }
 
 /// Puts every unanswered question to these judges, one judge after the other, so that no two of them are in memory

@@ -1,10 +1,13 @@
 //! In: an item id. Out: its prompt and its question graph, for the eye, as Graphviz text or as JSON.
 
+use std::path::Path;
+
 use crate::benchmark::{Item, Selection};
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, open_benchmark};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json};
 use crate::cli::output::question_tree::{dot, tree, wrap};
+use crate::fetch::BENCHMARK_FOLDER;
 
 /// Columns where stdout is no terminal.
 const DEFAULT_WIDTH: usize = 100;
@@ -32,7 +35,7 @@ pub(crate) struct Args {
 /// # Errors
 /// The benchmark cannot be loaded, or has no such item (ids near it are named).
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let benchmark = open_benchmark(&args.benchmark, false)?;
+    let benchmark = open_benchmark(&args.benchmark, !Path::new(BENCHMARK_FOLDER).is_dir())?;
     let selection = Selection { items: vec![args.item.clone()], ..Default::default() };
     for item in benchmark.select(&selection)? {
         if args.output.json {

@@ -103,7 +103,8 @@ pub(crate) fn look(path: &Path, items: &[&Item]) -> anyhow::Result<Vec<Part>> {
         let count = StageCount::of_images(items, per_item, &gathered.images);
         parts.push(Part { name: IMAGES.to_owned(), count, score: String::new() });
     }
-    for (judge, records) in &gathered.answers {
+    // A judge that has not answered yet may never do so.
+    for (judge, records) in gathered.answers.iter().filter(|(_, records)| !records.is_empty()) {
         parts.push(judged(judge, items, per_item, &NewestAnswers::merge(records)?));
     }
     Ok(parts)
