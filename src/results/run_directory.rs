@@ -180,16 +180,25 @@ impl RunDirectory {
         settings: Settings,
         device: &str,
     ) -> Result<Sitting, RunError> {
-        check_judge_name(judge)?;
-        self.refuse_other_judge(judge, &settings)?;
-        for sibling in self.siblings()? {
-            sibling.refuse_other_judge(judge, &settings)?;
-        }
+        self.check_judge(judge, &settings)?;
         self.drop_outgrown()?;
         let entry = self.manifest.judges.entry(judge.to_owned()).or_default();
         let sitting = Sitting::begin(entry, settings, device, StageName::Judge(judge.to_owned()));
         self.save()?;
         Ok(sitting)
+    }
+
+    /// Whether [`Self::begin_judge`] would refuse.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check_judge(&self, judge: &str, settings: &Settings) -> Result<(), RunError> {
+        check_judge_name(judge)?;
+        self.refuse_other_judge(judge, settings)?;
+        for sibling in self.siblings()? {
+            sibling.refuse_other_judge(judge, settings)?;
+        }
+        Ok(())
     }
 
     fn refuse_other_judge(&self, judge: &str, settings: &Settings) -> Result<(), RunError> {

@@ -180,6 +180,12 @@ fn a_smaller_selection_and_other_settings_are_refused_and_change_nothing() {
     refused(folder, "--limit 2 --images 2", &[smaller, "selection.limit: 3 in the run, 2 now"]);
     refused(folder, "--limit 4 --images 1", &[smaller, "images per item: 2 in the run, 1 now"]);
     refused(folder, "--limit 4 --images 2 --seed 5", &["seed: 0 in the run, 5 now"]);
+    let other_judge = "--limit 4 --images 2 --judge-seed 4";
+    refused(
+        folder,
+        other_judge,
+        &["has answered in this run under other settings", "seed: 0 in the run"],
+    );
     refused(folder, "--limit 4 --images 2 --shard 0/2", &["shards do not make a run larger"]);
 }
 
