@@ -4,6 +4,8 @@
 pub mod answers;
 pub(crate) mod atomic_write;
 mod format_version;
+mod growth;
+mod growth_error;
 pub mod image_store;
 pub mod inside;
 pub mod journal;
@@ -24,9 +26,12 @@ mod sitting;
 
 pub use answers::{ImageAnswers, MixedImages, NewestAnswers};
 pub use format_version::{FORMAT_VERSION, FormatVersion};
+pub use growth_error::GrowthError;
 pub use journal::{HeaderFault, Journal, JournalError, JournalRecord};
 pub(crate) use journal_tail::JournalTail;
-pub use manifest::{BenchmarkIdentity, Difference, JudgeEntry, Manifest, Settings, StageEntry};
+pub use manifest::{
+    BenchmarkIdentity, Difference, Earlier, JudgeEntry, Manifest, Settings, StageEntry,
+};
 pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};
 pub use run_directory::{RunDirectory, RunError};
 pub use run_lock::{LockError, RunLock};

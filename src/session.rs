@@ -88,7 +88,8 @@ pub struct Session<'b> {
 }
 
 impl<'b> Session<'b> {
-    /// Opens the run at `folder`, or starts one.
+    /// Opens the run at `folder`, or starts one. A run about a part of the items, or fewer images of each, grows with
+    /// the next stage that begins.
     ///
     /// # Errors
     /// The selection names what the benchmark has not; somebody else works there; what is there is about something
@@ -101,7 +102,7 @@ impl<'b> Session<'b> {
     ) -> anyhow::Result<Self> {
         let SessionOptions { selection, images_per_item, shard, work } = options;
         let items = benchmarks::part_of(benchmark.select(selection)?, *shard);
-        let subject = Subject::new(benchmark, selection, *images_per_item)?;
+        let subject = Subject::or_growing(benchmark, selection, *images_per_item)?;
         let work = open_work(folder, &subject, items, *shard, work, listener)?;
         Ok(Self { benchmark, work })
     }

@@ -40,6 +40,10 @@ pub struct Manifest {
     /// Which part of the selected items this directory holds; absent for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
+    /// What the run was about before it took in more items or images, the oldest first; absent where it did
+    /// not. Its journals are put in order after each stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grown_from: Vec<Earlier>,
     /// How the images were made or imported; absent before that.
     pub generation: Option<StageEntry>,
     /// How each judge was set, by judge name.
@@ -59,6 +63,7 @@ impl Manifest {
             selection,
             images_per_item,
             shard: None,
+            grown_from: Vec::new(),
             generation: None,
             judges: BTreeMap::new(),
         }
@@ -99,6 +104,15 @@ impl Tool {
 /// The time as it stands in manifests: RFC 3339, UTC, whole seconds.
 pub(super) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// What a run was about before it grew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// The selection that it had.
+    pub selection: Settings,
+    /// Its images per item.
+    pub images_per_item: u32,
 }
 
 /// Which benchmark a run is about.

@@ -105,8 +105,8 @@ pub fn merge(
     Ok(merged)
 }
 
-/// Puts the journals of a run that was merged once, and worked on since, in the order of a single run
-/// again. Other runs are left alone.
+/// Puts the journals of a run that was merged once or has grown, and was worked on since, in the order of a
+/// single run again. Other runs are left alone.
 ///
 /// # Errors
 /// See `MergeError`.
@@ -114,7 +114,8 @@ pub(crate) fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<()
     let manifest = run.manifest();
     let entries = manifest.generation.iter().chain(manifest.judges.values());
     let mut sittings = entries.flat_map(|entry| &entry.sittings);
-    if sittings.any(|sitting| sitting.merged_from.is_some()) {
+    let was_merged = sittings.any(|sitting| sitting.merged_from.is_some());
+    if was_merged || !manifest.grown_from.is_empty() {
         merge(run, &[], items, Purpose::SeedShard)?;
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::FORMAT_VERSION;
 use super::atomic_write::{atomic_write, name_path};
+use super::growth_error::GrowthError;
 use super::image_store;
 use super::inside::inside;
 use super::journal::{Journal, JournalError};
@@ -36,7 +37,7 @@ pub enum RunError {
     },
     /// Something that decides the results is not what the run was started with.
     #[error(
-        "{path} was started with other settings; use the same, or another run directory:{}",
+        "{path} was started with other settings:{}\nUse the same, give another --out, or delete the folder",
         differences.iter().map(|difference| format!("\n  {difference}")).collect::<String>()
     )]
     SettingsChanged {
@@ -45,6 +46,9 @@ pub enum RunError {
         /// Each setting that differs.
         differences: Vec<Difference>,
     },
+    /// It cannot take in more items or images.
+    #[error(transparent)]
+    Growth(#[from] GrowthError),
     /// A judge name that would leave the folder.
     #[error(
         "`{0}` cannot name a judge: use letters, digits, `-`, `_` and `.`, and begin with a letter or digit"
@@ -58,6 +62,8 @@ pub enum RunError {
 pub struct RunDirectory {
     path: PathBuf,
     pub(super) manifest: Manifest,
+    /// Whether the manifest here is about more than the one on the disk.
+    pub(super) grows: bool,
 }
 
 impl RunDirectory {
@@ -89,7 +95,7 @@ impl RunDirectory {
                 Ok(run)
             }
             Err(RunError::NoManifest(_)) => {
-                let run = Self { path: path.to_owned(), manifest: fresh() };
+                let run = Self { path: path.to_owned(), manifest: fresh(), grows: false };
                 run.save()?;
                 Ok(run)
             }
@@ -123,7 +129,7 @@ impl RunDirectory {
             );
         }
         let manifest = serde_json::from_slice(&bytes).map_err(bad)?;
-        Ok(Self { path: path.to_owned(), manifest })
+        Ok(Self { path: path.to_owned(), manifest, grows: false })
     }
 
     fn refuse_differences(
@@ -156,6 +162,7 @@ impl RunDirectory {
                 sibling.refuse_differences(&entry.settings, &settings)?;
             }
         }
+        self.drop_outgrown()?;
         let entry = self.manifest.generation.get_or_insert_with(StageEntry::default);
         let sitting = Sitting::begin(entry, settings, device, StageName::Generation);
         self.save()?;
@@ -173,15 +180,25 @@ impl RunDirectory {
         settings: Settings,
         device: &str,
     ) -> Result<Sitting, RunError> {
-        check_judge_name(judge)?;
-        self.refuse_other_judge(judge, &settings)?;
-        for sibling in self.siblings()? {
-            sibling.refuse_other_judge(judge, &settings)?;
-        }
+        self.check_judge(judge, &settings)?;
+        self.drop_outgrown()?;
         let entry = self.manifest.judges.entry(judge.to_owned()).or_default();
         let sitting = Sitting::begin(entry, settings, device, StageName::Judge(judge.to_owned()));
         self.save()?;
         Ok(sitting)
+    }
+
+    /// Whether [`Self::begin_judge`] would refuse.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check_judge(&self, judge: &str, settings: &Settings) -> Result<(), RunError> {
+        check_judge_name(judge)?;
+        self.refuse_other_judge(judge, settings)?;
+        for sibling in self.siblings()? {
+            sibling.refuse_other_judge(judge, settings)?;
+        }
+        Ok(())
     }
 
     fn refuse_other_judge(&self, judge: &str, settings: &Settings) -> Result<(), RunError> {

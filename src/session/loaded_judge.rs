@@ -89,20 +89,32 @@ impl LoadedJudge {
     /// # Errors
     /// The run has its answers under other settings, or the disk said no.
     pub(super) fn begin(&self, run: &mut RunDirectory) -> anyhow::Result<JudgeSitting<'_>> {
-        let name = &self.name;
-        let sitting = run.begin_judge(name, self.judge.settings(), &self.device).map_err(|error| {
-            let other_settings = matches!(error, RunError::SettingsChanged { .. });
-            let error = anyhow::Error::from(error);
-            if other_settings {
-                error.context(format!(
-                    "`{name}` has answered in this run under other settings; --judge-name files these \
-                     answers under another name"
-                ))
-            } else {
-                error
-            }
-        })?;
+        let sitting = run
+            .begin_judge(&self.name, self.judge.settings(), &self.device)
+            .map_err(|error| self.explained(error))?;
         Ok(JudgeSitting { loaded: self, sitting })
+    }
+
+    /// Whether [`Self::begin`] would be refused.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn check_run(&self, run: &RunDirectory) -> anyhow::Result<()> {
+        run.check_judge(&self.name, &self.judge.settings()).map_err(|error| self.explained(error))
+    }
+
+    fn explained(&self, error: RunError) -> anyhow::Error {
+        let name = &self.name;
+        let other_settings = matches!(error, RunError::SettingsChanged { .. });
+        let error = anyhow::Error::from(error);
+        if other_settings {
+            error.context(format!(
+                "`{name}` has answered in this run under other settings; --judge-name files these \
+                 answers under another name"
+            ))
+        } else {
+            error
+        }
     }
 }
 

@@ -69,6 +69,8 @@ pub fn generate_and_judge(
     judges: &[LoadedJudge],
     listener: &dyn Listener,
 ) -> anyhow::Result<(GenerationSummary, Vec<JudgeCounts>)> {
+    // Before the run may grow, which cannot be taken back.
+    judges.iter().try_for_each(|judge| judge.check_run(run))?;
     let mut generation = generator.begin(run)?;
     let mut sittings =
         judges.iter().map(|judge| judge.begin(run)).collect::<anyhow::Result<Vec<_>>>()?;

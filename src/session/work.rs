@@ -1,17 +1,20 @@
 //! In: a run directory and the part of it that is this process's. Out: the directory to work in, locked, with
 //! its items; or a sentence on who works there already or what is to be merged first.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
-use super::benchmarks::identity;
-use super::listener::Listener;
+use super::benchmarks::{all_selected, identity};
+use super::listener::{Listener, Quiet};
 use crate::benchmark::{Benchmark, Item, Selection};
-use crate::results::manifest::to_settings;
+use crate::results::manifest::{differences, to_settings};
 use crate::results::merge::{Part, Purpose, merge, restore_order, unmerged_shards};
-use crate::results::{BenchmarkIdentity, LockError, RunDirectory, RunLock, Settings, Shard};
+use crate::results::{
+    BenchmarkIdentity, LockError, RunDirectory, RunError, RunLock, Settings, Shard,
+};
 
 /// What the lock says of a merge.
 pub const MERGING: &str = "merge";
@@ -41,13 +44,15 @@ impl Work<'_> {
 }
 
 /// What a run is about.
-pub struct Subject {
+pub struct Subject<'b> {
     benchmark: BenchmarkIdentity,
     selection: Settings,
     images_per_item: u32,
+    /// The benchmark with its selected items, where a run about a part of them may grow.
+    larger: Option<(&'b Benchmark, Vec<&'b Item>)>,
 }
 
-impl Subject {
+impl<'b> Subject<'b> {
     /// A run about the selected items.
     ///
     /// # Errors
@@ -58,7 +63,20 @@ impl Subject {
         images_per_item: u32,
     ) -> anyhow::Result<Self> {
         let (benchmark, selection) = (identity(benchmark), to_settings(selection)?);
-        Ok(Self { benchmark, selection, images_per_item })
+        Ok(Self { benchmark, selection, images_per_item, larger: None })
+    }
+
+    /// As [`Self::new`]; a run that is about a part of it grows with the first stage that begins.
+    ///
+    /// # Errors
+    /// The selection names what the benchmark has not, or cannot be recorded.
+    pub fn or_growing(
+        benchmark: &'b Benchmark,
+        selection: &Selection,
+        images_per_item: u32,
+    ) -> anyhow::Result<Self> {
+        let larger = Some((benchmark, benchmark.select(selection)?));
+        Ok(Self { larger, ..Self::new(benchmark, selection, images_per_item)? })
     }
 
     /// That of a run that is there.
@@ -68,11 +86,90 @@ impl Subject {
             benchmark: manifest.benchmark.clone(),
             selection: manifest.selection.clone(),
             images_per_item: manifest.images_per_item,
+            larger: None,
         }
     }
 
+    /// Opens, starts or makes larger what is at `path`. Returns with it what was decided, for the user to read.
+    fn open_or_grow(&self, path: &Path) -> anyhow::Result<(RunDirectory, Option<String>)> {
+        if let Some((benchmark, items)) = &self.larger
+            && let Some(run) = self.smaller_run(path)?
+        {
+            let earlier = all_selected(benchmark, &run)?;
+            return self.grown(run, &earlier, items).map(|(run, note)| (run, Some(note)));
+        }
+        Ok((self.open_or_create(path)?, None))
+    }
+
+    /// The run at `path`, where it is a whole one of this benchmark and differs in its selection or images.
+    fn smaller_run(&self, path: &Path) -> anyhow::Result<Option<RunDirectory>> {
+        let run = match RunDirectory::open(path) {
+            Ok(run) => run,
+            Err(RunError::NoManifest(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let manifest = run.manifest();
+        let is_other = manifest.selection != self.selection
+            || manifest.images_per_item != self.images_per_item;
+        let is_whole = run.shard().is_none() && manifest.benchmark.digest == self.benchmark.digest;
+        Ok((is_other && is_whole).then_some(run))
+    }
+
+    fn grown(
+        &self,
+        mut run: RunDirectory,
+        earlier: &[&Item],
+        items: &[&Item],
+    ) -> anyhow::Result<(RunDirectory, String)> {
+        let wanted: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
+        let left_out = earlier.iter().filter(|item| !wanted.contains(item.id.as_str())).count();
+        let (before, now) = (run.manifest().images_per_item, self.images_per_item);
+        let path = run.path().display().to_string();
+        ensure!(
+            left_out == 0 && now >= before,
+            "{path} is about more than is asked for now, and a run does not get smaller:{}\n  items: {} in the \
+             run, {left_out} of them left out now\n  images per item: {before} in the run, {now} now\nLeave out \
+             --images and what selects items, or give what the run has; or give another --out, or delete the \
+             folder",
+            self.differing_selection(&run),
+            earlier.len(),
+        );
+        let note = format!(
+            "{path} grows from {} items with {before} images each to {} with {now}; what it has stays",
+            earlier.len(),
+            items.len()
+        );
+        run.grow(self.selection.clone(), now)?;
+        Ok((run, note))
+    }
+
+    /// A shard cannot make the run larger that it is a part of.
+    fn refuse_to_grow(&self, path: &Path) -> anyhow::Result<()> {
+        let Some((benchmark, items)) = &self.larger else { return Ok(()) };
+        let Some(run) = self.smaller_run(path)? else { return Ok(()) };
+        let wanted: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
+        let earlier = all_selected(benchmark, &run)?;
+        let is_larger = self.images_per_item >= run.manifest().images_per_item
+            && earlier.iter().all(|item| wanted.contains(item.id.as_str()));
+        ensure!(
+            !is_larger,
+            "{} is about less than is asked for now, and shards do not make a run larger:{}\n  images per item: {} \
+             in the run, {} now\nGive the command without --shard, or give another --out, or delete the folder",
+            path.display(),
+            self.differing_selection(&run),
+            run.manifest().images_per_item,
+            self.images_per_item,
+        );
+        Ok(())
+    }
+
+    fn differing_selection(&self, run: &RunDirectory) -> String {
+        let found = differences(&run.manifest().selection, &self.selection);
+        found.iter().map(|difference| format!("\n  selection.{difference}")).collect()
+    }
+
     fn open_or_create(&self, path: &Path) -> anyhow::Result<RunDirectory> {
-        let Self { benchmark, selection, images_per_item } = self;
+        let Self { benchmark, selection, images_per_item, .. } = self;
         let (benchmark, selection) = (benchmark.clone(), selection.clone());
         Ok(RunDirectory::open_or_create(path, benchmark, selection, *images_per_item)?)
     }
@@ -86,14 +183,14 @@ impl Subject {
 /// damaged; or the disk said no.
 pub fn open_work<'b>(
     out: &Path,
-    subject: &Subject,
+    subject: &Subject<'_>,
     items: Vec<&'b Item>,
     shard: Option<Shard>,
     work: &str,
     listener: &dyn Listener,
 ) -> anyhow::Result<Work<'b>> {
     let (run, lock) = match shard {
-        None => open_whole(out, subject, work)?,
+        None => open_whole_with(out, subject, work, listener)?,
         Some(shard) => open_shard(out, subject, &items, shard, work, listener)?,
     };
     Ok(Work { run, items, _lock: lock })
@@ -120,11 +217,20 @@ pub fn open_shard_itself<'b>(
 /// As [`open_work`].
 pub fn open_whole(
     out: &Path,
-    subject: &Subject,
+    subject: &Subject<'_>,
     work: &str,
 ) -> anyhow::Result<(RunDirectory, RunLock)> {
+    open_whole_with(out, subject, work, &Quiet)
+}
+
+fn open_whole_with(
+    out: &Path,
+    subject: &Subject<'_>,
+    work: &str,
+    listener: &dyn Listener,
+) -> anyhow::Result<(RunDirectory, RunLock)> {
     let lock = RunLock::take(out, work)?;
-    let run = subject.open_or_create(out)?;
+    let (run, grows) = subject.open_or_grow(out)?;
     if let Some(shard) = run.shard() {
         bail!(
             "{} is shard {shard} of a run; name the run directory and --shard {shard}",
@@ -133,12 +239,15 @@ pub fn open_whole(
     }
     refuse_shards_at_work(&run, |_| true)?;
     ensure_merged(&run)?;
+    if let Some(note) = grows {
+        listener.note(&note);
+    }
     Ok((run, lock))
 }
 
 fn open_shard(
     out: &Path,
-    subject: &Subject,
+    subject: &Subject<'_>,
     items: &[&Item],
     shard: Shard,
     work: &str,
@@ -153,6 +262,7 @@ fn open_shard(
         return Err(LockError::Held { folder: out.to_owned(), owner }.into());
     }
     let whole = if out.join("manifest.json").exists() {
+        subject.refuse_to_grow(out)?;
         subject.open_or_create(out)?
     } else {
         let _starting = RunLock::take_within(out, STARTING, PATIENCE)?;

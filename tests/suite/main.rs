@@ -43,6 +43,7 @@ mod fuzz_corpus;
 mod gate;
 mod generate_command;
 mod generate_run;
+mod growth;
 mod half_precision;
 mod hostile;
 mod import;

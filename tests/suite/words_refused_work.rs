@@ -162,6 +162,28 @@ fn shards() {
 }
 
 #[test]
+fn a_run_that_cannot_grow() {
+    let place = Place::new();
+    place.fixture("sd15-tiny", "sd15");
+    let of = |more: &str| {
+        format!(
+            "generate --model sd15 --weights sd15 --steps 1 --device cpu --benchmark demo --out run {more}"
+        )
+    };
+    place.quietly(&of("--limit 2 --images 2"));
+    words!(
+        "refused_growth",
+        place,
+        [
+            of("--limit 1 --images 2"),
+            of("--limit 2 --images 1"),
+            of("--limit 3 --images 2 --seed 5"),
+            of("--limit 3 --images 2 --shard 0/2"),
+        ]
+    );
+}
+
+#[test]
 fn a_shard_of_a_shard() {
     let place = Place::new();
     let generate =
