@@ -14,6 +14,7 @@ pub(crate) mod figure_table;
 pub(crate) mod gallery_data;
 pub mod html;
 pub mod numbers;
+pub(crate) mod paper_table;
 mod png_rows;
 pub(crate) mod published_table;
 pub(crate) mod report_folder;

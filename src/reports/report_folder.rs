@@ -16,6 +16,7 @@ use super::drawing::svg_picture;
 use super::figure_table::Level;
 use super::gallery_data::gallery_data;
 use super::html::{Page, page};
+use super::paper_table::{paper_latex, paper_table};
 use super::report_input::ReportInput;
 use super::report_table::ReportTable;
 use super::report_tables::{categories, category_names, difference_table, items, leaderboard};
@@ -190,6 +191,10 @@ fn figures(input: &ReportInput<'_>, folder: &Path) -> anyhow::Result<Figures> {
     for table in &tables {
         write_table(folder, table)?;
     }
+    let rows: Vec<_> = input.runs.iter().map(|run| (run.name.clone(), &run.summary)).collect();
+    let paper = paper_table(&rows, &[input.protocol], false);
+    write_table(folder, &paper)?;
+    put(&folder.join("tables").join("paper.tex"), paper_latex(&paper).as_bytes())?;
     let charts = charts(input, &found);
     charts.par_iter().try_for_each(|chart| {
         let path = folder.join("charts").join(&chart.name);

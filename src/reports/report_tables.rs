@@ -9,9 +9,9 @@ use super::numbers;
 use super::report_input::{ReportInput, ReportRun, at_stage, words};
 use super::report_table::{NONE, ReportTable, TableRow};
 use super::settings_tables::share;
-use crate::aggregate::Estimate;
 use crate::aggregate::category_order::table_order;
 use crate::aggregate::shares::Stage;
+use crate::aggregate::{Estimate, Protocol, ProtocolSummary};
 use crate::benchmark::category::l1_of;
 
 fn full(value: Option<f64>) -> String {
@@ -40,15 +40,30 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// The runs, best score first.
+/// A benchmark score with half of its interval.
+fn score_cell(figures: &ProtocolSummary) -> String {
+    match (&figures.overall, &figures.gap) {
+        (Some(figure), None) => beside_its_ends(figure),
+        (Some(figure), Some(_)) => format!("{} (incomplete)", beside_its_ends(figure)),
+        (None, Some(_)) => "withheld".to_owned(),
+        (None, None) => NONE.to_owned(),
+    }
+}
+
+/// The runs, best score first; beside it stands the score under the other protocol.
 pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
+    let beside = match input.protocol {
+        Protocol::Corrected => Protocol::Reference,
+        Protocol::Reference => Protocol::Corrected,
+    };
     let mut table = ReportTable {
         name: "leaderboard".into(),
         caption: format!("DPG-Bench score under the {} protocol", input.protocol.name()),
         headings: strings(&[
             "run",
-            "score",
+            input.protocol.name(),
             "95 % interval",
+            beside.name(),
             "items",
             "answered",
             "model",
@@ -66,6 +81,8 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
             "items",
             "questions_answered",
             "questions_expected",
+            "other_protocol",
+            "other_score",
         ],
         ..ReportTable::default()
     };
@@ -74,12 +91,7 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
         let figures = input.figures(run);
         let coverage = &run.summary.coverage;
         let ends = figures.overall.and_then(|figure| Some((figure.low?, figure.high?)));
-        let score = match (&figures.overall, &figures.gap) {
-            (Some(figure), None) => beside_its_ends(figure),
-            (Some(figure), Some(_)) => format!("{} (incomplete)", beside_its_ends(figure)),
-            (None, Some(_)) => "withheld".to_owned(),
-            (None, None) => NONE.to_owned(),
-        };
+        let score = score_cell(figures);
         let model = run.summary.run.model.clone();
         let judge = run.summary.judge.name.clone();
         table.rows.push(TableRow {
@@ -87,6 +99,7 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
             cells: vec![
                 score,
                 ends.map_or(NONE.to_owned(), |found| numbers::ends(found, 2)),
+                score_cell(run.summary.protocol(beside)),
                 figures.items_scored.to_string(),
                 share(coverage.questions_answered, coverage.questions_expected),
                 model.clone().unwrap_or_else(|| NONE.to_owned()),
@@ -100,6 +113,8 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
         row.push(figures.items_scored.to_string());
         row.push(coverage.questions_answered.to_string());
         row.push(coverage.questions_expected.to_string());
+        row.push(beside.name().to_owned());
+        row.push(full(run.summary.protocol(beside).overall.map(|figure| figure.mean)));
         table.csv_rows.push(row);
     }
     table

@@ -22,7 +22,13 @@ fn run_headings(input: &ReportInput<'_>, first: &str) -> Vec<String> {
     std::iter::once(first.to_owned()).chain(input.runs.iter().map(|run| run.name.clone())).collect()
 }
 
-/// A table whose CSV is what it prints: names and one column per run.
+/// The first 12 digits of a SHA-256 digest in hexadecimal; any other text as it is.
+fn short(text: &str) -> &str {
+    let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_digest { &text[..12] } else { text }
+}
+
+/// A table whose CSV is what it prints, but for digests, which are cut in print: names and one column per run.
 fn text_table(
     input: &ReportInput<'_>,
     name: &str,
@@ -41,6 +47,7 @@ fn text_table(
         for (run, cell) in input.runs.iter().zip(&cells) {
             table.csv_rows.push(vec![name.clone(), run.name.clone(), cell.clone()]);
         }
+        let cells = cells.iter().map(|cell| short(cell).to_owned()).collect();
         table.rows.push(TableRow { name, is_text: true, marked, cells, ..TableRow::default() });
     }
     table

@@ -391,7 +391,10 @@ fn watch_tells_how_far_a_run_is_and_what_it_scores_so_far() {
 fn a_run_stands_among_published_scores_with_what_speaks_against_it() {
     let runs = Runs::new(12);
     let base = runs.run("base", judge(), |_| 0.8);
-    let (code, table, said) = dpg_bench("compare", &[&base], &["--published"]);
+    let (code, _, said) = dpg_bench("compare", &[&base], &["--published"]);
+    assert!(code == Some(2) && said.contains("--allow benchmark"), "{said}");
+    let allowed = ["--published", "--allow", "benchmark"];
+    let (code, table, said) = dpg_bench("compare", &[&base], &allowed);
     assert_eq!(code, Some(0), "{said}");
     for word in ["ELLA-SDXL", "80.23", "2403.05135", "this run", "official question file", "mPLUG"]
     {

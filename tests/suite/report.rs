@@ -169,6 +169,13 @@ fn the_tables_tell_what_the_answers_say() {
     assert!(settings.iter().any(|row| row["name"] == "generation.steps" && row["value"] == "5"));
     let text = std::fs::read_to_string(out.join("tables/leaderboard.md")).unwrap();
     assert!(text.contains("second \\<img src=x>"), "{text}");
+    assert!(text.contains("| corrected | 95 % interval | reference |"), "{text}");
+    assert_eq!(board[0]["other_protocol"], "reference");
+    let paper = table("paper.csv");
+    let overall = paper.iter().find(|row| row["model"] == "first" && row["name"] == "overall");
+    assert!((number(overall.unwrap(), "percent") - mean).abs() < 1e-9);
+    let text = std::fs::read_to_string(out.join("tables/paper.tex")).unwrap();
+    assert!(text.contains("Overall & Global & Entity") && text.contains("first & 75.00"), "{text}");
     let text = std::fs::read_to_string(out.join("tables/categories.tex")).unwrap();
     assert!(text.contains("\\textless{}b\\textgreater{}") && text.contains("\\&"), "{text}");
 }

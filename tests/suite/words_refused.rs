@@ -154,6 +154,7 @@ fn comparisons() {
         [
             "compare run",
             "compare run run --published --json",
+            "compare run --judge yes --published",
             "compare run nowhere --judge yes",
             "compare no.json run --judge yes",
             "compare other.json run --judge yes",

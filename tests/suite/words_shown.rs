@@ -165,7 +165,7 @@ fn runs_compared() {
             "baseline run --judge yes --out baseline.json",
             "compare baseline.json run --judge scripted --allow judge",
             "compare run run --judge yes --out compared",
-            "compare run --judge yes --published",
+            "compare run --judge yes --published --allow benchmark",
         ]
     );
     let place = with_gate();

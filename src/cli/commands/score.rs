@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::aggregate::{Protocol, Summary};
 use crate::benchmark::{Benchmark, Item};
+use crate::reports::paper_table::{paper_latex, paper_table, published_line};
 use crate::reports::terminal_table;
 use crate::results::RunDirectory;
 use crate::session::benchmarks::{benchmark_of_run, selected};
@@ -53,6 +54,37 @@ pub(crate) struct ScoreOptions {
     /// Print the summary as one JSON document instead of the table; of several judges, a list
     #[arg(long)]
     pub json: bool,
+    /// Print this table instead; `paper` has one row a model [protocol: corrected]
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "json")]
+    pub table: Option<TableName>,
+    /// How the table of `--table` is written
+    #[arg(long, value_enum, value_name = "NAME", default_value = "md", requires = "table")]
+    pub format: TableFormat,
+    /// Add ± half of the width of the 95 % intervals to the table of `--table`
+    #[arg(long, requires = "table")]
+    pub intervals: bool,
+    /// Both protocols in the table of `--table`: `reference` stands below `corrected`
+    #[arg(long, requires = "table", conflicts_with = "protocol")]
+    pub both_protocols: bool,
+}
+
+/// A table on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TableName {
+    /// One row a model: overall and the broad categories
+    Paper,
+}
+
+/// How a table is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum TableFormat {
+    /// Markdown
+    #[default]
+    Md,
+    /// LaTeX, needs the package booktabs
+    Tex,
+    /// Comma-separated values in full precision, with counts
+    Csv,
 }
 
 /// A protocol on the command line.
@@ -111,11 +143,18 @@ pub(crate) fn execute(
     let judges = choose_judges(run, &options.judges)?;
     let summaries = score_judges(run, benchmark, items, &judges, options.allow_incomplete)?;
     match (options.json, summaries.as_slice()) {
+        (false, several) if options.table.is_some() => {
+            print(&paper(several, options)?)?;
+            ExitStatus::Done
+        }
         (true, [only]) => print_json(only)?,
         (true, several) => print_json(&several)?,
         (false, several) => {
-            let tables: Vec<String> =
-                several.iter().map(|summary| terminal_table(summary, &protocols)).collect();
+            let table = |summary: &Summary| {
+                let line = published_line(summary).map(|line| line + "\n").unwrap_or_default();
+                terminal_table(summary, &protocols) + &line
+            };
+            let tables: Vec<String> = several.iter().map(table).collect();
             print(&tables.join("\n"))?;
             for judge in &judges {
                 say(&format!(
@@ -132,4 +171,26 @@ pub(crate) fn execute(
     };
     let withheld = summaries.iter().any(is_withheld);
     Ok(if withheld { ExitStatus::Incomplete } else { ExitStatus::Done })
+}
+
+/// The table of a paper as text.
+fn paper(summaries: &[Summary], options: &ScoreOptions) -> anyhow::Result<String> {
+    let protocols = match options.protocol {
+        _ if options.both_protocols => vec![Protocol::Corrected, Protocol::Reference],
+        name => vec![name.map_or(Protocol::Corrected, Protocol::from)],
+    };
+    let name = |summary: &Summary| {
+        let model = summary.run.model.as_deref().unwrap_or("not stated");
+        match summaries.len() {
+            1 => model.to_owned(),
+            _ => format!("{model}, {}", summary.judge.name),
+        }
+    };
+    let rows: Vec<_> = summaries.iter().map(|summary| (name(summary), summary)).collect();
+    let table = paper_table(&rows, &protocols, options.intervals);
+    Ok(match options.format {
+        TableFormat::Md => table.markdown(),
+        TableFormat::Tex => paper_latex(&table),
+        TableFormat::Csv => String::from_utf8(table.csv()?)?,
+    })
 }

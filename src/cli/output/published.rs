@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::aggregate::IntervalMethod;
 use crate::aggregate::published::published_scores;
-use crate::cli::args::compared::ComparedArgs;
+use crate::cli::args::compared::{AllowedName, ComparedArgs};
 use crate::cli::commands::score::ProtocolName;
 use crate::compare::Labelled;
 use crate::reports::published_table::{Placed, published_terminal};
@@ -27,6 +27,11 @@ pub(crate) fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyh
             "{label} is a baseline of the protocol `{}`; published scores are of `reference`, which \
              `dpg-bench baseline --protocol reference` writes",
             run.protocol.name()
+        );
+        anyhow::ensure!(
+            run.run.benchmark.official || compared.allow.contains(&AllowedName::Benchmark),
+            "{label} is not about the official question file, which published scores are of; leave out \
+             --published, or give --allow benchmark to see it beside them all the same"
         );
         let places: Vec<usize> = (0..run.items.len()).collect();
         let overall = run.shares(&places, &[], &[]).overall;
