@@ -192,7 +192,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use super::*;
 
@@ -218,12 +218,15 @@ mod tests {
     #[test]
     fn every_documented_command_line_is_understood() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut pages: Vec<PathBuf> = std::fs::read_dir(root.join("docs"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-            .collect();
-        pages.push(root.join("README.md"));
+        let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+        for folder in ["docs", "docs/measurements"] {
+            let entries = std::fs::read_dir(root.join(folder)).unwrap();
+            pages.extend(
+                entries
+                    .map(|entry| entry.unwrap().path())
+                    .filter(|path| path.extension().is_some_and(|extension| extension == "md")),
+            );
+        }
         let mut texts: Vec<(String, String)> = pages
             .iter()
             .map(|page| (page.display().to_string(), std::fs::read_to_string(page).unwrap()))
@@ -236,14 +239,26 @@ mod tests {
         let mut count = 0;
         for (source, text) in texts {
             for line in command_lines(&text) {
-                let parsed = Cli::try_parse_from(words(&line));
-                let shown =
-                    parsed.err().filter(clap::Error::use_stderr).map(|error| error.to_string());
-                assert_eq!(shown, None, "{source}: {line}");
+                assert_eq!(refusal(&line), None, "{source}: {line}");
                 count += 1;
             }
         }
         assert!(count > 20, "only {count} command lines found");
+    }
+
+    #[test]
+    fn a_command_line_with_a_mistake_is_found() {
+        let page = "Text.\n\n```sh\ncargo run --release -- run --limit 1   # a trial\n\
+                    dpg-bench score RUN \\\n    --no-such-flag\n```\n\n      - run: dpg-bench chekc RUN\n";
+        let lines = command_lines(page);
+        let refused: Vec<bool> = lines.iter().map(|line| refusal(line).is_some()).collect();
+        assert_eq!(refused, [false, true, true], "{lines:?}");
+    }
+
+    /// What the program says against a command line; help and version are no refusals.
+    fn refusal(line: &str) -> Option<String> {
+        let parsed = Cli::try_parse_from(words(line));
+        parsed.err().filter(clap::Error::use_stderr).map(|error| error.to_string())
     }
 
     /// Lines that begin with the program's name, continuations joined.
@@ -253,6 +268,7 @@ mod tests {
             .lines()
             .filter_map(|line| {
                 let line = line.trim().trim_start_matches("$ ");
+                let line = line.trim_start_matches("- ").trim_start_matches("run: ");
                 let line = line
                     .strip_prefix("cargo run --release -- ")
                     .map_or_else(|| line.to_owned(), |arguments| format!("dpg-bench {arguments}"));

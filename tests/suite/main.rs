@@ -22,6 +22,7 @@ mod coverage_study;
 mod cuda_noise;
 mod demo;
 mod doctor;
+mod documents;
 mod doors;
 mod eight_bits;
 mod ella_addons;

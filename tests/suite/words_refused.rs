@@ -47,6 +47,8 @@ fn benchmarks() {
             "validate home",
             "validate bad.csv",
             "validate bad.csv --json",
+            "validate",
+            "validate bad.csv --example",
             "show kite --benchmark bad.csv",
             "show kit --benchmark items.csv",
             "import --images pictures --benchmark items.csv --items kite,dog",

@@ -69,6 +69,7 @@ fn a_question_file() {
             "validate odd.csv",
             "validate odd.csv --lenient",
             "validate odd.csv --json",
+            "validate --example",
         ]
     );
     words!(

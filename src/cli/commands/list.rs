@@ -37,6 +37,8 @@ struct Entry {
     summary: &'static str,
     /// The command that gets it, where one does.
     fetch: Option<String>,
+    /// What that command does not get.
+    note: Option<&'static str>,
     needs: Vec<Need>,
 }
 
@@ -59,6 +61,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
                 name: model.name,
                 summary: model.description,
                 fetch: command(model.name),
+                note: find(model.name).ok().and_then(|row| row.note),
                 needs: model
                     .files()
                     .iter()
@@ -81,6 +84,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
                 name: judge.name,
                 summary: judge.summary,
                 fetch: command(judge.name),
+                note: find(judge.name).ok().and_then(|row| row.note),
                 needs: (judge.needs)()
                     .into_iter()
                     .map(|need| Need { what: need.what, present: need.present })
@@ -110,7 +114,10 @@ fn describe(text: &mut String, entries: &[Entry], heading: &str) {
             continue;
         }
         if let Some(command) = &entry.fetch {
-            text.push_str(&format!("    `{command}` gets it; or bring your own\n"));
+            match entry.note {
+                Some(note) => text.push_str(&format!("    `{command}` gets the rest: {note}\n")),
+                None => text.push_str(&format!("    `{command}` gets it; or bring your own\n")),
+            }
         }
         text.push_str(&format!("    {heading}\n"));
         for need in &entry.needs {

@@ -1,5 +1,5 @@
 //! In: a question file or a folder that holds one. Out: whether it is valid, what it holds and every
-//! oddity. The checks themselves are in `benchmark`.
+//! oddity; or an example to start a file from. The checks themselves are in `benchmark`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use crate::cli::output::print::{print, print_json};
 /// Rows or items shown per kind of oddity; all of them are in the JSON.
 const SHOWN_PLACES: usize = 12;
 
+/// A small question file to start from: two prompts, every kind of category.
+const EXAMPLE: &str = include_str!("../../../benchmark/example.csv");
+
 /// Arguments of `dpg-bench validate`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -21,11 +24,16 @@ Examples:
   dpg-bench validate benchmark/dpg
   dpg-bench validate dsg-1k-anns.csv --lenient --json
   dpg-bench validate my_questions.csv --strict
+  dpg-bench validate --example > mine.csv        # a small valid file to start from
 
 Exit status: 0 valid, 1 invalid (every problem is printed), 2 it cannot be read.")]
 pub(crate) struct Args {
     /// Question file, or a folder that holds one (with or without `prompts/<item>.txt`)
-    path: PathBuf,
+    #[arg(required_unless_present = "example")]
+    path: Option<PathBuf>,
+    /// Print a small valid question file, to start one of your own from
+    #[arg(long, conflicts_with_all = ["path", "lenient", "strict", "json"])]
+    example: bool,
     /// Turn faults of the question graphs into warnings: the faulty edges are ignored
     #[arg(long)]
     lenient: bool,
@@ -39,10 +47,13 @@ pub(crate) struct Args {
 /// Runs `dpg-bench validate`.
 ///
 /// # Errors
-/// The path cannot be read. Invalid data is no error here but the answer `no`.
+/// The path cannot be read, or stdout is closed. Invalid data is no error here but the answer `no`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    let Some(path) = args.path.as_deref().filter(|_| !args.example) else {
+        return print(EXAMPLE);
+    };
     let strictness = if args.lenient { Strictness::Lenient } else { Strictness::Strict };
-    match Benchmark::load(&args.path, strictness) {
+    match Benchmark::load(path, strictness) {
         Ok(benchmark) if args.strict && !benchmark.oddities.is_empty() => {
             refuse(args, &benchmark.source.question_file, &benchmark.oddities)
         }
