@@ -25,7 +25,11 @@ Examples:
 Exit status: 0 valid, 1 invalid (every problem is printed), 2 it cannot be read.")]
 pub(crate) struct Args {
     /// Question file, or a folder that holds one (with or without `prompts/<item>.txt`)
-    path: PathBuf,
+    #[arg(value_name = "PATH", required_unless_present = "benchmark")]
+    path: Option<PathBuf>,
+    /// The same, spelled as other commands spell it
+    #[arg(long, value_name = "PATH", conflicts_with = "path")]
+    benchmark: Option<PathBuf>,
     /// Turn faults of the question graphs into warnings: the faulty edges are ignored
     #[arg(long)]
     lenient: bool,
@@ -42,7 +46,9 @@ pub(crate) struct Args {
 /// The path cannot be read. Invalid data is no error here but the answer `no`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let strictness = if args.lenient { Strictness::Lenient } else { Strictness::Strict };
-    match Benchmark::load(&args.path, strictness) {
+    // The command line has one of them.
+    let path = args.path.as_deref().or(args.benchmark.as_deref()).unwrap_or(Path::new(""));
+    match Benchmark::load(path, strictness) {
         Ok(benchmark) if args.strict && !benchmark.oddities.is_empty() => {
             refuse(args, &benchmark.source.question_file, &benchmark.oddities)
         }
