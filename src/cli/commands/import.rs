@@ -25,7 +25,7 @@ const SHOWN_NAMES: usize = 5;
 File names, with png, jpg, jpeg or webp:
   <item>/<k>.png    one folder per item
   <item>_<k>.png    one file per image
-  <item>.png        a 2x2 grid: top-left, top-right, bottom-left, bottom-right;
+  <item>.png        a 2x2 grid, row by row from the top left;
                     with --images-per-item 1 the image,
                     with 2 two beside each other
 and <item>_<seed>.png, <item>/samples/<k>.png, <item>_grid.png, p<prompt>_s<k>.png: docs/importing.md
@@ -36,7 +36,7 @@ Examples:
   dpg-bench import --images rows --tiling 4x1 --out results/mymodel
   dpg-bench import --images out --map out/map.jsonl --resolution 1024 \\
       --out results/mymodel
-    where a line of the map reads {\"item\": \"whoops31\", \"image\": 0, \"path\": \"a/b.png\"}
+    a line of the map: {\"item\": \"whoops31\", \"image\": 0, \"path\": \"a/b.png\"}
 
 Exit status: 0 all images are there, 3 some are missing or broken, 2 nothing was imported.")]
 pub(crate) struct Args {

@@ -18,7 +18,8 @@ Examples:
   dpg-bench judge results/sd15 --judge scripted --judge-rule hash:0.8
   dpg-bench judge results/sd15 --judge scripted --judge-answers answers.csv
   dpg-bench judge results/sd15 --judge endpoint \\
-      --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
+      --judge-url http://localhost:8000/v1 \\
+      --judge-model Qwen/Qwen2.5-VL-7B-Instruct
   dpg-bench judge results/sd15 --judge mplug \\
       --judge-weights mplug_visual-question-answering_coco_large_en
   dpg-bench judge results/sd15 -j blip-vqa --weights Salesforce/blip-vqa-base

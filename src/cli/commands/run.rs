@@ -33,7 +33,8 @@ use crate::session::{Session, SessionOptions};
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --limit 20 \\
       --out results/trial --judge scripted --judge-rule hash:0.8
   dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --shard 0/4 \\
-      --judge mplug --judge-weights mplug_visual-question-answering_coco_large_en
+      --judge mplug \\
+      --judge-weights mplug_visual-question-answering_coco_large_en
   dpg-bench run --model sd15 \\
       --weights stable-diffusion-v1-5/stable-diffusion-v1-5 \\
       --devices cuda:0,cuda:1 \\
