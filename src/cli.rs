@@ -10,6 +10,7 @@ use crate::checkpoint::error_words::sentence;
 mod args;
 mod commands;
 mod interrupt;
+mod manual;
 pub mod output;
 
 use self::commands::{
@@ -23,6 +24,7 @@ use self::output::print::{print, say};
 /// question to a judge, and scores the answers.
 #[derive(Debug, Parser)]
 #[command(name = "dpg-bench", version, max_term_width = 100, propagate_version = true)]
+#[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,19 +48,19 @@ enum Command {
     Score(score::Args),
     /// Follow a run that is being made: how far it is, and its score so far
     Watch(watch::Args),
-    /// Tell how runs differ, with intervals and p-values
+    /// Show how runs differ, with intervals and p-values
     Compare(compare::Args),
     /// Write the small file that later runs are checked against
     Baseline(baseline::Args),
     /// Fail where a run is worse than a baseline, for CI
     Check(check::Args),
-    /// Tell how far the judges of a run agree
+    /// Measure how far the judges of a run agree
     Agreement(agreement::Args),
     /// Make a page, tables and charts from one or more runs
     Report(report::Args),
     /// Recover the answers from the reference script's `_detail.txt`
     ImportLog(import_log::Args),
-    /// Tell whether a published category table can come from a complete run
+    /// Check whether a published category table can come from a complete run
     Forensics(forensics::Args),
     /// Check a question file and describe it
     Validate(validate::Args),
@@ -74,6 +76,11 @@ enum Command {
     Fetch(fetch::Args),
     /// List the models and judges with the files that each needs
     List(list::Args),
+    /// Print the help of the program, or of one of its commands
+    Help {
+        /// The command
+        command: Option<String>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -159,8 +166,23 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
             clap_complete::generate(*shell, &mut Cli::command(), "dpg-bench", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
+        Command::Help { command } => return help(command.as_deref()),
         Command::Man { command } => print(&manual_page(command.as_deref())?),
     }
+}
+
+/// Prints what `COMMAND --help` prints.
+fn help(command: Option<&str>) -> anyhow::Result<ExitStatus> {
+    let line = ["dpg-bench"].into_iter().chain(command).chain(["--help"]);
+    match Cli::try_parse_from(line) {
+        Err(said) if !said.use_stderr() => said.print()?,
+        Err(said) => {
+            said.print()?;
+            return Ok(ExitStatus::CouldNot);
+        }
+        Ok(_) => (),
+    }
+    Ok(ExitStatus::Done)
 }
 
 /// The manual page of the program or of one of its commands.
@@ -175,8 +197,12 @@ fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
         },
     };
     let mut page = Vec::new();
+    let examples = page_of.get_after_help().map(ToString::to_string);
+    // clap's renderer would fill the examples like prose.
+    let page_of = page_of.after_help(clap::builder::Resettable::Reset);
     clap_mangen::Man::new(page_of).render(&mut page)?;
-    Ok(String::from_utf8_lossy(&page).into_owned())
+    let examples = examples.map(|text| manual::section(&text)).unwrap_or_default();
+    Ok(String::from_utf8_lossy(&page).into_owned() + &examples)
 }
 
 fn report_error(error: &anyhow::Error) {
@@ -211,6 +237,79 @@ mod tests {
             assert!(needs_none || help.contains("dpg-bench "), "{name} has no examples");
         }
         assert!(manual_page(Some("nonsense")).is_err());
+    }
+
+    /// Nothing is wrapped a second time, and examples can be copied.
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        let mut program = Cli::command();
+        program.build();
+        for command in program.get_subcommands() {
+            let name = command.get_name();
+            let help = command.clone().term_width(80).render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in after.lines().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= 78, "{name}: {line}");
+                assert!(help.lines().any(|shown| shown == line), "{name} wraps: {line}");
+            }
+            // A line of prose is a paragraph: hard breaks would leave lines of one word.
+            let mut lines =
+                after.lines().filter(|line| !line.starts_with("Exit status")).peekable();
+            while let Some(line) = lines.next() {
+                let is_prose =
+                    |line: &str| line.len() > 60 && !line.starts_with(' ') && !line.contains('<');
+                let goes_on = lines.peek().is_some_and(|next| is_prose(next));
+                assert!(!(is_prose(line) && goes_on), "{name} breaks: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_have_help_and_those_of_a_run_a_heading() {
+        let mut program = Cli::command();
+        program.build();
+        for command in program.get_subcommands() {
+            let name = command.get_name();
+            let in_groups = ["run", "generate", "judge", "import", "doctor"].contains(&name);
+            for flag in command.get_arguments() {
+                let id = flag.get_id().as_str();
+                assert!(flag.get_help().is_some(), "{name} {id} has no help");
+                let is_plain = flag.is_positional() || matches!(id, "help" | "version");
+                let has_heading = flag.get_help_heading().is_some();
+                assert!(!in_groups || is_plain || has_heading, "{name} {id} has no heading");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_other_tools_are_understood() {
+        let parsed = |line: &str| Cli::try_parse_from(words(line)).map(|_| ());
+        for line in [
+            "dpg-bench run -m sd15 -n 2 -o out -j scripted --num-inference-steps 5",
+            "dpg-bench generate --guidance-scale 7.5 --num-images-per-prompt 2 --output-dir out",
+            "dpg-bench generate --torch-dtype torch.float16 --num-images 2 --output out",
+            "dpg-bench judge R -j mplug --device cuda:1 --dtype bfloat16 --weights owner/name",
+            "dpg-bench validate --benchmark F",
+            "dpg-bench help run",
+        ] {
+            assert!(parsed(line).is_ok(), "{line}: {}", parsed(line).unwrap_err());
+        }
+        for (line, flag) in [
+            ("dpg-bench run --device tpu", "--device"),
+            ("dpg-bench run --dtype int8", "--dtype"),
+            ("dpg-bench judge R --judge mplug --judge-dtype int8", "--judge-dtype"),
+            ("dpg-bench judge R --judge mplug --judge-device gpu", "--judge-device"),
+            ("dpg-bench measure --device cuda:x", "--device"),
+            ("dpg-bench validate F --benchmark F", "--benchmark"),
+            ("dpg-bench validate", "<PATH"),
+        ] {
+            let said = parsed(line).unwrap_err().to_string();
+            assert!(said.contains(flag), "{line}: {said}");
+        }
+        assert!(parsed("dpg-bench help --help").is_err_and(|said| !said.use_stderr()));
     }
 
     /// What the README, the documents and the help texts tell people to type is a command line that

@@ -61,10 +61,9 @@ impl Benchmark {
     pub fn select(&self, selection: &Selection) -> Result<Vec<&Item>, BenchmarkError> {
         let wanted: HashSet<&str> = selection.items.iter().map(String::as_str).collect();
         self.check_items(&selection.items)?;
-        let category = selection.category.as_deref().map(str::trim);
-        if let Some(name) = category {
-            self.check_category(name)?;
-        }
+        let category = selection.category.as_deref();
+        let category = category.map(|name| self.find_category(name.trim())).transpose()?;
+        let category = category.as_deref();
         let mut selected: Vec<&Item> = self
             .items
             .iter()
@@ -99,14 +98,22 @@ impl Benchmark {
         }
     }
 
-    fn check_category(&self, name: &str) -> Result<(), BenchmarkError> {
+    /// The category that `name` names: in full, or an L2 by what stands behind its L1 where one only ends so.
+    fn find_category(&self, name: &str) -> Result<String, BenchmarkError> {
         if self.items.iter().any(|item| has_category(item, name)) {
-            return Ok(());
+            return Ok(name.to_owned());
         }
         let mut known = BTreeSet::new();
         for question in self.items.iter().flat_map(|item| item.graph.questions()) {
             known.insert(question.category.l1().to_owned());
             known.insert(question.category.l2().to_owned());
+        }
+        let ends_so = |known: &&String| {
+            known.split_once(" - ").is_some_and(|(_, l2)| l2.eq_ignore_ascii_case(name))
+        };
+        let mut meant = known.iter().filter(ends_so);
+        if let (Some(only), None) = (meant.next(), meant.next()) {
+            return Ok(only.clone());
         }
         Err(BenchmarkError::UnknownCategory {
             name: name.to_owned(),

@@ -1,5 +1,5 @@
 //! In: what the user says of a model, a model file, a preset and the model's own defaults. Out: one value for
-//! each setting: the user's stands above the model file's, that above the preset's, that above the model's own.
+//! each setting: the user's overrides the model file's, that the preset's, that the model's own.
 
 use std::path::{Path, PathBuf};
 
@@ -135,13 +135,14 @@ impl GeneratorOptions {
         }
     }
 
-    /// Where the checkpoint of the catalog's model `model` lies: where the user says, else where `fetch` put it.
+    /// Where the checkpoint of the catalog's model `model` lies: where the user says, which may be
+    /// `owner/name` in the local cache of Hugging Face, else where `fetch` put it.
     ///
     /// # Errors
-    /// A variable of the environment holds what it cannot hold.
+    /// There is nothing of that name; a variable of the environment holds what it cannot hold.
     pub fn find_weights(&self, model: &str) -> anyhow::Result<Option<PathBuf>> {
         match &self.weights {
-            Some(weights) => Ok(Some(weights.clone())),
+            Some(weights) => fetched::named(weights).map(Some),
             None => fetched::part(model, Role::Checkpoint),
         }
     }

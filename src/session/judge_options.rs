@@ -81,11 +81,14 @@ impl JudgeOptions {
     /// The same options, with the weights that were fetched where none are named.
     ///
     /// # Errors
-    /// None were named or fetched.
+    /// None were named or fetched, or there is nothing of the name.
     pub(super) fn with_weights(&self, row: &JudgeRow) -> anyhow::Result<Self> {
         let mut options = self.clone();
-        if let (Runs::Here { weights, .. }, None) = (row.runs, &self.local.weights) {
-            options.local.weights = Some(fetched_weights(row.name, weights)?);
+        if let Runs::Here { weights, .. } = row.runs {
+            options.local.weights = Some(match &self.local.weights {
+                Some(named) => fetched::named(named)?,
+                None => fetched_weights(row.name, weights)?,
+            });
         }
         Ok(options)
     }

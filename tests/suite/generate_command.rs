@@ -179,7 +179,7 @@ fn a_model_file_stands_between_flags_and_preset() {
         ("--preset papers", "paper"),
         ("--rng gpu", "cuda:THREADS"),
         ("--lora nothing.safetensors", "nothing.safetensors"),
-        ("--model sd15", "--model-file"),
+        ("--model sd16", "`sd16`"),
     ] {
         let (code, said) = run("never", more);
         assert!(code == Some(2) && said.contains(word), "{more}: {said}");

@@ -52,7 +52,7 @@ fn benchmarks() {
             "show kite --benchmark bad.csv",
             "show kit --benchmark items.csv",
             "import --images pictures --benchmark items.csv --items kite,dog",
-            "import --images pictures --benchmark items.csv --category color",
+            "import --images pictures --benchmark items.csv --category colour",
             "import --images pictures --benchmark items.csv --prefix x",
             "score run --judge yes --benchmark bad.csv",
             "score run --judge yes --benchmark demo",
@@ -65,6 +65,23 @@ fn benchmarks() {
     );
     place.write("benchmark/dpg/fetch.json", "{}");
     words!("refused_benchmark_in_part", place, ["import --images pictures"]);
+}
+
+#[test]
+fn names_of_hugging_face() {
+    let place = Place::new();
+    for revision in ["a", "b"] {
+        let hub = "home/.cache/huggingface/hub/models--some--thing/snapshots";
+        place.write(&format!("{hub}/{revision}/x"), "");
+    }
+    words!(
+        "refused_hub_name",
+        place,
+        [
+            "generate --benchmark demo --model sd15 --weights some/model",
+            "generate --benchmark demo --model sd15 --weights some/thing",
+        ]
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) struct ChatArgs {
     /// endpoint, qwen3-vl: system prompt [default: none]
     #[arg(long, value_name = "TEXT")]
     pub judge_system_prompt: Option<String>,
-    /// endpoint, qwen3-vl: most tokens of a reply; models that think aloud need thousands [default: 32]
+    /// endpoint, qwen3-vl: maximum number of tokens of a reply; models that think aloud need thousands [default: 32]
     #[arg(long, value_name = "N")]
     pub judge_max_tokens: Option<u32>,
     /// endpoint, qwen3-vl: share of answers that are neither yes nor no beyond which the run stops, from the

@@ -7,10 +7,17 @@ use crate::checkpoint::lora::LoraFile;
 
 /// Parts of a checkpoint.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Checkpoint parts")]
 pub(crate) struct CheckpointArgs {
-    /// The model's checkpoint: a folder in the diffusers layout, or one .safetensors file in the
-    /// latent-diffusion layout, as community models come [default: what `fetch MODEL` got]
-    #[arg(long, value_name = "DIR|FILE")]
+    /// The model's checkpoint: a folder in the diffusers layout, one .safetensors file in the
+    /// latent-diffusion layout, as community models come, or the name of a model in the local Hugging Face
+    /// cache, as `hf download OWNER/NAME` left it [default: what `fetch MODEL` got]
+    #[arg(
+        long,
+        alias = "pretrained-model-name-or-path",
+        value_name = "DIR|FILE|OWNER/NAME",
+        help_heading = "Model"
+    )]
     pub weights: Option<PathBuf>,
     /// For a single file: a folder in the diffusers layout whose configurations and vocabulary it uses
     /// [default: the configurations of Stable Diffusion 1.5 or SDXL base; the vocabulary by
@@ -24,11 +31,11 @@ pub(crate) struct CheckpointArgs {
     #[arg(long, value_name = "DIR|FILE")]
     pub vae: Option<PathBuf>,
     /// LoRA adapter, a .safetensors or .bin file or the folder that it was saved to, with a weight [default: 1];
-    /// may be given again
+    /// can be repeated
     #[arg(long, value_name = "FILE|DIR[:WEIGHT]")]
     pub lora: Vec<LoraFile>,
     /// Textual-inversion embedding, a .safetensors, .bin or .pt file or the folder that it was saved to, with the
-    /// word that stands for it [default: the file's own]; may be given again
+    /// word that stands for it [default: the file's own]; can be repeated
     #[arg(long, value_name = "FILE|DIR[:TOKEN]")]
     pub embedding: Vec<EmbeddingFile>,
 }

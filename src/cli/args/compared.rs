@@ -13,7 +13,7 @@ use crate::statistics::PermutationTest;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct ComparedArgs {
     /// Whose answers [default: those of the only judge]
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     pub judge: Option<String>,
     /// Rules by which run directories are scored [default: corrected]
     #[arg(long, value_enum, value_name = "NAME")]
@@ -21,10 +21,10 @@ pub(crate) struct ComparedArgs {
     /// Where the benchmark is now, if it is not where the runs were made with it
     #[arg(long, value_name = "PATH")]
     pub benchmark: Option<PathBuf>,
-    /// Compare although the runs differ in it; the output says so. May be given several times
+    /// Compare although the runs differ in it; the output says so. Can be repeated
     #[arg(long, value_enum, value_name = "WHAT")]
     pub allow: Vec<AllowedName>,
-    /// Random rounds of the permutation test, of which p-values and intervals of differences come
+    /// Random rounds of the permutation test, for p-values and intervals of differences
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub draws: u32,
     /// Where its random numbers begin

@@ -7,6 +7,7 @@ use crate::session::ella_options::EllaPartOptions;
 
 /// Parts and settings of ELLA.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "ELLA")]
 pub(crate) struct EllaArgs {
     /// The connector of ELLA, a .safetensors file; for models ella-sd15, ella-sdxl [default: the one that
     /// `fetch ella-sd15` got]

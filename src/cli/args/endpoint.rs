@@ -26,7 +26,7 @@ pub(crate) struct EndpointArgs {
     /// endpoint: further fields of each request, as a JSON object; `null` takes a field out
     #[arg(long, value_name = "JSON", value_parser = parse_object)]
     pub judge_body: Option<Map<String, Value>>,
-    /// endpoint: most requests at one time [default: 8]
+    /// endpoint: maximum number of requests at a time [default: 8]
     #[arg(long, value_name = "N")]
     pub judge_concurrency: Option<usize>,
     /// endpoint: seconds for one whole request [default: 120]
@@ -38,7 +38,7 @@ pub(crate) struct EndpointArgs {
     /// endpoint: failed questions in a row that stop the run; 0 never stops [default: 64]
     #[arg(long, value_name = "N")]
     pub judge_max_failures: Option<u32>,
-    /// endpoint: do not ask the first question without its picture, which shows whether the model sees pictures
+    /// endpoint: do not ask the first question without its image, which shows whether the model sees images
     #[arg(long)]
     pub judge_no_probe: bool,
 }

@@ -13,23 +13,38 @@ use crate::session::generator_options::GeneratorOptions;
 /// How images are generated; `run` has the same flags.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct GeneratorArgs {
-    /// Model, as `dpg-bench list` names it
-    #[arg(long, default_value = catalog::DEFAULT, value_name = "MODEL")]
-    pub model: String,
-    /// TOML file that names a checkpoint with its parts and settings; flags stand above it
-    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    /// A name of the catalog; not stated, the model file's or the demo's.
+    #[arg(short, long, value_name = "MODEL", help_heading = "Model", help = model_help())]
+    pub model: Option<String>,
+    /// TOML file that names a checkpoint with its parts and settings; flags override it
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
     pub model_file: Option<PathBuf>,
     /// The checkpoint and its parts.
     #[command(flatten)]
     pub checkpoint: CheckpointArgs,
     /// Images per prompt
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        short = 'n',
+        long,
+        visible_aliases = ["num-images", "num-images-per-prompt"],
+        aliases = ["images-per-prompt", "images-per-item"],
+        default_value_t = 4,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=10_000),
+        help_heading = "Sampling"
+    )]
     pub images: u32,
-    /// How pictures are sampled.
+    /// How images are sampled.
     #[command(flatten)]
     pub sampling: SamplingArgs,
     /// Images of a prompt made at a time [default: 1 on the processor, 4 on a GPU]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(
+        long,
+        alias = "batch-size",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=256),
+        help_heading = "Device"
+    )]
     pub batch: Option<u32>,
     /// Parts and settings of ELLA.
     #[command(flatten)]
@@ -43,7 +58,7 @@ pub(crate) struct GeneratorArgs {
 }
 
 impl GeneratorArgs {
-    /// The model with its settings; those of the model file, where one is named, stand below the flags.
+    /// The model with its settings; those of the model file, where one is named, are overridden by the flags.
     ///
     /// # Errors
     /// A scheduler is unknown, or the model file cannot be read or says something unknown.
@@ -51,7 +66,7 @@ impl GeneratorArgs {
         let CheckpointArgs { weights, base, tokenizer, vae, lora, embedding } =
             self.checkpoint.clone();
         let options = GeneratorOptions {
-            model: self.model.clone(),
+            model: self.model_name().to_owned(),
             name: None,
             weights,
             base,
@@ -68,16 +83,32 @@ impl GeneratorArgs {
             dtype: self.device.dtype.clone(),
         };
         match &self.model_file {
-            Some(path) => options.over_model_file(path),
+            Some(path) => {
+                let mut options = options.over_model_file(path)?;
+                if let Some(model) = &self.model {
+                    options.model.clone_from(model);
+                }
+                Ok(options)
+            }
             None => Ok(options),
         }
     }
 
+    /// The model that the flags name, else the default one.
+    fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or(catalog::DEFAULT)
+    }
+
     /// Whether the model is one of the demo's, which draw nothing but the demo's prompts.
     pub(crate) fn is_demo(&self) -> bool {
-        let model = catalog::find(&self.model);
+        let model = catalog::find(self.model_name());
         self.model_file.is_none() && model.is_ok_and(CatalogModel::is_shipped)
     }
+}
+
+fn model_help() -> String {
+    let default = catalog::DEFAULT;
+    format!("Model, as `dpg-bench list` names it [default: {default}, or the model file's]")
 }
 
 /// Where the run goes when the user does not say.

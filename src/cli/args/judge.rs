@@ -17,7 +17,7 @@ use crate::session::judge_options::{JudgeOptions, OptionGroup, ScriptedOptions};
 #[command(next_help_heading = "Judge")]
 pub(crate) struct JudgeArgs {
     /// Names of the catalog.
-    #[arg(long, value_name = "JUDGE,..", value_delimiter = ',', help = judge_help())]
+    #[arg(short, long, value_name = "JUDGE,..", value_delimiter = ',', help = judge_help())]
     pub judge: Vec<String>,
     /// Name that the answers are filed under; of several judges a comma list [default: the judge's]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
@@ -192,7 +192,6 @@ mod tests {
                 &["--judge", "demo-judge", "--judge-revision", "x"],
                 "demo-judge` has its weights inside; leave out --judge-revision",
             ),
-            (&["--judge", "demo-judge", "--judge-dtype", "int8"], "dtype `int8`"),
             (
                 &["--judge", "demo-judge,mplug", "--judge-weights", "demo-judge=x"],
                 "for a judge that --judge does not name",

@@ -6,26 +6,27 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
+use crate::cli::args::shared::{device_name, dtype_name};
 use crate::judge::catalog;
 use crate::session::judge_options::LocalJudgeOptions;
 
 /// Weights and device of a judge that computes here.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct LocalJudgeArgs {
-    /// local judges: folder of the judge's model, as published, or a file that `convert` wrote; with several
-    /// such judges JUDGE=PATH for each [default: what `fetch JUDGE` got]
+    /// local judges: folder of the judge's model, as published, a file that `convert` wrote, or OWNER/NAME of a model
+    /// in the local Hugging Face cache; with several such judges JUDGE=PATH for each [default: what `fetch JUDGE` got]
     #[arg(long, value_name = "[JUDGE=]PATH")]
     pub judge_weights: Vec<JudgeWeights>,
     /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]`; a comma list has the judge on each
     /// of them, and they share the work [default: in `run` where the model does,
     /// else auto]
-    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',')]
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = device_name)]
     pub judge_device: Vec<String>,
     /// local judges: number format of its networks: `f32`, `f16` or `bf16` [default: that of the judge's
     /// original]
-    #[arg(long, value_name = "DTYPE")]
+    #[arg(long, value_name = "DTYPE", value_parser = dtype_name)]
     pub judge_dtype: Option<String>,
-    /// mplug: pictures of an item that are looked at together; changes the speed and the memory, never an answer
+    /// mplug: images of an item that are looked at together; changes the speed and the memory, never an answer
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub judge_batch: Option<u32>,

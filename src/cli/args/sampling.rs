@@ -6,10 +6,11 @@ use crate::generate::noise::NoiseSource;
 use crate::generate::noise::seeds::SeedMode;
 use crate::generate::sampling_choice::SamplingChoice;
 
-/// How pictures are sampled.
+/// How images are sampled.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// Settings under one name, which other flags stand above; `paper`: 512 x 512, DPM-Solver++ 50 steps
+    /// Settings under one name, which other flags override; `paper`: 512 x 512, DPM-Solver++ 50 steps
     /// linspace, guidance 12, sequential seeds from 1001, as in ELLA's paper
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
@@ -21,16 +22,16 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_enum, hide_possible_values = true, value_name = "MODE")]
     pub seed_mode: Option<SeedModeArg>,
     /// Whose random numbers: `cpu`, PyTorch's generator on a processor; `cuda`, that on a GPU;
-    /// `cuda:THREADS`, on a GPU that holds fewer threads than an image's latents have numbers
+    /// `cuda:THREADS`, on a small GPU, with its number of threads
     /// [default: cpu]
     #[arg(long, value_name = "SOURCE")]
     pub rng: Option<NoiseSource>,
     /// Denoising steps [default: 50; 20 for the demo's models]
-    #[arg(long, value_name = "N")]
+    #[arg(long, visible_alias = "num-inference-steps", value_name = "N")]
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
     /// sdxl 5, for ella-sd15 12, for the demo's models 4]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, visible_alias = "guidance-scale", alias = "cfg-scale", value_name = "NUMBER")]
     pub guidance: Option<f64>,
     /// Width in pixels [default: the checkpoint's own]
     #[arg(long, value_name = "PIXELS")]
@@ -39,7 +40,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "PIXELS")]
     pub height: Option<usize>,
     /// One of [`SchedulerClass::names`].
-    #[arg(long, value_name = "NAME", help = scheduler_help())]
+    #[arg(long, alias = "sampler", value_name = "NAME", help = scheduler_help())]
     pub scheduler: Option<String>,
     /// How the timesteps are spread: `linspace`, `leading` or `trailing` [default: the scheduler
     /// configuration's]

@@ -12,9 +12,10 @@ const COUNT: &str = "DPG_BENCH_SHARDS";
 
 /// Which part of the work.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Shards")]
 pub(crate) struct ShardArgs {
     /// Do only part I (from 0) of N, in a folder of its own inside the run directory; `dpg-bench merge`
-    /// joins them. Taken by itself from Slurm arrays, torchrun and Kubernetes Indexed Jobs; `none` does all
+    /// joins them. Set automatically in Slurm arrays, torchrun and Kubernetes Indexed Jobs; `none` does all
     /// of it whatever they say
     #[arg(long, value_name = "I/N|none")]
     shard: Option<ShardFlag>,

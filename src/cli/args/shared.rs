@@ -10,6 +10,7 @@ use crate::session::benchmarks::{default_benchmark, load_benchmark};
 
 /// Which benchmark.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Benchmark and selection")]
 pub(crate) struct BenchmarkArgs {
     /// Question file, or a folder that holds one [default: the shipped demo for the demo's models, else benchmark/dpg,
     /// which `dpg-bench fetch benchmark` makes]. `demo` is the shipped demo; a folder of that name is `./demo`
@@ -22,6 +23,7 @@ pub(crate) struct BenchmarkArgs {
 
 /// Which part of the benchmark. Several of them narrow each other.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Benchmark and selection")]
 pub(crate) struct SelectionArgs {
     /// Only these items (comma list)
     #[arg(long, value_name = "ID,..", value_delimiter = ',')]
@@ -29,30 +31,44 @@ pub(crate) struct SelectionArgs {
     /// Only items whose id begins with this
     #[arg(long, value_name = "TEXT")]
     pub prefix: Option<String>,
-    /// Only items with a question of this category, L1 (`attribute`) or L2 (`attribute - color`)
+    /// Only items with a question of this category, L1 (`attribute`) or L2 (`attribute - color`, or
+    /// `color` where one L2 ends in it)
     #[arg(long, value_name = "NAME")]
     pub category: Option<String>,
-    /// Only N items of what the other flags leave, always the same ones, chosen to keep the mix of
+    /// Only N of the selected items, always the same ones, chosen to keep the mix of
     /// categories and sources: for CI, where a whole run is too long
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub subset: Option<u32>,
-    /// Only the first N of what the other flags leave, in file order
+    /// Only the first N of the selected items, in file order
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
 
 /// Where the networks run.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Device")]
 pub(crate) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:INDEX]`
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = device_name)]
     pub device: String,
-    /// Several devices, with the model on each: `cuda:0,cuda:1`. They share the work and the pictures
+    /// Several devices, with the model on each: `cuda:0,cuda:1`. They share the work and the images
     /// are those of one
-    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', conflicts_with = "device")]
+    #[arg(
+        long,
+        value_name = "DEVICE,..",
+        value_delimiter = ',',
+        conflicts_with = "device",
+        value_parser = device_name
+    )]
     pub devices: Vec<String>,
     /// Number format of the networks: `auto`, `f32`, `f16` or `bf16`
-    #[arg(long, default_value = "auto", value_name = "DTYPE")]
+    #[arg(
+        long,
+        visible_alias = "torch-dtype",
+        default_value = "auto",
+        value_name = "DTYPE",
+        value_parser = dtype_name
+    )]
     pub dtype: String,
 }
 
@@ -63,8 +79,38 @@ impl DeviceArgs {
     }
 }
 
+/// A device as the flags name it; whether this machine has it is asked when it is used.
+///
+/// # Errors
+/// It is spelled in none of the known ways.
+pub(crate) fn device_name(text: &str) -> Result<String, String> {
+    let index = text.strip_prefix("cuda:").is_some_and(|index| index.parse::<usize>().is_ok());
+    match text {
+        "auto" | "cpu" | "cuda" => Ok(text.to_owned()),
+        _ if index => Ok(text.to_owned()),
+        "gpu" => Err("a GPU is `cuda`, or `cuda:INDEX` where there are several".to_owned()),
+        _ => Err("known are `auto`, `cpu`, `cuda` and `cuda:INDEX`".to_owned()),
+    }
+}
+
+/// A number format as the flags name it, also by the names of PyTorch, in this program's spelling.
+///
+/// # Errors
+/// It is spelled in none of the known ways.
+pub(crate) fn dtype_name(text: &str) -> Result<String, String> {
+    let name = match text.trim_start_matches("torch.") {
+        "auto" => "auto",
+        "f32" | "fp32" | "float32" | "float" => "f32",
+        "f16" | "fp16" | "float16" | "half" => "f16",
+        "bf16" | "bfloat16" => "bf16",
+        _ => return Err("known are `auto`, `f32`, `f16` and `bf16`".to_owned()),
+    };
+    Ok(name.to_owned())
+}
+
 /// How results are printed.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
     /// Print one JSON document on stdout instead of tables
     #[arg(long)]

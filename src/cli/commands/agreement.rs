@@ -21,13 +21,13 @@ use crate::cli::output::print::{print, print_json, say};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench agreement results/sd15
-  dpg-bench agreement results/sd15 --judges mplug,blip-vqa,qwen3-vl --worst 20
-  dpg-bench agreement results/sd15 --json | jq '.pairs[0].l1[] | {name, kappa}'
+  dpg-bench agreement results/sd15 --judges mplug,blip-vqa --worst 20
+  dpg-bench agreement results/sd15 --json | jq '.pairs[0].l1'
 
-For every two judges and each broad category: the share of equal answers with its counts, Cohen's
-kappa, and how often each said yes or no. Questions to which one of them said neither are counted
-and enter no figure. The scores are those of `dpg-bench score`.
-Exit status: 0 done, 2 could not, 3 two of the judges have no answered question in common.")]
+For every two judges and each broad category: the share of equal answers with its counts, Cohen's \
+kappa, and how often each said yes or no. Questions to which one of them said neither are counted \
+and enter no number. The scores are those of `dpg-bench score`.
+Exit status: 0 done, 2 error, 3 two of the judges have no answered question in common.")]
 pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]

@@ -11,21 +11,22 @@ use crate::results::atomic_write::atomic_write;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench baseline results/ella-sd15 --out baseline.json
-  dpg-bench baseline results/sd15 --judge mplug --protocol reference --out ci/sd15-reference.json
+  dpg-bench baseline results/sd15 --judge mplug --protocol reference \\
+      --out ci/sd15-reference.json
 
-The file holds every item's score and counts, the settings of the run and of the judge, and the benchmark's
+The file holds every item's score and counts, the settings of the run and of the judge, and the benchmark's \
 digest. Commit it, and let CI call `dpg-bench check`.
 
-Exit status: 0 done, 2 could not, 3 written, but the run lacks images or answers.")]
+Exit status: 0 done, 2 error, 3 written, but the run lacks images or answers.")]
 pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Where the baseline goes
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, alias = "output", alias = "output-dir", value_name = "FILE")]
     out: PathBuf,
     /// Whose answers [default: those of the only judge]
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     judge: Option<String>,
     /// Rules by which the run is scored [default: corrected]
     #[arg(long, value_enum, value_name = "NAME")]

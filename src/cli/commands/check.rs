@@ -22,16 +22,18 @@ const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench check results/nightly --baseline baseline.json
-  dpg-bench check results/nightly --baseline results/release --max-drop 0.5 --alpha 0.01
-  dpg-bench check results/nightly --baseline baseline.json --category attribute --category 'other - count' \\
+  dpg-bench check results/nightly --baseline results/release \\
+      --max-drop 0.5 --alpha 0.01
+  dpg-bench check results/nightly --baseline baseline.json \\
+      --category attribute --category 'other - count' \\
       --junit check.xml --github
 
-A figure fails where a true drop of --max-drop would hardly show so large a one, and passes where it would hardly
-show so small a one; between the two it is undecided, and the number of items that would decide it is told. A
-run that has truly dropped by --max-drop and no more is mostly undecided: it fails and passes at most --alpha of
+A number fails where a true drop of --max-drop would hardly show so large a one, and passes where it would hardly \
+show so small a one; between the two it is undecided, and the number of items that would decide it is printed. A \
+run that has truly dropped by --max-drop and no more is mostly undecided: it fails and passes at most --alpha of \
 the time each. Fewer than 20 items pass nothing.
 
-Exit status: 0 passed, 1 failed, 2 could not, 3 undecided (0 with --undecided-passes).")]
+Exit status: 0 passed, 1 failed, 2 error, 3 undecided (0 with --undecided-passes).")]
 pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
@@ -42,12 +44,12 @@ pub(crate) struct Args {
     /// Largest tolerated drop, in points
     #[arg(long, default_value_t = 1.0, value_name = "POINTS")]
     max_drop: f64,
-    /// Probability of failing a run none of whose checked figures has truly dropped by more than --max-drop,
-    /// and of passing a figure that has
+    /// Probability of failing a run none of whose checked numbers has truly dropped by more than --max-drop,
+    /// and of passing a number that has
     #[arg(long, default_value_t = 0.05, value_name = "P")]
     alpha: f64,
-    /// Check this category as well, L1 (`attribute`) or L2 (`attribute - color`); may be given several
-    /// times
+    /// Check this category as well, L1 (`attribute`) or L2 (`attribute - color`); can be
+    /// repeated
     #[arg(long, value_name = "NAME")]
     category: Vec<String>,
     /// Exit with 0 where nothing failed but something is undecided

@@ -16,8 +16,9 @@ use crate::results::atomic_write::atomic_write;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench compare results/sd15 results/ella-sd15
-  dpg-bench compare results/sd15 results/ella-sd15 results/sdxl --out reports/comparison
-  dpg-bench compare baseline.json results/ella-sd15 --json | jq .[0].figures[0]
+  dpg-bench compare results/sd15 results/ella-sd15 results/sdxl \\
+      --out reports/comparison
+  dpg-bench compare baseline.json results/ella-sd15 --json | jq .[0]
   dpg-bench compare results/ella-sd15 --published
 
 Differences are other - base, over the items that both runs have; the first run is the base.")]
@@ -34,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 10, value_name = "N")]
     swings: usize,
     /// Write PREFIX.csv, PREFIX.md and PREFIX.json as well
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(short, long, alias = "output", alias = "output-dir", value_name = "PREFIX")]
     out: Option<PathBuf>,
     /// Print one JSON document on stdout instead of tables
     #[arg(long)]

@@ -12,7 +12,8 @@ use crate::results::manifest::Tool;
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dpg-bench convert mplug_visual-question-answering_coco_large_en --out mplug-large
+  dpg-bench convert mplug_visual-question-answering_coco_large_en \\
+      --out mplug-large
   dpg-bench judge results/sd15 --judge mplug --judge-weights mplug-large
 
 What comes out is 2.26 GB for mPLUG-large. It has the digest of the original and gives its answers.")]
@@ -21,7 +22,7 @@ pub(crate) struct Args {
     #[arg(value_name = "MODEL")]
     from: PathBuf,
     /// Folder to write; it must not be there or be empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, alias = "output", alias = "output-dir", value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
     output: OutputArgs,

@@ -19,23 +19,37 @@ const OTHER: &str = "demo-ella";
   dpg-bench demo
   dpg-bench demo --out results/trial --subset 8 --images 2
 
-Everything it needs is inside the program. An interrupted demo goes on where it stopped when the same command
+Everything it needs is inside the program. An interrupted demo goes on where it stopped when the same command \
 is given again.
 
-Exit status: 0 done, 1 the check found demo-ella worse, 2 could not, 3 images or answers are missing, or the
+Exit status: 0 done, 1 the check found demo-ella worse, 2 error, 3 images or answers are missing, or the \
 check is undecided.")]
 pub(crate) struct Args {
     /// Folder of the two runs, the comparison, the baseline, the check and the report
-    #[arg(long, value_name = "DIR", default_value = "results/demo")]
+    #[arg(
+        short,
+        long,
+        alias = "output",
+        alias = "output-dir",
+        value_name = "DIR",
+        default_value = "results/demo"
+    )]
     out: PathBuf,
     /// Only N prompts, always the same ones
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     subset: Option<u32>,
     /// Images per prompt
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(
+        short = 'n',
+        long,
+        alias = "num-images",
+        default_value_t = 4,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=64)
+    )]
     images: u32,
     /// Denoising steps, where they are to differ from the models' own
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "num-inference-steps", value_name = "N")]
     steps: Option<usize>,
 }
 

@@ -23,35 +23,43 @@ use crate::cli::output::print::{print, print_json};
 #[command(after_help = "Examples:
   dpg-bench doctor
   dpg-bench doctor --model sd15 --judge mplug
-  dpg-bench doctor --model sd15 --judge mplug --verify      # read all weights again
+  dpg-bench doctor --model sd15 --judge mplug --verify   # read all weights
   dpg-bench doctor --model sdxl --judge blip-vqa --quick --json
-  dpg-bench doctor --model sd15 --judge mplug --measured gpu.json    # times of another machine
+  dpg-bench doctor --model sd15 --judge mplug \\
+      --measured gpu.json   # times of another machine
 
-It takes the flags of `run`, makes parts of one picture and lets each local judge answer about one, and
+It takes the flags of `run`, makes parts of one image and lets each local judge answer about one, and \
 says what was measured and what is an estimate. Exit status: 0 nothing stands in the way, 1 something does.")]
 pub(crate) struct Args {
+    #[command(flatten)]
+    generate: GeneratorArgs,
     #[command(flatten)]
     benchmark: BenchmarkArgs,
     #[command(flatten)]
     selection: SelectionArgs,
     /// Run directory [default: results/MODEL]
-    #[arg(long, value_name = "RUN")]
+    #[arg(
+        short,
+        long,
+        visible_alias = "output-dir",
+        alias = "output",
+        value_name = "RUN",
+        help_heading = "Output"
+    )]
     out: Option<PathBuf>,
     #[command(flatten)]
-    generate: GeneratorArgs,
-    #[command(flatten)]
     judge: JudgeArgs,
-    /// When `run` is to judge; what goes on while pictures are made takes no time of its own
+    /// When `run` is to judge; what goes on while images are made takes no time of its own
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Judge")]
     judge_while_generating: WhileGeneratingArg,
     /// Hold every byte of fetched weights against its digest
-    #[arg(long)]
+    #[arg(long, help_heading = "Doctor")]
     verify: bool,
     /// Load and measure nothing; times are estimates
-    #[arg(long, conflicts_with = "verify")]
+    #[arg(long, help_heading = "Doctor", conflicts_with = "verify")]
     quick: bool,
     /// Take times from this file, which `dpg-bench measure --out` made on the machine of the run
-    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
+    #[arg(long, help_heading = "Doctor", value_name = "FILE", conflicts_with = "quick")]
     measured: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,

@@ -20,18 +20,18 @@ use crate::session::fetched::places;
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dpg-bench fetch --list                  # what there is, and what is here already
-  dpg-bench fetch benchmark               # the question file and prompts, into benchmark/dpg
+  dpg-bench fetch --list               # what there is, and what is here
+  dpg-bench fetch benchmark            # question file and prompts
   dpg-bench fetch sd15 mplug
-  dpg-bench fetch sdxl --half             # 16-bit weights, for a GPU
-  dpg-bench fetch sd15 --verify           # read every byte again
-  dpg-bench fetch ella-sd15 --offline     # is all of it here?
-  dpg-bench fetch mplug --from hugging-face   # a copy, where ModelScope cannot be reached
+  dpg-bench fetch sdxl --half          # 16-bit weights, for a GPU
+  dpg-bench fetch sd15 --verify        # read every byte again
+  dpg-bench fetch ella-sd15 --offline  # is all of it here?
+  dpg-bench fetch mplug --from hugging-face   # a copy
 
-An interrupted fetch goes on where it stopped when the same command is given again. HF_HOME, HF_HUB_CACHE,
-HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, MODELSCOPE_CACHE, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN and
+An interrupted fetch goes on where it stopped when the same command is given again. HF_HOME, HF_HUB_CACHE, \
+HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, MODELSCOPE_CACHE, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN and \
 DPG_BENCH_GITHUB_RAW are honoured (docs/fetching.md).
-Exit status: 0 all is here; 1 with --offline, something is missing; 2 it could not be fetched.")]
+Exit status: 0 all is here; 1 with --offline, something is missing; 2 error.")]
 pub(crate) struct Args {
     /// What to fetch, as --list names it
     #[arg(value_name = "NAME", required_unless_present = "list")]
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     /// 16-bit weights where the publisher has them: half the size, for GPUs
     #[arg(long)]
     half: bool,
-    /// Files at a time
+    /// Maximum number of files at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     parallel: u32,
     /// Failures without progress after which a file is given up

@@ -20,10 +20,10 @@ use crate::cli::output::print::{print, print_json};
   echo 'Global 80.26 Other 73.91' | dpg-bench forensics -
   dpg-bench forensics runs/x_results.txt
 
-Exit status: 0 every figure that can be checked can be a count of a complete run; 1 one cannot; 2
-there is no figure that can be checked (Global, Other, count or text).")]
+Exit status: 0 every number that can be checked can be a count of a complete run; 1 one cannot; 2 \
+there is no number that can be checked (Global, Other, count or text).")]
 pub(crate) struct Args {
-    /// Text with category figures (`-`: standard input): lines such as `Global 80.26`, a CSV,
+    /// Text with category numbers (`-`: standard input): lines such as `Global 80.26`, a CSV,
     /// Markdown or LaTeX table with a heading, or the summary that the reference script writes
     #[arg(value_name = "FILE")]
     file: PathBuf,

@@ -17,17 +17,20 @@ use crate::session::{Session, SessionOptions};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --limit 10
-  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --preset paper \\
-      --out results/sd15-as-ella
+  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 \\
+      --preset paper --out results/sd15-as-ella
   dpg-bench generate --model ella-sd15 --weights stable-diffusion-v1-5 \\
-      --ella ella-sd1.5-tsc-t5xl.safetensors --text-encoder flan-t5-xl --seed 1001 --seed-mode sequential
-
-  dpg-bench generate --model sd15 --weights dreamshaper_8.safetensors --base stable-diffusion-v1-5 \\
+      --ella ella-sd1.5-tsc-t5xl.safetensors --text-encoder flan-t5-xl \\
+      --seed 1001 --seed-mode sequential
+  dpg-bench generate --model sd15 --weights dreamshaper_8.safetensors \\
+      --base stable-diffusion-v1-5 \\
       --lora detail.safetensors:0.7 --embedding badhands.safetensors
   dpg-bench generate --model-file models/dreamshaper-ella.toml
   dpg-bench generate --model-file models/dreamshaper-ella.toml --dry-run
-  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --shard 0/4
-  dpg-bench generate --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1
+  dpg-bench generate --model sd15 --shard 0/4
+  dpg-bench generate --model sd15 \\
+      --weights stable-diffusion-v1-5/stable-diffusion-v1-5 \\
+      --devices cuda:0,cuda:1
 
 A run that was interrupted goes on where it stopped when the same command is given again.")]
 pub(crate) struct Args {
@@ -41,13 +44,20 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// Run directory [default: results/MODEL]
-    #[arg(long, value_name = "RUN")]
+    #[arg(
+        short,
+        long,
+        visible_alias = "output-dir",
+        alias = "output",
+        value_name = "RUN",
+        help_heading = "Output"
+    )]
     pub out: Option<PathBuf>,
     /// Which part of them.
     #[command(flatten)]
     pub shard: ShardArgs,
     /// Load everything, print what was understood of it, and make nothing
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub dry_run: bool,
     /// How the outcome is printed.
     #[command(flatten)]

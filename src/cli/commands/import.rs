@@ -25,44 +25,54 @@ const SHOWN_NAMES: usize = 5;
 File names, with png, jpg, jpeg or webp:
   <item>/<k>.png    one folder per item
   <item>_<k>.png    one file per image
-  <item>.png        a 2x2 grid: top-left, top-right, bottom-left, bottom-right;
-                    with --images-per-item 1 the image, with 2 two beside each other
+  <item>.png        a 2x2 grid, row by row from the top left;
+                    with --images-per-item 1 the image,
+                    with 2 two beside each other
 and <item>_<seed>.png, <item>/samples/<k>.png, <item>_grid.png, p<prompt>_s<k>.png: docs/importing.md
 
 Examples:
-  dpg-bench import --images grids --benchmark benchmark/dpg --out results/mymodel
+  dpg-bench import --images grids --benchmark benchmark/dpg \\
+      --out results/mymodel
   dpg-bench import --images rows --tiling 4x1 --out results/mymodel
-  dpg-bench import --images out --map out/map.jsonl --resolution 1024 --out results/mymodel
-    where a line of the map reads {\"item\": \"whoops31\", \"image\": 0, \"path\": \"a/b.png\"}
+  dpg-bench import --images out --map out/map.jsonl --resolution 1024 \\
+      --out results/mymodel
+    a line of the map: {\"item\": \"whoops31\", \"image\": 0, \"path\": \"a/b.png\"}
 
 Exit status: 0 all images are there, 3 some are missing or broken, 2 nothing was imported.")]
 pub(crate) struct Args {
-    /// Folder of the pictures
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the images
+    #[arg(long, value_name = "DIR", help_heading = "Images")]
     images: PathBuf,
     /// Run directory to put them in [default: results/<name of DIR>]
-    #[arg(long, value_name = "RUN")]
+    #[arg(
+        short,
+        long,
+        visible_alias = "output-dir",
+        alias = "output",
+        value_name = "RUN",
+        help_heading = "Output"
+    )]
     out: Option<PathBuf>,
-    /// JSON Lines file that says which picture is which: item, image (from 0), path inside DIR
-    #[arg(long, value_name = "FILE")]
+    /// JSON Lines file that says which image is which: item, image (from 0), path inside DIR
+    #[arg(long, value_name = "FILE", help_heading = "Images")]
     map: Option<PathBuf>,
-    /// Side of each image in pixels; a picture that does not fit is refused [default: from the files]
-    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Side of each image in pixels; an image that does not fit is refused [default: from the files]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Images")]
     resolution: Option<u32>,
     /// Images per item
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(short = 'n', long, aliases = ["num-images", "num-images-per-prompt"], value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Images")]
     images_per_item: u32,
     /// Whether file names count images from 0 or 1 [default: told from the numbers present]
-    #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u32).range(0..=1))]
+    #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u32).range(0..=1), help_heading = "Images")]
     first_index: Option<u32>,
-    /// How the pictures lie in <item>.png, row by row from the top left [default: told from the sizes]
-    #[arg(long, value_name = "COLUMNSxROWS")]
+    /// How the images lie in <item>.png, row by row from the top left [default: told from the sizes]
+    #[arg(long, value_name = "COLUMNSxROWS", help_heading = "Images")]
     tiling: Option<Tiling>,
     /// Pixels around and between the tiles, as torchvision's make_grid draws them (2)
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(0..=1024))]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(0..=1024), help_heading = "Images")]
     tile_padding: Option<u32>,
-    /// Name of the model that made the pictures, for tables
-    #[arg(long, value_name = "NAME")]
+    /// Name of the model that made the images, for tables
+    #[arg(short, long, value_name = "NAME", help_heading = "Output")]
     model: Option<String>,
     #[command(flatten)]
     benchmark: BenchmarkArgs,

@@ -31,11 +31,13 @@ const SHOWN_LINES: usize = 10;
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dpg-bench import-log runs/x_results_detail.txt --benchmark dpg_bench.csv --out results/x
-  dpg-bench import-log x_detail.txt --results x.txt --benchmark dpg_bench.csv --out results/x
+  dpg-bench import-log runs/x_results_detail.txt --benchmark dpg_bench.csv \\
+      --out results/x
+  dpg-bench import-log x_detail.txt --results x.txt \\
+      --benchmark dpg_bench.csv --out results/x
   dpg-bench score results/x
 
-Exit status: 0 all answers recovered; 1 the scores are not those of --results; 2 could not; 3 some
+Exit status: 0 all answers recovered; 1 the scores are not those of --results; 2 error; 3 some \
 lines could not be read or told apart.")]
 pub(crate) struct Args {
     /// The detail file
@@ -45,7 +47,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RESULTS.txt")]
     results: Option<PathBuf>,
     /// Run directory to write
-    #[arg(long, value_name = "RUN")]
+    #[arg(
+        short,
+        long,
+        visible_alias = "output-dir",
+        alias = "output",
+        value_name = "RUN",
+        help_heading = "Output"
+    )]
     out: PathBuf,
     #[command(flatten)]
     benchmark: BenchmarkArgs,

@@ -22,16 +22,17 @@ Examples:
   dpg-bench judge results/sd15 --judge scripted --judge-rule hash:0.8
   dpg-bench judge results/sd15 --judge scripted --judge-answers answers.csv
   dpg-bench judge results/sd15 --judge endpoint \\
-      --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
+      --judge-url http://localhost:8000/v1 \\
+      --judge-model Qwen/Qwen2.5-VL-7B-Instruct
   dpg-bench judge results/sd15 --judge mplug \\
       --judge-weights mplug_visual-question-answering_coco_large_en
-  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base
+  dpg-bench judge results/sd15 -j blip-vqa --weights Salesforce/blip-vqa-base
   dpg-bench judge results/sd15 --judge scripted,blip-vqa --judge-rule yes \\
       --judge-weights blip-vqa=blip-vqa-base
-  dpg-bench judge results/sd15 --judge qwen3-vl --judge-weights Qwen3-VL-2B-Instruct
-  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base --shard 0/4
-  dpg-bench judge results/sd15 --judge blip-vqa --judge-weights blip-vqa-base \\
-      --judge-device cuda:0,cuda:1
+  dpg-bench judge results/sd15 --judge qwen3-vl \\
+      --judge-weights Qwen3-VL-2B-Instruct
+  dpg-bench judge results/sd15 --judge blip-vqa --shard 0/4
+  dpg-bench judge results/sd15 --judge blip-vqa --device cuda:0,cuda:1
 
   dpg-bench judge results/sd15 --remove scripted
 
@@ -39,13 +40,19 @@ Run the same command again to go on after an interruption, or to ask failed ques
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+// The model's flags are not beside it here, so the judge's have their short names too.
+#[command(
+    after_help = EXAMPLES,
+    mut_arg("judge_device", |arg| arg.visible_alias("device")),
+    mut_arg("judge_dtype", |arg| arg.visible_alias("dtype").alias("torch-dtype")),
+    mut_arg("judge_weights", |arg| arg.visible_alias("weights"))
+)]
 pub(crate) struct Args {
     /// The run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// The run's question file, if it is no longer where it was
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Benchmark")]
     benchmark: Option<PathBuf>,
     /// Take this judge's answers, scores and summary out of the run, and end
     #[arg(long, value_name = "NAME", conflicts_with = "judge")]

@@ -16,7 +16,7 @@ use crate::judge::catalog::JUDGES;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench list
-  dpg-bench list --weights stable-diffusion-v1-5     # which of the files are there?")]
+  dpg-bench list --weights stable-diffusion-v1-5   # which files are there?")]
 pub(crate) struct Args {
     /// Look for each model's files in this folder
     #[arg(long, value_name = "DIR")]
@@ -75,6 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
                 name: model.name,
                 summary: model.description,
                 fetch: None,
+                note: None,
                 needs: vec![Need { what: model.needs.to_owned(), present: None }],
             }))
             .collect(),

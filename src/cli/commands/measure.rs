@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Device};
 
 use crate::checkpoint::error_words::sentence;
-use crate::cli::args::shared::OutputArgs;
+use crate::cli::args::shared::{OutputArgs, device_name, dtype_name};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json, say};
 use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
@@ -20,23 +20,30 @@ const PRODUCT: usize = 8192;
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dpg-bench measure --tiny                                    # tries it out, in seconds
+  dpg-bench measure --tiny   # tries it out, in seconds
   dpg-bench measure --device cuda --out measured.json
   dpg-bench measure --device cuda --part parity --dtype f32,f16,bf16
-  dpg-bench measure --device cuda --part pictures --model sd15 --batch 1,4 --repeats 5
+  dpg-bench measure --device cuda --part pictures --model sd15 \\
+      --batch 1,4 --repeats 5
   dpg-bench doctor --model sd15 --judge mplug --measured measured.json
 
-No weights are needed: the networks have the published sizes and made-up weights, so speed and rounding are
-those of a run while the pictures are noise. `parity` holds each network against the processor in f32,
-`product` gives the device's speed in large products, `pictures` and `judge` the times of whole pictures
-and of mPLUG's answers. Exit status: 0 done, 2 could not, 3 a part failed and is missing.")]
+No weights are needed: the networks have the published sizes and made-up weights, so speed and rounding are \
+those of a run while the images are noise. `parity` holds each network against the processor in f32, \
+`product` gives the device's speed in large products, `pictures` and `judge` the times of whole images \
+and of mPLUG's answers. Exit status: 0 done, 2 error, 3 a part failed and is missing.")]
 pub(crate) struct Args {
     /// `auto`, `cpu` or `cuda[:INDEX]`
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = device_name)]
     device: String,
     /// Number formats: `parity` compares each, the other parts use the first [default: f32 on the
     /// processor, f16 on a GPU; parity: all of f32,f16,bf16]
-    #[arg(long, value_name = "DTYPE,..", value_delimiter = ',')]
+    #[arg(
+        long,
+        alias = "torch-dtype",
+        value_name = "DTYPE,..",
+        value_delimiter = ',',
+        value_parser = dtype_name
+    )]
     dtype: Vec<String>,
     /// Parts [default: all]
     #[arg(long, value_enum, value_name = "PART,..", value_delimiter = ',')]
@@ -44,26 +51,26 @@ pub(crate) struct Args {
     /// Networks that `parity` compares [default: all]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     network: Vec<Network>,
-    /// Models whose pictures are timed: sd15, ella-sd15, sdxl [default: all]
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    /// Models whose images are timed: sd15, ella-sd15, sdxl [default: all]
+    #[arg(short, long, value_name = "NAME,..", value_delimiter = ',')]
     model: Vec<ImageModel>,
-    /// Pictures at a time, for pictures and answers
+    /// Images at a time, for images and answers
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 4])]
     batch: Vec<usize>,
     /// Calls that are timed, after one that is not
     #[arg(long, value_name = "N", default_value_t = 3)]
     repeats: usize,
-    /// Steps of a picture [default: 50, for sdxl 30; tiny: 3]
+    /// Steps of an image [default: 50, for sdxl 30; tiny: 3]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Side of the latents, an eighth of the picture's [default: the model's own; parity: 64, tiny: 16]
+    /// Side of the latents, an eighth of the image's [default: the model's own; parity: 64, tiny: 16]
     #[arg(long, value_name = "N")]
     latents: Option<usize>,
     /// Small networks of the same make
     #[arg(long)]
     tiny: bool,
     /// Write the record here as well, after every part
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, alias = "output", alias = "output-dir", value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
@@ -76,7 +83,7 @@ enum Part {
     Parity,
     /// Large products
     Product,
-    /// Whole pictures
+    /// Whole images
     Pictures,
     /// Answers of mPLUG
     Judge,

@@ -25,16 +25,16 @@ use crate::session::work::MERGING;
     joins runs that were made in several places, and the shards inside them
   dpg-bench merge results/sd15 --remove-shards
 
-It may be killed and given again, and given before all shards are done. Pictures are linked where the file
+It may be killed and given again, and given before all shards are done. Images are linked where the file \
 system can, else copied. The result is that of one machine's run, byte for byte, but for manifest.json.
 
-Exit status: 0 all images and answers are there, 2 could not, 3 some are still missing.")]
+Exit status: 0 all images and answers are there, 2 error, 3 some are still missing.")]
 pub(crate) struct Args {
     /// A run directory with shards, or several run directories
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Run directory to merge into [default: RUN, where there is only one]
-    #[arg(long, value_name = "RUN")]
+    #[arg(short, long, alias = "output", alias = "output-dir", value_name = "RUN")]
     out: Option<PathBuf>,
     /// Remove the shards inside the merged run once nothing is missing
     #[arg(long)]

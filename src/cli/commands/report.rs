@@ -14,29 +14,30 @@ use crate::cli::output::print::{print, say, warn};
 #[command(after_help = "Examples:
   dpg-bench report results/sd15 --out reports/sd15
   dpg-bench report results/sd15 results/ella-sd15 --out reports/ella
-  dpg-bench report results/sd15 --out reports/one-file --inline --protocol reference
+  dpg-bench report results/sd15 --out reports/one-file \\
+      --inline --protocol reference
   dpg-bench report results/sd15 --out reports/sd15 --link-images
 
 The first run is the one that the others are compared with. All runs must be about one benchmark.
 
-Exit status: 0 done, 2 could not, 3 done, but a run's score is withheld because images or answers are missing.")]
+Exit status: 0 done, 2 error, 3 done, but a run's score is withheld because images or answers are missing.")]
 pub(crate) struct Args {
     /// Run directories
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Folder of the report
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, alias = "output", alias = "output-dir", value_name = "DIR")]
     out: PathBuf,
-    /// Whose answers the figures are made of [default: those of each run's only judge]
-    #[arg(long, value_name = "NAME")]
+    /// Whose answers the numbers are made of [default: those of each run's only judge]
+    #[arg(short, long, value_name = "NAME")]
     judge: Option<String>,
-    /// Rules of the figures
+    /// Rules of the numbers
     #[arg(long, value_enum, value_name = "NAME", default_value = "corrected")]
     protocol: ProtocolName,
     /// Put the thumbnails into the page, which is then one large file
     #[arg(long)]
     inline: bool,
-    /// Link each thumbnail to the run's full picture; the links hold as long as report and runs stay where
+    /// Link each thumbnail to the run's full image; the links hold as long as report and runs stay where
     /// they are to each other
     #[arg(long)]
     link_images: bool,

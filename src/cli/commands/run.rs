@@ -26,41 +26,53 @@ use crate::session::{Session, SessionOptions};
 #[command(after_help = "Examples:
   dpg-bench run
   dpg-bench run --model demo-sd --subset 16
-  dpg-bench run --model sd15 --judge mplug          # as `dpg-bench fetch sd15 mplug` got them
-  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge endpoint \\
-      --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-VL-7B-Instruct
-  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --limit 20 --out results/trial \\
-      --judge scripted --judge-rule hash:0.8
-  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --shard 0/4 --judge mplug \\
+  dpg-bench run --model sd15 --judge mplug   # as `fetch sd15 mplug` got them
+  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 \\
+      --judge endpoint --judge-url http://localhost:8000/v1 \\
+      --judge-model Qwen/Qwen2.5-VL-7B-Instruct
+  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --limit 20 \\
+      --out results/trial --judge scripted --judge-rule hash:0.8
+  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --shard 0/4 \\
+      --judge mplug \\
       --judge-weights mplug_visual-question-answering_coco_large_en
-  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --devices cuda:0,cuda:1 \\
-      --judge blip-vqa --judge-weights blip-vqa-base
-  dpg-bench run --model sd15 --weights stable-diffusion-v1-5 --judge mplug \\
-      --judge-weights mplug_visual-question-answering_coco_large_en --live
-  dpg-bench run --model sd15 --device cuda:0 --judge mplug --judge-device cuda:1   # both at the same time
-  dpg-bench run --model sd15 --device cuda --judge mplug --judge-device cuda --judge-while-generating on
+  dpg-bench run --model sd15 \\
+      --weights stable-diffusion-v1-5/stable-diffusion-v1-5 \\
+      --devices cuda:0,cuda:1 \\
+      --judge blip-vqa --judge-weights Salesforce/blip-vqa-base
+  dpg-bench run -m sd15 -j mplug -n 4 -o results/sd15 --live
+  dpg-bench run --model sd15 --device cuda:0 \\
+      --judge mplug --judge-device cuda:1   # both at the same time
+  dpg-bench run --model sd15 --device cuda --judge mplug \\
+      --judge-device cuda --judge-while-generating on
 
-A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them.
+A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them. \
 An interrupted run goes on where it stopped when the same command is given again.
-Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing.")]
+Exit status: 0 done, 2 error, 3 a score is withheld because images or answers are missing.")]
 pub(crate) struct Args {
+    #[command(flatten)]
+    generate: GeneratorArgs,
     #[command(flatten)]
     benchmark: BenchmarkArgs,
     #[command(flatten)]
     selection: SelectionArgs,
     /// Run directory [default: results/MODEL]
-    #[arg(long, value_name = "RUN")]
+    #[arg(
+        short,
+        long,
+        visible_alias = "output-dir",
+        alias = "output",
+        value_name = "RUN",
+        help_heading = "Output"
+    )]
     out: Option<PathBuf>,
-    /// Tell the score so far while judging, as `watch` does
-    #[arg(long)]
+    /// Show the score so far while judging, as `watch` does
+    #[arg(long, help_heading = "Output")]
     live: bool,
     #[command(flatten)]
     shard: ShardArgs,
     #[command(flatten)]
-    generate: GeneratorArgs,
-    #[command(flatten)]
     judge: JudgeArgs,
-    /// Put the questions about an item as soon as its pictures are written, while the next ones are made: the run
+    /// Put the questions about an item as soon as its images are written, while the next ones are made: the run
     /// then takes as long as the slower of the two, where they do not compete for a device. Every file but
     /// manifest.json is the same either way
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Judge")]
@@ -77,7 +89,7 @@ pub(crate) enum WhileGeneratingArg {
     Auto,
     /// Also on a device that they share, whose memory must hold both
     On,
-    /// Not before all pictures are made
+    /// Not before all images are made
     Off,
 }
 

@@ -23,14 +23,14 @@ use crate::cli::output::print::{print, print_json, say};
   dpg-bench score results/sd15 --judge mplug,blip-vqa
   dpg-bench score results/sd15 --json | jq .corrected.overall
 
-Exit status: 0 done, 2 could not, 3 a score is withheld because images or answers are missing, or too many
+Exit status: 0 done, 2 error, 3 a score is withheld because images or answers are missing, or too many \
 answers are neither yes nor no.")]
 pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Whose answers, one judge or several (comma list) [default: those of the only judge]
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    #[arg(short, long, value_name = "NAME,..", value_delimiter = ',')]
     judge: Vec<String>,
     /// Where the benchmark is now, if it is not where the run was made with it
     #[arg(long, value_name = "PATH")]
@@ -41,11 +41,12 @@ pub(crate) struct Args {
 
 /// How to score; shared with `run`.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct ScoreOptions {
     /// Whose answers; none named: those of the only judge. Set by the command, which has its own flag.
     #[arg(skip)]
     pub judges: Vec<String>,
-    /// Show the figures of one protocol only (all files hold both)
+    /// Show the numbers of one protocol only (all files hold both)
     #[arg(long, value_enum, value_name = "NAME")]
     pub protocol: Option<ProtocolName>,
     /// Print the benchmark score even where images or answers are missing, or neither yes nor no

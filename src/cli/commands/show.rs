@@ -17,7 +17,8 @@ const DEFAULT_WIDTH: usize = 100;
 #[command(after_help = "\
 Examples:
   dpg-bench show square_and_diamond
-  dpg-bench show whoops31 --benchmark benchmark/dpg --dot | dot -Tsvg > whoops31.svg")]
+  dpg-bench show whoops31 --benchmark benchmark/dpg \\
+      --dot | dot -Tsvg > whoops31.svg")]
 pub(crate) struct Args {
     /// Id of the item
     item: String,

@@ -29,10 +29,13 @@ Examples:
 Exit status: 0 valid, 1 invalid (every problem is printed), 2 it cannot be read.")]
 pub(crate) struct Args {
     /// Question file, or a folder that holds one (with or without `prompts/<item>.txt`)
-    #[arg(required_unless_present = "example")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["benchmark", "example"])]
     path: Option<PathBuf>,
+    /// The same, spelled as other commands spell it
+    #[arg(long, value_name = "PATH", conflicts_with = "path")]
+    benchmark: Option<PathBuf>,
     /// Print a small valid question file, to start one of your own from
-    #[arg(long, conflicts_with_all = ["path", "lenient", "strict", "json"])]
+    #[arg(long, conflicts_with_all = ["path", "benchmark", "lenient", "strict", "json"])]
     example: bool,
     /// Turn faults of the question graphs into warnings: the faulty edges are ignored
     #[arg(long)]
@@ -49,7 +52,8 @@ pub(crate) struct Args {
 /// # Errors
 /// The path cannot be read, or stdout is closed. Invalid data is no error here but the answer `no`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let Some(path) = args.path.as_deref().filter(|_| !args.example) else {
+    let named = args.path.as_deref().or(args.benchmark.as_deref());
+    let Some(path) = named.filter(|_| !args.example) else {
         return print(EXAMPLE);
     };
     let strictness = if args.lenient { Strictness::Lenient } else { Strictness::Strict };

@@ -30,7 +30,7 @@ pub(crate) const IMAGES: &str = "images";
 
 It ends when every image is there and every judge of the run has answered every question.
 
-Exit status: 0 all is done, 2 could not, 3 with --once where something is still missing.")]
+Exit status: 0 all is done, 2 error, 3 with --once where something is still missing.")]
 pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Seconds between two looks
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     every: u64,
-    /// Look once
+    /// Print once and exit
     #[arg(long)]
     once: bool,
     /// Where the benchmark is now, if it is not where the run was made with it
