@@ -10,15 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use self::messages::{Reply, Request, Started};
+use self::messages::{PROTOCOL, Reply, Request, Started};
 use self::worker::Worker;
 use super::{GeneratedImage, ImageGenerator, ImageTimes};
 use crate::checkpoint::load_report::LoadReport;
 use crate::results::Settings;
 use crate::results::image_store::read_image;
-
-/// Version of the lines, as `major`: a program that speaks another one is refused.
-pub const PROTOCOL: u64 = 1;
 
 /// Starts that one image may take: a program that ends is started again.
 const STARTS: u32 = 3;

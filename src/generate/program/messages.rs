@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::PROTOCOL;
+/// Version of the lines: a program that speaks another one is refused.
+pub(super) const PROTOCOL: u64 = 1;
 
 /// The first line of a program, when it has loaded.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
