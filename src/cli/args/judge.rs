@@ -228,10 +228,6 @@ mod tests {
                 "--judge-batch is not for the judge `qwen3-vl`",
             ),
             (
-                &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-dtype", "int8"],
-                "dtype `int8`",
-            ),
-            (
                 &["--judge", "qwen3-vl", "--judge-weights", ".", "--judge-prompt", "Is it?"],
                 "must hold `{question}`",
             ),
@@ -360,10 +356,6 @@ mod tests {
             (
                 &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-batch", "2"],
                 "--judge-batch is not for the judge `blip-vqa`",
-            ),
-            (
-                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-dtype", "int8"],
-                "dtype `int8`",
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "endpoint=x"],
