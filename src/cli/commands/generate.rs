@@ -70,12 +70,13 @@ pub(crate) struct Args {
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
+    let options = args.options.options()?;
+    LoadedGenerator::check(&options)?;
     let benchmark = open_benchmark(&args.benchmark, args.options.is_demo())?;
     let selection = args.selection.selection();
     if !has_items(&benchmark.select(&selection)?, shard) {
         return Ok(ExitStatus::Done);
     }
-    let options = args.options.options()?;
     if args.dry_run {
         let loaded = LoadedGenerator::load(&options, &Console::default())?;
         if args.output.json {

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", help_heading = "Benchmark")]
     benchmark: Option<PathBuf>,
     /// Take this judge's answers, scores and summary out of the run, and end
-    #[arg(long, value_name = "NAME", conflicts_with = "judge")]
+    #[arg(long, value_name = "NAME", conflicts_with = "judge", help_heading = "Judge")]
     remove: Option<String>,
     #[command(flatten)]
     shard: ShardArgs,
