@@ -184,7 +184,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
             clap_complete::generate(*shell, &mut Cli::command(), "dpg-bench", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
-        Command::Help { command } => return help(command.as_deref()),
+        Command::Help { command } => help(command.as_deref()),
         Command::Man { command } => print(&manual_page(command.as_deref())?),
     }
 }
