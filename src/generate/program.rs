@@ -7,7 +7,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use self::messages::{PROTOCOL, Reply, Request, Started};
@@ -110,57 +110,50 @@ impl ProgramGenerator {
             out: &path,
         };
         let line = serde_json::to_string(&request)?;
+        let error = match Reply::read(&self.reply(&line)?) {
+            Ok(Reply::Error { error }) => bail!("the program says: {}", error.trim()),
+            Ok(Reply::Image { path: named }) if named == path => return self.taken(&path, seed),
+            Ok(Reply::Image { path: named }) => anyhow!(
+                "the program says that {} is made, where {} was asked for",
+                named.display(),
+                path.display()
+            ),
+            Err(error) => error,
+        };
+        // It said something that nobody asked for: the next reply could be of this image.
+        self.worker = None;
+        Err(error)
+    }
+
+    /// What it answers to `line`. A program that ends is started again, but not one that takes too long: it would
+    /// take as long once more.
+    fn reply(&mut self, line: &str) -> Result<String> {
         let timeout = self.options.image_timeout;
-        let mut ended = None;
-        for _ in 0..STARTS {
-            let asked = self.worker()?.ask(&line, timeout);
-            match asked {
-                Ok(reply) => {
-                    let taken = self.taken(&reply, &path, seed);
-                    let is_told = matches!(Reply::read(&reply), Ok(Reply::Error { .. }));
-                    if taken.is_err() && !is_told {
-                        // It may have said something that nobody asked for: the next reply could be of this image.
-                        self.worker = None;
-                    }
-                    return taken;
-                }
+        let mut starts = 1;
+        loop {
+            match self.worker()?.ask(line, timeout) {
+                Ok(reply) => return Ok(reply),
                 Err(error) => {
                     // Whatever it may still say belongs to this image, not to the next.
                     self.worker = None;
-                    let timed_out = error.is_timeout();
-                    ended = Some(error);
-                    if timed_out {
-                        break;
+                    if error.is_timeout() || starts == STARTS {
+                        return Err(error.into());
                     }
+                    starts += 1;
                 }
             }
         }
-        match ended {
-            Some(error) => Err(error.into()),
-            None => bail!("the program was not asked"),
-        }
     }
 
-    /// The image that a reply names.
-    fn taken(&self, reply: &str, asked: &Path, seed: u64) -> Result<GeneratedImage> {
-        let reply = Reply::read(reply)?;
-        let path = match reply {
-            Reply::Error { error } => bail!("the program says: {}", error.trim()),
-            Reply::Image { path } => path,
-        };
-        ensure!(
-            path == asked,
-            "the program says that {} is made, where {} was asked for",
-            path.display(),
-            asked.display()
-        );
+    /// The image that it wrote.
+    fn taken(&self, path: &Path, seed: u64) -> Result<GeneratedImage> {
         let shown = path.display();
-        let file = std::fs::File::open(&path).with_context(|| {
+        let file = std::fs::File::open(path).with_context(|| {
             format!("the program says that {shown} is made, which cannot be opened")
         })?;
         let pixels = read_image(std::io::BufReader::new(file))
             .with_context(|| format!("the program's image {shown} cannot be read"))?;
-        std::fs::remove_file(&path).with_context(|| format!("{shown} cannot be removed"))?;
+        std::fs::remove_file(path).with_context(|| format!("{shown} cannot be removed"))?;
         let stated = &self.options.stated;
         for (what, wanted, came) in
             [("wide", stated.width, pixels.width()), ("high", stated.height, pixels.height())]

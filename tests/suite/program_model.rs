@@ -204,7 +204,9 @@ fn what_a_program_should_not_say_fails_that_image_alone() {
     }
     // An image of another size than asked for, in every item.
     let place = Place::new(COPIES);
-    place.refused("run", "--width 16", 3);
+    place.refused("run", "--width 16 --program-log log", 3);
+    // It loaded once: an image that does not fit is no reason to load the model again.
+    assert_eq!(std::fs::read_to_string(place.path("log")).unwrap(), "loaded on auto\n");
     let wanted = "the program's image is 8 pixels wide, where 16 were asked for";
     assert!(
         place.reasons("run").iter().all(|reason| reason == wanted),
