@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::checkpoint::error_words::sentence;
+use crate::measure::record::features;
 
 mod args;
 mod commands;
@@ -34,11 +35,7 @@ struct Cli {
 /// Version, commit, features and target, for reports of faults.
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     let commit = option_env!("DPG_BENCH_GIT_COMMIT").unwrap_or("unknown");
-    let features: Vec<&str> =
-        [("cuda", cfg!(feature = "cuda")), ("cudnn", cfg!(feature = "cudnn"))]
-            .into_iter()
-            .filter_map(|(name, on)| on.then_some(name))
-            .collect();
+    let features = features();
     let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
     format!(
         "{}\ncommit: {commit}\nfeatures: {features}\ntarget: {}-{}",

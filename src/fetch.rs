@@ -33,7 +33,7 @@ pub use copies::{Comparison, compare_copies};
 pub use fetch_error::{EnvironmentFault, FetchError, LockFileFault};
 pub use fetch_sources::{FetchOptions, Fetched, fetch};
 pub use file_rules::{FileRule, Precision};
-pub use locate::{FetchState, Found, locate, state_of, verify};
+pub use locate::{FetchState, Found, in_hub_cache, locate, state_of, verify};
 pub use lock_file::{LOCK_FILE, LockFile, LockedFile, Witness};
 pub use observer::{FetchObserver, Silent};
 pub use places::{BENCHMARK_FOLDER, Endpoint, Places};

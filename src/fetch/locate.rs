@@ -110,16 +110,8 @@ fn revisions(source: &Source, store: &Store, lock: Option<&LockFile>) -> Vec<Str
     let mut found: Vec<String> = source.revision.map(str::to_owned).into_iter().collect();
     found.extend(lock.map(|lock| lock.revision.clone()));
     if let Store::Hub { repository, .. } = store {
-        let newest = repository.join("refs").join(source.host.newest());
-        found.extend(std::fs::read_to_string(newest).map(|text| text.trim().to_owned()));
-        let mut others: Vec<String> = std::fs::read_dir(repository.join("snapshots"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        others.sort();
-        found.extend(others);
+        found.extend(newest_in(repository, source.host));
+        found.extend(snapshots_in(repository));
     } else {
         found.push(source.host.newest().to_owned());
     }
@@ -130,6 +122,34 @@ fn revisions(source: &Source, store: &Store, lock: Option<&LockFile>) -> Vec<Str
     });
     found.retain(|revision| seen.insert(revision.clone()));
     found
+}
+
+/// The revision that Hugging Face's cache knows as the newest of a repository.
+fn newest_in(repository: &Path, host: Host) -> Option<String> {
+    let newest = repository.join("refs").join(host.newest());
+    std::fs::read_to_string(newest).ok().map(|text| text.trim().to_owned())
+}
+
+/// The revisions in Hugging Face's cache of a repository, in order.
+fn snapshots_in(repository: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(repository.join("snapshots"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The folders of the repository `owner/name` in Hugging Face's cache that may be meant: the newest revision, else, got
+/// at named revisions, all that are there.
+pub fn in_hub_cache(repository: &str, places: &Places) -> Vec<PathBuf> {
+    let store = Store::hub(repository, places);
+    let newest = newest_in(store.base(), Host::HuggingFace);
+    let revisions = newest.map_or_else(|| snapshots_in(store.base()), |newest| vec![newest]);
+    let folders = revisions.iter().map(|revision| store.root(revision));
+    folders.filter(|folder| folder.is_dir()).collect()
 }
 
 /// Reads every file of the record again. What is wrong, by path; files without a digest are not read.

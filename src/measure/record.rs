@@ -40,23 +40,24 @@ pub(crate) struct Measurements {
     pub judges: Vec<JudgeSpeed>,
 }
 
+/// The features that this program was built with.
+pub(crate) fn features() -> Vec<&'static str> {
+    let all = [
+        ("cuda", cfg!(feature = "cuda")),
+        ("cudnn", cfg!(feature = "cudnn")),
+        ("flash-attn", cfg!(feature = "flash-attn")),
+    ];
+    all.into_iter().filter_map(|(name, is_on)| is_on.then_some(name)).collect()
+}
+
 impl Measurements {
     /// Nothing yet, of this program on `device`.
     pub(crate) fn new(device: String, full_size: bool) -> Self {
-        let features = [
-            ("cuda", cfg!(feature = "cuda")),
-            ("cudnn", cfg!(feature = "cudnn")),
-            ("flash-attn", cfg!(feature = "flash-attn")),
-        ];
         Self {
             format_version: FORMAT_VERSION.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             git_commit: option_env!("DPG_BENCH_GIT_COMMIT").map(str::to_owned),
-            features: features
-                .into_iter()
-                .filter(|(_, on)| *on)
-                .map(|(name, _)| name.to_owned())
-                .collect(),
+            features: features().into_iter().map(str::to_owned).collect(),
             device,
             full_size,
             parity: Vec::new(),

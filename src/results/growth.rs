@@ -2,11 +2,7 @@
 //! computed of the smaller one; or the reason why what it has would not be that of a single run. Whether a
 //! selection is larger is left to `session`.
 
-use std::path::Path;
-
-use super::atomic_write::name_path;
 use super::growth_error::{GrowthError, GrowthFault};
-use super::inside::inside;
 use super::manifest::{Earlier, Settings};
 use super::run_directory::{RunDirectory, RunError};
 
@@ -62,36 +58,10 @@ impl RunDirectory {
         if !std::mem::take(&mut self.grows) {
             return Ok(());
         }
-        for folder in ["scores", "summary"] {
-            let folder = inside(self.path(), &[folder])?;
-            for judge in self.judges() {
-                remove_files(&folder, &format!("{judge}."))?;
-            }
-        }
-        remove_files(self.path(), "agreement.")
+        self.judges().iter().try_for_each(|judge| self.remove_computed(judge).map(|_| ()))
     }
 }
 
 fn number(settings: &Settings, name: &str) -> Option<u64> {
     settings.get(name).and_then(serde_json::Value::as_u64)
-}
-
-/// Removes the files in `folder` whose name begins with `beginning`.
-fn remove_files(folder: &Path, beginning: &str) -> Result<(), RunError> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(name_path(error, "read", folder).into()),
-    };
-    for entry in entries {
-        let path = entry.map_err(|error| name_path(error, "read", folder))?.path();
-        let is_meant = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|n| n.starts_with(beginning));
-        if is_meant && !path.is_dir() {
-            std::fs::remove_file(&path).map_err(|error| name_path(error, "remove", &path))?;
-        }
-    }
-    Ok(())
 }

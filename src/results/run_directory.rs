@@ -373,19 +373,8 @@ impl RunDirectory {
         for mut shard in self.shards()? {
             removed |= shard.remove_judge(judge)?;
         }
-        let mut files = vec![self.scores_path(judge)?, self.answers_journal(judge)?];
-        for ending in ["json", "csv", "md", "tex", "svg"] {
-            files.push(self.judge_file("summary", judge, ending)?);
-        }
-        // It compares judges that are no longer all there.
-        files.extend([self.agreement_path(), self.agreement_path().with_extension("csv")]);
-        for path in files {
-            match std::fs::remove_file(&path) {
-                Ok(()) => removed = true,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(name_path(error, "remove", &path).into()),
-            }
-        }
+        removed |= self.remove_computed(judge)?;
+        removed |= remove_if_there(&self.answers_journal(judge)?)?;
         if self.manifest.judges.remove(judge).is_some() {
             self.save()?;
             removed = true;
@@ -393,9 +382,33 @@ impl RunDirectory {
         Ok(removed)
     }
 
+    /// Takes away what was computed of a judge's answers: its scores and summary, and how far judges agree. Returns
+    /// whether something was there.
+    pub(super) fn remove_computed(&self, judge: &str) -> Result<bool, RunError> {
+        let mut files = vec![self.scores_path(judge)?];
+        for ending in ["json", "csv", "md", "tex", "svg"] {
+            files.push(self.judge_file("summary", judge, ending)?);
+        }
+        files.extend([self.agreement_path(), self.agreement_path().with_extension("csv")]);
+        let mut removed = false;
+        for path in files {
+            removed |= remove_if_there(&path)?;
+        }
+        Ok(removed)
+    }
+
     fn judge_file(&self, folder: &str, judge: &str, extension: &str) -> Result<PathBuf, RunError> {
         check_judge_name(judge)?;
         Ok(inside(&self.path, &[folder, &format!("{judge}.{extension}")])?)
+    }
+}
+
+/// Removes a file. Returns whether it was there.
+fn remove_if_there(path: &Path) -> Result<bool, RunError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(name_path(error, "remove", path).into()),
     }
 }
 

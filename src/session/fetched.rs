@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::bail;
 
 use crate::fetch::catalog::{CONNECTOR_FILE, find};
-use crate::fetch::{Places, Role, locate};
+use crate::fetch::{Places, Role, in_hub_cache, locate};
 
 /// Where files come from and go to, as the environment says.
 ///
@@ -42,40 +42,27 @@ pub fn part(name: &str, role: Role) -> anyhow::Result<Option<PathBuf>> {
 /// # Errors
 /// It is neither; or as [`places`].
 pub fn named(path: &Path) -> anyhow::Result<PathBuf> {
-    if path.exists() { Ok(path.to_owned()) } else { in_hub_cache(path, &places()?.hub_cache) }
+    if path.exists() { Ok(path.to_owned()) } else { by_name(path, &places()?) }
 }
 
-/// The folder of the model `path`, as `owner/name`, in the cache at `cache`. What cannot be such a name is returned as
-/// it is; so is a name below a folder that is there, which is taken for a path with a slip in it.
-fn in_hub_cache(path: &Path, cache: &Path) -> anyhow::Result<PathBuf> {
+/// The folder of the model `path`, as `owner/name`. What cannot be such a name is returned as it is; so is a name below
+/// a folder that is there, which is taken for a path with a slip in it.
+fn by_name(path: &Path, places: &Places) -> anyhow::Result<PathBuf> {
     let Some((owner, name)) = hub_name(path) else { return Ok(path.to_owned()) };
-    let repository = cache.join(format!("models--{owner}--{name}"));
-    let snapshots = repository.join("snapshots");
-    let newest = std::fs::read_to_string(repository.join("refs/main")).ok();
-    let mut found: Vec<PathBuf> = match newest {
-        Some(revision) => vec![snapshots.join(revision.trim())],
-        // Got at a named revision: only that one is there.
-        None => std::fs::read_dir(&snapshots)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .collect(),
-    };
-    found.retain(|folder| folder.is_dir());
+    let found = in_hub_cache(&format!("{owner}/{name}"), places);
     match found.as_slice() {
         [folder] => Ok(folder.clone()),
         _ if Path::new(owner).is_dir() => Ok(path.to_owned()),
         [] => bail!(
             "there is no model at {owner}/{name}, nor one of that name in the Hugging Face cache {}; if it is one \
              there, `hf download {owner}/{name}` gets it",
-            cache.display()
+            places.hub_cache.display()
         ),
-        _ => bail!(
+        [one, ..] => bail!(
             "the Hugging Face cache holds {} revisions of {owner}/{name} and does not say which is the newest; \
              give the folder of one of them in {}",
             found.len(),
-            snapshots.display()
+            one.parent().unwrap_or(one).display()
         ),
     }
 }
@@ -114,7 +101,9 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let repository = cache.path().join("models--some-owner--some.model-1");
         let snapshots = repository.join("snapshots");
-        let find = |name: &str| in_hub_cache(Path::new(name), cache.path());
+        let variable = |name: &str| (name == "HF_HUB_CACHE").then(|| cache.path().into());
+        let places = Places::new(&variable).unwrap();
+        let find = |name: &str| by_name(Path::new(name), &places);
         let refused = |name: &str| find(name).unwrap_err().to_string();
         assert!(
             refused("some-owner/some.model-1").contains("`hf download some-owner/some.model-1`")
@@ -134,10 +123,11 @@ mod tests {
 
     #[test]
     fn paths_stay_paths() {
-        let cache = Path::new("no such cache");
+        let variable = |name: &str| (name == "HF_HUB_CACHE").then(|| "no such cache".into());
+        let places = Places::new(&variable).unwrap();
         for path in ["model", "/a/b", "./a/b/c", "../a", "a/b.safetensors", "a/b/c", "src/nothing"]
         {
-            assert_eq!(in_hub_cache(Path::new(path), cache).unwrap(), Path::new(path), "{path}");
+            assert_eq!(by_name(Path::new(path), &places).unwrap(), Path::new(path), "{path}");
         }
         assert_eq!(named(Path::new("src/session")).unwrap(), Path::new("src/session"));
     }

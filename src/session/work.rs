@@ -52,6 +52,17 @@ pub struct Subject<'b> {
     larger: Option<(&'b Benchmark, Vec<&'b Item>)>,
 }
 
+/// A run about other items or images than a [`Subject`].
+struct OtherPart {
+    run: RunDirectory,
+    /// Its items.
+    items: usize,
+    /// Those of them that the subject leaves out.
+    left_out: usize,
+    /// Items of the subject.
+    wanted: usize,
+}
+
 impl<'b> Subject<'b> {
     /// A run about the selected items.
     ///
@@ -92,17 +103,15 @@ impl<'b> Subject<'b> {
 
     /// Opens, starts or makes larger what is at `path`. Returns with it what was decided, for the user to read.
     fn open_or_grow(&self, path: &Path) -> anyhow::Result<(RunDirectory, Option<String>)> {
-        if let Some((benchmark, items)) = &self.larger
-            && let Some(run) = self.smaller_run(path)?
-        {
-            let earlier = all_selected(benchmark, &run)?;
-            return self.grown(run, &earlier, items).map(|(run, note)| (run, Some(note)));
+        match self.other_part(path)? {
+            Some(part) => self.grown(part).map(|(run, note)| (run, Some(note))),
+            None => Ok((self.open_or_create(path)?, None)),
         }
-        Ok((self.open_or_create(path)?, None))
     }
 
     /// The run at `path`, where it is a whole one of this benchmark and differs in its selection or images.
-    fn smaller_run(&self, path: &Path) -> anyhow::Result<Option<RunDirectory>> {
+    fn other_part(&self, path: &Path) -> anyhow::Result<Option<OtherPart>> {
+        let Some((benchmark, items)) = &self.larger else { return Ok(None) };
         let run = match RunDirectory::open(path) {
             Ok(run) => run,
             Err(RunError::NoManifest(_)) => return Ok(None),
@@ -112,32 +121,29 @@ impl<'b> Subject<'b> {
         let is_other = manifest.selection != self.selection
             || manifest.images_per_item != self.images_per_item;
         let is_whole = run.shard().is_none() && manifest.benchmark.digest == self.benchmark.digest;
-        Ok((is_other && is_whole).then_some(run))
+        if !is_other || !is_whole {
+            return Ok(None);
+        }
+        let wanted: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
+        let earlier = all_selected(benchmark, &run)?;
+        let left_out = earlier.iter().filter(|item| !wanted.contains(item.id.as_str())).count();
+        Ok(Some(OtherPart { items: earlier.len(), left_out, wanted: items.len(), run }))
     }
 
-    fn grown(
-        &self,
-        mut run: RunDirectory,
-        earlier: &[&Item],
-        items: &[&Item],
-    ) -> anyhow::Result<(RunDirectory, String)> {
-        let wanted: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
-        let left_out = earlier.iter().filter(|item| !wanted.contains(item.id.as_str())).count();
+    fn grown(&self, part: OtherPart) -> anyhow::Result<(RunDirectory, String)> {
+        let OtherPart { items, left_out, wanted, mut run } = part;
         let (before, now) = (run.manifest().images_per_item, self.images_per_item);
         let path = run.path().display().to_string();
         ensure!(
             left_out == 0 && now >= before,
-            "{path} is about more than is asked for now, and a run does not get smaller:{}\n  items: {} in the \
+            "{path} is about more than is asked for now, and a run does not get smaller:{}\n  items: {items} in the \
              run, {left_out} of them left out now\n  images per item: {before} in the run, {now} now\nLeave out \
              --images and what selects items, or give what the run has; or give another --out, or delete the \
              folder",
             self.differing_selection(&run),
-            earlier.len(),
         );
         let note = format!(
-            "{path} grows from {} items with {before} images each to {} with {now}; what it has stays",
-            earlier.len(),
-            items.len()
+            "{path} grows from {items} items with {before} images each to {wanted} with {now}; what it has stays"
         );
         run.grow(self.selection.clone(), now)?;
         Ok((run, note))
@@ -145,20 +151,14 @@ impl<'b> Subject<'b> {
 
     /// A shard cannot make the run larger that it is a part of.
     fn refuse_to_grow(&self, path: &Path) -> anyhow::Result<()> {
-        let Some((benchmark, items)) = &self.larger else { return Ok(()) };
-        let Some(run) = self.smaller_run(path)? else { return Ok(()) };
-        let wanted: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
-        let earlier = all_selected(benchmark, &run)?;
-        let is_larger = self.images_per_item >= run.manifest().images_per_item
-            && earlier.iter().all(|item| wanted.contains(item.id.as_str()));
+        let Some(OtherPart { left_out, run, .. }) = self.other_part(path)? else { return Ok(()) };
+        let (before, now) = (run.manifest().images_per_item, self.images_per_item);
         ensure!(
-            !is_larger,
-            "{} is about less than is asked for now, and shards do not make a run larger:{}\n  images per item: {} \
-             in the run, {} now\nGive the command without --shard, or give another --out, or delete the folder",
+            left_out > 0 || now < before,
+            "{} is about less than is asked for now, and shards do not make a run larger:{}\n  images per item: {before} \
+             in the run, {now} now\nGive the command without --shard, or give another --out, or delete the folder",
             path.display(),
             self.differing_selection(&run),
-            run.manifest().images_per_item,
-            self.images_per_item,
         );
         Ok(())
     }

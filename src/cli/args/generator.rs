@@ -111,7 +111,25 @@ fn model_help() -> String {
     format!("Model, as `dpg-bench list` names it [default: {default}, or the model file's]")
 }
 
-/// Where the run goes when the user does not say.
-pub(crate) fn default_out(options: &GeneratorOptions) -> PathBuf {
-    PathBuf::from("results").join(options.run_name())
+/// Where the run of a model is.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct RunFolderArgs {
+    /// Run directory [default: results/MODEL]
+    #[arg(
+        short,
+        long,
+        visible_alias = "output-dir",
+        alias = "output",
+        value_name = "RUN",
+        help_heading = "Output"
+    )]
+    out: Option<PathBuf>,
+}
+
+impl RunFolderArgs {
+    /// The run directory: `results/` and the model's name where the user names none.
+    pub(crate) fn path(&self, options: &GeneratorOptions) -> PathBuf {
+        let usual = || PathBuf::from("results").join(options.run_name());
+        self.out.clone().unwrap_or_else(usual)
+    }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use self::checks::{Check, State};
 use self::cost::{Cost, Counts};
-use crate::cli::args::generator::{GeneratorArgs, default_out};
+use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
 use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use crate::cli::commands::run::{self, WhileGeneratingArg};
@@ -37,16 +37,8 @@ pub(crate) struct Args {
     benchmark: BenchmarkArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Run directory [default: results/MODEL]
-    #[arg(
-        short,
-        long,
-        visible_alias = "output-dir",
-        alias = "output",
-        value_name = "RUN",
-        help_heading = "Output"
-    )]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    folder: RunFolderArgs,
     #[command(flatten)]
     judge: JudgeArgs,
     /// When `run` is to judge; what goes on while images are made takes no time of its own
@@ -85,7 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let images = args.generate.images;
     let chosen = run::judges_or_default(&args.judge, &args.generate);
     let wanted = chosen.as_deref().unwrap_or_default();
-    let out = args.out.clone().unwrap_or_else(|| default_out(&options));
+    let out = args.folder.path(&options);
     let mut found = Vec::new();
     checks::machine(&options, &mut found);
     let benchmark = open_benchmark(&args.benchmark, args.generate.is_demo());

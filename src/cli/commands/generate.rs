@@ -1,8 +1,6 @@
 //! In: `generate --model M`. Out: the images of a run. The work is in `session`.
 
-use std::path::PathBuf;
-
-use crate::cli::args::generator::{GeneratorArgs, default_out};
+use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use crate::cli::output::console::{Console, say_next, say_work};
@@ -43,16 +41,9 @@ pub(crate) struct Args {
     /// Of which items.
     #[command(flatten)]
     pub selection: SelectionArgs,
-    /// Run directory [default: results/MODEL]
-    #[arg(
-        short,
-        long,
-        visible_alias = "output-dir",
-        alias = "output",
-        value_name = "RUN",
-        help_heading = "Output"
-    )]
-    pub out: Option<PathBuf>,
+    /// Where.
+    #[command(flatten)]
+    pub folder: RunFolderArgs,
     /// Which part of them.
     #[command(flatten)]
     pub shard: ShardArgs,
@@ -74,7 +65,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     LoadedGenerator::check(&options)?;
     let benchmark = open_benchmark(&args.benchmark, args.options.is_demo())?;
     let selection = args.selection.selection();
-    if !has_items(&benchmark.select(&selection)?, shard) {
+    let selected = benchmark.select(&selection)?;
+    if !has_items(&selected, shard) {
         return Ok(ExitStatus::Done);
     }
     if args.dry_run {
@@ -87,15 +79,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         return Ok(ExitStatus::Done);
     }
     let mut generator = load(&options)?;
-    let out = args.out.clone().unwrap_or_else(|| default_out(&options));
+    let out = args.folder.path(&options);
     let about = SessionOptions {
         selection,
         images_per_item: args.options.images,
         shard,
         work: "generate".to_owned(),
     };
-    let count = benchmark.select(&about.selection)?.len();
-    say_work(&benchmark, count, about.images_per_item, Some(options.run_name()), &[], &out);
+    say_work(
+        &benchmark,
+        selected.len(),
+        about.images_per_item,
+        Some(options.run_name()),
+        &[],
+        &out,
+    );
     let mut session = Session::open(&out, &benchmark, &about, &Console::default())?;
     let summary = session.generate(&mut generator, &Console::default())?;
     if shard.is_some() {

@@ -1,9 +1,9 @@
 //! In: a model, judges and a benchmark. Out: generate, judge and score, one after the other or the first two
 //! side by side, each going on with what is there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::cli::args::generator::{GeneratorArgs, default_out};
+use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
 use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::args::shared::{BenchmarkArgs, SelectionArgs, open_benchmark};
@@ -55,16 +55,8 @@ pub(crate) struct Args {
     benchmark: BenchmarkArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Run directory [default: results/MODEL]
-    #[arg(
-        short,
-        long,
-        visible_alias = "output-dir",
-        alias = "output",
-        value_name = "RUN",
-        help_heading = "Output"
-    )]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    folder: RunFolderArgs,
     /// Show the score so far while judging, as `watch` does
     #[arg(long, help_heading = "Output")]
     live: bool,
@@ -116,11 +108,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     judges.iter().try_for_each(JudgeOptions::check)?;
     let benchmark = open_benchmark(&args.benchmark, args.generate.is_demo())?;
     let selection = args.selection.selection();
-    if !has_items(&benchmark.select(&selection)?, shard) {
+    let selected = benchmark.select(&selection)?;
+    if !has_items(&selected, shard) {
         return Ok(ExitStatus::Done);
     }
     let generator = generate::load(&options)?;
-    let out = args.out.clone().unwrap_or_else(|| default_out(&options));
+    let out = args.folder.path(&options);
     let about = SessionOptions {
         selection,
         images_per_item: args.generate.images,
@@ -128,8 +121,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         work: "run".to_owned(),
     };
     let names: Vec<&str> = judges.iter().map(JudgeOptions::filed_as).collect();
-    let count = benchmark.select(&about.selection)?.len();
-    say_work(&benchmark, count, about.images_per_item, Some(options.run_name()), &names, &out);
+    say_work(
+        &benchmark,
+        selected.len(),
+        about.images_per_item,
+        Some(options.run_name()),
+        &names,
+        &out,
+    );
     let mut session = Session::open(&out, &benchmark, &about, &Console::default())?;
     let watched = session.items().to_vec();
     let live = args.live.then(|| Live::new(session.run().path(), &watched));
