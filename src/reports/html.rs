@@ -158,8 +158,8 @@ fn note(page: &Page<'_>) -> String {
         text
     });
     let compared = (!page.differences.is_empty()).then_some(
-        "Overlapping intervals of two runs do not mean that the runs cannot be told apart: see the differences, \
-         which are taken item by item.",
+        "Two runs may differ significantly although their intervals overlap: see the differences, which are \
+         taken item by item.",
     );
     let text = intervals.unwrap_or_default() + compared.unwrap_or_default();
     format!("<p class=\"note\">{}</p>\n", escape(text.trim()))

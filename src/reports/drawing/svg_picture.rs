@@ -40,17 +40,21 @@ fn element(
     );
     for shape in &drawing.shapes {
         svg.push_str(&match shape {
-            Shape::Line { points, ink, width } => format!(
-                "<polyline points=\"{}\" fill=\"none\" stroke-width=\"{width}\" {}/>\n",
+            Shape::Line { points, ink, width, dash } => format!(
+                "<polyline points=\"{}\" fill=\"none\" stroke-width=\"{width}\"{} {}/>\n",
                 corners(points),
+                dashes(dash),
                 paint(*ink, "stroke")
             ),
             Shape::Polygon { points, ink, opacity, width } => {
                 let corners = corners(points);
-                let mut both = format!(
-                    "<polygon points=\"{corners}\" fill-opacity=\"{opacity}\" {}/>\n",
-                    paint(*ink, "fill")
-                );
+                let mut both = String::new();
+                if *opacity > 0.0 {
+                    both.push_str(&format!(
+                        "<polygon points=\"{corners}\" fill-opacity=\"{opacity}\" {}/>\n",
+                        paint(*ink, "fill")
+                    ));
+                }
                 if *width > 0.0 {
                     both.push_str(&format!(
                         "<polygon points=\"{corners}\" fill=\"none\" stroke-width=\"{width}\" {}/>\n",
@@ -93,6 +97,14 @@ fn words(text: &Text, paint: &str, ground: &str) -> String {
         text.size,
         escape(&text.words)
     )
+}
+
+fn dashes(dash: &[f64]) -> String {
+    let lengths: Vec<String> = dash.iter().map(f64::to_string).collect();
+    match lengths.is_empty() {
+        true => String::new(),
+        false => format!(" stroke-dasharray=\"{}\"", lengths.join(" ")),
+    }
 }
 
 fn corners(points: &[(f64, f64)]) -> String {
