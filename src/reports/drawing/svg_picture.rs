@@ -16,9 +16,12 @@ pub(crate) fn svg_picture(drawing: &Drawing) -> String {
     })
 }
 
+/// How much larger a chart may stand in the page, which makes it smaller where there is no room.
+const LARGER: f64 = 1.3;
+
 /// An SVG element for the page.
 pub(crate) fn page_svg(drawing: &Drawing) -> String {
-    let size = format!(" class=\"chart\" width=\"{}\"", drawing.width);
+    let size = format!(" class=\"chart\" width=\"{:.0}\"", LARGER * drawing.width);
     element(drawing, &size, "", " paint-order=\"stroke\" stroke-width=\"4\"", |ink, what| {
         format!("class=\"{what}-{}\"", ink.class())
     })

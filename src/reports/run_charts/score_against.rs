@@ -92,8 +92,12 @@ pub(super) fn chart(
     if input.runs.len() > 1 {
         let unit = what.split(' ').next().unwrap_or(what);
         let farthest = ASIDE * (runs - 1.0) / 2.0 / (across.at(1.0) - across.at(0.0));
+        let far = match farthest < 0.1 {
+            true => "less than 0.1".to_owned(),
+            false => format!("up to {farthest:.1}"),
+        };
         note.push_str(&format!(
-            " The marks of the runs stand side by side, by up to {farthest:.1} {unit} to the left or right of \
+            " The marks of the runs stand side by side, by {far} {unit} to the left or right of \
              their place, so that none hides another."
         ));
     }
