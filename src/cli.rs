@@ -2,6 +2,7 @@
 //! warnings on stderr, and an exit status. Nothing else in the crate uses this module.
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -23,12 +24,29 @@ use self::output::print::{print, say};
 /// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
 /// question to a judge, and scores the answers.
 #[derive(Debug, Parser)]
-#[command(name = "dpg-bench", version, max_term_width = 100, propagate_version = true)]
+#[command(name = "dpg-bench", version, long_version = LONG_VERSION.as_str(), max_term_width = 100, propagate_version = true)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// Version, commit, features and target, for reports of faults.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("DPG_BENCH_GIT_COMMIT").unwrap_or("unknown");
+    let features: Vec<&str> =
+        [("cuda", cfg!(feature = "cuda")), ("cudnn", cfg!(feature = "cudnn"))]
+            .into_iter()
+            .filter_map(|(name, on)| on.then_some(name))
+            .collect();
+    let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
+    format!(
+        "{}\ncommit: {commit}\nfeatures: {features}\ntarget: {}-{}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        std::env::consts::OS
+    )
+});
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -166,7 +184,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
             clap_complete::generate(*shell, &mut Cli::command(), "dpg-bench", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
-        Command::Help { command } => return help(command.as_deref()),
+        Command::Help { command } => help(command.as_deref()),
         Command::Man { command } => print(&manual_page(command.as_deref())?),
     }
 }

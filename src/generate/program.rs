@@ -10,15 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use self::messages::{Reply, Request, Started};
+use self::messages::{PROTOCOL, Reply, Request, Started};
 use self::worker::Worker;
 use super::{GeneratedImage, ImageGenerator, ImageTimes};
 use crate::checkpoint::load_report::LoadReport;
 use crate::results::Settings;
 use crate::results::image_store::read_image;
-
-/// Version of the lines, as `major`: a program that speaks another one is refused.
-pub const PROTOCOL: u64 = 1;
 
 /// Starts that one image may take: a program that ends is started again.
 const STARTS: u32 = 3;
@@ -61,6 +58,8 @@ pub struct ProgramGenerator {
     worker: Option<Worker>,
     /// Where the program writes its images; each is removed when it was read.
     out: tempfile::TempDir,
+    /// Images asked for so far.
+    asked: u64,
 }
 
 impl ProgramGenerator {
@@ -71,7 +70,14 @@ impl ProgramGenerator {
     pub fn start(options: ProgramOptions, device: &str) -> Result<Self> {
         let (worker, started) = start(&options, device)?;
         let out = tempfile::tempdir().context("no temporary folder for the program's images")?;
-        Ok(Self { options, device: device.to_owned(), started, worker: Some(worker), out })
+        Ok(Self {
+            options,
+            device: device.to_owned(),
+            started,
+            worker: Some(worker),
+            out,
+            asked: 0,
+        })
     }
 
     /// The worker, started again where the last one has ended.
@@ -89,7 +95,9 @@ impl ProgramGenerator {
 
     /// One image; a program that ends is started again, up to [`STARTS`] times.
     fn image(&mut self, prompt: &str, seed: u64) -> Result<GeneratedImage> {
-        let path = self.out.path().join("image.png");
+        // Another file for each request: a reply that comes late can be taken for no other image.
+        self.asked += 1;
+        let path = self.out.path().join(format!("{}.png", self.asked));
         let stated = &self.options.stated;
         let request = Request {
             prompt,
@@ -107,7 +115,15 @@ impl ProgramGenerator {
         for _ in 0..STARTS {
             let asked = self.worker()?.ask(&line, timeout);
             match asked {
-                Ok(reply) => return self.taken(&reply, &path, seed),
+                Ok(reply) => {
+                    let taken = self.taken(&reply, &path, seed);
+                    let is_told = matches!(Reply::read(&reply), Ok(Reply::Error { .. }));
+                    if taken.is_err() && !is_told {
+                        // It may have said something that nobody asked for: the next reply could be of this image.
+                        self.worker = None;
+                    }
+                    return taken;
+                }
                 Err(error) => {
                     // Whatever it may still say belongs to this image, not to the next.
                     self.worker = None;
@@ -130,18 +146,21 @@ impl ProgramGenerator {
         let reply = Reply::read(reply)?;
         let path = match reply {
             Reply::Error { error } => bail!("the program says: {}", error.trim()),
-            Reply::Image { path } => path.unwrap_or_else(|| asked.to_path_buf()),
+            Reply::Image { path } => path,
         };
+        ensure!(
+            path == asked,
+            "the program says that {} is made, where {} was asked for",
+            path.display(),
+            asked.display()
+        );
         let shown = path.display();
         let file = std::fs::File::open(&path).with_context(|| {
             format!("the program says that {shown} is made, which cannot be opened")
         })?;
         let pixels = read_image(std::io::BufReader::new(file))
             .with_context(|| format!("the program's image {shown} cannot be read"))?;
-        if path == asked {
-            // The next image must not be this one again.
-            std::fs::remove_file(&path).with_context(|| format!("{shown} cannot be removed"))?;
-        }
+        std::fs::remove_file(&path).with_context(|| format!("{shown} cannot be removed"))?;
         let stated = &self.options.stated;
         for (what, wanted, came) in
             [("wide", stated.width, pixels.width()), ("high", stated.height, pixels.height())]

@@ -12,7 +12,7 @@ use super::ella_options::EllaPartOptions;
 use super::fetched;
 use super::generator_options::{GeneratorOptions, Sampling};
 use super::listener::{Listener, Quiet};
-use super::program_options;
+use super::program_command;
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
 use crate::checkpoint::load_report::LoadReport;
@@ -68,7 +68,7 @@ impl LoadedGenerator {
     /// One is not.
     pub fn check(options: &GeneratorOptions) -> anyhow::Result<()> {
         if options.model == catalog::PROGRAM {
-            return program_options::resolve(options).map(|_| ());
+            return program_command::resolve(options).map(|_| ());
         }
         let model = catalog::find(&options.model)?;
         options.program.refuse_for(&options.model)?;
@@ -109,7 +109,7 @@ impl LoadedGenerator {
 
     /// Starts the user's program once for each device named.
     fn load_program(options: &GeneratorOptions) -> anyhow::Result<Self> {
-        let (program, seed, seed_mode) = program_options::resolve(options)?;
+        let (program, seed, seed_mode) = program_command::resolve(options)?;
         let names = options.device_names();
         let mut generators: Vec<Box<dyn ImageGenerator>> = Vec::new();
         for name in &names {

@@ -196,6 +196,27 @@ pub fn open_work<'b>(
     Ok(Work { run, items, _lock: lock })
 }
 
+/// Takes a judge's answers, scores and summary out of the run at `path` and of its shards; the benchmark is not needed.
+///
+/// # Errors
+/// It is no run; somebody works there; the judge has not been there; or the disk said no.
+pub fn remove_judge(path: &Path, judge: &str) -> anyhow::Result<()> {
+    RunDirectory::open(path)?;
+    let _lock = RunLock::take(path, "judge --remove")?;
+    // Read again: somebody else may have worked there until now.
+    let mut run = RunDirectory::open(path)?;
+    refuse_shards_at_work(&run, |_| true)?;
+    let mut there = run.judges();
+    there.extend(run.shards()?.iter().flat_map(RunDirectory::judges));
+    ensure!(
+        there.iter().any(|name| name == judge),
+        "{} has no judge `{judge}` to remove",
+        path.display()
+    );
+    run.remove_judge(judge)?;
+    Ok(())
+}
+
 /// Opens a shard by its own folder.
 ///
 /// # Errors

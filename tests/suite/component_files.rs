@@ -157,7 +157,9 @@ fn unreadable_pickles_are_refused_by_name() {
 /// What the commands say of a folder.
 fn said(command: &str, folder: &Path, more: &[&str]) -> (Option<i32>, String) {
     let mut run = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
-    run.args([command, "--device", "cpu", "--model", "sd15", "--weights"]).arg(folder).args(more);
+    run.args([command, "--device", "cpu", "--benchmark", "demo", "--model", "sd15", "--weights"])
+        .arg(folder)
+        .args(more);
     let output = run.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())

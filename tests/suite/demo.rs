@@ -128,7 +128,17 @@ fn succeed(output: &Output) -> String {
 /// Imports the pictures below `images`, has them judged and gives the benchmark score.
 fn score_of(folder: &Path, images: &Path, run: &str) -> f64 {
     let images = images.display().to_string();
-    let import = ["import", "--images", &images, "--images-per-item", "1", "--subset", SUBSET];
+    let import = [
+        "import",
+        "--images",
+        &images,
+        "--images-per-item",
+        "1",
+        "--benchmark",
+        "demo",
+        "--subset",
+        SUBSET,
+    ];
     succeed(&program(folder, &[&import[..], &["--out", run]].concat()));
     succeed(&program(folder, &["judge", run, "--judge", "demo-judge"]));
     let json = succeed(&program(folder, &["score", run, "--json"]));

@@ -221,6 +221,8 @@ fn a_truncated_weight_file_is_a_problem() {
         "scripted",
         "--judge-rule",
         "yes",
+        "--benchmark",
+        "items.csv",
     ];
     let report = place.doctor(&arguments);
     let told = found(&report, "model", "problem");
@@ -251,6 +253,8 @@ fn verify_reads_every_byte_of_what_was_fetched() {
         "32",
         "--steps",
         "1",
+        "--benchmark",
+        "items.csv",
         "--verify",
     ];
     let report = place.doctor(&arguments);

@@ -136,9 +136,7 @@ fn broken(page: &Path, text: &str, target: &str) -> Option<String> {
         if !file.exists() {
             return Some(format!("there is no {}", file.display()));
         }
-        if anchor.is_none() {
-            return None;
-        }
+        anchor?;
         match std::fs::read_to_string(&file) {
             Ok(read) => other = read,
             Err(error) => return Some(format!("{}: {error}", file.display())),

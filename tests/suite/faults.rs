@@ -190,11 +190,12 @@ fn a_judge_is_stopped_between_images_and_a_second_signal_ends_at_once() {
 fn a_disk_that_fills_up_is_named_and_the_run_goes_on_when_there_is_room() {
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sd15-tiny");
     let weights = weights.display().to_string();
-    let job: Vec<&str> = "run --model sd15 --limit 3 --images 6 --steps 1 --width 16 --height 16 \
+    let job: Vec<&str> =
+        "run --model sd15 --benchmark demo --limit 3 --images 6 --steps 1 --width 16 --height 16 \
                           --judge scripted --judge-rule hash:0.7 --out run --weights"
-        .split_whitespace()
-        .chain([weights.as_str()])
-        .collect();
+            .split_whitespace()
+            .chain([weights.as_str()])
+            .collect();
     for (when, least) in [("off", 4), ("on", 3)] {
         let job = [&job[..], &["--judge-while-generating", when]].concat();
         let stopped_in = fill_up(&job);

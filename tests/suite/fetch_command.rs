@@ -237,6 +237,6 @@ fn a_benchmark_in_part_is_no_benchmark() {
     let start = format!("/TencentQQGYLab/ELLA/{commit}/dpg_bench/prompts/");
     assert!(asked.iter().all(|request| request.target().starts_with(&start)), "{asked:?}");
     assert!(asked.iter().all(|request| request.authorization.is_none()));
-    let (status, _, stderr) = run(folder.path(), &server.origin(), "generate --model sd15");
+    let (status, _, stderr) = run(folder.path(), &server.origin(), "show whoops31");
     assert!(status == 2 && stderr.contains("fetched in part only"), "{stderr}");
 }

@@ -273,7 +273,8 @@ fn a_wrong_command_says_what_to_do_and_leaves_nothing() {
         ),
     ];
     for (flags, words) in cases {
-        let flags = [&["generate", "--out", out.to_str().unwrap()], flags].concat();
+        let flags =
+            [&["generate", "--benchmark", "demo", "--out", out.to_str().unwrap()], flags].concat();
         let output = dpg_bench(&flags);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");

@@ -105,7 +105,18 @@ fn doctor_takes_times_from_a_record_of_full_size() {
     let doctor = |record: &Value| {
         std::fs::write(&path, record.to_string()).unwrap();
         let flags = ["--device", "cpu", "--model", "sd15", "--judge", "mplug", "--json"];
-        let limits = ["--limit", "2", "--images", "3", "--steps", "100", "--measured", shown];
+        let limits = [
+            "--benchmark",
+            "demo",
+            "--limit",
+            "2",
+            "--images",
+            "3",
+            "--steps",
+            "100",
+            "--measured",
+            shown,
+        ];
         run(&[&["doctor"], &flags[..], &limits[..]].concat())
     };
     let (_, stdout, stderr) = doctor(&record);

@@ -246,11 +246,11 @@ fn a_program_that_does_not_start_is_told_before_the_first_prompt() {
 fn each_device_has_a_program_of_its_own() {
     let place = Place::new(COPIES);
     done(&place.generate("one", ""));
-    done(&place.generate("two", "--devices cpu,tpu:1 --program-log log"));
+    done(&place.generate("two", "--devices cpu,cuda:1 --program-log log"));
     let log = std::fs::read_to_string(place.path("log")).unwrap();
     let mut lines: Vec<&str> = log.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["loaded on cpu", "loaded on tpu:1"]);
+    assert_eq!(lines, ["loaded on cpu", "loaded on cuda:1"]);
     assert!(files(&place.path("one")) == files(&place.path("two")));
     // A model file names it too.
     let command = format!("sh {}", place.path("model.sh").display());

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use dpg_bench::results::RunDirectory;
+use dpg_bench::results::{RunDirectory, RunLock};
 use serde_json::Value;
 
 use super::judge_command::{command, endpoint_flags, make_run};
@@ -124,4 +124,58 @@ fn run_scores_every_judge_and_agreement_compares_them() {
     assert_eq!(pairs.len(), 3);
     let questions = &summaries[0]["coverage"]["questions_expected"];
     assert!(pairs.iter().all(|pair| &pair["overall"]["answered"] == questions));
+}
+
+/// A judge that was never reached stands in nobody's way; `--remove` takes a judge away, and given again it is as new.
+#[test]
+fn a_judge_without_answers_does_not_count_and_a_judge_can_be_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = make_run(folder.path());
+    let flags = ["--judge", "scripted", "--judge-rule", "hash:0.6"];
+    assert!(command(&run, &flags).output().unwrap().status.success());
+    let mut unreached = endpoint_flags("http://127.0.0.1:9");
+    unreached.extend(["--judge-retries", "0"]);
+    let output = command(&run, &unreached).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let tool = |command: &str, more: &[&str]| {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
+        process.current_dir(folder.path()).arg(command).arg(&run).args(more).output().unwrap()
+    };
+    let scored = tool("score", &[]);
+    assert_eq!(scored.status.code(), Some(0), "{}", said(&scored));
+    let watched = tool("watch", &["--once"]);
+    let shown = String::from_utf8_lossy(&watched.stdout).into_owned() + &said(&watched);
+    assert!(shown.contains("scripted") && !shown.contains("endpoint"), "{shown}");
+
+    // While somebody works in a shard, nothing is removed.
+    let journal = run.join("answers/scripted.jsonl");
+    let before = std::fs::read(&journal).unwrap();
+    let part =
+        ["--judge", "scripted", "--judge-rule", "yes", "--judge-name", "part", "--shard", "0/2"];
+    let output = command(&run, &part).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let held = RunLock::take(&run.join("shards/0-of-2"), "generate").unwrap();
+    let refused = tool("judge", &["--remove", "scripted"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert_eq!(std::fs::read(&journal).unwrap(), before);
+    drop(held);
+
+    // The questions are not needed for it.
+    let questions = folder.path().join("questions.csv");
+    std::fs::rename(&questions, folder.path().join("away.csv")).unwrap();
+    for judge in ["scripted", "endpoint", "part"] {
+        let removed = tool("judge", &["--remove", judge]);
+        assert_eq!(removed.status.code(), Some(0), "{}", said(&removed));
+        let again = tool("judge", &["--remove", judge]);
+        assert_eq!(again.status.code(), Some(2), "{}", said(&again));
+    }
+    std::fs::rename(folder.path().join("away.csv"), &questions).unwrap();
+    assert!(RunDirectory::open(&run).unwrap().judges().is_empty());
+    for left in ["answers", "scores", "summary"] {
+        let there = run.join(left).read_dir().is_ok_and(|mut files| files.next().is_some());
+        assert!(!there, "{left}");
+    }
+    std::fs::remove_dir_all(run.join("shards")).unwrap();
+    assert!(command(&run, &flags).output().unwrap().status.success());
+    assert_eq!(std::fs::read(&journal).unwrap(), before);
 }

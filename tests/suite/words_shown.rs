@@ -130,6 +130,7 @@ fn questions_put_to_a_judge() {
             format!("judge run {HASH}"),
             format!("judge run {HASH}"),
             "judge run --judge scripted --judge-answers answers.csv --judge-name told",
+            "judge run --remove told",
             "judge run --judge scripted,endpoint --judge-rule yes --judge-url http://127.0.0.1:1 --judge-model m --judge-max-failures 2 --judge-concurrency 1 --judge-retries 0 --judge-name a,b",
             "watch run --once",
         ]

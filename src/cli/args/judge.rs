@@ -196,7 +196,10 @@ mod tests {
                 &["--judge", "demo-judge,mplug", "--judge-weights", "demo-judge=x"],
                 "for a judge that --judge does not name",
             ),
-            (&["--judge", "mplug", "--judge-weights", "no/such"], "there is no model at no/such"),
+            (
+                &["--judge", "mplug", "--judge-weights", "no/such/folder"],
+                "there is no model at no/such/folder",
+            ),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-batch", "2"],
                 "--judge-batch is not for",
@@ -216,14 +219,13 @@ mod tests {
                 "--judge-weights is not for",
             ),
             (&["--judge", "qwen3-vl"], "needs --judge-weights, the folder of"),
-            (&["--judge", "qwen3-vl", "--judge-weights", "no/such"], "no/such: there is no such"),
+            (
+                &["--judge", "qwen3-vl", "--judge-weights", "no/such/folder"],
+                "no/such/folder: there is no such",
+            ),
             (
                 &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-batch", "2"],
                 "--judge-batch is not for the judge `qwen3-vl`",
-            ),
-            (
-                &["--judge", "qwen3-vl", "--judge-weights", "x", "--judge-dtype", "int8"],
-                "dtype `int8`",
             ),
             (
                 &["--judge", "qwen3-vl", "--judge-weights", ".", "--judge-prompt", "Is it?"],
@@ -339,10 +341,13 @@ mod tests {
                 "--judge-device is not for the judge `scripted` or `endpoint`",
             ),
             (&["--judge", "blip-vqa"], "needs --judge-weights, the folder of a BLIP-VQA"),
-            (&["--judge", "blip-vqa", "--judge-weights", "no/such"], "no/such: there is no such"),
             (
-                &["--judge", "blip-vqa", "--judge-weights", "blip-vqa=no/such"],
-                "no/such: there is no such",
+                &["--judge", "blip-vqa", "--judge-weights", "no/such/folder"],
+                "no/such/folder: there is no such",
+            ),
+            (
+                &["--judge", "blip-vqa", "--judge-weights", "blip-vqa=no/such/folder"],
+                "no/such/folder: there is no such",
             ),
             (
                 &["--judge", "blip-vqa,mplug", "--judge-revision", "v1"],
@@ -351,10 +356,6 @@ mod tests {
             (
                 &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-batch", "2"],
                 "--judge-batch is not for the judge `blip-vqa`",
-            ),
-            (
-                &["--judge", "blip-vqa", "--judge-weights", "x", "--judge-dtype", "int8"],
-                "dtype `int8`",
             ),
             (
                 &["--judge", "blip-vqa", "--judge-weights", "endpoint=x"],

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::args::generator::{GeneratorArgs, default_out};
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
-use crate::cli::output::console::{Console, say_next};
+use crate::cli::output::console::{Console, say_next, say_work};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json, warn};
 use crate::generate::generate_run::GenerationSummary;
@@ -70,12 +70,13 @@ pub(crate) struct Args {
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
+    let options = args.options.options()?;
+    LoadedGenerator::check(&options)?;
     let benchmark = open_benchmark(&args.benchmark, args.options.is_demo())?;
     let selection = args.selection.selection();
     if !has_items(&benchmark.select(&selection)?, shard) {
         return Ok(ExitStatus::Done);
     }
-    let options = args.options.options()?;
     if args.dry_run {
         let loaded = LoadedGenerator::load(&options, &Console::default())?;
         if args.output.json {
@@ -93,6 +94,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         shard,
         work: "generate".to_owned(),
     };
+    let count = benchmark.select(&about.selection)?.len();
+    say_work(&benchmark, count, about.images_per_item, Some(options.run_name()), &[], &out);
     let mut session = Session::open(&out, &benchmark, &about, &Console::default())?;
     let summary = session.generate(&mut generator, &Console::default())?;
     if shard.is_some() {

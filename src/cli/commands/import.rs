@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
+use crate::cli::interrupt;
+use crate::cli::output::console::say_work;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json, say};
 use crate::cli::output::progress::StageProgress;
@@ -101,6 +103,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     };
     let plan = plan_import(&benchmark, &items, &request)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&plan.folder));
+    say_work(&benchmark, items.len(), args.images_per_item, args.model.as_deref(), &[], &out);
     let subject = Subject::new(&benchmark, &selection, args.images_per_item)?;
     let (mut run, _lock) = open_whole(&out, &subject, "import")?;
     let summary = import_images(
@@ -114,6 +117,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         print(&in_words(&plan, summary, &out))?;
         warn_about(&plan);
+        let run = interrupt::quoted(&out.to_string_lossy());
+        say(&format!("next: dpg-bench judge {run} --judge mplug"));
     }
     let complete = plan.missing.is_empty() && summary.failed == 0 && !summary.stopped;
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })

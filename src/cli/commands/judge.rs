@@ -1,21 +1,19 @@
 //! In: a run with images and the flags of judges. Out: their answers in the run. The work is in `session`.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::ensure;
+use std::path::PathBuf;
 
 use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::interrupt;
-use crate::cli::output::console::{Console, say_next};
+use crate::cli::output::console::{Console, say_next, say_work};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::say;
-use crate::results::{RunDirectory, RunLock};
+use crate::results::RunDirectory;
 use crate::session::Session;
 use crate::session::benchmarks::{benchmark_of_run, selected};
 use crate::session::judge_options::JudgeOptions;
 use crate::session::loaded_judge::LoadedJudge;
-use crate::session::scoring::answered_by;
+use crate::session::work::remove_judge;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", help_heading = "Benchmark")]
     benchmark: Option<PathBuf>,
     /// Take this judge's answers, scores and summary out of the run, and end
-    #[arg(long, value_name = "NAME", conflicts_with = "judge")]
+    #[arg(long, value_name = "NAME", conflicts_with = "judge", help_heading = "Judge")]
     remove: Option<String>,
     #[command(flatten)]
     shard: ShardArgs,
@@ -68,11 +66,13 @@ pub(crate) struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    if let Some(judge) = &args.remove {
+        remove_judge(&args.run, judge)?;
+        say(&format!("{}: the answers of {judge} are removed", args.run.display()));
+        return Ok(ExitStatus::Done);
+    }
     let run = RunDirectory::open(&args.run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
-    if let Some(judge) = &args.remove {
-        return remove(&args.run, judge);
-    }
     let items = selected(&benchmark, &run)?;
     let shard = if run.shard().is_some() { None } else { args.shard.choose()? };
     if !has_items(&items, shard) {
@@ -85,28 +85,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     let console = Console::default();
     let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &console)?;
+    let names: Vec<&str> = judges.iter().map(JudgeOptions::filed_as).collect();
+    let images = run.manifest().images_per_item;
+    say_work(&benchmark, session.items().len(), images, None, &names, &args.run);
     let status = ask_each(&mut session, &judges, &console)?;
     if shard.is_some() {
         say_next(&args.run);
+    } else {
+        let run = interrupt::quoted(&args.run.to_string_lossy());
+        say(&format!("next: dpg-bench score {run} --judge {}", names.join(",")));
     }
     Ok(status)
-}
-
-/// Takes a judge out of the run.
-fn remove(path: &Path, judge: &str) -> anyhow::Result<ExitStatus> {
-    let _lock = RunLock::take(path, "judge --remove")?;
-    // Read again: somebody else may have worked there until now.
-    let mut run = RunDirectory::open(path)?;
-    let there = run.judges();
-    ensure!(
-        there.iter().any(|name| name == judge),
-        "{} has no judge `{judge}`; {}",
-        path.display(),
-        answered_by(&there)
-    );
-    run.remove_judge(judge)?;
-    say(&format!("{}: the answers of {judge} are removed", path.display()));
-    Ok(ExitStatus::Done)
 }
 
 /// Puts every unanswered question to these judges, one judge after the other, so that no two of them are in memory

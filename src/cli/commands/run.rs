@@ -1,7 +1,7 @@
 //! In: a model, judges and a benchmark. Out: generate, judge and score, one after the other or the first two
 //! side by side, each going on with what is there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::args::generator::{GeneratorArgs, default_out};
 use crate::cli::args::judge::JudgeArgs;
@@ -9,7 +9,7 @@ use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::args::shared::{BenchmarkArgs, SelectionArgs, open_benchmark};
 use crate::cli::commands::{generate, judge, score};
 use crate::cli::interrupt;
-use crate::cli::output::console::{Console, say_next};
+use crate::cli::output::console::{Console, say_next, say_work};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::live::Live;
 use crate::cli::output::print::{print_json, say};
@@ -127,6 +127,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         shard,
         work: "run".to_owned(),
     };
+    let names: Vec<&str> = judges.iter().map(JudgeOptions::filed_as).collect();
+    let count = benchmark.select(&about.selection)?.len();
+    say_work(&benchmark, count, about.images_per_item, Some(options.run_name()), &names, &out);
     let mut session = Session::open(&out, &benchmark, &about, &Console::default())?;
     let watched = session.items().to_vec();
     let live = args.live.then(|| Live::new(session.run().path(), &watched));
@@ -147,10 +150,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let judges = judges.iter().map(|judge| judge.filed_as().to_owned()).collect();
     let score_options = score::ScoreOptions { judges, ..args.score.clone() };
     let scored = score::execute(session.run(), &benchmark, session.items(), &score_options)?;
-    let words = [out.to_string_lossy(), format!("reports/{}", options.run_name()).into()];
+    let words = [out.to_string_lossy(), format!("reports/{}", folder_name(&out)).into()];
     let [run, report] = words.map(|word| interrupt::quoted(&word));
     say(&format!("report: dpg-bench report {run} --out {report}"));
     Ok(made.max(scored))
+}
+
+/// The last part of a run's path: its report is named after it, since several runs may have one model.
+fn folder_name(out: &Path) -> String {
+    let whole = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The images, beside them the judges that may work there, then the others. Stops after a stage where a signal

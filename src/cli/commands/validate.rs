@@ -24,7 +24,7 @@ Examples:
   dpg-bench validate benchmark/dpg
   dpg-bench validate dsg-1k-anns.csv --lenient --json
   dpg-bench validate my_questions.csv --strict
-  dpg-bench validate --example > mine.csv        # a small valid file to start from
+  dpg-bench validate --example > mine.csv     # a file to start from
 
 Exit status: 0 valid, 1 invalid (every problem is printed), 2 it cannot be read.")]
 pub(crate) struct Args {

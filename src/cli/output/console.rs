@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::benchmark::Benchmark;
 use crate::cli::commands::watch;
 use crate::cli::interrupt;
 use crate::cli::output::live::Live;
@@ -40,6 +41,37 @@ impl Listener for Console<'_> {
     fn stop_requested(&self) -> bool {
         interrupt::requested()
     }
+}
+
+/// Says what the work is about before it starts: the benchmark, so many items and images of each, the model, the judges
+/// and the folder.
+pub(crate) fn say_work(
+    benchmark: &Benchmark,
+    items: usize,
+    images: u32,
+    model: Option<&str>,
+    judges: &[&str],
+    out: &Path,
+) {
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let mut text = format!(
+        "benchmark {}: {} with {} each",
+        benchmark.source.path.display(),
+        counted(items, "item"),
+        counted(images as usize, "image")
+    );
+    if let Some(model) = model {
+        text += &format!("; model {model}");
+    }
+    match judges {
+        [] => {}
+        [one] => text += &format!("; judge {one}"),
+        several => text += &format!("; judges {}", several.join(", ")),
+    }
+    say(&format!("{text}; folder {}", out.display()));
 }
 
 /// Says what comes after a shard of the run at `out`.

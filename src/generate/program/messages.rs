@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::PROTOCOL;
+/// Version of the lines: a program that speaks another one is refused.
+pub(super) const PROTOCOL: u64 = 1;
 
 /// The first line of a program, when it has loaded.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -70,10 +71,10 @@ pub(super) struct Request<'a> {
 /// What a program answers to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Reply {
-    /// The image is made; without a path it is where it was asked for.
+    /// The image is made.
     Image {
-        /// Where.
-        path: Option<PathBuf>,
+        /// Where: where it was asked for.
+        path: PathBuf,
     },
     /// The image could not be made.
     Error {
@@ -97,7 +98,7 @@ impl Reply {
             .with_context(|| format!("the program's reply is no JSON object: {}", shown(line)))?;
         match read {
             Line { error: Some(error), path: None } => Ok(Self::Error { error }),
-            Line { error: None, path } if path.is_some() => Ok(Self::Image { path }),
+            Line { error: None, path: Some(path) } => Ok(Self::Image { path }),
             _ => bail!(
                 "the program's reply must have \"path\" or \"error\", and not both: {}",
                 shown(line)

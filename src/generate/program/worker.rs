@@ -30,7 +30,7 @@ const STEP: Duration = Duration::from_millis(20);
 pub(super) enum Ended {
     /// Its standard output is closed.
     #[error("the program ended ({status}){}", .last.as_ref().map_or_else(String::new, |line| format!("; the last line of its standard error: {line}")))]
-    Ended {
+    Closed {
         /// As the system names it.
         status: String,
         /// What it said last.
@@ -160,7 +160,7 @@ impl Worker {
         }
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let last = said.iter().rev().find(|line| !line.trim().is_empty()).cloned();
-        Ended::Ended { status, last }
+        Ended::Closed { status, last }
     }
 }
 
