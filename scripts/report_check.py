@@ -3,7 +3,7 @@
 
     python scripts/made_up_runs.py /tmp/made-up --items 30 --side 96 --hostile
     dpg-bench report /tmp/made-up/run1 /tmp/made-up/run2* --out /tmp/made-up/report
-    python scripts/report_check.py /tmp/made-up/report [--shots DIR] [--browser chromium]
+    python scripts/report_check.py /tmp/made-up/report [--shots DIR] [--top PNG] [--browser chromium]
 
 Looked at: errors on the console, requests that leave the folder, scripts that run from prompts, every
 filter and order, paging, the keyboard, graphs whose labels overlap, narrow and dark pages. Needs nothing but
@@ -104,6 +104,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("report", type=Path)
     parser.add_argument("--shots", type=Path, help="folder for screenshots")
+    parser.add_argument("--top", type=Path, help="PNG of the page down to its first chart, at twice the size: docs/report.png")
     parser.add_argument("--browser", default="chromium")
     arguments = parser.parse_args()
     address = (arguments.report.resolve() / "index.html").as_uri()
@@ -118,11 +119,25 @@ def main():
         browser = Browser(arguments.browser, profile)
         try:
             look(browser, address, arguments.shots, check)
+            if arguments.top:
+                arguments.top.write_bytes(top(browser, address))
         finally:
             browser.process.kill()
             browser.process.wait()
     if problems:
         sys.exit(f"{len(problems)} things are wrong")
+
+
+def top(browser, address):
+    browser.send("Emulation.setDeviceMetricsOverride", width=1000, height=1200, deviceScaleFactor=2, mobile=False)
+    browser.send("Emulation.setEmulatedMedia", media="screen", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    browser.events.clear()
+    browser.send("Page.navigate", url=address)
+    browser.until("Page.loadEventFired")
+    end = browser.run("document.querySelector('figcaption').getBoundingClientRect().bottom + window.scrollY + 6")
+    clip = {"x": 0, "y": 0, "width": 1000, "height": int(end), "scale": 1}
+    data = browser.send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)["data"]
+    return base64.b64decode(data)
 
 
 def look(browser, address, shots, check):

@@ -11,7 +11,7 @@ use super::report_input::{ReportInput, ReportRun};
 /// How often an interval is to hold the true difference.
 const LEVEL: f64 = 0.95;
 
-/// All figures of a run less those of the first.
+/// All numbers of a run minus those of the first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Differences {
     /// Place of the run in the report.
@@ -62,7 +62,7 @@ impl Difference {
         self.other - self.base
     }
 
-    /// Whether it is told apart from chance at a level of 5 %, the number of categories considered.
+    /// Whether it is significant at a level of 5 %, the number of categories considered.
     pub(crate) fn is_significant(&self) -> bool {
         self.corrected_p.or(self.p).is_some_and(|p| p < 0.05)
     }

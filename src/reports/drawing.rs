@@ -3,10 +3,14 @@
 
 mod fonts;
 mod png_picture;
+mod series;
 mod shapes;
 mod svg_picture;
 
 pub use fonts::{shortened, text_width};
 pub(crate) use png_picture::png_picture;
-pub use shapes::{Anchor, Drawing, Ink, MAX_RUNS, Shape, Text};
+pub use series::MAX_RUNS;
+#[cfg(test)]
+pub(crate) use series::luma;
+pub use shapes::{Anchor, Drawing, Ink, Shape, Text};
 pub(crate) use svg_picture::{page_svg, svg_picture};

@@ -127,7 +127,7 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
             .iter()
             .map(|found| {
                 let name = format!("differences-{}", found.run + 1);
-                chart(&name) + &table(&name)
+                pair("pair large", &(chart(&name) + &table(&name)))
             })
             .collect();
         sections.push(("differences", "Differences", content));
@@ -135,11 +135,11 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
     sections.push((
         "categories",
         "Categories",
-        chart("categories") + &chart("radar") + &table("categories"),
+        pair("pair large", &(chart("categories") + &chart("radar"))) + &table("categories"),
     ));
     let against = chart("prompt-length") + &chart("question-count");
     if !against.is_empty() {
-        sections.push(("length", "Length", against));
+        sections.push(("length", "Length", pair("pair", &against)));
     }
     let seeds = chart("seed-variance");
     if !seeds.is_empty() {
@@ -158,16 +158,21 @@ fn note(page: &Page<'_>) -> String {
         text
     });
     let compared = (!page.differences.is_empty()).then_some(
-        "Overlapping intervals of two runs do not mean that the runs cannot be told apart: see the differences, \
-         which are taken item by item.",
+        "Two runs may differ significantly although their intervals overlap: see the differences, which are \
+         taken item by item.",
     );
     let text = intervals.unwrap_or_default() + compared.unwrap_or_default();
     format!("<p class=\"note\">{}</p>\n", escape(text.trim()))
 }
 
+/// Parts that stand side by side where the page is wide enough.
+fn pair(class: &str, parts: &str) -> String {
+    format!("<div class=\"{class}\">\n{parts}</div>\n")
+}
+
 fn figure(chart: &Chart) -> String {
     format!(
-        "<figure><div class=\"picture\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">\n{}</div><figcaption>{}</figcaption></figure>\n",
+        "<figure><h3>{0}</h3><div class=\"picture\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n{1}</div><figcaption>{2}</figcaption></figure>\n",
         escape(&chart.title),
         page_svg(&chart.drawing),
         escape(&chart.note)
@@ -202,11 +207,35 @@ fn footer(page: &Page<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reports::drawing::{Ink, MAX_RUNS, luma};
 
     #[test]
     fn what_is_put_in_is_not_looked_through_again() {
         let value = |name: &str| if name == "a" { "{{b}}".to_owned() } else { "gone".to_owned() };
         assert_eq!(filled("x{{a}}y{{b}}z", value), "x{{b}}ygonez");
+    }
+
+    /// The colours of the runs in a part of the style sheet, by their place.
+    fn run_colours(part: &str) -> Vec<[u8; 3]> {
+        (0..MAX_RUNS)
+            .filter_map(|run| {
+                let (_, rest) = part.split_once(&format!("--run{run}: #"))?;
+                let byte = |at: usize| u8::from_str_radix(rest.get(at..at + 2)?, 16).ok();
+                Some([byte(0)?, byte(2)?, byte(4)?])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_page_has_the_charts_colours_and_in_the_dark_others_that_differ_in_grey() {
+        let (light, dark) = STYLE.split_once("prefers-color-scheme: dark").unwrap();
+        let drawn: Vec<[u8; 3]> = (0..MAX_RUNS).map(|run| Ink::Run(run).rgb()).collect();
+        assert_eq!(run_colours(light), drawn);
+        let dark = run_colours(dark);
+        assert_eq!(dark.len(), MAX_RUNS);
+        let mut greys: Vec<f64> = dark.into_iter().map(luma).collect();
+        greys.sort_by(f64::total_cmp);
+        assert!(greys.windows(2).all(|two| two[1] - two[0] >= 15.0), "{greys:?}");
     }
 
     #[test]

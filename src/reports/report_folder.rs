@@ -198,8 +198,9 @@ fn figures(input: &ReportInput<'_>, folder: &Path) -> anyhow::Result<Figures> {
     let charts = charts(input, &found);
     charts.par_iter().try_for_each(|chart| {
         let path = folder.join("charts").join(&chart.name);
-        put(&path.with_extension("svg"), svg_picture(&chart.drawing).as_bytes())?;
-        put(&path.with_extension("png"), &png_picture(&chart.drawing)?)
+        let whole = chart.whole();
+        put(&path.with_extension("svg"), svg_picture(&whole).as_bytes())?;
+        put(&path.with_extension("png"), &png_picture(&whole)?)
     })?;
     Ok((found, tables, charts))
 }

@@ -45,7 +45,7 @@ impl ReportTable {
     pub fn html(&self) -> String {
         let mut html = format!(
             "<div class=\"scroll\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\">\
-             <table{1}>\n<caption>{0}</caption>\n<thead><tr>",
+             <table{1}>\n<caption><span>{0}</span></caption>\n<thead><tr>",
             escape(&self.caption),
             if self.is_text() { " class=\"words\"" } else { "" }
         );

@@ -230,8 +230,8 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
     let (base, other) = (&input.runs[0].name, &input.runs[found.run].name);
     let mut table = ReportTable {
         name: format!("differences-{}", found.run + 1),
-        caption: format!("{other} less {base}, in points, over {} shared items", found.items),
-        headings: strings(&["figure"]),
+        caption: format!("{other} minus {base}, in points, over {} shared items", found.items),
+        headings: strings(&["number"]),
         csv_headings: vec![
             "level",
             "name",

@@ -277,7 +277,7 @@ fn warnings(input: &ReportInput<'_>) -> Vec<String> {
     };
     warn(
         differ(&|summary| summary.judge != first.judge),
-        "different judges, or one judge set differently; their figures do not tell model from judge",
+        "different judges, or one judge set differently; the difference may come from the judge, not from the model",
     );
     warn(
         differ(&|summary| summary.run.selection != first.run.selection),

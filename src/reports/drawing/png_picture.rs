@@ -3,7 +3,8 @@
 
 use anyhow::Context;
 use tiny_skia::{
-    Color, FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, Transform,
+    Color, FillRule, LineCap, LineJoin, Paint, Path, PathBuilder, Pixmap, Stroke, StrokeDash,
+    Transform,
 };
 
 use super::fonts::outline;
@@ -39,19 +40,19 @@ pub(crate) fn png_picture(drawing: &Drawing) -> anyhow::Result<Vec<u8>> {
 
 fn draw(pixels: &mut Pixmap, shape: &Shape) {
     match shape {
-        Shape::Line { points, ink, width } => {
-            stroke(pixels, path(points, false), *ink, *width);
+        Shape::Line { points, ink, width, dash } => {
+            stroke(pixels, path(points, false), *ink, *width, dash);
         }
         Shape::Polygon { points, ink, opacity, width } => {
             fill(pixels, path(points, true), *ink, *opacity);
             if *width > 0.0 {
-                stroke(pixels, path(points, true), *ink, *width);
+                stroke(pixels, path(points, true), *ink, *width, &[]);
             }
         }
         Shape::Dot { x, y, radius, ink, opacity, hollow } => {
             let circle = PathBuilder::from_circle(*x as f32, *y as f32, *radius as f32);
             match hollow {
-                true => stroke(pixels, circle, *ink, 1.8),
+                true => stroke(pixels, circle, *ink, 1.8, &[]),
                 false => fill(pixels, circle, *ink, *opacity),
             }
         }
@@ -60,7 +61,7 @@ fn draw(pixels: &mut Pixmap, shape: &Shape) {
             let baseline = text.y + BASELINE * text.size;
             let letters = outline(&text.words, text.size, text.bold, left, baseline);
             if text.halo {
-                stroke(pixels, letters.clone(), Ink::Ground, 4.0);
+                stroke(pixels, letters.clone(), Ink::Ground, 4.0, &[]);
             }
             fill(pixels, letters, text.ink, 1.0);
         }
@@ -98,11 +99,12 @@ fn fill(pixels: &mut Pixmap, path: Option<Path>, ink: Ink, opacity: f64) {
     }
 }
 
-fn stroke(pixels: &mut Pixmap, path: Option<Path>, ink: Ink, width: f64) {
+fn stroke(pixels: &mut Pixmap, path: Option<Path>, ink: Ink, width: f64, dash: &[f64]) {
     let stroke = Stroke {
         width: width as f32,
         line_cap: LineCap::Butt,
         line_join: LineJoin::Round,
+        dash: StrokeDash::new(dash.iter().map(|length| *length as f32).collect(), 0.0),
         ..Stroke::default()
     };
     if let Some(path) = path {

@@ -1,6 +1,7 @@
 //! In: nothing. Out: shapes and texts in a list, and what their colours are for.
 
 use super::fonts::text_width;
+use super::series::{MAX_RUNS, series};
 
 /// What a colour is for; pictures and page say which colour that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +18,6 @@ pub enum Ink {
     Run(usize),
 }
 
-/// Most runs that a report tells apart by colour.
-pub const MAX_RUNS: usize = 7;
-
 impl Ink {
     /// Red, green and blue on a white ground.
     pub(crate) fn rgb(self) -> [u8; 3] {
@@ -28,7 +26,7 @@ impl Ink {
             Self::Soft => [92, 92, 98],
             Self::Grid => [221, 221, 226],
             Self::Ground => [255, 255, 255],
-            Self::Run(place) => RUN_COLOURS[place % MAX_RUNS],
+            Self::Run(place) => series(place).colour,
         }
     }
 
@@ -100,6 +98,8 @@ pub enum Shape {
         ink: Ink,
         /// Thickness in pixels.
         width: f64,
+        /// Lengths of strokes and gaps in pixels; none for a solid line.
+        dash: &'static [f64],
     },
     /// A filled and, where `width` is above 0, outlined polygon.
     Polygon {
@@ -131,6 +131,20 @@ pub enum Shape {
     Text(Text),
 }
 
+impl Shape {
+    /// The shape, `down` pixels lower.
+    pub(crate) fn moved(mut self, down: f64) -> Self {
+        match &mut self {
+            Self::Line { points, .. } | Self::Polygon { points, .. } => {
+                points.iter_mut().for_each(|point| point.1 += down);
+            }
+            Self::Dot { y, .. } => *y += down,
+            Self::Text(text) => text.y += down,
+        }
+        self
+    }
+}
+
 /// A picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawing {
@@ -152,7 +166,13 @@ impl Drawing {
 
     /// Adds an open line.
     pub fn line(&mut self, points: &[(f64, f64)], ink: Ink, width: f64) {
-        self.shapes.push(Shape::Line { points: points.to_vec(), ink, width });
+        self.shapes.push(Shape::Line { points: points.to_vec(), ink, width, dash: &[] });
+    }
+
+    /// Adds an open line in colour and dash of a run.
+    pub(crate) fn run_line(&mut self, points: &[(f64, f64)], run: usize) {
+        let (ink, dash) = (Ink::Run(run), series(run).dash);
+        self.shapes.push(Shape::Line { points: points.to_vec(), ink, width: 2.0, dash });
     }
 
     /// Adds a filled rectangle.
@@ -176,9 +196,26 @@ impl Drawing {
         self.shapes.push(Shape::Dot { x, y, radius, ink, opacity, hollow: false });
     }
 
-    /// Adds a ring.
-    pub(crate) fn ring(&mut self, x: f64, y: f64, radius: f64, ink: Ink) {
-        self.shapes.push(Shape::Dot { x, y, radius, ink, opacity: 1.0, hollow: true });
+    /// Adds a point in the shape of a run; the ground shows inside where it is `hollow`.
+    pub(crate) fn mark(&mut self, x: f64, y: f64, radius: f64, run: usize, hollow: bool) {
+        self.mark_in(x, y, radius, run, Ink::Run(run), hollow);
+    }
+
+    /// Adds a point in the shape of a run and another colour.
+    pub(crate) fn mark_in(
+        &mut self,
+        x: f64,
+        y: f64,
+        radius: f64,
+        run: usize,
+        ink: Ink,
+        hollow: bool,
+    ) {
+        let (opacity, width) = if hollow { (0.0, 1.8) } else { (1.0, 0.0) };
+        self.shapes.push(match series(run).mark.corners(x, y, radius) {
+            None => Shape::Dot { x, y, radius, ink, opacity: 1.0, hollow },
+            Some(points) => Shape::Polygon { points, ink, opacity, width },
+        });
     }
 
     /// Adds a plain line of text of 13 pixels.
@@ -212,15 +249,3 @@ impl Drawing {
 
 /// How far the line that letters stand on is below their middle, in font sizes.
 pub(crate) const BASELINE: f64 = 0.35;
-
-/// On white. The first seven of Okabe and Ito's palette for the colour-blind, its yellow and light blue
-/// darkened to be seen on white.
-const RUN_COLOURS: [[u8; 3]; MAX_RUNS] = [
-    [0, 114, 178],
-    [213, 94, 0],
-    [0, 145, 106],
-    [170, 68, 153],
-    [196, 132, 0],
-    [60, 150, 205],
-    [110, 110, 110],
-];

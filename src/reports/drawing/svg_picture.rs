@@ -16,9 +16,12 @@ pub(crate) fn svg_picture(drawing: &Drawing) -> String {
     })
 }
 
+/// How much larger a chart may stand in the page, which makes it smaller where there is no room.
+const LARGER: f64 = 1.3;
+
 /// An SVG element for the page.
 pub(crate) fn page_svg(drawing: &Drawing) -> String {
-    let size = format!(" class=\"chart\" width=\"{}\"", drawing.width);
+    let size = format!(" class=\"chart\" width=\"{:.0}\"", LARGER * drawing.width);
     element(drawing, &size, "", " paint-order=\"stroke\" stroke-width=\"4\"", |ink, what| {
         format!("class=\"{what}-{}\"", ink.class())
     })
@@ -40,17 +43,21 @@ fn element(
     );
     for shape in &drawing.shapes {
         svg.push_str(&match shape {
-            Shape::Line { points, ink, width } => format!(
-                "<polyline points=\"{}\" fill=\"none\" stroke-width=\"{width}\" {}/>\n",
+            Shape::Line { points, ink, width, dash } => format!(
+                "<polyline points=\"{}\" fill=\"none\" stroke-width=\"{width}\"{} {}/>\n",
                 corners(points),
+                dashes(dash),
                 paint(*ink, "stroke")
             ),
             Shape::Polygon { points, ink, opacity, width } => {
                 let corners = corners(points);
-                let mut both = format!(
-                    "<polygon points=\"{corners}\" fill-opacity=\"{opacity}\" {}/>\n",
-                    paint(*ink, "fill")
-                );
+                let mut both = String::new();
+                if *opacity > 0.0 {
+                    both.push_str(&format!(
+                        "<polygon points=\"{corners}\" fill-opacity=\"{opacity}\" {}/>\n",
+                        paint(*ink, "fill")
+                    ));
+                }
                 if *width > 0.0 {
                     both.push_str(&format!(
                         "<polygon points=\"{corners}\" fill=\"none\" stroke-width=\"{width}\" {}/>\n",
@@ -93,6 +100,14 @@ fn words(text: &Text, paint: &str, ground: &str) -> String {
         text.size,
         escape(&text.words)
     )
+}
+
+fn dashes(dash: &[f64]) -> String {
+    let lengths: Vec<String> = dash.iter().map(f64::to_string).collect();
+    match lengths.is_empty() {
+        true => String::new(),
+        false => format!(" stroke-dasharray=\"{}\"", lengths.join(" ")),
+    }
 }
 
 fn corners(points: &[(f64, f64)]) -> String {

@@ -36,8 +36,9 @@ function itemView(item, base, run) {
       data.runs[base].name + " to " + data.runs[run].name;
     view.append(make("p", { class: "soft" }, text));
   }
-  item.runs.forEach((own, number) => { if (own) view.append(...runView(item, own, number)); });
-  view.append(detailsView(item));
+  const runs = make("div", { class: "runs" });
+  item.runs.forEach((own, number) => { if (own) runs.append(make("div", {}, ...runView(item, own, number))); });
+  view.append(runs, detailsView(item));
   return view;
 }
 
@@ -72,7 +73,7 @@ function detailsView(item) {
   const details = make("details", {}, make("summary", {}, "Question graph and all answers (" + item.questions.length + " questions)"));
   details.addEventListener("toggle", () => {
     if (!details.open || details.childElementCount > 1) return;
-    details.append(make("h4", {}, "Question graph"), graphView(item));
+    details.append(make("h4", {}, "Question graph"), graphKey(item), graphView(item));
     item.runs.forEach((own, number) => {
       if (own) data.runs[number].judges.forEach((judge, place) => details.append(answersView(item, own, number, judge, place)));
     });
@@ -91,7 +92,7 @@ function answersView(item, own, number, judge, place) {
     for (const image of own.images) row.append(answerCell(item, image.judges[place], question, parents));
     body.append(row);
   });
-  const caption = make("caption", {}, swatch(number), data.runs[number].name + ", judged by " + judge);
+  const caption = make("caption", {}, make("span", {}, swatch(number), data.runs[number].name + ", judged by " + judge));
   const table = make("table", { class: "answers" }, caption, make("thead", {}, head), body);
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Answers about " + data.runs[number].name + " by " + judge }, table);
 }
@@ -125,6 +126,8 @@ function levelsOf(questions) {
 }
 
 const NODE = 216, GAP = 64, LINE = 16, PAD = 9, MARK = 17;
+// A level that would be taller stands in several columns, so far apart.
+const TALL = 640, BESIDE = 16;
 const measure = document.createElement("canvas").getContext("2d");
 
 // Breaks a text into lines that fit a node; a word that is too long is broken anywhere.
@@ -152,6 +155,31 @@ function linesOf(text) {
   return [...lines.slice(0, 6), last.join("") + "…"];
 }
 
+// What the boxes of a graph mean, and which mark is which run.
+function graphKey(item) {
+  const kinds = [["all", "all answers are yes"], ["some", "some are"], ["none", "none is"], ["unknown", "no answer that counts"]];
+  const key = make("p", { class: "legend soft" }, ...kinds.map(([kind, words]) => make("span", {}, make("span", { class: "box " + kind }), words)));
+  item.runs.forEach((own, number) => { if (own) key.append(make("span", {}, swatch(number), data.runs[number].name)); });
+  return key;
+}
+
+// The shape of a run, as in the charts.
+function runMark(x, y, size, number) {
+  const kind = number % 7, attributes = { class: "fill-run" + kind };
+  if (kind === 0) return draw("circle", { cx: x, cy: y, r: size, ...attributes });
+  const regular = (count, long, turn) => Array.from({ length: count }, (_, corner) => {
+    const angle = 2 * Math.PI * (corner / count + turn);
+    return [x + long * size * Math.cos(angle), y + long * size * Math.sin(angle)];
+  });
+  const bars = (turn) => [0, 1, 2, 3].flatMap((quarter) => [[0.45, -0.45], [1.35, -0.45], [1.35, 0.45]].map(([a, b]) => {
+    const angle = 2 * Math.PI * (quarter / 4 + turn);
+    return [x + size * (a * Math.cos(angle) - b * Math.sin(angle)), y + size * (a * Math.sin(angle) + b * Math.cos(angle))];
+  }));
+  const corners = [null, () => regular(4, 1.25, 0.125), () => regular(3, 1.4, -0.25), () => regular(4, 1.35, 0),
+    () => regular(3, 1.4, 0.25), () => bars(0), () => bars(0.125)][kind]();
+  return draw("polygon", { points: corners.map((corner) => corner.map((part) => part.toFixed(2)).join(",")).join(" "), ...attributes });
+}
+
 function graphView(item) {
   measure.font = "13px " + getComputedStyle(document.body).fontFamily;
   const runs = item.runs.map((own, number) => [own, number]).filter(([own]) => own && own.images.some((image) => image.judges.length));
@@ -162,24 +190,31 @@ function graphView(item) {
   });
   const depth = Math.max(0, ...levels);
   const middleOf = (node) => node.y + node.height / 2;
-  let height = 0;
+  const isParent = new Set(item.questions.flatMap((question) => question[3]));
+  let height = 0, left = 2;
   for (let level = 0; level <= depth; level += 1) {
     const column = nodes.filter((node) => node.level === level);
+    const total = column.reduce((sum, node) => sum + node.height + 12, 0);
+    const count = Math.ceil(total / TALL);
     // Beside their parents, which stand already.
     const wanted = (node) => {
       const parents = item.questions[node.place][3];
       return parents.length ? parents.reduce((sum, parent) => sum + middleOf(nodes[parent]), 0) / parents.length : node.place;
     };
-    column.sort((a, b) => wanted(a) - wanted(b) || a.place - b.place);
-    let y = 2;
+    // Of several columns, those that others depend on stand next to them.
+    const late = (node) => count > 1 && isParent.has(node.place);
+    column.sort((a, b) => late(a) - late(b) || wanted(a) - wanted(b) || a.place - b.place);
+    let y = 2, part = 0;
     for (const node of column) {
-      node.x = 2 + level * (NODE + GAP);
-      node.y = level ? Math.max(y, wanted(node) - node.height / 2) : y;
+      if (part < count - 1 && y > total / count) { y = 2; part += 1; }
+      node.x = left + part * (NODE + BESIDE);
+      node.y = level && count === 1 ? Math.max(y, wanted(node) - node.height / 2) : y;
       y = node.y + node.height + 12;
+      height = Math.max(height, y);
     }
-    height = Math.max(height, y);
+    left += (part + 1) * (NODE + BESIDE) - BESIDE + GAP;
   }
-  const width = 4 + depth * (NODE + GAP) + NODE;
+  const width = left - GAP + 2;
   const svg = draw("svg", { width, height, viewBox: "0 0 " + width + " " + height, role: "img",
     "aria-label": "Graph of " + item.questions.length + " questions in " + (depth + 1) + " levels; the tables below tell the same" });
   for (const node of nodes) {
@@ -211,7 +246,7 @@ function nodeView(node, runs) {
   }
   for (const [own, number] of runs) {
     y += 6;
-    group.append(draw("rect", { x: node.x + PAD, y, width: 5, height: MARK, class: "fill-run" + (number % 7) }));
+    group.append(runMark(node.x + PAD + 3, y + MARK / 2, 3.6, number));
     own.images.forEach((image, place) => {
       const verdict = image.judges[0].ruled[node.place];
       const x = node.x + PAD + 12 + place * (MARK + 5);

@@ -8,7 +8,7 @@ use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::{category_figure, category_rows};
 
 use super::axis::Axis;
-use super::chart::{Chart, head, run_entries};
+use super::chart::{Chart, Key, about_all, head, run_entries};
 
 const BAR: f64 = 9.0;
 const NUMBER: f64 = 50.0;
@@ -30,7 +30,7 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
         Stage::Conditional => "Score, and share of yes by category (after the dependency rule)",
     };
     let mut drawing = Drawing::new(width, 0.0, stage);
-    let top = head(&mut drawing, stage, &run_entries(input)) + 14.0;
+    let top = head(&mut drawing, Key::Bar, &run_entries(input)) + 16.0;
     let bottom = top + row_height * rows.len() as f64;
     drawing.height = bottom + 34.0;
     let axis = Axis { from: 0.0, to: 100.0, start: left, end: width - numbers - 14.0 };
@@ -42,7 +42,7 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
     let number_at = |run: usize| width - 12.0 - NUMBER * (runs - 1 - run) as f64;
     for run in 0..runs {
         let right = number_at(run);
-        drawing.bar([right - 34.0, top - 9.0, right, top - 5.0], Ink::Run(run), 1.0);
+        drawing.mark(right - 15.0, top - 7.0, 4.5, run, false);
     }
     for (place, (level, name)) in rows.iter().enumerate() {
         let middle = top + row_height * (place as f64 + 0.5);
@@ -67,8 +67,17 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
             }
             let figure = at(input.stage());
             bar(&mut drawing, figure, 1.0);
+            if figure.is_some() {
+                drawing.mark_in(left + 7.0, bar_top + BAR / 2.0, 3.0, run, Ink::Ground, false);
+            }
             if let Some((low, high)) = figure.and_then(|figure| Some((figure.low?, figure.high?))) {
                 let (low, high) = (axis.at(low), axis.at(high));
+                // Seen on a dark bar too.
+                drawing.line(
+                    &[(low - 1.0, bar_top + BAR / 2.0), (high + 1.0, bar_top + BAR / 2.0)],
+                    Ink::Ground,
+                    4.0,
+                );
                 drawing.interval(bar_top + BAR / 2.0, low, high, false, Ink::Text);
             }
             let number = figure.map_or("–".to_owned(), |figure| format!("{:.1}", figure.mean));
@@ -76,11 +85,17 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
         }
     }
     let note = match input.stage() {
-        Stage::Raw => "Lines are 95 % intervals.",
+        Stage::Raw => "Lines: 95 % intervals. Numbers at the right: the values of the bars.",
         Stage::Conditional => {
-            "Light bars reach to the share of yes before the dependency rule. Lines are 95 % intervals of \
-             the figures after it, which the numbers tell."
+            "Light bars: share of yes before the dependency rule. Dark bars: after it. Lines: 95 % intervals \
+             after the rule. Numbers at the right: values after the rule."
         }
     };
-    Chart { name: "categories".into(), title: "Categories".into(), note: note.into(), drawing }
+    Chart {
+        name: "categories".into(),
+        title: stage.into(),
+        note: note.into(),
+        about: about_all(input),
+        drawing,
+    }
 }

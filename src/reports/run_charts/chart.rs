@@ -1,4 +1,5 @@
-//! In: a drawing and the runs. Out: a chart with its title, and the entries that say which colour is which run.
+//! In: a drawing and the runs. Out: a chart: the entries that say which mark is which run, and, for files that stand
+//! alone, its title above and below it what it shows of which runs.
 
 use crate::reports::drawing::{Anchor, Drawing, Ink, Shape, Text, shortened, text_width};
 use crate::reports::report_input::ReportInput;
@@ -8,12 +9,60 @@ use crate::reports::report_input::ReportInput;
 pub struct Chart {
     /// Name of its files, without their endings.
     pub name: String,
-    /// Its heading in the page.
+    /// Its heading.
     pub title: String,
     /// How to read it.
     pub note: String,
-    /// The picture.
+    /// What it is made of: models, judges, protocol, number of items.
+    pub about: String,
+    /// The picture, without the texts above.
     pub drawing: Drawing,
+}
+
+impl Chart {
+    /// The drawing with title, note and what it is made of: all that a reader of the file alone needs.
+    pub(crate) fn whole(&self) -> Drawing {
+        let mut whole = self.drawing.clone();
+        let mut shapes = vec![heading(&self.title, whole.width)];
+        shapes.extend(whole.shapes.into_iter().map(|shape| shape.moved(TITLE)));
+        let mut y = TITLE + whole.height + LINE / 2.0;
+        for text in [&self.note, &self.about] {
+            for words in lines(text, whole.width - 2.0 * MARGIN) {
+                shapes.push(line_of_text(y, SMALL, false, Ink::Soft, words));
+                y += LINE;
+            }
+        }
+        whole.height = y + 4.0;
+        whole.shapes = shapes;
+        whole
+    }
+}
+
+fn heading(title: &str, width: f64) -> Shape {
+    let words = shortened(title, (width - 2.0 * MARGIN) * 13.0 / 16.0, true);
+    line_of_text(24.0, 16.0, true, Ink::Text, words)
+}
+
+fn line_of_text(y: f64, size: f64, bold: bool, ink: Ink, words: String) -> Shape {
+    let (x, anchor, halo) = (MARGIN, Anchor::Start, false);
+    Shape::Text(Text { x, y, size, bold, anchor, ink, halo, words })
+}
+
+/// Breaks a text between words into lines of at most that width in pixels.
+fn lines(text: &str, width: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let word = shortened(word, width, false);
+        if let Some(line) = lines.last_mut() {
+            let longer = format!("{line} {word}");
+            if text_width(&longer, SMALL, false) <= width {
+                *line = longer;
+                continue;
+            }
+        }
+        lines.push(word);
+    }
+    lines
 }
 
 /// A run's name as a label.
@@ -21,37 +70,132 @@ pub(crate) fn label(input: &ReportInput<'_>, run: usize) -> String {
     shortened(&input.runs[run].name, NAME_WIDTH, false)
 }
 
-/// Writes the title and below it the runs with their colours, in as many lines as they need. Returns the
-/// height that is taken.
-pub(crate) fn head(drawing: &mut Drawing, title: &str, entries: &[(Ink, String)]) -> f64 {
-    let words = shortened(title, (drawing.width - 32.0) * 13.0 / 16.0, true);
-    drawing.shapes.push(Shape::Text(Text {
-        x: 16.0,
-        y: 24.0,
-        size: 16.0,
-        bold: true,
-        anchor: Anchor::Start,
-        ink: Ink::Text,
-        halo: false,
-        words,
-    }));
-    let (mut x, mut y) = (16.0, 52.0);
-    for (ink, words) in entries {
-        let width = 20.0 + text_width(words, 13.0, false);
-        if x > 16.0 && x + width > drawing.width - 16.0 {
-            (x, y) = (16.0, y + 20.0);
+/// What a chart of some of the runs is made of. `items`: how many it shows.
+pub(crate) fn about(input: &ReportInput<'_>, runs: &[usize], items: usize) -> String {
+    let judge = |run: usize| input.runs[run].summary.judge.name.as_str();
+    let same = runs.iter().all(|run| judge(*run) == judge(runs[0]));
+    let mut parts = Vec::new();
+    for run in runs {
+        let model = input.runs[*run].summary.run.model.as_deref().unwrap_or("imported");
+        let mut part = label(input, *run);
+        let mut inside: Vec<&str> = Vec::new();
+        if model != input.runs[*run].name {
+            inside.push(model);
         }
-        drawing.bar([x, y - 6.0, x + 12.0, y + 6.0], *ink, 1.0);
-        drawing.text(x + 18.0, y, Anchor::Start, words.as_str());
-        x += width + 22.0;
+        let by = format!("judged by {}", judge(*run));
+        if !same {
+            inside.push(&by);
+        }
+        if !inside.is_empty() {
+            part.push_str(&format!(" ({})", inside.join(", ")));
+        }
+        parts.push(part);
     }
-    if entries.is_empty() { 42.0 } else { y + 18.0 }
+    let judged = if same { format!(" Judge: {}.", judge(runs[0])) } else { String::new() };
+    let (run, item) = (
+        if runs.len() == 1 { "Model" } else { "Models" },
+        if items == 1 { "item" } else { "items" },
+    );
+    format!(
+        "{run}: {}.{judged} Protocol: {}. {items} {item}.",
+        parts.join(", "),
+        input.protocol.name()
+    )
 }
 
-/// The runs as entries of [`head`].
-pub(crate) fn run_entries(input: &ReportInput<'_>) -> Vec<(Ink, String)> {
-    (0..input.runs.len()).map(|run| (Ink::Run(run), label(input, run))).collect()
+/// The same of all runs and their shared items.
+pub(crate) fn about_all(input: &ReportInput<'_>) -> String {
+    let runs: Vec<usize> = (0..input.runs.len()).collect();
+    let scored = |id: &str| input.runs.iter().any(|run| run.item_score(id).is_some());
+    about(input, &runs, input.items.iter().filter(|item| scored(&item.id)).count())
+}
+
+/// How runs are marked in a chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// As a line with a point on it.
+    Line,
+    /// As a filled bar with a point in it.
+    Bar,
+}
+
+/// Writes the runs with their marks, in as many lines as they need. Returns the height that is taken.
+pub(crate) fn head(drawing: &mut Drawing, key: Key, entries: &[String]) -> f64 {
+    let (mut x, mut y) = (MARGIN, 16.0);
+    for (run, words) in entries.iter().enumerate() {
+        let width = SAMPLE + 7.0 + text_width(words, 13.0, false);
+        if x > MARGIN && x + width > drawing.width - MARGIN {
+            (x, y) = (MARGIN, y + 20.0);
+        }
+        match key {
+            Key::Line => {
+                drawing.run_line(&[(x, y), (x + SAMPLE, y)], run);
+                drawing.mark(x + SAMPLE / 2.0, y, 4.5, run, false);
+            }
+            Key::Bar => {
+                drawing.bar([x, y - 6.0, x + SAMPLE, y + 6.0], Ink::Run(run), 1.0);
+                drawing.mark_in(x + SAMPLE / 2.0, y, 3.5, run, Ink::Ground, false);
+            }
+        }
+        drawing.text(x + SAMPLE + 7.0, y, Anchor::Start, words.as_str());
+        x += width + 22.0;
+    }
+    y + 18.0
+}
+
+/// The runs' names as entries of [`head`].
+pub(crate) fn run_entries(input: &ReportInput<'_>) -> Vec<String> {
+    (0..input.runs.len()).map(|run| label(input, run)).collect()
 }
 
 /// Widest run name in a chart, in pixels.
 const NAME_WIDTH: f64 = 220.0;
+/// Room for the title in a file, in pixels.
+const TITLE: f64 = 38.0;
+/// Pixels left free at both sides.
+const MARGIN: f64 = 16.0;
+/// Font size and distance of the lines below a chart, in pixels.
+const SMALL: f64 = 12.0;
+const LINE: f64 = 17.0;
+/// Length of a run's mark in the entries: long enough to see its dash.
+const SAMPLE: f64 = 38.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_alone_holds_its_title_and_notes_in_lines_that_fit() {
+        let mut drawing = Drawing::new(300.0, 50.0, "what it shows");
+        drawing.dot(10.0, 20.0, 2.0, Ink::Text, 1.0);
+        let chart = Chart {
+            name: "a".into(),
+            title: "A title".into(),
+            note:
+                "Lines: 95 % intervals of every number in this chart, one for each run of the two."
+                    .into(),
+            about: "Models: one, two. Judge: three.".into(),
+            drawing,
+        };
+        let whole = chart.whole();
+        let texts: Vec<&Text> = whole
+            .shapes
+            .iter()
+            .filter_map(|shape| match shape {
+                Shape::Text(text) => Some(text),
+                _ => None,
+            })
+            .collect();
+        let words: Vec<&str> = texts.iter().map(|text| text.words.as_str()).collect();
+        assert_eq!(words.join(" "), format!("{} {} {}", chart.title, chart.note, chart.about));
+        assert!(texts.len() > 3, "{words:?}");
+        for text in &texts {
+            let [left, top, right, bottom] = text.bounds();
+            assert!(left >= 0.0 && top >= 0.0 && right <= 300.0 && bottom <= whole.height);
+        }
+        // What was drawn lies below the title, as far from it as before.
+        assert!(
+            whole.shapes.iter().any(|shape| matches!(shape, Shape::Dot { y, .. } if *y == 58.0))
+        );
+    }
+}

@@ -7,7 +7,7 @@ use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::signed;
 
 use super::axis::{Axis, round_step, tick_label};
-use super::chart::{Chart, head, label};
+use super::chart::{Chart, about, label};
 
 const ROW: f64 = 22.0;
 const NUMBERS: f64 = 190.0;
@@ -21,9 +21,9 @@ pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Char
     let longest = found.rows.iter().map(|row| text_width(&row.name, 13.0, row.level != Level::L2));
     let left = longest.fold(120.0, f64::max).min(260.0) + 28.0;
     let width = left + 440.0 + NUMBERS;
-    let title = format!("{other} less {base}");
-    let mut drawing = Drawing::new(width, 0.0, format!("{title}, in points, with 95 % intervals"));
-    let top = head(&mut drawing, &format!("{title}, in points"), &[]) + 6.0;
+    let title = format!("{other} minus {base}, in points");
+    let mut drawing = Drawing::new(width, 0.0, format!("{title}, with 95 % intervals"));
+    let top = 8.0;
     let bottom = top + ROW * found.rows.len() as f64;
     drawing.height = bottom + 56.0;
 
@@ -66,21 +66,20 @@ pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Char
         }
         let radius = if row.level == Level::Overall { 5.5 } else { 4.0 };
         let x = axis.at(row.points());
-        if row.is_significant() {
-            drawing.dot(x, y, radius, Ink::Run(found.run), 1.0);
-        } else {
-            drawing.ring(x, y, radius, Ink::Run(found.run));
+        if !row.is_significant() {
+            // No line through what is hollow.
+            drawing.mark_in(x, y, radius, found.run, Ink::Ground, false);
         }
+        drawing.mark(x, y, radius, found.run, !row.is_significant());
         drawing.text(width - NUMBERS, y, Anchor::Start, number);
     }
     Some(Chart {
         name: format!("differences-{}", found.run + 1),
-        title: format!("{} less {}", input.runs[found.run].name, input.runs[0].name),
-        note: format!(
-            "Over {} shared items. A full dot is told apart from chance (p < 0.05; categories with Holm's \
-             correction), a ring is not.",
-            found.items
-        ),
+        title: format!("{} minus {}, in points", input.runs[found.run].name, input.runs[0].name),
+        note: "Filled: significant (p < 0.05; categories with Holm's correction). Hollow: not significant. \
+               Lines and brackets: 95 % intervals."
+            .into(),
+        about: about(input, &[0, found.run], found.items),
         drawing,
     })
 }

@@ -4,7 +4,7 @@ use crate::reports::drawing::{Anchor, Drawing, Ink};
 use crate::reports::report_input::ReportInput;
 
 use super::axis::{Axis, round_step};
-use super::chart::{Chart, head, label};
+use super::chart::{Chart, Key, about, head, label};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 260.0;
@@ -32,19 +32,20 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
         .collect();
     let highest = shares.iter().flatten().copied().fold(1.0, f64::max);
 
-    let entries: Vec<(Ink, String)> = input
+    let entries: Vec<String> = input
         .runs
         .iter()
         .enumerate()
         .map(|(run, scored)| {
             let spread = input.figures(scored).spread;
             let points = spread.map(|spread| format!(": {:.1} points", spread.between_images));
-            (Ink::Run(run), label(input, run) + &points.unwrap_or_default())
+            label(input, run) + &points.unwrap_or_default()
         })
         .collect();
     let title = "How far an item's images differ in score";
     let mut drawing = Drawing::new(WIDTH, 0.0, title);
-    let top = head(&mut drawing, title, &entries) + 8.0;
+    let top = head(&mut drawing, Key::Bar, &entries) + 28.0;
+    drawing.words(16.0, top - 18.0, Anchor::Start, Ink::Text, false, "share of the items");
     drawing.height = top + HEIGHT + 58.0;
     let step = round_step(highest / 4.0);
     let limit = (highest / step).ceil() * step;
@@ -70,15 +71,25 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
             let left = across.at(range as f64) + 3.0 + room * run as f64 / runs;
             let ends = [left, up.at(*share), left + room / runs - 1.0, up.start];
             drawing.bar(ends, Ink::Run(run), 1.0);
+            let radius = 3.5_f64.min((room / runs - 1.0) / 2.8);
+            if up.start - up.at(*share) > 3.0 * radius {
+                let middle = left + (room / runs - 1.0) / 2.0;
+                drawing.mark_in(middle, up.start - 8.0, radius, run, Ink::Ground, false);
+            }
         }
     }
     drawing.line(&[(across.start, up.start), (across.end, up.start)], Ink::Soft, 1.0);
     Some(Chart {
         name: "seed-variance".into(),
-        title: "Seeds".into(),
-        note: "Share of the items by how far the scores of their images lie apart. Beside each run's name: \
-               the standard deviation between an item's images over the whole run."
+        title: title.into(),
+        note: "Bars: share of the items by how far the scores of their images lie apart. Number beside a run: \
+               standard deviation between the images of an item over the whole run."
             .into(),
+        about: about(
+            input,
+            &(0..input.runs.len()).collect::<Vec<_>>(),
+            deviations.iter().map(Vec::len).max().unwrap_or_default(),
+        ),
         drawing,
     })
 }

@@ -2,15 +2,18 @@
 
 use std::f64::consts::TAU;
 
+use crate::aggregate::shares::Stage;
 use crate::reports::drawing::{Anchor, Drawing, Ink, Shape, Text, shortened};
 use crate::reports::figure_table::Level;
 use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::{category_figure, category_names};
 
-use super::chart::{Chart, head, run_entries};
+use super::chart::{Chart, Key, about_all, head, run_entries};
 
 const WIDTH: f64 = 640.0;
 const RADIUS: f64 = 170.0;
+/// So many runs are filled; the fills of more would mix to one grey.
+const MAX_FILLED: usize = 3;
 
 /// Draws the chart; `None` below three categories that all runs have.
 pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
@@ -25,9 +28,9 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     if names.len() < 3 {
         return None;
     }
-    let title = "Broad categories";
+    let title = "Share of yes by broad category";
     let mut drawing = Drawing::new(WIDTH, 0.0, format!("{title}: share of yes in percent"));
-    let top = head(&mut drawing, title, &run_entries(input)) + 34.0;
+    let top = head(&mut drawing, Key::Line, &run_entries(input)) + 34.0;
     let middle = (WIDTH / 2.0, top + RADIUS);
     drawing.height = top + 2.0 * RADIUS + 40.0;
     let at = |axis: f64, share: f64| {
@@ -55,15 +58,15 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     }
     for run in 0..input.runs.len() {
         let points = around(&|axis| of(run, &names[axis]).unwrap_or_default() / 100.0);
-        let dots = points.clone();
-        drawing.shapes.push(Shape::Polygon {
-            points,
-            ink: Ink::Run(run),
-            opacity: 0.1,
-            width: 2.0,
-        });
-        for (x, y) in dots {
-            drawing.dot(x, y, 3.0, Ink::Run(run), 1.0);
+        if input.runs.len() <= MAX_FILLED {
+            let (points, ink) = (points.clone(), Ink::Run(run));
+            drawing.shapes.push(Shape::Polygon { points, ink, opacity: 0.1, width: 0.0 });
+        }
+        let mut line = points.clone();
+        line.extend(points.first());
+        drawing.run_line(&line, run);
+        for (x, y) in points {
+            drawing.mark(x, y, 4.0, run, false);
         }
     }
     // Between two axes, where runs have no corners.
@@ -86,7 +89,14 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     Some(Chart {
         name: "radar".into(),
         title: title.into(),
-        note: "The rings are 20, 40, 60, 80 and 100 %. A radar shows a profile; compare sizes by the bars.".into(),
+        note: format!(
+            "Rings: 20, 40, 60, 80 and 100 % {}. A radar shows a profile; compare sizes by the bars.",
+            match stage {
+                Stage::Raw => "of the last image's questions, before the dependency rule",
+                Stage::Conditional => "after the dependency rule",
+            }
+        ),
+        about: about_all(input),
         drawing,
     })
 }

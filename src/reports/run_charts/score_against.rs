@@ -7,13 +7,15 @@ use crate::reports::report_input::ReportInput;
 use crate::statistics::ItemRatio;
 
 use super::axis::{Axis, tick_label};
-use super::chart::{Chart, head, run_entries};
+use super::chart::{Chart, Key, about_all, head, run_entries};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 300.0;
 /// Groups are of as many items, about.
 const GROUP: usize = 20;
 const MOST_GROUPS: usize = 8;
+/// Pixels between the marks of two runs in a group.
+const ASIDE: f64 = 7.0;
 
 /// Draws the chart; `None` where no item has a score or all have the same number.
 pub(super) fn chart(
@@ -32,7 +34,8 @@ pub(super) fn chart(
     }
     let title = format!("Score against {what}");
     let mut drawing = Drawing::new(WIDTH, 0.0, title.as_str());
-    let top = head(&mut drawing, &title, &run_entries(input)) + 8.0;
+    let top = head(&mut drawing, Key::Line, &run_entries(input)) + 28.0;
+    drawing.words(16.0, top - 18.0, Anchor::Start, Ink::Text, false, "score");
     drawing.height = top + HEIGHT + 58.0;
     let room = (last - first) * 0.03;
     let across = Axis { from: first - room, to: last + room, start: 64.0, end: WIDTH - 20.0 };
@@ -63,7 +66,7 @@ pub(super) fn chart(
     let runs = input.runs.len() as f64;
     for (run, scored) in input.runs.iter().enumerate() {
         // Beside each other, so that no interval hides another.
-        let aside = 7.0 * (run as f64 - (runs - 1.0) / 2.0);
+        let aside = ASIDE * (run as f64 - (runs - 1.0) / 2.0);
         let mut means = Vec::new();
         for group in &groups {
             let scores = group.iter().map(|(_, item)| scored.item_score(&item.id));
@@ -78,18 +81,27 @@ pub(super) fn chart(
             }
             means.push((x, up.at(mean)));
         }
-        drawing.line(&means, Ink::Run(run), 2.0);
+        drawing.run_line(&means, run);
         for (x, y) in means {
-            drawing.dot(x, y, 4.5, Ink::Run(run), 1.0);
+            drawing.mark(x, y, 4.5, run, false);
         }
     }
-    Some(Chart {
-        name: name.to_owned(),
-        title,
-        note: "Faint: one item each. Dots: means of groups of items, with 95 % intervals (1.96 standard errors)."
-            .into(),
-        drawing,
-    })
+    let mut note = String::from(
+        "Faint dots: one item each. Marks: means of groups of items, with 95 % intervals (1.96 standard errors).",
+    );
+    if input.runs.len() > 1 {
+        let unit = what.split(' ').next().unwrap_or(what);
+        let farthest = ASIDE * (runs - 1.0) / 2.0 / (across.at(1.0) - across.at(0.0));
+        let far = match farthest < 0.1 {
+            true => "less than 0.1".to_owned(),
+            false => format!("up to {farthest:.1}"),
+        };
+        note.push_str(&format!(
+            " The marks of the runs stand side by side, by {far} {unit} to the left or right of \
+             their place, so that none hides another."
+        ));
+    }
+    Some(Chart { name: name.to_owned(), title, note, about: about_all(input), drawing })
 }
 
 /// The place at or near `place` before which the number is another.
