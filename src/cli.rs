@@ -38,10 +38,9 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     let features = features();
     let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
     format!(
-        "{}\ncommit: {commit}\nfeatures: {features}\ntarget: {}-{}",
+        "{}\ncommit: {commit}\nfeatures: {features}\ntarget: {}",
         env!("CARGO_PKG_VERSION"),
-        std::env::consts::ARCH,
-        std::env::consts::OS
+        env!("DPG_BENCH_TARGET")
     )
 });
 
@@ -252,6 +251,23 @@ mod tests {
             assert!(needs_none || help.contains("dpg-bench "), "{name} has no examples");
         }
         assert!(manual_page(Some("nonsense")).is_err());
+    }
+
+    /// For reports of faults: which program it is, in `--version` and at the end of each manual page.
+    #[test]
+    fn the_version_has_commit_features_and_target() {
+        let shown = Cli::try_parse_from(["dpg-bench", "--version"]).unwrap_err().to_string();
+        let pages = [None, Some("run")].map(|name| manual_page(name).unwrap().replace("\\-", "-"));
+        for text in [&shown, &pages[0], &pages[1]] {
+            let value = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_else(|| panic!("no {name}\n{text}")).to_owned()
+            };
+            assert!(!value("commit: ").is_empty() && !value("features: ").is_empty());
+            let target = value("target: ");
+            assert!(target.starts_with(std::env::consts::ARCH), "{target}");
+            assert!(target.matches('-').count() >= 2, "not a target triple: {target}");
+        }
     }
 
     /// Nothing is wrapped a second time, and examples can be copied.
