@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::checkpoint::error_words::sentence;
+use crate::machine;
 use crate::measure::record::features;
 
 mod args;
@@ -15,12 +16,13 @@ mod interrupt;
 mod manual;
 pub mod output;
 
+use self::args::messages::MessageArgs;
 use self::commands::{
     agreement, baseline, check, compare, convert, demo, doctor, fetch, forensics, generate, import,
     import_log, judge, list, measure, merge, report, run, score, show, validate, watch,
 };
 use self::output::exit_status::ExitStatus;
-use self::output::print::{print, say};
+use self::output::print::{self, print, say, set_colours};
 
 /// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
 /// question to a judge, and scores the answers.
@@ -28,6 +30,8 @@ use self::output::print::{print, say};
 #[command(name = "dpg-bench", version, long_version = LONG_VERSION.as_str(), max_term_width = 100, propagate_version = true)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
+    #[command(flatten)]
+    messages: MessageArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -122,12 +126,16 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+            set_colours(wanted_colours(&words.collect::<Vec<_>>()));
             let _ = error.print();
             // clap's own code for usage errors is 2 as well; help and version are no errors.
             let status = if error.use_stderr() { ExitStatus::CouldNot } else { ExitStatus::Done };
             return status.into();
         }
     };
+    cli.messages.apply();
+    log_machine();
     if cli.command.makes_a_run()
         && let Err(error) = interrupt::listen()
     {
@@ -147,6 +155,24 @@ pub fn main() -> ExitCode {
             ExitStatus::CouldNot.into()
         }
     }
+}
+
+/// What `--color` says on a command line that is refused, or that asks for help; the parser stops before it has read it.
+fn wanted_colours(line: &[String]) -> clap::ColorChoice {
+    let values = line.iter().zip(line.iter().skip(1).map(Some).chain([None]));
+    let wanted = values.filter_map(|(word, next)| match word.strip_prefix("--color") {
+        Some("") => next?.parse().ok(),
+        Some(rest) => rest.strip_prefix('=')?.parse().ok(),
+        None => None,
+    });
+    wanted.last().unwrap_or_default()
+}
+
+/// The program and the machine, for `--verbose`.
+fn log_machine() {
+    let version = LONG_VERSION.replace('\n', ", ");
+    let (threads, vectors) = (machine::processors(), machine::vector_instructions());
+    log::debug!("dpg-bench {version}; {threads} threads, {vectors}");
 }
 
 fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
@@ -220,7 +246,7 @@ fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
 }
 
 fn report_error(error: &anyhow::Error) {
-    say(&format!("error: {}", sentence(error)));
+    print::error(&sentence(error));
 }
 
 /// `dpg-bench show x | head` is no failure.
@@ -267,6 +293,21 @@ mod tests {
             let target = value("target: ");
             assert!(target.starts_with(std::env::consts::ARCH), "{target}");
             assert!(target.matches('-').count() >= 2, "not a target triple: {target}");
+        }
+    }
+
+    #[test]
+    fn colours_are_as_wanted_also_where_the_line_is_refused() {
+        use clap::ColorChoice::{Always, Auto, Never};
+        for (line, wanted) in [
+            ("x --bogus --color always", Always),
+            ("x --color=never --bogus", Never),
+            ("x --color never --color always", Always),
+            ("x --color", Auto),
+            ("x --colors always --color sometimes", Auto),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(wanted_colours(&words), wanted, "{line}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod bars;
 pub(crate) mod console;
+pub(crate) mod details;
 pub(crate) mod exit_status;
 pub(crate) mod fetch_bars;
 pub mod live;
@@ -9,3 +10,4 @@ pub mod print;
 pub mod progress;
 pub mod published;
 pub(crate) mod question_tree;
+pub(crate) mod verbosity;

@@ -28,6 +28,8 @@ fn flags_that_mean_nothing() {
             "fetch",
             "import --images pictures --tiling 2",
             "man scroe",
+            "score run --quiet --verbose",
+            "score run --color sometimes",
         ]
     );
 }

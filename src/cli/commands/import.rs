@@ -8,7 +8,7 @@ use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_be
 use crate::cli::interrupt;
 use crate::cli::output::console::say_work;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::print::{print, print_json, say, warn};
 use crate::cli::output::progress::StageProgress;
 use crate::generate::import::images::{ImportPlan, ImportSummary, import_images, plan_import};
 use crate::generate::import::layout::ImportRequest;
@@ -256,12 +256,12 @@ fn warn_about(plan: &ImportPlan) {
         }
         let more = if names.len() > SHOWN_NAMES { ", ..." } else { "" };
         let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
-        say(&format!("warning: {} {what}: {}{more}", names.len(), shown.join(", ")));
+        warn(&format!("{} {what}: {}{more}", names.len(), shown.join(", ")));
     }
     if plan.tiles.without_seams {
         let tiling = plan.tiles.tiling;
-        say(&format!(
-            "warning: nothing changes where the {tiling} grids were cut, as if the files were single pictures; if \
+        warn(&format!(
+            "nothing changes where the {tiling} grids were cut, as if the files were single pictures; if \
              they are, import them again into a new run with --images-per-item 1"
         ));
     }
