@@ -6,6 +6,7 @@ pub(crate) mod details;
 pub(crate) mod exit_status;
 pub(crate) mod fetch_bars;
 pub mod live;
+pub(crate) mod pace;
 pub mod print;
 pub mod progress;
 pub mod published;

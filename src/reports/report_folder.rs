@@ -24,6 +24,7 @@ use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
 use crate::reports::drawing::MAX_RUNS;
+use crate::stage_observer::StageObserver;
 
 /// Tells a report of ours from any other folder.
 const MARKER: &str = "report.json";
@@ -50,7 +51,7 @@ pub struct Written {
     pub kept: Option<PathBuf>,
 }
 
-/// Writes the report to `out`.
+/// Writes the report to `out`; `observer` hears of the thumbnails.
 ///
 /// # Errors
 /// More runs than can be told apart, something else stands at `out`, or the disk said no.
@@ -60,6 +61,7 @@ pub(crate) fn write_report(
     warnings: &[String],
     out: &Path,
     options: WriteOptions,
+    observer: &dyn StageObserver,
 ) -> anyhow::Result<Written> {
     ensure!(!input.runs.is_empty(), "a report needs a run");
     ensure!(
@@ -78,7 +80,8 @@ pub(crate) fn write_report(
         .map_err(|error| name_path(error, "make a folder in", parent))?;
     // A folder inside, which gets the usual permissions; the outer one is the owner's alone.
     let folder = building.path().join("report");
-    let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options.inline)?;
+    let (page_bytes, unreadable) =
+        fill(input, pictures, warnings, &folder, options.inline, observer)?;
     let kept = match foreign {
         true => Some(sibling(out, "before")),
         false => None,
@@ -144,6 +147,7 @@ fn fill(
     warnings: &[String],
     folder: &Path,
     inline: bool,
+    observer: &dyn StageObserver,
 ) -> anyhow::Result<(u64, Vec<String>)> {
     for part in ["tables", "charts"] {
         let path = folder.join(part);
@@ -152,7 +156,7 @@ fn fill(
     // The thumbnails are most of the work, and the figures are in part one thread's.
     let (figures, thumbnails) = rayon::join(
         || figures(input, folder),
-        || Thumbnails::make(pictures, (!inline).then_some(folder)),
+        || Thumbnails::make(pictures, (!inline).then_some(folder), observer),
     );
     let (found, tables, charts) = figures?;
     let thumbnails = thumbnails?;

@@ -62,6 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "statistics",
             "compare",
             "check",
+            "stage_observer",
         ],
     ),
     (
