@@ -1,7 +1,13 @@
-//! `--quiet`, `--verbose` and `--color`: what is said on stderr beside the result, and where there are colours.
+//! `--quiet`, `--verbose` and `--color`: what is said on stderr beside the result, and where there are colours; what a
+//! caller of the library hears of a report.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use dpg_bench::{Listener, ReportOptions, Stage, StageObserver, report_to};
+
+use crate::report_runs::{ITEMS, first};
+use crate::small_run::IMAGES;
 use crate::words::Place;
 use crate::words_shown::{with_pictures, with_run};
 
@@ -110,4 +116,47 @@ fn colours_are_where_they_are_wanted() {
         let (json, _) = outcome(&place, variables, &format!("{doctor} --json{flags}"));
         assert!(!json.contains(ESCAPE), "{json}");
     }
+}
+
+/// Counts what it hears of thumbnails.
+#[derive(Default)]
+struct Counter {
+    total: AtomicU64,
+    done: AtomicU64,
+    ended: AtomicU64,
+}
+
+struct Heard<'a>(&'a Counter);
+
+impl Listener for Counter {
+    fn observe<'a>(&'a self, stage: Stage<'_>) -> Box<dyn StageObserver + 'a> {
+        assert_eq!(stage, Stage::Thumbnails);
+        Box::new(Heard(self))
+    }
+}
+
+impl StageObserver for Heard<'_> {
+    fn started(&self, total: u64, already_done: u64) {
+        assert_eq!(already_done, 0);
+        self.0.total.fetch_add(total, Ordering::SeqCst);
+    }
+
+    fn image_done(&self, _: &str, _: u32) {
+        self.0.done.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn finished(&self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_listener_hears_of_each_thumbnail_of_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ReportOptions::new([first(folder.path())], &folder.path().join("report"));
+    let counter = Counter::default();
+    report_to(&options, &counter).unwrap();
+    let images = ITEMS.len() as u64 * u64::from(IMAGES);
+    let heard = [&counter.total, &counter.done, &counter.ended].map(|n| n.load(Ordering::SeqCst));
+    assert_eq!(heard, [images, images, 1]);
 }
