@@ -64,10 +64,10 @@ pub(crate) struct Args {
     /// Images per item
     #[arg(short = 'n', long, aliases = ["num-images", "num-images-per-prompt"], value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Images")]
     images_per_item: u32,
-    /// Whether file names count images from 0 or 1 [default: told from the numbers present]
+    /// Whether file names count images from 0 or 1 [default: by the numbers present]
     #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u32).range(0..=1), help_heading = "Images")]
     first_index: Option<u32>,
-    /// How the images lie in <item>.png, row by row from the top left [default: told from the sizes]
+    /// How the images lie in <item>.png, row by row from the top left [default: by the sizes]
     #[arg(long, value_name = "COLUMNSxROWS", help_heading = "Images")]
     tiling: Option<Tiling>,
     /// Pixels around and between the tiles, as torchvision's make_grid draws them (2)
