@@ -27,6 +27,7 @@ use crate::generate::program::ProgramGenerator;
 use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
+use crate::wording::counted;
 
 /// A model ready to generate, and where it computes.
 pub struct LoadedGenerator {
@@ -362,9 +363,9 @@ fn record(parts: &CheckpointParts) -> Settings {
 
 fn described(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> String {
     let mut text = format!(
-        "{}/{} images in {} ({} made now, {} failed)",
+        "{}/{} in {} ({} made now, {} failed)",
         summary.already_done + summary.done,
-        summary.images,
+        counted(summary.images, "image"),
         run.path().display(),
         summary.done,
         summary.failed,
