@@ -11,6 +11,7 @@ use super::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
 use super::scripted::ScriptedJudge;
 use crate::checkpoint::shipped::{DEMO_JUDGE, ShippedFolder};
 use crate::compute::device::{Place, describe_device};
+use crate::near_names::did_you_mean;
 
 /// Where a judge computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,10 +224,10 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
 /// # Errors
 /// There is none; the sentence lists those that there are.
 pub fn find(name: &str) -> Result<&'static JudgeRow, String> {
-    JUDGES
-        .iter()
-        .find(|row| row.name == name)
-        .ok_or_else(|| format!("there is no judge `{name}`; {}", listed()))
+    JUDGES.iter().find(|row| row.name == name).ok_or_else(|| {
+        let near = did_you_mean(name, JUDGES.iter().map(|row| row.name));
+        format!("there is no judge `{name}`{near}; {}", listed())
+    })
 }
 
 /// `scripted, endpoint, ...`.
@@ -252,6 +253,7 @@ mod tests {
             assert_eq!((row.needs)().is_empty(), row.shipped.is_some());
         }
         let error = find("mplug2").unwrap_err();
-        assert!(error.contains("`mplug2`") && JUDGES.iter().all(|row| error.contains(row.name)));
+        assert!(error.contains("judge `mplug2` (did you mean `mplug`?);"), "{error}");
+        assert!(JUDGES.iter().all(|row| error.contains(row.name)));
     }
 }

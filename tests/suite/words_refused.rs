@@ -28,6 +28,8 @@ fn flags_that_mean_nothing() {
             "fetch",
             "import --images pictures --tiling 2",
             "man scroe",
+            "measure --part pictures --model sd51",
+            "measure --part parity --network unett",
         ]
     );
 }
@@ -50,6 +52,9 @@ fn benchmarks() {
             "validate",
             "validate bad.csv --example",
             "show kite --benchmark bad.csv",
+            "show kite --benchmark item.csv",
+            "show kite --benchmark Demo",
+            "show kite --benchmark nowhere/else",
             "show kit --benchmark items.csv",
             "import --images pictures --benchmark items.csv --items kite,dog",
             "import --images pictures --benchmark items.csv --category colour",
@@ -99,6 +104,7 @@ fn run_directories() {
             format!("{judge} no"),
             format!("{judge} no --judge-name 'a/b'"),
             "judge run --remove nobody".to_owned(),
+            "judge run --remove yse".to_owned(),
             format!("{import} --items kite"),
             format!("{import} --model other"),
         ]
@@ -126,6 +132,8 @@ fn figures() {
             "score run",
             "score bare",
             "score run --judge nobody",
+            "score run --judge Yes",
+            "report run --judge scriptd --out report",
             "score bare --judge nobody",
             "agreement bare",
             "agreement run --judges yes",

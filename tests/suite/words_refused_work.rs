@@ -17,6 +17,7 @@ fn judges() {
         [
             "judge run",
             "judge run --judge nobody",
+            "judge run --judge MPLUG2",
             scripted,
             format!("{scripted} --judge-rule yes --judge-answers a.csv"),
             format!("{scripted} --judge-answers nowhere.csv"),
@@ -72,12 +73,16 @@ fn models() {
     place.fixture("sd15-tiny", "sd15");
     let demo = "generate --limit 1 --device cpu --benchmark demo";
     let tiny = format!("{demo} --model sd15 --weights sd15");
+    place.write("capital.toml", "name = \"x\"\nmodel = \"SD15\"\ncheckpoint = \"sd15\"\n");
     place.write("unknown.toml", "model = \"sd15\"\ncheckpoint = \"sd15\"\nsteppes = 5\n");
     words!(
         "refused_model",
         place,
         [
             format!("{demo} --model sd16"),
+            format!("{demo} --model SD15"),
+            format!("{demo} --model flux"),
+            format!("{demo} --model-file capital.toml"),
             format!("{demo} --model sd15"),
             format!("{demo} --model sd15 --weights nowhere"),
             format!("{demo} --model sd15 --weights home"),
@@ -97,11 +102,15 @@ fn models() {
             format!("{tiny} --ella-tokens fixed"),
             format!("{tiny} --low-memory"),
             format!("{tiny} --preset fast"),
+            format!("{tiny} --preset papr"),
             format!("{tiny} --scheduler heun"),
+            format!("{tiny} --scheduler eulr"),
             format!("{tiny} --steps 0"),
             format!("{tiny} --width 100"),
             format!("{tiny} --dtype int8"),
             "generate --model demo-sd --device tpu",
+            "generate --model demo-sd --device CUDA0",
+            "generate --model demo-sd --dtype f61",
             format!("{tiny} --lora nowhere.safetensors"),
             format!("{tiny} --embedding nowhere.safetensors"),
             format!("{tiny} --rng gpu"),

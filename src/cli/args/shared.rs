@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::benchmark::{Benchmark, Selection, Strictness};
+use crate::near_names::did_you_mean;
 use crate::session::benchmarks::{default_benchmark, load_benchmark};
 
 /// Which benchmark.
@@ -89,7 +90,10 @@ pub(crate) fn device_name(text: &str) -> Result<String, String> {
         "auto" | "cpu" | "cuda" => Ok(text.to_owned()),
         _ if index => Ok(text.to_owned()),
         "gpu" => Err("a GPU is `cuda`, or `cuda:INDEX` where there are several".to_owned()),
-        _ => Err("known are `auto`, `cpu`, `cuda` and `cuda:INDEX`".to_owned()),
+        _ => {
+            let near = did_you_mean(text, ["cpu", "cuda", "cuda:0", "auto"]);
+            Err(format!("known are `auto`, `cpu`, `cuda` and `cuda:INDEX`{near}"))
+        }
     }
 }
 
@@ -103,7 +107,10 @@ pub(crate) fn dtype_name(text: &str) -> Result<String, String> {
         "f32" | "fp32" | "float32" | "float" => "f32",
         "f16" | "fp16" | "float16" | "half" => "f16",
         "bf16" | "bfloat16" => "bf16",
-        _ => return Err("known are `auto`, `f32`, `f16` and `bf16`".to_owned()),
+        other => {
+            let near = did_you_mean(other, ["f32", "f16", "bf16", "auto"]);
+            return Err(format!("known are `auto`, `f32`, `f16` and `bf16`{near}"));
+        }
     };
     Ok(name.to_owned())
 }
