@@ -149,6 +149,37 @@ fn figures() {
 }
 
 #[test]
+fn files_about_something_else() {
+    let place = with_run();
+    place.quietly("import --images pictures --images-per-item 2 --benchmark items.csv --model other --out other");
+    place.quietly("judge other --judge scripted --judge-rule yes --judge-name yes");
+    let tiny = "measure --tiny --device cpu --repeats 1 --part product";
+    place.quietly("report run --judge yes --out report");
+    place.quietly("report run --judge yes --out report");
+    place.quietly("compare run other --judge yes --out made");
+    place.quietly("compare run other --judge yes --out made");
+    place.quietly("baseline run --judge yes --out baseline.json");
+    place.quietly("baseline run --judge yes --out baseline.json");
+    place.quietly("compare other run --judge yes --out forced");
+    place.quietly("compare run other --judge yes --out forced --force");
+    place.write("notes.csv", "my notes");
+    words!(
+        "refused_to_replace",
+        place,
+        [
+            "report other --judge yes --out report",
+            "compare other run --judge yes --out made",
+            "compare run other --judge yes --out notes",
+            "baseline run --judge scripted --out baseline.json",
+            "baseline other --judge yes --out baseline.json",
+            "baseline run --judge yes --out notes.csv",
+            "check run --judge yes --baseline baseline.json --junit notes.csv",
+            format!("{tiny} --out baseline.json"),
+        ]
+    );
+}
+
+#[test]
 fn answers_about_other_pictures() {
     let place = with_run();
     let journal = std::fs::read_to_string(place.path("run/answers/yes.jsonl")).unwrap();

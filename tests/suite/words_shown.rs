@@ -153,7 +153,8 @@ fn figures() {
     );
     words!("shown_report", place, masks: &[("[SIZE]", r"\d+\.\d+ MB\b")], [
         "report run --judge yes --out report",
-        "report run run --judge scripted --out report --inline",
+        "report run --judge scripted --out report",
+        "report run run --judge scripted --out both --inline",
     ]);
 }
 
