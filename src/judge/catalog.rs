@@ -40,6 +40,8 @@ pub struct JudgeRow {
     pub needs: fn() -> Vec<Need>,
     /// Its weights, where they are inside the program.
     pub shipped: Option<ShippedFolder>,
+    /// Side in pixels of the square images of the demo, where it was made for them and the demo's benchmark alone.
+    pub only_side: Option<u32>,
     /// Where it computes.
     pub runs: Runs,
     /// The options that it takes.
@@ -119,6 +121,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        only_side: None,
         runs: Runs::Nowhere,
         takes: &[OptionGroup::Scripted, OptionGroup::Seed],
         check: |options, _| ScriptedJudge::from_options(options).map(|_| ()),
@@ -138,6 +141,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             ]
         },
         shipped: None,
+        only_side: None,
         runs: Runs::Server,
         takes: &[OptionGroup::Endpoint, OptionGroup::Chat, OptionGroup::Seed],
         check: |options, _| EndpointJudge::from_options(options).map(|_| ()),
@@ -149,8 +153,9 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
                   benchmark only",
         needs: Vec::new,
         shipped: Some(DEMO_JUDGE),
+        only_side: Some(64),
         runs: MPLUG,
-        takes: &[OptionGroup::Local, OptionGroup::Batch],
+        takes: &[OptionGroup::Local, OptionGroup::Batch, OptionGroup::Force],
         check: |options, _| MplugJudge::check(options.local.weights()?),
         load: load_mplug,
     },
@@ -166,6 +171,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        only_side: None,
         runs: MPLUG,
         takes: &[OptionGroup::Local, OptionGroup::Batch],
         check: |options, _| MplugJudge::check(options.local.weights()?),
@@ -184,6 +190,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        only_side: None,
         runs: Runs::Here {
             dtype: "f32",
             weights: "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base",
@@ -207,6 +214,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        only_side: None,
         // As the checkpoints are published; f32 arithmetic on the processor either way.
         runs: Runs::Here { dtype: "bf16", weights: "the folder of a Qwen3-VL Instruct checkpoint" },
         takes: &[OptionGroup::Local, OptionGroup::Chat],

@@ -215,6 +215,13 @@ impl LoadedGenerator {
         &self.devices
     }
 
+    /// Width and height of its images in pixels; `None` where it does not say.
+    pub fn image_size(&self) -> Option<(u32, u32)> {
+        let settings = self.generators.first()?.settings();
+        let side = |name| u32::try_from(settings.get(name)?.as_u64()?).ok();
+        side("width").zip(side("height"))
+    }
+
     /// How long the parts of an image take (see [`ImageGenerator::measure`]).
     ///
     /// # Errors

@@ -42,6 +42,26 @@ fn judges() {
             format!("{server} --judge-retries 0 --judge-max-failures 1 --judge-concurrency 1"),
         ]
     );
+    // An image of a prompt of the demo, in another size than the demo's.
+    place.picture("shapes/square_and_diamond.png", 8, 8, 40);
+    place.quietly(
+        "import --images shapes --images-per-item 1 --benchmark demo --items square_and_diamond --out shapes_run",
+    );
+    let small = "run --model demo-sd --device cpu --limit 1 --images 1 --steps 1";
+    words!(
+        "refused_demo_judge",
+        place,
+        [
+            "judge run --judge demo-judge",
+            "judge run --judge scripted,demo-judge --judge-rule no --judge-name no,demo",
+            "judge shapes_run --judge demo-judge",
+            "judge run --judge scripted --judge-rule yes --judge-force",
+            format!("{small} --benchmark items.csv"),
+            format!("{small} --benchmark demo --width 128 --height 128"),
+            format!("{small} --benchmark demo --width 128"),
+        ]
+    );
+    place.quietly("judge shapes_run --judge demo-judge --force");
     words!(
         "refused_judge_weights",
         place,
@@ -62,7 +82,7 @@ fn judges() {
             "judge run --judge demo-judge --judge-dtype int8",
             "judge run --judge demo-judge --judge-device tpu",
             "judge run --judge demo-judge,scripted --judge-rule yes --judge-device tpu",
-            "TMPDIR=nowhere judge run --judge demo-judge",
+            "TMPDIR=nowhere judge run --judge demo-judge --force",
         ]
     );
 }

@@ -285,8 +285,10 @@ fn the_machine() {
     let place = Place::new();
     place.write("items.csv", ITEMS);
     let here = "--device cpu --judge-device cpu --benchmark items.csv";
+    let demo = "--device cpu --judge-device cpu --benchmark demo --limit 2";
     words!("shown_doctor", place, masks: MACHINE, [
-        format!("doctor {here} --model demo-sd --images 1 --steps 1"),
+        format!("doctor {demo} --model demo-sd --images 1 --steps 1"),
+        format!("doctor {here} --model demo-sd --images 1 --steps 1 --quick"),
         format!("doctor {here} --model sd15 --judge mplug --quick"),
         "doctor --device cpu --model sd15 --weights nowhere --benchmark nowhere.csv --quick",
     ]);

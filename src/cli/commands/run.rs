@@ -112,7 +112,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if !has_items(&selected, shard) {
         return Ok(ExitStatus::Done);
     }
+    let suit = |size| judges.iter().try_for_each(|judge| judge.check_made_for(&benchmark, size));
+    suit(options.stated_size())?;
     let generator = generate::load(&options)?;
+    suit(generator.image_size())?;
     let out = args.folder.path(&options);
     let about = SessionOptions {
         selection,

@@ -357,10 +357,11 @@ fn digests(name: &str, found: &mut Vec<Check>) {
     }
 }
 
-/// The judges, and which of them can be made.
+/// The judges, and which of them can be made and were made for this benchmark and images of this size, where it is known.
 pub(super) fn judges(
     args: &JudgeArgs,
     chosen: Result<&[JudgeOptions], &anyhow::Error>,
+    (benchmark, size): (Option<&Benchmark>, Option<(u32, u32)>),
     read_all: bool,
     found: &mut Vec<Check>,
 ) -> Vec<JudgeOptions> {
@@ -380,7 +381,8 @@ pub(super) fn judges(
     };
     let ready = chosen.iter().filter(|one| {
         let Ok(row) = one.row() else { return false };
-        let check = one.check();
+        let suits = |benchmark| one.check_made_for(benchmark, size);
+        let check = one.check().and_then(|()| benchmark.map_or(Ok(()), suits));
         let name = row.name;
         let words = match row.runs {
             Runs::Server => {
