@@ -89,7 +89,7 @@ impl JudgeArgs {
                 },
                 chat: self.chat.options(),
                 endpoint: self.endpoint.options(),
-                local: self.local.options(judge),
+                local: self.local.options(judge)?,
             };
             let name = options.filed_as();
             for earlier in &chosen {

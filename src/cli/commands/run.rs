@@ -101,6 +101,7 @@ impl From<WhileGeneratingArg> for WhileGenerating {
 /// Whatever stops one of the stages, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
+    args.generate.check_names()?;
     let options = args.generate.options()?;
     LoadedGenerator::check(&options)?;
     let judges = judges_or_default(&args.judge, &args.generate)?;

@@ -10,6 +10,7 @@ use crate::benchmark::{Benchmark, Item, Selection};
 use crate::checkpoint::error_words::sentence;
 use crate::checkpoint::weight_files::contents_of_weights;
 use crate::cli::args::judge::JudgeArgs;
+use crate::cli::args::shared::device_name;
 use crate::cli::output::fetch_bars::megabytes;
 use crate::cli::output::print::say;
 use crate::compute::device::{Place, describe_device, gpus, knows_gpus, parse_device};
@@ -87,7 +88,11 @@ pub(super) fn machine(options: &GeneratorOptions, found: &mut Vec<Check>) {
         Err(_) if options.model == models::PROGRAM => {
             Check::fine("device", format!("{name}, which is up to the program"))
         }
-        Err(error) => Check::problem("device", error.to_string(), None),
+        Err(error) => {
+            let misspelled = device_name(name).err();
+            let reason = misspelled.map(|reason| format!("device `{name}`: {reason}"));
+            Check::problem("device", reason.unwrap_or_else(|| error.to_string()), None)
+        }
     }));
     let (cores, vectors) = (machine::processors(), machine::vector_instructions());
     let processor = format!("{cores} threads, {vectors}");
