@@ -270,7 +270,7 @@ fn other_peoples_folders_are_left_alone_and_wrong_runs_are_refused() {
     assert_eq!(report(&[&second, &first], &out, &[]).0, Some(0));
     // A run of the same name that another model made is another run; a report of earlier versions has names alone.
     let marker = std::fs::read_to_string(out.join("report.json")).unwrap();
-    let mut old: Value = serde_json::from_str(&marker).unwrap();
+    let mut old: serde_json::Value = serde_json::from_str(&marker).unwrap();
     old["made_with"][0] = "0".into();
     std::fs::write(out.join("report.json"), old.to_string()).unwrap();
     assert_eq!(report(&[&second, &first], &out, &[]).0, Some(2));
