@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::checkpoint::error_words::sentence;
 use crate::measure::record::features;
+use crate::near_names::did_you_mean;
 
 mod args;
 mod commands;
@@ -208,7 +209,11 @@ fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
         None => program,
         Some(name) => match program.find_subcommand(name) {
             Some(command) => command.clone(),
-            None => anyhow::bail!("there is no command `{name}`; `dpg-bench help` lists them"),
+            None => {
+                let near =
+                    did_you_mean(name, program.get_subcommands().map(clap::Command::get_name));
+                anyhow::bail!("there is no command `{name}`{near}; `dpg-bench help` lists them")
+            }
         },
     };
     let mut page = Vec::new();

@@ -38,6 +38,7 @@ pub mod machine;
 pub mod measure;
 #[doc(hidden)]
 pub mod models;
+mod near_names;
 #[doc(hidden)]
 pub mod ordered_work;
 #[doc(hidden)]

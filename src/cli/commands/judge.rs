@@ -42,6 +42,7 @@ Run the same command again to go on after an interruption, or to ask failed ques
 #[command(
     after_help = EXAMPLES,
     mut_arg("judge_device", |arg| arg.visible_alias("device")),
+    mut_arg("judge_force", |arg| arg.visible_alias("force")),
     mut_arg("judge_dtype", |arg| arg.visible_alias("dtype").alias("torch-dtype")),
     mut_arg("judge_weights", |arg| arg.visible_alias("weights"))
 )]
@@ -83,6 +84,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         // What would stop the second one after hours of the first is looked at first.
         judges.iter().try_for_each(JudgeOptions::check)?;
     }
+    judges.iter().try_for_each(|judge| judge.check_made_for_run(&run))?;
     let console = Console::default();
     let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &console)?;
     let names: Vec<&str> = judges.iter().map(JudgeOptions::filed_as).collect();

@@ -101,6 +101,7 @@ impl From<WhileGeneratingArg> for WhileGenerating {
 /// Whatever stops one of the stages, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
+    args.generate.check_names()?;
     let options = args.generate.options()?;
     LoadedGenerator::check(&options)?;
     let judges = judges_or_default(&args.judge, &args.generate)?;
@@ -112,7 +113,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if !has_items(&selected, shard) {
         return Ok(ExitStatus::Done);
     }
+    let suit = |size| judges.iter().try_for_each(|judge| judge.check_made_for(&benchmark, size));
+    suit(options.stated_size())?;
     let generator = generate::load(&options)?;
+    suit(generator.image_size())?;
     let out = args.folder.path(&options);
     let about = SessionOptions {
         selection,
