@@ -99,11 +99,186 @@ fn folder(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    /// What the file `path` with the content `text` adds to a typed line, or what is said against it.
+    fn added_by(path: &str, text: &str, typed: &str) -> Result<String, String> {
+        let mut program = Cli::command();
+        program.build();
+        let typed = program.clone().try_get_matches_from(words(typed)).unwrap();
+        let (name, given) = typed.subcommand().unwrap();
+        let settings = Settings::read(Path::new(path), text, &program);
+        let settings = settings.map_err(|error| format!("{error:#}"))?;
+        let chosen = settings.chosen(&program, name, given);
+        let words = chosen.iter().flat_map(|setting| &setting.words);
+        Ok(words.map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" "))
+    }
+
+    fn added(text: &str, typed: &str) -> String {
+        added_by("s.toml", text, typed).unwrap()
+    }
+
+    fn refused(text: &str) -> String {
+        added_by("s.toml", text, "x list").unwrap_err()
+    }
+
+    #[test]
+    fn every_kind_of_value_becomes_words() {
+        for (text, wanted) in [
+            ("model = 'sd15'\nsteps = 2_0", "--model=sd15 --steps=20"),
+            ("seed = 18446744073709551615", "--seed=18446744073709551615"),
+            ("seed = 0x10", "--seed=16"),
+            ("guidance = 7", "--guidance=7"),
+            ("guidance = 7.5\njudge_temperature = 1e-1", "--guidance=7.5 --judge-temperature=1e-1"),
+            ("low_memory = true\nlive = false", "--low-memory"),
+            ("karras = false", "--karras=false"),
+            ("items = ['a', 'b']\njudge = 'x,y'", "--items=a --items=b --judge=x,y"),
+            ("lora = ['a.bin:0.5', 'b.bin']", "--lora=a.bin:0.5 --lora=b.bin"),
+            (
+                "negative_prompt = \"-x 'y'\"\njudge_key_env = ''",
+                "--negative-prompt=-x 'y' --judge-key-env=",
+            ),
+            ("num_inference_steps = 5", "--steps=5"),
+            ("judge_body = '{\"a\": null}'", "--judge-body={\"a\": null}"),
+            (
+                "judge_body = { top_p = 0.9, stop = ['a', 1], deep = { on = true } }",
+                "--judge-body={\"deep\":{\"on\":true},\"stop\":[\"a\",1],\"top_p\":0.9}",
+            ),
+        ] {
+            assert_eq!(added(text, "x run"), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_stands_above_the_file_and_so_does_what_conflicts_with_it() {
+        let file = "model = 'a'\nimages = 2\ndevices = ['cuda:0', 'cuda:1']\nlive = true";
+        for (typed, wanted) in [
+            ("x run", "--model=a --images=2 --devices=cuda:0 --devices=cuda:1 --live"),
+            ("x run -m b --num-images 3", "--devices=cuda:0 --devices=cuda:1 --live"),
+            ("x run --model=b --device cpu", "--images=2 --live"),
+            ("x generate -n1 --devices cpu", "--model=a"),
+        ] {
+            assert_eq!(added(file, typed), wanted, "{typed}");
+        }
+        assert_eq!(added("judge_rule = 'yes'", "x run --judge-answers f"), "");
+        assert_eq!(added("judge_answers = 'f'", "x run --judge-rule yes"), "");
+    }
+
+    #[test]
+    fn keys_go_to_the_commands_that_they_are_for() {
+        let file = "weights = 'w'\njudge = 'mplug'\nbenchmark = 'b'\nout = 'o'\nimages = 2\n\
+                    [command.judge]\njudge = 'scripted'\nweights = 'x'\n[command.report]\ninline = true\n\
+                    [command.generate]\nimages = 1\n";
+        for (typed, wanted) in [
+            ("x run", "--weights=w --judge=mplug --benchmark=b --out=o --images=2"),
+            ("x generate", "--weights=w --benchmark=b --out=o --images=1"),
+            // `weights` alone are the model's; in the table they are the judge's, as on its command line.
+            ("x judge r", "--benchmark=b --judge=scripted --judge-weights=x"),
+            ("x judge r --remove n", "--benchmark=b --judge-weights=x"),
+            ("x report r --out p", "--inline"),
+            ("x score r", ""),
+            ("x import --images i", ""),
+        ] {
+            assert_eq!(added(file, typed), wanted, "{typed}");
+        }
+        // A table's `false` takes back what stands outside of tables, and is in nobody's way.
+        let file = "json = true\ntable = 'paper'\n[command.run]\njson = false\n";
+        assert_eq!(added(file, "x run"), "--table=paper");
+        assert_eq!(added(file, "x generate"), "--json");
+    }
+
+    #[test]
+    fn relative_paths_begin_at_the_file() {
+        let file = "out = 'o'\nmodel_file = '/m.toml'\nlora = ['l.bin:0.5']\nembedding = 'e.pt:<w>'\n\
+                    benchmark = 'demo'\nweights = 'owner/name'\nvae = 'owner/name'\n\
+                    judge_weights = ['mplug=w', 'blip-vqa=owner/name']\nprogram = './p'\n";
+        let wanted = "--out=c/o --model-file=/m.toml --lora=c/l.bin:0.5 --embedding=c/e.pt:<w> \
+                      --benchmark=demo --weights=owner/name --vae=c/owner/name \
+                      --judge-weights=mplug=c/w --judge-weights=blip-vqa=owner/name --program=./p";
+        assert_eq!(added_by("c/s.toml", file, "x run").unwrap(), wanted);
+        assert_eq!(added_by("./s.toml", file, "x run").unwrap(), wanted.replace("c/", ""));
+        // What lies beside the file is no name of Hugging Face's cache.
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("owner/name")).unwrap();
+        let [path, wanted] = ["s.toml", "owner/name"].map(|name| folder.path().join(name));
+        let added = added_by(path.to_str().unwrap(), "weights = 'owner/name'", "x run").unwrap();
+        assert_eq!(added, format!("--weights={}", wanted.display()));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said_with_file_line_and_the_nearest_name() {
+        for (text, wanted) in [
+            (
+                "model = 'a'\nstpes = 2",
+                "s.toml, line 2: `run` has no flag for the key `stpes`; is `steps` meant?",
+            ),
+            ("judge-rule = 'yes'", "the key `judge-rule`; is `judge_rule` meant?"),
+            ("judge_key = 'x'", "the key `judge_key`; is `judge_key_env` meant?"),
+            ("junit = 'x'", "the key `junit`; `check` has one: write it below [command.check]"),
+            ("config = 'x'", "the key `config`; `dpg-bench run --help` lists its flags"),
+            ("print_config = true", "the key `print_config`"),
+            (
+                "[command.score]\nsteps = 2",
+                "line 2: `score` has no flag for the key `steps`; `run` has one: write it outside of tables",
+            ),
+            ("[command.judge]\nrun = 'x'", "`judge` has no flag for the key `run`"),
+            (
+                "[command.jugde]",
+                "line 1: there is no command `jugde` that takes settings; is `judge` meant?",
+            ),
+            ("[command.man]", "there is no command `man` that takes settings"),
+            ("[command]\nrun = 5", "line 2: `command.run` is a table"),
+            ("[run]\nsteps = 2", "line 1: the table of a command is written [command.run]"),
+            ("\nsteps = 'two'", "line 2: `steps`: it takes a whole number, not text"),
+            ("steps = 2.5", "it takes a whole number, not a number with a point"),
+            ("guidance = true", "it takes a number, not `true` or `false`"),
+            ("live = 1", "it takes `true` or `false`, not a whole number"),
+            ("karras = 'yes'", "it takes `true` or `false`, not text"),
+            ("model = ['a']", "it takes text in quotes, not an array"),
+            ("prefix = 2026-01-01", "it takes text in quotes, not a date"),
+            ("items = [1]", "it takes text in quotes, not a whole number"),
+            ("judge_body = { a = nan }", "it takes a table, or a JSON object as text, not a table"),
+            ("images = 0", "`images`: invalid value '0' for '--images <N>': 0 is not in 1..=10000"),
+            (
+                "protocol = 'x'",
+                "`protocol`: invalid value 'x' for '--protocol <NAME>' [possible values: reference, corrected]",
+            ),
+            (
+                "steps = 1\nnum_inference_steps = 2",
+                "line 2: `steps` and `num_inference_steps` are the same flag",
+            ),
+            ("steps = 1\nsteps = 2", "s.toml, line 2: duplicate key"),
+            ("steps = ", "s.toml, line 1: "),
+        ] {
+            let said = refused(text);
+            assert!(said.contains(wanted), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_says_the_same_again() {
+        let typed = "x run -m sd15 --steps 07 --guidance .5 --karras --items a,b --items c --live --seed \
+                     18446744073709551615 --negative-prompt \"\\\u{7f}\u{e9}\n --lora l.bin:1 -j x --judge-body {\"a\":null}";
+        let mut program = Cli::command();
+        program.build();
+        let matches = program.clone().try_get_matches_from(words(typed)).unwrap();
+        let file = as_file(&program, matches.subcommand().unwrap().1).unwrap();
+        let wanted = "--model=sd15 --lora=l.bin:1 --seed=18446744073709551615 --steps=7 --guidance=0.5 --karras=true \
+                      --negative-prompt=\"\\\u{7f}\u{e9}\n --items=a --items=b --items=c --live --judge=x \
+                      --judge-body={\"a\":null}";
+        assert_eq!(added(&file, "x run"), wanted, "{file}");
+        assert_eq!(file.lines().filter(|line| !line.starts_with('#')).count(), 11, "{file}");
+    }
 
     #[test]
     fn settings_stand_behind_the_command_and_before_what_was_typed() {
-        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
         let setting = Setting::of_words("steps", words("--steps=2"));
         for (typed, wanted) in [
             ("x run", "x run --steps=2"),
