@@ -7,13 +7,13 @@ mod print;
 mod values;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use self::keys::{Setting, Settings};
+use self::keys::{ABOUT_THE_PROGRAM, Setting, Settings};
 use self::values::in_a_line;
 use crate::cli::output::print::say;
 
@@ -21,8 +21,6 @@ pub(super) use self::print::as_file;
 
 /// The file that is taken from the current folder.
 const NAME: &str = "dpg-bench.toml";
-/// Commands that no file is read for: they only print what the program is.
-const ABOUT_THE_PROGRAM: [&str; 3] = ["help", "completions", "man"];
 
 /// Which settings file.
 #[derive(Debug, Clone, Default, Args)]
@@ -69,7 +67,7 @@ pub(super) fn matches(program: &Command, typed: &[OsString]) -> anyhow::Result<A
     let keys: Vec<&str> = chosen.iter().map(|setting| setting.key.as_str()).collect();
     match (keys.is_empty(), args.config.is_some()) {
         (false, _) => say(&format!("settings from {shown}: {}", keys.join(", "))),
-        (true, true) => say(&format!("settings from {shown}: none for this command")),
+        (true, true) => say(&format!("settings from {shown}: none for this command line")),
         (true, false) => return Ok(plain?),
     }
     match program.clone().try_get_matches_from(joined(typed, &chosen)) {
@@ -91,16 +89,13 @@ fn joined(typed: &[OsString], settings: &[&Setting]) -> Vec<OsString> {
     before.iter().cloned().chain(words).chain(after.iter().cloned()).collect()
 }
 
-/// The folder that relative paths of the file begin at; empty where that is the current one.
-fn folder(path: &Path) -> &Path {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    if folder == Path::new(".") { Path::new("") } else { folder }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
 
+    use super::keys::folder;
     use super::*;
     use crate::cli::Cli;
 

@@ -13,7 +13,6 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::values::words;
-use super::{ABOUT_THE_PROGRAM, folder};
 
 /// Whose flags the keys outside of tables are.
 const RUN: &str = "run";
@@ -21,6 +20,8 @@ const RUN: &str = "run";
 const TAKE_THOSE_OF_RUN: [&str; 4] = [RUN, "generate", "judge", "doctor"];
 /// The table of the commands' own tables.
 const COMMAND: &str = "command";
+/// Commands that no file is read for: they only print what the program is.
+pub(super) const ABOUT_THE_PROGRAM: [&str; 3] = ["help", "completions", "man"];
 /// Flags that say what becomes of a settings file, or end the program.
 const NOT_IN_A_FILE: [&str; 5] = ["help", "version", "config", "no_config", "print_config"];
 
@@ -262,6 +263,12 @@ impl Setting {
     pub(super) fn of_words(key: &str, words: Vec<OsString>) -> Self {
         Self { key: key.to_owned(), words, id: key.to_owned(), place: 0 }
     }
+}
+
+/// The folder that relative paths of the file begin at; empty where that is the current one.
+pub(super) fn folder(path: &Path) -> &Path {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if folder == Path::new(".") { Path::new("") } else { folder }
 }
 
 fn meant(name: Option<String>) -> String {

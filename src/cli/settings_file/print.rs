@@ -11,7 +11,7 @@ use super::values::Kind;
 ///
 /// # Errors
 /// A path is no UTF-8, which TOML cannot hold.
-pub(in crate::cli) fn as_file(program: &Command, given: &ArgMatches) -> anyhow::Result<String> {
+pub(crate) fn as_file(program: &Command, given: &ArgMatches) -> anyhow::Result<String> {
     let mut file = "# Settings of `dpg-bench run`, for dpg-bench.toml or `--config FILE`.\n\
                     # Relative paths begin at this file's folder: keep it where the command was given.\n"
         .to_owned();
