@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::checkpoint::error_words::sentence;
 use crate::measure::record::features;
@@ -23,7 +23,7 @@ use self::commands::{
 };
 use self::output::exit_status::ExitStatus;
 use self::output::print::{print, say};
-use self::settings_file::SettingsArgs;
+use self::settings_file::{Given, SettingsArgs};
 
 /// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
 /// question to a judge, and scores the answers.
@@ -126,7 +126,7 @@ impl Command {
 /// Runs the program with the process's arguments and the settings file.
 pub fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let (cli, matches) = match parse(&typed) {
+    let (cli, given) = match parse(&typed) {
         Ok(parsed) => parsed,
         Err(error) => return report_usage(&error).into(),
     };
@@ -136,7 +136,7 @@ pub fn main() -> ExitCode {
         report_error(&anyhow::Error::from(error).context("signals cannot be listened to"));
         return ExitStatus::CouldNot.into();
     }
-    match carry_out(&cli.command, &matches) {
+    match carry_out(&cli.command, &given) {
         Ok(status) => {
             if interrupt::requested() && status == ExitStatus::Incomplete {
                 say(&format!("stopped; {}", interrupt::resume_hint()));
@@ -146,17 +146,18 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitStatus::Done.into(),
         Err(error) => {
             report_error(&error);
+            given.notes(&sentence(&error)).iter().for_each(|note| say(note));
             ExitStatus::CouldNot.into()
         }
     }
 }
 
 /// The command line, with what the settings file says.
-fn parse(typed: &[OsString]) -> anyhow::Result<(Cli, ArgMatches)> {
+fn parse(typed: &[OsString]) -> anyhow::Result<(Cli, Given)> {
     let mut program = Cli::command();
-    let matches = settings_file::matches(&program, typed)?;
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
-    Ok((cli, matches))
+    let given = settings_file::given(&program, typed)?;
+    let cli = Cli::from_arg_matches(&given.matches).map_err(|error| error.format(&mut program))?;
+    Ok((cli, given))
 }
 
 /// Says why nothing is carried out; clap's own way is to print help and version as errors, which they are not.
@@ -171,12 +172,12 @@ fn report_usage(error: &anyhow::Error) -> ExitStatus {
 }
 
 /// Carries out what was typed; `run --print-config` alone needs the flags as they were given.
-fn carry_out(command: &Command, matches: &ArgMatches) -> anyhow::Result<ExitStatus> {
-    match (command, matches.subcommand()) {
-        (Command::Run(args), Some((_, given))) if args.print_config => {
+fn carry_out(command: &Command, given: &Given) -> anyhow::Result<ExitStatus> {
+    match (command, given.matches.subcommand()) {
+        (Command::Run(args), Some((_, flags))) if args.print_config => {
             let mut program = Cli::command();
             program.build();
-            print(&settings_file::as_file(&program, given)?)
+            print(&settings_file::as_file(&program, flags)?)
         }
         _ => dispatch(command),
     }

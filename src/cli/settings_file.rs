@@ -34,51 +34,76 @@ pub(super) struct SettingsArgs {
     no_config: bool,
 }
 
+/// What was typed, with what the settings file adds.
+pub(super) struct Given {
+    /// Both, as clap read them.
+    pub matches: ArgMatches,
+    /// The file's part.
+    settings: Vec<Setting>,
+}
+
+impl Given {
+    /// What there is to say of an error whose text names flags that nobody typed: where they are set.
+    pub(super) fn notes(&self, error: &str) -> Vec<String> {
+        let named = self.settings.iter().filter(|setting| setting.is_named_in(error));
+        named.map(|setting| format!("note: {} sets `{}`", setting.at, setting.key)).collect()
+    }
+}
+
 /// What `typed`, the program's name first, and the settings file say together; says on stderr which settings are the
 /// file's.
 ///
 /// # Errors
 /// A `clap::Error`, where it is clap's to print: usage, help, version. Else the file cannot be read, or something in it
 /// is not understood.
-pub(super) fn matches(program: &Command, typed: &[OsString]) -> anyhow::Result<ArgMatches> {
+pub(super) fn given(program: &Command, typed: &[OsString]) -> anyhow::Result<Given> {
     let plain = program.clone().try_get_matches_from(typed);
+    let without_file = |plain: Result<ArgMatches, clap::Error>| {
+        Ok(Given { matches: plain?, settings: Vec::new() })
+    };
     let seen = match &plain {
         Ok(seen) => seen.clone(),
         // The file may have what is missing.
         Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
             program.clone().ignore_errors(true).try_get_matches_from(typed)?
         }
-        Err(_) => return Ok(plain?),
+        Err(_) => return without_file(plain),
     };
     let args = SettingsArgs::from_arg_matches(&seen)?;
-    let Some((name, given)) = seen.subcommand() else { return Ok(plain?) };
     let found = || Some(PathBuf::from(NAME)).filter(|path| !args.no_config && path.is_file());
-    let Some(path) = args.config.clone().or_else(found) else { return Ok(plain?) };
+    let path = args.config.clone().or_else(found);
+    let (Some((name, typed_flags)), Some(path)) = (seen.subcommand(), path) else {
+        return without_file(plain);
+    };
     if ABOUT_THE_PROGRAM.contains(&name) {
-        return Ok(plain?);
+        return without_file(plain);
     }
     let shown = path.display();
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read the settings file {shown}"))?;
     let mut built = program.clone();
     built.build();
-    let settings = Settings::read(&path, &text, &built)?;
-    let chosen = settings.chosen(&built, name, given);
-    let keys: Vec<&str> = chosen.iter().map(|setting| setting.key.as_str()).collect();
+    let settings = Settings::read(&path, &text, &built)?.chosen(&built, name, typed_flags);
+    let keys: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();
     match (keys.is_empty(), args.config.is_some()) {
         (false, _) => say(&format!("settings from {shown}: {}", keys.join(", "))),
         (true, true) => say(&format!("settings from {shown}: none for this command line")),
-        (true, false) => return Ok(plain?),
+        (true, false) => return without_file(plain),
     }
-    match program.clone().try_get_matches_from(joined(typed, &chosen)) {
+    match program.clone().try_get_matches_from(joined(typed, &settings)) {
         // What was typed is sound alone.
-        Err(error) if plain.is_ok() => bail!("{shown}: {}", in_a_line(&error)),
-        both => Ok(both?),
+        Err(error) if plain.is_ok() => {
+            let error = in_a_line(&error);
+            let named = settings.iter().find(|setting| setting.is_named_in(&error));
+            let at = named.map_or_else(|| shown.to_string(), |setting| setting.at.clone());
+            bail!("{at}: {error}")
+        }
+        both => Ok(Given { matches: both?, settings }),
     }
 }
 
 /// The typed words with those of the settings behind the name of the command.
-fn joined(typed: &[OsString], settings: &[&Setting]) -> Vec<OsString> {
+fn joined(typed: &[OsString], settings: &[Setting]) -> Vec<OsString> {
     let mut place = 1;
     while let Some(word) = typed.get(place).filter(|word| word.as_encoded_bytes().starts_with(b"-"))
     {
@@ -281,7 +306,26 @@ mod tests {
             ("x --config run judge -- run", "x --config run judge --steps=2 -- run"),
             ("x --config=run judge run", "x --config=run judge --steps=2 run"),
         ] {
-            assert_eq!(joined(&words(typed), &[&setting]), words(wanted), "{typed}");
+            assert_eq!(
+                joined(&words(typed), std::slice::from_ref(&setting)),
+                words(wanted),
+                "{typed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_flag_that_an_error_names_is_told_from_longer_ones() {
+        let setting = Setting::of_words("judge", Vec::new());
+        for (text, is_named) in [
+            ("no judge is named; choose one with --judge: a, b", true),
+            ("`--judge`", true),
+            ("use --judge", true),
+            ("--judge-batch is not for the judge `a`", false),
+            ("--no--judge", false),
+            ("the judge", false),
+        ] {
+            assert_eq!(setting.is_named_in(text), is_named, "{text}");
         }
     }
 

@@ -119,6 +119,11 @@ fn flags_override_the_file_and_no_config_passes_over_it() {
     for place in [["--config", "conf/b.toml"], ["--config", "./conf/b.toml"]] {
         assert_eq!(printed(folder, &place).replace("./conf", "conf"), wanted);
     }
+    // An error about a flag that nobody typed says where it is set.
+    std::fs::write(folder.join("judges.toml"), "judge = 'mplug'\njudge_batch = 4\n").unwrap();
+    let said = refused(folder, &["run", "--config", "judges.toml", "--judge", "blip-vqa"]);
+    let note = "leave it out\nnote: judges.toml, line 2 sets `judge_batch`\n";
+    assert!(said.ends_with(note), "{said}");
     let [file, _] = done(folder, &["--config=conf/b.toml", "run", "--print-config"]);
     assert!(file.ends_with(wanted), "{file}");
 }
@@ -129,6 +134,7 @@ fn what_is_said() {
     let place = with_run();
     place.write("shared.toml", "steps = 2\n");
     place.write("conflict.toml", "device = 'cpu'\ndevices = ['cpu']\n");
+    place.write("judges.toml", "judge = 'mplug'\njudge_batch = 4\n");
     place.write("own.toml", "[command.score]\njudge = 'yes'\nformat = 'csv'\ntable = 'paper'\n");
     for (name, text) in [
         ("syntax", "steps = \n"),
@@ -156,6 +162,7 @@ fn what_is_said() {
             "run --config nowhere.toml",
             "run --config shared.toml --no-config",
             "run --config conflict.toml",
+            "run --config judges.toml --judge blip-vqa",
             "run --config bad/syntax.toml",
             "run --config bad/key.toml",
             "run --config bad/hyphen.toml",

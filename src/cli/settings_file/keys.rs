@@ -32,8 +32,12 @@ pub(super) struct Setting {
     pub key: String,
     /// What it says, as words of a command line; none for `false`.
     pub words: Vec<OsString>,
+    /// File and line, for messages.
+    pub at: String,
     /// clap's id of the flag.
     id: String,
+    /// The flag, with its hyphens.
+    flag: String,
     /// Byte of the file where it begins.
     place: usize,
 }
@@ -82,19 +86,14 @@ impl Settings {
                 _ => shared.push(reader.setting(RUN, key, value)?),
             }
         }
-        reader.ensure_once(&shared)?;
-        own.iter().try_for_each(|(_, settings)| reader.ensure_once(settings))?;
+        ensure_once(&shared)?;
+        own.iter().try_for_each(|(_, settings)| ensure_once(settings))?;
         Ok(Self { shared, own })
     }
 
     /// What the command `name` takes from the file, in the file's order: not what was typed, nor what conflicts with that;
     /// and the command's own table stands above the rest in the same way.
-    pub(super) fn chosen(
-        &self,
-        program: &Command,
-        name: &str,
-        typed: &ArgMatches,
-    ) -> Vec<&Setting> {
+    pub(super) fn chosen(self, program: &Command, name: &str, typed: &ArgMatches) -> Vec<Setting> {
         let Some(command) = program.find_subcommand(name) else { return Vec::new() };
         let flag = |id: &str| command.get_arguments().find(|arg| arg.get_id() == id);
         let is_typed = |arg: &&Arg| {
@@ -103,10 +102,12 @@ impl Settings {
         // What stands above a setting, and whether it can be in conflict with one: `false` is as good as nothing typed.
         let mut above: Vec<(&Arg, bool)> =
             command.get_arguments().filter(is_typed).map(|arg| (arg, true)).collect();
-        let own = self.own.iter().filter(|(of, _)| of == name).flat_map(|(_, settings)| settings);
-        let shared = self.shared.iter().filter(|_| TAKE_THOSE_OF_RUN.contains(&name));
-        let mut chosen: Vec<&Setting> = Vec::new();
-        for layer in [own.collect::<Vec<_>>(), shared.collect()] {
+        let own = self.own.into_iter().filter(|(of, _)| of == name);
+        let own = own.flat_map(|(_, settings)| settings).collect();
+        let takes_shared = TAKE_THOSE_OF_RUN.contains(&name);
+        let shared = if takes_shared { self.shared } else { Vec::new() };
+        let mut chosen = Vec::new();
+        for layer in [own, shared] {
             let mut added = Vec::new();
             for setting in layer {
                 let Some(arg) = flag(&setting.id) else { continue };
@@ -175,7 +176,8 @@ impl Reader<'_> {
         };
         let words = words(arg, value.get_ref(), folder(self.path))
             .map_err(|reason| anyhow!("{at}: `{key}`: {reason}"))?;
-        Ok(Setting { key: key.to_owned(), words, id: arg.get_id().to_string(), place })
+        let flag = format!("--{}", arg.get_long().unwrap_or_default());
+        Ok(Setting { key: key.to_owned(), words, at, id: arg.get_id().to_string(), flag, place })
     }
 
     /// The flag of a key, which is a long name or an alias of it, with `_` for `-`.
@@ -230,21 +232,16 @@ impl Reader<'_> {
         };
         names.iter().find(|name| self.command(name).is_some()).cloned()
     }
+}
 
-    /// Makes sure that no flag is set twice, under two of its names.
-    fn ensure_once(&self, settings: &[Setting]) -> anyhow::Result<()> {
-        for (index, setting) in settings.iter().enumerate() {
-            if let Some(first) = settings[..index].iter().find(|first| first.id == setting.id) {
-                bail!(
-                    "{}: `{}` and `{}` are the same flag",
-                    self.place(setting.place),
-                    first.key,
-                    setting.key
-                );
-            }
+/// Makes sure that no flag is set twice, under two of its names.
+fn ensure_once(settings: &[Setting]) -> anyhow::Result<()> {
+    for (index, setting) in settings.iter().enumerate() {
+        if let Some(first) = settings[..index].iter().find(|first| first.id == setting.id) {
+            bail!("{}: `{}` and `{}` are the same flag", setting.at, first.key, setting.key);
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Whether a settings file may hold the flag.
@@ -257,11 +254,23 @@ pub(super) fn key_of(arg: &Arg) -> String {
     arg.get_long().unwrap_or_default().replace('-', "_")
 }
 
+impl Setting {
+    /// Whether a text names the flag.
+    pub(super) fn is_named_in(&self, text: &str) -> bool {
+        let goes_on = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        text.match_indices(&self.flag).any(|(start, flag)| {
+            let (before, after) = (&text[..start], &text[start + flag.len()..]);
+            !before.ends_with(goes_on) && !after.starts_with(goes_on)
+        })
+    }
+}
+
 #[cfg(test)]
 impl Setting {
     /// A setting of these words.
     pub(super) fn of_words(key: &str, words: Vec<OsString>) -> Self {
-        Self { key: key.to_owned(), words, id: key.to_owned(), place: 0 }
+        let [key, at, id] = [key, "s.toml, line 1", key].map(str::to_owned);
+        Self { words, at, id, flag: format!("--{key}"), key, place: 0 }
     }
 }
 
