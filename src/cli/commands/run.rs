@@ -71,6 +71,9 @@ pub(crate) struct Args {
     judge_while_generating: WhileGeneratingArg,
     #[command(flatten)]
     score: score::ScoreOptions,
+    /// Print the flags that are set, here or in the settings file, as a settings file, and run nothing
+    #[arg(long, help_heading = "Settings file")]
+    pub print_config: bool,
 }
 
 /// Spelling of [`WhileGenerating`] on the command line.
