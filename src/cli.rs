@@ -1,20 +1,23 @@
 //! In: the command line. Out: one library call per command, tables or JSON on stdout, progress and
 //! warnings on stderr, and an exit status. Nothing else in the crate uses this module.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::checkpoint::error_words::sentence;
 use crate::machine;
 use crate::measure::record::features;
+use crate::near_names::did_you_mean;
 
 mod args;
 mod commands;
 mod interrupt;
 mod manual;
 pub mod output;
+mod settings_file;
 
 use self::args::messages::MessageArgs;
 use self::commands::{
@@ -23,6 +26,7 @@ use self::commands::{
 };
 use self::output::exit_status::ExitStatus;
 use self::output::print::{self, print, say, set_colours};
+use self::settings_file::{Given, SettingsArgs};
 
 /// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
 /// question to a judge, and scores the answers.
@@ -34,6 +38,8 @@ struct Cli {
     messages: MessageArgs,
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    settings: SettingsArgs,
 }
 
 /// Version, commit, features and target, for reports of faults.
@@ -121,17 +127,15 @@ impl Command {
     }
 }
 
-/// Runs the program with the process's arguments.
+/// Runs the program with the process's arguments and the settings file.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let (cli, given) = match parse(&typed) {
+        Ok(parsed) => parsed,
         Err(error) => {
-            let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+            let words = typed.iter().map(|word| word.to_string_lossy().into_owned());
             set_colours(wanted_colours(&words.collect::<Vec<_>>()));
-            let _ = error.print();
-            // clap's own code for usage errors is 2 as well; help and version are no errors.
-            let status = if error.use_stderr() { ExitStatus::CouldNot } else { ExitStatus::Done };
-            return status.into();
+            return report_usage(&error).into();
         }
     };
     cli.messages.apply();
@@ -142,7 +146,7 @@ pub fn main() -> ExitCode {
         report_error(&anyhow::Error::from(error).context("signals cannot be listened to"));
         return ExitStatus::CouldNot.into();
     }
-    match dispatch(&cli.command) {
+    match carry_out(&cli.command, &given) {
         Ok(status) => {
             if interrupt::requested() && status == ExitStatus::Incomplete {
                 say(&format!("stopped; {}", interrupt::resume_hint()));
@@ -152,6 +156,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitStatus::Done.into(),
         Err(error) => {
             report_error(&error);
+            given.notes(&sentence(&error)).iter().for_each(|note| say(note));
             ExitStatus::CouldNot.into()
         }
     }
@@ -173,6 +178,37 @@ fn log_machine() {
     let version = LONG_VERSION.replace('\n', ", ");
     let (threads, vectors) = (machine::processors(), machine::vector_instructions());
     log::debug!("dpg-bench {version}; {threads} threads, {vectors}");
+}
+
+/// The command line, with what the settings file says.
+fn parse(typed: &[OsString]) -> anyhow::Result<(Cli, Given)> {
+    let mut program = Cli::command();
+    let given = settings_file::given(&program, typed)?;
+    let cli = Cli::from_arg_matches(&given.matches).map_err(|error| error.format(&mut program))?;
+    Ok((cli, given))
+}
+
+/// Says why nothing is carried out; clap's own way is to print help and version as errors, which they are not.
+fn report_usage(error: &anyhow::Error) -> ExitStatus {
+    let Some(said) = error.downcast_ref::<clap::Error>() else {
+        report_error(error);
+        return ExitStatus::CouldNot;
+    };
+    let _ = said.print();
+    // clap's own code for usage errors is 2 as well.
+    if said.use_stderr() { ExitStatus::CouldNot } else { ExitStatus::Done }
+}
+
+/// Carries out what was typed; `run --print-config` alone needs the flags as they were given.
+fn carry_out(command: &Command, given: &Given) -> anyhow::Result<ExitStatus> {
+    match (command, given.matches.subcommand()) {
+        (Command::Run(args), Some((_, flags))) if args.print_config => {
+            let mut program = Cli::command();
+            program.build();
+            print(&settings_file::as_file(&program, flags)?)
+        }
+        _ => dispatch(command),
+    }
 }
 
 fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
@@ -233,7 +269,11 @@ fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
         None => program,
         Some(name) => match program.find_subcommand(name) {
             Some(command) => command.clone(),
-            None => anyhow::bail!("there is no command `{name}`; `dpg-bench help` lists them"),
+            None => {
+                let near =
+                    did_you_mean(name, program.get_subcommands().map(clap::Command::get_name));
+                anyhow::bail!("there is no command `{name}`{near}; `dpg-bench help` lists them")
+            }
         },
     };
     let mut page = Vec::new();

@@ -38,6 +38,7 @@ pub mod machine;
 pub mod measure;
 #[doc(hidden)]
 pub mod models;
+mod near_names;
 #[doc(hidden)]
 pub mod ordered_work;
 #[doc(hidden)]
@@ -54,6 +55,7 @@ pub mod stage_observer;
 pub mod statistics;
 #[doc(hidden)]
 pub mod text;
+mod wording;
 
 pub use image::{Rgb, RgbImage};
 

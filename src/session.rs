@@ -11,6 +11,7 @@ pub mod generator_options;
 pub mod judge_options;
 pub mod listener;
 pub mod loaded_judge;
+mod made_for;
 mod program_command;
 pub mod program_options;
 pub mod reporting;

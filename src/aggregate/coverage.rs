@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::benchmark::Item;
 use crate::results::{AnswerOutcome, ImageOutcome, ImageRecord, NewestAnswers};
 use crate::score::{Protocol, RunScore, Verdict};
+use crate::wording::counted;
 
 /// How much of the selected benchmark a run covers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,19 +107,22 @@ impl Coverage {
             Protocol::Reference => {
                 let lost = dropped.iter().filter(|item| !item.by_rule).count();
                 (lost > 0).then(|| {
-                    format!("{lost} of {} items lack images or answers", self.items_expected)
+                    format!(
+                        "{lost} of {} lack images or answers",
+                        counted(self.items_expected, "item")
+                    )
                 })
             }
             Protocol::Corrected => {
                 let lost = self.questions_missing + self.questions_failed;
                 (lost > 0).then(|| {
                     format!(
-                        "{lost} of {} questions have no answer ({} never asked, {} failed; {} of {} images there)",
-                        self.questions_expected,
+                        "{lost} of {} have no answer ({} never asked, {} failed; {} of {} there)",
+                        counted(self.questions_expected, "question"),
                         self.questions_missing,
                         self.questions_failed,
                         self.images_present,
-                        self.images_expected
+                        counted(self.images_expected, "image")
                     )
                 })
             }

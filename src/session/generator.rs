@@ -15,6 +15,7 @@ use super::listener::{Listener, Quiet};
 use super::program_command;
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
+use crate::checkpoint::folder::check_folder;
 use crate::checkpoint::load_report::LoadReport;
 use crate::checkpoint::origins::Origins;
 use crate::checkpoint::shipped::ShippedFolder;
@@ -27,6 +28,7 @@ use crate::generate::program::ProgramGenerator;
 use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
+use crate::wording::counted;
 
 /// A model ready to generate, and where it computes.
 pub struct LoadedGenerator {
@@ -75,7 +77,15 @@ impl LoadedGenerator {
         options.device_names().into_iter().try_for_each(|name| parse_device(name).map(|_| ()))?;
         match model.source {
             Source::Shipped { .. } => Ok(()),
-            Source::Folder(_) => named_or_fetched(model, options, &Quiet).map(|_| ()),
+            Source::Folder(pipeline) => {
+                let checkpoint = named_or_fetched(model, options, &Quiet)?;
+                // Of other parts too it is put together first, and then looked at.
+                if options.parts(&checkpoint).is_plain() {
+                    check_folder(&checkpoint, model.name, pipeline)
+                        .with_context(|| format!("model {} cannot be loaded", model.name))?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -214,6 +224,13 @@ impl LoadedGenerator {
     /// Where each of its networks computes, as `describe_device` tells.
     pub fn devices(&self) -> &[String] {
         &self.devices
+    }
+
+    /// Width and height of its images in pixels; `None` where it does not say.
+    pub fn image_size(&self) -> Option<(u32, u32)> {
+        let settings = self.generators.first()?.settings();
+        let side = |name| u32::try_from(settings.get(name)?.as_u64()?).ok();
+        side("width").zip(side("height"))
     }
 
     /// How long the parts of an image take (see [`ImageGenerator::measure`]).
@@ -363,9 +380,9 @@ fn record(parts: &CheckpointParts) -> Settings {
 
 fn described(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> String {
     let mut text = format!(
-        "{}/{} images in {} ({} made now, {} failed)",
+        "{}/{} in {} ({} made now, {} failed)",
         summary.already_done + summary.done,
-        summary.images,
+        counted(summary.images, "image"),
         run.path().display(),
         summary.done,
         summary.failed,

@@ -9,24 +9,27 @@ use tempfile::TempDir;
 use super::devices::one_kind_of_device;
 use super::judge_options::JudgeOptions;
 use super::listener::Listener;
+use super::made_for::MadeFor;
 use crate::checkpoint::origins::Origins;
 use crate::judge::Judge;
 use crate::judge::judge_counts::JudgeCounts;
 use crate::judge::pool::JudgePool;
 use crate::results::{RunDirectory, RunError, Sitting};
+use crate::wording::counted;
 
 /// A judge in memory.
 pub struct LoadedJudge {
     name: String,
     judge: Box<dyn Judge>,
     device: String,
+    made_for: Option<MadeFor>,
 }
 
 impl LoadedJudge {
     /// A judge of the caller's own; its answers are filed under `name`, and `device` is recorded with each sitting.
     pub fn own(name: &str, judge: impl Judge + 'static, device: &str) -> Self {
         let (name, device) = (name.to_owned(), device.to_owned());
-        Self { name, judge: Box::new(judge), device }
+        Self { name, judge: Box::new(judge), device, made_for: None }
     }
 
     /// Loads the judge that the options name, on each device named for it; nothing is asked or written.
@@ -67,7 +70,8 @@ impl LoadedJudge {
             _ => Box::new(JudgePool::new(judges)?),
         };
         let name = options.filed_as().to_owned();
-        Ok(Self { name, judge, device: devices.join("; ") })
+        let made_for = MadeFor::of(row, options);
+        Ok(Self { name, judge, device: devices.join("; "), made_for })
     }
 
     /// Name that its answers are filed under.
@@ -88,8 +92,9 @@ impl LoadedJudge {
     /// Notes in the manifest that it begins.
     ///
     /// # Errors
-    /// The run has its answers under other settings, or the disk said no.
+    /// It was made for other images, the run has its answers under other settings, or the disk said no.
     pub(super) fn begin(&self, run: &mut RunDirectory) -> anyhow::Result<JudgeSitting<'_>> {
+        self.made_for.map_or(Ok(()), |made_for| made_for.check_run(run))?;
         let sitting = run
             .begin_judge(&self.name, self.judge.settings(), &self.device)
             .map_err(|error| self.explained(error))?;
@@ -101,6 +106,7 @@ impl LoadedJudge {
     /// # Errors
     /// As there.
     pub(super) fn check_run(&self, run: &RunDirectory) -> anyhow::Result<()> {
+        self.made_for.map_or(Ok(()), |made_for| made_for.check_run(run))?;
         run.check_judge(&self.name, &self.judge.settings()).map_err(|error| self.explained(error))
     }
 
@@ -162,32 +168,35 @@ fn described(counts: &JudgeCounts) -> String {
     let all =
         counts.images_done + counts.images_failed + counts.images_missing + counts.images_left;
     let mut text = format!(
-        "{} of {all} images judged, {} answers ({} unparsable)",
-        counts.images_done, counts.answers, counts.unparsable
+        "{} of {} judged, {} ({} unparsable)",
+        counts.images_done,
+        counted(all, "image"),
+        counted(counts.answers, "answer"),
+        counts.unparsable
     );
     if counts.failed_questions > 0 {
         text.push_str(&format!(
-            ", {} questions failed (the same command asks them again)",
-            counts.failed_questions
+            ", {} failed (the same command asks again)",
+            counted(counts.failed_questions, "question")
         ));
     }
     if counts.replies_cut > 0 {
         text.push_str(&format!(
-            ", {} replies cut by the limit on tokens (--judge-max-tokens)",
+            ", replies cut by the limit on tokens (--judge-max-tokens): {}",
             counts.replies_cut
         ));
     }
     if counts.questions_cut > 0 {
         text.push_str(&format!(
-            ", {} questions are longer than the judge reads",
+            ", questions longer than the judge reads: {}",
             counts.questions_cut
         ));
     }
     if counts.images_left > 0 {
-        text.push_str(&format!(", {} images left", counts.images_left));
+        text.push_str(&format!(", {} left", counted(counts.images_left, "image")));
     }
     if counts.images_missing > 0 {
-        text.push_str(&format!(", {} images missing", counts.images_missing));
+        text.push_str(&format!(", {} missing", counted(counts.images_missing, "image")));
     }
     text
 }

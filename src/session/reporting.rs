@@ -34,7 +34,7 @@ pub struct ReportOptions {
     pub link_images: bool,
     /// Show a benchmark score even where images or answers are missing.
     pub allow_incomplete: bool,
-    /// Replace a folder that is no report.
+    /// Replace a report about other runs, and a folder that is no report.
     pub force: bool,
     /// Where the benchmark is now, if it is not where the runs were made with it.
     pub benchmark: Option<PathBuf>,

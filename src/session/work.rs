@@ -10,11 +10,13 @@ use anyhow::{bail, ensure};
 use super::benchmarks::{all_selected, identity};
 use super::listener::{Listener, Quiet};
 use crate::benchmark::{Benchmark, Item, Selection};
+use crate::near_names::did_you_mean;
 use crate::results::manifest::{differences, to_settings};
 use crate::results::merge::{Part, Purpose, merge, restore_order, unmerged_shards};
 use crate::results::{
     BenchmarkIdentity, LockError, RunDirectory, RunError, RunLock, Settings, Shard,
 };
+use crate::wording::counted;
 
 /// What the lock says of a merge.
 pub const MERGING: &str = "merge";
@@ -143,7 +145,9 @@ impl<'b> Subject<'b> {
             self.differing_selection(&run),
         );
         let note = format!(
-            "{path} grows from {items} items with {before} images each to {wanted} with {now}; what it has stays"
+            "{path} grows from {} with {} each to {wanted} with {now}; what it has stays",
+            counted(items, "item"),
+            counted(before, "image")
         );
         run.grow(self.selection.clone(), now)?;
         Ok((run, note))
@@ -208,10 +212,17 @@ pub fn remove_judge(path: &Path, judge: &str) -> anyhow::Result<()> {
     refuse_shards_at_work(&run, |_| true)?;
     let mut there = run.judges();
     there.extend(run.shards()?.iter().flat_map(RunDirectory::judges));
+    there.sort();
+    there.dedup();
     ensure!(
         there.iter().any(|name| name == judge),
-        "{} has no judge `{judge}` to remove",
-        path.display()
+        "{} has no judge `{judge}` to remove{}; {}",
+        path.display(),
+        did_you_mean(judge, there.iter().map(String::as_str)),
+        match there.as_slice() {
+            [] => "it has none".to_owned(),
+            there => format!("there is {}", there.join(", ")),
+        }
     );
     run.remove_judge(judge)?;
     Ok(())
@@ -314,10 +325,11 @@ fn open_shard(
     let got = merge(&mut run, &[part], &ids, Purpose::SeedShard)?;
     let brought = match got.pictures {
         0 => String::new(),
-        pictures => format!(", {pictures} pictures of which are there already"),
+        images => format!("; images there already: {images}"),
     };
     let folder = run.path().display();
-    listener.note(&format!("shard {shard}: {} items{brought}, in {folder}", items.len()));
+    listener
+        .note(&format!("shard {shard}: {}{brought}, in {folder}", counted(items.len(), "item")));
     Ok((run, lock))
 }
 

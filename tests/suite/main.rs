@@ -81,6 +81,7 @@ mod sd15_pipeline;
 mod sdxl_models;
 mod sdxl_pipeline;
 mod seeded_answers;
+mod settings_file;
 mod several_judges;
 mod shards;
 mod small_run;

@@ -11,6 +11,7 @@ use crate::cli::args::local_judge::LocalJudgeArgs;
 use crate::judge::catalog;
 use crate::judge::scripted::Rule;
 use crate::session::judge_options::{JudgeOptions, OptionGroup, ScriptedOptions};
+use crate::wording::counted;
 
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -25,6 +26,11 @@ pub(crate) struct JudgeArgs {
     /// Seed of `hash` and `category` rules, and of the endpoint's sampling [default: 0]
     #[arg(long, value_name = "N")]
     pub judge_seed: Option<u64>,
+
+    /// demo-judge: ask it also about another benchmark than the demo, or images of another size than 64 x 64, about
+    /// which its answers mean nothing
+    #[arg(long)]
+    pub judge_force: bool,
 
     /// scripted: `yes`, `no`, `hash:P` (yes with probability P, the same every time) or
     /// `category:entity=0.9,attribute=0.7,*=0.5`
@@ -65,9 +71,9 @@ impl JudgeArgs {
         );
         ensure!(
             self.judge_name.is_empty() || self.judge_name.len() == self.judge.len(),
-            "--judge-name has {} names for {} judges",
-            self.judge_name.len(),
-            self.judge.len()
+            "--judge-name has {} for {}",
+            counted(self.judge_name.len(), "name"),
+            counted(self.judge.len(), "judge")
         );
         let mut rows = Vec::new();
         let mut chosen: Vec<JudgeOptions> = Vec::new();
@@ -77,13 +83,14 @@ impl JudgeArgs {
                 judge: judge.clone(),
                 name: self.judge_name.get(index).cloned(),
                 seed: self.judge_seed,
+                force: self.judge_force,
                 scripted: ScriptedOptions {
                     rule: self.judge_rule.clone(),
                     answers: self.judge_answers.clone(),
                 },
                 chat: self.chat.options(),
                 endpoint: self.endpoint.options(),
-                local: self.local.options(judge),
+                local: self.local.options(judge)?,
             };
             let name = options.filed_as();
             for earlier in &chosen {
@@ -214,6 +221,10 @@ mod tests {
                 "--judge-device is not for",
             ),
             (&["--judge", "demo-judge", "--judge-seed", "5"], "--judge-seed is not for"),
+            (
+                &["--judge", "scripted", "--judge-rule", "yes", "--judge-force"],
+                "--judge-force is not for",
+            ),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-weights", "mplug=x"],
                 "--judge-weights is not for",

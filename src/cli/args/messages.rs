@@ -28,7 +28,7 @@ pub(crate) struct MessageArgs {
 }
 
 impl MessageArgs {
-    /// Sets them for the whole process.
+    /// Sets them for the whole process; a second call with the same flags changes nothing.
     pub(crate) fn apply(&self) {
         set_colours(self.color);
         set_verbosity(match (self.quiet, self.verbose) {

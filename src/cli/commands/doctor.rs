@@ -85,7 +85,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let selection = args.selection.selection();
     let items = checks::benchmark(&benchmark, &selection, &mut found);
     let model = checks::model(&options, args.verify, &mut found);
-    let judges = checks::judges(&args.judge, chosen.as_deref(), args.verify, &mut found);
+    let about = (benchmark.as_ref().ok(), options.stated_size());
+    let judges = checks::judges(&args.judge, chosen.as_deref(), about, args.verify, &mut found);
     let prompt = items.as_deref().and_then(cost::middle_item);
     let record = checks::record(args.measured.as_deref(), &mut found)?;
     let mut measured = match &record {

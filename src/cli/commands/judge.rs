@@ -43,6 +43,7 @@ Run the same command again to go on after an interruption, or to ask failed ques
 #[command(
     after_help = EXAMPLES,
     mut_arg("judge_device", |arg| arg.visible_alias("device")),
+    mut_arg("judge_force", |arg| arg.visible_alias("force")),
     mut_arg("judge_dtype", |arg| arg.visible_alias("dtype").alias("torch-dtype")),
     mut_arg("judge_weights", |arg| arg.visible_alias("weights"))
 )]
@@ -84,6 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         // What would stop the second one after hours of the first is looked at first.
         judges.iter().try_for_each(JudgeOptions::check)?;
     }
+    judges.iter().try_for_each(|judge| judge.check_made_for_run(&run))?;
     let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &Console::default())?;
     let watched = session.items().to_vec();
     let live = Live::of(session.run().path(), &watched, false);

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Show a benchmark score even where images or answers are missing
     #[arg(long)]
     allow_incomplete: bool,
-    /// Replace a folder that is no report; it is kept as DIR.before
+    /// Replace a report about other runs; a folder that is no report is kept as DIR.before
     #[arg(long)]
     force: bool,
     /// Where the benchmark is now, if it is not where the runs were made with it

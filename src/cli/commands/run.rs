@@ -71,6 +71,9 @@ pub(crate) struct Args {
     judge_while_generating: WhileGeneratingArg,
     #[command(flatten)]
     score: score::ScoreOptions,
+    /// Print the flags that are set, here or in the settings file, as a settings file, and run nothing
+    #[arg(long, help_heading = "Settings file")]
+    pub print_config: bool,
 }
 
 /// Spelling of [`WhileGenerating`] on the command line.
@@ -101,6 +104,7 @@ impl From<WhileGeneratingArg> for WhileGenerating {
 /// Whatever stops one of the stages, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
+    args.generate.check_names()?;
     let options = args.generate.options()?;
     LoadedGenerator::check(&options)?;
     let judges = judges_or_default(&args.judge, &args.generate)?;
@@ -112,7 +116,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if !has_items(&selected, shard) {
         return Ok(ExitStatus::Done);
     }
+    let suit = |size| judges.iter().try_for_each(|judge| judge.check_made_for(&benchmark, size));
+    suit(options.stated_size())?;
     let generator = generate::load(&options)?;
+    suit(generator.image_size())?;
     let out = args.folder.path(&options);
     let about = SessionOptions {
         selection,
