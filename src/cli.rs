@@ -162,24 +162,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What `--color` says on a command line that is refused, or that asks for help; the parser stops before it has read it.
-fn wanted_colours(line: &[String]) -> clap::ColorChoice {
-    let values = line.iter().zip(line.iter().skip(1).map(Some).chain([None]));
-    let wanted = values.filter_map(|(word, next)| match word.strip_prefix("--color") {
-        Some("") => next?.parse().ok(),
-        Some(rest) => rest.strip_prefix('=')?.parse().ok(),
-        None => None,
-    });
-    wanted.last().unwrap_or_default()
-}
-
-/// The program and the machine, for `--verbose`.
-fn log_machine() {
-    let version = LONG_VERSION.replace('\n', ", ");
-    let (threads, vectors) = (machine::processors(), machine::vector_instructions());
-    log::debug!("dpg-bench {version}; {threads} threads, {vectors}");
-}
-
 /// The command line, with what the settings file says.
 fn parse(typed: &[OsString]) -> anyhow::Result<(Cli, Given)> {
     let mut program = Cli::command();
@@ -209,6 +191,24 @@ fn carry_out(command: &Command, given: &Given) -> anyhow::Result<ExitStatus> {
         }
         _ => dispatch(command),
     }
+}
+
+/// What `--color` says on a command line that is refused, or that asks for help; the parser stops before it has read it.
+fn wanted_colours(line: &[String]) -> clap::ColorChoice {
+    let values = line.iter().zip(line.iter().skip(1).map(Some).chain([None]));
+    let wanted = values.filter_map(|(word, next)| match word.strip_prefix("--color") {
+        Some("") => next?.parse().ok(),
+        Some(rest) => rest.strip_prefix('=')?.parse().ok(),
+        None => None,
+    });
+    wanted.last().unwrap_or_default()
+}
+
+/// The program and the machine, for `--verbose`.
+fn log_machine() {
+    let version = LONG_VERSION.replace('\n', ", ");
+    let (threads, vectors) = (machine::processors(), machine::vector_instructions());
+    log::debug!("dpg-bench {version}; {threads} threads, {vectors}");
 }
 
 fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {

@@ -28,10 +28,10 @@ fn flags_that_mean_nothing() {
             "fetch",
             "import --images pictures --tiling 2",
             "man scroe",
-            "score run --quiet --verbose",
-            "score run --color sometimes",
             "measure --part pictures --model sd51",
             "measure --part parity --network unett",
+            "score run --quiet --verbose",
+            "score run --color sometimes",
         ]
     );
 }
