@@ -1,8 +1,10 @@
-//! In: what ureq and a server's headers say. Out: what the judge behind a server and the downloads both
-//! need of HTTP: a key that nothing shows, faults in words that hold no URL, how long a server asks to
-//! wait, whether a host is this machine. Requests and retries are left to the two.
+//! In: what ureq and a server's headers say. Out: what the judge behind a server, image servers and the downloads
+//! need of HTTP: a key that nothing shows, faults in words that hold no URL, how long to wait, whether a host is
+//! this machine. What is asked, and whether again, is left to them.
 
 mod api_key;
+mod client;
+mod waits;
 
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use ureq::Error;
 use ureq::http::HeaderMap;
 
 pub use api_key::{ApiKey, BadKey};
+pub(crate) use client::HttpClient;
+pub(crate) use waits::{LONGEST_WAIT, backoff};
 
 /// Name and version that servers are told.
 pub(crate) const USER_AGENT: &str = concat!("dpg-bench/", env!("CARGO_PKG_VERSION"));
