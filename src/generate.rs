@@ -10,6 +10,7 @@ pub mod pipelines;
 pub mod program;
 pub mod sampling_choice;
 pub mod schedulers;
+pub mod server;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! In: what ureq and a server's headers say. Out: what the judge behind a server, image servers and the downloads
-//! need of HTTP: a key that nothing shows, faults in words that hold no URL, how long to wait, whether a host is
-//! this machine. What is asked, and whether again, is left to them.
+//! need of HTTP: a key that nothing shows, faults in words that hold no URL, how long to wait, where a URL leads,
+//! whether a host is this machine. What is asked, and whether again, is left to them.
 
 mod api_key;
 mod client;
@@ -85,6 +85,34 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Scheme, host and port of a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    scheme: &'static str,
+    /// In lower case; IPv6 addresses in brackets.
+    pub(crate) host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// The URL of its root, without a slash at the end.
+    pub(crate) fn root(&self) -> String {
+        format!("{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+/// Where `url` leads; `None` where it is no whole `http` or `https` URL.
+pub(crate) fn origin(url: &str) -> Option<Origin> {
+    let url: ureq::http::Uri = url.parse().ok()?;
+    let (scheme, usual) = match url.scheme_str()? {
+        "http" => ("http", 80),
+        "https" => ("https", 443),
+        _ => return None,
+    };
+    let host = url.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
+    Some(Origin { scheme, host, port: url.port_u16().unwrap_or(usual) })
 }
 
 /// How long the server asks to wait, by its `Retry-After`.

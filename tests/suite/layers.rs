@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "benchmark",
             "checkpoint",
             "compute",
+            "http",
             "models",
             "ordered_work",
             "results",

@@ -1,0 +1,195 @@
+//! In: the base URL that a user gave, and a server's replies to a few GETs. Out: which API it speaks, the base URL that
+//! this API wants, its models, and what it said of itself. Read in the sources of the servers (2026): vLLM-Omni's and
+//! SGLang's `/v1/models` name their owner, as does stable-diffusion.cpp's.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use super::address::Address;
+use super::reply::words;
+use super::settings::ServerApi;
+use super::talk::{HttpReply, HttpRequest, Method};
+
+/// One question of `--server-api auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// `GET /sdcpp/v1/capabilities`: stable-diffusion.cpp.
+    SdCpp,
+    /// `GET /system_stats`: ComfyUI.
+    ComfyUi,
+    /// `GET /sdapi/v1/options`: AUTOMATIC1111, Forge, SD.Next.
+    SdApi,
+    /// `GET /v1/models`: everything OpenAI-shaped.
+    Models,
+    /// `GET /models`: SGLang tells of its pipeline there.
+    BareModels,
+}
+
+impl Probe {
+    /// Every question, in the order of asking. The first ones are answered by one server alone.
+    pub fn all() -> [Self; 5] {
+        [Self::SdCpp, Self::ComfyUi, Self::SdApi, Self::Models, Self::BareModels]
+    }
+
+    /// The path below the server's root.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::SdCpp => "/sdcpp/v1/capabilities",
+            Self::ComfyUi => "/system_stats",
+            Self::SdApi => "/sdapi/v1/options",
+            Self::Models => "/v1/models",
+            Self::BareModels => "/models",
+        }
+    }
+
+    /// The request, whatever of `/v1` and `/` the base URL ends in.
+    pub fn request(self, base: &str) -> HttpRequest {
+        let url = format!("{}{}", root(base), self.path());
+        HttpRequest { method: Method::Get, address: Address::Url(url), body: None }
+    }
+}
+
+/// The base URL without `/v1` and `/` at its end.
+fn root(base: &str) -> &str {
+    let base = base.trim_end_matches('/');
+    base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/')
+}
+
+/// What was answered to one question.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeReply<'a> {
+    /// The question.
+    pub probe: Probe,
+    /// The answer.
+    pub reply: HttpReply<'a>,
+}
+
+/// A server whose API was found out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundServer {
+    /// Its API.
+    pub api: ServerApi,
+    /// The base URL that requests of this API go below.
+    pub base: String,
+    /// Names of the models that it lists; the loaded one where it has one.
+    pub models: Vec<String>,
+    /// What it said of itself, for the manifest: by path, the JSON without what depends on time and load.
+    pub said: Value,
+}
+
+/// What the replies mean. Replies that are no success or no JSON are passed over; a question that got no reply is
+/// left out of `replies`.
+///
+/// # Errors
+/// No reply is one of a known image server: with the way to name the API.
+pub fn judge_probe(base: &str, replies: &[ProbeReply]) -> Result<FoundServer> {
+    let understood = |probe: Probe| {
+        let found = replies.iter().find(|reply| reply.probe == probe)?;
+        if !(200..300).contains(&found.reply.status) {
+            return None;
+        }
+        serde_json::from_slice::<Value>(found.reply.body).ok()
+    };
+    let listed = understood(Probe::Models).filter(|value| value["data"].is_array());
+    let bare = understood(Probe::BareModels);
+    let mut said = Map::new();
+    let mut tell = |probe: Probe, value: &Value| {
+        said.insert(probe.path().to_owned(), lasting(value));
+    };
+    let root = root(base);
+    let (api, models) = if let Some(value) =
+        understood(Probe::SdCpp).filter(|value| value["model"].is_object())
+    {
+        tell(Probe::SdCpp, &value);
+        let name = value["model"]["name"].as_str().filter(|name| !name.is_empty());
+        (ServerApi::SdCpp, name.map(str::to_owned).into_iter().collect())
+    } else if let Some(value) =
+        understood(Probe::ComfyUi).filter(|value| value["system"].is_object())
+    {
+        tell(Probe::ComfyUi, &comfy_version(&value));
+        (ServerApi::ComfyUi, Vec::new())
+    } else if let Some(value) =
+        understood(Probe::SdApi).filter(|value| value.get("sd_model_checkpoint").is_some())
+    {
+        let name = value["sd_model_checkpoint"].as_str().map(str::to_owned);
+        tell(Probe::SdApi, &value);
+        (ServerApi::SdApi, name.into_iter().collect())
+    } else if let Some(value) = &listed {
+        tell(Probe::Models, value);
+        if let Some(bare) = &bare {
+            tell(Probe::BareModels, bare);
+        }
+        let entries = value["data"].as_array().into_iter().flatten();
+        let models = entries.filter_map(|entry| entry["id"].as_str()).map(str::to_owned).collect();
+        (openai_kind(value), models)
+    } else {
+        return none_found(replies);
+    };
+    let openai_shaped = matches!(
+        api,
+        ServerApi::OpenAi | ServerApi::VllmOmni | ServerApi::Sglang | ServerApi::LocalAi
+    );
+    let base = if openai_shaped { format!("{root}/v1") } else { root.to_owned() };
+    Ok(FoundServer { api, base, models, said: Value::Object(said) })
+}
+
+/// Which server lists its models so: by the owner that it names.
+fn openai_kind(models: &Value) -> ServerApi {
+    let owner = models["data"][0]["owned_by"].as_str();
+    match owner {
+        Some("vllm" | "vllm-omni") => ServerApi::VllmOmni,
+        Some("sglang") => ServerApi::Sglang,
+        // stable-diffusion.cpp before it had an API of its own.
+        Some("local") if models["data"][0]["id"] == "sd-cpp-local" => ServerApi::SdApi,
+        _ => ServerApi::OpenAi,
+    }
+}
+
+/// ComfyUI's versions and devices, without the free memory of the moment.
+fn comfy_version(value: &Value) -> Value {
+    let system = &value["system"];
+    let mut kept = Map::new();
+    for name in ["comfyui_version", "pytorch_version", "python_version"] {
+        if let Some(text) = system.get(name) {
+            kept.insert(name.to_owned(), text.clone());
+        }
+    }
+    let devices = value["devices"].as_array().into_iter().flatten();
+    let names: Vec<&Value> = devices.map(|device| &device["name"]).collect();
+    json!({"system": kept, "devices": names})
+}
+
+/// `value` without the fields that change from one moment to the next.
+fn lasting(value: &Value) -> Value {
+    const PASSING: &[&str] = &["created", "permission", "queue_position", "uptime"];
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| !PASSING.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), lasting(value)))
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Array(list) => list.iter().map(lasting).collect(),
+        other => other.clone(),
+    }
+}
+
+fn none_found(replies: &[ProbeReply]) -> Result<FoundServer> {
+    let refused = replies.iter().find(|reply| matches!(reply.reply.status, 401 | 403));
+    if let Some(refused) = refused {
+        bail!(
+            "the server answers {} to {}: name the variable with its key by --server-key-env",
+            refused.reply.status,
+            refused.probe.path()
+        );
+    }
+    let first =
+        replies.first().context("the server answers none of the questions that tell its API")?;
+    let told = words(first.reply.body);
+    let told = if told.is_empty() { String::new() } else { format!(": {told}") };
+    bail!(
+        "the server is none that can be told by its replies ({} to {}{told}): name its API with --server-api",
+        first.reply.status,
+        first.probe.path()
+    )
+}

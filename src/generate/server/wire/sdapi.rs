@@ -1,0 +1,57 @@
+//! In: a prompt and a seed. Out: the body of `POST /sdapi/v1/txt2img`, and the image in the reply. Read in AUTOMATIC1111's
+//! web UI 1.10, which Forge and SD.Next follow, and in stable-diffusion.cpp's server (2026), which knows fewer fields.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::reply::{decoded, missing};
+use super::settings::WireSettings;
+use super::talk::{ServerImage, Step};
+
+/// Below the base URL, which is the server's root.
+pub(super) const PATH: &str = "/sdapi/v1/txt2img";
+
+/// The body for one image. `seed` is always there: -1, which is what a server takes without one, means a random seed.
+///
+/// # Errors
+/// The prompt holds stable-diffusion.cpp's tag for settings, which could change the seed.
+pub(super) fn body(settings: &WireSettings, prompt: &str, seed: Option<u64>) -> Result<Value> {
+    ensure!(
+        !prompt.contains("<sd_cpp_extra_args>"),
+        "this prompt holds `<sd_cpp_extra_args>`, which stable-diffusion.cpp takes as settings: it cannot be sent"
+    );
+    let mut body = json!({"prompt": prompt, "seed": seed, "batch_size": 1});
+    let mut set = |name: &str, value: Value| {
+        if !value.is_null() {
+            body[name] = value;
+        }
+    };
+    set("negative_prompt", json!(settings.negative_prompt));
+    set("width", json!(settings.width));
+    set("height", json!(settings.height));
+    set("steps", json!(settings.steps));
+    set("cfg_scale", json!(settings.guidance));
+    if let Some(model) = &settings.model {
+        set("override_settings", json!({"sd_model_checkpoint": model}));
+        // Else the model of before is loaded again after each image.
+        set("override_settings_restore_afterwards", json!(false));
+    }
+    Ok(body)
+}
+
+/// Reads `{"images": [base64], "parameters", "info"}`; `info` is a text of JSON in the web UIs, with the seed that was
+/// used, and empty in stable-diffusion.cpp.
+pub(super) fn read(reply: &Value) -> Result<ServerImage, Step> {
+    let images = reply["images"].as_array().ok_or_else(|| missing("images", reply))?;
+    let [image] = images.as_slice() else {
+        return Err(Step::failed(format!(
+            "the server sends {} images, where one was asked for (is `return_grid` or a script switched on in its settings?)",
+            images.len()
+        )));
+    };
+    let text = image.as_str().ok_or_else(|| missing("images[0]", reply))?;
+    let info = reply["info"].as_str().and_then(|info| serde_json::from_str::<Value>(info).ok());
+    let seed_told =
+        info.and_then(|info| info["all_seeds"][0].as_u64().or_else(|| info["seed"].as_u64()));
+    Ok(ServerImage { bytes: decoded(text)?, revised_prompt: None, seed_told })
+}
