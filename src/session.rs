@@ -11,10 +11,13 @@ pub mod generator_options;
 pub mod judge_options;
 pub mod listener;
 pub mod loaded_judge;
+mod outside_flags;
 mod program_command;
 pub mod program_options;
 pub mod reporting;
 pub mod scoring;
+mod server_command;
+pub mod server_options;
 mod shared_progress;
 pub mod side_by_side;
 mod watched;
@@ -153,7 +156,7 @@ impl<'b> Session<'b> {
         listener: &dyn Listener,
     ) -> anyhow::Result<GenerationSummary> {
         let Work { run, items, .. } = &mut self.work;
-        let mut generation = generator.begin(run)?;
+        let mut generation = generator.begin(run, items, listener)?;
         let observer = Watched::new(listener, Stage::Generate, None);
         let summary = generator.make(&mut generation, run, items, listener, &observer)?;
         generation.finish(run, &summary)?;

@@ -10,5 +10,6 @@ pub(super) mod judge;
 pub(crate) mod local_judge;
 pub(super) mod program;
 pub(super) mod sampling;
+pub(super) mod server;
 pub(super) mod shard;
 pub(super) mod shared;

@@ -6,7 +6,11 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
-use super::{ApiKey, TransportFault, USER_AGENT, transport_fault};
+use super::api_key::ApiKey;
+use super::transport_fault::{TransportFault, transport_fault};
+
+/// Name and version that servers are told.
+pub(crate) const USER_AGENT: &str = concat!("dpg-bench/", env!("CARGO_PKG_VERSION"));
 
 /// Servers close idle connections after 5 seconds and more; ours are given up before that, so that a
 /// request is not sent into a connection that is just being closed.

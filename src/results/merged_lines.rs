@@ -175,6 +175,7 @@ mod tests {
             prompt_tokens: None,
             truncated: None,
             source: None,
+            served: None,
         };
         ImageRecord { item: item.into(), image, outcome }
     }

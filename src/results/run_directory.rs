@@ -169,6 +169,18 @@ impl RunDirectory {
         Ok(sitting)
     }
 
+    /// The settings that its images were begun with, or those of another shard beside it; `None` before that.
+    ///
+    /// # Errors
+    /// A shard is damaged, or the disk said no.
+    pub fn generation_settings(&self) -> Result<Option<Settings>, RunError> {
+        let of = |run: &Self| Some(run.manifest.generation.as_ref()?.settings.clone());
+        match of(self) {
+            Some(settings) => Ok(Some(settings)),
+            None => Ok(self.siblings()?.iter().find_map(of)),
+        }
+    }
+
     /// Starts (or goes on with) a judge, as [`Self::begin_generation`] does. The settings bind from
     /// the first answer on: a judge that never got one may be set otherwise.
     ///

@@ -13,6 +13,7 @@ use super::fetched;
 use super::generator_options::{GeneratorOptions, Sampling};
 use super::listener::{Listener, Quiet};
 use super::program_command;
+use super::server_command;
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
 use crate::checkpoint::load_report::LoadReport;
@@ -24,6 +25,8 @@ use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::noise::seeds::SeedMode;
 use crate::generate::program::ProgramGenerator;
+use crate::generate::served_counts::ServedCounts;
+use crate::generate::server::{PROMPTS, ServerGenerator};
 use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
@@ -70,8 +73,12 @@ impl LoadedGenerator {
         if options.model == catalog::PROGRAM {
             return program_command::resolve(options).map(|_| ());
         }
+        if options.model == catalog::SERVER {
+            return server_command::resolve(options).map(|_| ());
+        }
         let model = catalog::find(&options.model)?;
         options.program.refuse_for(&options.model)?;
+        options.server.refuse_for(&options.model)?;
         options.device_names().into_iter().try_for_each(|name| parse_device(name).map(|_| ()))?;
         match model.source {
             Source::Shipped { .. } => Ok(()),
@@ -87,8 +94,12 @@ impl LoadedGenerator {
         if options.model == catalog::PROGRAM {
             return Self::load_program(options);
         }
+        if options.model == catalog::SERVER {
+            return Self::load_server(options, listener);
+        }
         let model = catalog::find(&options.model)?;
         options.program.refuse_for(&options.model)?;
+        options.server.refuse_for(&options.model)?;
         let devices: Vec<Device> =
             options.device_names().into_iter().map(parse_device).collect::<Result<_, _>>()?;
         one_kind_of_device(&devices.iter().map(describe_device).collect::<Vec<_>>())?;
@@ -131,6 +142,31 @@ impl LoadedGenerator {
             negative_prompt: None,
             _folders: Vec::new(),
         })
+    }
+
+    /// Finds out what the server is.
+    fn load_server(options: &GeneratorOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
+        let (server, seed, seed_mode) = server_command::resolve(options)?;
+        let connected = ServerGenerator::connect(server)
+            .with_context(|| format!("model {} cannot be had", options.model))?;
+        let mut loaded = Self {
+            generators: Vec::new(),
+            devices: Vec::new(),
+            plan: GenerationPlan { seed, seed_mode, batch: 1 },
+            understood: LoadReport::default(),
+            assembled: None,
+            negative_prompt: None,
+            _folders: Vec::new(),
+        };
+        if let Some(one) = connected.first() {
+            listener.note(&format!("server: {}", one.described()));
+            loaded.devices.push(format!("server {}", one.url()));
+            loaded.understood = one.understood();
+        }
+        for one in connected {
+            loaded.generators.push(Box::new(one));
+        }
+        Ok(loaded)
     }
 
     /// As [`LoadedGenerator::load`], from the checkpoint and the parts of an ELLA; what it loads lies where they are.
@@ -227,12 +263,28 @@ impl LoadedGenerator {
         }
     }
 
-    /// Notes in the manifest that it begins.
+    /// Notes in the manifest that the images of `items` begin. A server is tried first with the first of them, unless
+    /// the run or a shard beside it knows already what it makes of seeds.
     ///
     /// # Errors
-    /// As [`Generation::begin`].
-    pub fn begin(&mut self, run: &mut RunDirectory) -> anyhow::Result<Generation> {
+    /// As [`Generation::begin`]; a server makes no image.
+    pub fn begin(
+        &mut self,
+        run: &mut RunDirectory,
+        items: &[&Item],
+        listener: &dyn Listener,
+    ) -> anyhow::Result<Generation> {
         let (plan, device) = (self.plan, self.devices.join("; "));
+        let recorded = run.generation_settings()?;
+        let seeds =
+            |item: &Item| [0, 1].map(|image| plan.seed_mode.seed(plan.seed, &item.id, image));
+        let prompts: Vec<(&str, [u64; 2])> =
+            items.iter().take(PROMPTS).map(|item| (item.prompt.as_str(), seeds(item))).collect();
+        if let Some(generator) = self.generators.first_mut()
+            && let Some(note) = generator.begin(recorded.as_ref(), &prompts)?
+        {
+            listener.note(&note);
+        }
         Generation::begin(run, &self.generators(), plan, &device)
     }
 
@@ -251,6 +303,7 @@ impl LoadedGenerator {
         self.warn_of_idle_words(items, listener)?;
         let summary = generation.make(run, items, self.generators(), observer)?;
         listener.note(&described(&summary, items.len(), run));
+        served_warnings(&summary).iter().for_each(|warning| listener.warning(warning));
         Ok(summary)
     }
 
@@ -369,6 +422,9 @@ fn described(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> S
         summary.done,
         summary.failed,
     );
+    if summary.filtered > 0 {
+        text += &format!("; {} refused by a content filter", summary.filtered);
+    }
     if summary.truncated_prompts > 0 {
         text += &format!(
             "; {}/{items} prompts are longer than the text encoder takes and were truncated",
@@ -376,4 +432,21 @@ fn described(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> S
         );
     }
     text
+}
+
+/// What a server did to images that a score should be read with.
+fn served_warnings(summary: &GenerationSummary) -> Vec<String> {
+    let ServedCounts { revised, other_size, lossy, other_seed } = summary.served;
+    let images =
+        |count: u64| if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
+    [
+        (revised, "made of another prompt than the benchmark's, by the server's own word (revised_prompt)"),
+        (other_size, "of another size than was asked for"),
+        (lossy, "that came as JPEG or WebP, whose artefacts a judge sees; have the server send PNG"),
+        (other_seed, "made of another seed than was sent, by the server's own word"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("the run holds {} {what}", images(count)))
+    .collect()
 }
