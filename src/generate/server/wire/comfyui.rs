@@ -2,10 +2,10 @@
 //! image lie. Read in its `server.py` and `execution.py` (2026): `POST /prompt`, `GET /history/{id}`, `GET /view`.
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::comfy_workflow::{Role, Workflow};
-use super::reply::{accepted, cut, missing, words_of};
+use super::reply::{cut, json, missing, words_of};
 use super::settings::WireSettings;
 use super::talk::{HttpReply, HttpRequest, Step};
 use super::url_text::percent_encoded;
@@ -30,11 +30,11 @@ fn workflow(settings: &WireSettings) -> Result<&Workflow> {
 
 fn stated(settings: &WireSettings) -> [(Role, Value); 5] {
     [
-        (Role::NegativePrompt, json!(settings.negative_prompt)),
-        (Role::Width, json!(settings.width)),
-        (Role::Height, json!(settings.height)),
-        (Role::Steps, json!(settings.steps)),
-        (Role::Guidance, json!(settings.guidance)),
+        (Role::NegativePrompt, serde_json::json!(settings.negative_prompt)),
+        (Role::Width, serde_json::json!(settings.width)),
+        (Role::Height, serde_json::json!(settings.height)),
+        (Role::Steps, serde_json::json!(settings.steps)),
+        (Role::Guidance, serde_json::json!(settings.guidance)),
     ]
 }
 
@@ -42,33 +42,42 @@ fn stated(settings: &WireSettings) -> [(Role, Value); 5] {
 pub(super) fn body(settings: &WireSettings, prompt: &str, seed: Option<u64>) -> Result<Value> {
     let workflow = workflow(settings)?;
     let mut graph = workflow.graph().clone();
-    workflow.set(&mut graph, Role::Prompt, &json!(prompt))?;
-    workflow.set(&mut graph, Role::Seed, &json!(seed))?;
+    workflow.set(&mut graph, Role::Prompt, &serde_json::json!(prompt))?;
+    workflow.set(&mut graph, Role::Seed, &serde_json::json!(seed))?;
     for (role, value) in stated(settings) {
         if !value.is_null() {
             workflow.set(&mut graph, role, &value)?;
         }
     }
-    Ok(json!({ "prompt": graph }))
+    Ok(serde_json::json!({ "prompt": graph }))
 }
 
-/// What the reply to the workflow means: 400 names the nodes that are wrong.
-pub(super) fn queued(reply: &HttpReply) -> Result<HttpRequest, Step> {
-    let value: Option<Value> = serde_json::from_slice(reply.body).ok();
-    if let Some(errors) = value.as_ref().and_then(|value| node_errors(&value["node_errors"])) {
+/// What the reply to the workflow means: 400 names the nodes that are wrong. A workflow of which only some outputs can be
+/// made is taken all the same, with 200.
+pub(super) fn queued(settings: &WireSettings, reply: &HttpReply) -> Result<HttpRequest, Step> {
+    let value: Value = serde_json::from_slice(reply.body).unwrap_or_default();
+    let wanted = settings.workflow.as_ref().and_then(Workflow::image);
+    let wanted = wanted.filter(|_| (200..300).contains(&reply.status));
+    if let Some(errors) = node_errors(&value["node_errors"], wanted) {
         return Err(Step::failed(format!("ComfyUI refuses the workflow: {errors}")));
     }
-    accepted(reply)?;
-    let value = super::reply::json(reply)?;
+    let value = json(reply)?;
     let id = value["prompt_id"].as_str().ok_or_else(|| missing("prompt_id", &value))?;
     Ok(HttpRequest::get(format!("/history/{}", percent_encoded(id))))
 }
 
-/// `{node: {"errors": [{"message", "details"}], "class_type"}}` in words; `None` where there are none.
-fn node_errors(errors: &Value) -> Option<String> {
+/// `{node: {"errors": [{"message", "details"}], "dependent_outputs": [node], "class_type"}}` in words, where `wanted` is
+/// given those that node `wanted` depends on; `None` where there are none.
+fn node_errors(errors: &Value, wanted: Option<&str>) -> Option<String> {
     let mut told = Vec::new();
     for (node, entry) in errors.as_object()? {
         let class = entry["class_type"].as_str().unwrap_or("?");
+        let outputs = entry["dependent_outputs"].as_array();
+        if let (Some(wanted), Some(outputs)) = (wanted, outputs)
+            && !outputs.iter().any(|output| output == wanted)
+        {
+            continue;
+        }
         for error in entry["errors"].as_array().into_iter().flatten() {
             let message = error["message"].as_str().unwrap_or_default();
             let details = error["details"].as_str().unwrap_or_default();
