@@ -197,3 +197,36 @@ impl WireSettings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_their_api() {
+        for api in ServerApi::all() {
+            assert_eq!(ServerApi::from_name(api.name()), Some(api));
+        }
+        assert_eq!(ServerApi::from_name("OpenAI"), None);
+    }
+
+    #[test]
+    fn seeds_are_folded_to_what_each_server_takes() {
+        let seed = u64::MAX;
+        for (api, sent) in [
+            (ServerApi::OpenAi, None),
+            (ServerApi::VllmOmni, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::Sglang, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::LocalAi, Some(i32::MAX.unsigned_abs().into())),
+            (ServerApi::SdApi, Some(u32::MAX.into())),
+            (ServerApi::SdCpp, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::ComfyUi, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::Xdit, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::HuggingFace, Some(u32::MAX.into())),
+        ] {
+            let settings = WireSettings::new(api);
+            assert_eq!(settings.sent_seed(seed), sent, "{api:?}");
+            assert_eq!(settings.sent_seed(7), sent.map(|_| 7), "{api:?}");
+        }
+    }
+}
