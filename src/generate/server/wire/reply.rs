@@ -288,7 +288,7 @@ mod tests {
     }
 
     fn refusal(status: u16, body: &str) -> Step {
-        super::json(&reply(status, body.as_bytes())).unwrap_err()
+        json(&reply(status, body.as_bytes())).unwrap_err()
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
         let model =
             failed(refusal(404, r#"{"error": {"message": "The model x does not exist"}}"#)).0;
         assert_eq!(model, "the server answers 404: The model x does not exist");
-        let image = super::json(&reply(200, b"\x89PNG\r\n\x1a\n")).unwrap_err();
+        let image = json(&reply(200, b"\x89PNG\r\n\x1a\n")).unwrap_err();
         assert!(failed(image).0.contains("such as hf"));
     }
 
@@ -405,7 +405,7 @@ mod tests {
             json!({"nsfw": false}),
             json!({"finish_reason": "SUCCESS"}),
         ] {
-            assert!(super::json(&reply(200, body.to_string().as_bytes())).is_ok(), "{body}");
+            assert!(json(&reply(200, body.to_string().as_bytes())).is_ok(), "{body}");
         }
     }
 
