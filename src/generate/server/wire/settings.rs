@@ -143,9 +143,10 @@ impl WireSettings {
     pub fn seed_bits(&self) -> Option<u32> {
         match self.api {
             ServerApi::OpenAi => None,
-            // LocalAI hands it to its backends as a signed integer of 32 bits.
-            ServerApi::LocalAi => Some(31),
-            ServerApi::SdApi | ServerApi::HuggingFace => Some(32),
+            // Signed integers of 32 bits: LocalAI hands it to its backends so, and stable-diffusion.cpp (97d2990) reads
+            // `/sdapi` so. There 2^31 and above become negative, which means random: seen by running it.
+            ServerApi::LocalAi | ServerApi::SdApi => Some(31),
+            ServerApi::HuggingFace => Some(32),
             ServerApi::VllmOmni
             | ServerApi::Sglang
             | ServerApi::SdCpp
@@ -218,7 +219,7 @@ mod tests {
             (ServerApi::VllmOmni, Some(i64::MAX.unsigned_abs())),
             (ServerApi::Sglang, Some(i64::MAX.unsigned_abs())),
             (ServerApi::LocalAi, Some(i32::MAX.unsigned_abs().into())),
-            (ServerApi::SdApi, Some(u32::MAX.into())),
+            (ServerApi::SdApi, Some(i32::MAX.unsigned_abs().into())),
             (ServerApi::SdCpp, Some(i64::MAX.unsigned_abs())),
             (ServerApi::ComfyUi, Some(i64::MAX.unsigned_abs())),
             (ServerApi::Xdit, Some(i64::MAX.unsigned_abs())),
