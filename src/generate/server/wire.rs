@@ -18,6 +18,8 @@ mod sdapi;
 mod sdcpp;
 mod settings;
 mod talk;
+#[cfg(test)]
+mod test_talk;
 mod url_text;
 mod xdit;
 
@@ -154,7 +156,7 @@ impl<'s> Conversation<'s> {
             ServerApi::SdApi => return sdapi::read(&reply::json(reply)?).map(Step::Done),
             ServerApi::Xdit => return xdit::read(&reply::json(reply)?).map(Step::Done),
             ServerApi::SdCpp => sdcpp::job(&reply::json(reply)?)?,
-            ServerApi::ComfyUi => comfyui::queued(reply)?,
+            ServerApi::ComfyUi => comfyui::queued(self.settings, reply)?,
             _ => match openai_shaped::read(&reply::json(reply)?, &self.prompt) {
                 Found::Step(step) => return Ok(step),
                 Found::Elsewhere(request, revised_prompt) => {

@@ -24,7 +24,7 @@ const RESERVED: &[(&str, &[&str])] = &[
 ];
 
 /// Names that change the form of the reply.
-const REPLY_FORM: &[&str] = &["stream", "partial_images", "save_disk_path"];
+const REPLY_FORM: &[&str] = &["stream", "partial_images", "save_disk_path", "prompt_id"];
 
 /// Puts `extra` over `body`: objects field by field, all else in place of what was there.
 pub(super) fn merge(body: &mut Map<String, Value>, extra: &Map<String, Value>) {

@@ -160,16 +160,16 @@ impl<'g> Search<'g> {
         let mut found = BTreeSet::new();
         for &node in &self.nodes {
             let silent = self.value(node, "add_noise").is_some_and(|value| *value == "disable");
-            for name in names {
+            for name in names.iter().filter(|name| !(silent && name.ends_with("seed"))) {
                 match self.value(node, name) {
-                    Some(Value::Number(_)) if !(silent && name.ends_with("seed")) => {
+                    Some(Value::Number(_)) => {
                         found.insert(Input { node: node.to_owned(), name: (*name).to_owned() });
                     }
-                    Some(value) if !silent => {
+                    Some(value) => {
                         let from = link(self.graph, value);
                         found.extend(from.and_then(|from| self.value_of(from, Value::is_number)));
                     }
-                    _ => {}
+                    None => {}
                 }
             }
         }

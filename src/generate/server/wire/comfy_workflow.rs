@@ -248,3 +248,182 @@ fn nodes(graph: &Map<String, Value>) -> String {
 fn advise(form: &'static str) -> impl Fn(String) -> anyhow::Error {
     move |reason| anyhow::anyhow!("{reason}; give --comfy-node {form}")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// ComfyUI's default workflow.
+    fn default_graph() -> Value {
+        json!({
+            "3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 20, "cfg": 8, "sampler_name": "euler",
+                "scheduler": "normal", "denoise": 1, "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0],
+                "latent_image": ["5", 0]}},
+            "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
+            "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 512, "batch_size": 1}},
+            "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a bottle", "clip": ["4", 1]}},
+            "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "text", "clip": ["4", 1]}},
+            "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+            "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI", "images": ["8", 0]}}
+        })
+    }
+
+    /// The shape of FLUX workflows: a guider in place of a link `positive`, and noise as a node of its own.
+    fn flux_graph() -> Value {
+        json!({
+            "5": {"class_type": "EmptySD3LatentImage", "inputs": {"width": ["34", 0], "height": 1024, "batch_size": 1}},
+            "6": {"class_type": "CLIPTextEncodeFlux", "inputs": {"clip_l": "x", "t5xxl": "y", "guidance": ["40", 0], "clip": ["11", 0]}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0]}},
+            "8": {"class_type": "VAEDecode", "inputs": {"samples": ["13", 0]}},
+            "13": {"class_type": "SamplerCustomAdvanced", "inputs": {"noise": ["25", 0], "guider": ["22", 0],
+                "sigmas": ["17", 0], "latent_image": ["5", 0]}},
+            "17": {"class_type": "BasicScheduler", "inputs": {"steps": 20, "denoise": 1}},
+            "22": {"class_type": "BasicGuider", "inputs": {"conditioning": ["26", 0]}},
+            "25": {"class_type": "RandomNoise", "inputs": {"noise_seed": 5}},
+            "26": {"class_type": "FluxGuidance", "inputs": {"guidance": 3.5, "conditioning": ["6", 0]}},
+            "34": {"class_type": "PrimitiveInt", "inputs": {"value": 1024}}
+        })
+    }
+
+    fn read(graph: &Value, paths: &[&str]) -> Result<Workflow, String> {
+        let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+        Workflow::new(graph, &paths).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn places_are_found_where_there_is_one_of_each() {
+        assert_eq!(
+            read(&default_graph(), &[]).unwrap().paths(),
+            [
+                "prompt=6.text",
+                "negative=7.text",
+                "seed=3.seed",
+                "width=5.width",
+                "height=5.height",
+                "steps=3.steps",
+                "guidance=3.cfg",
+                "image=9"
+            ]
+        );
+        // Both texts of one encoder are the prompt; there is no negative one; a width may come over a link.
+        assert_eq!(
+            read(&flux_graph(), &[]).unwrap().paths(),
+            [
+                "prompt=6.clip_l",
+                "prompt=6.t5xxl",
+                "seed=25.noise_seed",
+                "width=34.value",
+                "height=5.height",
+                "steps=17.steps",
+                "guidance=26.guidance",
+                "image=9"
+            ]
+        );
+    }
+
+    #[test]
+    fn only_what_the_image_depends_on_counts() {
+        let mut graph = default_graph();
+        graph["20"] =
+            json!({"class_type": "KSampler", "inputs": {"seed": 4, "positive": ["7", 0]}});
+        assert_eq!(read(&graph, &[]).unwrap().paths()[2], "seed=3.seed");
+        graph["21"] = json!({"class_type": "SaveImage", "inputs": {"images": ["20", 0]}});
+        let error = read(&graph, &[]).unwrap_err();
+        assert!(error.contains("SaveImage (21, 9)") && error.contains("image=NODE"), "{error}");
+        assert_eq!(read(&graph, &["image=9"]).unwrap().paths()[0], "prompt=6.text");
+        assert_eq!(read(&graph, &["image=21"]).unwrap().paths()[0], "prompt=7.text");
+    }
+
+    #[test]
+    fn several_candidates_are_named() {
+        let mut graph = default_graph();
+        // A refiner: another sampler with prompts of its own, which adds no noise.
+        graph["10"] = json!({"class_type": "KSamplerAdvanced", "inputs": {"add_noise": "disable", "noise_seed": 0,
+            "steps": 20, "positive": ["15", 0], "negative": ["7", 0], "latent_image": ["3", 0]}});
+        graph["15"] = json!({"class_type": "CLIPTextEncode", "inputs": {"text": "a bottle"}});
+        graph["8"]["inputs"]["samples"] = json!(["10", 0]);
+        let error = read(&graph, &[]).unwrap_err();
+        assert!(
+            error.contains("15.text (CLIPTextEncode), 6.text (CLIPTextEncode); give --comfy-node prompt=NODE.INPUT"),
+            "{error}"
+        );
+        let workflow = read(&graph, &["prompt=6.text", "prompt=15.text"]).unwrap();
+        assert_eq!(workflow.paths()[..2], ["prompt=6.text", "prompt=15.text"]);
+        assert!(workflow.paths().contains(&"seed=3.seed".to_owned()));
+        // Steps stand in both samplers: said when they are asked for.
+        let error = workflow.need(Role::Steps).unwrap_err().to_string();
+        assert!(error.contains("10.steps (KSamplerAdvanced), 3.steps (KSampler)"), "{error}");
+        graph["10"]["inputs"]["add_noise"] = json!("enable");
+        let error = read(&graph, &["prompt=6.text"]).unwrap_err();
+        assert!(error.contains("10.noise_seed (KSamplerAdvanced), 3.seed (KSampler)"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_place_is_said() {
+        let mut graph = default_graph();
+        graph["3"]["inputs"].as_object_mut().unwrap().remove("positive");
+        assert!(read(&graph, &[]).unwrap_err().contains("prompt=NODE.INPUT"));
+        graph["3"]["inputs"].as_object_mut().unwrap().remove("seed");
+        assert!(read(&graph, &["prompt=6.text"]).unwrap_err().contains("seed=NODE.INPUT"));
+        // The negative prompt is made of the prompt: `ConditioningZeroOut`.
+        let mut graph = default_graph();
+        graph["7"] =
+            json!({"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}});
+        let workflow = read(&graph, &[]).unwrap();
+        assert!(
+            workflow
+                .need(Role::NegativePrompt)
+                .unwrap_err()
+                .to_string()
+                .contains("no negative prompt of its own")
+        );
+        let mut graph = default_graph();
+        graph["5"]["inputs"]["batch_size"] = json!(4);
+        assert!(read(&graph, &[]).unwrap_err().contains("4 images at a time"));
+    }
+
+    #[test]
+    fn a_path_must_lead_to_a_value() {
+        let graph = default_graph();
+        for (path, words) in [
+            ("prompt", "no ROLE=NODE.INPUT"),
+            ("prompt=6", "no ROLE=NODE.INPUT"),
+            ("seeds=3.seed", "none of prompt, negative, seed"),
+            ("prompt=66.text", "no node `66`; it has 3 (KSampler), 4 (CheckpointLoaderSimple)"),
+            ("prompt=6.txt", "no input `txt`; it has clip, text"),
+            ("prompt=6.clip", "comes from another node"),
+            ("image=99", "no node `99`"),
+        ] {
+            let error = read(&graph, &[path]).unwrap_err();
+            assert!(error.contains(words), "{path}: {error}");
+        }
+        assert!(read(&graph, &["image=9", "image=9"]).is_err());
+    }
+
+    #[test]
+    fn other_formats_are_told() {
+        for (graph, words) in [
+            (json!({"nodes": [], "links": []}), "Export (API)"),
+            (json!({"3": {"inputs": {}}}), "no `class_type`"),
+            (json!({}), "no nodes"),
+            (json!([]), "no JSON object"),
+        ] {
+            let error = read(&graph, &[]).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        // A whole request as it is sent.
+        assert_eq!(read(&json!({"prompt": default_graph()}), &[]), read(&default_graph(), &[]));
+    }
+
+    #[test]
+    fn links_in_a_circle_end() {
+        let mut graph = default_graph();
+        graph["6"] = json!({"class_type": "ConditioningCombine",
+            "inputs": {"conditioning_1": ["6", 0], "conditioning_2": ["12", 0]}});
+        graph["12"] = json!({"class_type": "CLIPTextEncode", "inputs": {"text": ["13", 0]}});
+        graph["13"] = json!({"class_type": "PrimitiveString", "inputs": {"value": "x"}});
+        assert_eq!(read(&graph, &[]).unwrap().paths()[0], "prompt=13.value");
+    }
+}

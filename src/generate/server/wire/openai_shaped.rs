@@ -120,3 +120,168 @@ fn look(reply: &Value, prompt: &str) -> Result<Found, Step> {
         HttpRequest { method: Method::Get, address: Address::Url(url.to_owned()), body: None };
     Ok(Found::Elsewhere(request, revised_prompt))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Conversation;
+    use super::super::test_talk::*;
+    use super::*;
+
+    /// `SEED` without its highest bit, and its lowest 31 bits.
+    const SEED_63: u64 = SEED & (u64::MAX >> 1);
+    const SEED_31: u64 = SEED & 0x7fff_ffff;
+
+    #[test]
+    fn each_server_is_sent_what_it_takes() {
+        for (api, stated, expected) in [
+            (ServerApi::OpenAi, &[][..], json!({"prompt": PROMPT, "n": 1})),
+            (
+                ServerApi::OpenAi,
+                &["model", "size"],
+                json!({"prompt": PROMPT, "n": 1, "model": "a/model", "size": "640x512"}),
+            ),
+            (
+                ServerApi::VllmOmni,
+                &[],
+                json!({"prompt": PROMPT, "n": 1, "seed": SEED_63, "response_format": "b64_json", "output_format": "png"}),
+            ),
+            (
+                ServerApi::Sglang,
+                &["model", "negative", "size", "steps", "guidance"],
+                json!({"prompt": PROMPT, "n": 1, "seed": SEED_63, "response_format": "b64_json", "output_format": "png",
+                    "model": "a/model", "size": "640x512", "negative_prompt": "blur", "num_inference_steps": 20,
+                    "guidance_scale": 3.5}),
+            ),
+            (
+                ServerApi::LocalAi,
+                &["model", "negative", "steps"],
+                json!({"prompt": "a red fox|blur", "n": 1, "seed": SEED_31, "response_format": "b64_json",
+                    "model": "a/model", "step": 20}),
+            ),
+        ] {
+            let (path, body) = asked(&settings(api, stated));
+            assert_eq!(path, "/images/generations");
+            assert_eq!(body, expected, "{api:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_has_no_field_for_is_refused() {
+        for (api, stated, words) in [
+            (ServerApi::OpenAi, &["negative"][..], "--negative-prompt"),
+            (ServerApi::OpenAi, &["steps"], "--steps"),
+            (ServerApi::OpenAi, &["guidance"], "--guidance"),
+            (ServerApi::LocalAi, &[], "--server-model"),
+            (ServerApi::LocalAi, &["model", "guidance"], "--guidance"),
+        ] {
+            let error = settings(api, stated).check().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let mut omni = settings(ServerApi::VllmOmni, &[]);
+        omni.width = Some(512);
+        assert!(omni.check().unwrap_err().to_string().contains("--height"));
+        omni = settings(ServerApi::VllmOmni, &[]);
+        omni.steps = Some(201);
+        assert!(omni.check().unwrap_err().to_string().contains("1 to 200"));
+        omni = settings(ServerApi::VllmOmni, &[]);
+        omni.guidance = Some(20.5);
+        assert!(omni.check().unwrap_err().to_string().contains("0 to 20"));
+    }
+
+    #[test]
+    fn localai_would_split_a_prompt_at_a_bar() {
+        let plain = settings(ServerApi::LocalAi, &["model"]);
+        assert!(Conversation::start(&plain, "a | b", 1).unwrap_err().to_string().contains('|'));
+        let mut negative = settings(ServerApi::LocalAi, &["model"]);
+        negative.negative_prompt = Some("a|b".to_owned());
+        assert!(negative.check().is_err());
+        let other = settings(ServerApi::Sglang, &[]);
+        assert!(Conversation::start(&other, "a | b", 1).is_ok());
+    }
+
+    #[test]
+    fn fields_of_the_user_lie_on_top() {
+        let mut omni = settings(ServerApi::VllmOmni, &["steps"]);
+        let add = |omni: &mut WireSettings, name: &str, value: Value| {
+            omni.body.clear();
+            omni.body.insert(name.to_owned(), value);
+        };
+        add(&mut omni, "true_cfg_scale", json!(4.0));
+        assert_eq!(asked(&omni).1["true_cfg_scale"], 4.0);
+        add(&mut omni, "output_format", json!("webp"));
+        assert_eq!(asked(&omni).1["output_format"], "webp");
+        add(&mut omni, "extra_params", json!({"shift": 3}));
+        assert_eq!(asked(&omni).1["extra_params"], json!({"shift": 3}));
+        for (name, words) in [
+            ("seed", "the seed"),
+            ("n", "the number of images"),
+            ("prompt", "the prompt"),
+            ("num_inference_steps", "set by a flag"),
+        ] {
+            add(&mut omni, name, json!(1));
+            let error = omni.check().unwrap_err().to_string();
+            assert!(error.contains(words), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_image_comes_as_base64_or_lies_at_a_url() {
+        let omni = settings(ServerApi::VllmOmni, &[]);
+        assert_eq!(answered_json(&omni, &one_image()), done(None, None));
+        let as_data = json!({"data": [{"url": format!("data:image/png;base64,{}", png_text())}]});
+        assert_eq!(answered_json(&omni, &as_data), done(None, None));
+        let broken_lines = png_text().replace('z', "z\n");
+        let wrapped = json!({"data": [{"b64_json": format!("{broken_lines}\n")}]});
+        assert_eq!(answered_json(&omni, &wrapped), done(None, None));
+
+        let elsewhere = json!({"data": [{"b64_json": null, "url": "/files/1.png", "revised_prompt": "a fox, red"}]});
+        let (mut talk, _) = Conversation::start(&omni, PROMPT, SEED).unwrap();
+        let next = receive(&mut talk, 200, elsewhere.to_string().as_bytes());
+        let address = Address::Url("/files/1.png".to_owned());
+        assert_eq!(next, Step::Send(HttpRequest { method: Method::Get, address, body: None }));
+        assert_eq!(receive(&mut talk, 200, PNG), done(Some("a fox, red"), None));
+    }
+
+    #[test]
+    fn a_prompt_that_was_used_as_sent_is_not_revised() {
+        let sglang = settings(ServerApi::Sglang, &[]);
+        for (told, revised) in [
+            (json!(PROMPT), None),
+            (json!(null), None),
+            (json!(""), None),
+            (json!("a red fox."), Some("a red fox.")),
+        ] {
+            let mut reply = one_image();
+            reply["data"][0]["revised_prompt"] = told;
+            assert_eq!(answered_json(&sglang, &reply), done(revised, None));
+        }
+    }
+
+    #[test]
+    fn replies_without_one_image_say_what_is_wrong() {
+        let omni = settings(ServerApi::VllmOmni, &[]);
+        for (reply, words) in [
+            (json!({}), "no `data`"),
+            (json!({"data": []}), "0 images"),
+            (json!({"data": [{"b64_json": png_text()}, {"b64_json": png_text()}]}), "2 images"),
+            (json!({"data": [{}]}), "no `data[0].b64_json`"),
+            (json!({"data": [{"b64_json": "%%%"}]}), "no valid base64"),
+            (
+                json!({"data": [{"b64_json": "aGVsbG8="}]}),
+                "no PNG, JPEG or WebP: it begins with hello",
+            ),
+            (json!({"data": [{"b64_json": ""}]}), "is empty"),
+            (json!([1]), "no `data`"),
+        ] {
+            assert_failed(answered_json(&omni, &reply), words);
+        }
+        let (mut talk, _) = Conversation::start(&omni, PROMPT, SEED).unwrap();
+        receive(&mut talk, 200, br#"{"data": [{"url": "/x.png"}]}"#);
+        assert_failed(receive(&mut talk.clone(), 404, b"gone"), "404: gone");
+        assert_failed(receive(&mut talk.clone(), 200, b"<!DOCTYPE html><p>"), "web page");
+        assert_failed(
+            receive(&mut talk, 200, br#"{"detail": "no file"}"#),
+            "JSON in place of an image: no file",
+        );
+    }
+}

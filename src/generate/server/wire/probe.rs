@@ -193,3 +193,140 @@ fn none_found(replies: &[ProbeReply]) -> Result<FoundServer> {
         first.probe.path()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found where the server answers the questions so, and 404 to all others.
+    fn found(base: &str, answers: &[(Probe, Value)]) -> Result<FoundServer, String> {
+        let bodies: Vec<(Probe, u16, String)> = Probe::all()
+            .into_iter()
+            .map(|probe| match answers.iter().find(|(of, _)| *of == probe) {
+                Some((_, answer)) => (probe, 200, answer.to_string()),
+                None => (probe, 404, json!({"detail": "Not Found"}).to_string()),
+            })
+            .collect();
+        let replies: Vec<ProbeReply> = bodies
+            .iter()
+            .map(|(probe, status, body)| ProbeReply {
+                probe: *probe,
+                reply: HttpReply { status: *status, content_type: "", body: body.as_bytes() },
+            })
+            .collect();
+        judge_probe(base, &replies).map_err(|error| error.to_string())
+    }
+
+    fn models(owner: &str) -> Value {
+        json!({"object": "list", "data": [{"id": "a/model", "object": "model", "created": 5, "owned_by": owner}]})
+    }
+
+    #[test]
+    fn every_server_is_told_by_what_only_it_answers() {
+        let sdcpp = json!({"model": {"name": "tiny.safetensors", "stem": "tiny"}, "supported_modes": ["img_gen"]});
+        let comfy = json!({"system": {"comfyui_version": "0.3.64", "ram_free": 5, "argv": ["main.py"]},
+            "devices": [{"name": "cpu", "vram_free": 7}]});
+        let sdapi = json!({"samples_format": "png", "sd_model_checkpoint": "tiny"});
+        for (answers, api, base, names) in [
+            (
+                // stable-diffusion.cpp answers to three APIs.
+                vec![
+                    (Probe::SdCpp, sdcpp),
+                    (Probe::SdApi, sdapi.clone()),
+                    (Probe::Models, json!({"data": [{"id": "sd-cpp-local", "owned_by": "local"}]})),
+                ],
+                ServerApi::SdCpp,
+                "http://gpu:1",
+                vec!["tiny.safetensors"],
+            ),
+            (
+                vec![(Probe::ComfyUi, comfy), (Probe::BareModels, json!(["vae"]))],
+                ServerApi::ComfyUi,
+                "http://gpu:1",
+                vec![],
+            ),
+            (vec![(Probe::SdApi, sdapi)], ServerApi::SdApi, "http://gpu:1", vec!["tiny"]),
+            (
+                vec![(Probe::Models, models("vllm"))],
+                ServerApi::VllmOmni,
+                "http://gpu:1/v1",
+                vec!["a/model"],
+            ),
+            (
+                vec![(Probe::Models, models("sglang"))],
+                ServerApi::Sglang,
+                "http://gpu:1/v1",
+                vec!["a/model"],
+            ),
+            (
+                vec![(Probe::Models, models("openai"))],
+                ServerApi::OpenAi,
+                "http://gpu:1/v1",
+                vec!["a/model"],
+            ),
+            (
+                vec![(
+                    Probe::Models,
+                    json!({"data": [{"id": "sd-cpp-local", "owned_by": "local"}]}),
+                )],
+                ServerApi::SdApi,
+                "http://gpu:1",
+                vec!["sd-cpp-local"],
+            ),
+        ] {
+            for given in ["http://gpu:1", "http://gpu:1/", "http://gpu:1/v1", "http://gpu:1/v1/"] {
+                let server = found(given, &answers).unwrap();
+                assert_eq!((server.api, server.base.as_str()), (api, base), "{given}");
+                assert_eq!(server.models, names);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_server_said_is_kept_without_the_moment() {
+        let listed = found("http://gpu:1", &[(Probe::Models, models("vllm"))]).unwrap();
+        assert_eq!(
+            listed.said,
+            json!({"/v1/models": {"object": "list", "data": [{"id": "a/model", "object": "model", "owned_by": "vllm"}]}})
+        );
+        let comfy = json!({"system": {"comfyui_version": "0.3.64", "ram_free": 5, "argv": ["main.py", "--secret"]},
+            "devices": [{"name": "cpu", "vram_free": 7}]});
+        let comfy = found("http://gpu:1", &[(Probe::ComfyUi, comfy)]).unwrap();
+        assert_eq!(
+            comfy.said,
+            json!({"/system_stats": {"system": {"comfyui_version": "0.3.64"}, "devices": ["cpu"]}})
+        );
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_told_is_an_error() {
+        let error = found("http://gpu:1", &[]).unwrap_err();
+        assert!(
+            error.contains("404 to /sdcpp/v1/capabilities: Not Found")
+                && error.contains("--server-api"),
+            "{error}"
+        );
+        let odd = [
+            (Probe::Models, json!({"models": []})),
+            (Probe::SdApi, json!({})),
+            (Probe::ComfyUi, json!([])),
+        ];
+        assert!(found("http://gpu:1", &odd).is_err());
+        assert!(judge_probe("http://gpu:1", &[]).is_err());
+        let body = b"{}";
+        let locked = ProbeReply {
+            probe: Probe::Models,
+            reply: HttpReply { status: 401, content_type: "", body },
+        };
+        let error = judge_probe("http://gpu:1", &[locked]).unwrap_err().to_string();
+        assert!(error.contains("--server-key-env"), "{error}");
+    }
+
+    #[test]
+    fn questions_go_to_the_servers_root() {
+        for base in ["http://gpu:1/proxy/v1/", "http://gpu:1/proxy"] {
+            let request = Probe::Models.request(base);
+            assert_eq!(request.address, Address::Url("http://gpu:1/proxy/v1/models".to_owned()));
+        }
+    }
+}

@@ -52,9 +52,13 @@ pub(super) fn accepted(reply: &HttpReply) -> Result<(), Step> {
     }
     let words = words(reply.body);
     let told = if words.is_empty() { String::new() } else { format!(": {words}") };
+    // A path that a server does not know: no JSON, or FastAPI's {"detail": "Not Found"}.
+    let says_nothing = value.as_ref().is_none_or(|value| {
+        matches!(value["detail"].as_str(), Some("Not Found" | "Method Not Allowed"))
+    });
     let advice = match status {
         401 | 403 => " (does --server-key-env name the variable with this server's key?)",
-        404 | 405 if value.is_none() => {
+        404 | 405 if says_nothing => {
             " (is --server-url the address of this API, and --server-api the right one?)"
         }
         300..=399 => {
@@ -269,4 +273,153 @@ fn filtered(value: &Value) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::talk::Retry;
+    use super::super::test_talk::failed;
+    use super::*;
+
+    fn reply<'a>(status: u16, body: &'a [u8]) -> HttpReply<'a> {
+        HttpReply { status, content_type: "", body }
+    }
+
+    fn refusal(status: u16, body: &str) -> Step {
+        json(&reply(status, body.as_bytes())).unwrap_err()
+    }
+
+    #[test]
+    fn errors_of_every_server_are_read() {
+        for (body, words) in [
+            (r#"{"error": {"message": "bad size", "code": null}}"#, "400: bad size"),
+            (r#"{"error": "no prompt"}"#, "400: no prompt"),
+            (r#"{"detail": "Model x does not exist"}"#, "400: Model x does not exist"),
+            (
+                r#"{"detail": [{"type": "less_than_equal", "loc": ["body", "n"], "msg": "at most 10"}]}"#,
+                "400: n: at most 10",
+            ),
+            (
+                r#"{"error": "server_error", "message": "out of memory"}"#,
+                "400: server_error: out of memory",
+            ),
+            (
+                r#"{"error": "HTTPException", "detail": "", "body": "", "errors": "no such sampler"}"#,
+                "no such sampler",
+            ),
+            (r#"{"odd": 1}"#, r#"400: {"odd":1}"#),
+            ("plain\n  text", "400: plain text"),
+            ("<html><body>nginx", "400: a web page"),
+        ] {
+            let (reason, retry) = failed(refusal(400, body));
+            assert!(reason.contains(words), "{reason}");
+            assert_eq!(retry, Retry::No);
+        }
+        let (long, _) = failed(refusal(400, &"ü".repeat(5000)));
+        assert_eq!(long.matches('ü').count(), 300);
+        assert!(long.ends_with("..."));
+    }
+
+    #[test]
+    fn some_errors_may_pass() {
+        for (status, retry) in [
+            (400, Retry::No),
+            (401, Retry::No),
+            (403, Retry::No),
+            (404, Retry::No),
+            (408, Retry::Yes),
+            (409, Retry::Yes),
+            (422, Retry::No),
+            (429, Retry::Yes),
+            (500, Retry::Yes),
+            (503, Retry::Yes),
+            (301, Retry::No),
+        ] {
+            assert_eq!(failed(refusal(status, "{}")).1, retry, "{status}");
+        }
+        let spent = r#"{"error": {"message": "quota", "type": "insufficient_quota", "code": "insufficient_quota"}}"#;
+        assert_eq!(failed(refusal(429, spent)).1, Retry::No);
+    }
+
+    #[test]
+    fn the_sentence_says_what_to_do() {
+        for (status, body, words) in [
+            (401, "{}", "--server-key-env"),
+            (404, "404 page not found", "--server-url"),
+            (404, r#"{"detail": "Not Found"}"#, "--server-url"),
+            (302, "", "final address"),
+            (200, "", "empty"),
+            (200, "  <!doctype HTML><title>", "web page"),
+            (200, "no json", "no JSON: no json"),
+        ] {
+            let (reason, _) = failed(refusal(status, body));
+            assert!(reason.contains(words), "{reason}");
+        }
+        let model =
+            failed(refusal(404, r#"{"error": {"message": "The model x does not exist"}}"#)).0;
+        assert_eq!(model, "the server answers 404: The model x does not exist");
+        let image = json(&reply(200, b"\x89PNG\r\n\x1a\n")).unwrap_err();
+        assert!(failed(image).0.contains("such as hf"));
+    }
+
+    #[test]
+    fn a_content_filter_is_told_by_documented_fields_alone() {
+        for (status, body, words) in [
+            (
+                400,
+                json!({"error": {"code": "moderation_blocked", "message": "Your request was rejected",
+                    "type": "image_generation_user_error"}}),
+                "Your request was rejected",
+            ),
+            (
+                400,
+                json!({"error": {"code": "content_policy_violation", "message": ""}}),
+                "content_policy_violation",
+            ),
+            (
+                400,
+                json!({"error": {"code": "x", "message": "filtered", "inner_error": {"code": "ResponsibleAIPolicyViolation"}}}),
+                "filtered",
+            ),
+            (200, json!({"data": [{"b64_json": "", "nsfw": true}]}), "nsfw"),
+            (200, json!({"images": ["x"], "has_nsfw_concepts": [true]}), "has_nsfw_concepts"),
+            (200, json!({"nsfw_content_detected": [false, true]}), "nsfw_content_detected"),
+            (200, json!({"artifacts": [{"finishReason": "CONTENT_FILTERED"}]}), "CONTENT_FILTERED"),
+        ] {
+            match refusal(status, &body.to_string()) {
+                Step::Filtered(told) => assert!(told.contains(words), "{told}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        for body in [
+            json!({"error": {"message": "nsfw content policy violation moderation_blocked"}}),
+            json!({"error": "content_policy_violation"}),
+            json!({"detail": "the safety checker refused it"}),
+        ] {
+            failed(refusal(400, &body.to_string()));
+        }
+        for body in [
+            json!({"has_nsfw_concepts": [false]}),
+            json!({"nsfw": false}),
+            json!({"finish_reason": "SUCCESS"}),
+        ] {
+            assert!(json(&reply(200, body.to_string().as_bytes())).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn images_are_told_by_their_first_bytes() {
+        for bytes in
+            [&b"\x89PNG\r\n\x1a\n..."[..], b"\xff\xd8\xff\xe0", b"RIFF\x01\x02\x03\x04WEBPVP8 "]
+        {
+            assert_eq!(image(bytes.to_vec()).unwrap(), bytes);
+        }
+        for bytes in
+            [&b"GIF89a"[..], b"RIFF\x01\x02\x03\x04WAVE", b"\x89PNG", b"", b"\0\0\0\x1cftypavif"]
+        {
+            assert_eq!(failed(image(bytes.to_vec()).unwrap_err()).1, Retry::No);
+        }
+    }
 }

@@ -74,3 +74,101 @@ fn completed(reply: &Value) -> Result<ServerImage, Step> {
     let text = text.ok_or_else(|| missing("result.images[0].b64_json", reply))?;
     Ok(ServerImage { bytes: decoded(text)?, revised_prompt: None, seed_told: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Conversation;
+    use super::super::settings::ServerApi;
+    use super::super::talk::Retry;
+    use super::super::test_talk::*;
+    use super::*;
+
+    const SEED_63: u64 = SEED & (u64::MAX >> 1);
+
+    #[test]
+    fn a_job_holds_one_image() {
+        assert_eq!(
+            asked(&settings(ServerApi::SdCpp, &[])),
+            (
+                PATH.to_owned(),
+                json!({"prompt": PROMPT, "seed": SEED_63, "batch_count": 1, "output_format": "png"})
+            )
+        );
+        let mut all = settings(ServerApi::SdCpp, &["negative", "size", "steps", "guidance"]);
+        all.body = json!({"sample_params": {"sample_method": "euler", "guidance": {"distilled_guidance": 3.0}}})
+            .as_object()
+            .unwrap()
+            .clone();
+        assert_eq!(
+            asked(&all).1,
+            json!({"prompt": PROMPT, "seed": SEED_63, "batch_count": 1, "output_format": "png", "negative_prompt": "blur",
+                "width": 640, "height": 512, "sample_params": {"sample_steps": 20, "sample_method": "euler",
+                "guidance": {"txt_cfg": 3.5, "distilled_guidance": 3.0}}})
+        );
+        all.body =
+            json!({"sample_params": {"guidance": {"txt_cfg": 1.0}}}).as_object().unwrap().clone();
+        assert!(all.check().unwrap_err().to_string().contains("`txt_cfg`"));
+        all.body = json!({"sample_params": {"eta": 1, "seed": 2}}).as_object().unwrap().clone();
+        assert!(all.check().unwrap_err().to_string().contains("the seed"));
+        let model = settings(ServerApi::SdCpp, &["model"]).check().unwrap_err().to_string();
+        assert!(model.contains("--server-model"), "{model}");
+    }
+
+    #[test]
+    fn a_job_is_polled_until_it_ends() {
+        let sdcpp = settings(ServerApi::SdCpp, &[]);
+        let (mut talk, _) = Conversation::start(&sdcpp, PROMPT, SEED).unwrap();
+        let poll = get("/sdcpp/v1/jobs/job_01%2F..");
+        let queued = json!({"id": "job_01/..", "kind": "img_gen", "status": "queued", "poll_url": "http://evil.net/"});
+        assert_eq!(
+            receive(&mut talk, 202, queued.to_string().as_bytes()),
+            Step::Wait(poll.clone())
+        );
+        for status in ["queued", "generating"] {
+            let reply = json!({"id": "job_01", "status": status, "result": null, "error": null});
+            assert_eq!(
+                receive(&mut talk, 200, reply.to_string().as_bytes()),
+                Step::Wait(poll.clone())
+            );
+        }
+        let ended = json!({"status": "completed", "error": null,
+            "result": {"output_format": "png", "images": [{"index": 0, "b64_json": png_text()}]}});
+        assert_eq!(receive(&mut talk, 200, ended.to_string().as_bytes()), done(None, None));
+    }
+
+    #[test]
+    fn a_job_may_end_without_an_image() {
+        let sdcpp = settings(ServerApi::SdCpp, &[]);
+        let ended = |status: u16, reply: &Value| {
+            let (mut talk, _) = Conversation::start(&sdcpp, PROMPT, SEED).unwrap();
+            receive(&mut talk, 202, br#"{"id": "1", "status": "queued"}"#);
+            failed(receive(&mut talk, status, reply.to_string().as_bytes()))
+        };
+        let error = json!({"code": "generation_failed", "message": "generate_image returned empty results"});
+        for (status, reply, words, retry) in [
+            (
+                200,
+                json!({"status": "failed", "error": error}),
+                "failed: generate_image returned empty",
+                Retry::No,
+            ),
+            (
+                200,
+                json!({"status": "cancelled", "error": {"message": "by client"}}),
+                "cancelled: by client",
+                Retry::Yes,
+            ),
+            (200, json!({"status": "completed", "result": null}), "no `result.images`", Retry::No),
+            (200, json!({"status": "completed", "result": {"images": []}}), "0 images", Retry::No),
+            (200, json!({"status": "asleep"}), "no `status`", Retry::No),
+            (404, json!({"error": "not found"}), "no longer knows the job", Retry::Yes),
+            (410, json!({}), "no longer knows the job", Retry::Yes),
+        ] {
+            let (reason, found) = ended(status, &reply);
+            assert!(reason.contains(words), "{reason}");
+            assert_eq!(found, retry, "{reason}");
+        }
+        assert_eq!(failed(answered(&sdcpp, 429, br#"{"error": "queue full"}"#)).1, Retry::Yes);
+        assert_failed(answered_json(&sdcpp, &json!({"status": "queued"})), "no `id`");
+    }
+}

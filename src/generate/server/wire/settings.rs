@@ -143,9 +143,10 @@ impl WireSettings {
     pub fn seed_bits(&self) -> Option<u32> {
         match self.api {
             ServerApi::OpenAi => None,
-            // LocalAI hands it to its backends as a signed integer of 32 bits.
-            ServerApi::LocalAi => Some(31),
-            ServerApi::SdApi | ServerApi::HuggingFace => Some(32),
+            // Signed integers of 32 bits: LocalAI hands it to its backends so, and stable-diffusion.cpp (97d2990) reads
+            // `/sdapi` so. There 2^31 and above become negative, which means random: seen by running it.
+            ServerApi::LocalAi | ServerApi::SdApi => Some(31),
+            ServerApi::HuggingFace => Some(32),
             ServerApi::VllmOmni
             | ServerApi::Sglang
             | ServerApi::SdCpp
@@ -195,5 +196,38 @@ impl WireSettings {
             "a workflow is for the comfyui API, not for {name}"
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_their_api() {
+        for api in ServerApi::all() {
+            assert_eq!(ServerApi::from_name(api.name()), Some(api));
+        }
+        assert_eq!(ServerApi::from_name("OpenAI"), None);
+    }
+
+    #[test]
+    fn seeds_are_folded_to_what_each_server_takes() {
+        let seed = u64::MAX;
+        for (api, sent) in [
+            (ServerApi::OpenAi, None),
+            (ServerApi::VllmOmni, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::Sglang, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::LocalAi, Some(i32::MAX.unsigned_abs().into())),
+            (ServerApi::SdApi, Some(i32::MAX.unsigned_abs().into())),
+            (ServerApi::SdCpp, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::ComfyUi, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::Xdit, Some(i64::MAX.unsigned_abs())),
+            (ServerApi::HuggingFace, Some(u32::MAX.into())),
+        ] {
+            let settings = WireSettings::new(api);
+            assert_eq!(settings.sent_seed(seed), sent, "{api:?}");
+            assert_eq!(settings.sent_seed(7), sent.map(|_| 7), "{api:?}");
+        }
     }
 }
