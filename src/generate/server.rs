@@ -127,14 +127,18 @@ impl Shared {
     fn image(&self, prompt: &str, seed: u64) -> Result<GeneratedImage> {
         let made = self.client.image(&self.settings, prompt, seed);
         let made = made.map_err(|fault| self.hopeless(fault))?;
-        self.failures_in_a_row.store(0, Ordering::Relaxed);
-        match made {
+        let made = match made {
             Made::Filtered(words) => Err(Filtered(words).into()),
             Made::Image(image) => {
+                let decoded = self.decoded(image, seed);
+                let decoded =
+                    decoded.map_err(|error| self.hopeless(Fault::last(format!("{error:#}"))))?;
                 self.has_made.store(true, Ordering::Relaxed);
-                self.decoded(image, seed)
+                Ok(decoded)
             }
-        }
+        };
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        made
     }
 
     /// The fault as an error of this image, or of the run where asking on is in vain.
@@ -144,8 +148,9 @@ impl Shared {
         let base = self.client.base();
         let goes_on = "what is made is kept, and the same command goes on";
         match fault.kind {
-            FaultKind::Unreachable => Hopeless(format!("{base}: {fault}; {goes_on}")).into(),
-            FaultKind::Key => Hopeless(format!("{base}: {fault}; {goes_on}")).into(),
+            FaultKind::Unreachable | FaultKind::Key => {
+                Hopeless(format!("{base}: {fault}; {goes_on}")).into()
+            }
             _ if in_a_row >= limit => Hopeless(format!(
                 "{base}: {in_a_row} images in a row failed, the last one so: {fault}; {goes_on}"
             ))

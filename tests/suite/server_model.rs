@@ -531,7 +531,7 @@ fn what_is_wrong_is_told_before_the_first_prompt() {
             "NO_SUCH_KEY that --server-key-env names is not set",
         ),
         (&server.url(), "--server-body {\"seed\":1}", "would change the seed"),
-        (&server.url(), "--server-timeout -1", "is no number of seconds"),
+        (&server.url(), "--server-timeout 0", "is no number of seconds"),
         (&server.url(), "--comfy-node prompt=6.text", "give --server-workflow"),
         (&server.url(), &format!("{comfy} nowhere.json"), "cannot be read"),
         (&server.url(), &format!("{comfy} items.csv"), "is no JSON"),

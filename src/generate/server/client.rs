@@ -84,7 +84,8 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    fn last(reason: impl Into<String>) -> Self {
+    /// One that another try would not mend.
+    pub(super) fn last(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), kind: FaultKind::Final }
     }
 }
