@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod generate_run;
 pub mod image_ledger;
+mod image_texts;
 pub mod import;
 pub mod model_file;
 pub mod noise;

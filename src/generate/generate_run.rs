@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::image_ledger::ImageLedger;
+use super::image_texts::texts;
 use super::noise::seeds::SeedMode;
 use super::served_counts::{ServedCounts, is_zero};
 use super::{Filtered, GeneratedImage, Hopeless, ImageGenerator};
@@ -17,7 +18,7 @@ use crate::checkpoint::error_words::sentence;
 use crate::ordered_work::{Pool, for_each_in_order};
 use crate::results::image_store::pixels_sha256;
 use crate::results::manifest::differences;
-use crate::results::{FORMAT_VERSION, ImageOutcome, RunDirectory, Settings, Sitting};
+use crate::results::{ImageOutcome, RunDirectory, Settings, Sitting};
 use crate::stage_observer::{Silent, StageObserver};
 
 /// Which seeds the images get and how many are made at a time.
@@ -440,33 +441,4 @@ fn complete(pictures: Result<Vec<GeneratedImage>>, expected: usize) -> Result<Ve
 /// The error and its causes in one line.
 fn in_one_line(error: &anyhow::Error) -> String {
     sentence(error).lines().next().unwrap_or_default().to_owned()
-}
-
-/// Everything that the picture can be made again from, as PNG text: prompt, seed, place in the
-/// benchmark and each setting. No time, so that the same picture is the same file.
-fn texts(settings: &Settings, item: &Item, image: u32, seed: Option<u64>) -> Vec<(String, String)> {
-    let mut texts = vec![
-        ("Software".to_owned(), "dpg-bench".to_owned()),
-        ("format_version".to_owned(), FORMAT_VERSION.to_string()),
-        ("item".to_owned(), item.id.clone()),
-        ("image".to_owned(), image.to_string()),
-        ("prompt".to_owned(), item.prompt.clone()),
-    ];
-    texts.extend(seed.map(|seed| ("seed".to_owned(), seed.to_string())));
-    // What is null is not set: a text would read as the word. What a server says of itself, and a workflow, may be
-    // larger than the image.
-    let is_kept = |name: &str, value: &serde_json::Value| {
-        !value.is_null() && !matches!(name, "server_says" | "workflow")
-    };
-    for (name, value) in settings.iter().filter(|(name, value)| is_kept(name, value)) {
-        let name = match name.as_str() {
-            "seed" => "base_seed",
-            "negative_prompt" => "negative prompt",
-            "scheduler" => "sampler",
-            other => other,
-        };
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        texts.push((name.to_owned(), text));
-    }
-    texts
 }

@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use super::devices::one_kind_of_device;
 use super::ella_options::EllaPartOptions;
 use super::fetched;
+use super::generation_words::{outcome, served_warnings};
 use super::generator_options::{GeneratorOptions, Sampling};
 use super::listener::{Listener, Quiet};
-use super::program_command;
-use super::server_command;
+use super::outside_models::OutsideModels;
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
 use crate::checkpoint::load_report::LoadReport;
@@ -24,9 +24,7 @@ use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::noise::seeds::SeedMode;
-use crate::generate::program::ProgramGenerator;
-use crate::generate::served_counts::ServedCounts;
-use crate::generate::server::{PROMPTS, ServerGenerator};
+use crate::generate::server::PROMPTS;
 use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
@@ -54,10 +52,20 @@ impl LoadedGenerator {
         seed_mode: SeedMode,
         device: &str,
     ) -> Self {
+        Self::of_one_at_a_time(vec![Box::new(generator)], vec![device.to_owned()], seed, seed_mode)
+    }
+
+    /// Generators of which each is asked for one image at a time, and where they compute.
+    fn of_one_at_a_time(
+        generators: Vec<Box<dyn ImageGenerator>>,
+        devices: Vec<String>,
+        seed: u64,
+        seed_mode: SeedMode,
+    ) -> Self {
         Self {
-            understood: generator.understood(),
-            generators: vec![Box::new(generator)],
-            devices: vec![device.to_owned()],
+            understood: generators.first().map(|one| one.understood()).unwrap_or_default(),
+            generators,
+            devices,
             plan: GenerationPlan { seed, seed_mode, batch: 1 },
             assembled: None,
             negative_prompt: None,
@@ -70,11 +78,8 @@ impl LoadedGenerator {
     /// # Errors
     /// One is not.
     pub fn check(options: &GeneratorOptions) -> anyhow::Result<()> {
-        if options.model == catalog::PROGRAM {
-            return program_command::resolve(options).map(|_| ());
-        }
-        if options.model == catalog::SERVER {
-            return server_command::resolve(options).map(|_| ());
+        if OutsideModels::check(options)? {
+            return Ok(());
         }
         let model = catalog::find(&options.model)?;
         options.program.refuse_for(&options.model)?;
@@ -91,11 +96,9 @@ impl LoadedGenerator {
     /// # Errors
     /// There is no such model or device, the model's files are missing or damaged, or a setting does not fit it.
     pub fn load(options: &GeneratorOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
-        if options.model == catalog::PROGRAM {
-            return Self::load_program(options);
-        }
-        if options.model == catalog::SERVER {
-            return Self::load_server(options, listener);
+        if let Some(outside) = OutsideModels::load(options, listener)? {
+            let OutsideModels { generators, devices, seed, seed_mode } = outside;
+            return Ok(Self::of_one_at_a_time(generators, devices, seed, seed_mode));
         }
         let model = catalog::find(&options.model)?;
         options.program.refuse_for(&options.model)?;
@@ -116,57 +119,6 @@ impl LoadedGenerator {
         };
         let loaded = loaded.map_err(|error| unpacked.iter().fold(error, named))?;
         Ok(Self { _folders: unpacked, ..loaded })
-    }
-
-    /// Starts the user's program once for each device named.
-    fn load_program(options: &GeneratorOptions) -> anyhow::Result<Self> {
-        let (program, seed, seed_mode) = program_command::resolve(options)?;
-        let names = options.device_names();
-        let mut generators: Vec<Box<dyn ImageGenerator>> = Vec::new();
-        for name in &names {
-            let one = ProgramGenerator::start(program.clone(), name)
-                .with_context(|| format!("model {} cannot be loaded", options.model))?;
-            generators.push(Box::new(one));
-        }
-        // Named as a judge names the same device, so that both are seen to share it.
-        let described = |name: &&str| match parse_device(name) {
-            Ok(device) => describe_device(&device),
-            Err(_) => (*name).to_owned(),
-        };
-        Ok(Self {
-            understood: generators.first().map(|one| one.understood()).unwrap_or_default(),
-            devices: names.iter().map(described).collect(),
-            generators,
-            plan: GenerationPlan { seed, seed_mode, batch: 1 },
-            assembled: None,
-            negative_prompt: None,
-            _folders: Vec::new(),
-        })
-    }
-
-    /// Finds out what the server is.
-    fn load_server(options: &GeneratorOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
-        let (server, seed, seed_mode) = server_command::resolve(options)?;
-        let connected = ServerGenerator::connect(server)
-            .with_context(|| format!("model {} cannot be had", options.model))?;
-        let mut loaded = Self {
-            generators: Vec::new(),
-            devices: Vec::new(),
-            plan: GenerationPlan { seed, seed_mode, batch: 1 },
-            understood: LoadReport::default(),
-            assembled: None,
-            negative_prompt: None,
-            _folders: Vec::new(),
-        };
-        if let Some(one) = connected.first() {
-            listener.note(&format!("server: {}", one.described()));
-            loaded.devices.push(format!("server {}", one.url()));
-            loaded.understood = one.understood();
-        }
-        for one in connected {
-            loaded.generators.push(Box::new(one));
-        }
-        Ok(loaded)
     }
 
     /// As [`LoadedGenerator::load`], from the checkpoint and the parts of an ELLA; what it loads lies where they are.
@@ -302,7 +254,7 @@ impl LoadedGenerator {
     ) -> anyhow::Result<GenerationSummary> {
         self.warn_of_idle_words(items, listener)?;
         let summary = generation.make(run, items, self.generators(), observer)?;
-        listener.note(&described(&summary, items.len(), run));
+        listener.note(&outcome(&summary, items.len(), run));
         served_warnings(&summary).iter().for_each(|warning| listener.warning(warning));
         Ok(summary)
     }
@@ -411,42 +363,4 @@ fn record(parts: &CheckpointParts) -> Settings {
         }
     }
     record
-}
-
-fn described(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> String {
-    let mut text = format!(
-        "{}/{} images in {} ({} made now, {} failed)",
-        summary.already_done + summary.done,
-        summary.images,
-        run.path().display(),
-        summary.done,
-        summary.failed,
-    );
-    if summary.filtered > 0 {
-        text += &format!("; {} refused by a content filter", summary.filtered);
-    }
-    if summary.truncated_prompts > 0 {
-        text += &format!(
-            "; {}/{items} prompts are longer than the text encoder takes and were truncated",
-            summary.truncated_prompts,
-        );
-    }
-    text
-}
-
-/// What a server did to images that a score should be read with.
-fn served_warnings(summary: &GenerationSummary) -> Vec<String> {
-    let ServedCounts { revised, other_size, lossy, other_seed } = summary.served;
-    let images =
-        |count: u64| if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
-    [
-        (revised, "made of another prompt than the benchmark's, by the server's own word (revised_prompt)"),
-        (other_size, "of another size than was asked for"),
-        (lossy, "that came as JPEG or WebP, whose artefacts a judge sees; have the server send PNG"),
-        (other_seed, "made of another seed than was sent, by the server's own word"),
-    ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("the run holds {} {what}", images(count)))
-    .collect()
 }

@@ -82,6 +82,8 @@ mod sdxl_models;
 mod sdxl_pipeline;
 mod seeded_answers;
 mod server_model;
+mod server_model_faults;
+mod server_place;
 mod several_judges;
 mod shards;
 mod small_run;

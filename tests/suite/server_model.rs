@@ -1,127 +1,19 @@
-//! `--model server` against image servers on loopback: as they are documented (`image_server`), as they misbehave, what
-//! they make of seeds, and what a kill leaves.
+//! `--model server` against image servers on loopback as they are documented (`image_server`): what is made and recorded,
+//! what becomes of seeds and content filters, and what a kill leaves. `server_model_faults` has what goes wrong.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::time::Duration;
 
-use dpg_bench::RunDirectory;
-use dpg_bench::results::{ImageOutcome, Settings};
+use dpg_bench::results::ImageOutcome;
 use image::ImageFormat;
 use serde_json::json;
 
 use super::generate_run::files;
 use super::image_server::{
-    Kind, Played, WORKFLOW, asked, encoded, file, not_found, openai_reply, pixels, png,
+    Kind, Played, WORKFLOW, asked, encoded, file, openai_reply, pixels, png,
 };
 use super::loopback::{Loopback, Received, Reply};
-
-const QUESTIONS: &str = "\
-item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
-kite,A red kite over a stone house,,1,0,entity,whole,entity - whole (kite),Is there a kite?
-cat,A small cat on a wooden chair,,1,0,entity,whole,entity - whole (cat),Is there a cat?
-lamp,A brass lamp beside a window,,1,0,entity,whole,entity - whole (lamp),Is there a lamp?
-";
-
-const KEY: &str = "sk-test-0123456789";
-
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap() };
-        place.write("items.csv", QUESTIONS);
-        place.write("flow.json", WORKFLOW);
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
-        command
-            .args(line.split_whitespace())
-            .env("SERVER_KEY", KEY)
-            .current_dir(self.folder.path());
-        command
-    }
-
-    /// Two images of each item from the server at `url`.
-    fn generate(&self, url: &str, out: &str, flags: &str) -> Output {
-        let line = format!(
-            "generate --model server --server-url {url} --benchmark items.csv --images 2 --out {out} {flags}"
-        );
-        self.command(&line).output().unwrap()
-    }
-
-    /// What is said where it ends with `status`.
-    fn said(&self, url: &str, out: &str, flags: &str, status: i32) -> String {
-        ended(&self.generate(url, out, flags), status)
-    }
-
-    fn outcomes(&self, out: &str) -> Vec<(String, u32, ImageOutcome)> {
-        let records = RunDirectory::open(&self.path(out)).unwrap().read_images().unwrap();
-        records.into_iter().map(|record| (record.item, record.image, record.outcome)).collect()
-    }
-
-    fn reasons(&self, out: &str) -> Vec<String> {
-        let failed = |outcome| match outcome {
-            ImageOutcome::Failed { reason } => Some(reason),
-            ImageOutcome::Done { .. } | ImageOutcome::Filtered { .. } => None,
-        };
-        self.outcomes(out).into_iter().filter_map(|(.., outcome)| failed(outcome)).collect()
-    }
-
-    fn settings(&self, out: &str) -> Settings {
-        let run = RunDirectory::open(&self.path(out)).unwrap();
-        run.manifest().generation.as_ref().unwrap().settings.clone()
-    }
-
-    /// The images and their journal.
-    fn bytes(&self, out: &str) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut all = files(&self.path(out));
-        all.retain(|path, _| path.extension().is_some_and(|end| end == "png" || end == "jsonl"));
-        all.into_iter().collect()
-    }
-}
-
-fn ended(output: &Output, status: i32) -> String {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(status), "{said}");
-    said
-}
-
-/// A server as it is documented.
-fn good(kind: Kind) -> Loopback {
-    let played = Played::new(kind);
-    Loopback::start(move |request| played.answer(request))
-}
-
-/// A vLLM-Omni of which `wrong` answers the requests for images of the cat.
-fn wrong_about_cats(
-    wrong: impl Fn(&Received, &str, u64) -> Reply + Send + Sync + 'static,
-) -> Loopback {
-    let played = Played::new(Kind::VllmOmni);
-    Loopback::start(move |request| match asked(request) {
-        Some((prompt, seed)) if prompt.contains("cat") => {
-            wrong(request, &prompt, seed.unwrap_or_default())
-        }
-        _ => played.answer(request),
-    })
-}
-
-/// The requests for images.
-fn asked_for(server: &Loopback) -> Vec<(String, Option<u64>)> {
-    server.received().iter().filter_map(asked).collect()
-}
+use super::server_place::{KEY, Place, QUESTIONS, asked_for, ended, good, wrong_about_cats};
 
 #[test]
 fn a_server_makes_the_images_of_a_run() {
@@ -223,98 +115,6 @@ fn each_api_is_spoken_as_it_is_documented() {
     // The images of an API without seeds tell of none.
     let without = std::fs::read(place.path("openai/images/kite/0.png")).unwrap();
     assert!(!String::from_utf8_lossy(&without).contains("seed\0"));
-}
-
-#[test]
-fn what_may_pass_is_tried_again() {
-    let place = Place::new();
-    let whole = good(Kind::VllmOmni);
-    place.said(&whole.url(), "whole", "--server-api vllm-omni", 0);
-    // The first tries after those of the seeds, each in its own way.
-    let (played, count) = (Played::new(Kind::VllmOmni), std::sync::atomic::AtomicUsize::new(0));
-    let server = Loopback::start(move |request| {
-        if asked(request).is_none() {
-            return played.answer(request);
-        }
-        match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-            3 => Reply::Status(429, vec!["Retry-After: 0".to_owned()], "{}".to_owned()),
-            4 => Reply::Status(500, vec![], "oops".to_owned()),
-            5 => Reply::Status(503, vec![], json!({"detail": "the model is loading"}).to_string()),
-            6 => Reply::Cut,
-            7 => Reply::CutBody(4000),
-            _ => played.answer(request),
-        }
-    });
-    place.said(&server.url(), "run", "--server-api vllm-omni --server-concurrency 4", 0);
-    assert!(asked_for(&server).len() >= 12);
-    assert!(place.bytes("run") == place.bytes("whole"));
-}
-
-#[test]
-fn a_server_that_is_loading_is_waited_for() {
-    let (place, played) = (Place::new(), Played::new(Kind::VllmOmni));
-    let server = Loopback::start(move |request| match request.index {
-        0 => Reply::Status(503, vec!["Retry-After: 0".to_owned()], String::new()),
-        _ => played.answer(request),
-    });
-    place.said(&server.url(), "run", "--server-api auto --limit 1", 0);
-}
-
-#[test]
-fn what_goes_wrong_fails_that_image_alone() {
-    let place = Place::new();
-    type Wrong = fn(&Received, &str, u64) -> Reply;
-    let wrongs: &[(&str, Wrong)] = &[
-        ("is no PNG, JPEG or WebP", |_, _, _| openai_reply(b"no image")),
-        ("cannot be read", |_, prompt, seed| openai_reply(&png(prompt, seed)[..40])),
-        ("no valid base64", |_, _, _| Reply::Json(json!({"data": [{"b64_json": "&&&"}]}))),
-        ("web page", |_, _, _| Reply::Status(200, vec![], "<html>hello</html>".to_owned())),
-        ("has no `data", |_, _, _| Reply::Json(json!({"created": 1}))),
-        ("2 images, where one", |_, _, _| Reply::Json(json!({"data": [{}, {}]}))),
-        ("422: prompt: too long", |_, _, _| {
-            let detail = json!([{"loc": ["body", "prompt"], "msg": "too long"}]);
-            Reply::Status(422, vec![], json!({"detail": detail}).to_string())
-        }),
-        ("waited at most", |_, _, _| {
-            Reply::Status(429, vec!["Retry-After: 4000".to_owned()], "{}".to_owned())
-        }),
-        ("another host (cdn.example.org)", |_, _, _| {
-            Reply::Json(json!({"data": [{"url": "https://cdn.example.org/x.png?key=hush"}]}))
-        }),
-        ("which is not followed", |_, _, _| {
-            Reply::Status(302, vec!["Location: http://example.org/".to_owned()], String::new())
-        }),
-        ("within the 1 s of --server-timeout", |_, _, _| Reply::Never),
-        ("larger than the 64 MiB that are taken", |_, _, _| Reply::Endless),
-    ];
-    for (number, (wanted, wrong)) in wrongs.iter().enumerate() {
-        let (server, out) = (wrong_about_cats(*wrong), format!("run{number}"));
-        let timeout = if wanted.contains("timeout") { 1 } else { 60 };
-        let flags = format!("--server-api vllm-omni --server-timeout {timeout}");
-        place.said(&server.url(), &out, &flags, 3);
-        let reasons = place.reasons(&out);
-        assert_eq!(reasons.len(), 2, "{wanted}: {reasons:?}");
-        assert!(
-            reasons.iter().all(|reason| reason.contains(wanted) && !reason.contains("hush")),
-            "{wanted}: {reasons:?}"
-        );
-        assert_eq!(place.outcomes(&out).len(), 6);
-    }
-    // An error of the workflow, which ComfyUI tells in its history.
-    let played = Played::new(Kind::ComfyUi);
-    let server = Loopback::start(move |request| match asked(request) {
-        Some((prompt, _)) if prompt.contains("cat") => Reply::Json(json!({"prompt_id": "cat"})),
-        _ if request.target() == "/history/cat" => {
-            let error = json!({"node_id": "3", "node_type": "KSampler", "exception_message": "out of memory"});
-            let messages = json!([["execution_error", error]]);
-            let status = json!({"status_str": "error", "completed": false, "messages": messages});
-            Reply::Json(json!({"cat": {"outputs": {}, "status": status}}))
-        }
-        _ => played.answer(request),
-    });
-    place.said(&server.origin(), "comfy", "--server-api comfyui --server-workflow flow.json", 3);
-    let wanted = "ComfyUI failed at node 3 (KSampler): out of memory";
-    assert_eq!(place.reasons("comfy"), [wanted, wanted]);
 }
 
 #[test]
@@ -491,102 +291,6 @@ fn a_killed_run_ends_in_the_same_bytes() {
     }
     ended(&place.command(&line).output().unwrap(), 0);
     assert!(place.bytes("run") == place.bytes("whole"));
-}
-
-#[test]
-fn what_is_wrong_is_told_before_the_first_prompt() {
-    let place = Place::new();
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nowhere = format!("http://{}/v1", silent.local_addr().unwrap());
-    drop(silent);
-    let server = good(Kind::VllmOmni);
-    let page =
-        Loopback::start(|_| Reply::Status(200, vec![], "<!DOCTYPE html><p>hello".to_owned()));
-    let empty = Loopback::start(|_| not_found());
-    let locked = Loopback::start(|_| {
-        Reply::Status(401, vec![], json!({"error": "Unauthorized"}).to_string())
-    });
-    place.write("half.json", r#"{"1": {"class_type": "SaveImage", "inputs": {"images": 5}}}"#);
-    let comfy = "--server-api comfyui --server-workflow";
-    for (url, flags, wanted) in [
-        (&nowhere, "", "no connection to the server"),
-        (&nowhere, "--server-api auto", "no connection to the server"),
-        (&page.url(), "", "is a web page"),
-        (&page.url(), "--server-api auto", "name its API with --server-api"),
-        (&empty.url(), "", "has no /images/generations"),
-        (&format!("{}/v2/x", server.origin()), "--server-api xdit", "has no /generate"),
-        (&locked.url(), "", "--server-key-env"),
-        (&locked.url(), "--server-api auto", "--server-key-env"),
-        (
-            &server.url(),
-            "--server-model other/model",
-            "has no model `other/model`; it lists tiny/model",
-        ),
-        (&server.url(), "--server-api other", "is unknown; there is openai"),
-        (&server.url(), "--steps 4", "has no field for --steps"),
-        (&server.url(), "--server-api sdcpp --server-model x", "leave out --server-model"),
-        (
-            &server.url(),
-            "--server-key-env NO_SUCH_KEY",
-            "NO_SUCH_KEY that --server-key-env names is not set",
-        ),
-        (&server.url(), "--server-body {\"seed\":1}", "would change the seed"),
-        (&server.url(), "--server-timeout 0", "is no number of seconds"),
-        (&server.url(), "--comfy-node prompt=6.text", "give --server-workflow"),
-        (&server.url(), &format!("{comfy} nowhere.json"), "cannot be read"),
-        (&server.url(), &format!("{comfy} items.csv"), "is no JSON"),
-        (&server.url(), &format!("{comfy} half.json"), "cannot be used"),
-        (&server.url(), &format!("{comfy} flow.json --comfy-node prompt=60.text"), "no node `60`"),
-        (&server.url(), "--scheduler euler", "is not told --scheduler"),
-        (&"ftp://host".to_owned(), "", "must begin with http://"),
-    ] {
-        let said = place.said(url, "run", flags, 2);
-        assert!(said.contains(wanted), "{url} {flags}: {said}");
-        assert_eq!(said.matches("error: ").count(), 1, "{said}");
-        assert!(!place.path("run").exists(), "{flags}");
-    }
-    for server in [&server, &page, &empty, &locked] {
-        assert!(asked_for(server).is_empty());
-    }
-    let said =
-        ended(&place.command("generate --model sd15 --server-url http://x").output().unwrap(), 2);
-    assert!(said.contains("--server-url goes with --model server"), "{said}");
-}
-
-#[test]
-fn a_server_that_fails_for_good_stops_the_run() {
-    let place = Place::new();
-    // None at all.
-    let broken = |status: u16| {
-        let played = Played::new(Kind::VllmOmni);
-        Loopback::start(move |request| match asked(request) {
-            Some(_) => {
-                Reply::Status(status, vec![], json!({"error": {"message": "no GPU"}}).to_string())
-            }
-            None => played.answer(request),
-        })
-    };
-    for status in [400, 401, 500] {
-        let server = broken(status);
-        let said =
-            place.said(&server.url(), "none", "--server-api vllm-omni --server-retries 0", 2);
-        assert!(said.contains("no GPU") && said.contains(&status.to_string()), "{said}");
-        assert_eq!(place.outcomes("none").len(), 0);
-    }
-    // It goes away: what was made stays, and no image is recorded as failed.
-    let played = Played::new(Kind::VllmOmni);
-    let key = "the key is spent";
-    let server = Loopback::start(move |request| match asked(request) {
-        Some((prompt, _)) if prompt.contains("lamp") => Reply::Status(401, vec![], key.to_owned()),
-        _ => played.answer(request),
-    });
-    let said = place.said(&server.url(), "part", "--server-api vllm-omni", 2);
-    assert!(said.contains(key) && said.contains("the same command goes on"), "{said}");
-    assert_eq!((place.outcomes("part").len(), place.reasons("part").len()), (4, 0));
-    let server = good(Kind::VllmOmni);
-    place.said(&server.url(), "part", "--server-api vllm-omni", 0);
-    place.said(&server.url(), "whole", "--server-api vllm-omni", 0);
-    assert!(place.bytes("part") == place.bytes("whole"));
 }
 
 #[test]
