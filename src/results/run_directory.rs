@@ -169,15 +169,23 @@ impl RunDirectory {
         Ok(sitting)
     }
 
-    /// The settings that its images were begun with, or those of another shard beside it; `None` before that.
+    /// The settings that its images were begun with; of a shard, else those of another shard or of the whole run. `None`
+    /// before that.
     ///
     /// # Errors
     /// A shard is damaged, or the disk said no.
     pub fn generation_settings(&self) -> Result<Option<Settings>, RunError> {
         let of = |run: &Self| Some(run.manifest.generation.as_ref()?.settings.clone());
-        match of(self) {
-            Some(settings) => Ok(Some(settings)),
-            None => Ok(self.siblings()?.iter().find_map(of)),
+        if let Some(settings) = of(self) {
+            return Ok(Some(settings));
+        }
+        if let Some(settings) = self.siblings()?.iter().find_map(of) {
+            return Ok(Some(settings));
+        }
+        let whole = self.path.parent().and_then(Path::parent).filter(|_| self.shard().is_some());
+        match whole.map(Self::open) {
+            None | Some(Err(RunError::NoManifest(_))) => Ok(None),
+            Some(whole) => Ok(of(&whole?)),
         }
     }
 
