@@ -119,7 +119,12 @@ impl Played {
 
     fn image(&self, request: &Received, target: &str, prompt: &str, seed: Option<u64>) -> Reply {
         let body = &request.body;
-        let wanted = match self.kind {
+        let kind = match (self.kind, target) {
+            // It speaks several.
+            (Kind::SdCpp, "/sdapi/v1/txt2img") => Kind::SdApi,
+            (kind, _) => kind,
+        };
+        let wanted = match kind {
             Kind::OpenAi | Kind::VllmOmni | Kind::Sglang | Kind::LocalAi => {
                 "/v1/images/generations"
             }
@@ -135,7 +140,7 @@ impl Played {
         let bad = |what: &str| {
             Reply::Status(400, vec![], json!({"error": {"message": what}}).to_string())
         };
-        match self.kind {
+        match kind {
             // OpenAI's own models refuse both.
             Kind::OpenAi if seed.is_some() || !body["response_format"].is_null() => {
                 return bad("Unknown parameter");
@@ -153,7 +158,7 @@ impl Played {
         // A server without seeds draws one for each request.
         let seed = seed.unwrap_or(request.index as u64);
         let file_of = png(prompt, seed);
-        match self.kind {
+        match kind {
             Kind::OpenAi | Kind::VllmOmni | Kind::Sglang | Kind::LocalAi => openai_reply(&file_of),
             Kind::SdApi => {
                 let info = json!({"seed": seed, "all_seeds": [seed]}).to_string();
@@ -170,7 +175,7 @@ impl Played {
                 let mut jobs = self.jobs.lock().unwrap();
                 jobs.push((prompt.to_owned(), seed));
                 let id = (jobs.len() - 1).to_string();
-                if self.kind == Kind::SdCpp {
+                if kind == Kind::SdCpp {
                     let reply = json!({"id": id, "poll_url": format!("/sdcpp/v1/jobs/{id}")});
                     return Reply::Status(202, vec![], reply.to_string());
                 }

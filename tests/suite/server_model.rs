@@ -112,6 +112,10 @@ fn each_api_is_spoken_as_it_is_documented() {
             assert_eq!(kept.to_rgb8(), pixels("A red kite over a stone house", seed), "{api}");
         }
     }
+    // stable-diffusion.cpp's server speaks this one too, whatever the URL ends in.
+    let server = good(Kind::SdCpp);
+    place.said(&server.url(), "second", "--server-api sdapi --limit 1", 0);
+    assert_eq!(place.settings("second")["server_api"], "sdapi");
     // The images of an API without seeds tell of none.
     let without = std::fs::read(place.path("openai/images/kite/0.png")).unwrap();
     assert!(!String::from_utf8_lossy(&without).contains("seed\0"));

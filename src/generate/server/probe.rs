@@ -66,13 +66,18 @@ pub(super) fn find(
         }
         // It speaks several, or says nothing of itself.
         (Some(api), judged) => {
+            // stable-diffusion.cpp's server speaks three, and answers 404 to a GET where it takes POST alone.
+            let speaks_it = judged.as_ref().is_ok_and(|found| found.api == ServerApi::SdCpp)
+                && matches!(api, ServerApi::SdApi | ServerApi::OpenAi);
             let found = Found {
                 api,
                 base: usual_base(base, api),
                 models: Vec::new(),
                 said: judged.map_or(Value::Null, |found| found.said),
             };
-            ensure_there(&client.with(found.base.clone(), timeout), api, settings, &read)?;
+            if !speaks_it {
+                ensure_there(&client.with(found.base.clone(), timeout), api, settings, &read)?;
+            }
             found
         }
     };
@@ -105,11 +110,17 @@ fn is_openai_shaped(api: ServerApi) -> bool {
     matches!(api, ServerApi::OpenAi | ServerApi::VllmOmni | ServerApi::Sglang | ServerApi::LocalAi)
 }
 
-/// `/v1` where an OpenAI-shaped server is named by its host alone.
+/// With `/v1` where an OpenAI-shaped server is named by its host alone, and without it where paths are counted from the root.
 fn usual_base(base: &str, api: ServerApi) -> String {
     let base = base.trim_end_matches('/');
     let has_path = base.splitn(4, '/').nth(3).is_some();
-    if is_openai_shaped(api) && !has_path { format!("{base}/v1") } else { base.to_owned() }
+    match api {
+        api if is_openai_shaped(api) && !has_path => format!("{base}/v1"),
+        ServerApi::SdApi | ServerApi::SdCpp | ServerApi::ComfyUi => {
+            base.strip_suffix("/v1").unwrap_or(base).to_owned()
+        }
+        _ => base.to_owned(),
+    }
 }
 
 /// Whether something answers where images would be asked for, of a server that says nothing of itself. A GET there makes
