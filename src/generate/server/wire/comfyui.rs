@@ -25,7 +25,7 @@ pub(super) fn check(settings: &WireSettings) -> Result<()> {
 }
 
 fn workflow(settings: &WireSettings) -> Result<&Workflow> {
-    settings.workflow.as_ref().context("the comfyui API needs a workflow: give --comfy-workflow")
+    settings.workflow.as_ref().context("the comfyui API needs a workflow: give --server-workflow")
 }
 
 fn stated(settings: &WireSettings) -> [(Role, Value); 5] {
