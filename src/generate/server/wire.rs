@@ -18,8 +18,6 @@ mod sdapi;
 mod sdcpp;
 mod settings;
 mod talk;
-#[cfg(test)]
-mod test_talk;
 mod url_text;
 mod xdit;
 
@@ -186,3 +184,6 @@ impl<'s> Conversation<'s> {
         Ok(step)
     }
 }
+
+#[cfg(test)]
+mod test_talk;

@@ -25,7 +25,7 @@ pub(super) fn check(settings: &WireSettings) -> Result<()> {
 }
 
 fn workflow(settings: &WireSettings) -> Result<&Workflow> {
-    settings.workflow.as_ref().context("the comfyui API needs a workflow: give --comfy-workflow")
+    settings.workflow.as_ref().context("the comfyui API needs a workflow: give --server-workflow")
 }
 
 fn stated(settings: &WireSettings) -> [(Role, Value); 5] {
@@ -345,6 +345,12 @@ mod tests {
         assert_failed(answered_json(&comfy, &taken), refused);
         taken["node_errors"]["4"]["dependent_outputs"] = json!(["20"]);
         assert_eq!(answered_json(&comfy, &taken), Step::Wait(get("/history/1")));
+        let unknown = json!({"error": {"type": "invalid_prompt", "extra_info": {}, "details": "Node ID '#10'",
+            "message": "Cannot execute because node NoSuchNode does not exist."}, "node_errors": {}});
+        assert_failed(
+            answered(&comfy, 400, unknown.to_string().as_bytes()),
+            "400: Cannot execute because node NoSuchNode does not exist: Node ID '#10'",
+        );
         let none = json!({"error": {"type": "no_prompt", "message": "No prompt provided"}, "node_errors": {}});
         assert_failed(
             answered(&comfy, 400, none.to_string().as_bytes()),

@@ -19,6 +19,8 @@ pub enum Probe {
     ComfyUi,
     /// `GET /sdapi/v1/options`: AUTOMATIC1111, Forge, SD.Next.
     SdApi,
+    /// `GET /system`: LocalAI, whose list of models names no owner.
+    LocalAi,
     /// `GET /v1/models`: everything OpenAI-shaped.
     Models,
     /// `GET /models`: SGLang tells of its pipeline there.
@@ -27,8 +29,8 @@ pub enum Probe {
 
 impl Probe {
     /// Every question, in the order of asking. The first ones are answered by one server alone.
-    pub fn all() -> [Self; 5] {
-        [Self::SdCpp, Self::ComfyUi, Self::SdApi, Self::Models, Self::BareModels]
+    pub fn all() -> [Self; 6] {
+        [Self::SdCpp, Self::ComfyUi, Self::SdApi, Self::LocalAi, Self::Models, Self::BareModels]
     }
 
     /// The path below the server's root.
@@ -37,6 +39,7 @@ impl Probe {
             Self::SdCpp => "/sdcpp/v1/capabilities",
             Self::ComfyUi => "/system_stats",
             Self::SdApi => "/sdapi/v1/options",
+            Self::LocalAi => "/system",
             Self::Models => "/v1/models",
             Self::BareModels => "/models",
         }
@@ -100,7 +103,7 @@ pub fn judge_probe(base: &str, replies: &[ProbeReply]) -> Result<FoundServer> {
     let (api, models) = if let Some(value) =
         understood(Probe::SdCpp).filter(|value| value["model"].is_object())
     {
-        tell(Probe::SdCpp, &value);
+        tell(Probe::SdCpp, &sdcpp_words(&value));
         let name = value["model"]["name"].as_str().filter(|name| !name.is_empty());
         (ServerApi::SdCpp, name.map(str::to_owned).into_iter().collect())
     } else if let Some(value) =
@@ -112,7 +115,7 @@ pub fn judge_probe(base: &str, replies: &[ProbeReply]) -> Result<FoundServer> {
         understood(Probe::SdApi).filter(|value| value.get("sd_model_checkpoint").is_some())
     {
         let name = value["sd_model_checkpoint"].as_str().map(str::to_owned);
-        tell(Probe::SdApi, &value);
+        tell(Probe::SdApi, &chosen(&value, SDAPI_OPTIONS));
         (ServerApi::SdApi, name.into_iter().collect())
     } else if let Some(value) = &listed {
         tell(Probe::Models, value);
@@ -121,7 +124,10 @@ pub fn judge_probe(base: &str, replies: &[ProbeReply]) -> Result<FoundServer> {
         }
         let entries = value["data"].as_array().into_iter().flatten();
         let models = entries.filter_map(|entry| entry["id"].as_str()).map(str::to_owned).collect();
-        (openai_kind(value), models)
+        let local_ai = understood(Probe::LocalAi).is_some_and(|value| {
+            value["backends"].is_array() && value.get("loaded_models").is_some()
+        });
+        (if local_ai { ServerApi::LocalAi } else { openai_kind(value) }, models)
     } else {
         return none_found(replies);
     };
@@ -145,18 +151,38 @@ fn openai_kind(models: &Value) -> ServerApi {
     }
 }
 
+/// Options of the web UIs that can change an image. All others are left out: among SD.Next's are tokens of its owner.
+const SDAPI_OPTIONS: &[&str] = &[
+    "sd_model_checkpoint",
+    "sd_checkpoint_hash",
+    "sd_vae",
+    "samples_format",
+    "CLIP_stop_at_last_layers",
+    "eta_noise_seed_delta",
+    "randn_source",
+];
+
+/// Those fields of `value` that `names` has.
+fn chosen(value: &Value, names: &[&str]) -> Value {
+    let kept = names.iter().filter_map(|name| Some(((*name).to_owned(), value.get(name)?.clone())));
+    Value::Object(kept.collect())
+}
+
+/// The model and what is done where a request says nothing, without the paths of that machine and the seed of the moment.
+fn sdcpp_words(value: &Value) -> Value {
+    let mut defaults = value["defaults"].clone();
+    if let Some(defaults) = defaults.as_object_mut() {
+        defaults.remove("seed");
+    }
+    json!({"model": chosen(&value["model"], &["name", "stem"]), "defaults": defaults})
+}
+
 /// ComfyUI's versions and devices, without the free memory of the moment.
 fn comfy_version(value: &Value) -> Value {
-    let system = &value["system"];
-    let mut kept = Map::new();
-    for name in ["comfyui_version", "pytorch_version", "python_version"] {
-        if let Some(text) = system.get(name) {
-            kept.insert(name.to_owned(), text.clone());
-        }
-    }
+    let versions = ["comfyui_version", "pytorch_version", "python_version"];
     let devices = value["devices"].as_array().into_iter().flatten();
     let names: Vec<&Value> = devices.map(|device| &device["name"]).collect();
-    json!({"system": kept, "devices": names})
+    json!({"system": chosen(&value["system"], &versions), "devices": names})
 }
 
 /// `value` without the fields that change from one moment to the next.
@@ -295,6 +321,27 @@ mod tests {
         assert_eq!(
             comfy.said,
             json!({"/system_stats": {"system": {"comfyui_version": "0.3.64"}, "devices": ["cpu"]}})
+        );
+    }
+
+    #[test]
+    fn nothing_secret_and_no_path_is_kept() {
+        let options = json!({"sd_model_checkpoint": "tiny", "samples_format": "png", "huggingface_token": "hush"});
+        let found_out = found("http://gpu:1", &[(Probe::SdApi, options)]).unwrap();
+        assert_eq!(
+            found_out.said,
+            json!({"/sdapi/v1/options": {"sd_model_checkpoint": "tiny", "samples_format": "png"}})
+        );
+        let capabilities = json!({
+            "model": {"name": "tiny.safetensors", "stem": "tiny", "path": "/home/me/tiny.safetensors"},
+            "defaults": {"seed": 12, "sample_params": {"sample_steps": 20}},
+            "loras": [{"name": "x", "path": "/home/me/x"}]
+        });
+        let found_out = found("http://gpu:1", &[(Probe::SdCpp, capabilities)]).unwrap();
+        assert_eq!(
+            found_out.said,
+            json!({"/sdcpp/v1/capabilities": {"model": {"name": "tiny.safetensors", "stem": "tiny"},
+                "defaults": {"sample_params": {"sample_steps": 20}}}})
         );
     }
 

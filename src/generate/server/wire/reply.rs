@@ -216,7 +216,9 @@ pub(super) fn words_of(value: &Value) -> String {
             _ => {}
         }
     }
-    cut(&told.join(": "))
+    let sentences = told.iter().map(|words| words.trim_end_matches(['.', ':']));
+    let line = sentences.collect::<Vec<_>>().join(": ");
+    cut(if told.len() == 1 { &told[0] } else { &line })
 }
 
 fn plain(value: &Value) -> String {
