@@ -15,6 +15,7 @@ use crate::aggregate::shares::Shares;
 use crate::aggregate::{Protocol, Stage};
 use crate::benchmark::category::l1_of;
 use crate::statistics::{ItemRatio, PermutationTest, PowerAnalysis, numpy_mean};
+use crate::wording::counted;
 
 /// Two runs compared. Differences are `other - base`, in points.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -89,7 +90,7 @@ pub enum Allowed {
 pub enum CompareError {
     /// They differ in what must be the same.
     #[error(
-        "{sentence}; such figures cannot be compared, unless --allow {flag} says that they may"
+        "{sentence}; such numbers cannot be compared, unless --allow {flag} says that they may"
     )]
     Differ {
         /// In what.
@@ -329,8 +330,9 @@ fn check_alike(
             Allowed::Images,
             "images",
             format!(
-                "{of_base} has {} images an item and {of_other} {}",
-                a.run.images_per_item, b.run.images_per_item
+                "{of_base} has {} an item and {of_other} {}",
+                counted(a.run.images_per_item, "image"),
+                b.run.images_per_item
             ),
         ));
     }

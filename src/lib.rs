@@ -54,6 +54,7 @@ pub mod stage_observer;
 pub mod statistics;
 #[doc(hidden)]
 pub mod text;
+mod wording;
 
 pub use image::{Rgb, RgbImage};
 

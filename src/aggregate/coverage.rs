@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::benchmark::Item;
 use crate::results::{AnswerOutcome, ImageOutcome, ImageRecord, NewestAnswers};
 use crate::score::{Protocol, RunScore, Verdict};
+use crate::wording::counted;
 
 /// How much of the selected benchmark a run covers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,9 +160,9 @@ impl Coverage {
                 named.push(format!("{} more", self.items_filtered.len() - SHOWN));
             }
             notes.push(format!(
-                "{} of {} images are missing because a content filter refused the prompt: {}",
+                "{} of {} missing because a content filter refused the prompt: {}",
                 self.images_filtered,
-                self.images_expected,
+                counted(self.images_expected, "image"),
                 named.join(", ")
             ));
         }
@@ -174,7 +175,7 @@ impl Coverage {
             (self.images_lossy, "came as JPEG or WebP, whose artefacts a judge sees"),
         ] {
             if count > 0 {
-                notes.push(format!("{count} of {} images {what}", self.images_present));
+                notes.push(format!("{count} of {} {what}", counted(self.images_present, "image")));
             }
         }
         notes
@@ -184,8 +185,7 @@ impl Coverage {
     fn filtered_words(&self) -> String {
         match self.images_filtered {
             0 => String::new(),
-            1 => "; 1 image refused by a content filter".to_owned(),
-            many => format!("; {many} images refused by a content filter"),
+            count => format!("; {} refused by a content filter", counted(count, "image")),
         }
     }
 
@@ -199,8 +199,8 @@ impl Coverage {
                 (lost > 0).then(|| {
                     let filtered = self.filtered_words();
                     format!(
-                        "{lost} of {} items lack images or answers{filtered}",
-                        self.items_expected
+                        "{lost} of {} lack images or answers{filtered}",
+                        counted(self.items_expected, "item")
                     )
                 })
             }
@@ -208,12 +208,12 @@ impl Coverage {
                 let lost = self.questions_missing + self.questions_failed;
                 (lost > 0).then(|| {
                     format!(
-                        "{lost} of {} questions have no answer ({} never asked, {} failed; {} of {} images there{})",
-                        self.questions_expected,
+                        "{lost} of {} have no answer ({} never asked, {} failed; {} of {} there{})",
+                        counted(self.questions_expected, "question"),
                         self.questions_missing,
                         self.questions_failed,
                         self.images_present,
-                        self.images_expected,
+                        counted(self.images_expected, "image"),
                         self.filtered_words()
                     )
                 })

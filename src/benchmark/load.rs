@@ -16,6 +16,7 @@ use super::official::{are_official_questions, is_official_digest};
 use super::prompt_files::PromptFiles;
 use super::question_graph::QuestionGraph;
 use super::rows::{ItemRows, read_rows};
+use crate::wording::counted;
 
 /// What happens to faults of question graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -285,7 +286,8 @@ fn unlisted_categories(items: &[Item]) -> Vec<Finding> {
     found
         .into_iter()
         .map(|(name, (row, item, count))| {
-            let message = format!("{count} questions, the first in row {row} (item `{item}`)");
+            let message =
+                format!("{}, the first in row {row} (item `{item}`)", counted(count, "question"));
             Finding::of_file(FindingKind::UnlistedCategory, message).cell("tuple", name)
         })
         .collect()

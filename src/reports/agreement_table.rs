@@ -12,6 +12,7 @@ use super::comparison_tables::printed_p;
 use super::figure_table::printed;
 use super::numbers::{self, fixed, signed, signed_ends};
 use super::terminal::{STYLE, interval_note};
+use crate::wording::{counted, plural};
 
 /// Questions of an item shown one by one; the JSON file has them all.
 const SHOWN_QUESTIONS: usize = 3;
@@ -76,7 +77,7 @@ fn pair_text(pair: &PairAgreement) -> String {
     for protocol in Protocol::ALL {
         text.push_str(&match pair.score_differences.get(protocol.name()) {
             Some(found) => format!(
-                "{}: {first} scores {} points beside {second}{}\n",
+                "{}: {first} minus {second} is {} points{}\n",
                 protocol.name(),
                 signed(found.points, 2),
                 evidence(found)
@@ -84,7 +85,7 @@ fn pair_text(pair: &PairAgreement) -> String {
             None => format!("{}: no difference of scores, one is not there\n", protocol.name()),
         });
     }
-    text.push_str(&format!("they disagree over {} items", pair.items_in_dispute));
+    text.push_str(&format!("they disagree over {}", counted(pair.items_in_dispute, "item")));
     text.push_str(if pair.worst.is_empty() { "\n" } else { ", most over\n" });
     for dispute in &pair.worst {
         text.push_str(&dispute_text(dispute, pair));
@@ -130,9 +131,9 @@ fn dispute_text(dispute: &ItemDispute, pair: &PairAgreement) -> String {
     for question in ordered.iter().take(SHOWN_QUESTIONS) {
         let said = |judge: &str, images: &[u32]| {
             let images: Vec<String> = images.iter().map(u32::to_string).collect();
-            let plural = if images.len() == 1 { "" } else { "s" };
+            let noun = plural(images.len() as u64, "image");
             (!images.is_empty())
-                .then(|| format!("only {judge} says yes to image{plural} {}", images.join(", ")))
+                .then(|| format!("only {judge} says yes to {noun} {}", images.join(", ")))
         };
         let parts =
             [said(&pair.first, &question.first_yes), said(&pair.second, &question.second_yes)];

@@ -6,7 +6,8 @@ use super::comparison_tables::printed_p;
 use super::escape::escape;
 use super::exported_tables::escape_markdown;
 use super::figure_table::few_items_note;
-use super::numbers::{ends, fixed, signed};
+use super::numbers::{fixed, signed, signed_ends};
+use crate::wording::{counted, points};
 
 /// One line a figure, and what they rest on.
 pub fn check_terminal(check: &Check) -> String {
@@ -39,19 +40,20 @@ fn sentence(figure: &CheckedFigure, check: &Check) -> String {
         let level = 100.0 * (1.0 - 2.0 * check.alpha);
         let level = format!("{level:.4}");
         let level = level.trim_end_matches('0').trim_end_matches('.');
-        let ends = ends((least, most), 2);
-        text.push_str(&format!(" ({level} % interval of the drop: {ends}"));
+        // Not a minus sign alone: that makes -0.00 of no change.
+        let ends = signed_ends((0.0 - most, 0.0 - least), 2);
+        text.push_str(&format!(" ({level} % interval of the change: {ends}"));
         if let Some(p) = figure.p_holm {
-            let tolerated = check.max_drop;
-            text.push_str(&format!(", p {} if it is truly {tolerated}", printed_p(p)));
+            let tolerated = points(check.max_drop);
+            text.push_str(&format!(", p {} for a true drop of {tolerated}", printed_p(p)));
             if check.figures.len() > 1 {
-                text.push_str(&format!(" (Holm, {} figures)", check.figures.len()));
+                text.push_str(&format!(" (Holm, {} numbers)", check.figures.len()));
             }
         }
         text.push(')');
     }
     if figure.outcome == Outcome::Failed {
-        text.push_str(&format!("; more than the {} points that are tolerated", check.max_drop));
+        text.push_str(&format!("; more than the {} tolerated", points(check.max_drop)));
     }
     if let Some(why) = figure.undecided {
         text.push_str(&undecided(figure, why, check));
@@ -61,26 +63,24 @@ fn sentence(figure: &CheckedFigure, check: &Check) -> String {
 
 /// Why nothing can be said, and what would help.
 fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
-    let (items, tolerated) = (figure.items, check.max_drop);
+    let (items, tolerated) = (counted(figure.items, "item"), points(check.max_drop));
     let mut text = match why {
-        Undecided::FewItems => format!("; {items} items: fewer than {MIN_ITEMS} pass nothing"),
+        Undecided::FewItems => format!("; {items}: fewer than {MIN_ITEMS} pass nothing"),
         Undecided::ManyFigures => {
-            format!("; alone it would fail, among {} figures it may be chance", check.figures.len())
+            format!("; alone it would fail, among {} numbers it may be chance", check.figures.len())
         }
         Undecided::MoreItems => {
-            format!(
-                "; {items} items are too few to tell whether it dropped by more than {tolerated} points"
-            )
+            format!("; {items} cannot decide whether it dropped by more than {tolerated}")
         }
         Undecided::AtTheMargin => format!(
-            "; it dropped by about the {tolerated} points that are tolerated: more items will hardly settle \
-             it, another --max-drop would"
+            "; it dropped by about the {tolerated} tolerated: more items will hardly decide it, another \
+             --max-drop would"
         ),
     };
     let least = figure.least_p.filter(|least| *least >= check.alpha / check.figures.len() as f64);
     if let Some(least) = least {
         text.push_str(&format!(
-            ", nor can they fail at --alpha {}: no p below {} can come of them",
+            ", nor can they fail at --alpha {}: their smallest possible p is {}",
             check.alpha,
             printed_p(least)
         ));
@@ -88,7 +88,7 @@ fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
     if let Some(needed) = figure.items_needed {
         text.push_str(&match why {
             Undecided::FewItems => format!("; at least {needed} are needed"),
-            _ => format!(", {needed} would do if the drop is truly of this size"),
+            _ => format!(", about {needed} can if the drop is truly of this size"),
         });
     }
     text
@@ -96,13 +96,13 @@ fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
 
 fn notes(check: &Check) -> Vec<String> {
     let mut notes = vec![format!(
-        "{}: {} against {}, protocol {}, {} shared items, tolerated drop {} points, alpha {}",
+        "{}: {} against {}, protocol {}, {}, tolerated drop {}, alpha {}",
         check.outcome.name(),
         check.run,
         check.baseline,
         check.protocol.name(),
-        check.items,
-        check.max_drop,
+        counted(check.items, "shared item"),
+        points(check.max_drop),
         check.alpha
     )];
     notes.extend(few_items_note(check.items as u64));
@@ -142,7 +142,7 @@ pub fn check_junit(check: &Check) -> String {
 pub fn check_github_summary(check: &Check) -> String {
     let mut text = format!("### dpg-bench check: {}\n\n", check.outcome.name());
     text.push_str(
-        "| | outcome | baseline | run | drop | |\n| --- | --- | ---: | ---: | ---: | --- |\n",
+        "| | outcome | baseline | run | change | |\n| --- | --- | ---: | ---: | ---: | --- |\n",
     );
     for figure in &check.figures {
         text.push_str(&format!(
@@ -151,7 +151,7 @@ pub fn check_github_summary(check: &Check) -> String {
             figure.outcome.name(),
             fixed(figure.baseline, 2),
             fixed(figure.run, 2),
-            signed(figure.drop, 2),
+            signed(-figure.drop, 2),
             escape_markdown(&sentence(figure, check))
         ));
     }

@@ -6,22 +6,25 @@ use crate::compare::{Comparison, Difference, ItemDifference, Level};
 use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
-use super::figure_table::few_items_note;
+use super::figure_table::{few_items_note, short_name};
 use super::numbers::{fixed, signed, signed_ends};
 use super::terminal::STYLE;
+use crate::wording::counted;
 
 /// The columns of [`cells`].
 const HEADINGS: [&str; 6] = ["base", "other", "difference", "interval", "p", "p (Holm)"];
 
-/// The differences as a table, what they rest on below it, and the `swings` items that lost and won most.
+/// The differences as a table, what they rest on below it, and the `swings` largest losses and gains of items.
 pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
     let mut table = Table::new();
     table.load_style(STYLE);
-    table.set_header(std::iter::once("").chain(HEADINGS));
+    // Short, so that the table fits a terminal of 80 columns.
+    table.set_header(std::iter::once("").chain(HEADINGS.map(|heading| match heading {
+        "difference" => "diff.",
+        other => other,
+    })));
     for figure in &comparison.figures {
-        let indent = if figure.level == Level::L2 { "  " } else { "" };
-        let name = format!("{indent}{}", figure.name);
-        table.add_row(std::iter::once(name).chain(cells(figure)));
+        table.add_row(std::iter::once(short_name(figure.level, &figure.name)).chain(cells(figure)));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -33,7 +36,7 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
         text.push('\n');
     }
     let (lost, won) = swung(comparison, swings);
-    for (heading, items) in [("lost most:", lost), ("won most:", won)] {
+    for (heading, items) in [("largest losses:", lost), ("largest gains:", won)] {
         if !items.is_empty() {
             text.push_str(heading);
             text.push('\n');
@@ -164,9 +167,9 @@ fn notes(comparison: &Comparison) -> Vec<String> {
         format!("base: {}", side(&comparison.base)),
         format!("other: {}", side(&comparison.other)),
         format!(
-            "protocol {}, {} items with a score in both ({} in the base alone, {} in the other alone)",
+            "protocol {}, {} with a score in both ({} in the base alone, {} in the other alone)",
             comparison.protocol.name(),
-            comparison.items,
+            counted(comparison.items, "item"),
             comparison.only_base,
             comparison.only_other
         ),
@@ -177,12 +180,15 @@ fn notes(comparison: &Comparison) -> Vec<String> {
             comparison.draws
         ),
     ];
-    if let Some(detectable) = comparison.detectable {
-        notes.push(format!(
-            "so many items tell a true difference of {detectable:.2} points in the benchmark score from \
-             none (80 % of the time, at 5 %)"
-        ));
-    }
+    notes.extend(comparison.detectable.map(|points| match points {
+        points if points > 0.0 => format!(
+            "with {}, a true difference of {points:.2} points in the benchmark score is found in 80 % of \
+             comparisons (5 % level)",
+            counted(comparison.items, "item")
+        ),
+        _ => "which difference would be found cannot be estimated: the runs differ by the same in every item"
+            .to_owned(),
+    }));
     notes.extend(few_items_note(comparison.items as u64));
     notes.extend(comparison.warnings.iter().map(|warning| format!("note: {warning}")));
     notes

@@ -6,6 +6,7 @@ use crate::aggregate::{Protocol, Summary};
 
 use super::figure_table::{Cell, FigureTable, Level, Row, printed};
 use super::terminal::notes;
+use crate::wording::counted;
 
 /// One row per figure: `level,name,protocol,stage,percent,k,n,items,low,high,standard_error`. A withheld or
 /// absent figure has no row, an absent error bar is empty. Numbers read back to the same ones.
@@ -126,7 +127,7 @@ fn plain(cell: &Cell, row: &Row) -> (String, String) {
         Cell::Figure(figure) => {
             let (mean, margin) = printed(figure);
             let counts = match row.level {
-                Level::Overall => format!("{} items", figure.items),
+                Level::Overall => counted(figure.items, "item"),
                 _ => format!("{}/{}", figure.k, figure.n),
             };
             (margin.map_or(mean.clone(), |margin| format!("{mean} {margin}")), counts)

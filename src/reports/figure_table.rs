@@ -8,7 +8,8 @@ use crate::aggregate::shares::Stage;
 use crate::aggregate::{CategoryFigure, Estimate, Protocol, Summary};
 use crate::benchmark::category::l1_of;
 
-use super::numbers::{ends, fixed};
+use super::numbers::fixed;
+use crate::wording::counted;
 
 /// A table of figures.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +34,28 @@ impl Column {
     pub fn heading(self) -> &'static str {
         match (self.protocol, self.stage) {
             (Protocol::Reference, _) => "reference",
-            (Protocol::Corrected, Stage::Raw) => "corrected, raw",
-            (Protocol::Corrected, Stage::Conditional) => "corrected, conditional",
+            (Protocol::Corrected, Stage::Raw) => "corrected, before the rule",
+            (Protocol::Corrected, Stage::Conditional) => "corrected, after the rule",
         }
+    }
+}
+
+impl Column {
+    /// Whether it is the protocol's own column where there is room for one: the only one that `reference` has, and
+    /// the one whose stage the benchmark score is made from.
+    pub(super) fn is_printed_alone(self) -> bool {
+        self.protocol == Protocol::Reference || self.stage == Stage::Conditional
+    }
+}
+
+/// A name for narrow tables: below its L1 an L2 needs no name of that.
+pub(super) fn short_name(level: Level, name: &str) -> String {
+    match level {
+        Level::L2 => {
+            let own = name.split_once(" - ").map_or(name, |(_, own)| own);
+            format!("  {own}")
+        }
+        _ => name.to_owned(),
     }
 }
 
@@ -62,11 +82,11 @@ pub enum Cell {
 }
 
 /// A figure as it is printed: `71.70`, and its interval where it has one: `±1.31`, half its length, or
-/// `(98.12 to 99.94)` where it does not reach as far up as down.
+/// `(98.12–99.94)` where it does not reach as far up as down.
 pub fn printed(figure: &Estimate) -> (String, Option<String>) {
     let interval = match (figure.margin(), figure.low.zip(figure.high)) {
         (Some(margin), _) => Some(format!("±{}", fixed(margin, 2))),
-        (None, Some(found)) => Some(format!("({})", ends(found, 2))),
+        (None, Some((low, high))) => Some(format!("({}–{})", fixed(low, 2), fixed(high, 2))),
         (None, None) => None,
     };
     (fixed(figure.mean, 2), interval)
@@ -74,11 +94,11 @@ pub fn printed(figure: &Estimate) -> (String, Option<String>) {
 
 /// What must be said of figures over so few items; nothing from thirty on, and of none.
 pub(crate) fn few_items_note(items: u64) -> Option<String> {
-    let plural = if items == 1 { "" } else { "s" };
     (1..FEW_ITEMS).contains(&items).then(|| {
         format!(
-            "{items} item{plural} only: below {FEW_ITEMS} intervals are a rough guide, and hardly any two models \
-             are told apart"
+            "only {}: below {FEW_ITEMS} the intervals are a rough guide, and hardly any difference between \
+             models is significant",
+            counted(items, "item")
         )
     })
 }
@@ -120,6 +140,13 @@ impl FigureTable {
             }
         }
         Self { columns, rows }
+    }
+
+    /// Whether the row is an L2 that is all of its L1, with the same numbers.
+    pub(super) fn repeats_the_row_above(&self, row: usize) -> bool {
+        let is_l2 = |row: usize| self.rows.get(row).is_some_and(|row| row.level == Level::L2);
+        let is_alone = is_l2(row) && !is_l2(row - 1) && !is_l2(row + 1);
+        is_alone && self.rows[row].cells == self.rows[row - 1].cells
     }
 }
 

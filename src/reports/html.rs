@@ -14,6 +14,7 @@ use super::report_input::ReportInput;
 use super::report_table::ReportTable;
 use super::run_charts::Chart;
 use super::terminal::interval_note;
+use crate::wording::counted;
 
 const TEMPLATE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/page.css");
@@ -101,8 +102,9 @@ fn subtitle(input: &ReportInput<'_>) -> String {
     let official = input.runs.iter().all(|run| run.summary.run.benchmark.official);
     let file = if official { "the official" } else { "not the official" };
     format!(
-        "{} items with {questions} questions ({file} question file), under the {} protocol.",
-        input.items.len(),
+        "{} with {} ({file} question file), under the {} protocol.",
+        counted(input.items.len(), "item"),
+        counted(questions, "question"),
         input.protocol.name()
     )
 }

@@ -12,7 +12,7 @@ use super::report_table::{NONE, ReportTable, TableRow};
 const CATEGORIES: [&str; 5] = ["global", "entity", "attribute", "relation", "other"];
 
 /// One row a run and protocol; the second protocol stands indented below the first. `intervals` adds a row
-/// with ± half of the width of each 95 % interval, in points. Category numbers are those before the rule under
+/// with the 95 % intervals: ± half of the width in points, or both ends where they lie unevenly. Category numbers are those before the rule under
 /// `reference` (as the script prints them) and after it under `corrected`.
 pub(crate) fn paper_table(
     runs: &[(String, &Summary)],
@@ -44,10 +44,7 @@ pub(crate) fn paper_table(
             });
             if intervals {
                 let cells = found.iter().map(|(_, figure)| {
-                    let ends = figure.as_ref().and_then(|figure| figure.low.zip(figure.high));
-                    ends.map_or(NONE.to_owned(), |(low, high)| {
-                        format!("±{}", fixed((high - low) / 2.0, 2))
-                    })
+                    figure.as_ref().and_then(interval).unwrap_or(NONE.to_owned())
                 });
                 table.rows.push(TableRow { cells: cells.collect(), ..TableRow::default() });
             }
@@ -69,6 +66,14 @@ pub(crate) fn paper_table(
         }
     }
     table
+}
+
+/// `±1.31`, or `97.1–99.9` where the figure does not stand in the middle; short, for the column of a paper.
+fn interval(figure: &Estimate) -> Option<String> {
+    match (figure.margin(), figure.low.zip(figure.high)?) {
+        (Some(margin), _) => Some(format!("±{}", fixed(margin, 2))),
+        (None, (low, high)) => Some(format!("{}–{}", fixed(low, 1), fixed(high, 1))),
+    }
 }
 
 fn figures(summary: &Summary, protocol: Protocol) -> Vec<(&'static str, Option<Estimate>)> {
@@ -117,7 +122,7 @@ mod tests {
             ..Estimate::of_counts(3, 4, 2).unwrap()
         };
         ProtocolSummary {
-            overall: Some(ends(mean, 60.0, 75.0)),
+            overall: Some(ends(mean, mean - 7.5, mean + 7.5)),
             gap: None,
             items_scored: 2,
             spread: None,
@@ -125,7 +130,7 @@ mod tests {
             l1: vec![CategoryFigure {
                 name: "global".into(),
                 raw: Estimate::of_counts(3, 4, 2),
-                conditional: conditional.then(|| ends(50.0, 40.0, 60.0)),
+                conditional: conditional.then(|| ends(50.0, 41.02, 62.0)),
             }],
             l2: Vec::new(),
         }
@@ -185,13 +190,13 @@ mod tests {
             cells,
             [
                 "a_b:65.00 50.00 – – – –",
-                ":±7.50 ±10.00 – – – –",
+                ":±7.50 41.0–62.0 – – – –",
                 "reference:66.67 75.00 – – – –",
                 ":±7.50 – – – – –",
             ]
         );
         let csv = String::from_utf8(both.csv().unwrap()).unwrap();
-        assert!(csv.contains("a_b,corrected,overall,65,60,75,3,4,2\n"), "{csv}");
+        assert!(csv.contains("a_b,corrected,overall,65,57.5,72.5,3,4,2\n"), "{csv}");
         assert!(csv.contains("a_b,reference,global,75,,,3,4,2\n"), "{csv}");
         let latex = paper_latex(&both);
         assert!(latex.contains("a\\_b & 65.00 & 50.00"), "{latex}");

@@ -173,7 +173,11 @@ pub(crate) fn categories(input: &ReportInput<'_>) -> ReportTable {
     };
     let mut headings = strings(&["category"]);
     for run in &input.runs {
-        headings.extend(stages.iter().map(|(_, stage)| format!("{}, {stage}", run.name)));
+        let words = |stage: &Stage| match stage {
+            Stage::Raw => "before the rule",
+            Stage::Conditional => "after the rule",
+        };
+        headings.extend(stages.iter().map(|(stage, _)| format!("{}, {}", run.name, words(stage))));
     }
     let mut table = ReportTable {
         name: "categories".into(),

@@ -4,7 +4,8 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::aggregate::{DroppedItem, IntervalKind, IntervalMethod, Protocol, ScoreSpread, Summary};
 
-use super::figure_table::{Cell, FigureTable, Level, few_items_note, printed};
+use super::figure_table::{Cell, FigureTable, Level, few_items_note, printed, short_name};
+use crate::wording::counted;
 
 /// Dropped items listed one by one; the summary file has them all.
 const SHOWN_ITEMS: usize = 5;
@@ -14,37 +15,74 @@ pub(super) const STYLE: TableStyle =
     TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 
-/// The figures of `protocols` side by side, then what the run covers.
-pub fn terminal_table(summary: &Summary, protocols: &[Protocol]) -> String {
+/// The figures of `protocols` side by side, then what the run covers. `wide` shows both stages, all counts and whole
+/// names; without it the table fits 80 columns: one stage a protocol where there are two, the counts of the last.
+pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> String {
     let figures = FigureTable::new(summary, protocols);
+    let shown: Vec<usize> = (0..figures.columns.len())
+        .filter(|&place| wide || protocols.len() == 1 || figures.columns[place].is_printed_alone())
+        .collect();
+    let has_counts = |place: usize| wide || shown.last() == Some(&place);
     let mut table = Table::new();
     table.load_style(STYLE);
-    let headings =
-        figures.columns.iter().flat_map(|column| [two_lines(column.heading()), "k/n".into()]);
-    table.set_header(std::iter::once(String::new()).chain(headings));
-    for row in &figures.rows {
-        let indent = if row.level == Level::L2 { "  " } else { "" };
-        let cells = row.cells.iter().flat_map(|cell| match cell {
-            Cell::Figure(figure) => {
-                // The benchmark score is a mean of means: its counts do not divide to it.
-                let counts = match row.level {
-                    Level::Overall => format!("{} items", figure.items),
-                    _ => format!("{}/{}", figure.k, figure.n),
-                };
-                let (mean, margin) = printed(figure);
-                [[mean, margin.unwrap_or_default()].join(" ").trim_end().to_owned(), counts]
-            }
-            Cell::Withheld => ["withheld".to_owned(), String::new()],
-            Cell::Absent => ["-".to_owned(), String::new()],
+    let mut headings = vec![String::new()];
+    for &place in &shown {
+        let column = figures.columns[place];
+        headings.push(match wide || protocols.len() == 1 {
+            true => two_lines(column.heading()),
+            false => column.protocol.name().to_owned(),
         });
-        table.add_row(std::iter::once(format!("{indent}{}", row.name)).chain(cells));
+        headings.extend(has_counts(place).then(|| "k/n".to_owned()));
+    }
+    table.set_header(headings);
+    let (mut has_absent, mut has_bare) = (false, false);
+    for (number, row) in figures.rows.iter().enumerate() {
+        if !wide && figures.repeats_the_row_above(number) {
+            continue;
+        }
+        let mut cells = vec![match wide {
+            true if row.level == Level::L2 => format!("  {}", row.name),
+            true => row.name.clone(),
+            false => short_name(row.level, &row.name),
+        }];
+        for &place in &shown {
+            let (figure, counts) = match &row.cells[place] {
+                Cell::Figure(figure) => {
+                    // The benchmark score is a mean of means: its counts do not divide to it.
+                    let counts = match row.level {
+                        Level::Overall => counted(figure.items, "item"),
+                        _ => format!("{}/{}", figure.k, figure.n),
+                    };
+                    let (mean, interval) = printed(figure);
+                    has_bare |= interval.is_none();
+                    (interval.map_or(mean.clone(), |interval| format!("{mean} {interval}")), counts)
+                }
+                Cell::Withheld => ("withheld".to_owned(), String::new()),
+                Cell::Absent => {
+                    // Of the benchmark score before the rule there is none: `wide` has that column.
+                    has_absent |= row.level != Level::Overall;
+                    ("-".to_owned(), String::new())
+                }
+            };
+            cells.push(figure);
+            cells.extend(has_counts(place).then_some(counts));
+        }
+        table.add_row(cells);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = table.trim_fmt();
     text.push('\n');
-    for line in notes(summary, protocols) {
+    let signs = [
+        (!wide && protocols.len() > 1).then_some(
+            "categories: reference before the dependency rule, corrected after it; --wide shows both",
+        ),
+        has_absent.then_some("-: no such question was counted"),
+        has_bare.then_some("without an interval: it takes two items with such a question"),
+    ];
+    let lines = signs.into_iter().flatten().map(str::to_owned);
+    for line in lines.chain(notes(summary, protocols)) {
         text.push_str(&line);
         text.push('\n');
     }
@@ -65,11 +103,11 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
     let mut lines = vec![
         format!("model {model}, judge {}", summary.judge.name),
         format!(
-            "benchmark {} ({kind}), {} of {} items, {} images each",
+            "benchmark {} ({kind}), {} of {}, {} each",
             benchmark.path,
             coverage.items_expected,
-            coverage.items_in_benchmark,
-            summary.run.images_per_item
+            counted(coverage.items_in_benchmark, "item"),
+            counted(summary.run.images_per_item, "image")
         ),
         format!(
             "images {}/{}, questions answered {}/{}: {} unparsable, {} failed, {} never asked",
@@ -95,13 +133,13 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
     for &protocol in protocols {
         let figures = summary.protocol(protocol);
         lines.push(format!(
-            "{}: {} items scored, {} not",
+            "{}: {} of {} scored",
             protocol.name(),
             figures.items_scored,
-            figures.dropped.len()
+            counted(figures.items_scored + figures.dropped.len() as u64, "item")
         ));
         if let Some(spread) = figures.spread.filter(|_| protocol == Protocol::Corrected) {
-            lines.extend(spread_lines(spread));
+            lines.extend(spread_lines(spread, summary.run.images_per_item));
         }
         lines.extend(figures.dropped.iter().take(SHOWN_ITEMS).map(dropped_line));
         if let Some(more) = figures.dropped.len().checked_sub(SHOWN_ITEMS).filter(|&more| more > 0)
@@ -121,31 +159,43 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
     lines
 }
 
-/// Where the score's error bar comes from, and what it can tell.
-fn spread_lines(spread: ScoreSpread) -> [String; 2] {
+/// Where the score's error bar comes from, and which difference can be found.
+fn spread_lines(spread: ScoreSpread, images_per_item: u32) -> [String; 2] {
     let ScoreSpread { between_items, between_images, .. } = spread;
     let (alike, unrelated) = (spread.detectable_alike, spread.detectable_unrelated);
+    let (of_images, detectable) = match images_per_item {
+        1 => (
+            "between images of one prompt not known (one image each)".to_owned(),
+            (unrelated > 0.0).then(|| format!("at most {unrelated:.1} points")),
+        ),
+        _ => (
+            format!("{between_images:.1} between images of one prompt"),
+            (alike > 0.0).then(|| {
+                format!("{alike:.1} points (a similar model) to {unrelated:.1} (an unrelated one)")
+            }),
+        ),
+    };
     [
-        format!(
-            "  an image's score varies by {between_items:.1} points between items, by {between_images:.1} \
-             between an item's images"
-        ),
-        format!(
-            "  told apart from it is a run that differs by {alike:.1} points (a like model) to \
-             {unrelated:.1} (an unlike one)"
-        ),
+        format!("  standard deviation: {between_items:.1} points between prompts, {of_images}"),
+        match detectable {
+            Some(points) => format!("  smallest difference this run can detect: {points}"),
+            None => {
+                "  smallest difference this run can detect: cannot be estimated, all images of a prompt score alike"
+                    .to_owned()
+            }
+        },
     ]
 }
 
 /// What the margins are.
 pub(super) fn interval_note(method: IntervalMethod) -> String {
     let how = match method.method {
-        IntervalKind::KornGraubard => "Korn and Graubard's, over whole items",
-        IntervalKind::Bootstrap => "a bootstrap of whole items",
+        IntervalKind::KornGraubard => "Korn and Graubard",
+        IntervalKind::Bootstrap => "bootstrap",
     };
     let level = 100.0 * method.level;
     format!(
-        "± is half of the {level} % interval, in brackets its ends where they lie unevenly: {how}"
+        "±: half of the {level} % confidence interval; (a–b): its ends where it is uneven ({how}, over items)"
     )
 }
 

@@ -64,7 +64,8 @@ pub enum NotScored {
     },
     /// The reference script raises `KeyError` and drops the item.
     #[error(
-        "image {image}, question {question}: the reference script looks up parent {parent}, which it has not read"
+        "image {image}, question {question}: it depends on question {parent}, which the reference script has not read \
+         (docs/protocols.md)"
     )]
     AbsentParent {
         /// Index of the image, from 0.

@@ -3,13 +3,14 @@
 use crate::generate::generate_run::GenerationSummary;
 use crate::generate::served_counts::ServedCounts;
 use crate::results::RunDirectory;
+use crate::wording::counted;
 
 /// How many images there are, in one line.
 pub(super) fn outcome(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> String {
     let mut text = format!(
-        "{}/{} images in {} ({} made now, {} failed)",
+        "{}/{} in {} ({} made now, {} failed)",
         summary.already_done + summary.done,
-        summary.images,
+        counted(summary.images, "image"),
         run.path().display(),
         summary.done,
         summary.failed,
@@ -29,8 +30,6 @@ pub(super) fn outcome(summary: &GenerationSummary, items: usize, run: &RunDirect
 /// What a server did to images that a score should be read with.
 pub(super) fn served_warnings(summary: &GenerationSummary) -> Vec<String> {
     let ServedCounts { revised, other_size, lossy, other_seed } = summary.served;
-    let images =
-        |count: u64| if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
     [
         (revised, "made of another prompt than the benchmark's, by the server's own word (revised_prompt)"),
         (other_size, "of another size than was asked for"),
@@ -39,6 +38,6 @@ pub(super) fn served_warnings(summary: &GenerationSummary) -> Vec<String> {
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("the run holds {} {what}", images(count)))
+    .map(|(count, what)| format!("the run holds {} {what}", counted(count, "image")))
     .collect()
 }

@@ -14,6 +14,7 @@ use crate::judge::Judge;
 use crate::judge::judge_counts::JudgeCounts;
 use crate::judge::pool::JudgePool;
 use crate::results::{RunDirectory, RunError, Sitting};
+use crate::wording::counted;
 
 /// A judge in memory.
 pub struct LoadedJudge {
@@ -161,32 +162,35 @@ fn described(counts: &JudgeCounts) -> String {
     let all =
         counts.images_done + counts.images_failed + counts.images_missing + counts.images_left;
     let mut text = format!(
-        "{} of {all} images judged, {} answers ({} unparsable)",
-        counts.images_done, counts.answers, counts.unparsable
+        "{} of {} judged, {} ({} unparsable)",
+        counts.images_done,
+        counted(all, "image"),
+        counted(counts.answers, "answer"),
+        counts.unparsable
     );
     if counts.failed_questions > 0 {
         text.push_str(&format!(
-            ", {} questions failed (the same command asks them again)",
-            counts.failed_questions
+            ", {} failed (the same command asks again)",
+            counted(counts.failed_questions, "question")
         ));
     }
     if counts.replies_cut > 0 {
         text.push_str(&format!(
-            ", {} replies cut by the limit on tokens (--judge-max-tokens)",
+            ", replies cut by the limit on tokens (--judge-max-tokens): {}",
             counts.replies_cut
         ));
     }
     if counts.questions_cut > 0 {
         text.push_str(&format!(
-            ", {} questions are longer than the judge reads",
+            ", questions longer than the judge reads: {}",
             counts.questions_cut
         ));
     }
     if counts.images_left > 0 {
-        text.push_str(&format!(", {} images left", counts.images_left));
+        text.push_str(&format!(", {} left", counted(counts.images_left, "image")));
     }
     if counts.images_missing > 0 {
-        text.push_str(&format!(", {} images missing", counts.images_missing));
+        text.push_str(&format!(", {} missing", counted(counts.images_missing, "image")));
     }
     text
 }

@@ -15,6 +15,7 @@ use crate::results::merge::{Part, Purpose, merge, restore_order, unmerged_shards
 use crate::results::{
     BenchmarkIdentity, LockError, RunDirectory, RunError, RunLock, Settings, Shard,
 };
+use crate::wording::counted;
 
 /// What the lock says of a merge.
 pub const MERGING: &str = "merge";
@@ -143,7 +144,9 @@ impl<'b> Subject<'b> {
             self.differing_selection(&run),
         );
         let note = format!(
-            "{path} grows from {items} items with {before} images each to {wanted} with {now}; what it has stays"
+            "{path} grows from {} with {} each to {wanted} with {now}; what it has stays",
+            counted(items, "item"),
+            counted(before, "image")
         );
         run.grow(self.selection.clone(), now)?;
         Ok((run, note))
@@ -314,10 +317,11 @@ fn open_shard(
     let got = merge(&mut run, &[part], &ids, Purpose::SeedShard)?;
     let brought = match got.pictures {
         0 => String::new(),
-        pictures => format!(", {pictures} pictures of which are there already"),
+        images => format!("; images there already: {images}"),
     };
     let folder = run.path().display();
-    listener.note(&format!("shard {shard}: {} items{brought}, in {folder}", items.len()));
+    listener
+        .note(&format!("shard {shard}: {}{brought}, in {folder}", counted(items.len(), "item")));
     Ok((run, lock))
 }
 

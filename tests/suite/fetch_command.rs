@@ -67,7 +67,7 @@ fn a_fetched_model_and_judge_need_no_flags() {
     assert_eq!(status, 0, "{stderr}");
     assert!(stderr.contains("licence: test-licence") && stdout.contains(SDXL_COMMIT), "{stderr}");
     let (status, _, stderr) = run(here, "http://127.0.0.1:1", generate);
-    assert!(status == 0 && stderr.contains("1/1 images"), "{stderr}");
+    assert!(status == 0 && stderr.contains("1/1 image in"), "{stderr}");
 
     let (status, _, stderr) = run(here, "http://127.0.0.1:1", judge);
     assert!(status == 2 && stderr.contains("`dpg-bench fetch blip-vqa` gets it"), "{stderr}");

@@ -99,7 +99,7 @@ fn a_drop_is_held_against_the_tolerated_one_and_not_against_none() {
     }
 }
 
-/// The advice is for the drop that was seen: so many items as here never "would do".
+/// The advice is for the drop that was seen: so many items as here never "can decide".
 #[test]
 fn advice_counts_the_drop_that_was_seen() {
     for (drop, expected) in [(1.5, 619), (0.5, 619), (0.3, 316), (3.0, 0), (1.0, 0)] {
@@ -110,12 +110,12 @@ fn advice_counts_the_drop_that_was_seen() {
         assert!(needed.abs_diff(expected) <= 2, "{drop}: {needed}");
         assert!(needed == 0 || needed > 100);
         let text = check_terminal(&found);
-        assert_eq!(text.contains("would do"), expected > 0, "{text}");
+        assert_eq!(text.contains(" can if the drop is truly"), expected > 0, "{text}");
     }
     let found = checked(100, 1.0, 5.0, &gate(1.0));
     assert_eq!(score(&found).undecided, Some(Undecided::AtTheMargin));
     let text = check_terminal(&found);
-    assert!(text.contains("hardly settle it, another --max-drop would"), "{text}");
+    assert!(text.contains("hardly decide it, another --max-drop would"), "{text}");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_few_items_neither_pass_nor_fail_and_are_told_so() {
         let found = checked(4, drop, 0.0, &gate(1.0));
         assert_eq!(score(&found).undecided, Some(Undecided::FewItems));
         let text = check_terminal(&found);
-        for word in ["fewer than 20 pass nothing", "no p below 0.062", "4 items only"] {
+        for word in ["fewer than 20 pass nothing", "smallest possible p is 0.062", "only 4 items"] {
             assert!(text.contains(word), "{word} in {text}");
         }
         assert!(score(&found).items_needed.unwrap() >= 20);
@@ -157,7 +157,7 @@ fn several_figures_are_corrected_for_their_number() {
     assert_eq!(figure.p, score(&alone).p);
     assert!(figure.p.unwrap() < 0.05 && figure.p_holm.unwrap() > 0.05);
     let text = check_terminal(&among);
-    assert!(text.contains("among 3 figures it may be chance"), "{text}");
+    assert!(text.contains("among 3 numbers it may be chance"), "{text}");
     // A real drop still fails, and passing asks for no more than alone.
     assert_eq!(checked(100, 4.0, 5.0, &gate).outcome, Outcome::Failed);
     assert_eq!(checked(100, -1.0, 5.0, &gate).outcome, Outcome::Passed);

@@ -137,7 +137,7 @@ fn all_grids_are_imported_judged_scored_compared_checked_and_reported() {
     let json: Value = serde_json::from_str(&ended(at, &["score", "a", "--json"], 0)).unwrap();
     assert_eq!(json["coverage"]["questions_answered"], 57_568, "{json}");
     assert_eq!(json["reference"]["overall"]["items"], 1_064, "{json}");
-    let table = ended(at, &["score", "a"], 0);
+    let table = ended(at, &["score", "a", "--wide"], 0);
     for part in ["1064 items", "1065 items", "/329", "/1316", "4260/4260"] {
         assert!(table.contains(part), "`{part}` is not in:\n{table}");
     }

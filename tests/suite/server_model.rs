@@ -193,7 +193,7 @@ fn a_content_filter_is_a_state_of_its_own() {
     let scored = place.command("score run").output().unwrap();
     let table = String::from_utf8_lossy(&scored.stdout).into_owned();
     assert_eq!(scored.status.code(), Some(3), "{table}");
-    let wanted = "2 of 6 images are missing because a content filter refused the prompt: cat";
+    let wanted = "2 of 6 images missing because a content filter refused the prompt: cat";
     assert!(table.contains(wanted), "{table}");
     assert!(table.contains("4 of 6 images there; 2 images refused by a content filter"), "{table}");
 

@@ -425,7 +425,7 @@ fn work_done_under_one_dealing_is_kept_under_the_next() {
     ended(&merge(folder, &["run"]), 3);
     // Items 0 and 3 are done; dealt by two, each shard gets one of them.
     let said = ended(&shard(folder, "run", "0/2"), 0);
-    assert!(said.contains("3 pictures of which are there already"), "{said}");
+    assert!(said.contains("; images there already: 3"), "{said}");
     assert!(said.contains("9/9 images") && said.contains("(6 made now, 0 failed)"), "{said}");
     // The rest without shards.
     ended(&merge(folder, &["run"]), 3);

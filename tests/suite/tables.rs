@@ -102,7 +102,87 @@ fn assert_snapshot(name: &str, text: &str) {
 
 #[test]
 fn the_terminal_table_shows_both_protocols_and_what_they_cover() {
-    assert_snapshot("terminal_table", &terminal_table(&summary(), &Protocol::ALL));
+    assert_snapshot("terminal_table", &terminal_table(&summary(), &Protocol::ALL, true));
+}
+
+/// The official categories, each with the longest interval and as many counts as a whole run has.
+fn widest() -> Summary {
+    let wide = |name: &str| {
+        let figure = Estimate {
+            low: Some(12.34),
+            high: Some(100.0),
+            ..Estimate::of_counts(9_999, 9_999, 2).unwrap()
+        };
+        CategoryFigure { name: name.into(), raw: Some(figure), conditional: Some(figure) }
+    };
+    let names = [
+        "global -",
+        "entity - whole",
+        "entity - part",
+        "attribute - texture",
+        "relation - non-spatial",
+        "other - count",
+        "other - text",
+    ];
+    let mut summary = summary();
+    for protocol in [&mut summary.reference, &mut summary.corrected] {
+        protocol.overall = wide("").raw;
+        protocol.gap = None;
+        protocol.l1 = ["global", "entity", "attribute", "relation", "other"].map(wide).into();
+        protocol.l2 = names.map(wide).into();
+    }
+    // All of `relation` is spatial, but under the rule its parts are other ones.
+    summary.corrected.l2[4].conditional = None;
+    summary
+}
+
+#[test]
+fn the_table_fits_eighty_columns_and_repeats_no_row() {
+    for protocols in [&Protocol::ALL[..], &[Protocol::Corrected], &[Protocol::Reference]] {
+        let text = terminal_table(&widest(), protocols, false);
+        let end = text.rfind('─').unwrap();
+        let table: Vec<&str> = text[..end].lines().collect();
+        for line in &table {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        let rows: Vec<&str> =
+            table.iter().filter_map(|line| line.get(1..15)).map(str::trim_end).collect();
+        for name in ["global", "  whole", "  part", "  count", "  text", "attribute"] {
+            assert!(rows.contains(&name), "{name}: {rows:?}");
+        }
+        // An L2 that is all of its L1 is left out, but not where a number differs.
+        assert!(!rows.iter().any(|row| ["  -", "  texture"].contains(row)), "{rows:?}");
+        let has_absent = protocols.contains(&Protocol::Corrected);
+        assert_eq!(rows.contains(&"  non-spatial"), has_absent, "{rows:?}");
+        assert_eq!(text.contains("-: no such question was counted"), has_absent, "{text}");
+        assert!(!text.contains("it takes two items"), "{text}");
+    }
+    let wide = terminal_table(&widest(), &Protocol::ALL, true);
+    for part in ["  attribute - texture", "before the rule", "after the rule"] {
+        assert!(wide.contains(part), "{part}: {wide}");
+    }
+}
+
+#[test]
+fn what_cannot_be_estimated_is_said() {
+    let corrected = [Protocol::Corrected];
+    assert!(
+        terminal_table(&summary(), &corrected, false)
+            .contains("it takes two items with such a question")
+    );
+    let mut still = widest();
+    let none =
+        ScoreSpread { between_images: 0.0, image_error: 0.0, detectable_alike: 0.0, ..SPREAD };
+    still.corrected.spread = Some(none);
+    let text = terminal_table(&still, &corrected, false);
+    assert!(
+        text.contains("can detect: cannot be estimated, all images of a prompt score alike"),
+        "{text}"
+    );
+    still.run.images_per_item = 1;
+    let text = terminal_table(&still, &corrected, false);
+    assert!(text.contains("can detect: at most 4.2 points"), "{text}");
+    assert!(text.contains("images of one prompt not known (one image each)"), "{text}");
 }
 
 #[test]

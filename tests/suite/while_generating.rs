@@ -150,7 +150,7 @@ fn a_server_is_asked_the_same_and_as_often_while_pictures_are_made() {
     for when in ["off", "auto"] {
         *journal.lock().unwrap() = place.path(when).join("images.jsonl");
         let told = ended(&place.job(when, when, &endpoint(&url)).output().unwrap(), 3);
-        assert!(told.contains("questions failed"), "{told}");
+        assert!(told.contains(" failed (the same command asks again)"), "{told}");
         made_before.extend(first_at.lock().unwrap().take());
         let received = server.received().len() - asked;
         asked = server.received().len();

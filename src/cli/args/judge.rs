@@ -11,6 +11,7 @@ use crate::cli::args::local_judge::LocalJudgeArgs;
 use crate::judge::catalog;
 use crate::judge::scripted::Rule;
 use crate::session::judge_options::{JudgeOptions, OptionGroup, ScriptedOptions};
+use crate::wording::counted;
 
 /// Which judge, and how it is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -65,9 +66,9 @@ impl JudgeArgs {
         );
         ensure!(
             self.judge_name.is_empty() || self.judge_name.len() == self.judge.len(),
-            "--judge-name has {} names for {} judges",
-            self.judge_name.len(),
-            self.judge.len()
+            "--judge-name has {} for {}",
+            counted(self.judge_name.len(), "name"),
+            counted(self.judge.len(), "judge")
         );
         let mut rows = Vec::new();
         let mut chosen: Vec<JudgeOptions> = Vec::new();

@@ -6,6 +6,7 @@ use anyhow::{Context, bail, ensure};
 use crate::benchmark::Item;
 use crate::cli::output::print::say;
 use crate::results::Shard;
+use crate::wording::counted;
 
 /// The number of shards where the environment tells only which one this is.
 const COUNT: &str = "DPG_BENCH_SHARDS";
@@ -62,7 +63,7 @@ impl ShardArgs {
 /// Whether there is something to do; says so where the shard has none of the items.
 pub(crate) fn has_items(items: &[&Item], shard: Option<Shard>) -> bool {
     let Some(shard) = shard.filter(|shard| shard.own_part(items).is_empty()) else { return true };
-    say(&format!("nothing to do: shard {shard} has none of the {} items", items.len()));
+    say(&format!("nothing to do: shard {shard} has none of the {}", counted(items.len(), "item")));
     false
 }
 

@@ -6,6 +6,7 @@ use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::say;
 use crate::results::atomic_write::atomic_write;
+use crate::wording::counted;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -56,11 +57,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     atomic_write(&args.out, text.as_bytes())?;
     let scored = run.items.iter().filter(|item| item.score.is_some()).count();
     say(&format!(
-        "written: {} ({scored} of {} items with a score, {} of {} questions answered)",
+        "written: {} ({scored} of {} with a score, {} of {} answered)",
         args.out.display(),
-        run.items.len(),
+        counted(run.items.len(), "item"),
         run.questions_answered,
-        run.questions_expected
+        counted(run.questions_expected, "question")
     ));
     Ok(if run.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
 }

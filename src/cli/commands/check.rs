@@ -14,6 +14,7 @@ use crate::reports::check_reports::{
     check_github_annotations, check_github_summary, check_junit, check_terminal,
 };
 use crate::results::atomic_write::atomic_write;
+use crate::wording::counted;
 
 /// Where GitHub Actions wants the step summary.
 const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
@@ -133,10 +134,10 @@ fn ensure_can_fail(args: &Args) -> anyhow::Result<()> {
     let needed = (0.5 / level).ceil();
     ensure!(
         least < level,
-        "--alpha {} for {figures} figure{}: {} rounds show no p below {least:.1e}, so that nothing could fail; \
+        "--alpha {} for {}: {} rounds show no p below {least:.1e}, so that nothing could fail; \
          {}",
         args.alpha,
-        if figures == 1 { "" } else { "s" },
+        counted(figures, "number"),
         args.compared.draws,
         if needed <= 1e6 {
             format!("give --draws {needed} or more")

@@ -17,6 +17,7 @@ use crate::generate::import::naming::Layout;
 use crate::generate::import::sizes::TileSize;
 use crate::generate::import::tiles::Tiling;
 use crate::session::work::{Subject, open_whole};
+use crate::wording::counted;
 
 /// Names shown of each kind of file; the rest are counted (and listed with --json).
 const SHOWN_NAMES: usize = 5;
@@ -191,9 +192,9 @@ fn in_words(plan: &ImportPlan, summary: ImportSummary, out: &std::path::Path) ->
         }
     };
     let mut text = format!(
-        "{} images imported from {} files ({layout}) into {}",
-        summary.done,
-        plan.files.files.len(),
+        "{} imported from {} ({layout}) into {}",
+        counted(summary.done, "image"),
+        counted(plan.files.files.len(), "file"),
         out.display()
     );
     for (count, what) in [
@@ -221,10 +222,12 @@ fn size_lines(plan: &ImportPlan) -> Vec<String> {
             let (tiling, padding) = (plan.tiles.tiling, plan.tiles.tiling.padding);
             let padding = if padding > 0 { format!(", padding {padding}") } else { String::new() };
             format!(
-                "{files} files of {tiling} tiles of {width}x{height} pixels{padding}; {images_per_file} images of each"
+                "{} of {tiling} tiles of {width}x{height} pixels{padding}; {} of each",
+                counted(*files, "file"),
+                counted(*images_per_file, "image")
             )
         } else {
-            format!("{files} files of {width}x{height} pixels, one image each")
+            format!("{} of {width}x{height} pixels, one image each", counted(*files, "file"))
         }
     };
     let mut lines: Vec<String> = sizes.iter().take(SHOWN_NAMES).map(line).collect();
@@ -261,7 +264,7 @@ fn warn_about(plan: &ImportPlan) {
     if plan.tiles.without_seams {
         let tiling = plan.tiles.tiling;
         say(&format!(
-            "warning: nothing changes where the {tiling} grids were cut, as if the files were single pictures; if \
+            "warning: nothing changes where the {tiling} grids were cut, as if the files were single images; if \
              they are, import them again into a new run with --images-per-item 1"
         ));
     }

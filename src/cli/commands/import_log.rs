@@ -22,6 +22,7 @@ use crate::score::reference_results::{ReferenceResults, read_results};
 use crate::score::{ItemScore, Protocol, answer_grid, score_item};
 use crate::session::work::{Subject, open_whole};
 use crate::statistics::numpy_mean;
+use crate::wording::counted;
 
 /// The judge's name in the run: which one it was, the log does not say.
 const JUDGE: &str = "reference-log";
@@ -293,15 +294,15 @@ fn compare(
 
 fn describe(report: &Report, run: &Path) -> String {
     let mut text = format!(
-        "{} lines, {} items, {} images each, {}, {} answers recovered into {}\n",
-        report.lines,
-        report.items,
-        report.images_per_item,
+        "{}, {}, {} each, {}, {} recovered into {}\n",
+        counted(report.lines, "line"),
+        counted(report.items, "item"),
+        counted(report.images_per_item, "image"),
         match report.resolution {
             Some(resolution) => format!("crops of {resolution} px"),
             None => "no crop boxes, so each file is one image".to_owned(),
         },
-        report.answers,
+        counted(report.answers, "answer"),
         run.display()
     );
     match report.overall {

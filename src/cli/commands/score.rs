@@ -52,6 +52,9 @@ pub(crate) struct ScoreOptions {
     /// Print the benchmark score even where images or answers are missing, or neither yes nor no
     #[arg(long)]
     pub allow_incomplete: bool,
+    /// Wider table: before and after the dependency rule, with all counts and whole category names
+    #[arg(long, conflicts_with_all = ["json", "table"])]
+    pub wide: bool,
     /// Print the summary as one JSON document instead of the table; of several judges, a list
     #[arg(long)]
     pub json: bool,
@@ -61,7 +64,7 @@ pub(crate) struct ScoreOptions {
     /// How the table of `--table` is written
     #[arg(long, value_enum, value_name = "NAME", default_value = "md", requires = "table")]
     pub format: TableFormat,
-    /// Add ± half of the width of the 95 % intervals to the table of `--table`
+    /// Add the 95 % intervals to the table of `--table`: ± half of the width, or both ends where they are uneven
     #[arg(long, requires = "table")]
     pub intervals: bool,
     /// Both protocols in the table of `--table`: `reference` stands below `corrected`
@@ -153,7 +156,7 @@ pub(crate) fn execute(
         (false, several) => {
             let table = |summary: &Summary| {
                 let line = published_line(summary).map(|line| line + "\n").unwrap_or_default();
-                terminal_table(summary, &protocols) + &line
+                terminal_table(summary, &protocols, options.wide) + &line
             };
             let tables: Vec<String> = several.iter().map(table).collect();
             print(&tables.join("\n"))?;

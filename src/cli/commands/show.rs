@@ -8,6 +8,7 @@ use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json};
 use crate::cli::output::question_tree::{dot, tree, wrap};
 use crate::fetch::BENCHMARK_FOLDER;
+use crate::wording::counted;
 
 /// Columns where stdout is no terminal.
 const DEFAULT_WIDTH: usize = 100;
@@ -57,9 +58,10 @@ fn width() -> usize {
 fn in_words(item: &Item, width: usize) -> String {
     let words = item.prompt.split_whitespace().count();
     format!(
-        "{} ({words} words, {} questions)\n\n{}\n\n{}",
+        "{} ({}, {})\n\n{}\n\n{}",
         item.id,
-        item.graph.len(),
+        counted(words, "word"),
+        counted(item.graph.len(), "question"),
         wrap(&item.prompt, width).join("\n"),
         tree(&item.graph, width)
     )

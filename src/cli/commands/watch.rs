@@ -17,6 +17,7 @@ use crate::session::benchmarks::{benchmark_of_run, selected};
 
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::print;
+use crate::wording::counted;
 
 /// What the part of the images is called.
 pub(crate) const IMAGES: &str = "images";
@@ -133,7 +134,7 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
             let estimate = estimate.with_error(&Shares::of(&score).overall, level);
             let (mean, interval) = printed(&estimate);
             let interval = interval.map_or(String::new(), |interval| format!(" {interval}"));
-            format!("score so far {mean}{interval} ({} items)", estimate.items)
+            format!("score so far {mean}{interval} ({})", counted(estimate.items, "item"))
         }
     };
     let score = unreadable.unwrap_or(score);

@@ -10,6 +10,7 @@ use crate::cli::output::print::{say, warn};
 use crate::cli::output::progress::StageProgress;
 use crate::session::listener::{Listener, Stage};
 use crate::stage_observer::StageObserver;
+use crate::wording::counted;
 
 /// The terminal, as a session's listener.
 #[derive(Default)]
@@ -53,15 +54,11 @@ pub(crate) fn say_work(
     judges: &[&str],
     out: &Path,
 ) {
-    let counted = |count: usize, what: &str| match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    };
     let mut text = format!(
         "benchmark {}: {} with {} each",
         benchmark.source.path.display(),
         counted(items, "item"),
-        counted(images as usize, "image")
+        counted(images, "image")
     );
     if let Some(model) = model {
         text += &format!("; model {model}");

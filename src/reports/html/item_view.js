@@ -47,7 +47,7 @@ function runView(item, own, number) {
   const heading = make("h4", {}, swatch(number), name + ": " + (own.score === null ? "no score" : percent(own.score)));
   const pictures = make("div", { class: "pictures" });
   own.images.forEach((image, place) => {
-    const what = "image " + (place + 1);
+    const what = "image " + place;
     let picture;
     if (image.picture) {
       picture = make("img", { loading: "lazy", decoding: "async", src: image.picture, alt: name + ", " + what + " of " + item.id });
@@ -83,7 +83,7 @@ function detailsView(item) {
 
 function answersView(item, own, number, judge, place) {
   const head = make("tr", {});
-  const headings = ["No.", "Question", "Category", "Depends on", ...own.images.map((_, image) => "Image " + (image + 1))];
+  const headings = ["No.", "Question", "Category", "Depends on", ...own.images.map((_, image) => "Image " + image)];
   for (const words of headings) head.append(make("th", { scope: "col" }, words));
   const body = make("tbody", {});
   item.questions.forEach(([id, text, category, parents], question) => {

@@ -23,6 +23,7 @@ use crate::session::generator::LoadedGenerator;
 use crate::session::generator_options::GeneratorOptions;
 use crate::session::judge_options::JudgeOptions;
 use crate::session::listener::Quiet;
+use crate::wording::counted;
 
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -165,10 +166,10 @@ pub(super) fn benchmark<'b>(
         }
     };
     let what = format!(
-        "{}: {} items, {} questions",
+        "{}: {}, {}",
         benchmark.source.question_file.display(),
-        benchmark.items.len(),
-        benchmark.question_count()
+        counted(benchmark.items.len(), "item"),
+        counted(benchmark.question_count(), "question")
     );
     found.push(if benchmark.source.official {
         Check::fine("benchmark", format!("{what}; the official question file"))

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::benchmark::Item;
 use crate::cli::output::fetch_bars::megabytes;
+use crate::wording::counted;
 
 /// Bytes of a stored picture for each pixel: what photographs take as PNG.
 const BYTES_PER_PIXEL: f64 = 1.6;
@@ -166,8 +167,12 @@ impl Cost {
     /// A line for each stage and one for the disk.
     pub(crate) fn in_words(&self) -> String {
         let Counts { items, images, answers } = self.counts;
-        let mut text =
-            format!("  {items} prompts, {images} pictures, {answers} answers of each judge\n");
+        let mut text = format!(
+            "  {}, {}, {} of each judge\n",
+            counted(items, "prompt"),
+            counted(images, "image"),
+            counted(answers, "answer")
+        );
         for StageCost { stage, seconds } in &self.stages {
             let time = seconds.map_or_else(|| "unknown".to_owned(), duration);
             let basis = match stage.basis {
@@ -176,7 +181,7 @@ impl Cost {
                 Basis::Estimate => "ESTIMATE",
                 Basis::Unknown => "-",
             };
-            let beside = if stage.beside { "; while pictures are made" } else { "" };
+            let beside = if stage.beside { "; while images are made" } else { "" };
             let (what, how) = (&stage.what, &stage.how);
             text.push_str(&format!("  {what:<22} {time:>10}  {basis}: {how}{beside}\n"));
         }
