@@ -68,12 +68,12 @@ fn what_goes_wrong_fails_that_image_alone() {
         ("which is not followed", |_, _, _| {
             Reply::Status(302, vec!["Location: http://example.org/".to_owned()], String::new())
         }),
-        ("within the 1 s of --server-timeout", |_, _, _| Reply::Never),
+        ("no whole reply within 1 s", |_, _, _| Reply::Never),
         ("larger than the 64 MiB that are taken", |_, _, _| Reply::Endless),
     ];
     for (number, (wanted, wrong)) in wrongs.iter().enumerate() {
         let (server, out) = (wrong_about_cats(*wrong), format!("run{number}"));
-        let timeout = if wanted.contains("timeout") { 1 } else { 60 };
+        let timeout = if wanted.contains("within") { 1 } else { 60 };
         let flags = format!("--server-api vllm-omni --server-timeout {timeout}");
         place.said(&server.url(), &out, &flags, 3);
         let reasons = place.reasons(&out);

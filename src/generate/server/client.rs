@@ -255,9 +255,7 @@ impl Client {
     fn lost(&self, fault: TransportFault) -> Fault {
         let seconds = self.asking.timeout.as_secs_f64();
         match fault {
-            TransportFault::TimedOut => {
-                Fault::last(format!("no image within the {seconds} s of --server-timeout"))
-            }
+            TransportFault::TimedOut => Fault::last(format!("no whole reply within {seconds} s")),
             TransportFault::TooLarge(_) => {
                 let most = LARGEST_REPLY >> 20;
                 Fault::last(format!("the reply is larger than the {most} MiB that are taken"))
