@@ -28,7 +28,7 @@ impl ImageGenerator for Stripes {
                 let is_on = x / (2 + u32::from(width % 8)) % 2 == 0;
                 Rgb(if is_on { [red, green, blue] } else { [255; 3] })
             });
-            GeneratedImage { pixels, seed, prompt_tokens: None, truncated: None }
+            GeneratedImage { pixels, seed, prompt_tokens: None, truncated: None, served: None }
         });
         Ok(images.collect())
     }

@@ -350,6 +350,9 @@ fn check_alike(
                 run.questions_answered, run.questions_expected
             ));
         }
+        if run.run.seeds().is_some_and(|word| word != "repeats") {
+            warnings.extend(run.run.server_note().map(|note| format!("{label}: {note}")));
+        }
     }
     Ok(warnings)
 }

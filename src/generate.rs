@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod generate_run;
 pub mod image_ledger;
+mod image_texts;
 pub mod import;
 pub mod model_file;
 pub mod noise;
@@ -10,13 +11,15 @@ pub mod pipelines;
 pub mod program;
 pub mod sampling_choice;
 pub mod schedulers;
+pub mod served_counts;
+pub mod server;
 
 use std::time::Duration;
 
 use image::RgbImage;
 
 use crate::checkpoint::load_report::LoadReport;
-use crate::results::Settings;
+use crate::results::{Served, Settings};
 use crate::stage_observer::StageObserver;
 
 /// One generated picture with what the record of it needs.
@@ -30,7 +33,28 @@ pub struct GeneratedImage {
     pub prompt_tokens: Option<u32>,
     /// Whether the text encoder saw only the beginning of the prompt; `None` where the generator cannot tell.
     pub truncated: Option<bool>,
+    /// What the server that made it sent and said; `None` where no server did.
+    pub served: Option<FromServer>,
 }
+
+/// What is known of an image that a server made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FromServer {
+    /// The seed that it was sent; `None` where it takes none.
+    pub seed: Option<u64>,
+    /// What it sent and said.
+    pub told: Served,
+}
+
+/// A content filter refused the prompt: an error of [`ImageGenerator::generate`] that is a state of its own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a content filter refused the prompt: {0}")]
+pub struct Filtered(pub String);
+
+/// Further images would fail like this one: an error of [`ImageGenerator::generate`] that stops the run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Hopeless(pub String);
 
 /// How long the parts of a picture take, by the clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +82,21 @@ pub trait ImageGenerator: Send {
         LoadReport::default()
     }
 
+    /// Told once before a run is noted, with the settings that it was begun with if it was, and the first prompts, each
+    /// with two seeds: a chance to find out what [`Self::settings`] is to say. Of generators that share the work one is
+    /// told. Returns what was found out, for people.
+    ///
+    /// # Errors
+    /// No image can be made.
+    fn begin(
+        &mut self,
+        recorded: Option<&Settings>,
+        prompts: &[(&str, [u64; 2])],
+    ) -> anyhow::Result<Option<String>> {
+        let _ = (recorded, prompts);
+        Ok(None)
+    }
+
     /// Told once before a run, with every prompt that lacks an image, in order: a chance to encode
     /// texts ahead, each of which `observer` hears of. It changes no pixel.
     ///
@@ -72,6 +111,11 @@ pub trait ImageGenerator: Send {
     /// Whether pictures are made on a device of its own, so that the processor can write one while the
     /// next is made. It changes no pixel and no order; a kill then costs one group of pictures more.
     fn runs_on_gpu(&self) -> bool {
+        false
+    }
+
+    /// Whether prompts that a content filter refused before are asked again.
+    fn retries_filtered(&self) -> bool {
         false
     }
 

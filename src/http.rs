@@ -1,80 +1,23 @@
-//! In: what ureq and a server's headers say. Out: what the judge behind a server and the downloads both
-//! need of HTTP: a key that nothing shows, faults in words that hold no URL, how long a server asks to
-//! wait, whether a host is this machine. Requests and retries are left to the two.
+//! In: what ureq and a server's headers say. Out: what the judge behind a server, image servers and the downloads
+//! need of HTTP: a key that nothing shows, faults in words that hold no URL, how long to wait, where a URL leads,
+//! whether a host is this machine. What is asked, and whether again, is left to them.
 
 mod api_key;
+mod client;
+mod server_url;
+mod transport_fault;
+mod waits;
 
 use std::time::Duration;
 
-use ureq::Error;
 use ureq::http::HeaderMap;
 
 pub use api_key::{ApiKey, BadKey};
-
-/// Name and version that servers are told.
-pub(crate) const USER_AGENT: &str = concat!("dpg-bench/", env!("CARGO_PKG_VERSION"));
-
-/// Why no reply came. ureq's own messages may hold the URL, and with it a secret; these hold none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TransportFault {
-    /// No connection could be made.
-    #[error("no connection to the server: {0}")]
-    Unreachable(&'static str),
-    /// The time set for the reply ran out.
-    #[error("the server is silent")]
-    TimedOut,
-    /// The connection broke.
-    #[error("the connection broke ({0})")]
-    Broken(std::io::ErrorKind),
-    /// The reply is no HTTP.
-    #[error("the reply is no HTTP")]
-    NoHttp,
-    /// The reply is larger than so many bytes, which are taken at most.
-    #[error("the reply is larger than {0} bytes")]
-    TooLarge(u64),
-    /// The request cannot be sent.
-    #[error("the request could not be sent")]
-    NotSent,
-}
-
-impl TransportFault {
-    /// Whether the same request may be answered another time.
-    pub(crate) fn may_pass(self) -> bool {
-        !matches!(self, Self::TooLarge(_) | Self::NotSent)
-    }
-}
-
-/// What `error` says, in words of our own.
-pub(crate) fn transport_fault(error: &Error) -> TransportFault {
-    use TransportFault::Unreachable;
-    match error {
-        Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-            Unreachable("it timed out")
-        }
-        Error::Timeout(_) => TransportFault::TimedOut,
-        Error::HostNotFound => Unreachable("the host name is unknown"),
-        Error::ConnectionFailed => Unreachable("it failed"),
-        Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => {
-            Unreachable("the proxy of the environment refused it")
-        }
-        Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => {
-            Unreachable("TLS could not be agreed on")
-        }
-        Error::Io(error) => match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => Unreachable("it was refused"),
-            std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
-                Unreachable("there is no route to it")
-            }
-            kind => TransportFault::Broken(kind),
-        },
-        Error::BodyExceedsLimit(limit) => TransportFault::TooLarge(*limit),
-        Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::BodyStalled => {
-            TransportFault::NoHttp
-        }
-        _ => TransportFault::NotSent,
-    }
-}
+pub(crate) use client::{HttpClient, USER_AGENT};
+pub(crate) use server_url::{parse_url, server_url};
+pub use transport_fault::TransportFault;
+pub(crate) use transport_fault::transport_fault;
+pub(crate) use waits::{LONGEST_WAIT, backoff};
 
 /// Whether `host` is this very machine, which no proxy can reach.
 pub(crate) fn is_loopback(host: &str) -> bool {
@@ -88,6 +31,34 @@ pub(crate) fn shown_address(uri: &ureq::http::Uri) -> String {
     let port = uri.port().map_or(String::new(), |port| format!(":{port}"));
     let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
     format!("{scheme}://{host}{port}{}", uri.path())
+}
+
+/// Scheme, host and port of a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    scheme: &'static str,
+    /// In lower case; IPv6 addresses in brackets.
+    pub(crate) host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// The URL of its root, without a slash at the end.
+    pub(crate) fn root(&self) -> String {
+        format!("{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+/// Where `url` leads; `None` where it is no whole `http` or `https` URL.
+pub(crate) fn origin(url: &str) -> Option<Origin> {
+    let url: ureq::http::Uri = url.parse().ok()?;
+    let (scheme, usual) = match url.scheme_str()? {
+        "http" => ("http", 80),
+        "https" => ("https", 443),
+        _ => return None,
+    };
+    let host = url.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
+    Some(Origin { scheme, host, port: url.port_u16().unwrap_or(usual) })
 }
 
 /// How long the server asks to wait, by its `Retry-After`.

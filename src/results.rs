@@ -33,7 +33,7 @@ pub(crate) use journal_tail::JournalTail;
 pub use manifest::{
     BenchmarkIdentity, Difference, Earlier, JudgeEntry, Manifest, Settings, StageEntry,
 };
-pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};
+pub use records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer, Served};
 pub use run_directory::{RunDirectory, RunError};
 pub use run_lock::{LockError, RunLock};
 pub use shard::{Shard, ShardError};

@@ -6,16 +6,21 @@ pub mod compared;
 mod devices;
 pub mod ella_options;
 pub mod fetched;
+mod generation_words;
 pub mod generator;
 pub mod generator_options;
 pub mod judge_options;
 pub mod listener;
 pub mod loaded_judge;
 mod made_for;
+mod outside_flags;
+mod outside_models;
 mod program_command;
 pub mod program_options;
 pub mod reporting;
 pub mod scoring;
+mod server_command;
+pub mod server_options;
 mod shared_progress;
 pub mod side_by_side;
 mod watched;
@@ -154,7 +159,7 @@ impl<'b> Session<'b> {
         listener: &dyn Listener,
     ) -> anyhow::Result<GenerationSummary> {
         let Work { run, items, .. } = &mut self.work;
-        let mut generation = generator.begin(run)?;
+        let mut generation = generator.begin(run, items, listener)?;
         let observer = Watched::new(listener, Stage::Generate, None);
         let summary = generator.make(&mut generation, run, items, listener, &observer)?;
         generation.finish(run, &summary)?;

@@ -1,7 +1,7 @@
 //! In: what was expected of a run and what is there. Out: the counts, and whether a headline figure
 //! may stand on them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,25 @@ pub struct Coverage {
     pub questions_failed: u64,
     /// Questions never put to the judge.
     pub questions_missing: u64,
+    /// Images that are not there because a content filter refused the prompt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images_filtered: u64,
+    /// Ids of the items of these images, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items_filtered: Vec<String>,
+    /// Images that a server made of another prompt than the benchmark's, by its own word.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images_revised: u64,
+    /// Images that a server sent in another size than was asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images_other_size: u64,
+    /// Images that a server sent as JPEG or WebP, whose artefacts a judge sees.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images_lossy: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An item without a score, and why.
@@ -71,7 +90,13 @@ impl Coverage {
             ),
             questions_failed: 0,
             questions_missing: 0,
+            images_filtered: 0,
+            items_filtered: Vec::new(),
+            images_revised: 0,
+            images_other_size: 0,
+            images_lossy: 0,
         };
+        coverage.count_served(items, images_per_item, images);
         let pictures: HashSet<(&str, u32)> = images
             .iter()
             .filter(|record| record.is_done())
@@ -99,6 +124,71 @@ impl Coverage {
         coverage
     }
 
+    /// Counts what servers refused or changed. A later line of the journal replaces an earlier one.
+    fn count_served(&mut self, items: &[&Item], images_per_item: u32, images: &[ImageRecord]) {
+        let newest: HashMap<(&str, u32), &ImageOutcome> = images
+            .iter()
+            .map(|record| ((record.item.as_str(), record.image), &record.outcome))
+            .collect();
+        for item in items {
+            for image in 0..images_per_item {
+                match newest.get(&(item.id.as_str(), image)) {
+                    Some(ImageOutcome::Filtered { .. }) => {
+                        self.images_filtered += 1;
+                        if self.items_filtered.last() != Some(&item.id) {
+                            self.items_filtered.push(item.id.clone());
+                        }
+                    }
+                    Some(ImageOutcome::Done { served: Some(served), .. }) => {
+                        self.images_revised += u64::from(served.revised_prompt.is_some());
+                        self.images_other_size += u64::from(served.asked.is_some());
+                        self.images_lossy += u64::from(served.format != "png");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// What servers refused or changed, one sentence each; none for other models.
+    pub fn server_notes(&self) -> Vec<String> {
+        const SHOWN: usize = 5;
+        let mut notes = Vec::new();
+        if self.images_filtered > 0 {
+            let mut named = self.items_filtered.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+            if self.items_filtered.len() > SHOWN {
+                named.push(format!("{} more", self.items_filtered.len() - SHOWN));
+            }
+            notes.push(format!(
+                "{} of {} missing because a content filter refused the prompt: {}",
+                self.images_filtered,
+                counted(self.images_expected, "image"),
+                named.join(", ")
+            ));
+        }
+        for (count, what) in [
+            (
+                self.images_revised,
+                "were made of another prompt than the benchmark's, by the server's own word",
+            ),
+            (self.images_other_size, "have another size than was asked for"),
+            (self.images_lossy, "came as JPEG or WebP, whose artefacts a judge sees"),
+        ] {
+            if count > 0 {
+                notes.push(format!("{count} of {} {what}", counted(self.images_present, "image")));
+            }
+        }
+        notes
+    }
+
+    /// `; 3 images refused by a content filter`, where there are such.
+    fn filtered_words(&self) -> String {
+        match self.images_filtered {
+            0 => String::new(),
+            count => format!("; {} refused by a content filter", counted(count, "image")),
+        }
+    }
+
     /// Why a protocol's headline figure must not be read as that of the selected benchmark; `None`
     /// where it may. `reference` needs every item that it does not drop by rule, `corrected` every
     /// answer.
@@ -107,8 +197,9 @@ impl Coverage {
             Protocol::Reference => {
                 let lost = dropped.iter().filter(|item| !item.by_rule).count();
                 (lost > 0).then(|| {
+                    let filtered = self.filtered_words();
                     format!(
-                        "{lost} of {} lack images or answers",
+                        "{lost} of {} lack images or answers{filtered}",
                         counted(self.items_expected, "item")
                     )
                 })
@@ -117,12 +208,13 @@ impl Coverage {
                 let lost = self.questions_missing + self.questions_failed;
                 (lost > 0).then(|| {
                     format!(
-                        "{lost} of {} have no answer ({} never asked, {} failed; {} of {} there)",
+                        "{lost} of {} have no answer ({} never asked, {} failed; {} of {} there{})",
                         counted(self.questions_expected, "question"),
                         self.questions_missing,
                         self.questions_failed,
                         self.images_present,
-                        counted(self.images_expected, "image")
+                        counted(self.images_expected, "image"),
+                        self.filtered_words()
                     )
                 })
             }

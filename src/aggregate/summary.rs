@@ -80,6 +80,22 @@ pub struct RunIdentity {
     pub images_per_item: u32,
 }
 
+impl RunIdentity {
+    /// What the server that made the images makes of seeds, as `generate` found it out; `None` for other models.
+    pub fn seeds(&self) -> Option<&str> {
+        self.generation.as_ref()?.get("seeds")?.as_str()
+    }
+
+    /// `images of a server (vllm-omni), seeds: repeats`; `None` for other models.
+    pub fn server_note(&self) -> Option<String> {
+        let api = self.generation.as_ref()?.get("server_api")?.as_str()?;
+        Some(match self.seeds() {
+            Some(word) => format!("images of a server ({api}), seeds: {word}"),
+            None => format!("images of a server ({api})"),
+        })
+    }
+}
+
 /// Who answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JudgeIdentity {

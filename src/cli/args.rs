@@ -11,5 +11,6 @@ pub(crate) mod local_judge;
 pub(super) mod messages;
 pub(super) mod program;
 pub(super) mod sampling;
+pub(super) mod server;
 pub(super) mod shard;
 pub(super) mod shared;

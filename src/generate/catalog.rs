@@ -210,13 +210,24 @@ pub struct OutsideModel {
 /// A program of the user's.
 pub(crate) const PROGRAM: &str = "program";
 
+/// An image server.
+pub(crate) const SERVER: &str = "server";
+
 /// Every model that works outside.
-pub const OUTSIDE: &[OutsideModel] = &[OutsideModel {
-    name: PROGRAM,
-    description: "a program of your own, started once for each device, which makes images for JSON lines: a \
-                  Python script of some 40 lines over diffusers or any other library (docs/programs.md)",
-    needs: "--program COMMAND",
-}];
+pub const OUTSIDE: &[OutsideModel] = &[
+    OutsideModel {
+        name: PROGRAM,
+        description: "a program of your own, started once for each device, which makes images for JSON lines: a \
+                      Python script of some 40 lines over diffusers or any other library (docs/programs.md)",
+        needs: "--program COMMAND",
+    },
+    OutsideModel {
+        name: SERVER,
+        description: "an image server, asked over HTTP: whatever speaks OpenAI's images API, vLLM-Omni, SGLang, LocalAI, \
+                      the web UIs' sdapi, stable-diffusion.cpp, ComfyUI, xDiT, Hugging Face (docs/image-servers.md)",
+        needs: "--server-url URL",
+    },
+];
 
 /// Finds a model by its name.
 ///

@@ -9,14 +9,16 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::image_ledger::ImageLedger;
+use super::image_texts::texts;
 use super::noise::seeds::SeedMode;
-use super::{GeneratedImage, ImageGenerator};
+use super::served_counts::{ServedCounts, is_zero};
+use super::{Filtered, GeneratedImage, Hopeless, ImageGenerator};
 use crate::benchmark::Item;
 use crate::checkpoint::error_words::sentence;
 use crate::ordered_work::{Pool, for_each_in_order};
 use crate::results::image_store::pixels_sha256;
 use crate::results::manifest::differences;
-use crate::results::{FORMAT_VERSION, ImageOutcome, RunDirectory, Settings, Sitting};
+use crate::results::{ImageOutcome, RunDirectory, Settings, Sitting};
 use crate::stage_observer::{Silent, StageObserver};
 
 /// Which seeds the images get and how many are made at a time.
@@ -47,6 +49,12 @@ pub struct GenerationSummary {
     pub stopped: bool,
     /// Items whose prompt is longer than the text encoder takes, whenever they were made.
     pub truncated_prompts: u64,
+    /// Images whose prompt a content filter refused, whenever that was; none of them is counted elsewhere.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub filtered: u64,
+    /// What servers sent and said that a score should be read with, whenever they did.
+    #[serde(flatten)]
+    pub served: ServedCounts,
 }
 
 /// Makes every image of `items` that is not in the run yet, in order, `images_per_item` of the run's
@@ -124,18 +132,23 @@ impl Generation {
         let ledger = ImageLedger::open(run)?;
         let images = run.manifest().images_per_item;
         let present = present(run, items, images, &ledger);
+        let refused = match generators.iter().any(|generator| generator.retries_filtered()) {
+            true => BTreeSet::new(),
+            false => ledger.filtered_images().collect(),
+        };
+        let settled = Settled { present, refused };
         let mut summary = GenerationSummary {
             images: items.len() as u64 * u64::from(images),
-            already_done: present.len() as u64,
+            already_done: settled.present.len() as u64,
             ..Default::default()
         };
-        let lacking =
-            |item: &&&Item| (0..images).any(|image| !present.contains(&(item.id.clone(), image)));
+        let lacking = |item: &&&Item| (0..images).any(|image| !settled.has(&item.id, image));
         let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
         prepare(&mut generators, &prompts, observer)?;
-        observer.started(summary.images, summary.already_done);
-        let groups = groups_to_make(items, images, self.plan, &present);
-        let stage = Stage { run, ledger, settings: &self.settings, observer, items };
+        let refused = settled.count_refused(items, images);
+        observer.started(summary.images, summary.already_done + refused);
+        let groups = groups_to_make(items, images, self.plan, &settled);
+        let stage = Stage { run, ledger, settings: &self.settings, observer, items, images };
         let made = stage.make_all(&groups, generators, &mut summary);
         observer.finished();
         self.sitting.stop();
@@ -203,6 +216,27 @@ fn all_settings(mut settings: Settings, plan: GenerationPlan) -> Settings {
 /// Item and image index.
 type Key = (String, u32);
 
+/// The images that are not asked for.
+struct Settled {
+    /// Those that need not be made again.
+    present: BTreeSet<Key>,
+    /// Those that a content filter refused.
+    refused: BTreeSet<Key>,
+}
+
+impl Settled {
+    fn has(&self, item: &str, image: u32) -> bool {
+        let key = (item.to_owned(), image);
+        self.present.contains(&key) || self.refused.contains(&key)
+    }
+
+    fn count_refused(&self, items: &[&Item], images: u32) -> u64 {
+        let ids: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
+        let is_asked = |(item, image): &&Key| *image < images && ids.contains(item.as_str());
+        self.refused.iter().filter(is_asked).count() as u64
+    }
+}
+
 /// The images that need not be made again.
 fn present(
     run: &RunDirectory,
@@ -234,14 +268,14 @@ fn groups_to_make<'a>(
     items: &[&'a Item],
     images: u32,
     plan: GenerationPlan,
-    present: &BTreeSet<Key>,
+    settled: &Settled,
 ) -> Vec<Group<'a>> {
     let batch = plan.batch.max(1);
     let mut groups = Vec::new();
     for (place, &item) in items.iter().enumerate() {
         for first in (0..images).step_by(batch as usize) {
             let of_group: Vec<u32> = (first..images.min(first.saturating_add(batch))).collect();
-            let is_wanted = |image: &u32| !present.contains(&(item.id.clone(), *image));
+            let is_wanted = |image: &u32| !settled.has(&item.id, *image);
             let wanted: Vec<u32> = of_group.iter().copied().filter(is_wanted).collect();
             if wanted.is_empty() {
                 continue;
@@ -275,6 +309,8 @@ struct Stage<'a> {
     settings: &'a Settings,
     observer: &'a dyn StageObserver,
     items: &'a [&'a Item],
+    /// Of each item.
+    images: u32,
 }
 
 impl Stage<'_> {
@@ -296,7 +332,10 @@ impl Stage<'_> {
             // One generator on the processor makes nothing that could not be kept; several need not wait for
             // each other, nor a GPU for the encoding of what it has made.
             if writes_meanwhile { 2 } else { 1 },
-            |index| Ok(generators.with(|generator| groups[index].make(*generator))),
+            |index| match generators.with(|generator| groups[index].make(*generator)) {
+                Err(error) if error.is::<Hopeless>() => Err(error),
+                made => Ok(made),
+            },
             |index, made| {
                 self.keep_group(&groups[index], made, summary)?;
                 self.report_finished_items(groups, index + 1);
@@ -306,6 +345,7 @@ impl Stage<'_> {
         )?;
         summary.stopped = finished < groups.len();
         summary.truncated_prompts = self.truncated_prompts(self.items);
+        (summary.filtered, summary.served) = self.ledger.of_servers(self.items, self.images);
         Ok(())
     }
 
@@ -333,10 +373,15 @@ impl Stage<'_> {
                 }
             }
             Err(error) => {
+                let filtered = error.downcast_ref::<Filtered>();
                 let reason = in_one_line(&error);
                 for &image in wanted {
-                    self.record(item, image, ImageOutcome::Failed { reason: reason.clone() })?;
-                    summary.failed += 1;
+                    let outcome = match filtered {
+                        Some(Filtered(words)) => ImageOutcome::Filtered { reason: words.clone() },
+                        None => ImageOutcome::Failed { reason: reason.clone() },
+                    };
+                    self.record(item, image, outcome)?;
+                    summary.failed += u64::from(filtered.is_none());
                     self.observer.image_failed(&item.id, image, &reason);
                 }
             }
@@ -346,7 +391,11 @@ impl Stage<'_> {
 
     /// The picture first, then its record: a record never stands without its picture.
     fn keep(&mut self, item: &Item, image: u32, picture: &GeneratedImage) -> Result<()> {
-        let texts = texts(self.settings, item, image, picture.seed);
+        let seed = match &picture.served {
+            Some(served) => served.seed,
+            None => Some(picture.seed),
+        };
+        let texts = texts(self.settings, item, image, seed);
         let texts: Vec<(&str, String)> =
             texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
         self.run.write_image(&item.id, image, &picture.pixels, &texts)?;
@@ -357,10 +406,11 @@ impl Stage<'_> {
                 pixels_sha256: pixels_sha256(&picture.pixels),
                 width: picture.pixels.width(),
                 height: picture.pixels.height(),
-                seed: Some(picture.seed),
+                seed,
                 prompt_tokens: picture.prompt_tokens,
                 truncated: picture.truncated,
                 source: None,
+                served: picture.served.as_ref().map(|served| served.told.clone()),
             },
         )
     }
@@ -391,29 +441,4 @@ fn complete(pictures: Result<Vec<GeneratedImage>>, expected: usize) -> Result<Ve
 /// The error and its causes in one line.
 fn in_one_line(error: &anyhow::Error) -> String {
     sentence(error).lines().next().unwrap_or_default().to_owned()
-}
-
-/// Everything that the picture can be made again from, as PNG text: prompt, seed, place in the
-/// benchmark and each setting. No time, so that the same picture is the same file.
-fn texts(settings: &Settings, item: &Item, image: u32, seed: u64) -> Vec<(String, String)> {
-    let mut texts = vec![
-        ("Software".to_owned(), "dpg-bench".to_owned()),
-        ("format_version".to_owned(), FORMAT_VERSION.to_string()),
-        ("item".to_owned(), item.id.clone()),
-        ("image".to_owned(), image.to_string()),
-        ("prompt".to_owned(), item.prompt.clone()),
-        ("seed".to_owned(), seed.to_string()),
-    ];
-    // What is null is not set: a text would read as the word.
-    for (name, value) in settings.iter().filter(|(_, value)| !value.is_null()) {
-        let name = match name.as_str() {
-            "seed" => "base_seed",
-            "negative_prompt" => "negative prompt",
-            "scheduler" => "sampler",
-            other => other,
-        };
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        texts.push((name.to_owned(), text));
-    }
-    texts
 }

@@ -1,10 +1,12 @@
 //! In: the images journal of a run. Out: which images are done, and one more record for each that is
 //! made. Making the pictures is left to its users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
 
+use super::served_counts::ServedCounts;
+use crate::benchmark::Item;
 use crate::results::image_store::{pixels_sha256, read_image};
 use crate::results::{ImageOutcome, ImageRecord, Journal, JournalError, RunDirectory};
 
@@ -39,6 +41,34 @@ impl ImageLedger {
             }
             _ => false,
         }
+    }
+
+    /// The images whose prompt a content filter refused.
+    pub(crate) fn filtered_images(&self) -> impl Iterator<Item = (String, u32)> {
+        let is_filtered = |outcome: &ImageOutcome| matches!(outcome, ImageOutcome::Filtered { .. });
+        self.latest
+            .iter()
+            .filter(move |(_, outcome)| is_filtered(outcome))
+            .map(|(image, _)| image.clone())
+    }
+
+    /// Of the first `images` of each item: how many a content filter refused, and what servers told of the others.
+    pub(crate) fn of_servers(&self, items: &[&Item], images: u32) -> (u64, ServedCounts) {
+        let ids: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
+        let (mut filtered, mut counts) = (0, ServedCounts::default());
+        for ((item, image), outcome) in &self.latest {
+            if *image >= images || !ids.contains(item.as_str()) {
+                continue;
+            }
+            match outcome {
+                ImageOutcome::Filtered { .. } => filtered += 1,
+                ImageOutcome::Done { served: Some(served), .. } => {
+                    counts.count(served);
+                }
+                _ => {}
+            }
+        }
+        (filtered, counts)
     }
 
     /// Appends a record, unless the last one of this image says the same: a lost picture that was

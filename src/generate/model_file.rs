@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::catalog;
 use super::sampling_choice::SamplingChoice;
@@ -21,10 +22,12 @@ pub struct ModelFile {
     #[serde(default = "default_model")]
     pub model: String,
     /// Folder in the diffusers layout, or single file in the latent-diffusion layout.
-    /// Every model but `program` needs one.
+    /// Every model but `program` and `server` needs one.
     pub checkpoint: Option<PathBuf>,
     /// For the model `program`: the command that starts it, run where dpg-bench is.
     pub program: Option<String>,
+    /// For the model `server`: where it is and what it is told.
+    pub server: Option<ServerFile>,
     /// For a single file: folder with configurations and vocabulary.
     pub base: Option<PathBuf>,
     /// Folder with another vocabulary.
@@ -44,6 +47,33 @@ pub struct ModelFile {
     /// Settings, above the model's own.
     #[serde(default)]
     pub settings: SamplingChoice,
+}
+
+/// The table `[server]` of a model file.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerFile {
+    /// The server's URL.
+    pub url: Option<String>,
+    /// Which API it speaks.
+    pub api: Option<String>,
+    /// The model's name on that server.
+    pub model: Option<String>,
+    /// Environment variable that holds the key.
+    pub key_env: Option<String>,
+    /// Further fields of each request.
+    pub body: Option<Map<String, Value>>,
+    /// ComfyUI's workflow; relative to the file's own folder.
+    pub workflow: Option<PathBuf>,
+    /// ComfyUI's `ROLE=NODE.INPUT`.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    /// Largest number of images asked for at a time.
+    pub concurrency: Option<usize>,
+    /// Seconds that one image may take.
+    pub timeout: Option<f64>,
+    /// Further tries after errors that may pass.
+    pub retries: Option<u32>,
 }
 
 fn default_model() -> String {
@@ -69,10 +99,11 @@ impl ModelFile {
             file.name
         );
         let is_program = file.model == catalog::PROGRAM;
-        let (wanted, given) = if is_program {
-            ("program", file.program.is_some())
-        } else {
-            ("checkpoint", file.checkpoint.is_some())
+        let is_server = file.model == catalog::SERVER;
+        let (wanted, given) = match file.model.as_str() {
+            catalog::PROGRAM => ("program", file.program.is_some()),
+            catalog::SERVER => ("server", file.server.is_some()),
+            _ => ("checkpoint", file.checkpoint.is_some()),
         };
         ensure!(
             given,
@@ -83,6 +114,11 @@ impl ModelFile {
         ensure!(
             is_program || file.program.is_none(),
             "model file {}: the key `program` goes with model = \"program\"",
+            path.display()
+        );
+        ensure!(
+            is_server || file.server.is_none(),
+            "model file {}: the key `server` goes with model = \"server\"",
             path.display()
         );
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -96,7 +132,8 @@ impl ModelFile {
         ];
         let listed = file.loras.iter_mut().map(|lora| &mut lora.file);
         let taught = file.embeddings.iter_mut().map(|embedding| &mut embedding.file);
-        for path in optional.into_iter().flatten().chain(listed).chain(taught) {
+        let workflow = file.server.as_mut().and_then(|server| server.workflow.as_mut());
+        for path in optional.into_iter().flatten().chain(listed).chain(taught).chain(workflow) {
             *path = folder.join(&*path);
         }
         Ok(file)

@@ -166,7 +166,7 @@ impl ProgramGenerator {
                 );
             }
         }
-        Ok(GeneratedImage { pixels, seed, prompt_tokens: None, truncated: None })
+        Ok(GeneratedImage { pixels, seed, prompt_tokens: None, truncated: None, served: None })
     }
 }
 

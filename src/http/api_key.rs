@@ -30,6 +30,33 @@ impl ApiKey {
         Ok(Some(Self(value.to_owned())))
     }
 
+    /// The key in the environment variable `variable`; an empty name stands for no key. `named_by` is the flag that
+    /// named the variable, which must then be set.
+    ///
+    /// # Errors
+    /// A sentence without the key: the variable holds no key, or none where one was named.
+    pub(crate) fn from_environment(
+        variable: &str,
+        named_by: Option<&str>,
+    ) -> Result<Option<Self>, String> {
+        if variable.is_empty() {
+            return Ok(None);
+        }
+        let key = match std::env::var_os(variable) {
+            None => None,
+            Some(value) => {
+                let value = value.to_str().ok_or_else(|| format!("{variable} is no UTF-8 text"))?;
+                Self::new(value).map_err(|reason| format!("{variable}: {reason}"))?
+            }
+        };
+        match (&key, named_by) {
+            (None, Some(flag)) => {
+                Err(format!("the environment variable {variable} that {flag} names is not set"))
+            }
+            _ => Ok(key),
+        }
+    }
+
     /// The value of the `Authorization` header.
     pub fn bearer(&self) -> String {
         format!("Bearer {}", self.0)

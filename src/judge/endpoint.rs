@@ -15,7 +15,7 @@ mod wordings;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::anyhow;
 use base64::Engine;
@@ -28,6 +28,7 @@ use self::sight::{VisionCheck, compare};
 use super::draw::draw;
 use super::{Answer, Judge, JudgeRequest};
 use crate::benchmark::Question;
+use crate::http::{LONGEST_WAIT, backoff};
 use crate::results::Settings;
 
 pub use self::address::Address;
@@ -35,10 +36,6 @@ pub use self::options::{
     DEFAULT_MAX_UNPARSABLE, DEFAULT_PROMPT, EndpointOptions, QUESTION_PLACEHOLDER, check_share,
 };
 
-/// No single wait is longer, whatever the server asks for.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// The waits between tries grow up to this.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// Failed questions that stop the run while none was ever answered.
 const FIRST_FAILURES: u32 = 3;
 
@@ -312,13 +309,6 @@ impl Judge for EndpointJudge {
     }
 }
 
-/// The wait before try `tries` + 1: doubled each time, and somewhere between half of that and all of
-/// it (`jitter` in 0..1), so that threads that failed together do not come back together.
-fn backoff(first_wait: Duration, tries: u32, jitter: f64) -> Duration {
-    let doubled = first_wait.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
-    doubled.min(LONGEST_BACKOFF).mul_f64(0.5 + jitter / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,16 +317,6 @@ mod tests {
     fn options() -> EndpointOptions {
         let address = Address::parse("https://host/v1?code=hush").unwrap();
         EndpointOptions::new(address, "some/model")
-    }
-
-    #[test]
-    fn waits_grow_and_stay_below_a_minute() {
-        let second = Duration::from_secs(1);
-        let waits: Vec<f64> =
-            (1..=9).map(|tries| backoff(second, tries, 1.0).as_secs_f64()).collect();
-        assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]);
-        assert_eq!(backoff(second, 2, 0.0), second);
-        assert_eq!(backoff(second, u32::MAX, 0.0), second * 30);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::report_input::{ReportInput, ReportRun};
 use super::report_table::{NONE, ReportTable, TableRow};
+use crate::aggregate::Coverage;
 use crate::results::Settings;
 
 /// `12 of 13 (92 %)`; only whole things are 100 %.
@@ -59,7 +60,7 @@ pub(crate) fn coverage(input: &ReportInput<'_>) -> ReportTable {
         (name.to_owned(), input.runs.iter().map(cell).collect::<Vec<String>>())
     };
     let count = |value: u64| value.to_string();
-    let rows = vec![
+    let mut rows = vec![
         row("items of the benchmark selected", &|run| {
             let coverage = &run.summary.coverage;
             share(coverage.items_expected, coverage.items_in_benchmark)
@@ -87,6 +88,17 @@ pub(crate) fn coverage(input: &ReportInput<'_>) -> ReportTable {
             input.figures(run).gap.clone().unwrap_or_else(|| NONE.to_owned())
         }),
     ];
+    let of_servers: [(&str, fn(&Coverage) -> u64); 4] = [
+        ("images refused by a content filter", |coverage| coverage.images_filtered),
+        ("images made of another prompt than the benchmark's", |coverage| coverage.images_revised),
+        ("images of another size than was asked for", |coverage| coverage.images_other_size),
+        ("images that came as JPEG or WebP", |coverage| coverage.images_lossy),
+    ];
+    for (name, of) in of_servers {
+        if input.runs.iter().any(|run| of(&run.summary.coverage) > 0) {
+            rows.push(row(name, &|run| count(of(&run.summary.coverage))));
+        }
+    }
     text_table(input, "coverage", "What is there of each run", rows)
 }
 
@@ -95,7 +107,15 @@ pub(crate) fn settings(input: &ReportInput<'_>) -> ReportTable {
     let flat: Vec<BTreeMap<String, String>> =
         input.runs.iter().map(|run| flattened(&run.settings)).collect();
     let names: BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();
-    let rows = names.into_iter().map(|name| {
+    // What servers say of themselves may be hundreds of lines: those in which the runs differ are shown.
+    let is_long = |name: &str| {
+        ["generation.server_says.", "generation.workflow."]
+            .iter()
+            .any(|part| name.starts_with(part))
+    };
+    let differs = |name: &String| flat.iter().any(|own| own.get(name) != flat[0].get(name));
+    let names = names.into_iter().filter(|name| !is_long(name) || differs(name));
+    let rows = names.map(|name| {
         let cells = flat.iter().map(|own| own.get(name).cloned().unwrap_or_else(|| NONE.into()));
         (name.clone(), cells.collect())
     });

@@ -120,6 +120,8 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
             coverage.questions_missing
         ),
     ];
+    lines.extend(summary.run.server_note());
+    lines.extend(coverage.server_notes());
     if coverage.prompts_truncated > 0 {
         lines.push(format!(
             "{} of {} prompts are longer than the text encoder takes and were truncated",

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::journal::JournalRecord;
-use super::records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord, QuestionAnswer};
+use super::records::{AnswerOutcome, AnswerRecord, ImageRecord, QuestionAnswer};
 
 /// A record about one image.
 pub(super) trait ImageLine: JournalRecord + Clone + PartialEq {
@@ -105,7 +105,7 @@ impl ImageLine for ImageRecord {
         }
         let mut lines: Vec<Self> = Vec::new();
         for line in own.iter().chain(other) {
-            if matches!(line.outcome, ImageOutcome::Failed { .. }) && !lines.contains(line) {
+            if !line.is_done() && !lines.contains(line) {
                 lines.push(line.clone());
             }
         }
@@ -159,6 +159,7 @@ fn answer_to(lines: &[AnswerRecord], question: u32) -> Option<&AnswerOutcome> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::records::ImageOutcome;
     use super::*;
 
     fn failed(item: &str, image: u32, reason: &str) -> ImageRecord {
@@ -175,6 +176,7 @@ mod tests {
             prompt_tokens: None,
             truncated: None,
             source: None,
+            served: None,
         };
         ImageRecord { item: item.into(), image, outcome }
     }

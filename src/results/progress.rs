@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::answers::NewestAnswers;
 use super::merged_lines::LinesByImage;
-use super::records::{AnswerOutcome, AnswerRecord, ImageRecord};
+use super::records::{AnswerOutcome, AnswerRecord, ImageOutcome, ImageRecord};
 use super::run_directory::{RunDirectory, RunError};
 use crate::benchmark::Item;
 
@@ -94,8 +94,15 @@ pub(crate) struct StageCount {
     pub done: u64,
     /// Tried without success.
     pub failed: u64,
+    /// Refused by a content filter.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub filtered: u64,
     /// All that the run asks for.
     pub total: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl StageCount {
@@ -106,12 +113,23 @@ impl StageCount {
 
     /// The images of `items` that the newest records call done.
     pub(crate) fn of_images(items: &[&Item], per_item: u32, records: &[ImageRecord]) -> Self {
-        let mut newest: HashMap<(&str, u32), bool> = HashMap::new();
+        let mut newest: HashMap<(&str, u32), &ImageOutcome> = HashMap::new();
         // A later line of a journal replaces an earlier one.
         for record in records {
-            newest.insert((&record.item, record.image), record.is_done());
+            newest.insert((&record.item, record.image), &record.outcome);
         }
-        Self::count(items, per_item, |item, image| newest.get(&(item.id.as_str(), image)).copied())
+        let outcome = |item: &Item, image| newest.get(&(item.id.as_str(), image)).copied();
+        let is_filtered = |item: &Item, image| {
+            matches!(outcome(item, image), Some(ImageOutcome::Filtered { .. }))
+        };
+        let mut count = Self::count(items, per_item, |item, image| match outcome(item, image)? {
+            ImageOutcome::Done { .. } => Some(true),
+            ImageOutcome::Failed { .. } => Some(false),
+            ImageOutcome::Filtered { .. } => None,
+        });
+        let images = items.iter().flat_map(|item| (0..per_item).map(move |image| (*item, image)));
+        count.filtered = images.filter(|(item, image)| is_filtered(item, *image)).count() as u64;
+        count
     }
 
     /// The images of `items` of which every question is answered; failed are those of which one is not

@@ -29,7 +29,8 @@ pub enum ImageOutcome {
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// Seed of the initial noise; `None` for an imported image.
+        /// Seed of the initial noise, as it was sent where a server made the image; `None` for an imported image, and
+        /// where a server takes no seed.
         seed: Option<u64>,
         /// Tokens of the whole prompt, start and end included, before truncation; `None` where no
         /// text encoder of ours read it.
@@ -38,12 +39,36 @@ pub enum ImageOutcome {
         truncated: Option<bool>,
         /// File that it was imported from, with the tile for a grid (`grid.png#2`).
         source: Option<String>,
+        /// What the server that made it sent and said; absent where no server did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        served: Option<Served>,
+    },
+    /// A content filter refused the prompt; it is not asked again unless that is asked for.
+    Filtered {
+        /// The filter's own words.
+        reason: String,
     },
     /// No picture; the run went on.
     Failed {
         /// One sentence.
         reason: String,
     },
+}
+
+/// What a server sent and said beside the pixels of an image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    /// Format of the file that came: `png`, or `jpeg` or `webp`, whose artefacts a judge sees.
+    pub format: String,
+    /// Width and height in pixels that were asked for, where the image has others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<(u32, u32)>,
+    /// The prompt that the server says it used in place of the benchmark's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revised_prompt: Option<String>,
+    /// The seed that the server says it used in place of the one that it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed_told: Option<u64>,
 }
 
 impl ImageRecord {

@@ -169,6 +169,26 @@ impl RunDirectory {
         Ok(sitting)
     }
 
+    /// The settings that its images were begun with; of a shard, else those of another shard or of the whole run. `None`
+    /// before that.
+    ///
+    /// # Errors
+    /// A shard is damaged, or the disk said no.
+    pub fn generation_settings(&self) -> Result<Option<Settings>, RunError> {
+        let of = |run: &Self| Some(run.manifest.generation.as_ref()?.settings.clone());
+        if let Some(settings) = of(self) {
+            return Ok(Some(settings));
+        }
+        if let Some(settings) = self.siblings()?.iter().find_map(of) {
+            return Ok(Some(settings));
+        }
+        let whole = self.path.parent().and_then(Path::parent).filter(|_| self.shard().is_some());
+        match whole.map(Self::open) {
+            None | Some(Err(RunError::NoManifest(_))) => Ok(None),
+            Some(whole) => Ok(of(&whole?)),
+        }
+    }
+
     /// Starts (or goes on with) a judge, as [`Self::begin_generation`] does. The settings bind from
     /// the first answer on: a judge that never got one may be set otherwise.
     ///

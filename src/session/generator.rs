@@ -10,9 +10,10 @@ use tempfile::TempDir;
 use super::devices::one_kind_of_device;
 use super::ella_options::EllaPartOptions;
 use super::fetched;
+use super::generation_words::{outcome, served_warnings};
 use super::generator_options::{GeneratorOptions, Sampling};
 use super::listener::{Listener, Quiet};
-use super::program_command;
+use super::outside_models::OutsideModels;
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
 use crate::checkpoint::folder::check_folder;
@@ -24,11 +25,10 @@ use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::noise::seeds::SeedMode;
-use crate::generate::program::ProgramGenerator;
+use crate::generate::server::PROMPTS;
 use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
-use crate::wording::counted;
 
 /// A model ready to generate, and where it computes.
 pub struct LoadedGenerator {
@@ -53,10 +53,20 @@ impl LoadedGenerator {
         seed_mode: SeedMode,
         device: &str,
     ) -> Self {
+        Self::of_one_at_a_time(vec![Box::new(generator)], vec![device.to_owned()], seed, seed_mode)
+    }
+
+    /// Generators of which each is asked for one image at a time, and where they compute.
+    fn of_one_at_a_time(
+        generators: Vec<Box<dyn ImageGenerator>>,
+        devices: Vec<String>,
+        seed: u64,
+        seed_mode: SeedMode,
+    ) -> Self {
         Self {
-            understood: generator.understood(),
-            generators: vec![Box::new(generator)],
-            devices: vec![device.to_owned()],
+            understood: generators.first().map(|one| one.understood()).unwrap_or_default(),
+            generators,
+            devices,
             plan: GenerationPlan { seed, seed_mode, batch: 1 },
             assembled: None,
             negative_prompt: None,
@@ -69,11 +79,12 @@ impl LoadedGenerator {
     /// # Errors
     /// One is not.
     pub fn check(options: &GeneratorOptions) -> anyhow::Result<()> {
-        if options.model == catalog::PROGRAM {
-            return program_command::resolve(options).map(|_| ());
+        if OutsideModels::check(options)? {
+            return Ok(());
         }
         let model = catalog::find(&options.model)?;
         options.program.refuse_for(&options.model)?;
+        options.server.refuse_for(&options.model)?;
         options.device_names().into_iter().try_for_each(|name| parse_device(name).map(|_| ()))?;
         match model.source {
             Source::Shipped { .. } => Ok(()),
@@ -94,11 +105,13 @@ impl LoadedGenerator {
     /// # Errors
     /// There is no such model or device, the model's files are missing or damaged, or a setting does not fit it.
     pub fn load(options: &GeneratorOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
-        if options.model == catalog::PROGRAM {
-            return Self::load_program(options);
+        if let Some(outside) = OutsideModels::load(options, listener)? {
+            let OutsideModels { generators, devices, seed, seed_mode } = outside;
+            return Ok(Self::of_one_at_a_time(generators, devices, seed, seed_mode));
         }
         let model = catalog::find(&options.model)?;
         options.program.refuse_for(&options.model)?;
+        options.server.refuse_for(&options.model)?;
         let devices: Vec<Device> =
             options.device_names().into_iter().map(parse_device).collect::<Result<_, _>>()?;
         one_kind_of_device(&devices.iter().map(describe_device).collect::<Vec<_>>())?;
@@ -115,32 +128,6 @@ impl LoadedGenerator {
         };
         let loaded = loaded.map_err(|error| unpacked.iter().fold(error, named))?;
         Ok(Self { _folders: unpacked, ..loaded })
-    }
-
-    /// Starts the user's program once for each device named.
-    fn load_program(options: &GeneratorOptions) -> anyhow::Result<Self> {
-        let (program, seed, seed_mode) = program_command::resolve(options)?;
-        let names = options.device_names();
-        let mut generators: Vec<Box<dyn ImageGenerator>> = Vec::new();
-        for name in &names {
-            let one = ProgramGenerator::start(program.clone(), name)
-                .with_context(|| format!("model {} cannot be loaded", options.model))?;
-            generators.push(Box::new(one));
-        }
-        // Named as a judge names the same device, so that both are seen to share it.
-        let described = |name: &&str| match parse_device(name) {
-            Ok(device) => describe_device(&device),
-            Err(_) => (*name).to_owned(),
-        };
-        Ok(Self {
-            understood: generators.first().map(|one| one.understood()).unwrap_or_default(),
-            devices: names.iter().map(described).collect(),
-            generators,
-            plan: GenerationPlan { seed, seed_mode, batch: 1 },
-            assembled: None,
-            negative_prompt: None,
-            _folders: Vec::new(),
-        })
     }
 
     /// As [`LoadedGenerator::load`], from the checkpoint and the parts of an ELLA; what it loads lies where they are.
@@ -245,12 +232,28 @@ impl LoadedGenerator {
         }
     }
 
-    /// Notes in the manifest that it begins.
+    /// Notes in the manifest that the images of `items` begin. A server is tried first with the first of them, unless
+    /// the run or a shard beside it knows already what it makes of seeds.
     ///
     /// # Errors
-    /// As [`Generation::begin`].
-    pub fn begin(&mut self, run: &mut RunDirectory) -> anyhow::Result<Generation> {
+    /// As [`Generation::begin`]; a server makes no image.
+    pub fn begin(
+        &mut self,
+        run: &mut RunDirectory,
+        items: &[&Item],
+        listener: &dyn Listener,
+    ) -> anyhow::Result<Generation> {
         let (plan, device) = (self.plan, self.devices.join("; "));
+        let recorded = run.generation_settings()?;
+        let seeds =
+            |item: &Item| [0, 1].map(|image| plan.seed_mode.seed(plan.seed, &item.id, image));
+        let prompts: Vec<(&str, [u64; 2])> =
+            items.iter().take(PROMPTS).map(|item| (item.prompt.as_str(), seeds(item))).collect();
+        if let Some(generator) = self.generators.first_mut()
+            && let Some(note) = generator.begin(recorded.as_ref(), &prompts)?
+        {
+            listener.note(&note);
+        }
         Generation::begin(run, &self.generators(), plan, &device)
     }
 
@@ -268,7 +271,8 @@ impl LoadedGenerator {
     ) -> anyhow::Result<GenerationSummary> {
         self.warn_of_idle_words(items, listener)?;
         let summary = generation.make(run, items, self.generators(), observer)?;
-        listener.note(&described(&summary, items.len(), run));
+        listener.note(&outcome(&summary, items.len(), run));
+        served_warnings(&summary).iter().for_each(|warning| listener.warning(warning));
         Ok(summary)
     }
 
@@ -376,22 +380,4 @@ fn record(parts: &CheckpointParts) -> Settings {
         }
     }
     record
-}
-
-fn described(summary: &GenerationSummary, items: usize, run: &RunDirectory) -> String {
-    let mut text = format!(
-        "{}/{} in {} ({} made now, {} failed)",
-        summary.already_done + summary.done,
-        counted(summary.images, "image"),
-        run.path().display(),
-        summary.done,
-        summary.failed,
-    );
-    if summary.truncated_prompts > 0 {
-        text += &format!(
-            "; {}/{items} prompts are longer than the text encoder takes and were truncated",
-            summary.truncated_prompts,
-        );
-    }
-    text
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::ella_options::EllaPartOptions;
 use super::fetched;
 use super::program_options::ProgramPartOptions;
+use super::server_options::ServerPartOptions;
 use crate::checkpoint::assembled::CheckpointParts;
 use crate::checkpoint::embeddings::EmbeddingFile;
 use crate::checkpoint::lora::LoraFile;
@@ -41,6 +42,8 @@ pub struct GeneratorOptions {
     pub ella: EllaPartOptions,
     /// The user's program, for the model `program`.
     pub program: ProgramPartOptions,
+    /// The image server, for the model `server`.
+    pub server: ServerPartOptions,
     /// Size, steps, guidance, scheduler, seeds; what is `None` is the preset's or the model's own.
     pub sampling: SamplingChoice,
     /// Settings under one name, which stand below `sampling`.
@@ -80,6 +83,7 @@ impl GeneratorOptions {
             embeddings: Vec::new(),
             ella: EllaPartOptions::default(),
             program: ProgramPartOptions::default(),
+            server: ServerPartOptions::default(),
             sampling: SamplingChoice::default(),
             preset: None,
             batch: None,
@@ -112,6 +116,7 @@ impl GeneratorOptions {
                 command: self.program.command.or(file.program),
                 ..self.program
             },
+            server: self.server.over(file.server.unwrap_or_default()),
             sampling: self.sampling.or(file.settings),
             ..self
         })

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 
 use super::generator_options::GeneratorOptions;
+use super::outside_flags::idle_flag;
 use crate::generate::noise::seeds::SeedMode;
 use crate::generate::program::{ProgramOptions, Stated};
 
@@ -17,28 +18,9 @@ pub(crate) fn resolve(
     options: &GeneratorOptions,
 ) -> anyhow::Result<(ProgramOptions, u64, SeedMode)> {
     let stated = &options.sampling;
-    let ella = &options.ella;
-    let idle = [
-        ("--weights", options.weights.is_some()),
-        ("--base", options.base.is_some()),
-        ("--tokenizer", options.tokenizer.is_some()),
-        ("--vae", options.vae.is_some()),
-        ("--lora", !options.loras.is_empty()),
-        ("--embedding", !options.embeddings.is_empty()),
-        ("--ella", ella.connector.is_some()),
-        ("--text-encoder", ella.text_encoder.is_some()),
-        ("--preset", options.preset.is_some()),
-        ("--batch", options.batch.is_some()),
-        ("--dtype", options.dtype != "auto"),
-        ("--scheduler", stated.scheduler.is_some()),
-        ("--spacing", stated.spacing.is_some()),
-        ("--karras", stated.karras.is_some()),
-        ("--prediction", stated.prediction.is_some()),
-        ("--rng", stated.rng.is_some()),
-    ];
-    for (flag, given) in idle {
-        ensure!(
-            !given,
+    options.server.refuse_for(&options.model)?;
+    if let Some(flag) = idle_flag(options) {
+        bail!(
             "model {} is not told {flag}; leave it out, and have the program do it",
             options.model
         );

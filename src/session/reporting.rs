@@ -299,6 +299,11 @@ fn warnings(input: &ReportInput<'_>) -> Vec<String> {
         "different numbers of images per item",
     );
     for run in &input.runs {
+        let note = run.summary.run.server_note().into_iter();
+        warnings.extend(
+            note.chain(run.summary.coverage.server_notes())
+                .map(|note| format!("{}: {note}", run.name)),
+        );
         if let Some(gap) = &input.figures(run).gap {
             warnings.push(format!("{}: {gap}", run.name));
         }

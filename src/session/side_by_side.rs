@@ -71,7 +71,7 @@ pub fn generate_and_judge(
 ) -> anyhow::Result<(GenerationSummary, Vec<JudgeCounts>)> {
     // Before the run may grow, which cannot be taken back.
     judges.iter().try_for_each(|judge| judge.check_run(run))?;
-    let mut generation = generator.begin(run)?;
+    let mut generation = generator.begin(run, items, listener)?;
     let mut sittings =
         judges.iter().map(|judge| judge.begin(run)).collect::<anyhow::Result<Vec<_>>>()?;
     let shared = SharedProgress::default();

@@ -43,6 +43,7 @@ impl ImageGenerator for Painter {
                 seed,
                 prompt_tokens: Some(prompt.len() as u32),
                 truncated: Some(prompt.len() > 20),
+                served: None,
             }
         };
         Ok(seeds.iter().map(paint).collect())
@@ -123,7 +124,7 @@ fn a_run_holds_its_images_in_order_and_records_failures() {
         done: 8,
         failed: 4,
         truncated_prompts: 1,
-        stopped: false,
+        ..GenerationSummary::default()
     };
     assert_eq!(summary, expected);
     let run = RunDirectory::open(folder.path()).unwrap();
@@ -144,6 +145,7 @@ fn a_run_holds_its_images_in_order_and_records_failures() {
                     ("a", "no picture: the brush broke")
                 );
             }
+            ImageOutcome::Filtered { reason } => panic!("{reason}"),
         }
     }
     let entry = run.manifest().generation.clone().unwrap();

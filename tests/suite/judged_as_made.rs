@@ -98,6 +98,7 @@ impl ImageGenerator for Painter<'_> {
             seed,
             prompt_tokens: None,
             truncated: None,
+            served: None,
         };
         Ok(seeds.iter().map(paint).collect())
     }

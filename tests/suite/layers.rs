@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "benchmark",
             "checkpoint",
             "compute",
+            "http",
             "models",
             "near_names",
             "ordered_work",
@@ -164,7 +165,8 @@ const DECODE_IN: &[&str] = &["results/image_store.rs", "results/jpeg.rs"];
 const PIPELINES: &[&str] = &["sd15", "sdxl", "ella"];
 
 /// Crates that the pure modules must not name, whatever else: no disk, no network, no tensors.
-const PURE: &[&str] = &["score/", "statistics/", "aggregate/", "compare", "check.rs"];
+const PURE: &[&str] =
+    &["score/", "statistics/", "aggregate/", "compare", "check.rs", "generate/server/wire"];
 const PURE_EXCEPT: &[&str] = &["aggregate/score_table.rs"];
 const IMPURE: &[&str] = &["std::fs", "std::net", "std::env", "std::process"];
 

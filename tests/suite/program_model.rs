@@ -91,7 +91,7 @@ impl Place {
     fn reasons(&self, out: &str) -> Vec<String> {
         let failed = |outcome| match outcome {
             ImageOutcome::Failed { reason } => Some(reason),
-            ImageOutcome::Done { .. } => None,
+            ImageOutcome::Done { .. } | ImageOutcome::Filtered { .. } => None,
         };
         self.outcomes(out).into_iter().filter_map(|(.., outcome)| failed(outcome)).collect()
     }

@@ -70,6 +70,7 @@ impl TestRun {
                 prompt_tokens: None,
                 truncated: None,
                 source: None,
+                served: None,
             };
             images.append(&ImageRecord { item: (*item).into(), image: *image, outcome }).unwrap();
             let answer = |(index, letter): (usize, char)| {

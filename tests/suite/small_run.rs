@@ -65,6 +65,7 @@ pub fn put_picture(run: &RunDirectory, item: &str, image: u32, shade: u8) {
         prompt_tokens: None,
         truncated: None,
         source: None,
+        served: None,
     };
     let (mut journal, _) = run.open_images().unwrap();
     journal.append(&ImageRecord { item: item.to_owned(), image, outcome }).unwrap();

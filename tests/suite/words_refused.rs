@@ -7,6 +7,7 @@ use super::words_shown::{ITEMS, with_pictures, with_run};
 #[test]
 fn flags_that_mean_nothing() {
     let place = with_run();
+    place.write("half.json", "{\"1\": {}}");
     words!(
         "refused_usage",
         place,
@@ -20,6 +21,21 @@ fn flags_that_mean_nothing() {
             "generate --model program --program ./nowhere --scheduler euler",
             "generate --model program --program ./nowhere",
             "generate --model sd15 --program ./nowhere",
+            "generate --model server",
+            "generate --model server --server-url gpu:8000",
+            "generate --model server --server-url http://gpu/?key=1",
+            "generate --model server --server-url http://gpu --scheduler euler",
+            "generate --model server --server-url http://gpu --program ./nowhere",
+            "generate --model server --server-url http://gpu --server-api other",
+            "generate --model server --server-url http://gpu --server-timeout 0",
+            "generate --model server --server-url http://gpu --server-concurrency 0",
+            "generate --model server --server-url http://gpu --server-key-env NO_SUCH_KEY",
+            "generate --model server --server-url http://gpu --comfy-node prompt=6.text",
+            "generate --model server --server-url http://gpu --server-workflow nowhere.json",
+            "generate --model server --server-url http://gpu --server-workflow items.csv",
+            "generate --model server --server-url http://gpu --server-workflow half.json",
+            "generate --model server --server-url http://127.0.0.1:9 --benchmark items.csv",
+            "generate --model sd15 --server-url http://gpu",
             "run --shard 4/4",
             "run --shard half",
             "judge run --judge scripted --judge-rule maybe",

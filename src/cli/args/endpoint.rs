@@ -43,7 +43,7 @@ pub(crate) struct EndpointArgs {
     pub judge_no_probe: bool,
 }
 
-fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
+pub(crate) fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text)
         .map_err(|error| format!("no JSON object, such as {{\"top_p\": 0.9}} ({error})"))
 }

@@ -6,6 +6,7 @@ use crate::cli::args::checkpoint::CheckpointArgs;
 use crate::cli::args::ella::EllaArgs;
 use crate::cli::args::program::ProgramArgs;
 use crate::cli::args::sampling::SamplingArgs;
+use crate::cli::args::server::ServerArgs;
 use crate::cli::args::shared::DeviceArgs;
 use crate::generate::catalog::{self, CatalogModel};
 use crate::generate::model_file::ModelFile;
@@ -53,6 +54,9 @@ pub(crate) struct GeneratorArgs {
     /// A program that makes the images.
     #[command(flatten)]
     pub program: ProgramArgs,
+    /// A server that makes the images.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// Where the networks run.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -92,6 +96,7 @@ impl GeneratorArgs {
             embeddings: embedding,
             ella: self.ella.options(),
             program: self.program.options(),
+            server: self.server.options(),
             sampling: self.sampling.choice()?,
             preset: self.sampling.preset.clone(),
             batch: self.batch,

@@ -118,6 +118,6 @@ pub(crate) fn load(options: &GeneratorOptions) -> anyhow::Result<LoadedGenerator
 
 /// How it ended, for the shell.
 pub(crate) fn status(summary: &GenerationSummary) -> ExitStatus {
-    let complete = summary.failed == 0 && !summary.stopped;
+    let complete = summary.failed == 0 && summary.filtered == 0 && !summary.stopped;
     if complete { ExitStatus::Done } else { ExitStatus::Incomplete }
 }

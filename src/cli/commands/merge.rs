@@ -224,7 +224,11 @@ fn counted(what: &str, count: StageCount) -> String {
         0 => String::new(),
         failed => format!(" ({failed} failed)"),
     };
-    format!("{what} {}/{}{failed}", count.done, count.total)
+    let filtered = match count.filtered {
+        0 => String::new(),
+        filtered => format!(" ({filtered} refused by a content filter)"),
+    };
+    format!("{what} {}/{}{failed}{filtered}", count.done, count.total)
 }
 
 fn remove_shards(run: &RunDirectory) -> anyhow::Result<()> {

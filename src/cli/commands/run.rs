@@ -44,6 +44,8 @@ use crate::session::{Session, SessionOptions};
       --judge mplug --judge-device cuda:1   # both at the same time
   dpg-bench run --model sd15 --device cuda --judge mplug \\
       --judge-device cuda --judge-while-generating on
+  dpg-bench run --model server --server-url http://localhost:8000/v1 \\
+      --server-model Qwen/Qwen-Image --judge mplug   # docs/image-servers.md
 
 A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them. \
 An interrupted run goes on where it stopped when the same command is given again.

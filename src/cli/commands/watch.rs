@@ -144,10 +144,13 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
 
 /// `images: 120/4260, 2 failed, 3.5/min, 19 h 42 min left`.
 pub(crate) fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
-    let StageCount { done, failed, total } = part.count;
+    let StageCount { done, failed, filtered, total } = part.count;
     let mut text = format!("{}: {done}/{total}", part.name);
     if failed > 0 {
         text.push_str(&format!(", {failed} failed"));
+    }
+    if filtered > 0 {
+        text.push_str(&format!(", {filtered} refused by a content filter"));
     }
     let earlier = before.iter().find(|earlier| earlier.name == part.name);
     let fresh = done.saturating_sub(earlier.map_or(0, |earlier| earlier.count.done));
@@ -166,7 +169,7 @@ mod tests {
     fn a_line_tells_rate_and_rest() {
         let part = |done, failed, score: &str| Part {
             name: "images".into(),
-            count: StageCount { done, total: 4260, failed },
+            count: StageCount { done, total: 4260, failed, filtered: 0 },
             score: score.into(),
         };
         let minute = Duration::from_secs(60);

@@ -223,7 +223,7 @@ pub fn import_images(
         for ((file, _), outcomes) in group.iter().zip(outcomes) {
             for (image, outcome) in outcomes? {
                 let reason = match &outcome {
-                    ImageOutcome::Done { .. } => None,
+                    ImageOutcome::Done { .. } | ImageOutcome::Filtered { .. } => None,
                     ImageOutcome::Failed { reason } => Some(reason.clone()),
                 };
                 ledger.record(&file.item, image, outcome)?;
@@ -291,6 +291,7 @@ fn bring(
             prompt_tokens: None,
             truncated: None,
             source: Some(source),
+            served: None,
         };
         outcomes.push((image, outcome));
     }

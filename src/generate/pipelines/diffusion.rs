@@ -308,6 +308,7 @@ pub(crate) fn images(
                 seed,
                 prompt_tokens: Some(u32::try_from(prompt_tokens)?),
                 truncated: Some(truncated),
+                served: None,
             })
         })
         .collect()

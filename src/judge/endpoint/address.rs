@@ -1,8 +1,6 @@
 //! In: the URL that a user gives. Out: where requests go, and what of it may be shown and recorded.
 
-use ureq::http::Uri;
-
-use crate::http::is_loopback;
+use crate::http::{is_loopback, parse_url};
 
 /// The chat-completions address of a server.
 #[derive(Clone)]
@@ -22,31 +20,10 @@ impl Address {
     /// A sentence, free of the URL itself (it may hold a password): no http(s) URL, or one with a user
     /// or password in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let example = "it reads like http://localhost:8000/v1";
-        let uri: Uri = text
-            .trim()
-            .parse()
-            .map_err(|error| format!("the endpoint's URL is no URL ({error}); {example}"))?;
-        let scheme = match uri.scheme_str() {
-            Some(scheme @ ("http" | "https")) => scheme,
-            _ => {
-                return Err(format!(
-                    "the endpoint's URL must begin with http:// or https://; {example}"
-                ));
-            }
-        };
+        let uri = parse_url(text, "the endpoint's URL", "--judge-key-env")?;
+        let scheme = uri.scheme_str().unwrap_or_default();
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         let host = uri.host().unwrap_or_default();
-        if host.is_empty() {
-            return Err(format!("the endpoint's URL names no host; {example}"));
-        }
-        if authority.contains('@') {
-            return Err(
-                "the endpoint's URL holds a user or password; leave that out and put the key \
-                        into the environment variable that --judge-key-env names"
-                    .to_owned(),
-            );
-        }
         let path = match uri.path().trim_end_matches('/') {
             "" => "/v1/chat/completions".to_owned(),
             whole if whole.ends_with("/chat/completions") => whole.to_owned(),

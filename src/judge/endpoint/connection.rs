@@ -5,25 +5,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::{HeaderMap, StatusCode};
-use ureq::{Agent, Error};
 
 use super::address::Address;
 use super::fault::{Fault, FaultKind, FaultReason};
 use super::json;
 use super::reply::{beginning, error_message};
 use super::wordings::cause;
-use crate::http::{ApiKey, TransportFault, USER_AGENT, retry_after, transport_fault};
+use crate::http::{ApiKey, HttpClient, TransportFault, retry_after};
 
 /// A reply is a word or two with their logprobs; more than this is no answer.
 const LARGEST_REPLY: u64 = 4 << 20;
-/// Servers close idle connections after 5 seconds and more; ours are given up before that, so that a
-/// request is not sent into a connection that is just being closed.
-const IDLE: Duration = Duration::from_secs(4);
 
 /// A pool of connections to one server.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
-    agent: Agent,
+    client: HttpClient,
     address: Address,
     key: Option<ApiKey>,
     timeout: Duration,
@@ -31,10 +27,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Makes no connection yet. Proxies are taken from the environment (`HTTPS_PROXY`, `HTTP_PROXY`,
-    /// `ALL_PROXY`, `NO_PROXY`), except for a server on this very machine. Redirects are not followed,
-    /// so the key goes to no other host than the one that was named. `fields` are those of the requests that
-    /// a server may not know.
+    /// Makes no connection yet. `fields` are those of the requests that a server may not know.
     pub(super) fn new(
         address: Address,
         key: Option<ApiKey>,
@@ -42,19 +35,8 @@ impl Connection {
         connections: usize,
         fields: Vec<String>,
     ) -> Self {
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(timeout))
-            .max_idle_connections(connections)
-            .max_idle_connections_per_host(connections)
-            .max_idle_age(IDLE)
-            .user_agent(USER_AGENT);
-        if address.is_loopback() {
-            config = config.proxy(None);
-        }
-        Self { agent: config.build().new_agent(), address, key, timeout, fields }
+        let client = HttpClient::new(timeout, connections, !address.is_loopback());
+        Self { client, address, key, timeout, fields }
     }
 
     /// The fields of the requests that a server may not know.
@@ -72,20 +54,15 @@ impl Connection {
     /// # Errors
     /// See [`Fault`].
     pub(crate) fn post(&self, body: &[u8]) -> Result<String, Fault> {
-        let mut request =
-            self.agent.post(self.address.request()).header("Content-Type", "application/json");
-        if let Some(key) = &self.key {
-            request = request.header("Authorization", key.bearer());
-        }
-        let mut response = request.send(body).map_err(|error| self.fault(&error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.body_mut().with_config().limit(LARGEST_REPLY).read_to_vec();
+        let sent = self.client.post(self.address.request(), self.key.as_ref(), body, LARGEST_REPLY);
+        let reply = sent.map_err(|fault| self.fault(fault))?;
+        let (status, text) = (reply.status, reply.body);
         if status.is_success() {
-            let text = text.map_err(|error| self.fault(&error))?;
+            let text = text.map_err(|fault| self.fault(fault))?;
             return Ok(self.scrub_body(&String::from_utf8_lossy(&text)));
         }
         let text = self.scrub_body(&String::from_utf8_lossy(&text.unwrap_or_default()));
-        let mut fault = status_fault(status, &headers, &text, &self.fields);
+        let mut fault = status_fault(status, &reply.headers, &text, &self.fields);
         if let FaultReason::Status { words: text, .. }
         | FaultReason::Redirect { target: text, .. } = &mut fault.reason
         {
@@ -139,10 +116,10 @@ impl Connection {
         }
     }
 
-    /// What ureq reports, without its own messages: they may hold the URL with its query.
-    fn fault(&self, error: &Error) -> Fault {
+    /// What became of a request without a reply.
+    fn fault(&self, fault: TransportFault) -> Fault {
         let transient = FaultKind::Transient { retry_after: None };
-        match transport_fault(error) {
+        match fault {
             TransportFault::TimedOut => Fault::new(FaultReason::TimedOut(self.timeout), transient),
             fault => {
                 let kind = match fault {

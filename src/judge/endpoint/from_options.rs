@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 
 use super::{Address, DEFAULT_PROMPT, EndpointJudge, EndpointOptions};
 use crate::http::ApiKey;
@@ -50,18 +50,6 @@ impl EndpointJudge {
 /// The key out of the environment. A variable that was named must be there.
 fn key(choice: &EndpointChoice) -> anyhow::Result<Option<ApiKey>> {
     let variable = choice.key_variable.as_deref().unwrap_or(DEFAULT_KEY_VARIABLE);
-    if variable.is_empty() {
-        return Ok(None);
-    }
-    let key = match std::env::var_os(variable) {
-        None => None,
-        Some(value) => {
-            let value = value.to_str().ok_or_else(|| anyhow!("{variable} is no UTF-8 text"))?;
-            ApiKey::new(value).map_err(|reason| anyhow!("{variable}: {reason}"))?
-        }
-    };
-    if key.is_none() && choice.key_variable.is_some() {
-        bail!("the environment variable {variable} that --judge-key-env names is not set");
-    }
-    Ok(key)
+    let named_by = choice.key_variable.as_ref().map(|_| "--judge-key-env");
+    ApiKey::from_environment(variable, named_by).map_err(anyhow::Error::msg)
 }

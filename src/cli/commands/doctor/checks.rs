@@ -23,6 +23,7 @@ use crate::session::fetched;
 use crate::session::generator::LoadedGenerator;
 use crate::session::generator_options::GeneratorOptions;
 use crate::session::judge_options::JudgeOptions;
+use crate::session::listener::Quiet;
 use crate::wording::counted;
 
 /// How something is.
@@ -192,7 +193,7 @@ pub(super) fn benchmark<'b>(
 /// A model whose weights are there.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// Its row; `None` for a program of the user's.
+    /// Its row; `None` for a program of the user's and for a server.
     pub row: Option<&'static CatalogModel>,
     /// Whether all of its parts are there.
     pub ready: bool,
@@ -214,6 +215,19 @@ pub(super) fn model(
             Err(error) => Check::problem("model", sentence(error), None),
         });
         return Some(Model { row: None, ready: ready.is_ok() });
+    }
+    if options.model == models::SERVER {
+        let ready = LoadedGenerator::load(options, &Quiet);
+        let is_ready = ready.is_ok();
+        found.push(match ready {
+            Ok(loaded) => {
+                let lines = &loaded.understood().lines;
+                let lines = lines.iter().map(|line| format!("{} {}", line.subject, line.text));
+                Check::fine("model", lines.collect::<Vec<_>>().join(", "))
+            }
+            Err(error) => Check::problem("model", sentence(&error), None),
+        });
+        return Some(Model { row: None, ready: is_ready });
     }
     let row = match models::find(&options.model) {
         Ok(row) => row,

@@ -16,7 +16,7 @@ use crate::cli::output::console::Console;
 use crate::cli::output::print::say;
 use crate::compute::device::{Place, describe_device};
 use crate::compute::speed::{Speed, measure_speed};
-use crate::generate::ImageTimes;
+use crate::generate::{ImageTimes, catalog as models};
 use crate::judge::catalog::Runs;
 use crate::judge::{Judge, JudgeRequest, JudgedImage};
 use crate::measure::Measurements;
@@ -48,7 +48,11 @@ pub(super) fn beside(
         let place = Place::parse(name, &options.dtype).ok();
         place.map(|place| describe_device(&place.device))
     };
-    let devices: Vec<String> = options.device_names().iter().filter_map(described).collect();
+    let devices: Vec<String> = match options.model.as_str() {
+        // It computes elsewhere.
+        models::SERVER => Vec::new(),
+        _ => options.device_names().iter().filter_map(described).collect(),
+    };
     // A device that is not here is a problem of its own.
     let (beside, _) = split_judges(judges.to_vec(), counted, &devices).unwrap_or_default();
     beside.iter().map(|judge| judge.filed_as().to_owned()).collect()
