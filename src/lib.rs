@@ -79,6 +79,6 @@ pub use session::judge_options::{
 };
 pub use session::listener::{Listener, Quiet, Stage};
 pub use session::loaded_judge::LoadedJudge;
-pub use session::reporting::{Report, ReportOptions, report};
+pub use session::reporting::{Report, ReportOptions, report, report_to};
 pub use session::{Session, SessionOptions};
 pub use stage_observer::{Silent, StageObserver};

@@ -15,6 +15,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use self::keys::{ABOUT_THE_PROGRAM, Setting, Settings};
 use self::values::in_a_line;
+use crate::cli::args::messages::MessageArgs;
 use crate::cli::output::print::say;
 
 pub(super) use self::print::as_file;
@@ -70,6 +71,10 @@ pub(super) fn given(program: &Command, typed: &[OsString]) -> anyhow::Result<Giv
         Err(_) => return without_file(plain),
     };
     let args = SettingsArgs::from_arg_matches(&seen)?;
+    // `--quiet` is about what is said below as well.
+    if let Ok(messages) = MessageArgs::from_arg_matches(&seen) {
+        messages.apply();
+    }
     let found = || Some(PathBuf::from(NAME)).filter(|path| !args.no_config && path.is_file());
     let path = args.config.clone().or_else(found);
     let (Some((name, typed_flags)), Some(path)) = (seen.subcommand(), path) else {
@@ -107,7 +112,7 @@ fn joined(typed: &[OsString], settings: &[Setting]) -> Vec<OsString> {
     let mut place = 1;
     while let Some(word) = typed.get(place).filter(|word| word.as_encoded_bytes().starts_with(b"-"))
     {
-        place += if word == "--config" { 2 } else { 1 };
+        place += if word == "--config" || word == "--color" { 2 } else { 1 };
     }
     let (before, after) = typed.split_at(typed.len().min(place + 1));
     let words = settings.iter().flat_map(|setting| setting.words.iter().cloned());
@@ -244,6 +249,7 @@ mod tests {
             ("junit = 'x'", "the key `junit`; `check` has one: write it below [command.check]"),
             ("config = 'x'", "the key `config`; `dpg-bench run --help` lists its flags"),
             ("print_config = true", "the key `print_config`"),
+            ("quiet = true", "the key `quiet`"),
             (
                 "[command.score]\nsteps = 2",
                 "line 2: `score` has no flag for the key `steps`; `run` has one: write it outside of tables",
@@ -305,6 +311,7 @@ mod tests {
             ("x run --model m", "x run --steps=2 --model m"),
             ("x --config run judge -- run", "x --config run judge --steps=2 -- run"),
             ("x --config=run judge run", "x --config=run judge --steps=2 run"),
+            ("x -q --color never run", "x -q --color never run --steps=2"),
         ] {
             assert_eq!(
                 joined(&words(typed), std::slice::from_ref(&setting)),

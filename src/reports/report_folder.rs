@@ -27,6 +27,7 @@ use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
 use crate::reports::drawing::MAX_RUNS;
+use crate::stage_observer::StageObserver;
 
 /// Tells a report of ours from any other folder.
 const MARKER: &str = "report.json";
@@ -54,7 +55,7 @@ pub struct Written {
     pub kept: Option<PathBuf>,
 }
 
-/// Writes the report to `out`.
+/// Writes the report to `out`; `observer` hears of the thumbnails.
 ///
 /// # Errors
 /// More runs than can be told apart, something else stands at `out`, or the disk said no.
@@ -64,6 +65,7 @@ pub(crate) fn write_report(
     warnings: &[String],
     out: &Path,
     options: WriteOptions,
+    observer: &dyn StageObserver,
 ) -> anyhow::Result<Written> {
     ensure!(!input.runs.is_empty(), "a report needs a run");
     ensure!(
@@ -82,7 +84,8 @@ pub(crate) fn write_report(
         .map_err(|error| name_path(error, "make a folder in", parent))?;
     // A folder inside, which gets the usual permissions; the outer one is the owner's alone.
     let folder = building.path().join("report");
-    let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options.inline)?;
+    let (page_bytes, unreadable) =
+        fill(input, pictures, warnings, &folder, options.inline, observer)?;
     let kept = match foreign {
         true => Some(sibling(out, "before")),
         false => None,
@@ -196,6 +199,7 @@ fn fill(
     warnings: &[String],
     folder: &Path,
     inline: bool,
+    observer: &dyn StageObserver,
 ) -> anyhow::Result<(u64, Vec<String>)> {
     for part in ["tables", "charts"] {
         let path = folder.join(part);
@@ -204,7 +208,7 @@ fn fill(
     // The thumbnails are most of the work, and the figures are in part one thread's.
     let (figures, thumbnails) = rayon::join(
         || figures(input, folder),
-        || Thumbnails::make(pictures, (!inline).then_some(folder)),
+        || Thumbnails::make(pictures, (!inline).then_some(folder), observer),
     );
     let (found, tables, charts) = figures?;
     let thumbnails = thumbnails?;

@@ -175,6 +175,7 @@ impl LoadedGenerator {
             model.pipeline.is_ella().then(|| ella.files(model.name, weights)).transpose()?;
         let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
             let dtype = parse_dtype(&options.dtype, device)?;
+            log::debug!("model {}: {}, {}", model.name, describe_device(device), dtype.as_str());
             model.pipeline.load(PipelineParts {
                 checkpoint: weights,
                 ella: files.clone(),

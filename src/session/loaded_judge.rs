@@ -49,6 +49,7 @@ impl LoadedJudge {
         }
         let places = row.places(options)?;
         let devices: Vec<String> = places.iter().map(|place| row.describe(place)).collect();
+        log::debug!("judge {}: {}", row.name, devices.join("; "));
         one_kind_of_device(&devices)?;
         let loaded = places.into_iter().map(|place| (row.load)(&resolved, place));
         let mut judges = loaded.collect::<anyhow::Result<Vec<_>>>().map_err(|error| {

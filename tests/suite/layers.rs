@@ -66,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "statistics",
             "compare",
             "check",
+            "stage_observer",
         ],
     ),
     (
@@ -126,6 +127,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("indicatif", &["cli/output/"]),
+    ("anstream", &["cli/output/"]),
+    ("anstyle", &["cli/output/", "cli/commands/doctor.rs"]),
     ("plotters", &["reports/"]),
     ("tiny_skia", &["reports/drawing/"]),
     ("ttf_parser", &["reports/drawing/"]),

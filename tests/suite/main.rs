@@ -58,6 +58,7 @@ mod layers;
 mod loading;
 mod loopback;
 mod measure_command;
+mod messages;
 mod models_sd15;
 mod mplug_judge;
 mod mplug_models;

@@ -30,6 +30,8 @@ fn flags_that_mean_nothing() {
             "man scroe",
             "measure --part pictures --model sd51",
             "measure --part parity --network unett",
+            "score run --quiet --verbose",
+            "score run --color sometimes",
         ]
     );
 }

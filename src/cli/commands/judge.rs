@@ -7,6 +7,7 @@ use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::interrupt;
 use crate::cli::output::console::{Console, say_next, say_work};
 use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::live::Live;
 use crate::cli::output::print::say;
 use crate::results::RunDirectory;
 use crate::session::Session;
@@ -85,8 +86,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         judges.iter().try_for_each(JudgeOptions::check)?;
     }
     judges.iter().try_for_each(|judge| judge.check_made_for_run(&run))?;
-    let console = Console::default();
-    let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &console)?;
+    let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &Console::default())?;
+    let watched = session.items().to_vec();
+    let live = Live::of(session.run().path(), &watched, false);
+    let console = Console { live: live.as_ref() };
     let names: Vec<&str> = judges.iter().map(JudgeOptions::filed_as).collect();
     let images = run.manifest().images_per_item;
     say_work(&benchmark, session.items().len(), images, None, &names, &args.run);

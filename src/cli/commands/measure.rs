@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use crate::checkpoint::error_words::sentence;
 use crate::cli::args::shared::{OutputArgs, device_name, dtype_name};
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::print::{print, print_json, say, warn};
 use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
 use crate::measure::parity::compare;
 use crate::measure::speed::{ImageModel, Plan};
@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     for job in jobs(args, &device, size, &formats) {
         say(&format!("measuring {}", job.name));
         if let Err(error) = (job.work)(&mut record) {
-            say(&format!("warning: {} failed and is missing: {}", job.name, sentence(&error)));
+            warn(&format!("{} failed and is missing: {}", job.name, sentence(&error)));
             complete = false;
         }
         if let Some(path) = &args.out {

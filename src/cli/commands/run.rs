@@ -138,7 +138,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     );
     let mut session = Session::open(&out, &benchmark, &about, &Console::default())?;
     let watched = session.items().to_vec();
-    let live = args.live.then(|| Live::new(session.run().path(), &watched));
+    let live = Live::of(session.run().path(), &watched, args.live);
     let console = Console { live: live.as_ref() };
     let when = args.judge_while_generating.into();
     let made = generate_and_judge(&mut session, generator, &judges, when, &console)?;

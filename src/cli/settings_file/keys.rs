@@ -22,8 +22,9 @@ const TAKE_THOSE_OF_RUN: [&str; 4] = [RUN, "generate", "judge", "doctor"];
 const COMMAND: &str = "command";
 /// Commands that no file is read for: they only print what the program is.
 pub(super) const ABOUT_THE_PROGRAM: [&str; 3] = ["help", "completions", "man"];
-/// Flags that say what becomes of a settings file, or end the program.
-const NOT_IN_A_FILE: [&str; 5] = ["help", "version", "config", "no_config", "print_config"];
+/// Flags that say what becomes of a settings file, end the program, or are about the terminal.
+const NOT_IN_A_FILE: [&str; 8] =
+    ["help", "version", "config", "no_config", "print_config", "quiet", "verbose", "color"];
 
 /// One key of the file, understood.
 #[derive(Debug)]
