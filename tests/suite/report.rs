@@ -278,6 +278,7 @@ fn other_peoples_folders_are_left_alone_and_wrong_runs_are_refused() {
     std::fs::write(out.join("report.json"), old.to_string()).unwrap();
     assert_eq!(report(&[&second, &first], &out, &[]).0, Some(0));
 
+    let out = folder.path().join("another");
     let other = folder.path().join("elsewhere");
     std::fs::create_dir(&other).unwrap();
     let other = make_run(&other, "run", "k", |_, _, _| said("yes"));
