@@ -410,11 +410,6 @@ mod tests {
             assert!(parsed(line).is_ok(), "{line}: {}", parsed(line).unwrap_err());
         }
         for (line, flag) in [
-            ("dpg-bench run --device tpu", "--device"),
-            ("dpg-bench run --dtype int8", "--dtype"),
-            ("dpg-bench judge R --judge mplug --judge-dtype int8", "--judge-dtype"),
-            ("dpg-bench judge R --judge mplug --judge-device gpu", "--judge-device"),
-            ("dpg-bench measure --device cuda:x", "--device"),
             ("dpg-bench validate F --benchmark F", "--benchmark"),
             ("dpg-bench validate", "<PATH"),
         ] {

@@ -194,7 +194,8 @@ impl Shared {
     fn try_seeds(&self, prompts: &[(&str, [u64; 2])]) -> Result<Seeds> {
         for (prompt, [seed, other]) in prompts {
             let mut made = Vec::new();
-            for seed in [seed, seed, other] {
+            // Not twice in a row: ComfyUI gives the last image again, without making it.
+            for seed in [seed, other, seed] {
                 match self.image(prompt, *seed) {
                     Ok(image) => made.push(image),
                     Err(error) if error.is::<Filtered>() => break,
@@ -205,13 +206,10 @@ impl Shared {
             }
             let digests: Vec<String> =
                 made.iter().map(|image| pixels_sha256(&image.pixels)).collect();
-            if let [first, again, third] = digests.as_slice() {
+            if let [first, third, again] = digests.as_slice() {
                 let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut made = made.into_iter().step_by(2);
-                for seed in [seed, other] {
-                    if let Some(image) = made.next() {
-                        ready.insert(((*prompt).to_owned(), *seed), image);
-                    }
+                for (seed, image) in [seed, other].into_iter().zip(made) {
+                    ready.insert(((*prompt).to_owned(), *seed), image);
                 }
                 return Ok(Seeds::told_by([first, again, third]));
             }

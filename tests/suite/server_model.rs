@@ -232,7 +232,9 @@ fn what_becomes_of_seeds_is_found_out_once() {
         });
         place.said(&server.url(), &out, "--server-api vllm-omni --limit 1", 0);
         assert_eq!(place.settings(&out)["seeds"], word);
-        assert_eq!(asked_for(&server).len(), 3);
+        // Another seed stands between: servers give their last image again without making it.
+        let seeds: Vec<_> = asked_for(&server).into_iter().map(|(_, seed)| seed).collect();
+        assert!(seeds.len() == 3 && seeds[0] == seeds[2] && seeds[0] != seeds[1], "{seeds:?}");
         // A larger run in the same folder goes by what is known.
         place.said(&server.url(), &out, "--server-api vllm-omni --limit 2", 0);
         assert_eq!(asked_for(&server).len(), 5);
