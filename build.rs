@@ -1,5 +1,5 @@
-//! Puts the commit that the program is built from into it, where there is one; with the feature `cuda`,
-//! turns the GPU kernels into PTX.
+//! Puts into the program the target that it is built for, and the commit that it is built from, where there is one;
+//! with the feature `cuda`, turns the GPU kernels into PTX.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +13,8 @@ const HEADS: [usize; 6] = [40, 64, 80, 128, 160, 512];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    let target = std::env::var("TARGET").unwrap_or_else(|_| "unknown".to_owned());
+    println!("cargo:rustc-env=DPG_BENCH_TARGET={target}");
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some()
         && let Err(problem) = compile_kernels()
     {

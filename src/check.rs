@@ -10,6 +10,7 @@ use crate::compare::differences::swaps;
 use crate::compare::{
     CompareError, Labelled, Level, Options, Paired, Shared, compared, deviation, share,
 };
+use crate::near_names::did_you_mean_category;
 use crate::statistics::{ItemRatio, PermutationResult, PowerAnalysis, holm};
 
 /// Fewer items than this pass nothing: a harm that strikes every seventh item is missed by nineteen one time
@@ -132,12 +133,16 @@ pub enum CheckError {
     #[error(transparent)]
     Compare(#[from] CompareError),
     /// There is no such category.
-    #[error("there is no category `{name}` in both runs; there are {there}")]
+    #[error(
+        "there is no category `{name}`{} in both runs; there are {}",
+        did_you_mean_category(name, there),
+        there.iter().map(|there| format!("`{there}`")).collect::<Vec<_>>().join(", ")
+    )]
     UnknownCategory {
         /// As it was asked for.
         name: String,
         /// Those that there are.
-        there: String,
+        there: Vec<String>,
     },
 }
 
@@ -160,10 +165,7 @@ pub fn check(
         if !categories().any(|row| row.name == *name) {
             return Err(CheckError::UnknownCategory {
                 name: name.clone(),
-                there: categories()
-                    .map(|row| format!("`{}`", row.name))
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                there: categories().map(|row| row.name.to_owned()).collect(),
             });
         }
     }

@@ -1,26 +1,32 @@
 //! In: the command line. Out: one library call per command, tables or JSON on stdout, progress and
 //! warnings on stderr, and an exit status. Nothing else in the crate uses this module.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::checkpoint::error_words::sentence;
+use crate::machine;
 use crate::measure::record::features;
+use crate::near_names::did_you_mean;
 
 mod args;
 mod commands;
 mod interrupt;
 mod manual;
 pub mod output;
+mod settings_file;
 
+use self::args::messages::MessageArgs;
 use self::commands::{
     agreement, baseline, check, compare, convert, demo, doctor, fetch, forensics, generate, import,
     import_log, judge, list, measure, merge, report, run, score, show, validate, watch,
 };
 use self::output::exit_status::ExitStatus;
-use self::output::print::{print, say};
+use self::output::print::{self, print, say, set_colours};
+use self::settings_file::{Given, SettingsArgs};
 
 /// Evaluates text-to-image models on DPG-Bench: generates images for dense prompts, puts every
 /// question to a judge, and scores the answers.
@@ -28,8 +34,12 @@ use self::output::print::{print, say};
 #[command(name = "dpg-bench", version, long_version = LONG_VERSION.as_str(), max_term_width = 100, propagate_version = true)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
+    #[command(flatten)]
+    messages: MessageArgs,
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    settings: SettingsArgs,
 }
 
 /// Version, commit, features and target, for reports of faults.
@@ -38,10 +48,9 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     let features = features();
     let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
     format!(
-        "{}\ncommit: {commit}\nfeatures: {features}\ntarget: {}-{}",
+        "{}\ncommit: {commit}\nfeatures: {features}\ntarget: {}",
         env!("CARGO_PKG_VERSION"),
-        std::env::consts::ARCH,
-        std::env::consts::OS
+        env!("DPG_BENCH_TARGET")
     )
 });
 
@@ -118,24 +127,26 @@ impl Command {
     }
 }
 
-/// Runs the program with the process's arguments.
+/// Runs the program with the process's arguments and the settings file.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let (cli, given) = match parse(&typed) {
+        Ok(parsed) => parsed,
         Err(error) => {
-            let _ = error.print();
-            // clap's own code for usage errors is 2 as well; help and version are no errors.
-            let status = if error.use_stderr() { ExitStatus::CouldNot } else { ExitStatus::Done };
-            return status.into();
+            let words = typed.iter().map(|word| word.to_string_lossy().into_owned());
+            set_colours(wanted_colours(&words.collect::<Vec<_>>()));
+            return report_usage(&error).into();
         }
     };
+    cli.messages.apply();
+    log_machine();
     if cli.command.makes_a_run()
         && let Err(error) = interrupt::listen()
     {
         report_error(&anyhow::Error::from(error).context("signals cannot be listened to"));
         return ExitStatus::CouldNot.into();
     }
-    match dispatch(&cli.command) {
+    match carry_out(&cli.command, &given) {
         Ok(status) => {
             if interrupt::requested() && status == ExitStatus::Incomplete {
                 say(&format!("stopped; {}", interrupt::resume_hint()));
@@ -145,9 +156,59 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitStatus::Done.into(),
         Err(error) => {
             report_error(&error);
+            given.notes(&sentence(&error)).iter().for_each(|note| say(note));
             ExitStatus::CouldNot.into()
         }
     }
+}
+
+/// The command line, with what the settings file says.
+fn parse(typed: &[OsString]) -> anyhow::Result<(Cli, Given)> {
+    let mut program = Cli::command();
+    let given = settings_file::given(&program, typed)?;
+    let cli = Cli::from_arg_matches(&given.matches).map_err(|error| error.format(&mut program))?;
+    Ok((cli, given))
+}
+
+/// Says why nothing is carried out; clap's own way is to print help and version as errors, which they are not.
+fn report_usage(error: &anyhow::Error) -> ExitStatus {
+    let Some(said) = error.downcast_ref::<clap::Error>() else {
+        report_error(error);
+        return ExitStatus::CouldNot;
+    };
+    let _ = said.print();
+    // clap's own code for usage errors is 2 as well.
+    if said.use_stderr() { ExitStatus::CouldNot } else { ExitStatus::Done }
+}
+
+/// Carries out what was typed; `run --print-config` alone needs the flags as they were given.
+fn carry_out(command: &Command, given: &Given) -> anyhow::Result<ExitStatus> {
+    match (command, given.matches.subcommand()) {
+        (Command::Run(args), Some((_, flags))) if args.print_config => {
+            let mut program = Cli::command();
+            program.build();
+            print(&settings_file::as_file(&program, flags)?)
+        }
+        _ => dispatch(command),
+    }
+}
+
+/// What `--color` says on a command line that is refused, or that asks for help; the parser stops before it has read it.
+fn wanted_colours(line: &[String]) -> clap::ColorChoice {
+    let values = line.iter().zip(line.iter().skip(1).map(Some).chain([None]));
+    let wanted = values.filter_map(|(word, next)| match word.strip_prefix("--color") {
+        Some("") => next?.parse().ok(),
+        Some(rest) => rest.strip_prefix('=')?.parse().ok(),
+        None => None,
+    });
+    wanted.last().unwrap_or_default()
+}
+
+/// The program and the machine, for `--verbose`.
+fn log_machine() {
+    let version = LONG_VERSION.replace('\n', ", ");
+    let (threads, vectors) = (machine::processors(), machine::vector_instructions());
+    log::debug!("dpg-bench {version}; {threads} threads, {vectors}");
 }
 
 fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
@@ -208,7 +269,11 @@ fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
         None => program,
         Some(name) => match program.find_subcommand(name) {
             Some(command) => command.clone(),
-            None => anyhow::bail!("there is no command `{name}`; `dpg-bench help` lists them"),
+            None => {
+                let near =
+                    did_you_mean(name, program.get_subcommands().map(clap::Command::get_name));
+                anyhow::bail!("there is no command `{name}`{near}; `dpg-bench help` lists them")
+            }
         },
     };
     let mut page = Vec::new();
@@ -221,7 +286,7 @@ fn manual_page(name: Option<&str>) -> anyhow::Result<String> {
 }
 
 fn report_error(error: &anyhow::Error) {
-    say(&format!("error: {}", sentence(error)));
+    print::error(&sentence(error));
 }
 
 /// `dpg-bench show x | head` is no failure.
@@ -252,6 +317,38 @@ mod tests {
             assert!(needs_none || help.contains("dpg-bench "), "{name} has no examples");
         }
         assert!(manual_page(Some("nonsense")).is_err());
+    }
+
+    /// For reports of faults: which program it is, in `--version` and at the end of each manual page.
+    #[test]
+    fn the_version_has_commit_features_and_target() {
+        let shown = Cli::try_parse_from(["dpg-bench", "--version"]).unwrap_err().to_string();
+        let pages = [None, Some("run")].map(|name| manual_page(name).unwrap().replace("\\-", "-"));
+        for text in [&shown, &pages[0], &pages[1]] {
+            let value = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_else(|| panic!("no {name}\n{text}")).to_owned()
+            };
+            assert!(!value("commit: ").is_empty() && !value("features: ").is_empty());
+            let target = value("target: ");
+            assert!(target.starts_with(std::env::consts::ARCH), "{target}");
+            assert!(target.matches('-').count() >= 2, "not a target triple: {target}");
+        }
+    }
+
+    #[test]
+    fn colours_are_as_wanted_also_where_the_line_is_refused() {
+        use clap::ColorChoice::{Always, Auto, Never};
+        for (line, wanted) in [
+            ("x --bogus --color always", Always),
+            ("x --color=never --bogus", Never),
+            ("x --color never --color always", Always),
+            ("x --color", Auto),
+            ("x --colors always --color sometimes", Auto),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(wanted_colours(&words), wanted, "{line}");
+        }
     }
 
     /// Nothing is wrapped a second time, and examples can be copied.

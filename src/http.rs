@@ -26,6 +26,13 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// An address without what may be secret in it: user, password and query.
+pub(crate) fn shown_address(uri: &ureq::http::Uri) -> String {
+    let port = uri.port().map_or(String::new(), |port| format!(":{port}"));
+    let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
+    format!("{scheme}://{host}{port}{}", uri.path())
+}
+
 /// Scheme, host and port of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
@@ -94,6 +101,13 @@ mod tests {
             let found = parse_retry_after(text, now).map(|wait| wait.as_secs_f64());
             assert_eq!(found, seconds, "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        let shown = |text: &str| shown_address(&text.parse().unwrap());
+        assert_eq!(shown("https://me:hush@host:8443/a/b?token=hush"), "https://host:8443/a/b");
+        assert_eq!(shown("http://[::1]/a"), "http://[::1]/a");
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod machine;
 pub mod measure;
 #[doc(hidden)]
 pub mod models;
+mod near_names;
 #[doc(hidden)]
 pub mod ordered_work;
 #[doc(hidden)]
@@ -78,6 +79,6 @@ pub use session::judge_options::{
 };
 pub use session::listener::{Listener, Quiet, Stage};
 pub use session::loaded_judge::LoadedJudge;
-pub use session::reporting::{Report, ReportOptions, report};
+pub use session::reporting::{Report, ReportOptions, report, report_to};
 pub use session::{Session, SessionOptions};
 pub use stage_observer::{Silent, StageObserver};

@@ -18,6 +18,7 @@ mod merge_error;
 mod merged_lines;
 pub mod progress;
 pub mod records;
+pub(crate) mod replaceable;
 pub(crate) mod run_directory;
 pub(crate) mod run_lock;
 pub mod shard;

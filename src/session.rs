@@ -12,6 +12,7 @@ pub mod generator_options;
 pub mod judge_options;
 pub mod listener;
 pub mod loaded_judge;
+mod made_for;
 mod outside_flags;
 mod outside_models;
 mod program_command;

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::finding::Finding;
+use crate::near_names::did_you_mean_category;
 
 /// Problems shown in an error message; the rest are counted.
 const SHOWN_PROBLEMS: usize = 10;
@@ -51,7 +52,7 @@ pub enum BenchmarkError {
         items: Vec<(String, Vec<String>)>,
     },
     /// A category asked for that no question has.
-    #[error("no question has the category `{name}`; the benchmark has: {}", known.join(", "))]
+    #[error("no question has the category `{name}`{}; the benchmark has: {}", did_you_mean_category(name, known), known.join(", "))]
     UnknownCategory {
         /// The category asked for.
         name: String,

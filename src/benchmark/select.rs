@@ -9,6 +9,7 @@ use super::error::BenchmarkError;
 use super::item::Item;
 use super::load::Benchmark;
 use super::subset::balanced_subset;
+use crate::near_names::near;
 
 /// A part of a benchmark. Every field that is set narrows it; the default is all of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,24 +116,15 @@ impl Benchmark {
         if let (Some(only), None) = (meant.next(), meant.next()) {
             return Ok(only.clone());
         }
-        Err(BenchmarkError::UnknownCategory {
-            name: name.to_owned(),
-            known: known.into_iter().collect(),
-        })
+        let name = name.to_owned();
+        Err(BenchmarkError::UnknownCategory { name, known: known.into_iter().collect() })
     }
 
     /// Up to three ids that are like `id`, the nearest first.
     pub fn near_ids(&self, id: &str) -> Vec<&str> {
-        let limit = (id.chars().count() / 3).max(2);
-        let mut near: Vec<(usize, &str)> = self
-            .items
-            .iter()
-            .map(|item| (edits_between(id, &item.id), item.id.as_str()))
-            .filter(|(edits, _)| *edits <= limit)
-            .collect();
-        // Stable: ids at the same distance stay in file order.
-        near.sort_by_key(|(edits, _)| *edits);
-        near.into_iter().take(3).map(|(_, id)| id).collect()
+        let mut ids = near(id, self.items.iter().map(|item| item.id.as_str()));
+        ids.truncate(3);
+        ids
     }
 }
 
@@ -141,20 +133,4 @@ fn has_category(item: &Item, name: &str) -> bool {
         .questions()
         .iter()
         .any(|question| question.category.l1() == name || question.category.l2() == name)
-}
-
-/// Levenshtein distance in characters, upper and lower case alike.
-fn edits_between(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

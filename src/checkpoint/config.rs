@@ -35,6 +35,7 @@ impl Config {
         let text = std::fs::read(&path).map_err(|source| ModelError::unreadable(&path, source))?;
         let values = serde_json::from_slice(&text)
             .map_err(|error| ModelError::broken(&path, FileFault::NoJsonObject(error)))?;
+        log::debug!("opened {}", path.display());
         Ok(Self::of(path, values))
     }
 

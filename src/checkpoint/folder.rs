@@ -218,7 +218,10 @@ pub(crate) fn check_folder(
 
 /// The text of a file.
 pub(crate) fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    log::debug!("opened {}", path.display());
+    Ok(text)
 }
 
 /// The small files of a tokenizer that decide its ids, by their names in `folder`.

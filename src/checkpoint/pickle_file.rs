@@ -110,7 +110,9 @@ pub(crate) fn tensors_and_notes(
             _ => places.insert(ours, (name, place)),
         };
     }
-    let tensors = places.into_iter().map(|(name, (_, place))| (name, place)).collect();
+    let tensors: BTreeMap<_, _> =
+        places.into_iter().map(|(name, (_, place))| (name, place)).collect();
+    log::debug!("opened {}: a pickle, {} tensors", path.display(), tensors.len());
     Ok((tensors, notes(&pickle)))
 }
 

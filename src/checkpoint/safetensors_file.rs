@@ -232,6 +232,8 @@ impl OpenFile {
         if expected != length {
             return Err(broken(FileFault::OtherLength { length, expected }));
         }
+        let count = metadata.offset_keys().len();
+        log::debug!("opened {}: {length} bytes, {count} tensors", path.display());
         Ok(Self { header, metadata })
     }
 }

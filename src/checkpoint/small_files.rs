@@ -37,6 +37,7 @@ pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
 
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    log::debug!("opened {}", path.display());
     serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))
 }
 

@@ -8,6 +8,7 @@ pub(super) mod endpoint;
 pub(super) mod generator;
 pub(super) mod judge;
 pub(crate) mod local_judge;
+pub(super) mod messages;
 pub(super) mod program;
 pub(super) mod sampling;
 pub(super) mod server;

@@ -2,10 +2,13 @@
 
 pub(crate) mod bars;
 pub(crate) mod console;
+pub(crate) mod details;
 pub(crate) mod exit_status;
 pub(crate) mod fetch_bars;
 pub mod live;
+pub(crate) mod pace;
 pub mod print;
 pub mod progress;
 pub mod published;
 pub(crate) mod question_tree;
+pub(crate) mod verbosity;

@@ -5,6 +5,8 @@
 //! found stated by several independent parties; for the rest the publisher's own statement is taken and
 //! kept in the lock file (docs/fetching.md lists which is which).
 
+use crate::near_names::did_you_mean;
+
 use super::file_rules::FileRule::{self, EitherOf, FirstOf, Needed, Optional, Weights};
 
 /// Who publishes it.
@@ -411,11 +413,11 @@ pub(crate) const BENCHMARK: &str = "benchmark";
 /// # Errors
 /// There is none; the sentence lists those that there are.
 pub fn find(name: &str) -> Result<&'static Fetchable, String> {
-    let names = || FETCHABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
-    FETCHABLE
-        .iter()
-        .find(|row| row.name == name)
-        .ok_or_else(|| format!("there is nothing called `{name}` to fetch; there is {}", names()))
+    FETCHABLE.iter().find(|row| row.name == name).ok_or_else(|| {
+        let names: Vec<&str> = FETCHABLE.iter().map(|row| row.name).collect();
+        let near = did_you_mean(name, names.iter().copied());
+        format!("there is nothing called `{name}` to fetch{near}; there are {}", names.join(", "))
+    })
 }
 
 #[cfg(test)]

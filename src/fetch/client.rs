@@ -7,7 +7,7 @@ use ureq::http::{HeaderMap, Uri};
 use ureq::{Agent, Body};
 
 use super::server_fault::ServerFault;
-use crate::http::{ApiKey, USER_AGENT, is_loopback, retry_after, transport_fault};
+use crate::http::{ApiKey, USER_AGENT, is_loopback, retry_after, shown_address, transport_fault};
 
 /// Redirects followed for one request.
 const MOST_REDIRECTS: usize = 8;
@@ -127,8 +127,14 @@ impl Client {
                     call = call.header("If-Range", tag);
                 }
             }
-            let response = call.call().map_err(|error| of_transport(&error))?;
+            let shown = shown_address(&uri);
+            let response = call.call().map_err(|error| {
+                let error = of_transport(&error);
+                log::debug!("GET {shown}: {}", error.reason);
+                error
+            })?;
             let (parts, body) = response.into_parts();
+            log::debug!("GET {shown}: {}", parts.status);
             let first = first_headers.get_or_insert_with(|| parts.headers.clone());
             match parts.status.as_u16() {
                 status @ (200 | 206) => {

@@ -15,6 +15,7 @@ use crate::checkpoint::needed_file::NeededFile;
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use crate::checkpoint::shipped::{DEMO_ELLA, DEMO_SD, ShippedFolder};
 use crate::compute::device::Place;
+use crate::near_names::did_you_mean;
 
 /// A model that `generate --model NAME` knows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -236,15 +237,19 @@ pub fn find(name: &str) -> Result<&'static CatalogModel, UnknownModel> {
     MODELS.iter().find(|model| model.name == name).ok_or_else(|| UnknownModel(name.to_owned()))
 }
 
-/// Every model's name, for a sentence.
-fn names() -> String {
+/// Every model's name.
+fn names() -> impl Iterator<Item = &'static str> {
     let inside = MODELS.iter().map(|model| model.name);
-    inside.chain(OUTSIDE.iter().map(|model| model.name)).collect::<Vec<_>>().join(", ")
+    inside.chain(OUTSIDE.iter().map(|model| model.name))
 }
 
 /// No model of that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("model `{0}` is unknown; there is {names}", names = names())]
+#[error(
+    "model `{0}` is unknown{near}; there are {names}",
+    near = did_you_mean(.0, names()),
+    names = names().collect::<Vec<_>>().join(", ")
+)]
 pub struct UnknownModel(pub String);
 
 #[cfg(test)]

@@ -134,6 +134,7 @@ impl ProgramGenerator {
             match self.worker()?.ask(line, timeout) {
                 Ok(reply) => return Ok(reply),
                 Err(error) => {
+                    log::debug!("the program gave no reply: {error}");
                     // Whatever it may still say belongs to this image, not to the next.
                     self.worker = None;
                     if error.is_timeout() || starts == STARTS {

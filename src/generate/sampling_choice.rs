@@ -8,6 +8,7 @@ use super::noise::seeds::SeedMode;
 use crate::checkpoint::scheduler_config::SchedulerOverrides;
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use crate::checkpoint::scheduler_config::{PredictionType, TimestepSpacing};
+use crate::near_names::did_you_mean;
 
 /// Values that stand above a checkpoint's own; `None` leaves one as it is. Also the `[settings]` of a
 /// model file.
@@ -150,7 +151,11 @@ pub fn preset(name: &str) -> Result<Preset, UnknownPreset> {
 
 /// No preset of that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("preset `{0}` is unknown; there is {names}", names = presets().iter().map(|preset| preset.name).collect::<Vec<_>>().join(", "))]
+#[error(
+    "preset `{0}` is unknown{near}; there is {names}",
+    near = did_you_mean(.0, presets().iter().map(|preset| preset.name)),
+    names = presets().iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")
+)]
 pub struct UnknownPreset(pub String);
 
 #[cfg(test)]

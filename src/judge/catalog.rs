@@ -11,6 +11,7 @@ use super::qwen3_vl::{Qwen3VlJudge, Qwen3VlOptions};
 use super::scripted::ScriptedJudge;
 use crate::checkpoint::shipped::{DEMO_JUDGE, ShippedFolder};
 use crate::compute::device::{Place, describe_device};
+use crate::near_names::did_you_mean;
 
 /// Where a judge computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct JudgeRow {
     pub needs: fn() -> Vec<Need>,
     /// Its weights, where they are inside the program.
     pub shipped: Option<ShippedFolder>,
+    /// Side in pixels of the square images of the demo, where it was made for them and the demo's benchmark alone.
+    pub only_side: Option<u32>,
     /// Where it computes.
     pub runs: Runs,
     /// The options that it takes.
@@ -118,6 +121,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        only_side: None,
         runs: Runs::Nowhere,
         takes: &[OptionGroup::Scripted, OptionGroup::Seed],
         check: |options, _| ScriptedJudge::from_options(options).map(|_| ()),
@@ -137,6 +141,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             ]
         },
         shipped: None,
+        only_side: None,
         runs: Runs::Server,
         takes: &[OptionGroup::Endpoint, OptionGroup::Chat, OptionGroup::Seed],
         check: |options, _| EndpointJudge::from_options(options).map(|_| ()),
@@ -148,8 +153,9 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
                   benchmark only",
         needs: Vec::new,
         shipped: Some(DEMO_JUDGE),
+        only_side: Some(64),
         runs: MPLUG,
-        takes: &[OptionGroup::Local, OptionGroup::Batch],
+        takes: &[OptionGroup::Local, OptionGroup::Batch, OptionGroup::Force],
         check: |options, _| MplugJudge::check(options.local.weights()?),
         load: load_mplug,
     },
@@ -165,6 +171,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        only_side: None,
         runs: MPLUG,
         takes: &[OptionGroup::Local, OptionGroup::Batch],
         check: |options, _| MplugJudge::check(options.local.weights()?),
@@ -183,6 +190,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        only_side: None,
         runs: Runs::Here {
             dtype: "f32",
             weights: "the folder of a BLIP-VQA checkpoint such as Salesforce/blip-vqa-base",
@@ -206,6 +214,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
             }]
         },
         shipped: None,
+        only_side: None,
         // As the checkpoints are published; f32 arithmetic on the processor either way.
         runs: Runs::Here { dtype: "bf16", weights: "the folder of a Qwen3-VL Instruct checkpoint" },
         takes: &[OptionGroup::Local, OptionGroup::Chat],
@@ -223,10 +232,10 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
 /// # Errors
 /// There is none; the sentence lists those that there are.
 pub fn find(name: &str) -> Result<&'static JudgeRow, String> {
-    JUDGES
-        .iter()
-        .find(|row| row.name == name)
-        .ok_or_else(|| format!("there is no judge `{name}`; {}", listed()))
+    JUDGES.iter().find(|row| row.name == name).ok_or_else(|| {
+        let near = did_you_mean(name, JUDGES.iter().map(|row| row.name));
+        format!("there is no judge `{name}`{near}; {}", listed())
+    })
 }
 
 /// `scripted, endpoint, ...`.
@@ -252,6 +261,7 @@ mod tests {
             assert_eq!((row.needs)().is_empty(), row.shipped.is_some());
         }
         let error = find("mplug2").unwrap_err();
-        assert!(error.contains("`mplug2`") && JUDGES.iter().all(|row| error.contains(row.name)));
+        assert!(error.contains("judge `mplug2` (did you mean `mplug`?);"), "{error}");
+        assert!(JUDGES.iter().all(|row| error.contains(row.name)));
     }
 }

@@ -15,6 +15,7 @@ mod wordings;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
 
 use anyhow::anyhow;
 use base64::Engine;
@@ -113,14 +114,22 @@ impl EndpointJudge {
         let unwritable = |error| Fault::new(FaultReason::Unwritable(error), FaultKind::Refused);
         let body = self.request_body(picture_url, question).map_err(unwritable)?;
         let mut tries = 0;
+        let url = self.connection.shown_url();
+        let (item, image, number) = (&request.item.id, request.image_index, question.id);
+        let what = format!("POST {url}: {item}, image {image}, question {number}");
         loop {
+            let begun = Instant::now();
             let fault = match self.connection.post(&body) {
                 Ok(text) => match read_completion(&text) {
-                    Ok(completion) => return Ok(completion),
+                    Ok(completion) => {
+                        log::debug!("{what}: answered in {:.2} s", begun.elapsed().as_secs_f64());
+                        return Ok(completion);
+                    }
                     Err(reply) => Fault::of_reply(reply, self.connection.fields()),
                 },
                 Err(fault) => fault,
             };
+            log::debug!("{what}: {fault} (after {:.2} s)", begun.elapsed().as_secs_f64());
             let retry_after = match fault.kind {
                 FaultKind::Transient { retry_after } => retry_after,
                 FaultKind::Unreachable => None,
@@ -142,7 +151,9 @@ impl EndpointJudge {
                 question.id,
             );
             let backoff = backoff(self.options.first_wait, tries, jitter);
-            std::thread::sleep(retry_after.map_or(backoff, |asked| asked.max(backoff)));
+            let wait = retry_after.map_or(backoff, |asked| asked.max(backoff));
+            log::debug!("{what}: try {} in {:.2} s", tries + 1, wait.as_secs_f64());
+            std::thread::sleep(wait);
         }
     }
 

@@ -24,6 +24,8 @@ pub enum OptionGroup {
     Batch,
     /// [`JudgeOptions::seed`].
     Seed,
+    /// [`JudgeOptions::force`].
+    Force,
 }
 
 /// Which judge, and how it is asked. What is `None` is the judge's own default.
@@ -35,6 +37,8 @@ pub struct JudgeOptions {
     pub name: Option<String>,
     /// Seed of `hash` and `category` rules, and of the endpoint's sampling.
     pub seed: Option<u64>,
+    /// Ask a judge also about what it was not made for.
+    pub force: bool,
     /// Of the judge `scripted`.
     pub scripted: ScriptedOptions,
     /// Of the judges that are asked in words.
@@ -149,15 +153,19 @@ impl JudgeOptions {
         if !has(OptionGroup::Seed) {
             own.seed = None;
         }
+        if !has(OptionGroup::Force) {
+            own.force = false;
+        }
         own
     }
 
     /// Each option that only some judges take, with its group, its flag, and whether it was given.
-    fn given(&self) -> [(OptionGroup, &'static str, bool); 23] {
-        use OptionGroup::{Batch, Chat, Endpoint, Local, Scripted, Seed};
+    fn given(&self) -> [(OptionGroup, &'static str, bool); 24] {
+        use OptionGroup::{Batch, Chat, Endpoint, Force, Local, Scripted, Seed};
         let Self { scripted, chat, endpoint, local, .. } = self;
         [
             (Seed, "--judge-seed", self.seed.is_some()),
+            (Force, "--judge-force", self.force),
             (Scripted, "--judge-rule", scripted.rule.is_some()),
             (Scripted, "--judge-answers", scripted.answers.is_some()),
             (Batch, "--judge-batch", local.batch.is_some()),

@@ -9,6 +9,7 @@ use crate::compute::device::Place;
 use crate::models::made_up::{self, ConnectorSize};
 use crate::models::mplug::{Mplug, MplugConfig};
 use crate::models::{AddedCondition, TextContext, UNet};
+use crate::near_names::did_you_mean;
 
 /// Which dimensions the networks have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +142,8 @@ impl std::str::FromStr for Network {
     fn from_str(text: &str) -> Result<Self, String> {
         let names = Self::ALL.map(Self::name);
         Self::ALL.into_iter().find(|network| network.name() == text).ok_or_else(|| {
-            format!("there is no network `{text}` to measure; there are {}", names.join(", "))
+            let near = did_you_mean(text, names);
+            format!("there is no network `{text}` to measure{near}; there are {}", names.join(", "))
         })
     }
 }

@@ -28,6 +28,7 @@ use crate::judge::mplug::{MplugJudge, MplugOptions};
 use crate::models::ella_connector::ProjectedText;
 use crate::models::made_up;
 use crate::models::{ClipTextModel, EllaConnector, T5EncoderModel, TextContext, UNet, VaeDecoder};
+use crate::near_names::did_you_mean;
 
 /// A large product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -265,7 +266,8 @@ impl std::str::FromStr for ImageModel {
     fn from_str(text: &str) -> Result<Self, String> {
         let names = Self::ALL.map(Self::name);
         Self::ALL.into_iter().find(|model| model.name() == text).ok_or_else(|| {
-            format!("there is no model `{text}` to measure; there are {}", names.join(", "))
+            let near = did_you_mean(text, names);
+            format!("there is no model `{text}` to measure{near}; there are {}", names.join(", "))
         })
     }
 }

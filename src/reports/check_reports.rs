@@ -110,6 +110,9 @@ fn notes(check: &Check) -> Vec<String> {
     notes
 }
 
+/// How the only suite of [`check_junit`]'s files begins.
+pub(crate) const JUNIT_SUITE: &str = "<testsuite name=\"dpg-bench check\"";
+
 /// JUnit XML: one test case a figure; an undecided one is skipped, with its reason. The reason stands there twice,
 /// as an attribute, which Jenkins and junitparser show, and as text, which GitLab and GitHub's actions show. Those
 /// actions want a time; there is none to tell.
@@ -117,7 +120,7 @@ pub fn check_junit(check: &Check) -> String {
     let count = |outcome| check.figures.iter().filter(|figure| figure.outcome == outcome).count();
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     text.push_str(&format!(
-        "<testsuites>\n  <testsuite name=\"dpg-bench check\" tests=\"{}\" failures=\"{}\" skipped=\"{}\" \
+        "<testsuites>\n  {JUNIT_SUITE} tests=\"{}\" failures=\"{}\" skipped=\"{}\" \
          errors=\"0\" time=\"0\">\n",
         check.figures.len(),
         count(Outcome::Failed),

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use rayon::prelude::*;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::results::FORMAT_VERSION;
 use crate::results::atomic_write::{name_path, sync_folder};
+use crate::results::replaceable::InTheWay;
 
 use super::differences::{Differences, differences};
 use super::drawing::png_picture;
@@ -17,13 +20,14 @@ use super::figure_table::Level;
 use super::gallery_data::gallery_data;
 use super::html::{Page, page};
 use super::paper_table::{paper_latex, paper_table};
-use super::report_input::ReportInput;
+use super::report_input::{ReportInput, ReportRun};
 use super::report_table::ReportTable;
 use super::report_tables::{categories, category_names, difference_table, items, leaderboard};
 use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
 use crate::reports::drawing::MAX_RUNS;
+use crate::stage_observer::StageObserver;
 
 /// Tells a report of ours from any other folder.
 const MARKER: &str = "report.json";
@@ -33,7 +37,8 @@ const MARKER: &str = "report.json";
 pub(crate) struct WriteOptions {
     /// Whether thumbnails stand inside the page instead of beside it.
     pub inline: bool,
-    /// Whether a folder that is no report may be replaced; it is kept as `<name>.before`.
+    /// Whether a report about other runs may be replaced, and a folder that is no report, which is kept as
+    /// `<name>.before`.
     pub force: bool,
 }
 
@@ -50,7 +55,7 @@ pub struct Written {
     pub kept: Option<PathBuf>,
 }
 
-/// Writes the report to `out`.
+/// Writes the report to `out`; `observer` hears of the thumbnails.
 ///
 /// # Errors
 /// More runs than can be told apart, something else stands at `out`, or the disk said no.
@@ -60,13 +65,14 @@ pub(crate) fn write_report(
     warnings: &[String],
     out: &Path,
     options: WriteOptions,
+    observer: &dyn StageObserver,
 ) -> anyhow::Result<Written> {
     ensure!(!input.runs.is_empty(), "a report needs a run");
     ensure!(
         input.runs.len() <= MAX_RUNS,
         "a report tells at most {MAX_RUNS} runs apart; make several reports"
     );
-    let foreign = check_place(out, options.force)?;
+    let foreign = check_place(out, input, options.force)?;
     let parent = match out.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -78,7 +84,8 @@ pub(crate) fn write_report(
         .map_err(|error| name_path(error, "make a folder in", parent))?;
     // A folder inside, which gets the usual permissions; the outer one is the owner's alone.
     let folder = building.path().join("report");
-    let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options.inline)?;
+    let (page_bytes, unreadable) =
+        fill(input, pictures, warnings, &folder, options.inline, observer)?;
     let kept = match foreign {
         true => Some(sibling(out, "before")),
         false => None,
@@ -96,7 +103,7 @@ pub(crate) fn write_report(
 }
 
 /// Whether something that is no report stands at `out` and is to be moved away.
-fn check_place(out: &Path, force: bool) -> anyhow::Result<bool> {
+fn check_place(out: &Path, input: &ReportInput<'_>, force: bool) -> anyhow::Result<bool> {
     ensure!(
         out.file_name().is_some(),
         "{} cannot be a report: name a folder of its own",
@@ -108,7 +115,14 @@ fn check_place(out: &Path, force: bool) -> anyhow::Result<bool> {
     ensure!(out.is_dir(), "{} is a file; name a folder with --out", out.display());
     let is_empty =
         std::fs::read_dir(out).map_err(|error| name_path(error, "read", out))?.next().is_none();
-    if is_empty || is_report(out) {
+    if is_empty {
+        return Ok(false);
+    }
+    if let Some(marker) = read_marker(out) {
+        if !force && !is_about(&marker, input) {
+            let (path, what) = (out.to_owned(), described(&marker));
+            return Err(InTheWay::Other { path, what, flag: "--out" }.into());
+        }
         return Ok(false);
     }
     if !force {
@@ -124,10 +138,51 @@ fn check_place(out: &Path, force: bool) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn is_report(folder: &Path) -> bool {
-    let text = std::fs::read(folder.join(MARKER)).unwrap_or_default();
-    serde_json::from_slice::<serde_json::Value>(&text)
-        .is_ok_and(|marker| marker["kind"] == "report")
+/// What a report says of itself; `None` for any other folder.
+fn read_marker(folder: &Path) -> Option<Value> {
+    let text = std::fs::read(folder.join(MARKER)).ok()?;
+    let marker: Value = serde_json::from_slice(&text).ok()?;
+    (marker["kind"] == "report").then_some(marker)
+}
+
+/// What a report says of itself: its runs by the names of their folders, and what they were made with.
+fn marker(input: &ReportInput<'_>) -> Value {
+    let runs: Vec<&str> = input.runs.iter().map(|run| run.name.as_str()).collect();
+    let made_with: Vec<String> = input.runs.iter().map(made_with).collect();
+    json!({
+        "format_version": FORMAT_VERSION,
+        "kind": "report",
+        "protocol": input.protocol.name(),
+        "runs": runs,
+        "made_with": made_with,
+    })
+}
+
+/// SHA-256 of the benchmark's digest and the settings of the model: runs of one name that differ in it are two runs.
+fn made_with(run: &ReportRun<'_>) -> String {
+    let identity = &run.summary.run;
+    let text = json!([identity.benchmark.digest, identity.generation]).to_string();
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a report is about the runs of `input`, in whatever order.
+fn is_about(there: &Value, input: &ReportInput<'_>) -> bool {
+    let runs = |marker: &Value| {
+        let names = marker["runs"].as_array().cloned().unwrap_or_default();
+        // Reports of earlier versions have the names alone.
+        let with = |place| there["made_with"].get(place).and(marker["made_with"].get(place));
+        let of = |(place, name): (usize, Value)| format!("{name} {:?}", with(place));
+        let mut runs: Vec<String> = names.into_iter().enumerate().map(of).collect();
+        runs.sort();
+        runs
+    };
+    runs(there) == runs(&marker(input))
+}
+
+/// A report in a sentence that refuses to replace it.
+fn described(marker: &Value) -> String {
+    let names = marker["runs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    format!("a report about other runs ({})", names.collect::<Vec<_>>().join(", "))
 }
 
 fn sibling(path: &Path, ending: &str) -> PathBuf {
@@ -144,6 +199,7 @@ fn fill(
     warnings: &[String],
     folder: &Path,
     inline: bool,
+    observer: &dyn StageObserver,
 ) -> anyhow::Result<(u64, Vec<String>)> {
     for part in ["tables", "charts"] {
         let path = folder.join(part);
@@ -152,7 +208,7 @@ fn fill(
     // The thumbnails are most of the work, and the figures are in part one thread's.
     let (figures, thumbnails) = rayon::join(
         || figures(input, folder),
-        || Thumbnails::make(pictures, (!inline).then_some(folder)),
+        || Thumbnails::make(pictures, (!inline).then_some(folder), observer),
     );
     let (found, tables, charts) = figures?;
     let thumbnails = thumbnails?;
@@ -168,14 +224,7 @@ fn fill(
         warnings,
     });
     put(&folder.join("index.html"), html.as_bytes())?;
-    let runs: Vec<&str> = input.runs.iter().map(|run| run.name.as_str()).collect();
-    let marker = serde_json::json!({
-        "format_version": FORMAT_VERSION,
-        "kind": "report",
-        "protocol": input.protocol.name(),
-        "runs": runs,
-    });
-    put(&folder.join(MARKER), format!("{marker:#}\n").as_bytes())?;
+    put(&folder.join(MARKER), format!("{:#}\n", marker(input)).as_bytes())?;
     Ok((html.len() as u64, thumbnails.unreadable))
 }
 

@@ -13,6 +13,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use rayon::prelude::*;
 
 use crate::results::image_store::read_image;
+use crate::stage_observer::StageObserver;
 
 use super::address::address_of;
 use super::png_rows::{Buffers, png_rows};
@@ -53,7 +54,11 @@ impl Thumbnails {
     ///
     /// # Errors
     /// A thumbnail cannot be written. A picture that cannot be read is listed in `unreadable`.
-    pub(crate) fn make(pictures: &[Picture], folder: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn make(
+        pictures: &[Picture],
+        folder: Option<&Path>,
+        observer: &dyn StageObserver,
+    ) -> anyhow::Result<Self> {
         if let Some(folder) = folder {
             let mut folders: Vec<(usize, &str)> =
                 pictures.iter().map(|picture| (picture.run, picture.item.as_str())).collect();
@@ -64,9 +69,11 @@ impl Thumbnails {
                     .with_context(|| format!("cannot make {}", path.display()))?;
             }
         }
+        observer.started(pictures.len() as u64, 0);
         let made: Vec<anyhow::Result<Result<String, String>>> = pictures
             .par_iter()
             .map_init(Memory::default, |memory, picture| {
+                let _done = Done(observer, picture);
                 let jpeg = match thumbnail(&picture.path, memory) {
                     Ok(jpeg) => jpeg,
                     Err(error) => return Ok(Err(format!("{}: {error}", picture.path.display()))),
@@ -83,6 +90,7 @@ impl Thumbnails {
                 Ok(Ok(format!("images/{run}/{}/{image}.jpg", address_of(&picture.item))))
             })
             .collect();
+        observer.finished();
         let mut thumbnails = Self::default();
         for (picture, made) in pictures.iter().zip(made) {
             match made? {
@@ -94,6 +102,15 @@ impl Thumbnails {
             }
         }
         Ok(thumbnails)
+    }
+}
+
+/// Says that a picture is behind us, with or without a thumbnail.
+struct Done<'a>(&'a dyn StageObserver, &'a Picture);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.image_done(&self.1.item, self.1.image);
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::benchmark::{Benchmark, Item, Selection, Strictness};
 use crate::fetch::{BENCHMARK_FOLDER, LOCK_FILE};
+use crate::near_names::did_you_mean;
 use crate::results::{BenchmarkIdentity, RunDirectory, Shard};
 
 /// The shipped demo, inside the program: it works from any folder.
@@ -32,7 +33,33 @@ pub fn load_benchmark(path: &Path, strictness: Strictness) -> anyhow::Result<Ben
     if path.as_os_str() == DEMO {
         return Ok(Benchmark::from_csv(DEMO_CSV, DEMO)?);
     }
+    if !path.exists() {
+        bail!("{}", no_benchmark(path));
+    }
     Ok(Benchmark::load(path, strictness)?)
+}
+
+/// That there is nothing at `path`, with the name beside it or the benchmark that it may mean.
+fn no_benchmark(path: &Path) -> String {
+    let beside = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let entries = std::fs::read_dir(beside).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| path.with_file_name(entry.file_name()).to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".csv") || Path::new(name).is_dir())
+        .collect();
+    names.sort();
+    names.insert(0, DEMO.to_owned());
+    if Path::new(BENCHMARK_FOLDER).is_dir() {
+        names.insert(1, BENCHMARK_FOLDER.to_owned());
+    }
+    let path = path.to_string_lossy();
+    let near = did_you_mean(&path, names.iter().map(String::as_str));
+    format!(
+        "there is no benchmark at {path}{near}; name a question file, a folder that holds one, or `{DEMO}`"
+    )
 }
 
 /// The benchmark where nobody names one: the shipped demo for a demo's model (`for_demo`), else the downloaded official

@@ -67,6 +67,11 @@ fn by_name(path: &Path, places: &Places) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// Whether `path` can be the name of a model on Hugging Face.
+pub fn is_hub_name(path: &Path) -> bool {
+    hub_name(path).is_some()
+}
+
 /// Owner and name, where `path` can be a model on Hugging Face: two plain words, not the name of a weights file.
 fn hub_name(path: &Path) -> Option<(&str, &str)> {
     let mut parts = path.components();

@@ -16,6 +16,7 @@ use super::listener::{Listener, Quiet};
 use super::outside_models::OutsideModels;
 use crate::benchmark::Item;
 use crate::checkpoint::assembled::{Assembled, CheckpointParts};
+use crate::checkpoint::folder::check_folder;
 use crate::checkpoint::load_report::LoadReport;
 use crate::checkpoint::origins::Origins;
 use crate::checkpoint::shipped::ShippedFolder;
@@ -87,7 +88,15 @@ impl LoadedGenerator {
         options.device_names().into_iter().try_for_each(|name| parse_device(name).map(|_| ()))?;
         match model.source {
             Source::Shipped { .. } => Ok(()),
-            Source::Folder(_) => named_or_fetched(model, options, &Quiet).map(|_| ()),
+            Source::Folder(pipeline) => {
+                let checkpoint = named_or_fetched(model, options, &Quiet)?;
+                // Of other parts too it is put together first, and then looked at.
+                if options.parts(&checkpoint).is_plain() {
+                    check_folder(&checkpoint, model.name, pipeline)
+                        .with_context(|| format!("model {} cannot be loaded", model.name))?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -153,6 +162,7 @@ impl LoadedGenerator {
             model.pipeline.is_ella().then(|| ella.files(model.name, weights)).transpose()?;
         let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
             let dtype = parse_dtype(&options.dtype, device)?;
+            log::debug!("model {}: {}, {}", model.name, describe_device(device), dtype.as_str());
             model.pipeline.load(PipelineParts {
                 checkpoint: weights,
                 ella: files.clone(),
@@ -201,6 +211,13 @@ impl LoadedGenerator {
     /// Where each of its networks computes, as `describe_device` tells.
     pub fn devices(&self) -> &[String] {
         &self.devices
+    }
+
+    /// Width and height of its images in pixels; `None` where it does not say.
+    pub fn image_size(&self) -> Option<(u32, u32)> {
+        let settings = self.generators.first()?.settings();
+        let side = |name| u32::try_from(settings.get(name)?.as_u64()?).ok();
+        side("width").zip(side("height"))
     }
 
     /// How long the parts of an image take (see [`ImageGenerator::measure`]).

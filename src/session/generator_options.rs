@@ -127,6 +127,12 @@ impl GeneratorOptions {
         catalog::find(&self.model).is_ok_and(CatalogModel::is_shipped)
     }
 
+    /// Width and height of the images in pixels, where they are known without loading the model: both are stated.
+    pub fn stated_size(&self) -> Option<(u32, u32)> {
+        let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
+        side(self.sampling.width).zip(side(self.sampling.height))
+    }
+
     /// What the run is called where the user does not say.
     pub fn run_name(&self) -> &str {
         self.name.as_ref().unwrap_or(&self.model)

@@ -2,7 +2,7 @@
 
 use crate::stage_observer::{Silent, StageObserver};
 
-/// A stage of a run that works through images.
+/// Work that goes through images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage<'a> {
@@ -15,6 +15,8 @@ pub enum Stage<'a> {
         /// How many stages are at work at the same time, this one included.
         at_once: usize,
     },
+    /// Small images of them are made for a report; no stop is asked for.
+    Thumbnails,
 }
 
 /// Hears of a session. Each method does nothing unless it is written anew.

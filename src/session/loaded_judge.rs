@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::devices::one_kind_of_device;
 use super::judge_options::JudgeOptions;
 use super::listener::Listener;
+use super::made_for::MadeFor;
 use crate::checkpoint::origins::Origins;
 use crate::judge::Judge;
 use crate::judge::judge_counts::JudgeCounts;
@@ -21,13 +22,14 @@ pub struct LoadedJudge {
     name: String,
     judge: Box<dyn Judge>,
     device: String,
+    made_for: Option<MadeFor>,
 }
 
 impl LoadedJudge {
     /// A judge of the caller's own; its answers are filed under `name`, and `device` is recorded with each sitting.
     pub fn own(name: &str, judge: impl Judge + 'static, device: &str) -> Self {
         let (name, device) = (name.to_owned(), device.to_owned());
-        Self { name, judge: Box::new(judge), device }
+        Self { name, judge: Box::new(judge), device, made_for: None }
     }
 
     /// Loads the judge that the options name, on each device named for it; nothing is asked or written.
@@ -47,6 +49,7 @@ impl LoadedJudge {
         }
         let places = row.places(options)?;
         let devices: Vec<String> = places.iter().map(|place| row.describe(place)).collect();
+        log::debug!("judge {}: {}", row.name, devices.join("; "));
         one_kind_of_device(&devices)?;
         let loaded = places.into_iter().map(|place| (row.load)(&resolved, place));
         let mut judges = loaded.collect::<anyhow::Result<Vec<_>>>().map_err(|error| {
@@ -67,7 +70,8 @@ impl LoadedJudge {
             _ => Box::new(JudgePool::new(judges)?),
         };
         let name = options.filed_as().to_owned();
-        Ok(Self { name, judge, device: devices.join("; ") })
+        let made_for = MadeFor::of(row, options);
+        Ok(Self { name, judge, device: devices.join("; "), made_for })
     }
 
     /// Name that its answers are filed under.
@@ -88,8 +92,9 @@ impl LoadedJudge {
     /// Notes in the manifest that it begins.
     ///
     /// # Errors
-    /// The run has its answers under other settings, or the disk said no.
+    /// It was made for other images, the run has its answers under other settings, or the disk said no.
     pub(super) fn begin(&self, run: &mut RunDirectory) -> anyhow::Result<JudgeSitting<'_>> {
+        self.made_for.map_or(Ok(()), |made_for| made_for.check_run(run))?;
         let sitting = run
             .begin_judge(&self.name, self.judge.settings(), &self.device)
             .map_err(|error| self.explained(error))?;
@@ -101,6 +106,7 @@ impl LoadedJudge {
     /// # Errors
     /// As there.
     pub(super) fn check_run(&self, run: &RunDirectory) -> anyhow::Result<()> {
+        self.made_for.map_or(Ok(()), |made_for| made_for.check_run(run))?;
         run.check_judge(&self.name, &self.judge.settings()).map_err(|error| self.explained(error))
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::benchmarks::{benchmark_of_run, selected};
+use super::listener::{Listener, Quiet, Stage};
 use super::scoring::{Judged, choose_judge};
 use super::work::ensure_merged;
 use crate::aggregate::{Protocol, Summary};
@@ -33,7 +34,7 @@ pub struct ReportOptions {
     pub link_images: bool,
     /// Show a benchmark score even where images or answers are missing.
     pub allow_incomplete: bool,
-    /// Replace a folder that is no report.
+    /// Replace a report about other runs, and a folder that is no report.
     pub force: bool,
     /// Where the benchmark is now, if it is not where the runs were made with it.
     pub benchmark: Option<PathBuf>,
@@ -89,6 +90,14 @@ struct Loaded {
 /// # anyhow::Ok(())
 /// ```
 pub fn report(options: &ReportOptions) -> anyhow::Result<Report> {
+    report_to(options, &Quiet)
+}
+
+/// As [`report`]; `listener` hears of the thumbnails, which are most of the work.
+///
+/// # Errors
+/// As [`report`].
+pub fn report_to(options: &ReportOptions, listener: &dyn Listener) -> anyhow::Result<Report> {
     ensure!(!options.runs.is_empty(), "a report needs a run");
     let loaded = options
         .runs
@@ -121,7 +130,9 @@ pub fn report(options: &ReportOptions) -> anyhow::Result<Report> {
     let input = ReportInput { protocol, items: items.map(|(item, _)| item).collect(), runs };
     let warnings = warnings(&input);
     let write = WriteOptions { inline: options.inline, force: options.force };
-    let written = write_report(&input, &pictures, &warnings, &options.out, write)?;
+    let observer = listener.observe(Stage::Thumbnails);
+    let written =
+        write_report(&input, &pictures, &warnings, &options.out, write, observer.as_ref())?;
     let is_withheld = input.runs.iter().any(|run| input.figures(run).is_withheld());
     Ok(Report { written, warnings, is_withheld })
 }

@@ -14,6 +14,7 @@ use crate::aggregate::{
     Baseline, Coverage, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput,
 };
 use crate::benchmark::{Benchmark, Item};
+use crate::near_names::did_you_mean;
 use crate::reports::{category_chart, csv_table, latex_table, markdown_table};
 use crate::results::atomic_write::atomic_write;
 use crate::results::{
@@ -198,7 +199,7 @@ pub fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<S
         [] => Err(nobody_answered(run)),
         several => {
             let judges = answered_by(several);
-            bail!("{}: {judges}; choose one with --judge", run.path().display())
+            bail!("{}: {judges}; choose one with --judge NAME", run.path().display())
         }
     }
 }
@@ -213,8 +214,9 @@ pub fn check_has_answered(run: &RunDirectory, judge: &str) -> anyhow::Result<()>
     let there = run.judges_with_answers()?;
     ensure!(
         there.iter().any(|name| name == judge),
-        "{} has no answers of `{judge}`; {}",
+        "{} has no answers of `{judge}`{}; {}",
         run.path().display(),
+        did_you_mean(judge, there.iter().map(String::as_str)),
         answered_by(&there)
     );
     Ok(())

@@ -10,6 +10,7 @@ use anyhow::{bail, ensure};
 use super::benchmarks::{all_selected, identity};
 use super::listener::{Listener, Quiet};
 use crate::benchmark::{Benchmark, Item, Selection};
+use crate::near_names::did_you_mean;
 use crate::results::manifest::{differences, to_settings};
 use crate::results::merge::{Part, Purpose, merge, restore_order, unmerged_shards};
 use crate::results::{
@@ -211,10 +212,17 @@ pub fn remove_judge(path: &Path, judge: &str) -> anyhow::Result<()> {
     refuse_shards_at_work(&run, |_| true)?;
     let mut there = run.judges();
     there.extend(run.shards()?.iter().flat_map(RunDirectory::judges));
+    there.sort();
+    there.dedup();
     ensure!(
         there.iter().any(|name| name == judge),
-        "{} has no judge `{judge}` to remove",
-        path.display()
+        "{} has no judge `{judge}` to remove{}; {}",
+        path.display(),
+        did_you_mean(judge, there.iter().map(String::as_str)),
+        match there.as_slice() {
+            [] => "it has none".to_owned(),
+            there => format!("there is {}", there.join(", ")),
+        }
     );
     run.remove_judge(judge)?;
     Ok(())

@@ -202,6 +202,19 @@ fn differences_are_those_of_the_summaries_and_p_values_follow() {
     assert_eq!(csv.lines().count(), 1 + 2 * 9);
     let markdown = std::fs::read_to_string(runs.path("tables.md")).unwrap();
     assert!(markdown.contains("other - \\<b>&%: count"), "{markdown}");
+
+    // The same command again replaces its files; other runs and files of others need --force.
+    assert_eq!(dpg_bench("compare", &[&base, &other, &base], &out).0, Some(0));
+    let (code, _, said) = dpg_bench("compare", &[&other, &base], &out);
+    assert!(code == Some(2) && said.contains("tables.json is the comparison of"), "{said}");
+    assert_eq!(std::fs::read_to_string(runs.path("tables.csv")).unwrap(), csv);
+    let forced = [&out[..], &["--force"]].concat();
+    assert_eq!(dpg_bench("compare", &[&other, &base], &forced).0, Some(0));
+    std::fs::remove_file(runs.path("tables.json")).unwrap();
+    let (code, _, said) = dpg_bench("compare", &[&other, &base], &out);
+    assert!(
+        code == Some(2) && said.contains("tables.csv is a file that `dpg-bench compare` did not")
+    );
 }
 
 #[test]
@@ -257,6 +270,21 @@ fn a_baseline_stands_for_its_run() {
         of_file["base"]["label"] = base.to_str().unwrap().into();
         assert_eq!(of_file, compared(&base, &other, &more));
     }
+    // Another run's is not replaced, nor is a file that is no baseline.
+    let file = runs.path("corrected.json");
+    let (out, first) = (["--out", file.to_str().unwrap()], std::fs::read(&file).unwrap());
+    let stranger = runs.run("stranger", json!({"judge": "made-up", "rule": "other"}), |_| 0.7);
+    let (code, _, said) = dpg_bench("baseline", &[&stranger], &out);
+    assert!(code == Some(2) && said.contains("the baseline of another run (model"), "{said}");
+    assert_eq!(std::fs::read(&file).unwrap(), first);
+    let notes = runs.path("notes.json");
+    std::fs::write(&notes, "{\"kind\": \"notes\"}").unwrap();
+    let out_notes = ["--out", notes.to_str().unwrap()];
+    let (code, _, said) = dpg_bench("baseline", &[&base], &out_notes);
+    assert!(code == Some(2) && said.contains("`dpg-bench baseline` did not write"), "{said}");
+    let forced = [&out_notes[..], &["--force"]].concat();
+    assert_eq!(dpg_bench("baseline", &[&base], &forced).0, Some(0));
+    assert_eq!(dpg_bench("baseline", &[&base], &out_notes).0, Some(0));
     // Its counts are checked, and its protocol.
     let (corrected, broken) = (runs.path("corrected.json"), runs.path("broken.json"));
     let mut baseline: Value = serde_json::from_slice(&std::fs::read(&corrected).unwrap()).unwrap();

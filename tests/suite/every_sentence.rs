@@ -18,6 +18,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("{} cannot be found", "a folder would have to go between two looks at it"),
     ("cannot find {}", "a folder would have to go between two looks at it"),
     ("{} cannot be removed", "the disk would have to refuse, which it does not for root"),
+    ("--{} holds a path that is no UTF-8", "no line of a snapshot can hold one"),
     ("name the runs to compare", "the command line's parser asks for one first"),
     ("a report needs a run", "the command line's parser asks for one first"),
     ("the table of answers cannot be made", "a fault of the program itself"),

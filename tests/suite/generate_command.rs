@@ -18,6 +18,73 @@ cat,A small cat on a wooden chair,,1,0,entity,whole,entity - whole (cat),Is ther
 lamp,A brass lamp beside a window,,1,0,entity,whole,entity - whole (lamp),Is there a lamp?
 ";
 
+/// Of several mistakes in one command the first is told, in the order model, device, weights, judge, benchmark,
+/// wherever the flags stand.
+#[test]
+fn of_several_mistakes_the_first_is_told() {
+    // What is right, what is wrong, and what is said of it.
+    let parts: [(&[&str], &[&str], &str); 5] = [
+        (
+            &["--model", "sd15"],
+            &["--model", "SD51"],
+            "model `SD51` is unknown (did you mean `sd15`?)",
+        ),
+        (&["--device", "cpu"], &["--device", "gpu"], "--device gpu: a GPU is `cuda`"),
+        (
+            &["--weights", "tests/fixtures/sd15-tiny"],
+            &["--weights", "nowhere"],
+            "nowhere is no folder",
+        ),
+        (&["--judge", "scripted", "--judge-rule", "yes"], &[], "no judge is named"),
+        (
+            &["--benchmark", "demo"],
+            &["--benchmark", "Demo"],
+            "there is no benchmark at Demo (did you mean `demo`?)",
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    for wrong in 1..1 << parts.len() {
+        let is_wrong = |place: usize| wrong >> place & 1 == 1;
+        let flags = (0..parts.len()).rev().flat_map(|place| {
+            let (right, wrong, _) = parts[place];
+            if is_wrong(place) { wrong } else { right }
+        });
+        let mut arguments = vec!["run", "--limit", "1", "--out", out.to_str().unwrap()];
+        arguments.extend(flags);
+        let output = dpg_bench(&arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let first = (0..parts.len()).find(|place| is_wrong(*place)).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        for (place, (_, _, sentence)) in parts.iter().enumerate() {
+            assert_eq!(
+                said.contains(sentence),
+                place == first,
+                "{sentence} in {arguments:?}: {said}"
+            );
+        }
+        assert!(!out.exists(), "{arguments:?}");
+    }
+    // The other flags of the judge too, and a model file's model.
+    let file = folder.path().join("model.toml");
+    std::fs::write(&file, "name = \"x\"\nmodel = \"sdlx\"\ncheckpoint = \"x\"\n").unwrap();
+    for (flags, expected) in [
+        (&["--judge-device", "tpu", "--judge-dtype", "x", "--model", "flux"][..], "model `flux`"),
+        (&["--judge-device", "tpu", "--device", "tpu"], "--device tpu: known are"),
+        (&["--judge", "blip", "--dtype", "f61"], "--dtype f61: known are"),
+        (
+            &["--judge", "blip", "--judge-device", "tpu"],
+            "no judge `blip` (did you mean `blip-vqa`?)",
+        ),
+        (&["--judge", "demo-judge", "--judge-device", "tpu"], "--judge-device tpu: known are"),
+        (&["--device", "tpu", "--model-file", file.to_str().unwrap()], "model `sdlx` is unknown"),
+    ] {
+        let output = dpg_bench(&[&["run", "--limit", "1", "--benchmark", "x"], flags].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{flags:?}: {said}");
+    }
+}
+
 /// The command itself on the tiny checkpoint, killed in the middle and given again.
 #[test]
 fn a_killed_command_resumes_to_the_same_bytes() {

@@ -123,7 +123,10 @@ fn what_cannot_be_told_is_refused_in_a_sentence() {
         (&["a_1.png", "a_2.png"], &["no image 0 and no image 4", "--first-index"]),
         (&["a_0.png", "a_1.png", "a_1.webp"], &["a_1.png and a_1.webp", "image 1 of item `a`"]),
         (&["a_0.png", "a_1.png", "a_01.png"], &["a_01.png and a_1.png"]),
-        (&["c_0.png", "readme.txt"], &["belongs to an item", "--map"]),
+        (
+            &["c_0.png", "readme.txt"],
+            &["belongs to an item", "(2 items, such as `a`)", "--benchmark FILE", "--map"],
+        ),
     ];
     for (names, expected) in cases {
         let folder = tempfile::tempdir().unwrap();

@@ -257,6 +257,28 @@ fn other_peoples_folders_are_left_alone_and_wrong_runs_are_refused() {
     assert!(out.join("index.html").exists());
     assert!(folder.path().join("mine.before/thesis.txt").exists());
 
+    // A report about the same runs is replaced, one about others is not.
+    let second = second(folder.path());
+    assert_eq!(report(&[&first], &out, &["--protocol", "reference"]).0, Some(0));
+    let before = files(&out);
+    let (code, shown) = report(&[&second], &out, &[]);
+    assert_eq!(code, Some(2));
+    assert!(shown.contains("a report about other runs (") && shown.contains("--force"), "{shown}");
+    assert_eq!(report(&[&first, &second], &out, &[]).0, Some(2));
+    assert!(files(&out) == before);
+    assert_eq!(report(&[&first, &second], &out, &["--force"]).0, Some(0));
+    assert_eq!(report(&[&second, &first], &out, &[]).0, Some(0));
+    // A run of the same name that another model made is another run; a report of earlier versions has names alone.
+    let marker = std::fs::read_to_string(out.join("report.json")).unwrap();
+    let mut old: serde_json::Value = serde_json::from_str(&marker).unwrap();
+    old["made_with"][0] = "0".into();
+    std::fs::write(out.join("report.json"), old.to_string()).unwrap();
+    assert_eq!(report(&[&second, &first], &out, &[]).0, Some(2));
+    old.as_object_mut().unwrap().remove("made_with");
+    std::fs::write(out.join("report.json"), old.to_string()).unwrap();
+    assert_eq!(report(&[&second, &first], &out, &[]).0, Some(0));
+
+    let out = folder.path().join("another");
     let other = folder.path().join("elsewhere");
     std::fs::create_dir(&other).unwrap();
     let other = make_run(&other, "run", "k", |_, _, _| said("yes"));
@@ -332,7 +354,7 @@ fn labels_of_the_charts_never_overlap_and_the_pngs_show_the_same() {
     let out = folder.path().join("report");
     for count in [1, 2, 7] {
         let runs: Vec<&Path> = runs[..count].iter().map(PathBuf::as_path).collect();
-        made(&runs, &out, &[]);
+        made(&runs, &out, &["--force"]);
         let charts: Vec<PathBuf> = files(&out)
             .into_keys()
             .filter(|name| name.extension().is_some_and(|extension| extension == "svg"))

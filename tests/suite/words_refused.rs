@@ -44,6 +44,10 @@ fn flags_that_mean_nothing() {
             "fetch",
             "import --images pictures --tiling 2",
             "man scroe",
+            "measure --part pictures --model sd51",
+            "measure --part parity --network unett",
+            "score run --quiet --verbose",
+            "score run --color sometimes",
         ]
     );
 }
@@ -66,6 +70,9 @@ fn benchmarks() {
             "validate",
             "validate bad.csv --example",
             "show kite --benchmark bad.csv",
+            "show kite --benchmark item.csv",
+            "show kite --benchmark Demo",
+            "show kite --benchmark nowhere/else",
             "show kit --benchmark items.csv",
             "import --images pictures --benchmark items.csv --items kite,dog",
             "import --images pictures --benchmark items.csv --category colour",
@@ -115,6 +122,7 @@ fn run_directories() {
             format!("{judge} no"),
             format!("{judge} no --judge-name 'a/b'"),
             "judge run --remove nobody".to_owned(),
+            "judge run --remove yse".to_owned(),
             format!("{import} --items kite"),
             format!("{import} --model other"),
         ]
@@ -142,6 +150,8 @@ fn figures() {
             "score run",
             "score bare",
             "score run --judge nobody",
+            "score run --judge Yes",
+            "report run --judge scriptd --out report",
             "score bare --judge nobody",
             "agreement bare",
             "agreement run --judges yes",
@@ -152,6 +162,37 @@ fn figures() {
             "report run --out report",
             "report bare --out report",
             "report run --judge yes --out pictures",
+        ]
+    );
+}
+
+#[test]
+fn files_about_something_else() {
+    let place = with_run();
+    place.quietly("import --images pictures --images-per-item 2 --benchmark items.csv --model other --out other");
+    place.quietly("judge other --judge scripted --judge-rule yes --judge-name yes");
+    let tiny = "measure --tiny --device cpu --repeats 1 --part product";
+    place.quietly("report run --judge yes --out report");
+    place.quietly("report run --judge yes --out report");
+    place.quietly("compare run other --judge yes --out made");
+    place.quietly("compare run other --judge yes --out made");
+    place.quietly("baseline run --judge yes --out baseline.json");
+    place.quietly("baseline run --judge yes --out baseline.json");
+    place.quietly("compare other run --judge yes --out forced");
+    place.quietly("compare run other --judge yes --out forced --force");
+    place.write("notes.csv", "my notes");
+    words!(
+        "refused_to_replace",
+        place,
+        [
+            "report other --judge yes --out report",
+            "compare other run --judge yes --out made",
+            "compare run other --judge yes --out notes",
+            "baseline run --judge scripted --out baseline.json",
+            "baseline other --judge yes --out baseline.json",
+            "baseline run --judge yes --out notes.csv",
+            "check run --judge yes --baseline baseline.json --junit notes.csv",
+            format!("{tiny} --out baseline.json"),
         ]
     );
 }

@@ -17,6 +17,7 @@ fn judges() {
         [
             "judge run",
             "judge run --judge nobody",
+            "judge run --judge MPLUG2",
             scripted,
             format!("{scripted} --judge-rule yes --judge-answers a.csv"),
             format!("{scripted} --judge-answers nowhere.csv"),
@@ -41,6 +42,26 @@ fn judges() {
             format!("{server} --judge-retries 0 --judge-max-failures 1 --judge-concurrency 1"),
         ]
     );
+    // An image of a prompt of the demo, in another size than the demo's.
+    place.picture("shapes/square_and_diamond.png", 8, 8, 40);
+    place.quietly(
+        "import --images shapes --images-per-item 1 --benchmark demo --items square_and_diamond --out shapes_run",
+    );
+    let small = "run --model demo-sd --device cpu --limit 1 --images 1 --steps 1";
+    words!(
+        "refused_demo_judge",
+        place,
+        [
+            "judge run --judge demo-judge",
+            "judge run --judge scripted,demo-judge --judge-rule no --judge-name no,demo",
+            "judge shapes_run --judge demo-judge",
+            "judge run --judge scripted --judge-rule yes --judge-force",
+            format!("{small} --benchmark items.csv"),
+            format!("{small} --benchmark demo --width 128 --height 128"),
+            format!("{small} --benchmark demo --width 128"),
+        ]
+    );
+    place.quietly("judge shapes_run --judge demo-judge --force");
     words!(
         "refused_judge_weights",
         place,
@@ -61,7 +82,7 @@ fn judges() {
             "judge run --judge demo-judge --judge-dtype int8",
             "judge run --judge demo-judge --judge-device tpu",
             "judge run --judge demo-judge,scripted --judge-rule yes --judge-device tpu",
-            "TMPDIR=nowhere judge run --judge demo-judge",
+            "TMPDIR=nowhere judge run --judge demo-judge --force",
         ]
     );
 }
@@ -72,12 +93,16 @@ fn models() {
     place.fixture("sd15-tiny", "sd15");
     let demo = "generate --limit 1 --device cpu --benchmark demo";
     let tiny = format!("{demo} --model sd15 --weights sd15");
+    place.write("capital.toml", "name = \"x\"\nmodel = \"SD15\"\ncheckpoint = \"sd15\"\n");
     place.write("unknown.toml", "model = \"sd15\"\ncheckpoint = \"sd15\"\nsteppes = 5\n");
     words!(
         "refused_model",
         place,
         [
             format!("{demo} --model sd16"),
+            format!("{demo} --model SD15"),
+            format!("{demo} --model flux"),
+            format!("{demo} --model-file capital.toml"),
             format!("{demo} --model sd15"),
             format!("{demo} --model sd15 --weights nowhere"),
             format!("{demo} --model sd15 --weights home"),
@@ -97,11 +122,15 @@ fn models() {
             format!("{tiny} --ella-tokens fixed"),
             format!("{tiny} --low-memory"),
             format!("{tiny} --preset fast"),
+            format!("{tiny} --preset papr"),
             format!("{tiny} --scheduler heun"),
+            format!("{tiny} --scheduler eulr"),
             format!("{tiny} --steps 0"),
             format!("{tiny} --width 100"),
             format!("{tiny} --dtype int8"),
             "generate --model demo-sd --device tpu",
+            "generate --model demo-sd --device CUDA0",
+            "generate --model demo-sd --dtype f61",
             format!("{tiny} --lora nowhere.safetensors"),
             format!("{tiny} --embedding nowhere.safetensors"),
             format!("{tiny} --rng gpu"),

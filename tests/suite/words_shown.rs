@@ -153,7 +153,8 @@ fn figures() {
     );
     words!("shown_report", place, masks: &[("[SIZE]", r"\d+\.\d+ MB\b")], [
         "report run --judge yes --out report",
-        "report run run --judge scripted --out report --inline",
+        "report run --judge scripted --out report",
+        "report run run --judge scripted --out both --inline",
     ]);
 }
 
@@ -284,8 +285,10 @@ fn the_machine() {
     let place = Place::new();
     place.write("items.csv", ITEMS);
     let here = "--device cpu --judge-device cpu --benchmark items.csv";
+    let demo = "--device cpu --judge-device cpu --benchmark demo --limit 2";
     words!("shown_doctor", place, masks: MACHINE, [
-        format!("doctor {here} --model demo-sd --images 1 --steps 1"),
+        format!("doctor {demo} --model demo-sd --images 1 --steps 1"),
+        format!("doctor {here} --model demo-sd --images 1 --steps 1 --quick"),
         format!("doctor {here} --model sd15 --judge mplug --quick"),
         "doctor --device cpu --model sd15 --weights nowhere --benchmark nowhere.csv --quick",
     ]);

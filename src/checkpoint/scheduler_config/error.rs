@@ -1,6 +1,7 @@
 //! In: what is wrong with a scheduler's configuration or its use. Out: one sentence that names the option.
 
 use crate::checkpoint::file_fault::UnsetKeysFault;
+use crate::near_names::did_you_mean;
 
 /// Why there is no scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +14,7 @@ pub enum SchedulerError {
     #[error("the scheduler configuration cannot be read: {0}")]
     UnsetKeys(UnsetKeysFault),
     /// A class that is not written here.
-    #[error("scheduler `{name}` is not supported; choose {known} with --scheduler")]
+    #[error("scheduler `{name}`{} is not supported; choose {known} with --scheduler", did_you_mean(name, known.split(", ")))]
     UnknownClass {
         /// Its name in the file.
         name: String,

@@ -9,6 +9,7 @@ use crate::cli::args::sampling::SamplingArgs;
 use crate::cli::args::server::ServerArgs;
 use crate::cli::args::shared::DeviceArgs;
 use crate::generate::catalog::{self, CatalogModel};
+use crate::generate::model_file::ModelFile;
 use crate::session::generator_options::GeneratorOptions;
 
 /// How images are generated; `run` has the same flags.
@@ -62,10 +63,25 @@ pub(crate) struct GeneratorArgs {
 }
 
 impl GeneratorArgs {
+    /// Makes sure that there is a model of that name, and then that the devices are spelled in a known way: of several
+    /// mistakes the one about the model is told.
+    ///
+    /// # Errors
+    /// One is not, or the model file cannot be read.
+    pub(crate) fn check_names(&self) -> anyhow::Result<()> {
+        let file = self.model_file.as_deref().map(ModelFile::read).transpose()?;
+        let of_file = file.as_ref().map(|file| file.model.as_str());
+        let model = self.model.as_deref().or(of_file).unwrap_or(catalog::DEFAULT);
+        if model != catalog::PROGRAM {
+            catalog::find(model)?;
+        }
+        self.device.check_devices()
+    }
+
     /// The model with its settings; those of the model file, where one is named, are overridden by the flags.
     ///
     /// # Errors
-    /// A scheduler is unknown, or the model file cannot be read or says something unknown.
+    /// A scheduler or number format is unknown, or the model file cannot be read or says something unknown.
     pub(crate) fn options(&self) -> anyhow::Result<GeneratorOptions> {
         let CheckpointArgs { weights, base, tokenizer, vae, lora, embedding } =
             self.checkpoint.clone();
@@ -85,7 +101,7 @@ impl GeneratorArgs {
             preset: self.sampling.preset.clone(),
             batch: self.batch,
             devices: self.device.named(),
-            dtype: self.device.dtype.clone(),
+            dtype: self.device.dtype()?,
         };
         match &self.model_file {
             Some(path) => {

@@ -27,6 +27,11 @@ pub(crate) struct JudgeArgs {
     #[arg(long, value_name = "N")]
     pub judge_seed: Option<u64>,
 
+    /// demo-judge: ask it also about another benchmark than the demo, or images of another size than 64 x 64, about
+    /// which its answers mean nothing
+    #[arg(long)]
+    pub judge_force: bool,
+
     /// scripted: `yes`, `no`, `hash:P` (yes with probability P, the same every time) or
     /// `category:entity=0.9,attribute=0.7,*=0.5`
     #[arg(long, value_name = "RULE", conflicts_with = "judge_answers")]
@@ -78,13 +83,14 @@ impl JudgeArgs {
                 judge: judge.clone(),
                 name: self.judge_name.get(index).cloned(),
                 seed: self.judge_seed,
+                force: self.judge_force,
                 scripted: ScriptedOptions {
                     rule: self.judge_rule.clone(),
                     answers: self.judge_answers.clone(),
                 },
                 chat: self.chat.options(),
                 endpoint: self.endpoint.options(),
-                local: self.local.options(judge),
+                local: self.local.options(judge)?,
             };
             let name = options.filed_as();
             for earlier in &chosen {
@@ -215,6 +221,10 @@ mod tests {
                 "--judge-device is not for",
             ),
             (&["--judge", "demo-judge", "--judge-seed", "5"], "--judge-seed is not for"),
+            (
+                &["--judge", "scripted", "--judge-rule", "yes", "--judge-force"],
+                "--judge-force is not for",
+            ),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-weights", "mplug=x"],
                 "--judge-weights is not for",

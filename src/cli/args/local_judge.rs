@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
-use crate::cli::args::shared::{device_name, dtype_name};
+use crate::cli::args::shared::{known_devices, known_dtype};
 use crate::judge::catalog;
 use crate::session::judge_options::LocalJudgeOptions;
 
@@ -20,11 +20,11 @@ pub(crate) struct LocalJudgeArgs {
     /// local judges: where it computes: `auto`, `cpu` or `cuda[:INDEX]`; a comma list has the judge on each
     /// of them, and they share the work [default: in `run` where the model does,
     /// else auto]
-    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', value_parser = device_name)]
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',')]
     pub judge_device: Vec<String>,
     /// local judges: number format of its networks: `f32`, `f16` or `bf16` [default: that of the judge's
     /// original]
-    #[arg(long, value_name = "DTYPE", value_parser = dtype_name)]
+    #[arg(long, value_name = "DTYPE")]
     pub judge_dtype: Option<String>,
     /// mplug: images of an item that are looked at together; changes the speed and the memory, never an answer
     /// [default: 1]
@@ -58,17 +58,22 @@ impl From<OsString> for JudgeWeights {
 
 impl LocalJudgeArgs {
     /// The options of the judge `judge`.
-    pub(crate) fn options(&self, judge: &str) -> LocalJudgeOptions {
+    ///
+    /// # Errors
+    /// A device or number format is spelled in no known way.
+    pub(crate) fn options(&self, judge: &str) -> anyhow::Result<LocalJudgeOptions> {
+        known_devices("--judge-device", &self.judge_device)?;
+        let dtype = self.judge_dtype.as_deref().map(|name| known_dtype("--judge-dtype", name));
         let named = |given: &&JudgeWeights| given.judge.as_deref() == Some(judge);
         let own = self.judge_weights.iter().find(named);
         let weights = own.or_else(|| self.judge_weights.iter().find(|given| given.judge.is_none()));
-        LocalJudgeOptions {
+        Ok(LocalJudgeOptions {
             weights: weights.map(|given| given.path.clone()),
             devices: self.judge_device.clone(),
-            dtype: self.judge_dtype.clone(),
+            dtype: dtype.transpose()?,
             batch: self.judge_batch,
             revision: self.judge_revision.clone(),
-        }
+        })
     }
 
     /// Makes sure that every path belongs to one of the `judges`, local ones among those asked for.

@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::Args;
 
 use crate::benchmark::{Benchmark, Selection, Strictness};
+use crate::near_names::did_you_mean;
 use crate::session::benchmarks::{default_benchmark, load_benchmark};
 
 /// Which benchmark.
@@ -49,26 +51,14 @@ pub(crate) struct SelectionArgs {
 #[command(next_help_heading = "Device")]
 pub(crate) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda[:INDEX]`
-    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = device_name)]
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
     /// Several devices, with the model on each: `cuda:0,cuda:1`. They share the work and the images
     /// are those of one
-    #[arg(
-        long,
-        value_name = "DEVICE,..",
-        value_delimiter = ',',
-        conflicts_with = "device",
-        value_parser = device_name
-    )]
+    #[arg(long, value_name = "DEVICE,..", value_delimiter = ',', conflicts_with = "device")]
     pub devices: Vec<String>,
     /// Number format of the networks: `auto`, `f32`, `f16` or `bf16`
-    #[arg(
-        long,
-        visible_alias = "torch-dtype",
-        default_value = "auto",
-        value_name = "DTYPE",
-        value_parser = dtype_name
-    )]
+    #[arg(long, visible_alias = "torch-dtype", default_value = "auto", value_name = "DTYPE")]
     pub dtype: String,
 }
 
@@ -77,6 +67,43 @@ impl DeviceArgs {
     pub(crate) fn named(&self) -> Vec<String> {
         if self.devices.is_empty() { vec![self.device.clone()] } else { self.devices.clone() }
     }
+
+    /// Makes sure that every device is spelled in a known way. Not asked as the flags are read: a model that is not
+    /// there is told first.
+    ///
+    /// # Errors
+    /// One is not.
+    pub(crate) fn check_devices(&self) -> anyhow::Result<()> {
+        let flag = if self.devices.is_empty() { "--device" } else { "--devices" };
+        known_devices(flag, &self.named())
+    }
+
+    /// The number format in this program's spelling.
+    ///
+    /// # Errors
+    /// It is spelled in none of the known ways.
+    pub(crate) fn dtype(&self) -> anyhow::Result<String> {
+        known_dtype("--dtype", &self.dtype)
+    }
+}
+
+/// Makes sure that the devices of `flag` are spelled in a known way.
+///
+/// # Errors
+/// One is not.
+pub(crate) fn known_devices(flag: &str, names: &[String]) -> anyhow::Result<()> {
+    for name in names {
+        device_name(name).map_err(|reason| anyhow!("{flag} {name}: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// The number format of `flag` in this program's spelling.
+///
+/// # Errors
+/// It is spelled in none of the known ways.
+pub(crate) fn known_dtype(flag: &str, name: &str) -> anyhow::Result<String> {
+    dtype_name(name).map_err(|reason| anyhow!("{flag} {name}: {reason}"))
 }
 
 /// A device as the flags name it; whether this machine has it is asked when it is used.
@@ -89,7 +116,10 @@ pub(crate) fn device_name(text: &str) -> Result<String, String> {
         "auto" | "cpu" | "cuda" => Ok(text.to_owned()),
         _ if index => Ok(text.to_owned()),
         "gpu" => Err("a GPU is `cuda`, or `cuda:INDEX` where there are several".to_owned()),
-        _ => Err("known are `auto`, `cpu`, `cuda` and `cuda:INDEX`".to_owned()),
+        _ => {
+            let near = did_you_mean(text, ["cpu", "cuda", "cuda:0", "auto"]);
+            Err(format!("known are `auto`, `cpu`, `cuda` and `cuda:INDEX`{near}"))
+        }
     }
 }
 
@@ -103,7 +133,10 @@ pub(crate) fn dtype_name(text: &str) -> Result<String, String> {
         "f32" | "fp32" | "float32" | "float" => "f32",
         "f16" | "fp16" | "float16" | "half" => "f16",
         "bf16" | "bfloat16" => "bf16",
-        _ => return Err("known are `auto`, `f32`, `f16` and `bf16`".to_owned()),
+        other => {
+            let near = did_you_mean(other, ["f32", "f16", "bf16", "auto"]);
+            return Err(format!("known are `auto`, `f32`, `f16` and `bf16`{near}"));
+        }
     };
     Ok(name.to_owned())
 }

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use crate::aggregate::Baseline;
+use crate::aggregate::baseline::KIND;
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::say;
 use crate::results::atomic_write::atomic_write;
+use crate::results::replaceable::{NewFile, Standing};
 use crate::wording::counted;
 
 /// Arguments of the command.
@@ -35,6 +38,9 @@ pub(crate) struct Args {
     /// Where the benchmark is now, if it is not where the run was made with it
     #[arg(long, value_name = "PATH")]
     benchmark: Option<PathBuf>,
+    /// Replace a FILE that is no baseline, or that of another run
+    #[arg(long)]
+    force: bool,
 }
 
 /// Runs the command.
@@ -50,6 +56,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     };
     anyhow::ensure!(args.run.is_dir(), "{} is no run directory", args.run.display());
     let run = compared.load(&args.run)?.run;
+    NewFile { path: &args.out, command: "baseline", flag: "--out", force: args.force }
+        .check(|bytes| standing(bytes, &run))?;
     // One line an item, so that a change of the file can be read.
     let mut text = serde_json::to_string(&run)?;
     text = text.replace("{\"id\":", "\n{\"id\":");
@@ -64,4 +72,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         counted(run.questions_expected, "question")
     ));
     Ok(if run.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
+}
+
+/// What the bytes of a file are beside the new baseline `run`. Other items, images or rules make no other run of it.
+fn standing(bytes: &[u8], run: &Baseline) -> Standing {
+    let there: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    if there["kind"] != KIND {
+        return Standing::Foreign;
+    }
+    let own = serde_json::to_value(run).unwrap_or_default();
+    let is_alike = |place: &str| there.pointer(place) == own.pointer(place);
+    if ["/run/generation", "/run/benchmark/digest", "/judge"].into_iter().all(is_alike) {
+        return Standing::Same;
+    }
+    let name = |place: &str| {
+        there.pointer(place).and_then(serde_json::Value::as_str).unwrap_or("not stated").to_owned()
+    };
+    Standing::Other(format!(
+        "the baseline of another run (model {}, judge {})",
+        name("/run/model"),
+        name("/judge/name")
+    ))
 }

@@ -11,9 +11,10 @@ use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json};
 use crate::reports::check_reports::{
-    check_github_annotations, check_github_summary, check_junit, check_terminal,
+    JUNIT_SUITE, check_github_annotations, check_github_summary, check_junit, check_terminal,
 };
 use crate::results::atomic_write::atomic_write;
+use crate::results::replaceable::{NewFile, Standing};
 use crate::wording::counted;
 
 /// Where GitHub Actions wants the step summary.
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     /// Write the outcome as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Replace a --junit file that `check` did not write
+    #[arg(long, requires = "junit")]
+    force: bool,
     /// Print annotations for GitHub Actions, and append to its step summary
     #[arg(long)]
     github: bool,
@@ -85,6 +89,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         args.alpha
     );
     ensure_can_fail(args)?;
+    if let Some(path) = &args.junit {
+        // The outcome of an earlier check is what the file is for, whatever run it was of.
+        NewFile { path, command: "check", flag: "--junit", force: args.force }.check(|bytes| {
+            let is_ours = String::from_utf8_lossy(bytes).contains(JUNIT_SUITE);
+            if is_ours { Standing::Same } else { Standing::Foreign }
+        })?;
+    }
     let gate =
         Gate { max_drop: args.max_drop, alpha: args.alpha, categories: args.category.clone() };
     let baseline = args.compared.load(&args.baseline)?;

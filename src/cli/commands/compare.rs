@@ -1,6 +1,6 @@
 //! In: runs or baseline files. Out: how each differs from the first, with intervals and p-values.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
@@ -11,6 +11,7 @@ use crate::cli::output::published::published_table;
 use crate::compare::{Comparison, compare};
 use crate::reports::{comparison_csv, comparison_markdown, comparison_terminal};
 use crate::results::atomic_write::atomic_write;
+use crate::results::replaceable::{NewFile, Standing};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     /// Write PREFIX.csv, PREFIX.md and PREFIX.json as well
     #[arg(short, long, alias = "output", alias = "output-dir", value_name = "PREFIX")]
     out: Option<PathBuf>,
+    /// Replace files of --out that are about other runs, or no comparison
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Print one JSON document on stdout instead of tables
     #[arg(long)]
     json: bool,
@@ -58,6 +62,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     if others.is_empty() {
         return Ok(ExitStatus::Done);
+    }
+    if let Some(prefix) = &args.out {
+        check_place(prefix, &args.runs, args.force)?;
     }
     let options = args.compared.options();
     let base = args.compared.load(base)?;
@@ -83,9 +90,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             ("md", markdown.join("\n").into_bytes()),
             ("json", json),
         ] {
-            let mut path = prefix.clone().into_os_string();
-            path.push(format!(".{ending}"));
-            let path = PathBuf::from(path);
+            let path = with_ending(prefix, ending);
             atomic_write(&path, &bytes)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
         }
@@ -93,4 +98,45 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     let complete = comparisons.iter().all(|found| found.base.complete && found.other.complete);
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
+}
+
+/// `prefix` and an ending, whatever points are in it.
+fn with_ending(prefix: &Path, ending: &str) -> PathBuf {
+    let mut path = prefix.to_owned().into_os_string();
+    path.push(format!(".{ending}"));
+    path.into()
+}
+
+/// Whether the files of `--out` may be written. The JSON document says which runs they are about.
+fn check_place(prefix: &Path, runs: &[PathBuf], force: bool) -> anyhow::Result<()> {
+    let json = with_ending(prefix, "json");
+    for ending in ["json", "csv", "md"] {
+        let path = &with_ending(prefix, ending);
+        NewFile { path, command: "compare", flag: "--out", force }.check(|bytes| match ending {
+            "json" => standing(bytes, runs),
+            _ if json.exists() => Standing::Same,
+            _ => Standing::Foreign,
+        })?;
+    }
+    Ok(())
+}
+
+/// What the bytes of a JSON document are beside a new comparison of `runs`, the base first.
+fn standing(bytes: &[u8], runs: &[PathBuf]) -> Standing {
+    let there: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let label = |side: &serde_json::Value| side["label"].as_str().map(PathBuf::from);
+    let found = there.as_array().map(Vec::as_slice).unwrap_or_default();
+    let base = found.first().map(|first| label(&first["base"]));
+    let others = found.iter().map(|one| label(&one["other"]));
+    let Some(named) = base.into_iter().chain(others).collect::<Option<Vec<PathBuf>>>() else {
+        return Standing::Foreign;
+    };
+    match named.as_slice() {
+        [] | [_] => Standing::Foreign,
+        named if named == runs => Standing::Same,
+        named => {
+            let named: Vec<String> = named.iter().map(|run| run.display().to_string()).collect();
+            Standing::Other(format!("the comparison of {}", named.join(", ")))
+        }
+    }
 }

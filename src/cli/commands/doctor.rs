@@ -7,6 +7,7 @@ mod stages;
 
 use std::path::PathBuf;
 
+use anstyle::Style;
 use serde::Serialize;
 
 use self::checks::{Check, State};
@@ -16,7 +17,7 @@ use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use crate::cli::commands::run::{self, WhileGeneratingArg};
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json};
+use crate::cli::output::print::{BAD, GOOD, print_json, print_styled};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -84,7 +85,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let selection = args.selection.selection();
     let items = checks::benchmark(&benchmark, &selection, &mut found);
     let model = checks::model(&options, args.verify, &mut found);
-    let judges = checks::judges(&args.judge, chosen.as_deref(), args.verify, &mut found);
+    let about = (benchmark.as_ref().ok(), options.stated_size());
+    let judges = checks::judges(&args.judge, chosen.as_deref(), about, args.verify, &mut found);
     let prompt = items.as_deref().and_then(cost::middle_item);
     let record = checks::record(args.measured.as_deref(), &mut found)?;
     let mut measured = match &record {
@@ -106,7 +108,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.output.json {
         print_json(&report)?;
     } else {
-        print(&in_words(&report))?;
+        print_styled(&in_words(&report))?;
     }
     Ok(if fine { ExitStatus::Done } else { ExitStatus::CheckFailed })
 }
@@ -114,12 +116,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 fn in_words(report: &Report) -> String {
     let mut text = String::new();
     for check in &report.checks {
-        let mark = match check.state {
-            State::Fine => "ok     ",
-            State::Note => "note   ",
-            State::Problem => "PROBLEM",
+        let (style, mark) = match check.state {
+            State::Fine => (GOOD, "ok     "),
+            State::Note => (Style::new(), "note   "),
+            State::Problem => (BAD, "PROBLEM"),
         };
-        text.push_str(&format!("{mark}  {:<10}  {}\n", check.name, check.found));
+        text.push_str(&format!("{style}{mark}{style:#}  {:<10}  {}\n", check.name, check.found));
         if let Some(advice) = &check.advice {
             text.push_str(&format!("{:21}-> {advice}\n", ""));
         }

@@ -61,6 +61,7 @@ pub(crate) struct Args {
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
+    args.options.check_names()?;
     let options = args.options.options()?;
     LoadedGenerator::check(&options)?;
     let benchmark = open_benchmark(&args.benchmark, args.options.is_demo())?;

@@ -8,7 +8,7 @@ use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_be
 use crate::cli::interrupt;
 use crate::cli::output::console::say_work;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::print::{print, print_json, say, warn};
 use crate::cli::output::progress::StageProgress;
 use crate::generate::import::images::{ImportPlan, ImportSummary, import_images, plan_import};
 use crate::generate::import::layout::ImportRequest;
@@ -65,10 +65,10 @@ pub(crate) struct Args {
     /// Images per item
     #[arg(short = 'n', long, aliases = ["num-images", "num-images-per-prompt"], value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Images")]
     images_per_item: u32,
-    /// Whether file names count images from 0 or 1 [default: told from the numbers present]
+    /// Whether file names count images from 0 or 1 [default: by the numbers present]
     #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u32).range(0..=1), help_heading = "Images")]
     first_index: Option<u32>,
-    /// How the images lie in <item>.png, row by row from the top left [default: told from the sizes]
+    /// How the images lie in <item>.png, row by row from the top left [default: by the sizes]
     #[arg(long, value_name = "COLUMNSxROWS", help_heading = "Images")]
     tiling: Option<Tiling>,
     /// Pixels around and between the tiles, as torchvision's make_grid draws them (2)
@@ -259,12 +259,12 @@ fn warn_about(plan: &ImportPlan) {
         }
         let more = if names.len() > SHOWN_NAMES { ", ..." } else { "" };
         let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
-        say(&format!("warning: {} {what}: {}{more}", names.len(), shown.join(", ")));
+        warn(&format!("{} {what}: {}{more}", names.len(), shown.join(", ")));
     }
     if plan.tiles.without_seams {
         let tiling = plan.tiles.tiling;
-        say(&format!(
-            "warning: nothing changes where the {tiling} grids were cut, as if the files were single images; if \
+        warn(&format!(
+            "nothing changes where the {tiling} grids were cut, as if the files were single images; if \
              they are, import them again into a new run with --images-per-item 1"
         ));
     }

@@ -39,7 +39,7 @@ const SHOWN_LINES: usize = 10;
   dpg-bench score results/x
 
 Exit status: 0 all answers recovered; 1 the scores are not those of --results; 2 error; 3 some \
-lines could not be read or told apart.")]
+lines could not be read or assigned.")]
 pub(crate) struct Args {
     /// The detail file
     #[arg(value_name = "DETAIL.txt")]

@@ -7,6 +7,7 @@ use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::interrupt;
 use crate::cli::output::console::{Console, say_next, say_work};
 use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::live::Live;
 use crate::cli::output::print::say;
 use crate::results::RunDirectory;
 use crate::session::Session;
@@ -42,6 +43,7 @@ Run the same command again to go on after an interruption, or to ask failed ques
 #[command(
     after_help = EXAMPLES,
     mut_arg("judge_device", |arg| arg.visible_alias("device")),
+    mut_arg("judge_force", |arg| arg.visible_alias("force")),
     mut_arg("judge_dtype", |arg| arg.visible_alias("dtype").alias("torch-dtype")),
     mut_arg("judge_weights", |arg| arg.visible_alias("weights"))
 )]
@@ -83,8 +85,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         // What would stop the second one after hours of the first is looked at first.
         judges.iter().try_for_each(JudgeOptions::check)?;
     }
-    let console = Console::default();
-    let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &console)?;
+    judges.iter().try_for_each(|judge| judge.check_made_for_run(&run))?;
+    let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &Console::default())?;
+    let watched = session.items().to_vec();
+    let live = Live::of(session.run().path(), &watched, false);
+    let console = Console { live: live.as_ref() };
     let names: Vec<&str> = judges.iter().map(JudgeOptions::filed_as).collect();
     let images = run.manifest().images_per_item;
     say_work(&benchmark, session.items().len(), images, None, &names, &args.run);

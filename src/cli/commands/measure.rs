@@ -7,12 +7,13 @@ use candle_core::{DType, Device};
 use crate::checkpoint::error_words::sentence;
 use crate::cli::args::shared::{OutputArgs, device_name, dtype_name};
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::print::{print, print_json, say, warn};
 use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
 use crate::measure::parity::compare;
 use crate::measure::speed::{ImageModel, Plan};
 use crate::measure::{Measurements, Network, Size};
 use crate::results::atomic_write::atomic_write;
+use crate::results::replaceable::{NewFile, Standing};
 
 /// Side of the products at full size.
 const PRODUCT: usize = 8192;
@@ -72,6 +73,9 @@ pub(crate) struct Args {
     /// Write the record here as well, after every part
     #[arg(short, long, alias = "output", alias = "output-dir", value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Replace a FILE that holds no measurements, or those of another device or size
+    #[arg(long, requires = "out")]
+    force: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -100,13 +104,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     );
     let device = parse_device(&args.device)?;
     let size = if args.tiny { Size::Tiny } else { Size::Full };
+    if let Some(path) = &args.out {
+        NewFile { path, command: "measure", flag: "--out", force: args.force }
+            .check(|bytes| standing(bytes, &described(&device), size))?;
+    }
     let formats = formats(args, &device)?;
     let mut record = Measurements::new(described(&device), size == Size::Full);
     let mut complete = true;
     for job in jobs(args, &device, size, &formats) {
         say(&format!("measuring {}", job.name));
         if let Err(error) = (job.work)(&mut record) {
-            say(&format!("warning: {} failed and is missing: {}", job.name, sentence(&error)));
+            warn(&format!("{} failed and is missing: {}", job.name, sentence(&error)));
             complete = false;
         }
         if let Some(path) = &args.out {
@@ -147,6 +155,20 @@ fn formats(args: &Args, device: &Device) -> anyhow::Result<Formats> {
 
 /// What measures something and enters it.
 type Work<'a> = Box<dyn Fn(&mut Measurements) -> anyhow::Result<()> + 'a>;
+
+/// What the bytes of a file are beside new measurements of `device`.
+fn standing(bytes: &[u8], device: &str, size: Size) -> Standing {
+    let there: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let (Some(of), Some(full_size)) = (there["device"].as_str(), there["full_size"].as_bool())
+    else {
+        return Standing::Foreign;
+    };
+    if of == device && full_size == (size == Size::Full) {
+        return Standing::Same;
+    }
+    let networks = if full_size { "" } else { " with tiny networks" };
+    Standing::Other(format!("the measurement of {of}{networks}"))
+}
 
 /// Something to measure, which may fail without the others.
 struct Job<'a> {

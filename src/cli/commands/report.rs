@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use crate::session::reporting::{Report, ReportOptions, report};
+use crate::session::reporting::{Report, ReportOptions, report_to};
 
 use crate::cli::commands::score::ProtocolName;
+use crate::cli::output::console::Console;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, say, warn};
 
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     /// Show a benchmark score even where images or answers are missing
     #[arg(long)]
     allow_incomplete: bool,
-    /// Replace a folder that is no report; it is kept as DIR.before
+    /// Replace a report about other runs; a folder that is no report is kept as DIR.before
     #[arg(long)]
     force: bool,
     /// Where the benchmark is now, if it is not where the runs were made with it
@@ -57,7 +58,7 @@ pub(crate) struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let Report { written, warnings, is_withheld } = report(&ReportOptions {
+    let options = ReportOptions {
         runs: args.runs.clone(),
         out: args.out.clone(),
         judge: args.judge.clone(),
@@ -67,7 +68,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         allow_incomplete: args.allow_incomplete,
         force: args.force,
         benchmark: args.benchmark.clone(),
-    })?;
+    };
+    let Report { written, warnings, is_withheld } = report_to(&options, &Console::default())?;
     warnings.iter().for_each(|warning| warn(warning));
     for reason in written.unreadable.iter().take(5) {
         warn(&format!("no thumbnail of {reason}"));

@@ -73,6 +73,9 @@ pub(crate) struct Args {
     judge_while_generating: WhileGeneratingArg,
     #[command(flatten)]
     score: score::ScoreOptions,
+    /// Print the flags that are set, here or in the settings file, as a settings file, and run nothing
+    #[arg(long, help_heading = "Settings file")]
+    pub print_config: bool,
 }
 
 /// Spelling of [`WhileGenerating`] on the command line.
@@ -103,6 +106,7 @@ impl From<WhileGeneratingArg> for WhileGenerating {
 /// Whatever stops one of the stages, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shard = args.shard.choose()?;
+    args.generate.check_names()?;
     let options = args.generate.options()?;
     LoadedGenerator::check(&options)?;
     let judges = judges_or_default(&args.judge, &args.generate)?;
@@ -114,7 +118,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if !has_items(&selected, shard) {
         return Ok(ExitStatus::Done);
     }
+    let suit = |size| judges.iter().try_for_each(|judge| judge.check_made_for(&benchmark, size));
+    suit(options.stated_size())?;
     let generator = generate::load(&options)?;
+    suit(generator.image_size())?;
     let out = args.folder.path(&options);
     let about = SessionOptions {
         selection,
@@ -133,7 +140,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     );
     let mut session = Session::open(&out, &benchmark, &about, &Console::default())?;
     let watched = session.items().to_vec();
-    let live = args.live.then(|| Live::new(session.run().path(), &watched));
+    let live = Live::of(session.run().path(), &watched, args.live);
     let console = Console { live: live.as_ref() };
     let when = args.judge_while_generating.into();
     let made = generate_and_judge(&mut session, generator, &judges, when, &console)?;

@@ -16,6 +16,7 @@ use crate::score::score_run;
 use crate::session::benchmarks::{benchmark_of_run, selected};
 
 use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::pace::pace;
 use crate::cli::output::print::print;
 use crate::wording::counted;
 
@@ -141,7 +142,7 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
     Part { name: judge.to_owned(), count: StageCount::of_answers(items, per_item, answers), score }
 }
 
-/// `images: 120/4260, 2 failed, 3.5 a minute, 19 h 42 min left`.
+/// `images: 120/4260, 2 failed, 3.5/min, 19 h 42 min left`.
 pub(crate) fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
     let StageCount { done, failed, filtered, total } = part.count;
     let mut text = format!("{}: {done}/{total}", part.name);
@@ -153,25 +154,11 @@ pub(crate) fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
     }
     let earlier = before.iter().find(|earlier| earlier.name == part.name);
     let fresh = done.saturating_sub(earlier.map_or(0, |earlier| earlier.count.done));
-    if fresh > 0 && done < total {
-        let seconds = elapsed.as_secs_f64() / fresh as f64;
-        let left = (total - done) as f64 * seconds;
-        text.push_str(&format!(", {:.1} a minute, {} left", 60.0 / seconds, in_words(left)));
-    }
+    text.push_str(&pace(fresh, total.saturating_sub(done), elapsed));
     if !part.score.is_empty() {
         text.push_str(&format!("; {}", part.score));
     }
     text
-}
-
-/// `19 h 42 min`, `3 min`, `12 s`.
-fn in_words(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).round() as u64;
-    match (minutes / 60, minutes % 60) {
-        (0, 0..=1) => format!("{seconds:.0} s"),
-        (0, minutes) => format!("{minutes} min"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
-    }
 }
 
 #[cfg(test)]
@@ -187,13 +174,9 @@ mod tests {
         };
         let minute = Duration::from_secs(60);
         let told = line(&part(130, 2, ""), &[part(120, 0, "")], minute);
-        assert_eq!(told, "images: 130/4260, 2 failed, 10.0 a minute, 6 h 53 min left");
+        assert_eq!(told, "images: 130/4260, 2 failed, 10.0/min, 6 h 53 min left");
         // Nothing new, and nothing left.
         assert_eq!(line(&part(120, 0, "s"), &[part(120, 0, "")], minute), "images: 120/4260; s");
         assert_eq!(line(&part(4260, 0, ""), &[part(1, 0, "")], minute), "images: 4260/4260");
-        assert_eq!(
-            ["12 s", "2 min", "1 h 0 min"].map(str::to_owned),
-            [12.0, 121.0, 3600.0].map(in_words)
-        );
     }
 }

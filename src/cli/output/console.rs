@@ -15,7 +15,7 @@ use crate::wording::counted;
 /// The terminal, as a session's listener.
 #[derive(Default)]
 pub(crate) struct Console<'a> {
-    /// Whose score so far is told beside the progress.
+    /// Whose score so far is told beside the progress, if it is told.
     pub live: Option<&'a Live<'a>>,
 }
 
@@ -30,6 +30,7 @@ impl Listener for Console<'_> {
 
     fn observe<'s>(&'s self, stage: Stage<'_>) -> Box<dyn StageObserver + 's> {
         let (verb, part) = match stage {
+            Stage::Thumbnails => return Box::new(StageProgress::unstoppable("thumbnails")),
             Stage::Generate => ("generating".to_owned(), watch::IMAGES),
             Stage::Judge { name, at_once: 1 } => ("judging".to_owned(), name),
             // As wide as the other, so that the bars stand below each other.

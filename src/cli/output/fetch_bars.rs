@@ -2,12 +2,12 @@
 //! elsewhere a line for each repository and each trouble.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::cli::output::bars::draw_target;
 use crate::fetch::FetchObserver;
 
 /// Smaller files have no bar of their own.
@@ -30,12 +30,7 @@ struct Files {
 impl FetchBars {
     /// Nothing is shown yet.
     pub(crate) fn new() -> Self {
-        let target = if std::io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr_with_hz(4)
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bars = MultiProgress::with_draw_target(target);
+        let bars = MultiProgress::with_draw_target(draw_target());
         let total = bars.add(ProgressBar::hidden());
         Self { bars, total, files: Mutex::default() }
     }

@@ -16,13 +16,20 @@ pub enum ImportError {
     Io(#[from] std::io::Error),
     /// No file belongs to an item.
     #[error(
-        "no picture in {folder} belongs to an item of the benchmark; name them <item>/<k>.png, \
-         <item>_<k>.png or <item>.png (a 2x2 grid), or list them in a file given with --map; docs/importing.md \
-         has all layouts"
+        "no image in {folder} belongs to an item of the benchmark {benchmark} ({items}, such as `{example}`); if they are \
+         of another benchmark, give --benchmark FILE, else name them <item>/<k>.png, <item>_<k>.png or <item>.png \
+         (a 2x2 grid), or list them in a file given with --map; docs/importing.md has all layouts",
+        items = if *items == 1 { "1 item".to_owned() } else { format!("{items} items") }
     )]
     NothingFound {
         /// The folder.
         folder: PathBuf,
+        /// Where the benchmark is.
+        benchmark: PathBuf,
+        /// Its number of items.
+        items: usize,
+        /// The id of one of them.
+        example: String,
     },
     /// Names that can be read in two ways, or pictures of several layouts.
     #[error("{first} is named as {}, {second} as {}; keep one layout or use --map", layouts[0].example(), layouts[1].example())]

@@ -75,7 +75,7 @@ pub(crate) fn plan_files(
         None => claims_of_names(request.folder, &known)?,
     };
     let Some(layout) = claims.first().map(|claim| claim.layout) else {
-        return Err(ImportError::NothingFound { folder: request.folder.to_owned() });
+        return Err(nothing_found(benchmark, request));
     };
     let numbering = match (layout, request.first_index) {
         (Layout::OnePerItem | Layout::Grids, _) => Numbering::None,
@@ -123,9 +123,18 @@ pub(crate) fn plan_files(
     }
     plan.files = taken.into_values().collect();
     if plan.files.is_empty() {
-        return Err(ImportError::NothingFound { folder: request.folder.to_owned() });
+        return Err(nothing_found(benchmark, request));
     }
     Ok(plan)
+}
+
+fn nothing_found(benchmark: &Benchmark, request: &ImportRequest<'_>) -> ImportError {
+    ImportError::NothingFound {
+        folder: request.folder.to_owned(),
+        benchmark: benchmark.source.path.clone(),
+        items: benchmark.items.len(),
+        example: benchmark.items.first().map(|item| item.id.clone()).unwrap_or_default(),
+    }
 }
 
 /// The numbers in the names of each item's files.

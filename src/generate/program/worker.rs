@@ -81,6 +81,7 @@ impl Worker {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("the program {program} cannot be started"))?;
+        log::debug!("started {program} for {device}, process {}", child.id());
         let requests = child.stdin.take();
         let (sender, replies) = sync_channel(16);
         if let Some(stdout) = child.stdout.take() {

@@ -10,6 +10,7 @@ use crate::benchmark::{Benchmark, Item, Selection};
 use crate::checkpoint::error_words::sentence;
 use crate::checkpoint::weight_files::contents_of_weights;
 use crate::cli::args::judge::JudgeArgs;
+use crate::cli::args::shared::device_name;
 use crate::cli::output::fetch_bars::megabytes;
 use crate::cli::output::print::say;
 use crate::compute::device::{Place, describe_device, gpus, knows_gpus, parse_device};
@@ -89,7 +90,11 @@ pub(super) fn machine(options: &GeneratorOptions, found: &mut Vec<Check>) {
         Err(_) if options.model == models::PROGRAM => {
             Check::fine("device", format!("{name}, which is up to the program"))
         }
-        Err(error) => Check::problem("device", error.to_string(), None),
+        Err(error) => {
+            let misspelled = device_name(name).err();
+            let reason = misspelled.map(|reason| format!("device `{name}`: {reason}"));
+            Check::problem("device", reason.unwrap_or_else(|| error.to_string()), None)
+        }
     }));
     let (cores, vectors) = (machine::processors(), machine::vector_instructions());
     let processor = format!("{cores} threads, {vectors}");
@@ -372,10 +377,11 @@ fn digests(name: &str, found: &mut Vec<Check>) {
     }
 }
 
-/// The judges, and which of them can be made.
+/// The judges, and which of them can be made and were made for this benchmark and images of this size, where it is known.
 pub(super) fn judges(
     args: &JudgeArgs,
     chosen: Result<&[JudgeOptions], &anyhow::Error>,
+    (benchmark, size): (Option<&Benchmark>, Option<(u32, u32)>),
     read_all: bool,
     found: &mut Vec<Check>,
 ) -> Vec<JudgeOptions> {
@@ -395,7 +401,8 @@ pub(super) fn judges(
     };
     let ready = chosen.iter().filter(|one| {
         let Ok(row) = one.row() else { return false };
-        let check = one.check();
+        let suits = |benchmark| one.check_made_for(benchmark, size);
+        let check = one.check().and_then(|()| benchmark.map_or(Ok(()), suits));
         let name = row.name;
         let words = match row.runs {
             Runs::Server => {
