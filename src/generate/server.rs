@@ -353,3 +353,33 @@ fn take_out(body: &mut Value) {
     });
     fields.values_mut().for_each(take_out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_as_sent_is_the_same_for_every_image() {
+        for api in ServerApi::all() {
+            if api == ServerApi::ComfyUi {
+                continue;
+            }
+            let mut wire = WireSettings::new(api);
+            wire.model = Some("a/model".to_owned());
+            wire.width = Some(64);
+            wire.height = Some(32);
+            let recorded = sent(&wire);
+            let mut body = wire.request_body("a prompt", 5).unwrap();
+            assert_ne!(recorded, body, "{api:?}");
+            // What is left out is the prompt and the seed, wherever they stand.
+            take_out(&mut body);
+            let text = body.to_string().replace("\"prompt\":\"a prompt\",", "");
+            let text = text.replace(",\"prompt\":\"a prompt\"", "");
+            assert_eq!(text, recorded.to_string(), "{api:?}");
+            assert!(recorded.to_string().contains("64"), "{api:?}");
+        }
+        let mut wire = WireSettings::new(ServerApi::LocalAi);
+        wire.negative_prompt = Some("blurry".to_owned());
+        assert_eq!(sent(&wire)["prompt"], "|blurry");
+    }
+}

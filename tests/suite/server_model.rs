@@ -118,7 +118,9 @@ fn each_api_is_spoken_as_it_is_documented() {
     assert_eq!(place.settings("second")["server_api"], "sdapi");
     // The images of an API without seeds tell of none.
     let without = std::fs::read(place.path("openai/images/kite/0.png")).unwrap();
-    assert!(!String::from_utf8_lossy(&without).contains("seed\0"));
+    assert!(!contains(&without, b"iTXtseed\0"));
+    let with = std::fs::read(place.path("sglang/images/kite/0.png")).unwrap();
+    assert!(contains(&with, b"iTXtseed\0"));
 }
 
 #[test]

@@ -196,3 +196,33 @@ impl Found {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_base_url_is_completed_where_an_api_wants_it() {
+        for (base, api, expected) in [
+            ("http://gpu:8000", ServerApi::OpenAi, "http://gpu:8000/v1"),
+            ("http://gpu:8000/", ServerApi::LocalAi, "http://gpu:8000/v1"),
+            ("http://gpu/api/v2", ServerApi::OpenAi, "http://gpu/api/v2"),
+            ("http://gpu:7860/v1", ServerApi::SdApi, "http://gpu:7860"),
+            ("http://gpu:6000", ServerApi::Xdit, "http://gpu:6000"),
+            ("https://gpu/hf", ServerApi::HuggingFace, "https://gpu/hf"),
+        ] {
+            assert_eq!(usual_base(base, api), expected);
+        }
+    }
+
+    #[test]
+    fn of_a_list_of_models_the_one_that_is_asked_for_is_recorded() {
+        let said = json!({"/v1/models": {"data": [{"id": "a"}, {"id": "b"}]}, "/models": 1});
+        let one = only_model(said.clone(), Some("b"));
+        assert_eq!(one, json!({"/v1/models": {"data": [{"id": "b"}]}, "/models": 1}));
+        assert_eq!(only_model(said.clone(), None), said);
+        assert_eq!(only_model(Value::Null, Some("b")), Value::Null);
+    }
+}
