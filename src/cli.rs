@@ -409,10 +409,9 @@ mod tests {
         ] {
             assert!(parsed(line).is_ok(), "{line}: {}", parsed(line).unwrap_err());
         }
-        for (line, flag) in [
-            ("dpg-bench validate F --benchmark F", "--benchmark"),
-            ("dpg-bench validate", "<PATH"),
-        ] {
+        for (line, flag) in
+            [("dpg-bench validate F --benchmark F", "--benchmark"), ("dpg-bench validate", "<PATH")]
+        {
             let said = parsed(line).unwrap_err().to_string();
             assert!(said.contains(flag), "{line}: {said}");
         }

@@ -237,6 +237,17 @@ pub fn find(name: &str) -> Result<&'static CatalogModel, UnknownModel> {
     MODELS.iter().find(|model| model.name == name).ok_or_else(|| UnknownModel(name.to_owned()))
 }
 
+/// Makes sure that there is a model of that name, inside or outside.
+///
+/// # Errors
+/// There is none; the sentence lists those there are.
+pub(crate) fn check_name(name: &str) -> Result<(), UnknownModel> {
+    match names().any(|known| known == name) {
+        true => Ok(()),
+        false => Err(UnknownModel(name.to_owned())),
+    }
+}
+
 /// Every model's name.
 fn names() -> impl Iterator<Item = &'static str> {
     let inside = MODELS.iter().map(|model| model.name);
@@ -255,6 +266,14 @@ pub struct UnknownModel(pub String);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_that_is_listed_is_known() {
+        for name in names() {
+            assert_eq!(check_name(name), Ok(()));
+        }
+        assert_eq!(check_name("sd51"), Err(UnknownModel("sd51".into())));
+    }
 
     #[test]
     fn missing_files_are_told_and_variants_count() {

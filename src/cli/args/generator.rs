@@ -72,9 +72,7 @@ impl GeneratorArgs {
         let file = self.model_file.as_deref().map(ModelFile::read).transpose()?;
         let of_file = file.as_ref().map(|file| file.model.as_str());
         let model = self.model.as_deref().or(of_file).unwrap_or(catalog::DEFAULT);
-        if model != catalog::PROGRAM {
-            catalog::find(model)?;
-        }
+        catalog::check_name(model)?;
         self.device.check_devices()
     }
 
