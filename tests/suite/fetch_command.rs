@@ -84,7 +84,7 @@ fn a_fetched_model_and_judge_need_no_flags() {
         folder.join("model.safetensors").is_file() && !folder.join("pytorch_model.bin").exists()
     );
     let (status, _, stderr) = run(here, "http://127.0.0.1:1", judge);
-    assert!(status == 0 && stderr.contains("1 of 1 images judged"), "{stderr}");
+    assert!(status == 0 && stderr.contains("1 of 1 image judged"), "{stderr}");
 }
 
 #[test]

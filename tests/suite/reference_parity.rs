@@ -9,7 +9,7 @@ use dpg_bench::aggregate::{CategoryFigure, Shares, category_figures};
 use dpg_bench::benchmark::{Item, QuestionGraph};
 use dpg_bench::results::NewestAnswers;
 use dpg_bench::score::dependency_rule::in_topological_order;
-use dpg_bench::score::{Protocol, RunScore, score_run};
+use dpg_bench::score::{NotScored, Protocol, RunScore, score_run};
 use dpg_bench::statistics::{numpy_mean, pairwise_sum};
 use serde::Deserialize;
 
@@ -53,8 +53,10 @@ fn differences(case: &Case, score: &RunScore<'_>, overall: Option<f64>) -> Vec<S
         let same = match (golden, &scored.outcome.score) {
             (ItemGolden::Score(golden), Ok(score)) => golden.to_bits() == score.to_bits(),
             (ItemGolden::Error(error), Err(reason)) => {
-                let of_ours =
-                    if reason.to_string().contains("looks up") { "KeyError" } else { "ValueError" };
+                let of_ours = match reason {
+                    NotScored::AbsentParent { .. } => "KeyError",
+                    _ => "ValueError",
+                };
                 reason.is_rule() && error == of_ours
             }
             _ => false,

@@ -345,7 +345,7 @@ mod tests {
         for (flags, expected) in [
             (&["--judge", "scripted,scripted", "--judge-rule", "yes"][..], "`scripted` twice"),
             (&["--judge", "scripted,nobody"], "no judge `nobody`"),
-            (&["--judge", "scripted,endpoint", "--judge-name", "a"], "1 names for 2 judges"),
+            (&["--judge", "scripted,endpoint", "--judge-name", "a"], "1 name for 2 judges"),
             (&["--judge", "scripted,endpoint", "--judge-name", "a,a"], "two judges the name `a`"),
             (
                 &["--judge", "scripted,endpoint", "--judge-device", "cpu"],

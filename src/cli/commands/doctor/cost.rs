@@ -246,7 +246,7 @@ mod tests {
             assert_eq!(seconds(&judges).seconds, Some(together));
         }
         let words = seconds(&[judge(true, 7.0)]).in_words();
-        assert_eq!(words.matches("while pictures are made").count(), 1, "{words}");
+        assert_eq!(words.matches("while images are made").count(), 1, "{words}");
         let unknown = Stage { beside: true, ..Stage::unknown(String::new(), "") };
         assert_eq!(seconds(&[unknown]).seconds, None);
     }
