@@ -161,20 +161,28 @@ pub fn check(
     let rows: Vec<Paired<'_>> =
         compared(&shared, protocol).into_iter().filter(|row| row.figures().is_some()).collect();
     let categories = || rows.iter().filter(|row| row.level != Level::Overall);
+    let mut chosen = Vec::new();
     for name in &gate.categories {
-        if !categories().any(|row| row.name == *name) {
-            return Err(CheckError::UnknownCategory {
-                name: name.clone(),
-                there: categories().map(|row| row.name.to_owned()).collect(),
-            });
-        }
+        let is_tail = |row: &&Paired<'_>| {
+            row.level == Level::L2
+                && row.name.split_once(" - ").is_some_and(|(_, own)| own == *name)
+        };
+        // An L2 may be named by what stands behind its L1, where only one ends so.
+        let tails: Vec<&str> = categories().filter(is_tail).map(|row| row.name).collect();
+        let meant = match (categories().find(|row| row.name == *name), tails.as_slice()) {
+            (Some(row), _) => Some(row.name),
+            (None, [only]) => Some(*only),
+            (None, _) => None,
+        };
+        chosen.push(meant.ok_or_else(|| CheckError::UnknownCategory {
+            name: name.clone(),
+            there: categories().map(|row| row.name.to_owned()).collect(),
+        })?);
     }
     let rows: Vec<Paired<'_>> = rows
         .iter()
         .copied()
-        .filter(|row| {
-            row.level == Level::Overall || gate.categories.iter().any(|name| name == row.name)
-        })
+        .filter(|row| row.level == Level::Overall || chosen.contains(&row.name))
         .collect();
     let swaps = swaps(&rows, options.test);
     let tolerated = -gate.max_drop / 100.0;

@@ -25,7 +25,8 @@ pub(crate) fn near<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) ->
 /// `` (did you mean `sd15`?)`` with the nearest of `names`, to stand behind `typed` in a sentence; nothing where none is
 /// near.
 pub(crate) fn did_you_mean<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> String {
-    match near(typed, names).first() {
+    // The very word is no advice: it is refused for another reason.
+    match near(typed, names).iter().find(|name| **name != typed) {
         Some(name) => format!(" (did you mean `{name}`?)"),
         None => String::new(),
     }

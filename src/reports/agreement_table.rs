@@ -26,7 +26,7 @@ pub(crate) fn agreement_text(report: &AgreementReport) -> String {
         text.push_str(&pair_text(pair));
     }
     text.push('\n');
-    text.push_str(&interval_note(report.intervals));
+    text.push_str(&interval_note(report.intervals, true, true));
     text.push_str(&format!(
         "\nof kappa: {} bootstrap draws of whole items; of differences: swapping the judges item by item\n",
         report.draws

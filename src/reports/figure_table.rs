@@ -96,8 +96,7 @@ pub fn printed(figure: &Estimate) -> (String, Option<String>) {
 pub(crate) fn few_items_note(items: u64) -> Option<String> {
     (1..FEW_ITEMS).contains(&items).then(|| {
         format!(
-            "only {}: below {FEW_ITEMS} the intervals are a rough guide, and hardly any difference between \
-             models is significant",
+            "only {}: below {FEW_ITEMS} the intervals are a rough guide, and only large differences can be seen",
             counted(items, "item")
         )
     })

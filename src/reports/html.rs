@@ -154,9 +154,9 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
 fn note(page: &Page<'_>) -> String {
     let method = page.input.runs.first().and_then(|run| run.summary.intervals);
     let intervals = method.map(|method| {
-        let mut text = interval_note(method) + ". ";
+        let mut text = interval_note(method, true, true) + ". ";
         let items = page.input.items.len() as u64;
-        text.extend(few_items_note(items).map(|note| note + ". "));
+        text.extend(few_items_note(items).map(|note| note.replacen("only", "Only", 1) + ". "));
         text
     });
     let compared = (!page.differences.is_empty()).then_some(

@@ -91,7 +91,7 @@ fn figures(summary: &Summary, protocol: Protocol) -> Vec<(&'static str, Option<E
 
 /// The table for LaTeX, small enough for a column of a two-column article; needs `booktabs`.
 pub(crate) fn paper_latex(table: &ReportTable) -> String {
-    format!("{{\\scriptsize\\setlength{{\\tabcolsep}}{{2pt}}%\n{}}}\n", table.latex())
+    format!("{{\\scriptsize\\setlength{{\\tabcolsep}}{{1.5pt}}%\n{}}}\n", table.latex())
 }
 
 /// Which number compares with published ones; nothing where none does: they are of the whole official

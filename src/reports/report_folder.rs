@@ -228,6 +228,13 @@ fn fill(
     Ok((html.len() as u64, thumbnails.unreadable))
 }
 
+/// What the table of a paper calls a run: its model, where no other run has that, else its folder.
+fn paper_name(input: &ReportInput<'_>, run: &ReportRun<'_>) -> String {
+    let model = run.summary.run.model.as_ref();
+    let same = input.runs.iter().filter(|other| other.summary.run.model.as_ref() == model);
+    model.filter(|_| same.count() == 1).unwrap_or(&run.name).clone()
+}
+
 /// Differences, tables and charts of a report.
 type Figures = (Vec<Differences>, Vec<ReportTable>, Vec<Chart>);
 
@@ -240,7 +247,8 @@ fn figures(input: &ReportInput<'_>, folder: &Path) -> anyhow::Result<Figures> {
     for table in &tables {
         write_table(folder, table)?;
     }
-    let rows: Vec<_> = input.runs.iter().map(|run| (run.name.clone(), &run.summary)).collect();
+    let rows: Vec<_> =
+        input.runs.iter().map(|run| (paper_name(input, run), &run.summary)).collect();
     let paper = paper_table(&rows, &[input.protocol], false);
     write_table(folder, &paper)?;
     put(&folder.join("tables").join("paper.tex"), paper_latex(&paper).as_bytes())?;

@@ -40,6 +40,14 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
+/// A benchmark score with its interval, of which no other column holds the ends.
+fn beside_cell(figures: &ProtocolSummary) -> String {
+    match (&figures.overall, &figures.gap) {
+        (Some(figure), None) => with_margin(figure),
+        _ => score_cell(figures),
+    }
+}
+
 /// A benchmark score with half of its interval.
 fn score_cell(figures: &ProtocolSummary) -> String {
     match (&figures.overall, &figures.gap) {
@@ -99,7 +107,7 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
             cells: vec![
                 score,
                 ends.map_or(NONE.to_owned(), |found| numbers::ends(found, 2)),
-                score_cell(run.summary.protocol(beside)),
+                beside_cell(run.summary.protocol(beside)),
                 figures.items_scored.to_string(),
                 share(coverage.questions_answered, coverage.questions_expected),
                 model.clone().unwrap_or_else(|| NONE.to_owned()),

@@ -2,10 +2,16 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use crate::aggregate::{DroppedItem, IntervalKind, IntervalMethod, Protocol, ScoreSpread, Summary};
+use crate::aggregate::{
+    DroppedItem, Estimate, IntervalKind, IntervalMethod, Protocol, ProtocolSummary, ScoreSpread,
+    Summary,
+};
 
 use super::figure_table::{Cell, FigureTable, Level, few_items_note, printed, short_name};
 use crate::wording::counted;
+
+/// Below this many items their spread is hardly known, and no swap test can exclude anything.
+const SPREAD_ITEMS: u64 = 6;
 
 /// Dropped items listed one by one; the summary file has them all.
 const SHOWN_ITEMS: usize = 5;
@@ -76,7 +82,7 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> 
     text.push('\n');
     let signs = [
         (!wide && protocols.len() > 1).then_some(
-            "categories: reference before the dependency rule, corrected after it; --wide shows both",
+            "categories: reference before the dependency rule, corrected (with its k/n) after it; --wide shows all",
         ),
         has_absent.then_some("-: no such question was counted"),
         has_bare.then_some("without an interval: it takes two items with such a question"),
@@ -128,8 +134,15 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
             coverage.prompts_truncated, coverage.items_expected
         ));
     }
-    lines.extend(summary.intervals.map(interval_note));
-    lines.extend(few_items_note(coverage.items_expected));
+    lines.extend(summary.intervals.and_then(|method| {
+        let shown = protocols.iter().flat_map(|&protocol| estimates(summary.protocol(protocol)));
+        let (even, uneven): (Vec<_>, Vec<_>) = shown
+            .filter(|figure| figure.low.is_some())
+            .partition(|figure| figure.margin().is_some());
+        (!(even.is_empty() && uneven.is_empty()))
+            .then(|| interval_note(method, !even.is_empty(), !uneven.is_empty()))
+    }));
+    lines.extend(few_items_note(summary.corrected.items_scored.min(coverage.items_expected)));
     for &protocol in protocols {
         let figures = summary.protocol(protocol);
         lines.push(format!(
@@ -139,7 +152,7 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
             counted(figures.items_scored + figures.dropped.len() as u64, "item")
         ));
         if let Some(spread) = figures.spread.filter(|_| protocol == Protocol::Corrected) {
-            lines.extend(spread_lines(spread, summary.run.images_per_item));
+            lines.extend(spread_lines(spread, figures.items_scored, summary.run.images_per_item));
         }
         lines.extend(figures.dropped.iter().take(SHOWN_ITEMS).map(dropped_line));
         if let Some(more) = figures.dropped.len().checked_sub(SHOWN_ITEMS).filter(|&more| more > 0)
@@ -160,7 +173,13 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
 }
 
 /// Where the score's error bar comes from, and which difference can be found.
-fn spread_lines(spread: ScoreSpread, images_per_item: u32) -> [String; 2] {
+fn spread_lines(spread: ScoreSpread, items: u64, images_per_item: u32) -> Vec<String> {
+    if items < SPREAD_ITEMS {
+        return vec![format!(
+            "  smallest difference this run can detect: cannot be estimated from {}",
+            counted(items, "item")
+        )];
+    }
     let ScoreSpread { between_items, between_images, .. } = spread;
     let (alike, unrelated) = (spread.detectable_alike, spread.detectable_unrelated);
     let (of_images, detectable) = match images_per_item {
@@ -175,8 +194,12 @@ fn spread_lines(spread: ScoreSpread, images_per_item: u32) -> [String; 2] {
             }),
         ),
     };
-    [
-        format!("  standard deviation: {between_items:.1} points between prompts, {of_images}"),
+    let of_items = match between_items {
+        points if points > 0.0 => format!("{points:.1} points between prompts"),
+        _ => "too small to be seen between prompts".to_owned(),
+    };
+    vec![
+        format!("  standard deviation: {of_items}, {of_images}"),
         match detectable {
             Some(points) => format!("  smallest difference this run can detect: {points}"),
             None => {
@@ -187,16 +210,32 @@ fn spread_lines(spread: ScoreSpread, images_per_item: u32) -> [String; 2] {
     ]
 }
 
+/// All numbers of a protocol.
+fn estimates(figures: &ProtocolSummary) -> impl Iterator<Item = Estimate> {
+    let categories = figures.l1.iter().chain(&figures.l2);
+    categories
+        .flat_map(|figure| [figure.raw, figure.conditional])
+        .chain([figures.overall])
+        .flatten()
+}
+
 /// What the margins are.
-pub(super) fn interval_note(method: IntervalMethod) -> String {
+pub(super) fn interval_note(method: IntervalMethod, has_even: bool, has_uneven: bool) -> String {
     let how = match method.method {
         IntervalKind::KornGraubard => "Korn and Graubard",
         IntervalKind::Bootstrap => "bootstrap",
     };
     let level = 100.0 * method.level;
-    format!(
-        "±: half of the {level} % confidence interval; (a–b): its ends where it is uneven ({how}, over items)"
-    )
+    let what = match (has_even, has_uneven) {
+        (true, true) => {
+            format!(
+                "±: half of the {level} % confidence interval; (a–b): its ends where it is uneven"
+            )
+        }
+        (true, false) => format!("±: half of the {level} % confidence interval"),
+        (false, _) => format!("(a–b): the ends of the {level} % confidence interval"),
+    };
+    format!("{what} ({how}, over items)")
 }
 
 fn dropped_line(item: &DroppedItem) -> String {

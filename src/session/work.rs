@@ -138,11 +138,18 @@ impl<'b> Subject<'b> {
         let path = run.path().display().to_string();
         ensure!(
             left_out == 0 && now >= before,
-            "{path} is about more than is asked for now, and a run does not get smaller:{}\n  items: {items} in the \
-             run, {left_out} of them left out now\n  images per item: {before} in the run, {now} now\nLeave out \
+            "{path} is about more than is asked for now, and a run does not get smaller:{}{}{}\nLeave out \
              --images and what selects items, or give what the run has; or give another --out, or delete the \
              folder",
             self.differing_selection(&run),
+            match left_out {
+                0 => String::new(),
+                _ => format!("\n  items: {items} in the run, {left_out} of them left out now"),
+            },
+            match before == now {
+                true => String::new(),
+                false => format!("\n  images per item: {before} in the run, {now} now"),
+            },
         );
         let note = format!(
             "{path} grows from {} with {} each to {wanted} with {now}; what it has stays",

@@ -355,8 +355,13 @@ fn the_gate_fails_passes_or_says_that_it_cannot_tell() {
     let found: Value = serde_json::from_str(&found).unwrap();
     assert!(found["figures"][0]["items_needed"].as_u64().unwrap() > 6);
 
+    // Several in one flag, and an L2 by what stands behind its L1.
+    let several = [&arguments[..], &["--category", "attribute,color"]].concat();
+    let (_, said, _) = dpg_bench("check", &[&noisy], &several);
+    assert!(said.contains("attribute: ") && said.contains("attribute - color: "), "{said}");
+
     for (more, word) in [
-        (["--category", "colour"], "`attribute - color`"),
+        (["--category", "colour"], "(did you mean `attribute - color`?)"),
         (["--max-drop", "nan"], "--max-drop"),
         (["--alpha", "0.7"], "--alpha"),
         (["--alpha", "0.00001"], "--draws 5000"),

@@ -174,6 +174,9 @@ fn what_cannot_be_estimated_is_said() {
     let none =
         ScoreSpread { between_images: 0.0, image_error: 0.0, detectable_alike: 0.0, ..SPREAD };
     still.corrected.spread = Some(none);
+    let few = terminal_table(&still, &corrected, false);
+    assert!(few.contains("can detect: cannot be estimated from 2 items"), "{few}");
+    still.corrected.items_scored = 72;
     let text = terminal_table(&still, &corrected, false);
     assert!(
         text.contains("can detect: cannot be estimated, all images of a prompt score alike"),

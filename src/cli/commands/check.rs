@@ -50,9 +50,9 @@ pub(crate) struct Args {
     /// and of passing a number that has
     #[arg(long, default_value_t = 0.05, value_name = "P")]
     alpha: f64,
-    /// Check this category as well, L1 (`attribute`) or L2 (`attribute - color`); can be
-    /// repeated
-    #[arg(long, value_name = "NAME")]
+    /// Check these categories as well (comma list, can be repeated): L1 (`attribute`), L2 (`attribute - color`, or
+    /// `color` where one L2 ends in it)
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     category: Vec<String>,
     /// Exit with 0 where nothing failed but something is undecided
     #[arg(long)]

@@ -2,8 +2,9 @@
 //! was brought, what is missing and what was left alone. Reading names and pictures is left to
 //! `generate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::benchmark::Item;
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use crate::cli::interrupt;
 use crate::cli::output::console::say_work;
@@ -16,11 +17,15 @@ use crate::generate::import::names::Numbering;
 use crate::generate::import::naming::Layout;
 use crate::generate::import::sizes::TileSize;
 use crate::generate::import::tiles::Tiling;
+use crate::session::benchmarks::DEMO;
 use crate::session::work::{Subject, open_whole};
 use crate::wording::counted;
 
 /// Names shown of each kind of file; the rest are counted (and listed with --json).
 const SHOWN_NAMES: usize = 5;
+
+/// Width and height in pixels of the demo's images, which its own judge reads.
+const DEMO_SIZE: (u32, u32) = (64, 64);
 
 /// Arguments of `dpg-bench import`.
 #[derive(Debug, clap::Args)]
@@ -118,8 +123,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         print(&in_words(&plan, summary, &out))?;
         warn_about(&plan);
+        say_items_without_images(&plan, &items, args.images_per_item);
         let run = interrupt::quoted(&out.to_string_lossy());
-        say(&format!("next: dpg-bench judge {run} --judge mplug"));
+        let sizes = &plan.tiles.sizes;
+        let is_demo = benchmark.source.path == Path::new(DEMO)
+            && sizes.iter().all(|size| (size.width, size.height) == DEMO_SIZE);
+        let judge = if is_demo { "demo-judge" } else { "mplug" };
+        say(&format!("next: dpg-bench judge {run} --judge {judge}"));
     }
     let complete = plan.missing.is_empty() && summary.failed == 0 && !summary.stopped;
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
@@ -150,7 +160,7 @@ struct Report<'a> {
     tiles_without_seams: bool,
 }
 
-fn report<'a>(plan: &'a ImportPlan, summary: ImportSummary, out: &std::path::Path) -> Report<'a> {
+fn report<'a>(plan: &'a ImportPlan, summary: ImportSummary, out: &Path) -> Report<'a> {
     Report {
         run: out.display().to_string(),
         layout: plan.files.layout,
@@ -176,7 +186,7 @@ fn report<'a>(plan: &'a ImportPlan, summary: ImportSummary, out: &std::path::Pat
     }
 }
 
-fn in_words(plan: &ImportPlan, summary: ImportSummary, out: &std::path::Path) -> String {
+fn in_words(plan: &ImportPlan, summary: ImportSummary, out: &Path) -> String {
     let tiling = plan.tiles.tiling;
     let layout = match (plan.files.layout, &plan.files.numbering) {
         (Layout::Map, _) => "listed in the map".to_owned(),
@@ -236,6 +246,25 @@ fn size_lines(plan: &ImportPlan) -> Vec<String> {
         lines.push(format!("{files} files of {} other sizes", rest.len()));
     }
     lines
+}
+
+/// Says how to import a part of the benchmark, where most items have no image at all.
+fn say_items_without_images(plan: &ImportPlan, items: &[&Item], images_per_item: u32) {
+    let lacks = |item: &&&Item| {
+        let lost = plan.missing.iter().filter(|(missing, _)| *missing == item.id).count();
+        lost < images_per_item as usize
+    };
+    let there: Vec<&str> =
+        items.iter().filter(lacks).map(|item| item.id.as_str()).take(items.len() / 2 + 1).collect();
+    if 2 * there.len() < items.len() {
+        let shown = there.iter().take(SHOWN_NAMES).copied().collect::<Vec<_>>().join(",");
+        let more = if there.len() > SHOWN_NAMES { ",..." } else { "" };
+        say(&format!(
+            "only {} of {} have images; to import these alone, give another --out and --items {shown}{more}",
+            there.len(),
+            counted(items.len(), "item")
+        ));
+    }
 }
 
 fn warn_about(plan: &ImportPlan) {

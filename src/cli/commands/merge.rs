@@ -250,7 +250,7 @@ fn in_words(report: &Report) -> String {
         (parts, 0, 0) => format!("{run}: nothing new in {parts} parts"),
         (parts, pictures, journals) => {
             format!(
-                "{run}: {pictures} pictures and {journals} journals brought in from {parts} parts"
+                "{run}: {pictures} images and {journals} journals brought in from {parts} parts"
             )
         }
     }];

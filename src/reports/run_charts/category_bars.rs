@@ -76,7 +76,7 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
                 drawing.line(
                     &[(low - 1.0, bar_top + BAR / 2.0), (high + 1.0, bar_top + BAR / 2.0)],
                     Ink::Ground,
-                    4.0,
+                    2.5,
                 );
                 drawing.interval(bar_top + BAR / 2.0, low, high, false, Ink::Text);
             }
@@ -87,7 +87,7 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
     let note = match input.stage() {
         Stage::Raw => "Lines: 95 % intervals. Numbers at the right: the values of the bars.",
         Stage::Conditional => {
-            "Light bars: share of yes before the dependency rule. Dark bars: after it. Lines: 95 % intervals \
+            "Faint bars: share of yes before the dependency rule. Strong bars: after it. Lines: 95 % intervals \
              after the rule. Numbers at the right: values after the rule."
         }
     };
