@@ -155,7 +155,7 @@ fn any_number_of_shards_merges_to_the_bytes_of_a_single_run() {
         assert!(said.contains("not merged yet") && said.contains("dpg-bench merge of"), "{said}");
 
         let said = ended(&merge(folder, &[&out]), 0);
-        assert!(said.contains("15 pictures and 2 journals") && said.contains("next: "), "{said}");
+        assert!(said.contains("15 images and 2 journals") && said.contains("next: "), "{said}");
         ended(&score(folder, &out), 0);
         assert_same(&folder.join(&out), &whole);
     }
@@ -304,7 +304,7 @@ fn runs_made_in_several_places_merge_into_one() {
     ended(&shard(folder, "there/run", "1/2"), 0);
     refused(program(folder, &["merge", "here/run", "there/run"]), &["with --out"]);
     let said = ended(&merge(folder, &["here/run", "there/run", "--out", "both"]), 0);
-    assert!(said.contains("15 pictures"), "{said}");
+    assert!(said.contains("15 images"), "{said}");
     ended(&merge(folder, &["there/run", "here/run", "--out", "both"]), 0);
     ended(&score(folder, "both"), 0);
     assert_same(&folder.join("both"), &whole);
@@ -446,7 +446,7 @@ fn a_judge_can_be_sharded_over_a_run_that_was_generated_whole() {
         ended(&output(program(folder, &judge)), 0);
     }
     let said = ended(&merge(folder, &["run", "--remove-shards"]), 0);
-    assert!(said.contains("0 pictures and 1 journals"), "{said}");
+    assert!(said.contains("0 images and 1 journals"), "{said}");
     ended(&score(folder, "run"), 0);
     assert_same(&folder.join("run"), &whole);
 }

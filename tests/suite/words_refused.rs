@@ -250,7 +250,7 @@ fn comparisons() {
             "check run --baseline baseline.json --alpha 0.6",
             "check run --baseline baseline.json --alpha 0.0001 --draws 100",
             "check run --baseline baseline.json --alpha 0.0000001 --category entity",
-            "check run --baseline baseline.json --judge yes --category color",
+            "check run --baseline baseline.json --judge yes --category colour",
             "GITHUB_STEP_SUMMARY=nowhere/summary check run --baseline baseline.json --judge yes --github",
             "check nowhere --baseline baseline.json",
         ]
