@@ -88,7 +88,8 @@ pub(crate) fn coverage(input: &ReportInput<'_>) -> ReportTable {
             input.figures(run).gap.clone().unwrap_or_else(|| NONE.to_owned())
         }),
     ];
-    let of_servers: [(&str, fn(&Coverage) -> u64); 4] = [
+    type Images = fn(&Coverage) -> u64;
+    let of_servers: [(&str, Images); 4] = [
         ("images refused by a content filter", |coverage| coverage.images_filtered),
         ("images made of another prompt than the benchmark's", |coverage| coverage.images_revised),
         ("images of another size than was asked for", |coverage| coverage.images_other_size),
