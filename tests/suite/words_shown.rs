@@ -233,7 +233,8 @@ fn the_demos_models() {
         [
             format!("run --model demo-sd {short} --judge scripted --judge-rule yes --out run"),
             format!(
-                "run --model demo-sd {short} --judge scripted --judge-rule yes --out run --protocol corrected --live"
+                "run --model demo-sd {short} --judge scripted --judge-rule yes --out run --protocol corrected --live \
+                 --judge-while-generating off"
             ),
             format!(
                 "run --model demo-sd {short} --judge demo-judge --out dealt --shard 0/1 --json"
