@@ -76,7 +76,8 @@ pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Char
     Some(Chart {
         name: format!("differences-{}", found.run + 1),
         title: format!("{} minus {}, in points", input.runs[found.run].name, input.runs[0].name),
-        note: "Filled: significant (p < 0.05; categories with Holm's correction). Hollow: not significant. \
+        note: "Filled: significant (p < 0.05; categories with Holm's correction). Hollow: not significant, though an interval, \
+               which considers one number alone, may leave out 0. \
                Lines and brackets: 95 % intervals."
             .into(),
         about: about(input, &[0, found.run], found.items),
