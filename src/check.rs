@@ -10,7 +10,7 @@ use crate::compare::differences::swaps;
 use crate::compare::{
     CompareError, Labelled, Level, Options, Paired, Shared, compared, deviation, share,
 };
-use crate::near_names::did_you_mean_category;
+use crate::near_names::{category_named, did_you_mean_category};
 use crate::statistics::{ItemRatio, PermutationResult, PowerAnalysis, holm};
 
 /// Fewer items than this pass nothing: a harm that strikes every seventh item is missed by nineteen one time
@@ -163,17 +163,7 @@ pub fn check(
     let categories = || rows.iter().filter(|row| row.level != Level::Overall);
     let mut chosen = Vec::new();
     for name in &gate.categories {
-        let is_tail = |row: &&Paired<'_>| {
-            row.level == Level::L2
-                && row.name.split_once(" - ").is_some_and(|(_, own)| own == *name)
-        };
-        // An L2 may be named by what stands behind its L1, where only one ends so.
-        let tails: Vec<&str> = categories().filter(is_tail).map(|row| row.name).collect();
-        let meant = match (categories().find(|row| row.name == *name), tails.as_slice()) {
-            (Some(row), _) => Some(row.name),
-            (None, [only]) => Some(*only),
-            (None, _) => None,
-        };
+        let meant = category_named(name, categories().map(|row| row.name));
         chosen.push(meant.ok_or_else(|| CheckError::UnknownCategory {
             name: name.clone(),
             there: categories().map(|row| row.name.to_owned()).collect(),

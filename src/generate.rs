@@ -71,6 +71,20 @@ pub struct ImageTimes {
     pub size: (usize, usize),
 }
 
+impl ImageTimes {
+    /// Of an image that was made elsewhere, of which only the whole time is known.
+    fn of_whole(call: Duration, image: &GeneratedImage) -> Self {
+        let (width, height) = image.pixels.dimensions();
+        Self {
+            text: Duration::ZERO,
+            call,
+            calls: 1,
+            decode: Duration::ZERO,
+            size: (height as usize, width as usize),
+        }
+    }
+}
+
 /// A text-to-image model with fixed settings.
 pub trait ImageGenerator: Send {
     /// Every setting that can change a pixel, for the manifest: model, weights digest, size, steps,

@@ -32,6 +32,20 @@ pub(crate) fn did_you_mean<'n>(typed: &str, names: impl IntoIterator<Item = &'n 
     }
 }
 
+/// The category among `known` that `name` names: in full, or an L2 by what stands behind its L1 where only one ends so.
+pub(crate) fn category_named<'n>(
+    name: &str,
+    known: impl Iterator<Item = &'n str> + Clone,
+) -> Option<&'n str> {
+    let ends_so =
+        |known: &&str| known.split_once(" - ").is_some_and(|(_, l2)| l2.eq_ignore_ascii_case(name));
+    let mut meant = known.clone().filter(ends_so);
+    known.clone().find(|known| *known == name).or(match (meant.next(), meant.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    })
+}
+
 /// As [`did_you_mean`] among categories, of which an L2 is also meant by what stands behind its L1.
 pub(crate) fn did_you_mean_category(typed: &str, known: &[impl AsRef<str>]) -> String {
     let known = || known.iter().map(AsRef::as_ref);
@@ -51,6 +65,22 @@ mod tests {
 
     const NAMES: [&str; 8] =
         ["demo-sd", "sd15", "sdxl", "ella-sd15", "mplug", "blip-vqa", "qwen3-vl", "cuda"];
+
+    #[test]
+    fn a_category_is_named_in_full_or_by_the_one_l2_that_ends_so() {
+        let known =
+            ["entity", "entity - whole", "attribute - color", "other - color", "other - count"];
+        for (typed, expected) in [
+            ("entity", Some("entity")),
+            ("other - color", Some("other - color")),
+            ("whole", Some("entity - whole")),
+            ("Count", Some("other - count")),
+            ("color", None),
+            ("colour", None),
+        ] {
+            assert_eq!(category_named(typed, known.into_iter()), expected, "{typed}");
+        }
+    }
 
     #[test]
     fn the_nearest_name_is_asked_for() {

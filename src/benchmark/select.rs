@@ -9,7 +9,7 @@ use super::error::BenchmarkError;
 use super::item::Item;
 use super::load::Benchmark;
 use super::subset::balanced_subset;
-use crate::near_names::near;
+use crate::near_names::{category_named, near};
 
 /// A part of a benchmark. Every field that is set narrows it; the default is all of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,25 +99,17 @@ impl Benchmark {
         }
     }
 
-    /// The category that `name` names: in full, or an L2 by what stands behind its L1 where one only ends so.
+    /// The category that `name` names.
     fn find_category(&self, name: &str) -> Result<String, BenchmarkError> {
-        if self.items.iter().any(|item| has_category(item, name)) {
-            return Ok(name.to_owned());
-        }
         let mut known = BTreeSet::new();
         for question in self.items.iter().flat_map(|item| item.graph.questions()) {
-            known.insert(question.category.l1().to_owned());
-            known.insert(question.category.l2().to_owned());
+            known.extend([question.category.l1(), question.category.l2()]);
         }
-        let ends_so = |known: &&String| {
-            known.split_once(" - ").is_some_and(|(_, l2)| l2.eq_ignore_ascii_case(name))
-        };
-        let mut meant = known.iter().filter(ends_so);
-        if let (Some(only), None) = (meant.next(), meant.next()) {
-            return Ok(only.clone());
-        }
-        let name = name.to_owned();
-        Err(BenchmarkError::UnknownCategory { name, known: known.into_iter().collect() })
+        let found = category_named(name, known.iter().copied()).map(str::to_owned);
+        found.ok_or_else(|| BenchmarkError::UnknownCategory {
+            name: name.to_owned(),
+            known: known.into_iter().map(str::to_owned).collect(),
+        })
     }
 
     /// Up to three ids that are like `id`, the nearest first.

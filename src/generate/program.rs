@@ -214,14 +214,7 @@ impl ImageGenerator for ProgramGenerator {
     fn measure(&mut self, prompt: &str, _calls: usize) -> Result<Option<ImageTimes>> {
         let start = Instant::now();
         let image = self.image(prompt, 0)?;
-        let (width, height) = image.pixels.dimensions();
-        Ok(Some(ImageTimes {
-            text: Duration::ZERO,
-            call: start.elapsed(),
-            calls: 1,
-            decode: Duration::ZERO,
-            size: (height as usize, width as usize),
-        }))
+        Ok(Some(ImageTimes::of_whole(start.elapsed(), &image)))
     }
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {

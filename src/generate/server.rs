@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -276,14 +276,7 @@ impl ImageGenerator for ServerGenerator {
     fn measure(&mut self, prompt: &str, _calls: usize) -> Result<Option<ImageTimes>> {
         let start = Instant::now();
         let image = self.shared.image(prompt, 0)?;
-        let (width, height) = image.pixels.dimensions();
-        Ok(Some(ImageTimes {
-            text: Duration::ZERO,
-            call: start.elapsed(),
-            calls: 1,
-            decode: Duration::ZERO,
-            size: (height as usize, width as usize),
-        }))
+        Ok(Some(ImageTimes::of_whole(start.elapsed(), &image)))
     }
 
     fn begin(

@@ -17,6 +17,7 @@ use crate::generate::import::names::Numbering;
 use crate::generate::import::naming::Layout;
 use crate::generate::import::sizes::TileSize;
 use crate::generate::import::tiles::Tiling;
+use crate::judge::catalog;
 use crate::session::benchmarks::DEMO;
 use crate::session::work::{Subject, open_whole};
 use crate::wording::counted;
@@ -24,8 +25,8 @@ use crate::wording::counted;
 /// Names shown of each kind of file; the rest are counted (and listed with --json).
 const SHOWN_NAMES: usize = 5;
 
-/// Width and height in pixels of the demo's images, which its own judge reads.
-const DEMO_SIZE: (u32, u32) = (64, 64);
+/// The judge that reads the demo's images alone.
+const DEMO_JUDGE: &str = "demo-judge";
 
 /// Arguments of `dpg-bench import`.
 #[derive(Debug, clap::Args)]
@@ -125,10 +126,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         warn_about(&plan);
         say_items_without_images(&plan, &items, args.images_per_item);
         let run = interrupt::quoted(&out.to_string_lossy());
-        let sizes = &plan.tiles.sizes;
-        let is_demo = benchmark.source.path == Path::new(DEMO)
-            && sizes.iter().all(|size| (size.width, size.height) == DEMO_SIZE);
-        let judge = if is_demo { "demo-judge" } else { "mplug" };
+        let side = catalog::find(DEMO_JUDGE).ok().and_then(|row| row.only_side);
+        let is_read = |size: &TileSize| side == Some(size.width) && side == Some(size.height);
+        let is_demo =
+            benchmark.source.path == Path::new(DEMO) && plan.tiles.sizes.iter().all(is_read);
+        let judge = if is_demo { DEMO_JUDGE } else { "mplug" };
         say(&format!("next: dpg-bench judge {run} --judge {judge}"));
     }
     let complete = plan.missing.is_empty() && summary.failed == 0 && !summary.stopped;
