@@ -111,7 +111,8 @@ fn subtitle(input: &ReportInput<'_>) -> String {
 
 fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
     let table = |name: &str| -> String {
-        page.tables.iter().find(|table| table.name == name).map_or(String::new(), ReportTable::html)
+        let found = page.tables.iter().find(|table| table.name == name && !table.rows.is_empty());
+        found.map_or(String::new(), ReportTable::html)
     };
     let chart = |name: &str| -> String {
         page.charts.iter().find(|chart| chart.name == name).map_or(String::new(), figure)
@@ -147,7 +148,8 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
     if !seeds.is_empty() {
         sections.push(("seeds", "Seeds", seeds));
     }
-    sections.push(("settings", "Coverage and settings", table("coverage") + &table("settings")));
+    let settings = table("settings") + &table("settings-shared");
+    sections.push(("settings", "Coverage and settings", table("coverage") + &settings));
     sections
 }
 

@@ -28,34 +28,20 @@ fn with_margin(figure: &Estimate) -> String {
     margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
 }
 
-/// The figure with half of its interval at most: its ends stand beside it.
-fn beside_its_ends(figure: &Estimate) -> String {
-    match figure.margin() {
-        Some(_) => with_margin(figure),
-        None => printed(figure).0,
-    }
-}
-
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// A benchmark score with its interval, of which no other column holds the ends.
-fn beside_cell(figures: &ProtocolSummary) -> String {
-    match (&figures.overall, &figures.gap) {
-        (Some(figure), None) => with_margin(figure),
-        _ => score_cell(figures),
-    }
-}
-
-/// A benchmark score with half of its interval.
-fn score_cell(figures: &ProtocolSummary) -> String {
-    match (&figures.overall, &figures.gap) {
-        (Some(figure), None) => beside_its_ends(figure),
-        (Some(figure), Some(_)) => format!("{} (incomplete)", beside_its_ends(figure)),
+/// A benchmark score, and the ends of its interval.
+fn score_cells(figures: &ProtocolSummary) -> [String; 2] {
+    let score = match (&figures.overall, &figures.gap) {
+        (Some(figure), None) => printed(figure).0,
+        (Some(figure), Some(_)) => format!("{} (incomplete)", printed(figure).0),
         (None, Some(_)) => "withheld".to_owned(),
         (None, None) => NONE.to_owned(),
-    }
+    };
+    let ends = figures.overall.and_then(|figure| Some((figure.low?, figure.high?)));
+    [score, ends.map_or(NONE.to_owned(), |found| numbers::ends(found, 2))]
 }
 
 /// The runs, best score first; beside it stands the score under the other protocol.
@@ -72,6 +58,7 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
             input.protocol.name(),
             "95 % interval",
             beside.name(),
+            "95 % interval",
             "items",
             "answered",
             "model",
@@ -98,21 +85,18 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
         let run = &input.runs[place];
         let figures = input.figures(run);
         let coverage = &run.summary.coverage;
-        let ends = figures.overall.and_then(|figure| Some((figure.low?, figure.high?)));
-        let score = score_cell(figures);
         let model = run.summary.run.model.clone();
         let judge = run.summary.judge.name.clone();
+        let scores = [figures, run.summary.protocol(beside)].into_iter().flat_map(score_cells);
+        let others = [
+            figures.items_scored.to_string(),
+            share(coverage.questions_answered, coverage.questions_expected),
+            model.clone().unwrap_or_else(|| NONE.to_owned()),
+            judge.clone(),
+        ];
         table.rows.push(TableRow {
             name: run.name.clone(),
-            cells: vec![
-                score,
-                ends.map_or(NONE.to_owned(), |found| numbers::ends(found, 2)),
-                beside_cell(run.summary.protocol(beside)),
-                figures.items_scored.to_string(),
-                share(coverage.questions_answered, coverage.questions_expected),
-                model.clone().unwrap_or_else(|| NONE.to_owned()),
-                judge.clone(),
-            ],
+            cells: scores.chain(others).collect(),
             ..TableRow::default()
         });
         let mut row = vec![run.name.clone(), model.unwrap_or_default(), judge];
