@@ -13,7 +13,7 @@ use super::figure_table::few_items_note;
 use super::report_input::ReportInput;
 use super::report_table::ReportTable;
 use super::run_charts::Chart;
-use super::terminal::interval_note;
+use super::terminal::interval_method;
 use crate::wording::counted;
 
 const TEMPLATE: &str = include_str!("html/page.html");
@@ -156,7 +156,7 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
 fn note(page: &Page<'_>) -> String {
     let method = page.input.runs.first().and_then(|run| run.summary.intervals);
     let intervals = method.map(|method| {
-        let mut text = interval_note(method, true, true) + ". ";
+        let mut text = format!("Intervals: {}. ", interval_method(method));
         let items = page.input.items.len() as u64;
         text.extend(few_items_note(items).map(|note| note.replacen("only", "Only", 1) + ". "));
         text

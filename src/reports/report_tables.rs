@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::differences::Differences;
-use super::figure_table::{Level, printed};
+use super::figure_table::{Level, printed, telling_rows};
 use super::numbers;
 use super::report_input::{ReportInput, ReportRun, at_stage, words};
 use super::report_table::{NONE, ReportTable, TableRow};
@@ -128,6 +128,18 @@ pub(crate) fn category_names(input: &ReportInput<'_>, level: Level) -> Vec<Strin
     names
 }
 
+/// The rows of [`category_rows`] that say something new.
+pub(crate) fn telling_categories(input: &ReportInput<'_>) -> Vec<(Level, String)> {
+    let rows = category_rows(input);
+    let figures = |(level, name): &(Level, String)| -> Vec<Option<Estimate>> {
+        let of = |run, stage| category_figure(input, run, *level, name, stage);
+        let both = |run| [of(run, Stage::Raw), of(run, Stage::Conditional)];
+        input.runs.iter().flat_map(both).collect()
+    };
+    let places = telling_rows(&rows, |row| row.0, |a, b| figures(a) == figures(b));
+    places.into_iter().map(|place| rows[place].clone()).collect()
+}
+
 /// The L1 names, each followed by its L2 names.
 pub(crate) fn category_rows(input: &ReportInput<'_>) -> Vec<(Level, String)> {
     let l2 = category_names(input, Level::L2);
@@ -191,7 +203,9 @@ pub(crate) fn categories(input: &ReportInput<'_>) -> ReportTable {
         ],
         ..ReportTable::default()
     };
+    let telling = telling_categories(input);
     for (level, name) in category_rows(input) {
+        let is_telling = telling.iter().any(|row| (row.0, &row.1) == (level, &name));
         let mut cells = Vec::new();
         for run in &input.runs {
             for (stage, stage_name) in stages {
@@ -206,8 +220,10 @@ pub(crate) fn categories(input: &ReportInput<'_>) -> ReportTable {
                 }
             }
         }
-        let indented = level == Level::L2;
-        table.rows.push(TableRow { name, indented, cells, ..TableRow::default() });
+        if is_telling {
+            let indented = level == Level::L2;
+            table.rows.push(TableRow { name, indented, cells, ..TableRow::default() });
+        }
     }
     table
 }
@@ -245,8 +261,7 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
     };
     table.headings.extend([base.clone(), other.clone()]);
     table.headings.extend(strings(&["difference", "95 % interval", "p", "p (Holm)"]));
-    for row in &found.rows {
-        let ends = row.interval;
+    for row in found.telling() {
         table.rows.push(TableRow {
             name: row.name.clone(),
             indented: row.level == Level::L2,
@@ -254,7 +269,7 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
                 numbers::fixed(row.base, 2),
                 numbers::fixed(row.other, 2),
                 signed(row.points()),
-                ends.map_or(NONE.into(), |(low, high)| {
+                row.interval.map_or(NONE.into(), |(low, high)| {
                     format!("{} to {}", signed(low), signed(high))
                 }),
                 p_value(row.p),
@@ -262,6 +277,9 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
             ],
             ..TableRow::default()
         });
+    }
+    for row in &found.rows {
+        let ends = row.interval;
         table.csv_rows.push(vec![
             row.level.name().to_owned(),
             row.name.clone(),
