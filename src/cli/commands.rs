@@ -10,6 +10,7 @@ pub(super) mod doctor;
 pub(super) mod fetch;
 pub(super) mod forensics;
 pub(super) mod generate;
+pub(super) mod history;
 pub(super) mod import;
 pub(super) mod import_log;
 pub(super) mod judge;

@@ -46,6 +46,7 @@ mod generate_command;
 mod generate_run;
 mod growth;
 mod half_precision;
+mod history;
 mod hostile;
 mod image_server;
 mod import;

@@ -228,6 +228,10 @@ fn comparisons() {
         "refused_compare",
         place,
         [
+            "history run run --judge yes",
+            "history run run --judge yes --steps 1",
+            "history run run --judge yes --steps 1,1",
+            "history run run --judge yes --steps 1,2 --out items.csv/x",
             "compare run",
             "compare run run --published --json",
             "compare run --judge yes --published",
