@@ -21,7 +21,7 @@ mod settings_file;
 
 use self::args::messages::MessageArgs;
 use self::commands::{
-    agreement, baseline, check, compare, convert, demo, doctor, fetch, forensics, generate,
+    agreement, baseline, check, compare, convert, demo, doctor, export, fetch, forensics, generate,
     history, import, import_log, judge, list, measure, merge, report, run, score, show, validate,
     watch,
 };
@@ -85,6 +85,8 @@ enum Command {
     Agreement(agreement::Args),
     /// Make a page, tables and charts from one or more runs
     Report(report::Args),
+    /// Write a run's score in the form of another tool
+    Export(export::Args),
     /// Recover the answers from the reference script's `_detail.txt`
     ImportLog(import_log::Args),
     /// Check whether a published category table can come from a complete run
@@ -228,6 +230,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Watch(args) => watch::run(args),
         Command::Compare(args) => compare::run(args),
         Command::History(args) => history::run(args),
+        Command::Export(args) => export::run(args),
         Command::Baseline(args) => baseline::run(args),
         Command::Check(args) => check::run(args),
         Command::Agreement(args) => agreement::run(args),

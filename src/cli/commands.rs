@@ -7,6 +7,7 @@ pub(super) mod compare;
 pub(super) mod convert;
 pub(super) mod demo;
 pub(super) mod doctor;
+pub(super) mod export;
 pub(super) mod fetch;
 pub(super) mod forensics;
 pub(super) mod generate;

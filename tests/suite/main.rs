@@ -35,6 +35,7 @@ mod endpoint_recorded;
 mod endpoint_signs;
 mod every_sentence;
 mod examples;
+mod export;
 mod faults;
 mod fetch;
 mod fetch_command;

@@ -229,6 +229,10 @@ fn comparisons() {
         place,
         [
             "history run run --judge yes",
+            "export run --judge yes --to tensorboard",
+            "export run --judge yes --to hugging-face",
+            "export run --judge yes --to model-index --dataset a/b --out items.csv",
+            "export run --judge yes --to model-index --dataset a/b --out items.csv/x",
             "history run run --judge yes --steps 1",
             "history run run --judge yes --steps 1,1",
             "history run run --judge yes --steps 1,2 --out items.csv/x",
