@@ -22,6 +22,7 @@ pub mod cli;
 pub mod compare;
 #[doc(hidden)]
 pub mod compute;
+mod exports;
 #[doc(hidden)]
 pub mod fetch;
 #[doc(hidden)]
