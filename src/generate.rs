@@ -149,4 +149,20 @@ pub trait ImageGenerator: Send {
     /// # Errors
     /// The model failed on this prompt; the run records that and goes on.
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> anyhow::Result<Vec<GeneratedImage>>;
+
+    /// As [`Self::generate`], for a generator that wants to know which images of which item these are; `images` has one
+    /// index a seed. No pixel may depend on it.
+    ///
+    /// # Errors
+    /// As there.
+    fn generate_of_item(
+        &mut self,
+        item: &str,
+        images: &[u32],
+        prompt: &str,
+        seeds: &[u64],
+    ) -> anyhow::Result<Vec<GeneratedImage>> {
+        let _ = (item, images);
+        self.generate(prompt, seeds)
+    }
 }

@@ -291,7 +291,9 @@ fn groups_to_make<'a>(
 impl Group<'_> {
     /// A panic must not leave the others waiting: it is a failure like any other.
     fn make(&self, generator: &mut dyn ImageGenerator) -> Result<Vec<GeneratedImage>> {
-        let made = AssertUnwindSafe(|| generator.generate(&self.item.prompt, &self.seeds));
+        let Self { item, images, seeds, .. } = self;
+        let made =
+            AssertUnwindSafe(|| generator.generate_of_item(&item.id, images, &item.prompt, seeds));
         let pictures = catch_unwind(made).unwrap_or_else(|panic| {
             let text = panic
                 .downcast_ref::<&str>()

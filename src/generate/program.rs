@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
-use self::messages::{PROTOCOL, Reply, Request, Started};
+use self::messages::{ImageName, PROTOCOL, Reply, Request, Started};
 use self::worker::Worker;
 use super::{GeneratedImage, ImageGenerator, ImageTimes};
 use crate::checkpoint::load_report::LoadReport;
@@ -19,6 +19,9 @@ use crate::results::image_store::read_image;
 
 /// Starts that one image may take: a program that ends is started again.
 const STARTS: u32 = 3;
+
+/// What is asked for where no run asks: `doctor` tries the program.
+const NO_ITEM: ImageName<'_> = ImageName { item: "", image: 0 };
 
 /// Which program makes the images, and what it is told.
 #[derive(Debug, Clone)]
@@ -94,12 +97,13 @@ impl ProgramGenerator {
     }
 
     /// One image; a program that ends is started again, up to [`STARTS`] times.
-    fn image(&mut self, prompt: &str, seed: u64) -> Result<GeneratedImage> {
+    fn image(&mut self, of: ImageName<'_>, prompt: &str, seed: u64) -> Result<GeneratedImage> {
         // Another file for each request: a reply that comes late can be taken for no other image.
         self.asked += 1;
         let path = self.out.path().join(format!("{}.png", self.asked));
         let stated = &self.options.stated;
         let request = Request {
+            of,
             prompt,
             seed,
             negative_prompt: stated.negative_prompt.as_deref(),
@@ -110,7 +114,7 @@ impl ProgramGenerator {
             out: &path,
         };
         let line = serde_json::to_string(&request)?;
-        let error = match Reply::read(&self.reply(&line)?) {
+        let error = match Reply::read(&self.reply(&line)?, of) {
             Ok(Reply::Error { error }) => bail!("the program says: {}", error.trim()),
             Ok(Reply::Image { path: named }) if named == path => return self.taken(&path, seed),
             Ok(Reply::Image { path: named }) => anyhow!(
@@ -213,11 +217,22 @@ impl ImageGenerator for ProgramGenerator {
 
     fn measure(&mut self, prompt: &str, _calls: usize) -> Result<Option<ImageTimes>> {
         let start = Instant::now();
-        let image = self.image(prompt, 0)?;
+        let image = self.image(NO_ITEM, prompt, 0)?;
         Ok(Some(ImageTimes::of_whole(start.elapsed(), &image)))
     }
 
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
-        seeds.iter().map(|&seed| self.image(prompt, seed)).collect()
+        seeds.iter().map(|&seed| self.image(NO_ITEM, prompt, seed)).collect()
+    }
+
+    fn generate_of_item(
+        &mut self,
+        item: &str,
+        images: &[u32],
+        prompt: &str,
+        seeds: &[u64],
+    ) -> Result<Vec<GeneratedImage>> {
+        let each = images.iter().zip(seeds);
+        each.map(|(&image, &seed)| self.image(ImageName { item, image }, prompt, seed)).collect()
     }
 }

@@ -152,7 +152,8 @@ fn a_program_is_sent_what_was_stated_and_no_more() {
     assert_eq!(lines.len(), 2);
     for (index, line) in lines.iter().enumerate() {
         let keys: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys.len(), 4, "{keys:?}");
+        assert_eq!(keys.len(), 6, "{keys:?}");
+        assert_eq!((&line["item"], &line["image"]), (&"kite".into(), &index.into()));
         assert_eq!(line["prompt"], "A red kite over a stone house");
         assert_eq!(line["seed"], 7 + index as u64);
         assert_eq!(line["guidance"], 2.5);
@@ -192,6 +193,14 @@ fn what_a_program_should_not_say_fails_that_image_alone() {
         ("echo '{\"error\": \"refused by a filter\"}'", "the program says: refused by a filter"),
         ("echo hello", "the program's reply is no JSON object: `hello`"),
         ("echo '{}'", "must have \"path\" or \"error\""),
+        (
+            "echo '{\"item\": \"kite\", \"image\": 1, \"error\": \"late\"}'",
+            "the program's reply is of item kite, image 1, where item cat, image ",
+        ),
+        (
+            "echo '{\"image\": 7, \"error\": \"late\"}'",
+            "is of item cat, image 7, where item cat, image ",
+        ),
         ("echo '{\"path\": \"nowhere.png\"}'", "nowhere.png"),
         ("echo no image > \"$out\"; echo \"{\\\"path\\\": \\\"$out\\\"}\"", "cannot be read"),
         ("sleep 60", "gave no answer in 1 s"),
