@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::messages::{ImageName, PROTOCOL, Reply, Request, Started};
 use self::worker::Worker;
-use super::{GeneratedImage, ImageGenerator, ImageTimes};
+use super::{GeneratedImage, ImageGenerator, ImageRequest, ImageTimes};
 use crate::checkpoint::load_report::LoadReport;
 use crate::results::Settings;
 use crate::results::image_store::read_image;
@@ -63,6 +63,8 @@ pub struct ProgramGenerator {
     out: tempfile::TempDir,
     /// Images asked for so far.
     asked: u64,
+    /// How long each image took, until that is told.
+    times: Vec<Duration>,
 }
 
 impl ProgramGenerator {
@@ -80,6 +82,7 @@ impl ProgramGenerator {
             worker: Some(worker),
             out,
             asked: 0,
+            times: Vec::new(),
         })
     }
 
@@ -114,9 +117,16 @@ impl ProgramGenerator {
             out: &path,
         };
         let line = serde_json::to_string(&request)?;
-        let error = match Reply::read(&self.reply(&line)?, of) {
+        let start = Instant::now();
+        let reply = self.reply(&line)?;
+        let time = start.elapsed();
+        let error = match Reply::read(&reply, of) {
             Ok(Reply::Error { error }) => bail!("the program says: {}", error.trim()),
-            Ok(Reply::Image { path: named }) if named == path => return self.taken(&path, seed),
+            Ok(Reply::Image { path: named }) if named == path => {
+                let image = self.taken(&path, seed)?;
+                self.times.push(time);
+                return Ok(image);
+            }
             Ok(Reply::Image { path: named }) => anyhow!(
                 "the program says that {} is made, where {} was asked for",
                 named.display(),
@@ -221,17 +231,16 @@ impl ImageGenerator for ProgramGenerator {
         Ok(Some(ImageTimes::of_whole(start.elapsed(), &image)))
     }
 
+    fn take_times(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.times)
+    }
+
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
         seeds.iter().map(|&seed| self.image(NO_ITEM, prompt, seed)).collect()
     }
 
-    fn generate_of_item(
-        &mut self,
-        item: &str,
-        images: &[u32],
-        prompt: &str,
-        seeds: &[u64],
-    ) -> Result<Vec<GeneratedImage>> {
+    fn generate_asked(&mut self, request: ImageRequest<'_>) -> Result<Vec<GeneratedImage>> {
+        let ImageRequest { item, images, prompt, seeds, .. } = request;
         let each = images.iter().zip(seeds);
         each.map(|(&image, &seed)| self.image(ImageName { item, image }, prompt, seed)).collect()
     }

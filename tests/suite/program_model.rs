@@ -109,7 +109,10 @@ fn pixel(path: &Path) -> [u8; 3] {
 fn a_program_makes_the_images_of_a_run() {
     let place = Place::new(COPIES);
     let flags = "--negative-prompt blurry --steps 4 --width 8 --height 6 --seed 5";
-    done(&place.generate("run", flags));
+    let output = place.generate("run", flags);
+    done(&output);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("time per image: median ") && said.contains("(6 images)"), "{said}");
     let outcomes = place.outcomes("run");
     assert_eq!(outcomes.len(), 6);
     for (item, image, outcome) in &outcomes {
@@ -263,6 +266,19 @@ fn each_device_has_a_program_of_its_own() {
     lines.sort_unstable();
     assert_eq!(lines, ["loaded on cpu", "loaded on cuda:1"]);
     assert!(files(&place.path("one")) == files(&place.path("two")));
+    // So has each shard.
+    for shard in ["0/2", "1/2"] {
+        done(&place.generate("shards", &format!("--shard {shard}")));
+    }
+    let mut merge = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
+    done(&merge.args(["merge", "shards"]).current_dir(place.folder.path()).output().unwrap());
+    let images = |run: &str| {
+        let mut images = files(&place.path(run));
+        images.retain(|path, _| path.starts_with("images"));
+        images
+    };
+    assert_eq!(images("one").len(), 6);
+    assert!(images("one") == images("shards"));
     // A model file names it too.
     let command = format!("sh {}", place.path("model.sh").display());
     place.write("m.toml", &format!("name = 'mine'\nmodel = 'program'\nprogram = '{command}'\n"));
