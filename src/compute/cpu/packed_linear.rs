@@ -181,3 +181,6 @@ fn kernel(rows: usize) -> PanelKernel {
     let has_wider = true;
     if has_wider && rows >= WIDE_FROM { PanelKernel::Gemm } else { PanelKernel::FewRows }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,3 +159,46 @@ impl Module for Linear {
         candle_nn::Linear::new(self.weight()?.clone(), self.bias.clone()).forward(&x.contiguous()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_layer_for_few_rows_gives_what_the_plain_one_gives() {
+        let numbers = |shape: &[usize], seed: f32| {
+            let count = shape.iter().product();
+            let values: Vec<f32> = (0..count).map(|i| (seed + i as f32 * 0.7).sin()).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        let (weight, bias) = (numbers(&[520, 512], 1.0), numbers(&[520], 2.0));
+        let plain = Linear::new(weight.clone(), bias.clone());
+        let packed = Linear::new(weight.clone(), bias).for_few_rows();
+        assert!(packed.tensor().is_none() && packed.weight().is_err());
+        assert_eq!([plain.output_width(), packed.output_width()], [520, 520]);
+        let (x, shortcut) = (numbers(&[2, 7, 512], 3.0), numbers(&[2, 7, 520], 4.0));
+        let differs = |a: Result<Tensor>, b: Result<Tensor>| -> f32 {
+            let difference = (a.unwrap() - b.unwrap()).unwrap().abs().unwrap();
+            difference.max_all().unwrap().to_scalar().unwrap()
+        };
+        assert!(differs(packed.forward(&x), plain.forward(&x)) < 1e-4);
+        let ours = packed.forward_with_shortcut(&x, &shortcut);
+        assert!(differs(ours, plain.forward_with_shortcut(&x, &shortcut)) < 1e-4);
+        let ours = packed.forward_with_shortcut(&x, &shortcut);
+        assert!(differs(ours, plain.forward(&x)) > 0.5);
+        let ours = packed.forward_then_add(&x, &shortcut);
+        assert!(differs(ours, plain.forward_then_add(&x, &shortcut)) < 1e-4);
+        // Rows in half precision, through f32.
+        let half = x.to_dtype(DType::BF16).unwrap();
+        let ours = packed.forward(&half).unwrap();
+        assert_eq!(ours.dtype(), DType::BF16);
+        let wide = |x: Tensor| x.to_dtype(DType::F32);
+        let due = plain.forward(&half.to_dtype(DType::F32).unwrap()).unwrap();
+        assert!(differs(wide(ours), wide(due.to_dtype(DType::BF16).unwrap())) < 1e-4);
+        // Weights of 16 bits stay as they are stored.
+        let stored = weight.to_dtype(DType::BF16).unwrap();
+        assert!(Linear::without_bias(stored).for_few_rows().tensor().is_some());
+    }
+}
