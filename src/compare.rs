@@ -6,6 +6,7 @@ pub mod differences;
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
+use serde_json::Value;
 
 pub use self::differences::{Difference, Figure, Paired, paired_differences};
 pub use crate::aggregate::Level;
@@ -14,6 +15,7 @@ use crate::aggregate::category_order::table_order;
 use crate::aggregate::shares::Shares;
 use crate::aggregate::{Protocol, Stage};
 use crate::benchmark::category::l1_of;
+use crate::results::Settings;
 use crate::statistics::{ItemRatio, PermutationTest, PowerAnalysis, numpy_mean};
 use crate::wording::counted;
 
@@ -321,7 +323,7 @@ fn check_alike(
                 "{of_base} was judged by {} and {of_other} by {}, with other {}",
                 a.judge.name,
                 b.judge.name,
-                keys.join(", ")
+                with_values(&keys, &a.judge.settings, &b.judge.settings)
             ),
         ));
     }
@@ -357,10 +359,28 @@ fn check_alike(
     Ok(warnings)
 }
 
-fn differing_keys(a: &crate::results::Settings, b: &crate::results::Settings) -> Vec<String> {
+fn differing_keys(a: &Settings, b: &Settings) -> Vec<String> {
     let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     keys.into_iter().filter(|key| a.get(*key) != b.get(*key)).cloned().collect()
 }
+
+/// Each setting with both of its values, where these are short: `rule (yes, hash:0.8)`.
+fn with_values(keys: &[String], a: &Settings, b: &Settings) -> String {
+    let value = |settings: &Settings, key: &str| match settings.get(key) {
+        None => Some("none".to_owned()),
+        Some(Value::Object(_) | Value::Array(_)) => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => Some(other.to_string()),
+    };
+    let shown = keys.iter().map(|key| match (value(a, key), value(b, key)) {
+        (Some(a), Some(b)) if a.len() + b.len() <= SHOWN_LETTERS => format!("{key} ({a}, {b})"),
+        _ => key.clone(),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// Values of more letters, such as digests, are left to the reader.
+const SHOWN_LETTERS: usize = 60;
 
 /// The figures that are compared, with the shares of both runs.
 pub(crate) fn compared(shared: &Shared, protocol: Protocol) -> Vec<Paired<'_>> {

@@ -194,7 +194,10 @@ fn notes(comparison: &Comparison) -> Vec<String> {
              comparisons (5 % level)",
             counted(comparison.items, "item")
         ),
-        _ => "which difference would be found cannot be estimated: the runs differ by the same in every item"
+        _ if comparison.items_by_difference.iter().all(|item| item.difference == 0.0) => {
+            "the runs are equal in every item, so which difference would be found cannot be estimated".to_owned()
+        }
+        _ => "the runs differ by the same in every item, so which difference would be found cannot be estimated"
             .to_owned(),
     }));
     notes.extend(few_items_note(comparison.items as u64));

@@ -157,7 +157,8 @@ fn note(page: &Page<'_>) -> String {
     let method = page.input.runs.first().and_then(|run| run.summary.intervals);
     let intervals = method.map(|method| {
         let mut text = format!("Intervals: {}. ", interval_method(method));
-        let items = page.input.items.len() as u64;
+        let scored = page.input.runs.iter().map(|run| page.input.figures(run).items_scored);
+        let items = scored.min().unwrap_or_default();
         text.extend(few_items_note(items).map(|note| note.replacen("only", "Only", 1) + ". "));
         text
     });

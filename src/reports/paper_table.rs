@@ -3,6 +3,7 @@
 
 use crate::aggregate::shares::Stage;
 use crate::aggregate::{Estimate, Protocol, Summary};
+use crate::wording::counted;
 
 use super::numbers::fixed;
 use super::report_input::at_stage;
@@ -35,7 +36,7 @@ pub(crate) fn paper_table(
         caption: format!("DPG-Bench, protocol {}", names.join(", below it ")),
         headings: headings.map(str::to_owned).to_vec(),
         csv_headings: vec![
-            "model", "protocol", "name", "percent", "low", "high", "k", "n", "items",
+            "model", "protocol", "name", "percent", "low", "high", "k", "n", "items", "complete",
         ],
         ..ReportTable::default()
     };
@@ -45,8 +46,9 @@ pub(crate) fn paper_table(
             let cells = found.iter().map(|(_, figure)| {
                 figure.as_ref().map_or(NONE.to_owned(), |figure| fixed(figure.mean, 2))
             });
+            let named = if place == 0 { name } else { protocol.name() };
             table.rows.push(TableRow {
-                name: if place == 0 { name.clone() } else { protocol.name().to_owned() },
+                name: named.to_owned() + &incomplete_note(summary, protocol),
                 indented: place > 0,
                 cells: cells.collect(),
                 ..TableRow::default()
@@ -70,11 +72,24 @@ pub(crate) fn paper_table(
                     figure.k.to_string(),
                     figure.n.to_string(),
                     figure.items.to_string(),
+                    summary.protocol(protocol).gap.is_none().to_string(),
                 ]);
             }
         }
     }
     table
+}
+
+/// What stands behind the name of a run in which something is missing: ` (9 of 24 items)`.
+pub(crate) fn incomplete_note(summary: &Summary, protocol: Protocol) -> String {
+    let (own, expected) = (summary.protocol(protocol), summary.coverage.items_expected);
+    match own.gap {
+        None => String::new(),
+        Some(_) if own.items_scored < expected => {
+            format!(" ({} of {})", own.items_scored, counted(expected, "item"))
+        }
+        Some(_) => " (incomplete)".to_owned(),
+    }
 }
 
 /// `±1.31`, or `97.1–99.9` where the figure does not stand in the middle; short, for the column of a paper.
@@ -205,11 +220,24 @@ mod tests {
             ]
         );
         let csv = String::from_utf8(both.csv().unwrap()).unwrap();
-        assert!(csv.contains("a_b,corrected,overall,65,57.5,72.5,3,4,2\n"), "{csv}");
-        assert!(csv.contains("a_b,reference,global,75,,,3,4,2\n"), "{csv}");
+        assert!(csv.contains("a_b,corrected,overall,65,57.5,72.5,3,4,2,true\n"), "{csv}");
+        assert!(csv.contains("a_b,reference,global,75,,,3,4,2,true\n"), "{csv}");
         let latex = paper_latex(&both);
         assert!(latex.contains("a\\_b & 65.00 & 50.00"), "{latex}");
         assert!(!latex.contains("3/4") && latex.contains("$\\pm$7.50"), "{latex}");
+    }
+
+    #[test]
+    fn a_row_of_which_something_is_missing_says_so() {
+        let mut summary = summary();
+        summary.corrected.gap = Some("2 images are missing".into());
+        let row = |summary: &Summary| {
+            let table = paper_table(&[("m".to_owned(), summary)], &[Protocol::Corrected], false);
+            (table.rows[0].name.clone(), table.csv_rows[0].last().cloned())
+        };
+        assert_eq!(row(&summary), ("m (incomplete)".into(), Some("false".into())));
+        summary.coverage.items_expected = 24;
+        assert_eq!(row(&summary), ("m (2 of 24 items)".into(), Some("false".into())));
     }
 
     #[test]

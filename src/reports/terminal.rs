@@ -193,7 +193,7 @@ fn spread_lines(spread: ScoreSpread, items: u64, images_per_item: u32) -> Vec<St
         _ => (
             format!("{between_images:.1} between images of one prompt"),
             (alike > 0.0).then(|| {
-                format!("{unrelated:.1} points; {alike:.1} from a model that finds the same prompts hard")
+                format!("{alike:.1} points from a model that finds the same prompts hard, {unrelated:.1} from any other")
             }),
         ),
     };

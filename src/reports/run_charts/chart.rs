@@ -2,6 +2,7 @@
 //! alone, its title above and below it what it shows of which runs.
 
 use crate::reports::drawing::{Anchor, Drawing, Ink, Shape, Text, shortened, text_width};
+use crate::reports::paper_table::incomplete_note;
 use crate::reports::report_input::ReportInput;
 
 /// A chart of the report.
@@ -85,6 +86,11 @@ pub(crate) fn about(input: &ReportInput<'_>, runs: &[usize], items: usize) -> St
         let by = format!("judged by {}", judge(*run));
         if !same {
             inside.push(&by);
+        }
+        let incomplete = incomplete_note(&input.runs[*run].summary, input.protocol);
+        let incomplete = incomplete.trim_matches([' ', '(', ')']);
+        if !incomplete.is_empty() {
+            inside.push(incomplete);
         }
         if !inside.is_empty() {
             part.push_str(&format!(" ({})", inside.join(", ")));

@@ -87,14 +87,16 @@ pub(super) fn chart(
         }
     }
     let mut note = String::from(
-        "Faint dots: one item each. Marks: means of groups of items, with 95 % intervals (1.96 standard errors).",
+        "Faint dots: one item each. Marks: means of groups of items, with 95 % intervals (1.96 standard errors); \
+         a group of one item has none.",
     );
     if input.runs.len() > 1 {
         let unit = what.split(' ').next().unwrap_or(what);
         let farthest = ASIDE * (runs - 1.0) / 2.0 / (across.at(1.0) - across.at(0.0));
+        // Rounded up: it is a bound.
         let far = match farthest < 0.1 {
             true => "less than 0.1".to_owned(),
-            false => format!("up to {farthest:.1}"),
+            false => format!("up to {:.1}", (farthest * 10.0).ceil() / 10.0),
         };
         note.push_str(&format!(
             " The marks of the runs stand side by side, by {far} {unit} to the left or right of \

@@ -25,6 +25,7 @@ use crate::session::generator_options::GeneratorOptions;
 use crate::session::judge_options::JudgeOptions;
 use crate::session::loaded_judge::LoadedJudge;
 use crate::session::side_by_side::{WhileGenerating, split_judges};
+use crate::wording::counted;
 
 /// A measurement that took less is taken again, longer.
 const SHORT: Duration = Duration::from_secs(3);
@@ -74,10 +75,10 @@ pub(super) fn measure(
     found: &mut Vec<Check>,
 ) -> Measured {
     let mut speed = None;
-    let mut side = PICTURES
-        .iter()
-        .find(|work| work.model == options.model)
-        .map_or((512.0, 512.0), |work| (work.side as f64, work.side as f64));
+    let own_side = PICTURES.iter().find(|work| work.model == options.model);
+    let own_side = own_side.map_or(512, |work| work.side as u32);
+    let (width, height) = options.stated_size().unwrap_or((own_side, own_side));
+    let mut side = (f64::from(height), f64::from(width));
     let what = "generating".to_owned();
     let times = match (&model, item) {
         (Some(model), Some(item)) if model.ready && !quick => pictures(options, item, found),
@@ -234,20 +235,23 @@ fn estimated_pictures(
     };
     let settings = options.resolve_sampling(row);
     let steps = settings.map_or(row.defaults.steps, |settings| settings.options.steps) as f64;
+    let (width, height) = options.stated_size().unwrap_or((work.side as u32, work.side as u32));
+    // By pixels: attention takes more of large images than that, and less of small ones.
+    let pixels = f64::from(width) * f64::from(height) / (work.side as f64).powi(2);
     let share = work.convolution / speed.convolution + (1.0 - work.convolution) / speed.product;
-    let call = OVERHEAD * 1e12 * work.call * share;
-    let decode = OVERHEAD * 1e12 * work.decode / speed.convolution;
+    let call = OVERHEAD * 1e12 * work.call * pixels * share;
+    let decode = OVERHEAD * 1e12 * work.decode * pixels / speed.convolution;
     Stage {
         what,
         basis: Basis::Estimate,
         how: format!(
-            "{side} x {side}, {steps} steps of {:.1} TFLOP and {:.1} for decoding, at {:.0} GFLOP/s in \
-             convolutions and {:.0} in products, which were measured",
-            work.call,
-            work.decode,
+            "the published networks, {width} x {height}, {} of {:.2} TFLOP and {:.2} for decoding, at {:.1} GFLOP/s \
+             in convolutions and {:.1} in products, which were measured",
+            counted(steps as u64, "step"),
+            work.call * pixels,
+            work.decode * pixels,
             speed.convolution / 1e9,
             speed.product / 1e9,
-            side = work.side,
         ),
         per_item: OVERHEAD * 1e12 * work.text / speed.product,
         per_image: steps * call + decode,
@@ -289,6 +293,7 @@ fn estimated_judge(
 fn speed_of(options: &GeneratorOptions, known: &mut Option<Speed>) -> Option<Speed> {
     if known.is_none() {
         let place = place(options)?;
+        say("measuring how fast this device computes");
         *known = measure_speed(&place.device, place.dtype, SPEED_TIME).ok();
     }
     *known
