@@ -14,11 +14,13 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 mod attention_block;
 pub(crate) mod conv2d;
+mod few_rows;
 pub(crate) mod group_norm;
 pub(crate) mod half_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod matmul;
+pub(crate) mod packed_linear;
 #[cfg(test)]
 mod tests;
 mod vector;

@@ -338,7 +338,7 @@ fn unpack(
     for (flag, given) in given {
         ensure!(!given, "model {} has its weights inside; leave out {flag}", model.name);
     }
-    let write = |folder: ShippedFolder| {
+    let write = |folder: &ShippedFolder| {
         folder.unpack().with_context(|| format!("{} cannot be unpacked", folder.name))
     };
     let mut folders = vec![write(checkpoint)?];

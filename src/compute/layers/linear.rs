@@ -5,12 +5,22 @@ use candle_core::{DType, Module, Result, Tensor};
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::Scope;
 use crate::compute::cpu;
+use crate::compute::cpu::packed_linear::PackedWeights;
 use crate::compute::cpu::{half_linear, linear};
 
 /// `x @ weight^T + bias` over the last dimension.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    pub(crate) inner: candle_nn::Linear,
+    weights: LinearWeights,
+    bias: Option<Tensor>,
+}
+
+#[derive(Debug)]
+enum LinearWeights {
+    /// [out, in].
+    Plain(Tensor),
+    /// See [`Linear::for_few_rows`].
+    Packed(PackedWeights),
 }
 
 impl Linear {
@@ -18,7 +28,7 @@ impl Linear {
     pub(crate) fn load(scope: &Scope, input: usize, output: usize) -> LoadResult<Self> {
         let weight = scope.tensor("weight", &[output, input])?;
         let bias = scope.tensor("bias", &[output])?;
-        Ok(Self { inner: candle_nn::Linear::new(weight, Some(bias)) })
+        Ok(Self::new(weight, bias))
     }
 
     /// `weight` [out, in] alone.
@@ -32,12 +42,55 @@ impl Linear {
 
     /// `weight` [out, in] and `bias` [out] that are at hand already.
     pub(crate) fn new(weight: Tensor, bias: Tensor) -> Self {
-        Self { inner: candle_nn::Linear::new(weight, Some(bias)) }
+        Self::of(weight, Some(bias))
     }
 
     /// `weight` [out, in] that is at hand already, alone.
     pub(crate) fn without_bias(weight: Tensor) -> Self {
-        Self { inner: candle_nn::Linear::new(weight, None) }
+        Self::of(weight, None)
+    }
+
+    /// `weight` [out, in] and perhaps `bias` [out].
+    pub(crate) fn of(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weights: LinearWeights::Plain(weight), bias }
+    }
+
+    /// The layer of a network that sees few rows at a time, some hundred at most, as text has: in f32 on the processor its
+    /// weights are packed for them ([`PackedWeights`]), in place of the tensor.
+    #[must_use]
+    pub(crate) fn for_few_rows(self) -> Self {
+        let packed = self.tensor().and_then(PackedWeights::of).map(LinearWeights::Packed);
+        Self { weights: packed.unwrap_or(self.weights), bias: self.bias }
+    }
+
+    /// Weights [out, in], where they are not packed.
+    pub(crate) fn tensor(&self) -> Option<&Tensor> {
+        match &self.weights {
+            LinearWeights::Plain(weight) => Some(weight),
+            LinearWeights::Packed(_) => None,
+        }
+    }
+
+    /// The same, where only a GPU's layers come.
+    pub(crate) fn weight(&self) -> Result<&Tensor> {
+        match &self.weights {
+            LinearWeights::Plain(weight) => Ok(weight),
+            LinearWeights::Packed(packed) => {
+                candle_core::bail!("weights {:?} are packed for the processor", packed.dims())
+            }
+        }
+    }
+
+    pub(crate) fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// Numbers of a row of the result.
+    pub(crate) fn output_width(&self) -> usize {
+        match &self.weights {
+            LinearWeights::Plain(weight) => weight.dims()[0],
+            LinearWeights::Packed(packed) => packed.dims()[0],
+        }
     }
 
     /// A linear layer that the checkpoint stores as a 1x1 convolution, [out, in, 1, 1], or plainly.
@@ -49,7 +102,7 @@ impl Linear {
         let bias = scope.tensor("bias", &[output])?;
         // Dropping dimensions of size one cannot fail.
         let weight = weight.reshape((output, input)).unwrap_or(weight);
-        Ok(Self { inner: candle_nn::Linear::new(weight, Some(bias)) })
+        Ok(Self::new(weight, bias))
     }
 }
 
@@ -59,12 +112,10 @@ pub(crate) type LoadResult<T> = std::result::Result<T, ModelError>;
 impl Linear {
     /// The layer's result with `shortcut`, of the result's shape, added.
     pub(crate) fn forward_with_shortcut(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (self.inner.weight(), self.inner.bias());
-        if cpu::apply(&[x, weight, shortcut]) {
-            return linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
-        }
-        if half_linear::applies(x, weight) && cpu::apply(&[shortcut]) {
-            return half_linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
+        if cpu::apply(&[shortcut])
+            && let Some(done) = self.on_processor(x, Some(&shortcut.contiguous()?))?
+        {
+            return Ok(done);
         }
         if cpu::is_half(x) {
             let shortcut = shortcut.to_dtype(DType::F32)?;
@@ -75,16 +126,29 @@ impl Linear {
         }
         shortcut + self.forward(x)?
     }
+
+    /// The layer's result with `shortcut` added, for `x` in f32 in the processor's memory.
+    fn on_processor(&self, x: &Tensor, shortcut: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let bias = self.bias();
+        match &self.weights {
+            LinearWeights::Packed(packed) if cpu::apply(&[x]) => {
+                packed.linear(x, bias, shortcut).map(Some)
+            }
+            LinearWeights::Plain(weight) if cpu::apply(&[x, weight]) => {
+                linear::linear(x, weight, bias, shortcut).map(Some)
+            }
+            LinearWeights::Plain(weight) if half_linear::applies(x, weight) => {
+                half_linear::linear(x, weight, bias, shortcut).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 impl Module for Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (self.inner.weight(), self.inner.bias());
-        if cpu::apply(&[x, weight]) {
-            return linear::linear(x, weight, bias, None);
-        }
-        if half_linear::applies(x, weight) {
-            return half_linear::linear(x, weight, bias, None);
+        if let Some(done) = self.on_processor(x, None)? {
+            return Ok(done);
         }
         if cpu::is_half(x) {
             return cpu::through_f32(x, |x| self.forward(x));
@@ -92,6 +156,49 @@ impl Module for Linear {
         if let Some(done) = self.on_gpu(x, None)? {
             return Ok(done);
         }
-        self.inner.forward(&x.contiguous()?)
+        candle_nn::Linear::new(self.weight()?.clone(), self.bias.clone()).forward(&x.contiguous()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_layer_for_few_rows_gives_what_the_plain_one_gives() {
+        let numbers = |shape: &[usize], seed: f32| {
+            let count = shape.iter().product();
+            let values: Vec<f32> = (0..count).map(|i| (seed + i as f32 * 0.7).sin()).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        let (weight, bias) = (numbers(&[520, 512], 1.0), numbers(&[520], 2.0));
+        let plain = Linear::new(weight.clone(), bias.clone());
+        let packed = Linear::new(weight.clone(), bias).for_few_rows();
+        assert!(packed.tensor().is_none() && packed.weight().is_err());
+        assert_eq!([plain.output_width(), packed.output_width()], [520, 520]);
+        let (x, shortcut) = (numbers(&[2, 7, 512], 3.0), numbers(&[2, 7, 520], 4.0));
+        let differs = |a: Result<Tensor>, b: Result<Tensor>| -> f32 {
+            let difference = (a.unwrap() - b.unwrap()).unwrap().abs().unwrap();
+            difference.max_all().unwrap().to_scalar().unwrap()
+        };
+        assert!(differs(packed.forward(&x), plain.forward(&x)) < 1e-4);
+        let ours = packed.forward_with_shortcut(&x, &shortcut);
+        assert!(differs(ours, plain.forward_with_shortcut(&x, &shortcut)) < 1e-4);
+        let ours = packed.forward_with_shortcut(&x, &shortcut);
+        assert!(differs(ours, plain.forward(&x)) > 0.5);
+        let ours = packed.forward_then_add(&x, &shortcut);
+        assert!(differs(ours, plain.forward_then_add(&x, &shortcut)) < 1e-4);
+        // Rows in half precision, through f32.
+        let half = x.to_dtype(DType::BF16).unwrap();
+        let ours = packed.forward(&half).unwrap();
+        assert_eq!(ours.dtype(), DType::BF16);
+        let wide = |x: Tensor| x.to_dtype(DType::F32);
+        let due = plain.forward(&half.to_dtype(DType::F32).unwrap()).unwrap();
+        assert!(differs(wide(ours), wide(due.to_dtype(DType::BF16).unwrap())) < 1e-4);
+        // Weights of 16 bits stay as they are stored.
+        let stored = weight.to_dtype(DType::BF16).unwrap();
+        assert!(Linear::without_bias(stored).for_few_rows().tensor().is_some());
     }
 }
