@@ -1,5 +1,5 @@
 """Images a second from a server on loopback that answers after 20 ms: a bare loop of the same concurrency, and
-`dpg-bench generate --model server`, which also decodes, checks, records and writes them. Both in turn, three rounds.
+`dpg-bench generate --model server`, which also decodes, checks, records and writes them. Both in turn, several rounds.
 
 Needs NumPy and Pillow: python3 scripts/server_speed.py [--program target/release/dpg-bench] [--concurrency 4]
 """
@@ -115,6 +115,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--program", default="target/release/dpg-bench")
     arguments.add_argument("--concurrency", type=int, default=4)
+    arguments.add_argument("--rounds", type=int, default=3)
     arguments = arguments.parse_args()
     receiver, sender = multiprocessing.Pipe()
     server = multiprocessing.Process(target=serve, args=(sender,), daemon=True)
@@ -124,7 +125,7 @@ def main():
     print(f"{count} images of 512 x 512, replies of {min(sizes) // 1024} to {max(sizes) // 1024} KiB after "
           f"{DELAY * 1000:.0f} ms, {arguments.concurrency} at a time")
     both = {"bare loop": [], "dpg-bench": []}
-    for _ in range(3):
+    for _ in range(arguments.rounds):
         both["bare loop"].append(count / bare(port, count, arguments.concurrency))
         both["dpg-bench"].append(count / ours(arguments.program, port, arguments.concurrency))
     for name, rates in both.items():

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-use super::image_keeper::{Asked, ImageKeeper};
+use super::image_keeper::{Asked, ImageKeeper, Kept};
 use super::image_ledger::ImageLedger;
 use super::noise::seeds::SeedMode;
 use super::served_counts::{ServedCounts, is_zero};
@@ -379,7 +379,10 @@ impl Stage<'_> {
                 }
             }
         }
-        self.keeper.keep(&asked, self.observer, summary)
+        let Kept { done, failed } = self.keeper.keep(&asked, self.observer)?;
+        summary.done += done;
+        summary.failed += failed;
+        Ok(())
     }
 
     fn truncated_prompts(&self, items: &[&Item]) -> u64 {

@@ -5,7 +5,6 @@ use std::thread::scope;
 
 use anyhow::{Context, Result};
 
-use super::generate_run::GenerationSummary;
 use super::image_ledger::ImageLedger;
 use super::image_texts::texts;
 use super::{Filtered, GeneratedImage};
@@ -22,6 +21,13 @@ pub(super) struct Asked<'a> {
     pub(super) image: u32,
     /// What came of it.
     pub(super) made: Result<&'a GeneratedImage, &'a anyhow::Error>,
+}
+
+/// How many images were kept as made, and how many as failed; those that a content filter refused are neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Kept {
+    pub(super) done: u64,
+    pub(super) failed: u64,
 }
 
 /// Keeps the images of a run.
@@ -41,8 +47,7 @@ impl ImageKeeper<'_> {
         &mut self,
         asked: &[Asked<'_>],
         observer: &dyn StageObserver,
-        summary: &mut GenerationSummary,
-    ) -> Result<()> {
+    ) -> Result<Kept> {
         let mut records = Vec::new();
         let mut refused = None;
         for (one, outcome) in asked.iter().zip(self.outcomes(asked)) {
@@ -59,19 +64,20 @@ impl ImageKeeper<'_> {
         }
         let kept = records.len();
         self.ledger.record_all(records).context("the record of an image cannot be kept")?;
+        let mut counts = Kept::default();
         for Asked { item, image, made } in &asked[..kept] {
             match made {
                 Ok(_) => {
-                    summary.done += 1;
+                    counts.done += 1;
                     observer.image_done(&item.id, *image);
                 }
                 Err(error) => {
-                    summary.failed += u64::from(!error.is::<Filtered>());
+                    counts.failed += u64::from(!error.is::<Filtered>());
                     observer.image_failed(&item.id, *image, &in_one_line(error));
                 }
             }
         }
-        refused.map_or(Ok(()), Err)
+        refused.map_or(Ok(counts), Err)
     }
 
     /// What is to be recorded of each; the files are written.
