@@ -58,8 +58,13 @@ impl Rows {
         Self { values, count, inner, tile }
     }
 
+    /// Room for the sums of a panel, for [`Rows::add_products`] to use again and again.
+    pub(super) fn sums(&self) -> Vec<f32> {
+        vec![0.0; self.count * PANEL]
+    }
+
     /// Adds the products with `panel` [inner, 16] to the first `width` columns of `target`, whose rows are `row_stride`
-    /// apart.
+    /// apart. `sums` are those of [`Rows::sums`].
     ///
     /// # Safety
     /// Nothing else may touch those columns meanwhile.
@@ -69,10 +74,10 @@ impl Rows {
         target: Target,
         row_stride: usize,
         width: usize,
+        sums: &mut [f32],
     ) {
         for (first, steps) in parts(self.inner) {
-            let mut sums = [0.0; ROWS * PANEL];
-            let sums = &mut sums[..self.count * PANEL];
+            sums.fill(0.0);
             self.part(panel, first, steps, sums);
             for (row, sums) in sums.chunks(PANEL).enumerate() {
                 // SAFETY: the caller keeps these columns for this call, and one row is borrowed at a time.

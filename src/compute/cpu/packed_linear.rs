@@ -138,11 +138,14 @@ impl PackedWeights {
         if kernel == PanelKernel::FewRows {
             let rows = Rows::of(left, size);
             self.values.par_chunks(group).enumerate().for_each(|(task, panels)| {
+                let mut sums = rows.sums();
                 for (number, panel) in panels.chunks(panel).enumerate() {
                     let number = task * PANELS + number;
                     let target = target.from(number * PANEL);
                     // SAFETY: the caller holds the target, and a panel's columns belong to one task.
-                    unsafe { rows.add_products(panel, target, self.output, width(number)) };
+                    unsafe {
+                        rows.add_products(panel, target, self.output, width(number), &mut sums);
+                    }
                 }
             });
             return Ok(());
