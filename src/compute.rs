@@ -10,4 +10,5 @@ pub mod device;
 pub(crate) mod golden;
 pub(crate) mod key_groups;
 pub(crate) mod layers;
+pub mod products;
 pub(crate) mod speed;

@@ -19,8 +19,11 @@ pub(crate) mod half_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod matmul;
+pub(crate) mod packed;
+pub(crate) mod packed_linear;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tiles;
 mod vector;
 
 use candle_core::{CpuStorage, DType, Result, Storage, StorageRef, Tensor};

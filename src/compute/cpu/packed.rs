@@ -1,0 +1,391 @@
+//! In: rows of f32, and weights packed once as bf16. Out: their product in f32 by matrix tiles (`tiles.rs`), with bias
+//! and shortcut added as it is written. Each factor is rounded to one part in bf16, or to two: what rounding to bf16
+//! leaves is rounded to bf16 again, and the product of the two small parts is left out.
+//!
+//! The inner length is cut into parts of equal length, so that a panel of weights stays in the first-level cache
+//! while all rows of a group meet it; sums stand in a scratch between the parts. All of it is cut by shape alone,
+//! and a number of the result is the same whatever stands in the rows beside it.
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::matmul::Operand;
+use super::tiles::{Block, Line, NO_SUMS, STEP, Sums, TILE_ROWS, TileKernel};
+use super::vector::for_processor;
+
+/// Outputs of a panel of weights, and rows of a panel of rows: two tiles.
+const PANEL: usize = 2 * TILE_ROWS;
+/// Numbers of a step along the inner length: a line.
+const DEPTH: usize = 32;
+/// Panels of rows that meet a part of a panel of weights one after the other.
+const GROUP: usize = 8;
+/// Groups of rows that are packed at a time.
+const GROUPS_AT_ONCE: usize = 16;
+/// Tasks that a product is cut into at least, where its outputs allow.
+const TASKS: usize = 16;
+/// Lines of weights that are used between two writings of the sums: 16 KiB.
+const PART: usize = 256;
+
+/// Parts of a factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// Rounded to bf16: relative errors of a product of about 2e-3.
+    One,
+    /// About 16 bits, three products: relative errors of about 4e-6.
+    Two,
+}
+
+impl Parts {
+    const fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+}
+
+/// How products are made of packed factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packing {
+    /// What multiplies them.
+    pub(crate) kernel: TileKernel,
+    /// Parts of each factor.
+    pub(crate) parts: Parts,
+}
+
+/// Weights as the tiles read them: [panel of 32 outputs][step of 32][part][2 tiles][16 pairs][16 outputs][2].
+#[derive(Debug)]
+pub(crate) struct PackedWeights {
+    parts: Parts,
+    outputs: usize,
+    inner: usize,
+    lines: Vec<Line>,
+}
+
+impl PackedWeights {
+    /// Packs `weights` [outputs, inner], its rows one after the other.
+    ///
+    /// # Panics
+    /// Fewer numbers.
+    pub(crate) fn pack(weights: &[f32], outputs: usize, inner: usize, parts: Parts) -> Self {
+        let weights = &weights[..outputs * inner];
+        let panel = steps(inner) * parts.count() * STEP;
+        let mut lines = vec![Line::ZERO; outputs.div_ceil(PANEL) * panel];
+        lines.par_chunks_mut(panel).enumerate().for_each(|(number, lines)| {
+            pack_panel_of_weights(&weights[number * PANEL * inner..], inner, parts, lines);
+        });
+        Self { parts, outputs, inner, lines }
+    }
+
+    /// Rows of the weight matrix.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns of the weight matrix.
+    pub(crate) fn inner(&self) -> usize {
+        self.inner
+    }
+
+    /// A part of the steps of a panel of outputs.
+    fn part(&self, panel: usize, first: usize, end: usize) -> &[Line] {
+        let step = self.parts.count() * STEP;
+        &self.lines[panel * steps(self.inner) * step..][first * step..end * step]
+    }
+}
+
+/// What is added to a product.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Added<'a> {
+    /// A number for each output, or empty.
+    pub(crate) bias: &'a [f32],
+    /// A number for each number of the result, or empty.
+    pub(crate) shortcut: &'a [f32],
+}
+
+thread_local! {
+    /// Packed rows, kept between calls.
+    static ROWS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes `rows @ weights^T + added` to `result` [count, outputs], for `count` rows of the weights' inner length.
+///
+/// # Panics
+/// An operand is shorter than that.
+pub(crate) fn multiply(
+    kernel: TileKernel,
+    rows: Operand,
+    count: usize,
+    weights: &PackedWeights,
+    added: Added,
+    result: &mut [f32],
+) {
+    let outputs = weights.outputs;
+    if outputs == 0 || count == 0 {
+        return;
+    }
+    assert!(
+        result.len() == count * outputs
+            && (added.bias.is_empty() || added.bias.len() == outputs)
+            && (added.shortcut.is_empty() || added.shortcut.len() == result.len()),
+        "bias, shortcut and result do not fit a product of {count} x {outputs}"
+    );
+    // Not borrowed meanwhile: a thread that waits for others may begin another product.
+    let mut packed = ROWS.take();
+    let panel = weights.parts.count() * steps(weights.inner) * STEP;
+    let at_once = GROUPS_AT_ONCE * GROUP * PANEL;
+    for (number, result) in result.chunks_mut(at_once * outputs).enumerate() {
+        let (first, count) = (number * at_once, result.len() / outputs);
+        let lines = count.div_ceil(PANEL) * panel;
+        packed.resize(packed.len().max(lines), Line::ZERO);
+        packed[..lines].par_chunks_mut(panel).enumerate().for_each(|(number, lines)| {
+            let first = first + number * PANEL;
+            let many = PANEL.min(count - number * PANEL);
+            pack_panel_of_rows(rows, first, many, weights.inner, weights.parts, lines);
+        });
+        let shortcut = match added.shortcut {
+            [] => &[],
+            all => &all[first * outputs..][..result.len()],
+        };
+        let task = Task { kernel, weights, bias: added.bias };
+        multiply_packed(task, &packed[..lines], panel, shortcut, result);
+    }
+    ROWS.set(packed);
+}
+
+/// What all tasks of a product share.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    kernel: TileKernel,
+    weights: &'a PackedWeights,
+    bias: &'a [f32],
+}
+
+/// One task for each group of rows, and for each part of the panels of outputs where groups are few. `panel` is the
+/// lines of a panel of rows.
+fn multiply_packed(
+    task: Task,
+    packed: &[Line],
+    panel: usize,
+    shortcut: &[f32],
+    result: &mut [f32],
+) {
+    let outputs = task.weights.outputs;
+    let group = GROUP * PANEL * outputs;
+    let panels = outputs.div_ceil(PANEL);
+    let columns = panels.div_ceil(TASKS.div_ceil(result.len().div_ceil(group)).min(panels));
+    result.par_chunks_mut(group).zip(packed.par_chunks(GROUP * panel)).enumerate().for_each(
+        |(number, (result, packed))| {
+            let shortcut = shortcut.get(number * group..).unwrap_or_default();
+            let mut pieces: Vec<Vec<&mut [f32]>> = Vec::new();
+            pieces.resize_with(panels.div_ceil(columns), Vec::new);
+            for row in result.chunks_mut(outputs) {
+                for (piece, part) in pieces.iter_mut().zip(row.chunks_mut(columns * PANEL)) {
+                    piece.push(part);
+                }
+            }
+            pieces.into_par_iter().enumerate().for_each(|(number, mut result)| {
+                let first = number * columns;
+                let panels = first..panels.min(first + columns);
+                multiply_group(task, packed, panel, panels, shortcut, &mut result);
+            });
+        },
+    );
+}
+
+/// The result's columns of the `panels` of outputs, for a group of rows. The tiles are this thread's from here on, so
+/// nothing below may hand work to other threads.
+fn multiply_group(
+    task: Task,
+    packed: &[Line],
+    panel: usize,
+    panels: std::ops::Range<usize>,
+    shortcut: &[f32],
+    result: &mut [&mut [f32]],
+) {
+    let Task { kernel, weights, bias } = task;
+    let session = kernel.begin();
+    let steps = steps(weights.inner);
+    let parts = (steps * weights.parts.count() * STEP).div_ceil(PART);
+    let mut sums = [NO_SUMS; GROUP];
+    for output in panels.clone() {
+        sums.fill(NO_SUMS);
+        for part in 0..parts {
+            let (first, end) = (steps * part / parts, steps * (part + 1) / parts);
+            let lines = weights.part(output, first, end);
+            // What comes next: the rest of this panel, or the next one.
+            let next = match part + 1 < parts {
+                true => weights.part(output, end, steps * (part + 2) / parts),
+                false if output + 1 < panels.end => weights.part(output + 1, 0, steps / parts),
+                false => &[],
+            };
+            let slice = next.len().div_ceil(packed.len() / panel).max(1);
+            let mut next = next.chunks(slice);
+            let rows = packed.chunks_exact(panel).zip(result.chunks_mut(PANEL));
+            for (number, ((packed, result), sums)) in rows.zip(&mut sums).enumerate() {
+                session.prefetch(next.next().unwrap_or_default());
+                let (high, low) = packed.split_at(steps * STEP);
+                let block = Block {
+                    high: &high[first * STEP..end * STEP],
+                    low: low.get(first * STEP..end * STEP).unwrap_or_default(),
+                    weights: lines,
+                    two_row_tiles: result.len() > TILE_ROWS,
+                };
+                session.add(block, sums);
+                if part + 1 == parts {
+                    let column = output * PANEL;
+                    let place = Place { row: number * PANEL, column, from: panels.start * PANEL };
+                    write(sums, place, weights.outputs, bias, shortcut, result);
+                }
+            }
+        }
+    }
+    drop(session);
+}
+
+/// Where a block stands: its first row in the group, its first column, and the column where the rows of `result` begin.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    column: usize,
+    from: usize,
+}
+
+/// Writes a block's sums with what is added to them.
+fn write(
+    sums: &Sums,
+    place: Place,
+    outputs: usize,
+    bias: &[f32],
+    shortcut: &[f32],
+    result: &mut [&mut [f32]],
+) {
+    let Place { row, column, from } = place;
+    let width = PANEL.min(outputs - column);
+    let bias = bias.get(column..column + width).unwrap_or_default();
+    for (number, result) in result.iter_mut().enumerate() {
+        let result = &mut result[column - from..][..width];
+        let line = number / TILE_ROWS * STEP + number % TILE_ROWS;
+        for (half, result) in result.chunks_mut(TILE_ROWS).enumerate() {
+            result.copy_from_slice(&sums[line + half * TILE_ROWS].0[..result.len()]);
+        }
+        for (result, bias) in result.iter_mut().zip(bias) {
+            *result += bias;
+        }
+        let at = (row + number) * outputs + column;
+        for (result, shortcut) in result.iter_mut().zip(shortcut.get(at..).unwrap_or_default()) {
+            *result += shortcut;
+        }
+    }
+}
+
+/// Steps along an inner length.
+fn steps(inner: usize) -> usize {
+    inner.div_ceil(DEPTH).max(1)
+}
+
+/// `value` in bf16: to nearest even, subnormal numbers to zero, as the processor's own conversion.
+#[inline(always)]
+fn rounded(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let magnitude = bits & 0x7fff_ffff;
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let bits = if magnitude > 0x7f80_0000 {
+        bits >> 16 | 0x40
+    } else if magnitude < 0x0080_0000 {
+        bits >> 16 & 0x8000
+    } else {
+        nearest
+    };
+    bits as u16
+}
+
+/// What `high` in bf16 leaves of `value`, in bf16; nothing of what is not finite.
+#[inline(always)]
+fn remainder(value: f32, high: u16) -> u16 {
+    let high = f32::from_bits(u32::from(high) << 16);
+    if high.is_finite() { rounded(value - high) } else { 0 }
+}
+
+for_processor!(
+    /// Each number in bf16, and what that leaves.
+    fn split(values: &[f32; DEPTH], high: &mut Line, low: Option<&mut Line>) = split_line
+);
+
+#[inline(always)]
+fn split_line<const FUSED: bool>(values: &[f32; DEPTH], high: &mut Line, low: Option<&mut Line>) {
+    for (high, value) in high.0.iter_mut().zip(values) {
+        *high = rounded(*value);
+    }
+    if let Some(low) = low {
+        for ((low, high), value) in low.0.iter_mut().zip(&high.0).zip(values) {
+            *low = remainder(*value, *high);
+        }
+    }
+}
+
+/// Numbers from number `first` of a row on, zeros where it ends.
+fn line_of(row: &[f32], stride: usize, first: usize, inner: usize) -> [f32; DEPTH] {
+    let mut values = [0.0; DEPTH];
+    let count = DEPTH.min(inner - first);
+    if stride == 1 {
+        values[..count].copy_from_slice(&row[first..first + count]);
+    } else {
+        for (number, value) in values[..count].iter_mut().enumerate() {
+            *value = row[(first + number) * stride];
+        }
+    }
+    values
+}
+
+/// Packs `count` rows from row `first` on into [part][step][2 tiles][16 rows][32], zeros after the last.
+fn pack_panel_of_rows(
+    rows: Operand,
+    first: usize,
+    count: usize,
+    inner: usize,
+    parts: Parts,
+    lines: &mut [Line],
+) {
+    let (high, low) = lines.split_at_mut(steps(inner) * STEP);
+    let mut low = (parts == Parts::Two).then_some(low);
+    for row in 0..PANEL {
+        let values = (row < count).then(|| &rows.values[(first + row) * rows.row_stride..]);
+        for step in 0..steps(inner) {
+            let at = step * STEP + row;
+            let line = match values {
+                Some(values) if step * DEPTH < inner => {
+                    line_of(values, rows.column_stride, step * DEPTH, inner)
+                }
+                _ => [0.0; DEPTH],
+            };
+            split(&line, &mut high[at], low.as_mut().map(|low| &mut low[at]));
+        }
+    }
+}
+
+/// Packs up to 32 outputs into [step][part][2 tiles][16 pairs][16 outputs][2], zeros after the last.
+fn pack_panel_of_weights(weights: &[f32], inner: usize, parts: Parts, lines: &mut [Line]) {
+    let outputs = weights.chunks(inner.max(1)).take(PANEL);
+    for (output, row) in outputs.enumerate() {
+        let (tile, column) = (output / TILE_ROWS, output % TILE_ROWS * 2);
+        for (step, lines) in lines.chunks_exact_mut(parts.count() * STEP).enumerate() {
+            if step * DEPTH >= inner {
+                break;
+            }
+            let values = line_of(row, 1, step * DEPTH, inner);
+            let (mut high, mut low) = (Line::ZERO, Line::ZERO);
+            split(&values, &mut high, (parts == Parts::Two).then_some(&mut low));
+            for (part, line) in [high, low].iter().enumerate().take(parts.count()) {
+                let lines = &mut lines[part * STEP + tile * TILE_ROWS..][..TILE_ROWS];
+                for (pair, numbers) in line.0.chunks_exact(2).enumerate() {
+                    lines[pair].0[column..column + 2].copy_from_slice(numbers);
+                }
+            }
+        }
+    }
+}
