@@ -20,6 +20,7 @@ pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod matmul;
 pub(crate) mod packed;
+pub(crate) mod packed_conv2d;
 pub(crate) mod packed_linear;
 #[cfg(test)]
 mod tests;

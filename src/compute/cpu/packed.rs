@@ -18,17 +18,28 @@ use super::tiles::{Block, Line, NO_SUMS, STEP, Sums, TILE_ROWS, TileKernel};
 use super::vector::for_processor;
 
 /// Outputs of a panel of weights, and rows of a panel of rows: two tiles.
-const PANEL: usize = 2 * TILE_ROWS;
+pub(crate) const PANEL: usize = 2 * TILE_ROWS;
 /// Numbers of a step along the inner length: a line.
-const DEPTH: usize = 32;
+pub(crate) const DEPTH: usize = 32;
 /// Panels of rows that meet a part of a panel of weights one after the other.
 const GROUP: usize = 8;
 /// Groups of rows that are packed at a time.
 const GROUPS_AT_ONCE: usize = 16;
 /// Tasks that a product is cut into at least, where its outputs allow.
-const TASKS: usize = 16;
+pub(crate) const TASKS: usize = 16;
 /// Lines of weights that are used between two writings of the sums: 16 KiB.
-const PART: usize = 256;
+pub(crate) const PART: usize = 256;
+
+/// First lines of the steps of a part, whose rows are packed step by step.
+const STEPS: [usize; PART / STEP] = {
+    let mut steps = [0; PART / STEP];
+    let mut step = 0;
+    while step < steps.len() {
+        steps[step] = step * STEP;
+        step += 1;
+    }
+    steps
+};
 
 /// Parts of a factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +51,8 @@ pub(crate) enum Parts {
 }
 
 impl Parts {
-    const fn count(self) -> usize {
+    /// How many.
+    pub(crate) const fn count(self) -> usize {
         match self {
             Self::One => 1,
             Self::Two => 2,
@@ -73,10 +85,36 @@ impl PackedWeights {
     /// Fewer numbers.
     pub(crate) fn pack(weights: &[f32], outputs: usize, inner: usize, parts: Parts) -> Self {
         let weights = &weights[..outputs * inner];
+        Self::pack_steps(outputs, inner, parts, |output, step| {
+            line_of(&weights[output * inner..], 1, step * DEPTH, inner)
+        })
+    }
+
+    /// Packs `outputs` rows of which `numbers(output, step)` are those of a step, zeros after an inner length that ends
+    /// within it.
+    pub(crate) fn pack_steps(
+        outputs: usize,
+        inner: usize,
+        parts: Parts,
+        numbers: impl Fn(usize, usize) -> [f32; DEPTH] + Sync,
+    ) -> Self {
         let panel = steps(inner) * parts.count() * STEP;
         let mut lines = vec![Line::ZERO; outputs.div_ceil(PANEL) * panel];
-        lines.par_chunks_mut(panel).enumerate().for_each(|(number, lines)| {
-            pack_panel_of_weights(&weights[number * PANEL * inner..], inner, parts, lines);
+        lines.par_chunks_mut(panel).enumerate().for_each(|(panel, lines)| {
+            for output in 0..PANEL.min(outputs - panel * PANEL) {
+                let (tile, column) = (output / TILE_ROWS, output % TILE_ROWS * 2);
+                for (step, lines) in lines.chunks_exact_mut(parts.count() * STEP).enumerate() {
+                    let values = numbers(panel * PANEL + output, step);
+                    let (mut high, mut low) = (Line::ZERO, Line::ZERO);
+                    split(&values, &mut high, (parts == Parts::Two).then_some(&mut low));
+                    for (part, line) in [high, low].iter().enumerate().take(parts.count()) {
+                        let lines = &mut lines[part * STEP + tile * TILE_ROWS..][..TILE_ROWS];
+                        for (pair, numbers) in line.0.chunks_exact(2).enumerate() {
+                            lines[pair].0[column..column + 2].copy_from_slice(numbers);
+                        }
+                    }
+                }
+            }
         });
         Self { parts, outputs, inner, lines }
     }
@@ -86,13 +124,18 @@ impl PackedWeights {
         self.outputs
     }
 
+    /// Parts of each weight.
+    pub(crate) fn parts(&self) -> Parts {
+        self.parts
+    }
+
     /// Columns of the weight matrix.
     pub(crate) fn inner(&self) -> usize {
         self.inner
     }
 
     /// A part of the steps of a panel of outputs.
-    fn part(&self, panel: usize, first: usize, end: usize) -> &[Line] {
+    pub(crate) fn part(&self, panel: usize, first: usize, end: usize) -> &[Line] {
         let step = self.parts.count() * STEP;
         &self.lines[panel * steps(self.inner) * step..][first * step..end * step]
     }
@@ -232,6 +275,7 @@ fn multiply_group(
                 let block = Block {
                     high: &high[first * STEP..end * STEP],
                     low: low.get(first * STEP..end * STEP).unwrap_or_default(),
+                    steps: &STEPS[..end - first],
                     weights: lines,
                     two_row_tiles: result.len() > TILE_ROWS,
                 };
@@ -331,7 +375,7 @@ fn split_line<const FUSED: bool>(values: &[f32; DEPTH], high: &mut Line, low: Op
 /// Numbers from number `first` of a row on, zeros where it ends.
 fn line_of(row: &[f32], stride: usize, first: usize, inner: usize) -> [f32; DEPTH] {
     let mut values = [0.0; DEPTH];
-    let count = DEPTH.min(inner - first);
+    let count = DEPTH.min(inner.saturating_sub(first));
     if stride == 1 {
         values[..count].copy_from_slice(&row[first..first + count]);
     } else {
@@ -357,35 +401,10 @@ fn pack_panel_of_rows(
         let values = (row < count).then(|| &rows.values[(first + row) * rows.row_stride..]);
         for step in 0..steps(inner) {
             let at = step * STEP + row;
-            let line = match values {
-                Some(values) if step * DEPTH < inner => {
-                    line_of(values, rows.column_stride, step * DEPTH, inner)
-                }
-                _ => [0.0; DEPTH],
-            };
+            let line = values.map_or([0.0; DEPTH], |values| {
+                line_of(values, rows.column_stride, step * DEPTH, inner)
+            });
             split(&line, &mut high[at], low.as_mut().map(|low| &mut low[at]));
-        }
-    }
-}
-
-/// Packs up to 32 outputs into [step][part][2 tiles][16 pairs][16 outputs][2], zeros after the last.
-fn pack_panel_of_weights(weights: &[f32], inner: usize, parts: Parts, lines: &mut [Line]) {
-    let outputs = weights.chunks(inner.max(1)).take(PANEL);
-    for (output, row) in outputs.enumerate() {
-        let (tile, column) = (output / TILE_ROWS, output % TILE_ROWS * 2);
-        for (step, lines) in lines.chunks_exact_mut(parts.count() * STEP).enumerate() {
-            if step * DEPTH >= inner {
-                break;
-            }
-            let values = line_of(row, 1, step * DEPTH, inner);
-            let (mut high, mut low) = (Line::ZERO, Line::ZERO);
-            split(&values, &mut high, (parts == Parts::Two).then_some(&mut low));
-            for (part, line) in [high, low].iter().enumerate().take(parts.count()) {
-                let lines = &mut lines[part * STEP + tile * TILE_ROWS..][..TILE_ROWS];
-                for (pair, numbers) in line.0.chunks_exact(2).enumerate() {
-                    lines[pair].0[column..column + 2].copy_from_slice(numbers);
-                }
-            }
         }
     }
 }

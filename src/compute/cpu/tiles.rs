@@ -46,28 +46,34 @@ pub(crate) const NO_SUMS: Sums = [SumLine([0.0; 16]); 4 * TILE_ROWS];
 /// Factors of one block.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
-    /// Rows, [step][row tile][row]: their bf16 numbers.
+    /// Rows in bf16, 32 numbers of their inner length a line.
     pub(crate) high: &'a [Line],
-    /// What these leave of them, in bf16; empty where factors have one part.
+    /// What these leave of them, in bf16, likewise; empty where factors have one part.
     pub(crate) low: &'a [Line],
+    /// Where in both the lines of each step begin: 16 of the first row tile, and 16 of the second after them.
+    pub(crate) steps: &'a [usize],
     /// [step][part][output tile][pair of the inner length]: 16 outputs of two numbers each.
     pub(crate) weights: &'a [Line],
-    /// Whether the second tile of rows holds any.
+    /// Whether the second row tile holds any row.
     pub(crate) two_row_tiles: bool,
 }
 
 impl Block<'_> {
-    /// Steps of 32 numbers along the inner length.
-    fn steps(&self) -> usize {
-        let steps = self.high.len() / STEP;
-        let parts = if self.low.is_empty() { 1 } else { 2 };
+    /// Parts of each factor.
+    fn parts(&self) -> usize {
+        if self.low.is_empty() { 1 } else { 2 }
+    }
+
+    /// Makes sure that every step lies inside the factors.
+    fn check(&self) {
+        let rows = if self.two_row_tiles { STEP } else { TILE_ROWS };
+        let end = self.steps.iter().max().map_or(0, |first| first.saturating_add(rows));
         assert!(
-            self.high.len() == steps * STEP
-                && self.low.len() == (parts - 1) * steps * STEP
-                && self.weights.len() == parts * steps * STEP,
+            end <= self.high.len()
+                && (self.low.is_empty() || end <= self.low.len())
+                && self.weights.len() == self.parts() * self.steps.len() * STEP,
             "factors of a block do not fit each other"
         );
-        steps
     }
 }
 
@@ -113,7 +119,7 @@ impl Session {
     /// high times low.
     ///
     /// # Panics
-    /// Factors of different lengths.
+    /// Factors that do not hold the steps.
     pub(crate) fn add(&self, block: Block, sums: &mut Sums) {
         match self.kernel {
             TileKernel::Amx(amx) => amx.add(block, sums),
@@ -153,7 +159,7 @@ mod amx {
     use std::arch::x86_64::{__cpuid, __cpuid_count, _MM_HINT_T1, _mm_prefetch, _xgetbv};
 
     use super::support::{NoTiles, ProcessorWords, check};
-    use super::{Block, Line, STEP, Sums};
+    use super::{Block, Line, Sums};
 
     /// That this process may use the tiles.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,30 +218,27 @@ mod amx {
         }
 
         pub(crate) fn add(self, block: Block, sums: &mut Sums) {
-            let steps = block.steps();
-            if steps == 0 {
+            block.check();
+            if block.steps.is_empty() {
                 return;
             }
-            // SAFETY: the tiles are configured, for only a `Session` calls this. `Block::steps` has checked that
-            // each factor has `steps` steps, which is what the loops below read: a step of one part is 32 lines of
-            // 64 bytes, the second tile 1024 bytes after the first. They write the 4 x 1024 bytes of `sums`.
+            // SAFETY: the tiles are configured, for only a `Session` calls this. `Block::check` has made sure of what
+            // the kernels read: for each step 16 lines of 64 bytes, or twice 16, of both parts of the rows, and 32 lines
+            // of each part of the weights. They write the 4 x 1024 bytes of `sums`.
             unsafe {
-                match (block.low.is_empty(), block.two_row_tiles) {
-                    (true, true) => one_part(block, steps, sums),
-                    (true, false) => one_part_of_16_rows(block, steps, sums),
-                    (false, true) => two_parts(block, steps, sums),
-                    (false, false) => two_parts_of_16_rows(block, steps, sums),
+                match (block.parts(), block.two_row_tiles) {
+                    (1, true) => one_part(block, sums),
+                    (1, false) => one_part_of_16_rows(block, sums),
+                    (_, true) => two_parts(block, sums),
+                    (_, false) => two_parts_of_16_rows(block, sums),
                 }
             }
         }
     }
 
-    /// Bytes of a step of one part.
-    const STEP_BYTES: usize = STEP * ROW;
-
     /// # Safety
-    /// Tiles are configured, and `block` has `steps` steps of one part, at least one.
-    unsafe fn one_part(block: Block, steps: usize, sums: &mut Sums) {
+    /// Tiles are configured; `block` is checked, of one part, and has a step.
+    unsafe fn one_part(block: Block, sums: &mut Sums) {
         // SAFETY: as demanded above.
         unsafe {
             asm!(
@@ -244,17 +247,20 @@ mod amx {
                 "tileloadd tmm2, [{sums} + {row} + 2048]",
                 "tileloadd tmm3, [{sums} + {row} + 3072]",
                 "2:",
+                "mov {at}, [{steps}]",
+                "shl {at}, 6",
+                "add {at}, {high}",
                 "tileloadd tmm6, [{weights} + {row}]",
-                "tileloadd tmm4, [{high} + {row}]",
+                "tileloadd tmm4, [{at} + {row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{weights} + {row} + 1024]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{high} + {row} + 1024]",
+                "tileloadd tmm5, [{at} + {row} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {high}, {step}",
-                "add {weights}, {step}",
-                "dec {steps}",
+                "add {weights}, 2048",
+                "add {steps}, 8",
+                "dec {count}",
                 "jnz 2b",
                 "tilestored [{sums} + {row}], tmm0",
                 "tilestored [{sums} + {row} + 1024], tmm1",
@@ -262,43 +268,47 @@ mod amx {
                 "tilestored [{sums} + {row} + 3072], tmm3",
                 sums = in(reg) sums.as_mut_ptr(),
                 row = in(reg) ROW,
-                high = inout(reg) block.high.as_ptr() => _,
+                high = in(reg) block.high.as_ptr(),
+                at = out(reg) _,
                 weights = inout(reg) block.weights.as_ptr() => _,
-                steps = inout(reg) steps => _,
-                step = const STEP_BYTES,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                steps = inout(reg) block.steps.as_ptr() => _,
+                count = inout(reg) block.steps.len() => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack)
             );
         }
     }
 
     /// # Safety
-    /// As [`one_part`].
-    unsafe fn one_part_of_16_rows(block: Block, steps: usize, sums: &mut Sums) {
+    /// As [`one_part`], with one row tile.
+    unsafe fn one_part_of_16_rows(block: Block, sums: &mut Sums) {
         // SAFETY: as demanded above.
         unsafe {
             asm!(
                 "tileloadd tmm0, [{sums} + {row}]",
                 "tileloadd tmm1, [{sums} + {row} + 1024]",
                 "2:",
-                "tileloadd tmm4, [{high} + {row}]",
+                "mov {at}, [{steps}]",
+                "shl {at}, 6",
+                "add {at}, {high}",
                 "tileloadd tmm6, [{weights} + {row}]",
+                "tileloadd tmm4, [{at} + {row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{weights} + {row} + 1024]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "add {high}, {step}",
-                "add {weights}, {step}",
-                "dec {steps}",
+                "add {weights}, 2048",
+                "add {steps}, 8",
+                "dec {count}",
                 "jnz 2b",
                 "tilestored [{sums} + {row}], tmm0",
                 "tilestored [{sums} + {row} + 1024], tmm1",
                 sums = in(reg) sums.as_mut_ptr(),
                 row = in(reg) ROW,
-                high = inout(reg) block.high.as_ptr() => _,
+                high = in(reg) block.high.as_ptr(),
+                at = out(reg) _,
                 weights = inout(reg) block.weights.as_ptr() => _,
-                steps = inout(reg) steps => _,
-                step = const STEP_BYTES,
+                steps = inout(reg) block.steps.as_ptr() => _,
+                count = inout(reg) block.steps.len() => _,
                 out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack)
             );
@@ -306,8 +316,8 @@ mod amx {
     }
 
     /// # Safety
-    /// As [`one_part`], but with two parts.
-    unsafe fn two_parts(block: Block, steps: usize, sums: &mut Sums) {
+    /// As [`one_part`], but of two parts.
+    unsafe fn two_parts(block: Block, sums: &mut Sums) {
         // SAFETY: as demanded above.
         unsafe {
             asm!(
@@ -316,30 +326,33 @@ mod amx {
                 "tileloadd tmm2, [{sums} + {row} + 2048]",
                 "tileloadd tmm3, [{sums} + {row} + 3072]",
                 "2:",
-                "tileloadd tmm4, [{low} + {row}]",
+                "mov {at}, [{steps}]",
+                "shl {at}, 6",
+                "lea {from_low}, [{low} + {at}]",
+                "add {at}, {high}",
+                "tileloadd tmm4, [{from_low} + {row}]",
                 "tileloadd tmm6, [{weights} + {row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{weights} + {row} + 1024]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{low} + {row} + 1024]",
+                "tileloadd tmm5, [{from_low} + {row} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm4, [{high} + {row}]",
+                "tileloadd tmm4, [{at} + {row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{high} + {row} + 1024]",
+                "tileloadd tmm5, [{at} + {row} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "tileloadd tmm6, [{weights} + {row} + {step}]",
+                "tileloadd tmm6, [{weights} + {row} + 2048]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{weights} + {row} + {step} + 1024]",
+                "tileloadd tmm7, [{weights} + {row} + 3072]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {low}, {step}",
-                "add {high}, {step}",
-                "add {weights}, 2 * {step}",
-                "dec {steps}",
+                "add {weights}, 4096",
+                "add {steps}, 8",
+                "dec {count}",
                 "jnz 2b",
                 "tilestored [{sums} + {row}], tmm0",
                 "tilestored [{sums} + {row} + 1024], tmm1",
@@ -347,55 +360,60 @@ mod amx {
                 "tilestored [{sums} + {row} + 3072], tmm3",
                 sums = in(reg) sums.as_mut_ptr(),
                 row = in(reg) ROW,
-                low = inout(reg) block.low.as_ptr() => _,
-                high = inout(reg) block.high.as_ptr() => _,
+                high = in(reg) block.high.as_ptr(),
+                low = in(reg) block.low.as_ptr(),
+                from_low = out(reg) _,
+                at = out(reg) _,
                 weights = inout(reg) block.weights.as_ptr() => _,
-                steps = inout(reg) steps => _,
-                step = const STEP_BYTES,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                steps = inout(reg) block.steps.as_ptr() => _,
+                count = inout(reg) block.steps.len() => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack)
             );
         }
     }
 
     /// # Safety
-    /// As [`two_parts`].
-    unsafe fn two_parts_of_16_rows(block: Block, steps: usize, sums: &mut Sums) {
+    /// As [`two_parts`], with one row tile.
+    unsafe fn two_parts_of_16_rows(block: Block, sums: &mut Sums) {
         // SAFETY: as demanded above.
         unsafe {
             asm!(
                 "tileloadd tmm0, [{sums} + {row}]",
                 "tileloadd tmm1, [{sums} + {row} + 1024]",
                 "2:",
-                "tileloadd tmm4, [{low} + {row}]",
+                "mov {at}, [{steps}]",
+                "shl {at}, 6",
+                "lea {from_low}, [{low} + {at}]",
+                "add {at}, {high}",
+                "tileloadd tmm4, [{from_low} + {row}]",
                 "tileloadd tmm6, [{weights} + {row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{weights} + {row} + 1024]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{high} + {row}]",
-                "tdpbf16ps tmm0, tmm5, tmm6",
-                "tdpbf16ps tmm1, tmm5, tmm7",
-                "tileloadd tmm6, [{weights} + {row} + {step}]",
-                "tdpbf16ps tmm0, tmm5, tmm6",
-                "tileloadd tmm7, [{weights} + {row} + {step} + 1024]",
-                "tdpbf16ps tmm1, tmm5, tmm7",
-                "add {low}, {step}",
-                "add {high}, {step}",
-                "add {weights}, 2 * {step}",
-                "dec {steps}",
+                "tileloadd tmm4, [{at} + {row}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm6, [{weights} + {row} + 2048]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{weights} + {row} + 3072]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "add {weights}, 4096",
+                "add {steps}, 8",
+                "dec {count}",
                 "jnz 2b",
                 "tilestored [{sums} + {row}], tmm0",
                 "tilestored [{sums} + {row} + 1024], tmm1",
                 sums = in(reg) sums.as_mut_ptr(),
                 row = in(reg) ROW,
-                low = inout(reg) block.low.as_ptr() => _,
-                high = inout(reg) block.high.as_ptr() => _,
+                high = in(reg) block.high.as_ptr(),
+                low = in(reg) block.low.as_ptr(),
+                from_low = out(reg) _,
+                at = out(reg) _,
                 weights = inout(reg) block.weights.as_ptr() => _,
-                steps = inout(reg) steps => _,
-                step = const STEP_BYTES,
-                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-                out("tmm7") _,
+                steps = inout(reg) block.steps.as_ptr() => _,
+                count = inout(reg) block.steps.len() => _,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack)
             );
         }

@@ -9,15 +9,16 @@ use super::{Block, STEP, Sums, TILE_ROWS};
 
 /// As [`super::Session::add`].
 pub(crate) fn add(block: Block, sums: &mut Sums) {
-    let parts = if block.low.is_empty() { 1 } else { 2 };
+    block.check();
+    let parts = block.parts();
     let row_tiles = if block.two_row_tiles { 2 } else { 1 };
-    for step in 0..block.steps() {
+    for (step, first) in block.steps.iter().enumerate() {
         let weights = |part: usize| &block.weights[(step * parts + part) * STEP..][..STEP];
-        let high = &block.high[step * STEP..][..STEP];
+        let high = &block.high[*first..];
         let products = match parts {
             1 => vec![(high, weights(0))],
             _ => {
-                let low = &block.low[step * STEP..][..STEP];
+                let low = &block.low[*first..];
                 vec![(low, weights(0)), (high, weights(0)), (high, weights(1))]
             }
         };
@@ -79,7 +80,9 @@ mod tests {
         }
         let mut sums = NO_SUMS;
         sums[0].0[0] = start;
-        add(Block { high: &rows, low: &[], weights: &outputs, two_row_tiles: false }, &mut sums);
+        let block =
+            Block { high: &rows, low: &[], steps: &[0], weights: &outputs, two_row_tiles: false };
+        add(block, &mut sums);
         sums[0].0[0]
     }
 
@@ -98,6 +101,15 @@ mod tests {
         let mut weights = [0.0; 32];
         (weights[0], weights[1]) = (large, 1.0);
         assert_eq!(sum_of(-large, [1.0; 32], weights), 0.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "do not fit")]
+    fn a_step_beyond_its_rows_is_refused() {
+        let lines = [Line::ZERO; STEP];
+        let block =
+            Block { high: &lines, low: &[], steps: &[1], weights: &lines, two_row_tiles: true };
+        add(block, &mut NO_SUMS.clone());
     }
 
     #[test]
