@@ -10,6 +10,7 @@
 mod tests;
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -246,7 +247,7 @@ fn multiply_group(
     task: Task,
     packed: &[Line],
     panel: usize,
-    panels: std::ops::Range<usize>,
+    panels: Range<usize>,
     shortcut: &[f32],
     result: &mut [&mut [f32]],
 ) {
@@ -257,6 +258,10 @@ fn multiply_group(
     let mut sums = [NO_SUMS; GROUP];
     for output in panels.clone() {
         sums.fill(NO_SUMS);
+        let mut own_bias = [0.0; PANEL];
+        for (own, bias) in own_bias.iter_mut().zip(bias.get(output * PANEL..).unwrap_or_default()) {
+            *own = *bias;
+        }
         for part in 0..parts {
             let (first, end) = (steps * part / parts, steps * (part + 1) / parts);
             let lines = weights.part(output, first, end);
@@ -283,7 +288,7 @@ fn multiply_group(
                 if part + 1 == parts {
                     let column = output * PANEL;
                     let place = Place { row: number * PANEL, column, from: panels.start * PANEL };
-                    write(sums, place, weights.outputs, bias, shortcut, result);
+                    write(sums, place, weights.outputs, &own_bias, shortcut, result);
                 }
             }
         }
@@ -299,30 +304,56 @@ struct Place {
     from: usize,
 }
 
-/// Writes a block's sums with what is added to them.
+/// Writes a block's sums with what is added to them; `bias` is that of its outputs.
 fn write(
     sums: &Sums,
     place: Place,
     outputs: usize,
-    bias: &[f32],
+    bias: &[f32; PANEL],
     shortcut: &[f32],
     result: &mut [&mut [f32]],
 ) {
     let Place { row, column, from } = place;
-    let width = PANEL.min(outputs - column);
-    let bias = bias.get(column..column + width).unwrap_or_default();
+    let columns = column - from..column - from + PANEL.min(outputs - column);
+    write_rows(sums, bias, columns.clone(), result);
     for (number, result) in result.iter_mut().enumerate() {
-        let result = &mut result[column - from..][..width];
-        let line = number / TILE_ROWS * STEP + number % TILE_ROWS;
-        for (half, result) in result.chunks_mut(TILE_ROWS).enumerate() {
-            result.copy_from_slice(&sums[line + half * TILE_ROWS].0[..result.len()]);
-        }
-        for (result, bias) in result.iter_mut().zip(bias) {
-            *result += bias;
-        }
         let at = (row + number) * outputs + column;
-        for (result, shortcut) in result.iter_mut().zip(shortcut.get(at..).unwrap_or_default()) {
+        let Some(shortcut) = shortcut.get(at..at + columns.len()) else { return };
+        for (result, shortcut) in result[columns.clone()].iter_mut().zip(shortcut) {
             *result += shortcut;
+        }
+    }
+}
+
+for_processor!(
+    /// Writes sums and `bias` to `columns` of each row.
+    fn write_rows(
+        sums: &Sums,
+        bias: &[f32; PANEL],
+        columns: Range<usize>,
+        result: &mut [&mut [f32]],
+    ) = write_rows_body
+);
+
+#[inline(always)]
+fn write_rows_body<const FUSED: bool>(
+    sums: &Sums,
+    bias: &[f32; PANEL],
+    columns: Range<usize>,
+    result: &mut [&mut [f32]],
+) {
+    for (number, result) in result.iter_mut().enumerate().take(PANEL) {
+        let line = number / TILE_ROWS * STEP + number % TILE_ROWS;
+        let mut row = [0.0; PANEL];
+        for lane in 0..TILE_ROWS {
+            row[lane] = sums[line].0[lane] + bias[lane];
+            row[TILE_ROWS + lane] = sums[line + TILE_ROWS].0[lane] + bias[TILE_ROWS + lane];
+        }
+        let result = &mut result[columns.clone()];
+        // A whole panel is copied without a loop.
+        match <&mut [f32; PANEL]>::try_from(&mut *result) {
+            Ok(result) => *result = row,
+            Err(_) => result.copy_from_slice(&row[..result.len()]),
         }
     }
 }
@@ -361,7 +392,11 @@ for_processor!(
 );
 
 #[inline(always)]
-fn split_line<const FUSED: bool>(values: &[f32; DEPTH], high: &mut Line, low: Option<&mut Line>) {
+pub(crate) fn split_line<const FUSED: bool>(
+    values: &[f32; DEPTH],
+    high: &mut Line,
+    low: Option<&mut Line>,
+) {
     for (high, value) in high.0.iter_mut().zip(values) {
         *high = rounded(*value);
     }
@@ -373,6 +408,7 @@ fn split_line<const FUSED: bool>(values: &[f32; DEPTH], high: &mut Line, low: Op
 }
 
 /// Numbers from number `first` of a row on, zeros where it ends.
+#[inline(always)]
 fn line_of(row: &[f32], stride: usize, first: usize, inner: usize) -> [f32; DEPTH] {
     let mut values = [0.0; DEPTH];
     let count = DEPTH.min(inner.saturating_sub(first));
@@ -386,8 +422,20 @@ fn line_of(row: &[f32], stride: usize, first: usize, inner: usize) -> [f32; DEPT
     values
 }
 
-/// Packs `count` rows from row `first` on into [part][step][2 tiles][16 rows][32], zeros after the last.
-fn pack_panel_of_rows(
+for_processor!(
+    /// Packs `count` rows from row `first` on into [part][step][2 tiles][16 rows][32], zeros after the last.
+    fn pack_panel_of_rows(
+        rows: Operand,
+        first: usize,
+        count: usize,
+        inner: usize,
+        parts: Parts,
+        lines: &mut [Line],
+    ) = pack_panel_of_rows_body
+);
+
+#[inline(always)]
+fn pack_panel_of_rows_body<const FUSED: bool>(
     rows: Operand,
     first: usize,
     count: usize,
@@ -404,7 +452,7 @@ fn pack_panel_of_rows(
             let line = values.map_or([0.0; DEPTH], |values| {
                 line_of(values, rows.column_stride, step * DEPTH, inner)
             });
-            split(&line, &mut high[at], low.as_mut().map(|low| &mut low[at]));
+            split_line::<FUSED>(&line, &mut high[at], low.as_mut().map(|low| &mut low[at]));
         }
     }
 }

@@ -16,8 +16,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::Values;
-use super::packed::{DEPTH, PANEL, PART, PackedWeights, Packing, TASKS, split};
+use super::packed::{DEPTH, PANEL, PART, PackedWeights, Packing, TASKS, split_line};
 use super::tiles::{Block, Line, NO_SUMS, STEP, Sums, TILE_ROWS, TileKernel};
+use super::vector::for_processor;
 
 /// Pixels that meet a part of a panel of weights one after the other.
 const STRIP: usize = 512;
@@ -305,6 +306,8 @@ impl PackedConv2d {
         let first_output = place.panels.start * PANEL;
         let width = outputs.min(place.panels.end * PANEL) - first_output;
         let some = place.panel * PANEL..outputs.min((place.panel + 1) * PANEL);
+        let mut by_output: Square = [[0.0; DEPTH]; DEPTH];
+        turned(sums, &mut by_output);
         let mut line = place.lines.start;
         while line < place.lines.end {
             let (entry, inside) = (line / grid.entry(), line % grid.entry());
@@ -325,11 +328,10 @@ impl PackedConv2d {
                     values => values[plane % values.len()],
                 };
                 let level = of(added.bias) + of(added.shift);
-                let (half, lane) = ((output - some.start) / TILE_ROWS, output % TILE_ROWS);
+                let sums = &by_output[output - some.start][first_row..][..count];
                 let result = &mut planes[entry * width + output - first_output][from..][..count];
-                for (row, result) in (first_row..).zip(&mut *result) {
-                    let line = row / TILE_ROWS * STEP + half * TILE_ROWS + row % TILE_ROWS;
-                    *result = sums[line].0[lane] + level;
+                for (result, sum) in result.iter_mut().zip(sums) {
+                    *result = sum + level;
                 }
                 let shortcut = added.shortcut.get(plane * pixels + pixel..).unwrap_or_default();
                 for (result, shortcut) in result.iter_mut().zip(shortcut) {
@@ -392,31 +394,119 @@ fn lay_out(values: &[f32], grid: Grid, high: &mut [Line], low: &mut [Line]) {
     let has_low = !low.is_empty();
     let (low, low_rest) = low.split_at_mut(if has_low { count * columns } else { 0 });
     low_rest.fill(Line::ZERO);
-    let lay_out_row = |number: usize, high: &mut [Line], mut low: Option<&mut [Line]>| {
+    let row = |number: usize| {
         let (row, entry) = (number % rows, number / rows % batch);
         let (remainder, block) =
             (number / rows / batch % (stride * stride), number / rows / batch / (stride * stride));
-        let inside = |place: usize, length: usize| {
-            place.checked_sub(padding).filter(|place| *place < length)
-        };
-        let y = inside(row * stride + remainder / stride, height);
-        let some = block * DEPTH..channels.min((block + 1) * DEPTH);
-        for column in 0..columns {
-            let x = inside(column * stride + remainder % stride, width);
-            let mut numbers = [0.0; DEPTH];
-            if let Some((y, x)) = y.zip(x) {
-                for (number, channel) in numbers.iter_mut().zip(some.clone()) {
-                    *number = values[((entry * channels + channel) * height + y) * width + x];
-                }
-            }
-            split(&numbers, &mut high[column], low.as_mut().map(|low| &mut low[column]));
+        let y = (row * stride + remainder / stride).checked_sub(padding);
+        let first = block * DEPTH;
+        let inside = y
+            .filter(|y| *y < height)
+            .map(|y| &values[(entry * channels + first) * height * width..][y * width..]);
+        MapRow {
+            values: inside.unwrap_or_default(),
+            channels: if inside.is_some() { DEPTH.min(channels - first) } else { 0 },
+            apart: height * width,
+            width,
+            stride,
+            padding,
+            remainder: remainder % stride,
         }
     };
     let high = high.par_chunks_mut(columns).enumerate();
     if has_low {
         high.zip(low.par_chunks_mut(columns))
-            .for_each(|((number, high), low)| lay_out_row(number, high, Some(low)));
+            .for_each(|((number, high), low)| lay_out_row(row(number), high, Some(low)));
     } else {
-        high.for_each(|(number, high)| lay_out_row(number, high, None));
+        high.for_each(|(number, high)| lay_out_row(row(number), high, None));
+    }
+}
+
+/// A row of a map in up to 32 channels, which are `apart` from one another; in none it is a row of the border.
+#[derive(Clone, Copy)]
+struct MapRow<'a> {
+    values: &'a [f32],
+    channels: usize,
+    apart: usize,
+    width: usize,
+    stride: usize,
+    padding: usize,
+    /// Of its pixels' places, border included, by the stride.
+    remainder: usize,
+}
+
+/// Pixels and channels that are turned at a time.
+type Square = [[f32; DEPTH]; DEPTH];
+
+for_processor!(
+    /// Writes a row's lines, one for each pixel.
+    fn lay_out_row(row: MapRow, high: &mut [Line], low: Option<&mut [Line]>) = lay_out_row_body
+);
+
+#[inline(always)]
+fn lay_out_row_body<const FUSED: bool>(
+    row: MapRow,
+    high: &mut [Line],
+    mut low: Option<&mut [Line]>,
+) {
+    let MapRow { values, channels, apart, width, stride, padding, remainder } = row;
+    let mut by_channel: Square = [[0.0; DEPTH]; DEPTH];
+    let mut by_pixel: Square = [[0.0; DEPTH]; DEPTH];
+    for first in (0..high.len()).step_by(DEPTH) {
+        let count = DEPTH.min(high.len() - first);
+        for (channel, numbers) in by_channel.iter_mut().enumerate().take(channels) {
+            let source = &values[channel * apart..][..width];
+            // The first pixel lies over source[begin - padding].
+            let begin = first * stride + remainder;
+            if let Some(begin) = begin.checked_sub(padding)
+                && stride == 1
+                && let Some(source) = source.get(begin..begin + DEPTH)
+            {
+                numbers.copy_from_slice(source);
+                continue;
+            }
+            for (pixel, number) in numbers.iter_mut().enumerate() {
+                let at = (begin + pixel * stride).checked_sub(padding);
+                *number = at.and_then(|at| source.get(at)).copied().unwrap_or(0.0);
+            }
+        }
+        turn(&by_channel, &mut by_pixel);
+        for (pixel, numbers) in by_pixel.iter().enumerate().take(count) {
+            let at = first + pixel;
+            split_line::<FUSED>(numbers, &mut high[at], low.as_mut().map(|low| &mut low[at]));
+        }
+    }
+}
+
+#[inline(always)]
+fn turn(from: &Square, to: &mut Square) {
+    // Eight by eight: rows of vectors, whose turning is shuffles.
+    const SIDE: usize = 8;
+    for row in (0..DEPTH).step_by(SIDE) {
+        for column in (0..DEPTH).step_by(SIDE) {
+            let mut block = [[0.0; SIDE]; SIDE];
+            for (number, block) in block.iter_mut().enumerate() {
+                block.copy_from_slice(&from[row + number][column..column + SIDE]);
+            }
+            for lane in 0..SIDE {
+                let turned: [f32; SIDE] = std::array::from_fn(|number| block[number][lane]);
+                to[column + lane][row..row + SIDE].copy_from_slice(&turned);
+            }
+        }
+    }
+}
+
+for_processor!(
+    /// A block's sums, [row tile][output tile][row], as [output][row].
+    fn turned(sums: &Sums, by_output: &mut Square) = turned_body
+);
+
+#[inline(always)]
+fn turned_body<const FUSED: bool>(sums: &Sums, by_output: &mut Square) {
+    for (row, line) in (0..DEPTH).map(|row| (row, row / TILE_ROWS * STEP + row % TILE_ROWS)) {
+        for lane in 0..TILE_ROWS {
+            by_output[lane][row] = sums[line].0[lane];
+            by_output[TILE_ROWS + lane][row] = sums[line + TILE_ROWS].0[lane];
+        }
     }
 }
