@@ -18,10 +18,12 @@ pub(crate) mod group_norm;
 pub(crate) mod half_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+mod map_layout;
 mod matmul;
 pub(crate) mod packed;
 pub(crate) mod packed_conv2d;
 pub(crate) mod packed_linear;
+pub(crate) mod packing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tiles;

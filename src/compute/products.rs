@@ -11,8 +11,8 @@ use candle_core::Device;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub(crate) use super::cpu::packed::Packing;
-use super::cpu::packed::Parts;
+pub(crate) use super::cpu::packing::Packing;
+use super::cpu::packing::Parts;
 use super::cpu::tiles::TileKernel;
 use super::cpu::tiles::support::NoTiles;
 use crate::checkpoint::model_error::ModelError;

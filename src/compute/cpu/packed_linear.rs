@@ -4,7 +4,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::Values;
 use super::matmul::Operand;
-use super::packed::{Added, PackedWeights, Packing, multiply};
+use super::packed::{Added, multiply};
+use super::packing::{PackedWeights, Packing};
 use super::tiles::TileKernel;
 
 /// A linear layer whose weights stand packed alone.

@@ -4,6 +4,7 @@
 
 use half::bf16;
 
+use super::super::packing::{Parts, remainder, rounded};
 use super::*;
 
 /// Relative errors, root of the mean square, that products may have.
@@ -126,12 +127,12 @@ fn packed_weights_lie_in_pairs() {
             let packed = case.packed(parts);
             let (steps, count) = (inner.div_ceil(32), parts.count());
             let panels = outputs.div_ceil(32);
-            assert_eq!(packed.lines.len(), panels * steps * count * 32);
+            assert_eq!(packed.part(panels - 1, 0, steps).len(), steps * count * 32);
             for output in 0..panels * 32 {
                 for (at, part) in (0..steps * 32).flat_map(|at| (0..count).map(move |p| (at, p))) {
                     let (step, pair) = (at / 32, at % 32 / 2);
-                    let step = (output / 32 * steps + step) * count + part;
-                    let line = &packed.lines[(step * 2 + output % 32 / 16) * 16 + pair];
+                    let lines = packed.part(output / 32, step, step + 1);
+                    let line = &lines[(part * 2 + output % 32 / 16) * 16 + pair];
                     let due = match output < outputs && at < inner {
                         true => part_of(case.weights[output * inner + at], part),
                         false => 0,

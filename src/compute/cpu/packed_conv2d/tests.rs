@@ -3,7 +3,7 @@
 //! and beside any other entry.
 
 use super::super::conv2d::{InitialOutput, conv2d};
-use super::super::packed::Parts;
+use super::super::packing::Parts;
 use super::*;
 use crate::compute::golden::errors;
 
