@@ -22,7 +22,7 @@ mod map_layout;
 mod matmul;
 pub(crate) mod packed;
 pub(crate) mod packed_conv2d;
-pub(crate) mod packed_linear;
+pub(crate) mod tile_linear;
 pub(crate) mod packing;
 #[cfg(test)]
 mod tests;

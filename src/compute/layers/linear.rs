@@ -4,7 +4,7 @@ use candle_core::{DType, Module, Result, Tensor};
 
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::Scope;
-use crate::compute::cpu::packed_linear::PackedLinear;
+use crate::compute::cpu::tile_linear::TileLinear;
 use crate::compute::cpu::{half_linear, linear};
 use crate::compute::{cpu, products};
 
@@ -20,7 +20,7 @@ enum Held {
     /// As they were loaded.
     Plain(candle_nn::Linear),
     /// Packed for the processor's matrix tiles.
-    Packed(PackedLinear),
+    Packed(TileLinear),
 }
 
 impl Linear {
@@ -71,7 +71,7 @@ impl Linear {
     fn loaded(inner: candle_nn::Linear) -> Self {
         let packed = products::packing().map(|packing| {
             // Refuses nothing but tensors that the layer itself could not use either.
-            PackedLinear::pack(inner.weight(), inner.bias(), packing).ok()
+            TileLinear::pack(inner.weight(), inner.bias(), packing).ok()
         });
         match packed.flatten() {
             Some(packed) => Self { held: Held::Packed(packed) },

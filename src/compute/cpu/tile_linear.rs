@@ -10,13 +10,13 @@ use super::tiles::TileKernel;
 
 /// A linear layer whose weights stand packed alone.
 #[derive(Debug)]
-pub(crate) struct PackedLinear {
+pub(crate) struct TileLinear {
     kernel: TileKernel,
     weights: PackedWeights,
     bias: Option<Tensor>,
 }
 
-impl PackedLinear {
+impl TileLinear {
     /// Packs `weight` [output, input], in the processor's memory and in any format of floats, and keeps `bias` [output]
     /// in f32.
     ///
