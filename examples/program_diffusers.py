@@ -34,11 +34,12 @@ names = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
 for line in sys.stdin:
     request = json.loads(line)
     out, seed = request.pop("out"), request.pop("seed")
+    which = {name: request.pop(name) for name in ("item", "image")}
     arguments = {names.get(name, name): value for name, value in request.items()}
     # Noise from the processor is the same on every device.
     generator = torch.Generator("cpu").manual_seed(seed)
     try:
         pipeline(generator=generator, **arguments).images[0].save(out)
-        reply({"path": out})
+        reply({**which, "path": out})
     except Exception as error:
-        reply({"error": f"{type(error).__name__}: {error}"})
+        reply({**which, "error": f"{type(error).__name__}: {error}"})

@@ -20,4 +20,4 @@ print(json.dumps({"protocol": 1, "model": "one-color", "settings": {"version": 1
 for line in sys.stdin:
     request = json.loads(line)
     make(**request).save(request["out"])
-    print(json.dumps({"path": request["out"]}), flush=True)
+    print(json.dumps({"item": request["item"], "image": request["image"], "path": request["out"]}), flush=True)

@@ -101,8 +101,12 @@ def serve_torch(stage, folder, threads):
 def build():
     command = ["cargo", "bench", "--bench", "networks", "--no-run", "--message-format=json"]
     built = subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.PIPE, text=True)
-    messages = [json.loads(line) for line in built.stdout.splitlines()]
-    return next(message["executable"] for message in reversed(messages) if message.get("executable"))
+    for message in map(json.loads, built.stdout.splitlines()):
+        # Cargo names the program too, in any order.
+        target = message.get("target", {})
+        if message.get("executable") and (target["kind"], target["name"]) == (["bench"], "networks"):
+            return message["executable"]
+    raise SystemExit("cargo names no benchmark of the networks")
 
 
 class Side:
@@ -179,9 +183,10 @@ def main():
     if options.serve:
         return serve_torch(options.serve, options.folder, options.threads[0])
     folder = options.folder
-    if not (folder / "unet").exists():
+    if {*options.stages} != {"t5"} and not (folder / "unet").exists():
         subprocess.run([sys.executable, HERE / "full_size_parity.py", folder], check=True)
-    if not (folder / "t5").exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    if "t5" in options.stages and not (folder / "t5").exists():
         make_t5(folder)
     make_inputs(folder)
     binary = options.binary or build()

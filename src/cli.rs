@@ -21,8 +21,9 @@ mod settings_file;
 
 use self::args::messages::MessageArgs;
 use self::commands::{
-    agreement, baseline, check, compare, convert, demo, doctor, fetch, forensics, generate, import,
-    import_log, judge, list, measure, merge, report, run, score, show, validate, watch,
+    agreement, baseline, check, compare, convert, demo, doctor, export, fetch, forensics, generate,
+    history, import, import_log, judge, list, measure, merge, report, run, score, show, validate,
+    watch,
 };
 use self::output::exit_status::ExitStatus;
 use self::output::print::{self, print, say, set_colours};
@@ -74,6 +75,8 @@ enum Command {
     Watch(watch::Args),
     /// Show how runs differ, with intervals and p-values
     Compare(compare::Args),
+    /// Show the score of a model against the steps of its training
+    History(history::Args),
     /// Write the small file that later runs are checked against
     Baseline(baseline::Args),
     /// Fail where a run is worse than a baseline, for CI
@@ -82,6 +85,8 @@ enum Command {
     Agreement(agreement::Args),
     /// Make a page, tables and charts from one or more runs
     Report(report::Args),
+    /// Write a run's score in the form of another tool
+    Export(export::Args),
     /// Recover the answers from the reference script's `_detail.txt`
     ImportLog(import_log::Args),
     /// Check whether a published category table can come from a complete run
@@ -224,6 +229,8 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Score(args) => score::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::History(args) => history::run(args),
+        Command::Export(args) => export::run(args),
         Command::Baseline(args) => baseline::run(args),
         Command::Check(args) => check::run(args),
         Command::Agreement(args) => agreement::run(args),

@@ -6,6 +6,7 @@ pub(crate) mod attention_groups;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod device;
+pub mod few_rows_speed;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod key_groups;

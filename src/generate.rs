@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod generate_run;
+mod image_keeper;
 pub mod image_ledger;
 mod image_texts;
 pub mod import;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use image::RgbImage;
 
 use crate::checkpoint::load_report::LoadReport;
+use crate::results::png_data::PngData;
 use crate::results::{Served, Settings};
 use crate::stage_observer::StageObserver;
 
@@ -44,6 +46,8 @@ pub struct FromServer {
     pub seed: Option<u64>,
     /// What it sent and said.
     pub told: Served,
+    /// The image's own compressed data, which is kept where there is any.
+    pub png: Option<PngData>,
 }
 
 /// A content filter refused the prompt: an error of [`ImageGenerator::generate`] that is a state of its own.
@@ -83,6 +87,21 @@ impl ImageTimes {
             size: (height as usize, width as usize),
         }
     }
+}
+
+/// What a run asks a generator for: images of one item.
+pub struct ImageRequest<'a> {
+    /// Id of the item.
+    pub item: &'a str,
+    /// Index of each image within the item.
+    pub images: &'a [u32],
+    /// The item's prompt.
+    pub prompt: &'a str,
+    /// One seed an image.
+    pub seeds: &'a [u64],
+    /// Called as soon as what is left to do is this process's own work, such as decoding: the next images may then be
+    /// asked for. Need not be called.
+    pub came: &'a dyn Fn(),
 }
 
 /// A text-to-image model with fixed settings.
@@ -133,6 +152,12 @@ pub trait ImageGenerator: Send {
         false
     }
 
+    /// How long each image took that was made since this was asked last, where another process makes them: what a run
+    /// tells its user. Of generators that share a server any may tell all.
+    fn take_times(&mut self) -> Vec<Duration> {
+        Vec::new()
+    }
+
     /// Makes a picture of `prompt` with no more than `calls` of the denoising network's calls, throws it
     /// away, and tells how long its parts took; `None` where the generator cannot tell.
     ///
@@ -149,4 +174,18 @@ pub trait ImageGenerator: Send {
     /// # Errors
     /// The model failed on this prompt; the run records that and goes on.
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> anyhow::Result<Vec<GeneratedImage>>;
+
+    /// Of generators that share the work, how many are asked at a time; the others meanwhile end what
+    /// [`ImageRequest::came`] told of. `None` for all of them.
+    fn asked_at_a_time(&self) -> Option<usize> {
+        None
+    }
+
+    /// As [`Self::generate`], for a generator that wants to know more of what is asked. No pixel may depend on that.
+    ///
+    /// # Errors
+    /// As there.
+    fn generate_asked(&mut self, request: ImageRequest<'_>) -> anyhow::Result<Vec<GeneratedImage>> {
+        self.generate(request.prompt, request.seeds)
+    }
 }

@@ -22,6 +22,7 @@ pub mod cli;
 pub mod compare;
 #[doc(hidden)]
 pub mod compute;
+mod exports;
 #[doc(hidden)]
 pub mod fetch;
 #[doc(hidden)]
@@ -68,6 +69,7 @@ pub use generate::sampling_choice::SamplingChoice;
 pub use generate::{GeneratedImage, ImageGenerator};
 pub use judge::judge_counts::JudgeCounts;
 pub use judge::{Answer, Judge, JudgeRequest, JudgedImage};
+pub use reports::paper_table::PaperOptions;
 pub use results::{RunDirectory, Settings, Shard};
 pub use session::benchmarks::{benchmark_of_run, load_benchmark};
 pub use session::compared::compare_runs;

@@ -8,6 +8,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 /// What the threads of [`for_each_in_order`] share.
 struct Progress<T> {
     next_to_start: usize,
+    /// Pieces whose first part is being done.
+    in_first_part: usize,
     next_to_write: usize,
     finished: BTreeMap<usize, anyhow::Result<T>>,
     stopped: bool,
@@ -25,6 +27,30 @@ impl<T> Drop for StopOnDrop<'_, T> {
     fn drop(&mut self) {
         lock(self.progress).stopped = true;
         self.changed.notify_all();
+    }
+}
+
+/// How many threads do the work, and how far they may be ahead of what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Crew {
+    /// Threads that work.
+    pub(crate) threads: usize,
+    /// Pieces whose first part is done at a time; the other threads are at their second part.
+    pub(crate) first_parts: usize,
+    /// Pieces that may be begun and not yet written; at least one.
+    pub(crate) window: usize,
+    /// Results that are written at once, where so many are there.
+    pub(crate) batch: usize,
+}
+
+/// The first part of a piece of work, until it is dropped: then another piece may be begun.
+pub(crate) struct FirstPart<'p> {
+    done: &'p (dyn Fn() + Sync),
+}
+
+impl Drop for FirstPart<'_> {
+    fn drop(&mut self) {
+        (self.done)();
     }
 }
 
@@ -47,23 +73,55 @@ pub(crate) fn for_each_in_order<T: Send>(
     mut write: impl FnMut(usize, T) -> anyhow::Result<()>,
     stop: impl Fn() -> bool + Sync,
 ) -> anyhow::Result<usize> {
-    let threads = threads.max(1).min(count);
-    let window = threads * ahead.max(1);
+    let crew = Crew {
+        threads,
+        first_parts: threads,
+        window: threads.max(1).min(count) * ahead.max(1),
+        batch: 1,
+    };
+    for_each_batch_in_order(
+        count,
+        crew,
+        |index, _first_part| work(index),
+        |first, results| results.into_iter().try_for_each(|result| write(first, result)),
+        stop,
+    )
+}
+
+/// As [`for_each_in_order`], with results handed over in batches, the number of the first with each, and with work of
+/// two parts: no more than `crew.first_parts` pieces are in their first part, which `work` ends by dropping what it is given.
+///
+/// # Errors
+/// As there; of a batch whose writing failed, none counts as written.
+pub(crate) fn for_each_batch_in_order<T: Send>(
+    count: usize,
+    crew: Crew,
+    work: impl Fn(usize, FirstPart<'_>) -> anyhow::Result<T> + Sync,
+    mut write: impl FnMut(usize, Vec<T>) -> anyhow::Result<()>,
+    stop: impl Fn() -> bool + Sync,
+) -> anyhow::Result<usize> {
+    let first_parts = crew.first_parts.max(1);
     let progress = Mutex::new(Progress {
         next_to_start: 0,
+        in_first_part: 0,
         next_to_write: 0,
         finished: BTreeMap::new(),
         stopped: false,
         end: count,
     });
     let changed = Condvar::new();
+    let first_part_done = || {
+        lock(&progress).in_first_part -= 1;
+        changed.notify_all();
+    };
     let worker = || {
         loop {
             let index = {
                 let mut state = lock(&progress);
                 while !state.stopped
                     && state.next_to_start < state.end
-                    && state.next_to_start >= state.next_to_write + window
+                    && (state.next_to_start >= state.next_to_write + crew.window
+                        || state.in_first_part >= first_parts)
                 {
                     state = changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 }
@@ -75,9 +133,10 @@ pub(crate) fn for_each_in_order<T: Send>(
                     return;
                 }
                 state.next_to_start += 1;
+                state.in_first_part += 1;
                 state.next_to_start - 1
             };
-            let result = work(index);
+            let result = work(index, FirstPart { done: &first_part_done });
             let mut state = lock(&progress);
             if result.is_err() {
                 // Nothing after this will be written, so nothing more is begun.
@@ -90,15 +149,17 @@ pub(crate) fn for_each_in_order<T: Send>(
     };
     std::thread::scope(|scope| {
         let _stop = StopOnDrop { progress: &progress, changed: &changed };
-        for _ in 0..threads {
+        for _ in 0..crew.threads.max(1).min(count) {
             scope.spawn(worker);
         }
-        for index in 0..count {
-            let result = {
+        let mut index = 0;
+        while index < count {
+            let (results, error) = {
                 let mut state = lock(&progress);
                 loop {
-                    if let Some(result) = state.finished.remove(&index) {
-                        break result;
+                    let taken = take_finished(&mut state.finished, index, crew.batch.max(1));
+                    if !taken.0.is_empty() || taken.1.is_some() {
+                        break taken;
                     }
                     if index >= state.end {
                         return Ok(index);
@@ -106,12 +167,36 @@ pub(crate) fn for_each_in_order<T: Send>(
                     state = changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 }
             };
-            write(index, result?)?;
-            lock(&progress).next_to_write = index + 1;
-            changed.notify_all();
+            if !results.is_empty() {
+                let next = index + results.len();
+                write(index, results)?;
+                index = next;
+                lock(&progress).next_to_write = index;
+                changed.notify_all();
+            }
+            if let Some(error) = error {
+                return Err(error);
+            }
         }
         Ok(count)
     })
+}
+
+/// Takes up to `most` results from `first` on, as far as there is none missing, and the error that ends them.
+fn take_finished<T>(
+    finished: &mut BTreeMap<usize, anyhow::Result<T>>,
+    first: usize,
+    most: usize,
+) -> (Vec<T>, Option<anyhow::Error>) {
+    let mut results = Vec::new();
+    while results.len() < most {
+        match finished.remove(&(first + results.len())) {
+            Some(Ok(result)) => results.push(result),
+            Some(Err(error)) => return (results, Some(error)),
+            None => break,
+        }
+    }
+    (results, None)
 }
 
 /// Workers that threads borrow one at a time: networks on several devices, say. Which one serves whom
@@ -209,6 +294,59 @@ mod tests {
         .unwrap();
         assert_eq!(seen, (0..60).collect::<Vec<_>>());
         assert_eq!(most.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn first_parts_are_few_and_batches_are_whole_and_in_order() {
+        let (first, most, at_once) =
+            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let running = AtomicUsize::new(0);
+        let mut seen = Vec::new();
+        let mut batches = Vec::new();
+        for_each_batch_in_order(
+            60,
+            Crew { threads: 5, first_parts: 2, window: 8, batch: 3 },
+            |index, first_part| {
+                at_once.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                most.fetch_max(first.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(1));
+                first.fetch_sub(1, Ordering::SeqCst);
+                drop(first_part);
+                std::thread::sleep(Duration::from_millis(4));
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(index)
+            },
+            |index, results| {
+                assert_eq!(index, seen.len());
+                batches.push(results.len());
+                seen.extend(results);
+                std::thread::sleep(Duration::from_millis(12));
+                Ok(())
+            },
+            || false,
+        )
+        .unwrap();
+        assert_eq!(seen, (0..60).collect::<Vec<_>>());
+        assert_eq!(most.load(Ordering::SeqCst), 2);
+        assert!(at_once.load(Ordering::SeqCst) > 2);
+        assert!(batches.iter().all(|&length| length <= 3) && batches.contains(&3), "{batches:?}");
+    }
+
+    #[test]
+    fn what_is_before_an_error_in_a_batch_is_written() {
+        let mut written = Vec::new();
+        let error = for_each_batch_in_order(
+            100,
+            Crew { threads: 4, first_parts: 4, window: 8, batch: 8 },
+            |index, _| if index == 5 { bail!("no key") } else { Ok(index) },
+            |_, results| {
+                written.extend(results);
+                Ok(())
+            },
+            || false,
+        )
+        .unwrap_err();
+        assert_eq!((error.to_string().as_str(), written), ("no key", vec![0, 1, 2, 3, 4]));
     }
 
     #[test]

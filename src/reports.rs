@@ -12,6 +12,7 @@ pub(crate) mod escape;
 pub(crate) mod exported_tables;
 pub(crate) mod figure_table;
 pub(crate) mod gallery_data;
+pub(crate) mod history;
 pub mod html;
 pub mod numbers;
 pub(crate) mod paper_table;

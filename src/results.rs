@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod merge;
 mod merge_error;
 mod merged_lines;
+pub mod png_data;
 pub mod progress;
 pub mod records;
 pub(crate) mod replaceable;

@@ -287,7 +287,10 @@ fn unlisted_categories(items: &[Item]) -> Vec<Finding> {
         .into_iter()
         .map(|(name, (row, item, count))| {
             let message =
-                format!("{}, the first in row {row} (item `{item}`)", counted(count, "question"));
+                format!(
+                "{} of a category outside the 13 of the reference table, the first in row {row} (item `{item}`)",
+                counted(count, "question")
+            );
             Finding::of_file(FindingKind::UnlistedCategory, message).cell("tuple", name)
         })
         .collect()

@@ -14,18 +14,20 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 mod attention_block;
 pub(crate) mod conv2d;
+mod few_rows;
 pub(crate) mod group_norm;
 pub(crate) mod half_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
-mod map_layout;
 mod matmul;
-pub(crate) mod packed;
-pub(crate) mod packed_conv2d;
-pub(crate) mod tile_linear;
-pub(crate) mod packing;
+pub(crate) mod packed_linear;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tile_conv2d;
+pub(crate) mod tile_linear;
+mod tile_map;
+pub(crate) mod tile_packing;
+mod tile_product;
 pub(crate) mod tiles;
 mod vector;
 

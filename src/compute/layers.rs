@@ -77,7 +77,8 @@ mod tests {
         let inner =
             candle_nn::Linear::new(golden.get("linear.weight"), Some(golden.get("linear.bias")));
         let output = golden.get("linear.output");
-        let ours = Linear::plain(inner.clone()).forward(&transposed).unwrap();
+        let ours = Linear::of(inner.weight().clone(), inner.bias().cloned());
+        let ours = ours.forward(&transposed).unwrap();
         assert!(errors("linear", &ours, &output).within(5e-6, 5e-6));
         // What the rule guards against. Once candle is mended this line fails, and the rule in the
         // head of this file can go.

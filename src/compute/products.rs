@@ -11,8 +11,8 @@ use candle_core::Device;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub(crate) use super::cpu::packing::Packing;
-use super::cpu::packing::Parts;
+pub(crate) use super::cpu::tile_packing::Packing;
+use super::cpu::tile_packing::Parts;
 use super::cpu::tiles::TileKernel;
 use super::cpu::tiles::support::NoTiles;
 use crate::checkpoint::model_error::ModelError;

@@ -92,9 +92,9 @@ pub enum Source {
     /// Inside the program.
     Shipped {
         /// The checkpoint.
-        checkpoint: ShippedFolder,
+        checkpoint: &'static ShippedFolder,
         /// The connector and text encoder of an ELLA.
-        ella: Option<ShippedFolder>,
+        ella: Option<&'static ShippedFolder>,
     },
 }
 
@@ -153,14 +153,14 @@ pub const MODELS: &[CatalogModel] = &[
         description: "inside the program: Stable Diffusion 1.x at small size, trained on drawn shapes of \
                       64 x 64 pixels, with a text encoder that reads 24 tokens",
         pipeline: Pipeline::Sd15,
-        source: Source::Shipped { checkpoint: DEMO_SD, ella: None },
+        source: Source::Shipped { checkpoint: &DEMO_SD, ella: None },
         defaults: DEMO,
     },
     CatalogModel {
         name: DEFAULT,
         description: "inside the program: ELLA over demo-sd, which reads the whole prompt",
         pipeline: Pipeline::Ella(EllaBase::Sd15),
-        source: Source::Shipped { checkpoint: DEMO_SD, ella: Some(DEMO_ELLA) },
+        source: Source::Shipped { checkpoint: &DEMO_SD, ella: Some(&DEMO_ELLA) },
         defaults: DEMO,
     },
     CatalogModel {

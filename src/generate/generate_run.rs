@@ -2,23 +2,22 @@
 //! is there already is left as it is, so that a run killed at any point and started again ends in the
 //! same bytes. How a picture is made is left to the generator.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use super::image_keeper::{Asked, ImageKeeper};
 use super::image_ledger::ImageLedger;
-use super::image_texts::texts;
 use super::noise::seeds::SeedMode;
 use super::served_counts::{ServedCounts, is_zero};
-use super::{Filtered, GeneratedImage, Hopeless, ImageGenerator};
+use super::{GeneratedImage, Hopeless, ImageGenerator, ImageRequest};
 use crate::benchmark::Item;
-use crate::checkpoint::error_words::sentence;
-use crate::ordered_work::{Pool, for_each_in_order};
-use crate::results::image_store::pixels_sha256;
+use crate::ordered_work::{Crew, Pool, for_each_batch_in_order};
 use crate::results::manifest::differences;
-use crate::results::{ImageOutcome, RunDirectory, Settings, Sitting};
+use crate::results::{RunDirectory, Settings, Sitting};
 use crate::stage_observer::{Silent, StageObserver};
 
 /// Which seeds the images get and how many are made at a time.
@@ -148,7 +147,8 @@ impl Generation {
         let refused = settled.count_refused(items, images);
         observer.started(summary.images, summary.already_done + refused);
         let groups = groups_to_make(items, images, self.plan, &settled);
-        let stage = Stage { run, ledger, settings: &self.settings, observer, items, images };
+        let keeper = ImageKeeper { run, ledger, settings: &self.settings };
+        let stage = Stage { keeper, observer, items, images };
         let made = stage.make_all(&groups, generators, &mut summary);
         observer.finished();
         self.sitting.stop();
@@ -290,8 +290,14 @@ fn groups_to_make<'a>(
 
 impl Group<'_> {
     /// A panic must not leave the others waiting: it is a failure like any other.
-    fn make(&self, generator: &mut dyn ImageGenerator) -> Result<Vec<GeneratedImage>> {
-        let made = AssertUnwindSafe(|| generator.generate(&self.item.prompt, &self.seeds));
+    fn make(
+        &self,
+        generator: &mut dyn ImageGenerator,
+        came: &dyn Fn(),
+    ) -> Result<Vec<GeneratedImage>> {
+        let Self { item, images, seeds, .. } = self;
+        let request = ImageRequest { item: &item.id, images, prompt: &item.prompt, seeds, came };
+        let made = AssertUnwindSafe(|| generator.generate_asked(request));
         let pictures = catch_unwind(made).unwrap_or_else(|panic| {
             let text = panic
                 .downcast_ref::<&str>()
@@ -304,9 +310,7 @@ impl Group<'_> {
 }
 
 struct Stage<'a> {
-    run: &'a RunDirectory,
-    ledger: ImageLedger,
-    settings: &'a Settings,
+    keeper: ImageKeeper<'a>,
     observer: &'a dyn StageObserver,
     items: &'a [&'a Item],
     /// Of each item.
@@ -320,32 +324,32 @@ impl Stage<'_> {
         generators: Vec<&mut dyn ImageGenerator>,
         summary: &mut GenerationSummary,
     ) -> Result<()> {
-        let in_flight = generators.len();
-        let writes_meanwhile =
-            in_flight > 1 || generators.iter().any(|generator| generator.runs_on_gpu());
+        let crew = crew(&generators);
         let generators = Pool::new(generators);
         self.report_finished_items(groups, 0);
         let observer = self.observer;
-        let finished = for_each_in_order(
+        let finished = for_each_batch_in_order(
             groups.len(),
-            in_flight,
-            // One generator on the processor makes nothing that could not be kept; several need not wait for
-            // each other, nor a GPU for the encoding of what it has made.
-            if writes_meanwhile { 2 } else { 1 },
-            |index| match generators.with(|generator| groups[index].make(*generator)) {
-                Err(error) if error.is::<Hopeless>() => Err(error),
-                made => Ok(made),
+            crew,
+            |index, first_part| {
+                let first_part = RefCell::new(Some(first_part));
+                let came = || drop(first_part.take());
+                match generators.with(|generator| groups[index].make(*generator, &came)) {
+                    Err(error) if error.is::<Hopeless>() => Err(error),
+                    made => Ok(made),
+                }
             },
-            |index, made| {
-                self.keep_group(&groups[index], made, summary)?;
-                self.report_finished_items(groups, index + 1);
+            |first, made| {
+                let next = first + made.len();
+                self.keep_groups(&groups[first..next], &made, summary)?;
+                self.report_finished_items(groups, next);
                 Ok(())
             },
             || observer.stop_requested(),
         )?;
         summary.stopped = finished < groups.len();
         summary.truncated_prompts = self.truncated_prompts(self.items);
-        (summary.filtered, summary.served) = self.ledger.of_servers(self.items, self.images);
+        (summary.filtered, summary.served) = self.keeper.ledger.of_servers(self.items, self.images);
         Ok(())
     }
 
@@ -355,76 +359,45 @@ impl Stage<'_> {
         self.observer.items_finished(items);
     }
 
-    fn keep_group(
+    fn keep_groups(
         &mut self,
-        group: &Group<'_>,
-        made: Result<Vec<GeneratedImage>>,
+        groups: &[Group<'_>],
+        made: &[Result<Vec<GeneratedImage>>],
         summary: &mut GenerationSummary,
     ) -> Result<()> {
-        let Group { item, images, wanted, .. } = group;
-        match made {
-            Ok(pictures) => {
-                for (&image, picture) in images.iter().zip(&pictures) {
-                    if wanted.contains(&image) {
-                        self.keep(item, image, picture)?;
-                        summary.done += 1;
-                        self.observer.image_done(&item.id, image);
-                    }
+        let mut asked = Vec::new();
+        for (Group { item, images, wanted, .. }, made) in groups.iter().zip(made) {
+            match made {
+                Ok(pictures) => {
+                    let each = images.iter().zip(pictures);
+                    let each = each.filter(|(image, _)| wanted.contains(image));
+                    asked.extend(each.map(|(&image, one)| Asked { item, image, made: Ok(one) }));
                 }
-            }
-            Err(error) => {
-                let filtered = error.downcast_ref::<Filtered>();
-                let reason = in_one_line(&error);
-                for &image in wanted {
-                    let outcome = match filtered {
-                        Some(Filtered(words)) => ImageOutcome::Filtered { reason: words.clone() },
-                        None => ImageOutcome::Failed { reason: reason.clone() },
-                    };
-                    self.record(item, image, outcome)?;
-                    summary.failed += u64::from(filtered.is_none());
-                    self.observer.image_failed(&item.id, image, &reason);
+                Err(error) => {
+                    let each = wanted.iter();
+                    asked.extend(each.map(|&image| Asked { item, image, made: Err(error) }));
                 }
             }
         }
-        Ok(())
-    }
-
-    /// The picture first, then its record: a record never stands without its picture.
-    fn keep(&mut self, item: &Item, image: u32, picture: &GeneratedImage) -> Result<()> {
-        let seed = match &picture.served {
-            Some(served) => served.seed,
-            None => Some(picture.seed),
-        };
-        let texts = texts(self.settings, item, image, seed);
-        let texts: Vec<(&str, String)> =
-            texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
-        self.run.write_image(&item.id, image, &picture.pixels, &texts)?;
-        self.record(
-            item,
-            image,
-            ImageOutcome::Done {
-                pixels_sha256: pixels_sha256(&picture.pixels),
-                width: picture.pixels.width(),
-                height: picture.pixels.height(),
-                seed,
-                prompt_tokens: picture.prompt_tokens,
-                truncated: picture.truncated,
-                source: None,
-                served: picture.served.as_ref().map(|served| served.told.clone()),
-            },
-        )
-    }
-
-    fn record(&mut self, item: &Item, image: u32, outcome: ImageOutcome) -> Result<()> {
-        self.ledger
-            .record(&item.id, image, outcome)
-            .context("the record of an image cannot be kept")
+        self.keeper.keep(&asked, self.observer, summary)
     }
 
     fn truncated_prompts(&self, items: &[&Item]) -> u64 {
-        let cut: BTreeSet<&str> = self.ledger.truncated_items().collect();
+        let cut: BTreeSet<&str> = self.keeper.ledger.truncated_items().collect();
         items.iter().filter(|item| cut.contains(item.id.as_str())).count() as u64
     }
+}
+
+/// How many threads ask, and how far ahead of what is written.
+fn crew(generators: &[&mut dyn ImageGenerator]) -> Crew {
+    let threads = generators.len();
+    let asked = generators.iter().filter_map(|generator| generator.asked_at_a_time()).min();
+    let first_parts = asked.unwrap_or(threads).min(threads);
+    let is_elsewhere = generators.iter().any(|generator| generator.runs_on_gpu());
+    // One generator on the processor makes nothing that could not be kept; several need not wait for each other, nor a
+    // GPU for the encoding of what it has made.
+    let window = if threads > 1 || is_elsewhere { threads + first_parts } else { 1 };
+    Crew { threads, first_parts, window, batch: first_parts }
 }
 
 /// A generator that gives another number of pictures than asked for has failed.
@@ -436,9 +409,4 @@ fn complete(pictures: Result<Vec<GeneratedImage>>, expected: usize) -> Result<Ve
         pictures.len()
     );
     Ok(pictures)
-}
-
-/// The error and its causes in one line.
-fn in_one_line(error: &anyhow::Error) -> String {
-    sentence(error).lines().next().unwrap_or_default().to_owned()
 }

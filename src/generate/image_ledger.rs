@@ -82,16 +82,20 @@ impl ImageLedger {
         image: u32,
         outcome: ImageOutcome,
     ) -> Result<(), JournalError> {
-        let key = (item.to_owned(), image);
-        if self.latest.get(&key) == Some(&outcome) {
-            return Ok(());
-        }
-        self.journal.append(&ImageRecord {
-            item: key.0.clone(),
-            image,
-            outcome: outcome.clone(),
-        })?;
-        self.latest.insert(key, outcome);
+        self.record_all(vec![ImageRecord { item: item.to_owned(), image, outcome }])
+    }
+
+    /// As [`Self::record`], of several images in order.
+    ///
+    /// # Errors
+    /// See [`JournalError`]; then none of them is recorded.
+    pub(crate) fn record_all(&mut self, mut records: Vec<ImageRecord>) -> Result<(), JournalError> {
+        records.retain(|record| {
+            self.latest.get(&(record.item.clone(), record.image)) != Some(&record.outcome)
+        });
+        self.journal.append_all(&records)?;
+        let latest = records.into_iter().map(|one| ((one.item, one.image), one.outcome));
+        self.latest.extend(latest);
         Ok(())
     }
 

@@ -10,15 +10,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
-use self::messages::{PROTOCOL, Reply, Request, Started};
+use self::messages::{ImageName, PROTOCOL, Reply, Request, Started};
 use self::worker::Worker;
-use super::{GeneratedImage, ImageGenerator, ImageTimes};
+use super::{GeneratedImage, ImageGenerator, ImageRequest, ImageTimes};
 use crate::checkpoint::load_report::LoadReport;
 use crate::results::Settings;
 use crate::results::image_store::read_image;
 
 /// Starts that one image may take: a program that ends is started again.
 const STARTS: u32 = 3;
+
+/// What is asked for where no run asks: `doctor` tries the program.
+const NO_ITEM: ImageName<'_> = ImageName { item: "", image: 0 };
 
 /// Which program makes the images, and what it is told.
 #[derive(Debug, Clone)]
@@ -60,6 +63,8 @@ pub struct ProgramGenerator {
     out: tempfile::TempDir,
     /// Images asked for so far.
     asked: u64,
+    /// How long each image took, until that is told.
+    times: Vec<Duration>,
 }
 
 impl ProgramGenerator {
@@ -77,6 +82,7 @@ impl ProgramGenerator {
             worker: Some(worker),
             out,
             asked: 0,
+            times: Vec::new(),
         })
     }
 
@@ -94,12 +100,13 @@ impl ProgramGenerator {
     }
 
     /// One image; a program that ends is started again, up to [`STARTS`] times.
-    fn image(&mut self, prompt: &str, seed: u64) -> Result<GeneratedImage> {
+    fn image(&mut self, of: ImageName<'_>, prompt: &str, seed: u64) -> Result<GeneratedImage> {
         // Another file for each request: a reply that comes late can be taken for no other image.
         self.asked += 1;
         let path = self.out.path().join(format!("{}.png", self.asked));
         let stated = &self.options.stated;
         let request = Request {
+            of,
             prompt,
             seed,
             negative_prompt: stated.negative_prompt.as_deref(),
@@ -110,9 +117,16 @@ impl ProgramGenerator {
             out: &path,
         };
         let line = serde_json::to_string(&request)?;
-        let error = match Reply::read(&self.reply(&line)?) {
+        let start = Instant::now();
+        let reply = self.reply(&line)?;
+        let time = start.elapsed();
+        let error = match Reply::read(&reply, of) {
             Ok(Reply::Error { error }) => bail!("the program says: {}", error.trim()),
-            Ok(Reply::Image { path: named }) if named == path => return self.taken(&path, seed),
+            Ok(Reply::Image { path: named }) if named == path => {
+                let image = self.taken(&path, seed)?;
+                self.times.push(time);
+                return Ok(image);
+            }
             Ok(Reply::Image { path: named }) => anyhow!(
                 "the program says that {} is made, where {} was asked for",
                 named.display(),
@@ -213,11 +227,21 @@ impl ImageGenerator for ProgramGenerator {
 
     fn measure(&mut self, prompt: &str, _calls: usize) -> Result<Option<ImageTimes>> {
         let start = Instant::now();
-        let image = self.image(prompt, 0)?;
+        let image = self.image(NO_ITEM, prompt, 0)?;
         Ok(Some(ImageTimes::of_whole(start.elapsed(), &image)))
     }
 
+    fn take_times(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.times)
+    }
+
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
-        seeds.iter().map(|&seed| self.image(prompt, seed)).collect()
+        seeds.iter().map(|&seed| self.image(NO_ITEM, prompt, seed)).collect()
+    }
+
+    fn generate_asked(&mut self, request: ImageRequest<'_>) -> Result<Vec<GeneratedImage>> {
+        let ImageRequest { item, images, prompt, seeds, .. } = request;
+        let each = images.iter().zip(seeds);
+        each.map(|(&image, &seed)| self.image(ImageName { item, image }, prompt, seed)).collect()
     }
 }

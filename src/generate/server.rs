@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -20,14 +20,20 @@ use self::client::{Client, Fault, FaultKind, Made};
 use self::probe::Found;
 use self::seeds::Seeds;
 use self::wire::{ServerApi, ServerImage, WireSettings};
-use super::{Filtered, FromServer, GeneratedImage, Hopeless, ImageGenerator, ImageTimes};
+use super::{
+    Filtered, FromServer, GeneratedImage, Hopeless, ImageGenerator, ImageRequest, ImageTimes,
+};
 use crate::benchmark::digest::hex;
 use crate::checkpoint::load_report::LoadReport;
 use crate::results::image_store::{pixels_sha256, read_image};
+use crate::results::png_data::read_png_data;
 use crate::results::{Served, Settings};
 
 pub use self::client::Asking;
 pub(crate) use self::seeds::PROMPTS;
+
+/// Generators beyond those that are asked at a time: they decode what came meanwhile.
+const DECODERS: usize = 2;
 
 /// Images in a row without success that stop the run: before the first success, and after it.
 const FAILURES: (u32, u32) = (3, 16);
@@ -61,12 +67,15 @@ struct Shared {
     /// Images that were made to try the seeds, until the run asks for them.
     ready: Mutex<BTreeMap<(String, u64), GeneratedImage>>,
     retry_filtered: bool,
+    /// How long each image took, waits and further tries included, until that is told.
+    times: Mutex<Vec<Duration>>,
     has_made: AtomicBool,
     failures_in_a_row: AtomicU32,
 }
 
 impl ServerGenerator {
-    /// Finds out what the server is, and returns one generator for each image that it is asked for at a time.
+    /// Finds out what the server is, and returns one generator for each image that it is asked for at a time, and some that
+    /// decode meanwhile.
     ///
     /// # Errors
     /// There is no server, it is none of the API, lacks the model, or the API cannot be told a setting.
@@ -90,10 +99,11 @@ impl ServerGenerator {
             seeds: OnceLock::new(),
             ready: Mutex::default(),
             retry_filtered,
+            times: Mutex::default(),
             has_made: AtomicBool::new(false),
             failures_in_a_row: AtomicU32::new(0),
         });
-        Ok((0..concurrency).map(|_| Self { shared: Arc::clone(&shared) }).collect())
+        Ok((0..concurrency + DECODERS).map(|_| Self { shared: Arc::clone(&shared) }).collect())
     }
 
     /// What was found, for people: where, which API, which models.
@@ -125,8 +135,16 @@ impl Found {
 impl Shared {
     /// One image, and what the run is to do where there is none.
     fn image(&self, prompt: &str, seed: u64) -> Result<GeneratedImage> {
+        self.image_that_came(prompt, seed, &|| {})
+    }
+
+    /// As [`Self::image`]; calls `came` when the server has nothing more to do for it.
+    fn image_that_came(&self, prompt: &str, seed: u64, came: &dyn Fn()) -> Result<GeneratedImage> {
+        let start = Instant::now();
         let made = self.client.image(&self.settings, prompt, seed);
+        let time = start.elapsed();
         let made = made.map_err(|fault| self.hopeless(fault))?;
+        came();
         let made = match made {
             Made::Filtered(words) => Err(Filtered(words).into()),
             Made::Image(image) => {
@@ -134,11 +152,27 @@ impl Shared {
                 let decoded =
                     decoded.map_err(|error| self.hopeless(Fault::last(format!("{error:#}"))))?;
                 self.has_made.store(true, Ordering::Relaxed);
+                self.times.lock().unwrap_or_else(PoisonError::into_inner).push(time);
                 Ok(decoded)
             }
         };
         self.failures_in_a_row.store(0, Ordering::Relaxed);
         made
+    }
+
+    /// One image a seed; calls `came` when the last of them came.
+    fn images(&self, prompt: &str, seeds: &[u64], came: &dyn Fn()) -> Result<Vec<GeneratedImage>> {
+        let image = |(place, &seed): (usize, &u64)| {
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            let image = ready.remove(&(prompt.to_owned(), seed));
+            drop(ready);
+            let is_last = place + 1 == seeds.len();
+            image.map_or_else(
+                || self.image_that_came(prompt, seed, if is_last { came } else { &|| {} }),
+                Ok,
+            )
+        };
+        seeds.iter().enumerate().map(image).collect()
     }
 
     /// The fault as an error of this image, or of the run where asking on is in vain.
@@ -167,7 +201,13 @@ impl Shared {
             [b'R', b'I', b'F', b'F', ..] => "webp",
             _ => "png",
         };
-        let pixels = read_image(Cursor::new(bytes)).context("the server's image cannot be read")?;
+        let (pixels, png) = match read_png_data(&bytes) {
+            Some((pixels, png)) => (pixels, Some(png)),
+            None => {
+                let pixels = read_image(Cursor::new(bytes));
+                (pixels.context("the server's image cannot be read")?, None)
+            }
+        };
         let sent = self.settings.sent_seed(seed);
         let size = pixels.dimensions();
         let wanted = (
@@ -185,7 +225,7 @@ impl Shared {
             seed: sent.unwrap_or(seed),
             prompt_tokens: None,
             truncated: None,
-            served: Some(FromServer { seed: sent, told }),
+            served: Some(FromServer { seed: sent, told, png }),
         })
     }
 
@@ -300,17 +340,20 @@ impl ImageGenerator for ServerGenerator {
         Ok(Some(seeds.sentence().to_owned()))
     }
 
+    fn take_times(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut *self.shared.times.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn asked_at_a_time(&self) -> Option<usize> {
+        Some(self.shared.client.asking().concurrency.max(1))
+    }
+
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
-        let image = |&seed: &u64| {
-            let ready = self
-                .shared
-                .ready
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&(prompt.to_owned(), seed));
-            ready.map_or_else(|| self.shared.image(prompt, seed), Ok)
-        };
-        seeds.iter().map(image).collect()
+        self.shared.images(prompt, seeds, &|| {})
+    }
+
+    fn generate_asked(&mut self, request: ImageRequest<'_>) -> Result<Vec<GeneratedImage>> {
+        self.shared.images(request.prompt, request.seeds, request.came)
     }
 }
 

@@ -39,7 +39,7 @@ pub struct JudgeRow {
     /// What it needs, looked up anew at each call.
     pub needs: fn() -> Vec<Need>,
     /// Its weights, where they are inside the program.
-    pub shipped: Option<ShippedFolder>,
+    pub shipped: Option<&'static ShippedFolder>,
     /// Side in pixels of the square images of the demo, where it was made for them and the demo's benchmark alone.
     pub only_side: Option<u32>,
     /// Where it computes.
@@ -152,7 +152,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
         summary: "inside the program: mPLUG at small size, trained on drawn shapes of 64 x 64 pixels; for the demo's \
                   benchmark only",
         needs: Vec::new,
-        shipped: Some(DEMO_JUDGE),
+        shipped: Some(&DEMO_JUDGE),
         only_side: Some(64),
         runs: MPLUG,
         takes: &[OptionGroup::Local, OptionGroup::Batch, OptionGroup::Force],

@@ -242,10 +242,10 @@ impl BertAttention {
     pub(crate) fn load(scope: &Scope, size: BertSize, key_width: usize) -> LoadResult<Self> {
         let (own, output) = (scope.at("self"), scope.at("output"));
         Ok(Self {
-            query: Linear::load(&own.at("query"), size.width, size.width)?,
-            key: Linear::load(&own.at("key"), key_width, size.width)?,
-            value: Linear::load(&own.at("value"), key_width, size.width)?,
-            dense: Linear::load(&output.at("dense"), size.width, size.width)?,
+            query: linear(&own.at("query"), size.width, size.width)?,
+            key: linear(&own.at("key"), key_width, size.width)?,
+            value: linear(&own.at("value"), key_width, size.width)?,
+            dense: linear(&output.at("dense"), size.width, size.width)?,
             norm: LayerNorm::load(&output.at("LayerNorm"), size.width, size.eps)?,
             heads: size.heads,
             packed: None,
@@ -349,8 +349,8 @@ impl BertLayer {
         Ok(Self {
             attention: BertAttention::load(&scope.at("attention"), size, size.width)?.pack(),
             crossattention,
-            intermediate: Linear::load(&inner.at("dense"), size.width, size.inner)?,
-            output: Linear::load(&outer.at("dense"), size.inner, size.width)?,
+            intermediate: linear(&inner.at("dense"), size.width, size.inner)?,
+            output: linear(&outer.at("dense"), size.inner, size.width)?,
             norm: LayerNorm::load(&outer.at("LayerNorm"), size.width, size.eps)?,
             activation: size.activation,
         })
@@ -416,7 +416,7 @@ impl BertWordPrediction {
         let transform = scope.at("transform");
         let bias = scope.tensor("bias", &words.dims()[..1])?;
         Ok(Self {
-            dense: Linear::load(&transform.at("dense"), size.width, size.width)?,
+            dense: linear(&transform.at("dense"), size.width, size.width)?,
             norm: LayerNorm::load(&transform.at("LayerNorm"), size.width, size.eps)?,
             activation: size.activation,
             decoder: Linear::new(words, bias),
@@ -428,6 +428,11 @@ impl BertWordPrediction {
         let x = self.activation.apply(&self.dense.forward(x)?)?;
         self.decoder.forward(&self.norm.forward(&x)?)
     }
+}
+
+/// A layer for the rows of a few questions.
+fn linear(scope: &Scope, input: usize, output: usize) -> LoadResult<Linear> {
+    Linear::load(scope, input, output).map(Linear::for_few_rows)
 }
 
 #[cfg(test)]

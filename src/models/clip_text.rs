@@ -304,7 +304,10 @@ struct EncoderLayer {
 impl EncoderLayer {
     fn load(scope: &Scope, size: LayerSize) -> LoadResult<Self> {
         let LayerSize { width, inner, heads, activation, eps } = size;
-        let projection = |name: &str| Linear::load(&scope.at("self_attn").at(name), width, width);
+        let linear = |scope: &Scope, input: usize, output: usize| {
+            Linear::load(scope, input, output).map(Linear::for_few_rows)
+        };
+        let projection = |name: &str| linear(&scope.at("self_attn").at(name), width, width);
         Ok(Self {
             layer_norm1: LayerNorm::load(&scope.at("layer_norm1"), width, eps)?,
             query: projection("q_proj")?,
@@ -312,8 +315,8 @@ impl EncoderLayer {
             value: projection("v_proj")?,
             out: projection("out_proj")?,
             layer_norm2: LayerNorm::load(&scope.at("layer_norm2"), width, eps)?,
-            fc1: Linear::load(&scope.at("mlp.fc1"), width, inner)?,
-            fc2: Linear::load(&scope.at("mlp.fc2"), inner, width)?,
+            fc1: linear(&scope.at("mlp.fc1"), width, inner)?,
+            fc2: linear(&scope.at("mlp.fc2"), inner, width)?,
             heads,
             activation,
         })

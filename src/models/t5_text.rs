@@ -314,7 +314,9 @@ impl Block {
         let (first, second) = (scope.at(0), scope.at(1));
         let heads = first.at("SelfAttention");
         let dense = second.at("DenseReluDense");
-        let linear = Linear::load_without_bias;
+        let linear = |scope: &Scope, input: usize, output: usize| {
+            Linear::load_without_bias(scope, input, output).map(Linear::for_few_rows)
+        };
         Ok(Self {
             attention_norm: RmsNorm::load(&first.at("layer_norm"), width, eps)?,
             query: linear(&heads.at("q"), width, attention)?,

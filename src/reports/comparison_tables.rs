@@ -6,7 +6,7 @@ use crate::compare::{Comparison, Difference, ItemDifference, Level};
 use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
-use super::figure_table::{few_items_note, short_name};
+use super::figure_table::{few_items_note, short_name, telling_rows};
 use super::numbers::{fixed, signed, signed_ends};
 use super::terminal::STYLE;
 use crate::wording::counted;
@@ -23,7 +23,7 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
         "difference" => "diff.",
         other => other,
     })));
-    for figure in &comparison.figures {
+    for figure in telling(comparison) {
         table.add_row(std::iter::once(short_name(figure.level, &figure.name)).chain(cells(figure)));
     }
     for column in table.column_iter_mut().skip(1) {
@@ -54,12 +54,20 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
     text
 }
 
+/// The figures that say something new.
+fn telling(comparison: &Comparison) -> Vec<&Difference> {
+    let figures = &comparison.figures;
+    let same = |a: &Difference, b: &Difference| (a.base, a.other) == (b.base, b.other);
+    let places = telling_rows(figures, |figure| figure.level, same);
+    places.into_iter().map(|place| &figures[place]).collect()
+}
+
 /// The same as Markdown.
 pub fn comparison_markdown(comparison: &Comparison, swings: usize) -> String {
     let mut text = format!("| | {} |\n| --- |", HEADINGS.join(" | "));
     text.push_str(&" ---: |".repeat(HEADINGS.len()));
     text.push('\n');
-    for figure in &comparison.figures {
+    for figure in telling(comparison) {
         let name = escape_markdown(&figure.name);
         let name = if figure.level == Level::L2 { name } else { format!("**{name}**") };
         text.push_str(&format!("| {name} | {} |\n", cells(figure).join(" | ")));

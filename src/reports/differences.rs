@@ -5,7 +5,7 @@ use crate::aggregate::Shares;
 use crate::compare::{self, Paired, paired_differences};
 use crate::statistics::{PermutationTest, numpy_mean};
 
-use super::figure_table::Level;
+use super::figure_table::{Level, telling_rows};
 use super::report_input::{ReportInput, ReportRun};
 
 /// How often an interval is to hold the true difference.
@@ -20,6 +20,15 @@ pub struct Differences {
     pub items: usize,
     /// Overall, unless either score is withheld, then each L1 category with its L2 below it.
     pub rows: Vec<Difference>,
+}
+
+impl Differences {
+    /// The rows that say something new, for tables and charts.
+    pub(crate) fn telling(&self) -> Vec<&Difference> {
+        let same = |a: &Difference, b: &Difference| (a.base, a.other) == (b.base, b.other);
+        let places = telling_rows(&self.rows, |row| row.level, same);
+        places.into_iter().map(|place| &self.rows[place]).collect()
+    }
 }
 
 /// One figure.

@@ -140,13 +140,21 @@ impl FigureTable {
         }
         Self { columns, rows }
     }
+}
 
-    /// Whether the row is an L2 that is all of its L1, with the same numbers.
-    pub(super) fn repeats_the_row_above(&self, row: usize) -> bool {
-        let is_l2 = |row: usize| self.rows.get(row).is_some_and(|row| row.level == Level::L2);
-        let is_alone = is_l2(row) && !is_l2(row - 1) && !is_l2(row + 1);
-        is_alone && self.rows[row].cells == self.rows[row - 1].cells
-    }
+/// Places of the rows that say something new: all but those of an L2 that is the whole of its L1, which stands above it, with
+/// the same numbers.
+pub(super) fn telling_rows<R>(
+    rows: &[R],
+    level: impl Fn(&R) -> Level,
+    same: impl Fn(&R, &R) -> bool,
+) -> Vec<usize> {
+    let is_l2 = |place: usize| rows.get(place).is_some_and(|row| level(row) == Level::L2);
+    let repeats = |place: usize| {
+        let is_alone = place > 0 && is_l2(place) && !is_l2(place - 1) && !is_l2(place + 1);
+        is_alone && same(&rows[place], &rows[place - 1])
+    };
+    (0..rows.len()).filter(|place| !repeats(*place)).collect()
 }
 
 /// The benchmark score stands in the column whose stage it is made from: after the rule, which is

@@ -13,7 +13,7 @@ use super::figure_table::few_items_note;
 use super::report_input::ReportInput;
 use super::report_table::ReportTable;
 use super::run_charts::Chart;
-use super::terminal::interval_note;
+use super::terminal::interval_method;
 use crate::wording::counted;
 
 const TEMPLATE: &str = include_str!("html/page.html");
@@ -111,7 +111,8 @@ fn subtitle(input: &ReportInput<'_>) -> String {
 
 fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
     let table = |name: &str| -> String {
-        page.tables.iter().find(|table| table.name == name).map_or(String::new(), ReportTable::html)
+        let found = page.tables.iter().find(|table| table.name == name && !table.rows.is_empty());
+        found.map_or(String::new(), ReportTable::html)
     };
     let chart = |name: &str| -> String {
         page.charts.iter().find(|chart| chart.name == name).map_or(String::new(), figure)
@@ -147,14 +148,15 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
     if !seeds.is_empty() {
         sections.push(("seeds", "Seeds", seeds));
     }
-    sections.push(("settings", "Coverage and settings", table("coverage") + &table("settings")));
+    let settings = table("settings") + &table("settings-shared");
+    sections.push(("settings", "Coverage and settings", table("coverage") + &settings));
     sections
 }
 
 fn note(page: &Page<'_>) -> String {
     let method = page.input.runs.first().and_then(|run| run.summary.intervals);
     let intervals = method.map(|method| {
-        let mut text = interval_note(method, true, true) + ". ";
+        let mut text = format!("Intervals: {}. ", interval_method(method));
         let items = page.input.items.len() as u64;
         text.extend(few_items_note(items).map(|note| note.replacen("only", "Only", 1) + ". "));
         text

@@ -11,6 +11,15 @@ use super::report_table::{NONE, ReportTable, TableRow};
 /// Columns after the benchmark score, as papers order them.
 const CATEGORIES: [&str; 5] = ["global", "entity", "attribute", "relation", "other"];
 
+/// What the table of a paper shows beside one number a column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PaperOptions {
+    /// The 95 % intervals, in a row below the numbers.
+    pub intervals: bool,
+    /// The score under `reference` too, in a row below that under `corrected`.
+    pub both_protocols: bool,
+}
+
 /// One row a run and protocol; the second protocol stands indented below the first. `intervals` adds a row
 /// with the 95 % intervals: ± half of the width in points, or both ends where they lie unevenly. Category numbers are those before the rule under
 /// `reference` (as the script prints them) and after it under `corrected`.

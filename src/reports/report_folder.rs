@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aggregate::Protocol;
 use crate::results::FORMAT_VERSION;
 use crate::results::atomic_write::{name_path, sync_folder};
 use crate::results::replaceable::InTheWay;
@@ -19,7 +20,7 @@ use super::drawing::svg_picture;
 use super::figure_table::Level;
 use super::gallery_data::gallery_data;
 use super::html::{Page, page};
-use super::paper_table::{paper_latex, paper_table};
+use super::paper_table::{PaperOptions, paper_latex, paper_table};
 use super::report_input::{ReportInput, ReportRun};
 use super::report_table::ReportTable;
 use super::report_tables::{categories, category_names, difference_table, items, leaderboard};
@@ -40,6 +41,8 @@ pub(crate) struct WriteOptions {
     /// Whether a report about other runs may be replaced, and a folder that is no report, which is kept as
     /// `<name>.before`.
     pub force: bool,
+    /// How the table of a paper is.
+    pub paper: PaperOptions,
 }
 
 /// What was written.
@@ -84,8 +87,7 @@ pub(crate) fn write_report(
         .map_err(|error| name_path(error, "make a folder in", parent))?;
     // A folder inside, which gets the usual permissions; the outer one is the owner's alone.
     let folder = building.path().join("report");
-    let (page_bytes, unreadable) =
-        fill(input, pictures, warnings, &folder, options.inline, observer)?;
+    let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options, observer)?;
     let kept = match foreign {
         true => Some(sibling(out, "before")),
         false => None,
@@ -198,7 +200,7 @@ fn fill(
     pictures: &[Picture],
     warnings: &[String],
     folder: &Path,
-    inline: bool,
+    options: WriteOptions,
     observer: &dyn StageObserver,
 ) -> anyhow::Result<(u64, Vec<String>)> {
     for part in ["tables", "charts"] {
@@ -207,8 +209,8 @@ fn fill(
     }
     // The thumbnails are most of the work, and the figures are in part one thread's.
     let (figures, thumbnails) = rayon::join(
-        || figures(input, folder),
-        || Thumbnails::make(pictures, (!inline).then_some(folder), observer),
+        || figures(input, folder, options.paper),
+        || Thumbnails::make(pictures, (!options.inline).then_some(folder), observer),
     );
     let (found, tables, charts) = figures?;
     let thumbnails = thumbnails?;
@@ -239,17 +241,23 @@ fn paper_name(input: &ReportInput<'_>, run: &ReportRun<'_>) -> String {
 type Figures = (Vec<Differences>, Vec<ReportTable>, Vec<Chart>);
 
 /// Writes tables and charts into `folder`, and returns them.
-fn figures(input: &ReportInput<'_>, folder: &Path) -> anyhow::Result<Figures> {
+fn figures(input: &ReportInput<'_>, folder: &Path, paper: PaperOptions) -> anyhow::Result<Figures> {
     let found = differences(input);
     let mut tables = vec![leaderboard(input), categories(input)];
     tables.extend(found.iter().map(|found| difference_table(input, found)));
-    tables.extend([coverage(input), settings(input), items(input)]);
+    tables.push(coverage(input));
+    tables.extend(settings(input));
+    tables.push(items(input));
     for table in &tables {
         write_table(folder, table)?;
     }
     let rows: Vec<_> =
         input.runs.iter().map(|run| (paper_name(input, run), &run.summary)).collect();
-    let paper = paper_table(&rows, &[input.protocol], false);
+    let protocols: &[Protocol] = match paper.both_protocols {
+        true => &[Protocol::Corrected, Protocol::Reference],
+        false => &[input.protocol],
+    };
+    let paper = paper_table(&rows, protocols, paper.intervals);
     write_table(folder, &paper)?;
     put(&folder.join("tables").join("paper.tex"), paper_latex(&paper).as_bytes())?;
     let charts = charts(input, &found);

@@ -113,7 +113,8 @@ impl ReportTable {
             let indent = if row.indented { "\\quad " } else { "" };
             text.push_str(&format!("{indent}{}", plain(&row.name)));
             for cell in &row.cells {
-                let cell = plain(cell).replace('±', "$\\pm$").replace('−', "$-$");
+                let cell =
+                    plain(cell).replace('±', "$\\pm$").replace('−', "$-$").replace('–', "--");
                 text.push_str(&format!(" & {cell}"));
             }
             text.push_str(" \\\\\n");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::differences::Differences;
-use super::figure_table::{Level, printed};
+use super::figure_table::{Level, printed, telling_rows};
 use super::numbers;
 use super::report_input::{ReportInput, ReportRun, at_stage, words};
 use super::report_table::{NONE, ReportTable, TableRow};
@@ -28,34 +28,20 @@ fn with_margin(figure: &Estimate) -> String {
     margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
 }
 
-/// The figure with half of its interval at most: its ends stand beside it.
-fn beside_its_ends(figure: &Estimate) -> String {
-    match figure.margin() {
-        Some(_) => with_margin(figure),
-        None => printed(figure).0,
-    }
-}
-
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// A benchmark score with its interval, of which no other column holds the ends.
-fn beside_cell(figures: &ProtocolSummary) -> String {
-    match (&figures.overall, &figures.gap) {
-        (Some(figure), None) => with_margin(figure),
-        _ => score_cell(figures),
-    }
-}
-
-/// A benchmark score with half of its interval.
-fn score_cell(figures: &ProtocolSummary) -> String {
-    match (&figures.overall, &figures.gap) {
-        (Some(figure), None) => beside_its_ends(figure),
-        (Some(figure), Some(_)) => format!("{} (incomplete)", beside_its_ends(figure)),
+/// A benchmark score, and the ends of its interval.
+fn score_cells(figures: &ProtocolSummary) -> [String; 2] {
+    let score = match (&figures.overall, &figures.gap) {
+        (Some(figure), None) => printed(figure).0,
+        (Some(figure), Some(_)) => format!("{} (incomplete)", printed(figure).0),
         (None, Some(_)) => "withheld".to_owned(),
         (None, None) => NONE.to_owned(),
-    }
+    };
+    let ends = figures.overall.and_then(|figure| Some((figure.low?, figure.high?)));
+    [score, ends.map_or(NONE.to_owned(), |found| numbers::ends(found, 2))]
 }
 
 /// The runs, best score first; beside it stands the score under the other protocol.
@@ -72,6 +58,7 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
             input.protocol.name(),
             "95 % interval",
             beside.name(),
+            "95 % interval",
             "items",
             "answered",
             "model",
@@ -98,21 +85,18 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
         let run = &input.runs[place];
         let figures = input.figures(run);
         let coverage = &run.summary.coverage;
-        let ends = figures.overall.and_then(|figure| Some((figure.low?, figure.high?)));
-        let score = score_cell(figures);
         let model = run.summary.run.model.clone();
         let judge = run.summary.judge.name.clone();
+        let scores = [figures, run.summary.protocol(beside)].into_iter().flat_map(score_cells);
+        let others = [
+            figures.items_scored.to_string(),
+            share(coverage.questions_answered, coverage.questions_expected),
+            model.clone().unwrap_or_else(|| NONE.to_owned()),
+            judge.clone(),
+        ];
         table.rows.push(TableRow {
             name: run.name.clone(),
-            cells: vec![
-                score,
-                ends.map_or(NONE.to_owned(), |found| numbers::ends(found, 2)),
-                beside_cell(run.summary.protocol(beside)),
-                figures.items_scored.to_string(),
-                share(coverage.questions_answered, coverage.questions_expected),
-                model.clone().unwrap_or_else(|| NONE.to_owned()),
-                judge.clone(),
-            ],
+            cells: scores.chain(others).collect(),
             ..TableRow::default()
         });
         let mut row = vec![run.name.clone(), model.unwrap_or_default(), judge];
@@ -142,6 +126,18 @@ pub(crate) fn category_names(input: &ReportInput<'_>, level: Level) -> Vec<Strin
     let mut names: Vec<String> = names.into_iter().collect();
     names.sort_by(|a, b| table_order(a, b));
     names
+}
+
+/// The rows of [`category_rows`] that say something new.
+pub(crate) fn telling_categories(input: &ReportInput<'_>) -> Vec<(Level, String)> {
+    let rows = category_rows(input);
+    let figures = |(level, name): &(Level, String)| -> Vec<Option<Estimate>> {
+        let of = |run, stage| category_figure(input, run, *level, name, stage);
+        let both = |run| [of(run, Stage::Raw), of(run, Stage::Conditional)];
+        input.runs.iter().flat_map(both).collect()
+    };
+    let places = telling_rows(&rows, |row| row.0, |a, b| figures(a) == figures(b));
+    places.into_iter().map(|place| rows[place].clone()).collect()
 }
 
 /// The L1 names, each followed by its L2 names.
@@ -207,7 +203,9 @@ pub(crate) fn categories(input: &ReportInput<'_>) -> ReportTable {
         ],
         ..ReportTable::default()
     };
+    let telling = telling_categories(input);
     for (level, name) in category_rows(input) {
+        let is_telling = telling.iter().any(|row| (row.0, &row.1) == (level, &name));
         let mut cells = Vec::new();
         for run in &input.runs {
             for (stage, stage_name) in stages {
@@ -222,8 +220,10 @@ pub(crate) fn categories(input: &ReportInput<'_>) -> ReportTable {
                 }
             }
         }
-        let indented = level == Level::L2;
-        table.rows.push(TableRow { name, indented, cells, ..TableRow::default() });
+        if is_telling {
+            let indented = level == Level::L2;
+            table.rows.push(TableRow { name, indented, cells, ..TableRow::default() });
+        }
     }
     table
 }
@@ -261,8 +261,7 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
     };
     table.headings.extend([base.clone(), other.clone()]);
     table.headings.extend(strings(&["difference", "95 % interval", "p", "p (Holm)"]));
-    for row in &found.rows {
-        let ends = row.interval;
+    for row in found.telling() {
         table.rows.push(TableRow {
             name: row.name.clone(),
             indented: row.level == Level::L2,
@@ -270,7 +269,7 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
                 numbers::fixed(row.base, 2),
                 numbers::fixed(row.other, 2),
                 signed(row.points()),
-                ends.map_or(NONE.into(), |(low, high)| {
+                row.interval.map_or(NONE.into(), |(low, high)| {
                     format!("{} to {}", signed(low), signed(high))
                 }),
                 p_value(row.p),
@@ -278,6 +277,9 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
             ],
             ..TableRow::default()
         });
+    }
+    for row in &found.rows {
+        let ends = row.interval;
         table.csv_rows.push(vec![
             row.level.name().to_owned(),
             row.name.clone(),

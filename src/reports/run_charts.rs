@@ -8,6 +8,7 @@ mod image_spread;
 mod radar;
 mod score_against;
 
+pub(crate) use self::axis::{Axis, tick_label};
 pub(crate) use self::chart::Chart;
 use super::differences::Differences;
 use super::report_input::{ReportInput, words};

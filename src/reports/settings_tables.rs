@@ -103,8 +103,35 @@ pub(crate) fn coverage(input: &ReportInput<'_>) -> ReportTable {
     text_table(input, "coverage", "What is there of each run", rows)
 }
 
-/// What decided the results of each run.
-pub(crate) fn settings(input: &ReportInput<'_>) -> ReportTable {
+/// What decided the results of each run: the settings in which they differ, then those that all share, once. The CSV of
+/// the first holds both. A single run has them in one table.
+pub(crate) fn settings(input: &ReportInput<'_>) -> Vec<ReportTable> {
+    let mut table = all_settings(input);
+    if input.runs.len() == 1 {
+        return vec![table];
+    }
+    let (own, shared): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut table.rows).into_iter().partition(|row| row.marked);
+    let shared: Vec<_> = shared
+        .into_iter()
+        .map(|row| TableRow { cells: row.cells.into_iter().take(1).collect(), ..row })
+        .collect();
+    let csv_rows = shared.iter().map(|row| vec![row.name.clone(), row.cells[0].clone()]);
+    let shared = ReportTable {
+        name: "settings-shared".into(),
+        caption: "Settings that all runs share".into(),
+        headings: ["settings", "all runs"].map(str::to_owned).to_vec(),
+        csv_headings: vec!["name", "value"],
+        csv_rows: csv_rows.collect(),
+        rows: shared,
+    };
+    "Settings in which the runs differ".clone_into(&mut table.caption);
+    // All rows differ: no mark is needed.
+    table.rows = own.into_iter().map(|row| TableRow { marked: false, ..row }).collect();
+    vec![table, shared]
+}
+
+fn all_settings(input: &ReportInput<'_>) -> ReportTable {
     let flat: Vec<BTreeMap<String, String>> =
         input.runs.iter().map(|run| flattened(&run.settings)).collect();
     let names: BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();
@@ -145,5 +172,36 @@ fn flattened(settings: &Settings) -> BTreeMap<String, String> {
     for (name, value) in settings {
         put(name.clone(), value, &mut flat);
     }
+    // What the program calls the kind of thing: beside the name that the user gave, two words for one.
+    for (stored, shown) in [("generation.model", "generation.kind"), ("judge.judge", "judge.kind")]
+    {
+        if let Some(kind) = flat.remove(stored) {
+            flat.insert(shown.to_owned(), kind);
+        }
+    }
     flat
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_settings_are_flat_and_kinds_are_called_so() {
+        let settings = serde_json::json!({
+            "judge": {"judge": "mplug", "beam": {"width": 5}},
+            "generation": {"model": "sd15", "name": "demo-sd", "ella_tokens": null},
+        });
+        let settings: Settings = serde_json::from_value(settings).unwrap();
+        let flat = flattened(&settings);
+        let flat: Vec<(&str, &str)> =
+            flat.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let expected = [
+            ("generation.kind", "sd15"),
+            ("generation.name", "demo-sd"),
+            ("judge.beam.width", "5"),
+            ("judge.kind", "mplug"),
+        ];
+        assert_eq!(flat, expected);
+    }
 }

@@ -7,7 +7,9 @@ use crate::aggregate::{
     Summary,
 };
 
-use super::figure_table::{Cell, FigureTable, Level, few_items_note, printed, short_name};
+use super::figure_table::{
+    Cell, FigureTable, Level, few_items_note, printed, short_name, telling_rows,
+};
 use crate::wording::counted;
 
 /// Below this many items their spread is hardly known, and no swap test can exclude anything.
@@ -42,8 +44,9 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> 
     }
     table.set_header(headings);
     let (mut has_absent, mut has_bare) = (false, false);
+    let telling = telling_rows(&figures.rows, |row| row.level, |a, b| a.cells == b.cells);
     for (number, row) in figures.rows.iter().enumerate() {
-        if !wide && figures.repeats_the_row_above(number) {
+        if !wide && !telling.contains(&number) {
             continue;
         }
         let mut cells = vec![match wide {
@@ -190,7 +193,7 @@ fn spread_lines(spread: ScoreSpread, items: u64, images_per_item: u32) -> Vec<St
         _ => (
             format!("{between_images:.1} between images of one prompt"),
             (alike > 0.0).then(|| {
-                format!("{alike:.1} points (a similar model) to {unrelated:.1} (an unrelated one)")
+                format!("{unrelated:.1} points; {alike:.1} from a model that finds the same prompts hard")
             }),
         ),
     };
@@ -221,10 +224,6 @@ fn estimates(figures: &ProtocolSummary) -> impl Iterator<Item = Estimate> {
 
 /// What the margins are.
 pub(super) fn interval_note(method: IntervalMethod, has_even: bool, has_uneven: bool) -> String {
-    let how = match method.method {
-        IntervalKind::KornGraubard => "Korn and Graubard",
-        IntervalKind::Bootstrap => "bootstrap",
-    };
     let level = 100.0 * method.level;
     let what = match (has_even, has_uneven) {
         (true, true) => {
@@ -235,7 +234,15 @@ pub(super) fn interval_note(method: IntervalMethod, has_even: bool, has_uneven: 
         (true, false) => format!("±: half of the {level} % confidence interval"),
         (false, _) => format!("(a–b): the ends of the {level} % confidence interval"),
     };
-    format!("{what} ({how}, over items)")
+    format!("{what} ({})", interval_method(method))
+}
+
+/// How intervals were made.
+pub(super) fn interval_method(method: IntervalMethod) -> &'static str {
+    match method.method {
+        IntervalKind::KornGraubard => "Korn and Graubard, over items",
+        IntervalKind::Bootstrap => "bootstrap, over items",
+    }
 }
 
 fn dropped_line(item: &DroppedItem) -> String {

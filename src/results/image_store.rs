@@ -15,7 +15,7 @@ pub use crate::benchmark::digest::hex;
 /// unpacked.
 pub(crate) const MAX_IMAGE_SIDE: u32 = 16_384;
 /// Most memory that unpacking one may take, in bytes.
-const LARGEST_MEMORY: u64 = 1 << 30;
+pub(super) const LARGEST_MEMORY: u64 = 1 << 30;
 /// Bytes of a PNG up to the end of its header's fields.
 const PNG_HEADER: usize = 26;
 
@@ -172,15 +172,24 @@ fn encode_png(
     image: &RgbImage,
     texts: &[(&str, String)],
 ) -> Result<(), png::EncodingError> {
-    let mut encoder = png::Encoder::new(bytes, image.width(), image.height());
+    let mut writer = png_with_texts(bytes, image.dimensions(), texts)?;
+    writer.write_image_data(image.as_raw())?;
+    writer.finish()
+}
+
+/// The beginning of an 8-bit RGB PNG, with its texts; the pixels are to follow. `size` is width and height.
+pub(super) fn png_with_texts<'b>(
+    bytes: &'b mut Vec<u8>,
+    size: (u32, u32),
+    texts: &[(&str, String)],
+) -> Result<png::Writer<&'b mut Vec<u8>>, png::EncodingError> {
+    let mut encoder = png::Encoder::new(bytes, size.0, size.1);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     for (keyword, text) in texts {
         encoder.add_itxt_chunk((*keyword).to_owned(), text.clone())?;
     }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(image.as_raw())?;
-    writer.finish()
+    encoder.write_header()
 }
 
 #[cfg(test)]

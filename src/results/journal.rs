@@ -112,7 +112,7 @@ impl<R: JournalRecord> Journal<R> {
         let mut journal = Self { path: path.to_owned(), file, record: PhantomData };
         if whole == 0 {
             let header = Header { format_version: FORMAT_VERSION, kind: R::KIND.to_owned() };
-            journal.write_line(&header)?;
+            journal.write_lines(&[header])?;
         }
         if is_new && let Some(parent) = path.parent() {
             sync_folder(parent).map_err(name)?;
@@ -187,16 +187,27 @@ impl<R: JournalRecord> Journal<R> {
     /// # Errors
     /// The disk said no. What was appended before stands.
     pub fn append(&mut self, record: &R) -> Result<(), JournalError> {
-        self.write_line(record)
+        self.write_lines(&[record])
     }
 
-    fn write_line(&mut self, value: &impl Serialize) -> Result<(), JournalError> {
+    /// As [`Journal::append`], with several records in order that reach the disk together.
+    ///
+    /// # Errors
+    /// The disk said no; then none of them stands.
+    pub fn append_all(&mut self, records: &[R]) -> Result<(), JournalError> {
+        if records.is_empty() { Ok(()) } else { self.write_lines(records) }
+    }
+
+    fn write_lines(&mut self, values: &[impl Serialize]) -> Result<(), JournalError> {
         let name = |error: std::io::Error| name_path(error, "append to", &self.path);
-        let mut line = serde_json::to_vec(value).map_err(|error| name(error.into()))?;
-        line.push(b'\n');
-        // One write call for the whole line: a kill leaves it whole, absent or torn at the end.
+        let mut lines = Vec::new();
+        for value in values {
+            serde_json::to_writer(&mut lines, value).map_err(|error| name(error.into()))?;
+            lines.push(b'\n');
+        }
+        // One write call for all of it: a kill leaves each line whole, absent, or the last one torn at its end.
         let start = self.file.stream_position().map_err(name)?;
-        if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+        if let Err(error) = self.file.write_all(&lines).and_then(|()| self.file.sync_data()) {
             // A full disk may have taken a part: take it back so that the file stays clean.
             let _ = self.file.set_len(start);
             let _ = self.file.seek(SeekFrom::Start(start));

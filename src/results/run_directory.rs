@@ -11,6 +11,7 @@ use super::inside::inside;
 use super::journal::{Journal, JournalError};
 use super::journal_tail::JournalTail;
 use super::manifest::{BenchmarkIdentity, Difference, Manifest, Settings, StageEntry, differences};
+use super::png_data::{self, PngData};
 use super::records::{AnswerRecord, ImageRecord};
 use super::sitting::{Sitting, StageName};
 
@@ -285,6 +286,20 @@ impl RunDirectory {
         texts: &[(&str, String)],
     ) -> std::io::Result<()> {
         image_store::write_png(&self.checked_image_path(item, image)?, pixels, texts)
+    }
+
+    /// As [`RunDirectory::write_image`], with compressed data that came from elsewhere.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_image_data(
+        &self,
+        item: &str,
+        image: u32,
+        data: &PngData,
+        texts: &[(&str, String)],
+    ) -> std::io::Result<()> {
+        png_data::write_png_data(&self.checked_image_path(item, image)?, data, texts)
     }
 
     /// Where the picture of an image is put, which no link on the way leads out of the run.

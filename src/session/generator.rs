@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::devices::one_kind_of_device;
 use super::ella_options::EllaPartOptions;
 use super::fetched;
-use super::generation_words::{outcome, served_warnings};
+use super::generation_words::{outcome, served_warnings, times_told};
 use super::generator_options::{GeneratorOptions, Sampling};
 use super::listener::{Listener, Quiet};
 use super::outside_models::OutsideModels;
@@ -284,6 +284,8 @@ impl LoadedGenerator {
         self.warn_of_idle_words(items, listener)?;
         let summary = generation.make(run, items, self.generators(), observer)?;
         listener.note(&outcome(&summary, items.len(), run));
+        let times = self.generators.iter_mut().flat_map(|generator| generator.take_times());
+        times_told(times.collect()).iter().for_each(|line| listener.note(line));
         served_warnings(&summary).iter().for_each(|warning| listener.warning(warning));
         Ok(summary)
     }
@@ -348,7 +350,7 @@ fn unpack(
     for (flag, given) in given {
         ensure!(!given, "model {} has its weights inside; leave out {flag}", model.name);
     }
-    let write = |folder: ShippedFolder| {
+    let write = |folder: &ShippedFolder| {
         folder.unpack().with_context(|| format!("{} cannot be unpacked", folder.name))
     };
     let mut folders = vec![write(checkpoint)?];

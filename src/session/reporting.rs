@@ -12,6 +12,7 @@ use super::work::ensure_merged;
 use crate::aggregate::{Protocol, Summary};
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::address::folder_address;
+use crate::reports::paper_table::PaperOptions;
 use crate::reports::report_folder::{WriteOptions, Written, write_report};
 use crate::reports::report_input::{JudgedRun, ReportInput, ReportRun};
 use crate::reports::thumbnails::Picture;
@@ -32,6 +33,8 @@ pub struct ReportOptions {
     pub inline: bool,
     /// Link each thumbnail to the run's full image.
     pub link_images: bool,
+    /// How the table of a paper is.
+    pub paper: PaperOptions,
     /// Show a benchmark score even where images or answers are missing.
     pub allow_incomplete: bool,
     /// Replace a report about other runs, and a folder that is no report.
@@ -50,6 +53,7 @@ impl ReportOptions {
             protocol: Protocol::Corrected,
             inline: false,
             link_images: false,
+            paper: PaperOptions::default(),
             allow_incomplete: false,
             force: false,
             benchmark: None,
@@ -129,7 +133,8 @@ pub fn report_to(options: &ReportOptions, listener: &dyn Listener) -> anyhow::Re
     let items = benchmark.items.iter().zip(&in_any).filter(|(_, is_in)| **is_in);
     let input = ReportInput { protocol, items: items.map(|(item, _)| item).collect(), runs };
     let warnings = warnings(&input);
-    let write = WriteOptions { inline: options.inline, force: options.force };
+    let ReportOptions { inline, force, paper, .. } = *options;
+    let write = WriteOptions { inline, force, paper };
     let observer = listener.observe(Stage::Thumbnails);
     let written =
         write_report(&input, &pictures, &warnings, &options.out, write, observer.as_ref())?;

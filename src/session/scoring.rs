@@ -53,6 +53,27 @@ pub fn score_judges(
     Ok(summaries)
 }
 
+/// The summary of a run by the answers of `judge` (`None`: those of its only judge); nothing is written. `benchmark` says
+/// where the benchmark is now, if it is not where it was.
+///
+/// # Errors
+/// The run is not merged, the judge is not there or not the only one, or a journal is damaged.
+pub fn scored_run(
+    run: &RunDirectory,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+    allow_incomplete: bool,
+) -> anyhow::Result<Summary> {
+    ensure_merged(run)?;
+    let benchmark = benchmark_of_run(run, benchmark)?;
+    let items = selected(&benchmark, run)?;
+    let judge = &choose_judge(run, judge)?;
+    let (records, images) = (run.read_answers(judge)?, run.read_images()?);
+    let answers = NewestAnswers::merge(&records)?;
+    let judged = Judged { judge, images: &images, records: &records, answers: &answers };
+    Ok(judged.score(run, &benchmark, &items, allow_incomplete)?.summary)
+}
+
 /// A run directory scored under `protocol`, ready to be compared.
 ///
 /// # Errors

@@ -138,9 +138,9 @@ impl<'b> Subject<'b> {
         let path = run.path().display().to_string();
         ensure!(
             left_out == 0 && now >= before,
-            "{path} is about more than is asked for now, and a run does not get smaller:{}{}{}\nLeave out \
-             --images and what selects items, or give what the run has; or give another --out, or delete the \
-             folder",
+            "{path} is about more than is asked for now, and a run does not get smaller:{}{}{}\nGive the \
+             --images and the selection that it has (with none at all it grows to the whole benchmark), or another \
+             --out, or delete the folder",
             self.differing_selection(&run),
             match left_out {
                 0 => String::new(),

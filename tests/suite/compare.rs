@@ -47,13 +47,13 @@ fn questions(items: usize) -> String {
     text
 }
 
-struct Runs {
+pub struct Runs {
     folder: tempfile::TempDir,
     benchmark: Benchmark,
 }
 
 impl Runs {
-    fn new(items: usize) -> Self {
+    pub fn new(items: usize) -> Self {
         Self::over(&questions(items))
     }
 
@@ -65,12 +65,12 @@ impl Runs {
         Self { folder, benchmark }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A run in which question `q` is yes with the probability `share(q)`, given an item's own luck.
-    fn run(&self, name: &str, judge: Value, share: impl Fn(u32) -> f64) -> PathBuf {
+    pub fn run(&self, name: &str, judge: Value, share: impl Fn(u32) -> f64) -> PathBuf {
         let identity = BenchmarkIdentity {
             path: self.path("questions.csv").display().to_string(),
             digest: self.benchmark.digest.clone(),
@@ -105,7 +105,7 @@ fn record(item: &Item, image: u32, share: &impl Fn(u32) -> f64) -> AnswerRecord 
     AnswerRecord { item: item.id.clone(), image, pixels_sha256: None, answers: answers.collect() }
 }
 
-fn dpg_bench(command: &str, runs: &[&Path], more: &[&str]) -> (Option<i32>, String, String) {
+pub fn dpg_bench(command: &str, runs: &[&Path], more: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_dpg-bench"))
         .arg(command)
         .args(runs)
@@ -123,7 +123,7 @@ fn compared(base: &Path, other: &Path, more: &[&str]) -> Value {
     serde_json::from_str::<Vec<Value>>(&json).unwrap().remove(0)
 }
 
-fn judge() -> Value {
+pub fn judge() -> Value {
     json!({"judge": "made-up", "rule": "hash"})
 }
 

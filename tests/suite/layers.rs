@@ -89,6 +89,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "stage_observer",
         ],
     ),
+    ("exports", &["aggregate"]),
     (
         "cli",
         &[
@@ -98,6 +99,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "checkpoint",
             "compare",
             "compute",
+            "exports",
             "fetch",
             "forensics",
             "generate",

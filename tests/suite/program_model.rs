@@ -109,7 +109,10 @@ fn pixel(path: &Path) -> [u8; 3] {
 fn a_program_makes_the_images_of_a_run() {
     let place = Place::new(COPIES);
     let flags = "--negative-prompt blurry --steps 4 --width 8 --height 6 --seed 5";
-    done(&place.generate("run", flags));
+    let output = place.generate("run", flags);
+    done(&output);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("time per image: median ") && said.contains("(6 images)"), "{said}");
     let outcomes = place.outcomes("run");
     assert_eq!(outcomes.len(), 6);
     for (item, image, outcome) in &outcomes {
@@ -152,7 +155,8 @@ fn a_program_is_sent_what_was_stated_and_no_more() {
     assert_eq!(lines.len(), 2);
     for (index, line) in lines.iter().enumerate() {
         let keys: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys.len(), 4, "{keys:?}");
+        assert_eq!(keys.len(), 6, "{keys:?}");
+        assert_eq!((&line["item"], &line["image"]), (&"kite".into(), &index.into()));
         assert_eq!(line["prompt"], "A red kite over a stone house");
         assert_eq!(line["seed"], 7 + index as u64);
         assert_eq!(line["guidance"], 2.5);
@@ -192,6 +196,14 @@ fn what_a_program_should_not_say_fails_that_image_alone() {
         ("echo '{\"error\": \"refused by a filter\"}'", "the program says: refused by a filter"),
         ("echo hello", "the program's reply is no JSON object: `hello`"),
         ("echo '{}'", "must have \"path\" or \"error\""),
+        (
+            "echo '{\"item\": \"kite\", \"image\": 1, \"error\": \"late\"}'",
+            "the program's reply is of item kite, image 1, where item cat, image ",
+        ),
+        (
+            "echo '{\"image\": 7, \"error\": \"late\"}'",
+            "is of item cat, image 7, where item cat, image ",
+        ),
         ("echo '{\"path\": \"nowhere.png\"}'", "nowhere.png"),
         ("echo no image > \"$out\"; echo \"{\\\"path\\\": \\\"$out\\\"}\"", "cannot be read"),
         ("sleep 60", "gave no answer in 1 s"),
@@ -254,6 +266,19 @@ fn each_device_has_a_program_of_its_own() {
     lines.sort_unstable();
     assert_eq!(lines, ["loaded on cpu", "loaded on cuda:1"]);
     assert!(files(&place.path("one")) == files(&place.path("two")));
+    // So has each shard.
+    for shard in ["0/2", "1/2"] {
+        done(&place.generate("shards", &format!("--shard {shard}")));
+    }
+    let mut merge = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
+    done(&merge.args(["merge", "shards"]).current_dir(place.folder.path()).output().unwrap());
+    let images = |run: &str| {
+        let mut images = files(&place.path(run));
+        images.retain(|path, _| path.starts_with("images"));
+        images
+    };
+    assert_eq!(images("one").len(), 6);
+    assert!(images("one") == images("shards"));
     // A model file names it too.
     let command = format!("sh {}", place.path("model.sh").display());
     place.write("m.toml", &format!("name = 'mine'\nmodel = 'program'\nprogram = '{command}'\n"));

@@ -124,7 +124,7 @@ fn the_tables_tell_what_the_answers_say() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (first(folder.path()), second(folder.path()));
     let out = folder.path().join("report");
-    made(&[&first, &second], &out, &[]);
+    let page = made(&[&first, &second], &out, &["--intervals", "--both-protocols"]);
     let table = |name: &str| csv_rows(&out.join("tables").join(name));
     let number = |row: &BTreeMap<String, String>, column: &str| row[column].parse::<f64>().unwrap();
 
@@ -169,13 +169,32 @@ fn the_tables_tell_what_the_answers_say() {
     assert!(settings.iter().any(|row| row["name"] == "generation.steps" && row["value"] == "5"));
     let text = std::fs::read_to_string(out.join("tables/leaderboard.md")).unwrap();
     assert!(text.contains("second \\<img src=x>"), "{text}");
-    assert!(text.contains("| corrected | 95 % interval | reference |"), "{text}");
+    assert!(text.contains("| corrected | 95 % interval | reference | 95 % interval |"), "{text}");
+    // What all runs share stands once, in a table of its own; the CSV of settings holds every row.
+    let shared = table("settings-shared.csv");
+    let once = |name: &str| shared.iter().filter(|row| row["name"] == name).count();
+    let differing = std::fs::read_to_string(out.join("tables/settings.md")).unwrap();
+    for name in settings.iter().map(|row| row["name"].as_str()) {
+        let values: Vec<&str> = settings
+            .iter()
+            .filter(|row| row["name"] == name)
+            .map(|row| row["value"].as_str())
+            .collect();
+        let is_shared = values.windows(2).all(|two| two[0] == two[1]);
+        assert_eq!(once(name), usize::from(is_shared), "{name}");
+        let line = format!("\n| {} |", name.replace('_', "\\_"));
+        assert_eq!(differing.contains(&line), !is_shared, "{name}");
+    }
+    assert_eq!([once("generation.steps"), once("images per item")], [0, 1]);
+    assert!(page.contains("Settings in which the runs differ"), "{page}");
+    assert!(page.contains("Settings that all runs share"), "{page}");
     assert_eq!(board[0]["other_protocol"], "reference");
     let paper = table("paper.csv");
     let overall = paper.iter().find(|row| row["model"] == "first" && row["name"] == "overall");
     assert!((number(overall.unwrap(), "percent") - mean).abs() < 1e-9);
     let text = std::fs::read_to_string(out.join("tables/paper.tex")).unwrap();
     assert!(text.contains("Overall & Global & Entity") && text.contains("first & 75.00"), "{text}");
+    assert!(text.contains("\\quad reference &") && text.contains("\\pm"), "{text}");
     let text = std::fs::read_to_string(out.join("tables/categories.tex")).unwrap();
     assert!(text.contains("\\textless{}b\\textgreater{}") && text.contains("\\&"), "{text}");
 }
@@ -359,9 +378,9 @@ fn labels_of_the_charts_never_overlap_and_the_pngs_show_the_same() {
             .into_keys()
             .filter(|name| name.extension().is_some_and(|extension| extension == "svg"))
             .collect();
-        // Bars, radar, words, seeds, and a forest for every run but the first; all items have as many
+        // Bars, radar (of up to three runs), words, seeds, and a forest for every run but the first; all items have as many
         // questions, so that there is no chart against their number.
-        assert_eq!(charts.len(), 4 + count - 1, "{charts:?}");
+        assert_eq!(charts.len(), 3 + usize::from(count <= 3) + count - 1, "{charts:?}");
         for name in charts {
             let svg = std::fs::read_to_string(out.join(&name)).unwrap();
             let size = between(svg.split_once('>').unwrap().0, "viewBox=\"0 0 ", "\"");

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::generate_run::files;
 use super::image_server::{
-    Kind, Played, WORKFLOW, asked, encoded, file, openai_reply, pixels, png,
+    Kind, Played, WORKFLOW, asked, encoded, file, openai_reply, pixels, png as png_of,
 };
 use super::loopback::{Loopback, Received, Reply};
 use super::server_place::{KEY, Place, QUESTIONS, asked_for, ended, good, wrong_about_cats};
@@ -24,6 +24,7 @@ fn a_server_makes_the_images_of_a_run() {
     let said = place.said(&server.origin(), "run", flags, 0);
     assert!(said.contains("speaks vllm-omni, model tiny/model"), "{said}");
     assert!(said.contains("repeats an image when it is sent the same seed"), "{said}");
+    assert!(said.contains("time per image: median 0.") && said.contains("(7 images)"), "{said}");
     let outcomes = place.outcomes("run");
     let order: Vec<(&str, u32)> =
         outcomes.iter().map(|(item, image, _)| (item.as_str(), *image)).collect();
@@ -66,7 +67,8 @@ fn a_server_makes_the_images_of_a_run() {
     // Given again, even at another address, there is nothing to do; other settings or another model are refused.
     let before = place.bytes("run");
     let elsewhere = good(Kind::VllmOmni);
-    place.said(&elsewhere.url(), "run", flags, 0);
+    let said = place.said(&elsewhere.url(), "run", flags, 0);
+    assert!(!said.contains("time per image"), "{said}");
     assert!(asked_for(&elsewhere).is_empty() && place.bytes("run") == before);
     let said = place.said(&server.url(), "run", &flags.replace("steps 4", "steps 5"), 2);
     assert!(said.contains("sent.num_inference_steps"), "{said}");
@@ -143,6 +145,22 @@ fn what_a_server_changes_is_recorded_and_told() {
         assert_eq!((width, served.format.as_str(), served.asked), expected);
     }
 
+    // A PNG is kept in the server's own compression, without the server's texts.
+    let mut sent = Vec::new();
+    let mut encoder = png::Encoder::new(&mut sent, 8, 6);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::NoCompression);
+    encoder.add_text_chunk("parameters".to_owned(), "Steps: 4".to_owned()).unwrap();
+    encoder.write_header().unwrap().write_image_data(&pixels("cat", 1)).unwrap();
+    let stored = idat(&sent);
+    let server = wrong_about_cats(move |_, _, _| openai_reply(&sent));
+    place.said(&server.url(), "as-it-came", "--server-api vllm-omni", 0);
+    let kept = std::fs::read(place.path("as-it-came/images/cat/1.png")).unwrap();
+    assert_eq!(idat(&kept), stored);
+    assert!(!contains(&kept, b"Steps: 4") && contains(&kept, b"iTXtprompt\0"));
+    let line = "judge as-it-came --judge scripted --judge-rule yes";
+    ended(&place.command(line).output().unwrap(), 0);
+
     // Another prompt than the benchmark's, and an address in place of the image.
     let played = Played::new(Kind::VllmOmni);
     let server = Loopback::start(move |request| match asked(request) {
@@ -152,7 +170,7 @@ fn what_a_server_changes_is_recorded_and_told() {
                 json!({"data": [{"url": format!("/files/{seed}.png"), "revised_prompt": revised}]}),
             )
         }
-        _ if request.target().starts_with("/files/") => file(png("cat", 1), "image/png"),
+        _ if request.target().starts_with("/files/") => file(png_of("cat", 1), "image/png"),
         _ => played.answer(request),
     });
     let said = place.said(&server.url(), "revised", "--server-api vllm-omni", 0);
@@ -229,7 +247,7 @@ fn what_becomes_of_seeds_is_found_out_once() {
     for (number, (word, of)) in kinds.into_iter().enumerate() {
         let (played, out) = (Played::new(Kind::VllmOmni), format!("run{number}"));
         let server = Loopback::start(move |request| match asked(request) {
-            Some((prompt, Some(seed))) => openai_reply(&png(&prompt, of(request, seed))),
+            Some((prompt, Some(seed))) => openai_reply(&png_of(&prompt, of(request, seed))),
             _ => played.answer(request),
         });
         place.said(&server.url(), &out, "--server-api vllm-omni --limit 1", 0);
@@ -271,6 +289,23 @@ fn what_becomes_of_seeds_is_found_out_once() {
 /// Without what the shards keep.
 fn merged(bytes: &[(PathBuf, Vec<u8>)]) -> Vec<(PathBuf, Vec<u8>)> {
     bytes.iter().filter(|(path, _)| !path.starts_with("shards")).cloned().collect()
+}
+
+#[test]
+fn images_of_a_server_are_judged_while_they_are_made() {
+    let place = Place::new();
+    let server = good(Kind::VllmOmni);
+    for when in ["on", "off"] {
+        let line = format!(
+            "run --model server --server-url {} --server-api vllm-omni --benchmark items.csv --images 2 --out {when} \
+             --judge scripted --judge-rule hash:0.5 --judge-while-generating {when}",
+            server.url()
+        );
+        ended(&place.command(&line).output().unwrap(), 0);
+    }
+    let bytes = place.bytes("on");
+    assert!(bytes.iter().any(|(path, _)| path.starts_with("answers")));
+    assert!(bytes == place.bytes("off"));
 }
 
 #[test]
@@ -333,6 +368,13 @@ fn a_model_file_and_the_doctor_know_servers() {
     let doctor = place.command(line).output().unwrap();
     let shown = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(shown.contains("PROBLEM") && shown.contains("no connection to the server"), "{shown}");
+}
+
+/// From the first IDAT chunk of a PNG on, without its checksum and what follows; it has one.
+fn idat(png: &[u8]) -> Vec<u8> {
+    let at = png.windows(4).position(|four| four == b"IDAT").unwrap();
+    let length = u32::from_be_bytes(png[at - 4..at].try_into().unwrap()) as usize;
+    png[at + 4..at + 4 + length].to_vec()
 }
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::image_server::{Kind, Played, asked, not_found, openai_reply, png};
@@ -31,6 +33,20 @@ fn what_may_pass_is_tried_again() {
     });
     place.said(&server.url(), "run", "--server-api vllm-omni --server-concurrency 4", 0);
     assert!(asked_for(&server).len() >= 12);
+    assert!(place.bytes("run") == place.bytes("whole"));
+}
+
+#[test]
+fn a_reply_of_50_mb_is_taken() {
+    let place = Place::new();
+    let server = wrong_about_cats(|_, prompt, seed| {
+        let image = STANDARD.encode(png(prompt, seed));
+        let padding = "x".repeat(50_000_000);
+        Reply::Json(json!({"metrics": padding, "data": [{ "b64_json": image }]}))
+    });
+    place.said(&server.url(), "run", "--server-api vllm-omni", 0);
+    let whole = good(Kind::VllmOmni);
+    place.said(&whole.url(), "whole", "--server-api vllm-omni", 0);
     assert!(place.bytes("run") == place.bytes("whole"));
 }
 

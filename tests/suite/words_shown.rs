@@ -167,6 +167,7 @@ fn runs_compared() {
         [
             "baseline run --judge yes --out baseline.json",
             "compare baseline.json run --judge scripted --allow judge",
+            "history run run --judge yes --steps 2000,1000 --out history",
             "compare run run --judge yes --out compared",
             "compare run --judge yes --published --allow benchmark",
         ]

@@ -1,16 +1,18 @@
 //! In: the catalogs. Out: the models and judges that there are, what each needs, and whether it is
 //! there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::cli::args::shared::OutputArgs;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json};
+use crate::fetch::Role;
 use crate::fetch::catalog::find;
-use crate::generate::catalog::{MODELS, OUTSIDE};
+use crate::generate::catalog::{CatalogModel, MODELS, OUTSIDE};
 use crate::judge::catalog::JUDGES;
+use crate::session::fetched;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -62,14 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
                 summary: model.description,
                 fetch: command(model.name),
                 note: find(model.name).ok().and_then(|row| row.note),
-                needs: model
-                    .files()
-                    .iter()
-                    .map(|file| Need {
-                        what: file.to_string(),
-                        present: args.weights.as_deref().map(|folder| file.is_in(folder)),
-                    })
-                    .collect(),
+                needs: needs_of(model, args.weights.as_deref()),
             })
             .chain(OUTSIDE.iter().map(|model| Entry {
                 name: model.name,
@@ -101,6 +96,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     text.push_str("\nJudges (--judge)\n");
     describe(&mut text, &listing.judges, "needs:");
     print(&text)
+}
+
+/// The files of a checkpoint in `folder`, and an ELLA's own parts where `fetch` has put them.
+fn needs_of(model: &CatalogModel, folder: Option<&Path>) -> Vec<Need> {
+    let of_folder = model.files().iter().map(|file| Need {
+        what: file.to_string(),
+        present: folder.map(|folder| file.is_in(folder)),
+    });
+    let fetched = |role| folder.map(|_| matches!(fetched::part(model.name, role), Ok(Some(_))));
+    let parts = [
+        ("--ella FILE, the connector (looked for where `fetch` puts it)", Role::Connector),
+        ("--text-encoder DIR, flan-t5-xl (looked for where `fetch` puts it)", Role::TextEncoder),
+    ];
+    let has_parts = model.pipeline.is_ella() && !model.is_shipped();
+    let parts = parts.into_iter().filter(|_| has_parts);
+    of_folder
+        .chain(parts.map(|(what, role)| Need { what: what.to_owned(), present: fetched(role) }))
+        .collect()
 }
 
 fn command(name: &str) -> Option<String> {

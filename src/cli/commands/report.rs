@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::reports::paper_table::PaperOptions;
 use crate::session::reporting::{Report, ReportOptions, report_to};
 
 use crate::cli::commands::score::ProtocolName;
@@ -18,6 +19,8 @@ use crate::cli::output::print::{print, say, warn};
   dpg-bench report results/sd15 --out reports/one-file \\
       --inline --protocol reference
   dpg-bench report results/sd15 --out reports/sd15 --link-images
+  dpg-bench report results/sd15 results/ella-sd15 --out reports/paper \
+      --intervals --both-protocols
 
 The first run is the one that the others are compared with. All runs must be about one benchmark.
 
@@ -42,6 +45,12 @@ pub(crate) struct Args {
     /// they are to each other
     #[arg(long)]
     link_images: bool,
+    /// Add the 95 % intervals to tables/paper.*: ± half of the width, or both ends where they are uneven
+    #[arg(long)]
+    intervals: bool,
+    /// Both protocols in tables/paper.*: `reference` stands below `corrected`
+    #[arg(long)]
+    both_protocols: bool,
     /// Show a benchmark score even where images or answers are missing
     #[arg(long)]
     allow_incomplete: bool,
@@ -65,6 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         protocol: args.protocol.into(),
         inline: args.inline,
         link_images: args.link_images,
+        paper: PaperOptions { intervals: args.intervals, both_protocols: args.both_protocols },
         allow_incomplete: args.allow_incomplete,
         force: args.force,
         benchmark: args.benchmark.clone(),

@@ -11,13 +11,13 @@ use crate::aggregate::{IntervalMethod, Protocol, Shares};
 use crate::benchmark::Item;
 use crate::reports::printed;
 use crate::results::progress::{Gathered, StageCount};
-use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory};
+use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory, RunLock};
 use crate::score::score_run;
 use crate::session::benchmarks::{benchmark_of_run, selected};
 
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::pace::pace;
-use crate::cli::output::print::print;
+use crate::cli::output::print::{print, say};
 use crate::wording::counted;
 
 /// What the part of the images is called.
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let redraws = std::io::stdout().is_terminal() && !args.once;
     let begun = Instant::now();
     let mut first: Option<Vec<Part>> = None;
-    let mut shown = 0;
+    let (mut shown, mut has_said) = (0, false);
     loop {
         let parts = look(&args.run, &items)?;
         let before = first.get_or_insert_with(|| parts.clone());
@@ -81,12 +81,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         shown = lines.len();
         let is_judged = parts.iter().any(|part| part.name != IMAGES);
         let done = is_judged && parts.iter().all(|part| part.count.is_complete());
+        if !done && !args.once && !has_said && !is_worked_on(run.path()) {
+            has_said = true;
+            say(
+                "no process works on this run now; this command waits for one until it is stopped (--once does not)",
+            );
+        }
         match (done, args.once) {
             (true, _) => return Ok(ExitStatus::Done),
             (false, true) => return Ok(ExitStatus::Incomplete),
             (false, false) => std::thread::sleep(Duration::from_secs(args.every)),
         }
     }
+}
+
+/// Whether a process holds the run or one of its shards.
+fn is_worked_on(run: &Path) -> bool {
+    let shards = std::fs::read_dir(run.join("shards")).into_iter().flatten().flatten();
+    let folders = shards.map(|shard| shard.path()).chain([run.to_owned()]);
+    folders.into_iter().any(|folder| RunLock::holder(&folder).is_some())
 }
 
 /// The images, then each judge of the run.
@@ -135,7 +148,10 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
             let estimate = estimate.with_error(&Shares::of(&score).overall, level);
             let (mean, interval) = printed(&estimate);
             let interval = interval.map_or(String::new(), |interval| format!(" {interval}"));
-            format!("score so far {mean}{interval} ({})", counted(estimate.items, "item"))
+            format!(
+                "score so far (corrected) {mean}{interval} ({})",
+                counted(estimate.items, "item")
+            )
         }
     };
     let score = unreadable.unwrap_or(score);

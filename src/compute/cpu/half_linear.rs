@@ -39,7 +39,7 @@ pub(crate) fn linear(
     shortcut: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (output, input) = weight.dims2()?;
-    let shape = result_shape(x, weight)?;
+    let shape = result_shape(x, output, input)?;
     if !weight.is_contiguous() {
         candle_core::bail!("contiguous weights are needed, not {:?}", weight.layout())
     }

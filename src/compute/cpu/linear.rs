@@ -21,7 +21,7 @@ pub(crate) fn linear(
     shortcut: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (output, input) = weight.dims2()?;
-    let shape = result_shape(x, weight)?;
+    let shape = result_shape(x, output, input)?;
     // (entries, rows, strides of entries, rows and columns)
     let (entries, rows, strides) = match (x.is_contiguous(), x.stride()) {
         (false, &[entry, row, column]) => (x.dim(0)?, x.dim(1)?, [entry, row, column]),
@@ -56,13 +56,12 @@ pub(crate) fn linear(
     Tensor::from_vec(result, shape, &Device::Cpu)
 }
 
-/// [..., output] for `x` [..., input] and `weight` [output, input].
-pub(crate) fn result_shape(x: &Tensor, weight: &Tensor) -> Result<Vec<usize>> {
-    let (output, input) = weight.dims2()?;
+/// [..., output] for `x` [..., input] and weights [output, input].
+pub(crate) fn result_shape(x: &Tensor, output: usize, input: usize) -> Result<Vec<usize>> {
     let mut shape = x.dims().to_vec();
     match shape.last_mut() {
         Some(width) if *width == input => *width = output,
-        _ => candle_core::bail!("rows {:?} do not fit weights {:?}", x.dims(), weight.dims()),
+        _ => candle_core::bail!("rows {:?} do not fit weights {:?}", x.dims(), [output, input]),
     }
     Ok(shape)
 }

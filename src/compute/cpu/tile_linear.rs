@@ -1,40 +1,38 @@
-//! In: a linear layer's weights. Out: the layer with its weights packed for the matrix tiles, and its results in f32.
+//! In: a linear layer's weights, and rows. Out: the weights packed for the matrix tiles, and the layer's result in f32.
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::Values;
+use super::linear::result_shape;
 use super::matmul::Operand;
-use super::packed::{Added, multiply};
-use super::packing::{PackedWeights, Packing};
+use super::tile_packing::{Packing, TileMatrix};
+use super::tile_product::{Added, multiply};
 use super::tiles::TileKernel;
 
-/// A linear layer whose weights stand packed alone.
+/// A linear layer's weights [output, input], packed alone.
 #[derive(Debug)]
-pub(crate) struct TileLinear {
+pub(crate) struct TileWeights {
     kernel: TileKernel,
-    weights: PackedWeights,
-    bias: Option<Tensor>,
+    weights: TileMatrix,
 }
 
-impl TileLinear {
-    /// Packs `weight` [output, input], in the processor's memory and in any format of floats, and keeps `bias` [output]
-    /// in f32.
+impl TileWeights {
+    /// Packs `weight` [output, input], in the processor's memory and in any format of floats.
     ///
     /// # Errors
     /// The weights are elsewhere or no floats.
-    pub(crate) fn pack(weight: &Tensor, bias: Option<&Tensor>, packing: Packing) -> Result<Self> {
+    pub(crate) fn pack(weight: &Tensor, packing: Packing) -> Result<Self> {
         let (output, input) = weight.dims2()?;
         let Packing { kernel, parts } = packing;
         let weight = weight.to_dtype(DType::F32)?.contiguous()?;
         let values = Values::of(&weight)?;
-        let weights = PackedWeights::pack(values.slice()?, output, input, parts);
-        let bias = bias.map(|bias| bias.to_dtype(DType::F32)?.contiguous()).transpose()?;
-        Ok(Self { kernel, weights, bias })
+        let weights = TileMatrix::pack(values.slice()?, output, input, parts);
+        Ok(Self { kernel, weights })
     }
 
-    /// Numbers of a row of the result.
-    pub(crate) fn output(&self) -> usize {
-        self.weights.outputs()
+    /// Output and input width.
+    pub(crate) fn dims(&self) -> [usize; 2] {
+        [self.weights.outputs(), self.weights.inner()]
     }
 
     /// `x @ weight^T + bias + shortcut` for `x` [..., input] in f32: [..., output]. A three-dimensional `x` may be a
@@ -42,22 +40,23 @@ impl TileLinear {
     ///
     /// # Errors
     /// Shapes that do not fit the weights.
-    pub(crate) fn forward(&self, x: &Tensor, shortcut: Option<&Tensor>) -> Result<Tensor> {
-        let (output, input) = (self.weights.outputs(), self.weights.inner());
-        let mut shape = x.dims().to_vec();
-        match shape.last_mut() {
-            Some(width) if *width == input => *width = output,
-            _ => candle_core::bail!("rows {:?} do not fit weights [{output}, {input}]", x.dims()),
-        }
+    pub(crate) fn linear(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        shortcut: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let [output, input] = self.dims();
+        let shape = result_shape(x, output, input)?;
         // (entries, rows, strides of entries, rows and columns)
         let (entries, rows, strides) = match (x.is_contiguous(), x.stride()) {
             (false, &[entry, row, column]) => (x.dim(0)?, x.dim(1)?, [entry, row, column]),
             (true, _) => (1, x.elem_count() / input.max(1), [0, input, 1]),
-            _ => return self.forward(&x.contiguous()?, shortcut),
+            _ => return self.linear(&x.contiguous()?, bias, shortcut),
         };
         let values = Values::strided(x);
         let values = values.slice()?;
-        let bias = self.bias.as_ref().map(Values::of).transpose()?;
+        let bias = bias.map(Values::of).transpose()?;
         let bias = bias.as_ref().map(Values::slice).transpose()?.unwrap_or_default();
         let shortcut = shortcut.map(Values::of).transpose()?;
         let shortcut = shortcut.as_ref().map(Values::slice).transpose()?.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! In: packed factors of a product in bf16 (`packing.rs`). Out: their products in f32, by the matrix tiles of
+//! In: packed factors of a product in bf16 (`tile_packing.rs`). Out: their products in f32, by the matrix tiles of
 //! Intel's processors (AMX): whether this machine has them, the permission to use them, their configuration
 //! and the kernel. All code of the tiles that the compiler cannot check is in this file.
 //!

@@ -9,7 +9,7 @@ use crate::checkpoint::weights::Scope;
 use crate::compute::cpu;
 use crate::compute::cpu::conv2d;
 use crate::compute::cpu::conv2d::InitialOutput;
-use crate::compute::cpu::packed_conv2d::PackedConv2d;
+use crate::compute::cpu::tile_conv2d::TileConv2d;
 use crate::compute::products;
 use crate::compute::products::Packing;
 
@@ -20,7 +20,7 @@ pub(crate) struct Conv2d {
     pub(crate) inner: candle_nn::Conv2d,
     pub(crate) way: CudnnMode,
     /// Filters and bias packed for the processor's matrix tiles.
-    packed: Option<PackedConv2d>,
+    packed: Option<TileConv2d>,
 }
 
 /// How the layer computes where cuDNN does it.
@@ -102,10 +102,10 @@ impl Conv2d {
     fn packed(
         inner: &candle_nn::Conv2d,
         packing: Packing,
-    ) -> Result<(candle_nn::Conv2d, PackedConv2d)> {
+    ) -> Result<(candle_nn::Conv2d, TileConv2d)> {
         let (weight, bias, config) = (inner.weight(), inner.bias(), *inner.config());
         let sizes = (config.stride, config.padding);
-        let packed = PackedConv2d::pack(weight, bias, sizes, packing)?;
+        let packed = TileConv2d::pack(weight, bias, sizes, packing)?;
         let (_, channels, height, width) = weight.dims4()?;
         let none = Tensor::zeros((0, channels, height, width), weight.dtype(), weight.device())?;
         Ok((candle_nn::Conv2d::new(none, None, config), packed))

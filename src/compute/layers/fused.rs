@@ -30,8 +30,8 @@ impl FusedLinears {
     /// held twice. Elsewhere, and where there is no memory to join them, `None`, and the layers stay as they are: the
     /// processor's products gain nothing by it.
     pub(crate) fn on_gpu(parts: &mut [&mut Linear]) -> Option<Self> {
-        let weights = parts.iter().map(|part| Some(part.unpacked()?.weight()));
-        let weights: Vec<&Tensor> = weights.collect::<Option<_>>()?;
+        let weights: Vec<&Tensor> =
+            parts.iter().map(|part| part.tensor()).collect::<Option<_>>()?;
         if !cuda::apply(&weights) {
             return None;
         }
@@ -69,14 +69,14 @@ fn cut(all: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
 impl Linear {
     /// Weights [out, in], one below the other, and biases, as a layer, and each as a layer that looks at its rows there.
     fn join(parts: &[&Self]) -> Result<(Self, Vec<Self>)> {
-        let inners = parts.iter().map(|part| part.matrix()).collect::<Result<Vec<_>>>()?;
-        let biases: Vec<&Tensor> = inners.iter().filter_map(|inner| inner.bias()).collect();
+        let biases: Vec<&Tensor> = parts.iter().filter_map(|part| part.bias()).collect();
         if !biases.is_empty() && biases.len() != parts.len() {
             candle_core::bail!("{} of {} layers have a bias", biases.len(), parts.len())
         }
-        let weights: Vec<&Tensor> = inners.iter().map(|inner| inner.weight()).collect();
+        let weights: Vec<&Tensor> =
+            parts.iter().map(|part| part.weight()).collect::<Result<_>>()?;
         let bias = (!biases.is_empty()).then(|| Tensor::cat(&biases, 0)).transpose()?;
-        let all = Self::plain(candle_nn::Linear::new(Tensor::cat(&weights, 0)?, bias));
+        let all = Self::of(Tensor::cat(&weights, 0)?, bias);
         let mut first = 0;
         let views = weights.iter().map(|weight| {
             let rows = weight.dim(0)?;
@@ -89,29 +89,19 @@ impl Linear {
 
     /// The layer of `count` rows from `first` on, as a view of this one.
     fn rows(&self, first: usize, count: usize) -> Result<Self> {
-        let inner = self.matrix()?;
-        let weight = inner.weight().narrow(0, first, count)?;
-        let bias = inner.bias().map(|bias| bias.narrow(0, first, count)).transpose()?;
-        Ok(Self::plain(candle_nn::Linear::new(weight, bias)))
-    }
-
-    /// Its weights as a matrix.
-    fn matrix(&self) -> Result<&candle_nn::Linear> {
-        match self.unpacked() {
-            Some(inner) => Ok(inner),
-            None => candle_core::bail!("packed weights are no matrix to take rows of"),
-        }
+        let weight = self.weight()?.narrow(0, first, count)?;
+        let bias = self.bias().map(|bias| bias.narrow(0, first, count)).transpose()?;
+        Ok(Self::of(weight, bias))
     }
 
     /// `x @ weight^T` alone.
     fn product(&self, x: &Tensor) -> Result<Tensor> {
-        candle_nn::Linear::new(self.matrix()?.weight().clone(), None).forward(&x.contiguous()?)
+        candle_nn::Linear::new(self.weight()?.clone(), None).forward(&x.contiguous()?)
     }
 
     /// The layer's result with `shortcut` added, by the GPU's kernels.
     pub(crate) fn on_gpu(&self, x: &Tensor, shortcut: Option<&Tensor>) -> Result<Option<Tensor>> {
-        let Some(inner) = self.unpacked() else { return Ok(None) };
-        let (weight, bias) = (inner.weight(), inner.bias());
+        let (Some(weight), bias) = (self.tensor(), self.bias()) else { return Ok(None) };
         if !fits(x, [Some(weight), bias, shortcut]) {
             return Ok(None);
         }
@@ -137,9 +127,10 @@ impl Linear {
 
     /// [`gated_by_gelu`] of the layer's result.
     pub(crate) fn forward_gated(&self, x: &Tensor) -> Result<Tensor> {
-        if let Some(inner) = self.unpacked()
-            && fits(x, [Some(inner.weight()), inner.bias()])
-            && let Some(gated) = cuda::geglu(&self.product(x)?, inner.bias())?
+        let bias = self.bias();
+        if let Some(weight) = self.tensor()
+            && fits(x, [Some(weight), bias])
+            && let Some(gated) = cuda::geglu(&self.product(x)?, bias)?
         {
             return Ok(gated);
         }
@@ -157,13 +148,14 @@ impl Linear {
             let (_, _, height, width) = shortcut.dims4()?;
             return of_rows(&self.forward_with_shortcut(x, &rows(shortcut)?)?, height, width);
         }
-        if let Some(inner) = self.unpacked()
-            && fits(x, [Some(inner.weight()), inner.bias(), Some(shortcut)])
+        let bias = self.bias();
+        if let Some(weight) = self.tensor()
+            && fits(x, [Some(weight), bias, Some(shortcut)])
         {
             let product = self.product(x)?;
             let (batch, positions, channels) = product.dims3()?;
             let flat = shortcut.reshape((batch, channels, positions))?;
-            if let Some(turned) = cuda::transpose(&product, inner.bias(), Some(&flat))? {
+            if let Some(turned) = cuda::transpose(&product, bias, Some(&flat))? {
                 return turned.reshape(shortcut.shape());
             }
         }
@@ -195,7 +187,7 @@ impl Conv2d {
     fn of_pixels(&self) -> Result<Linear> {
         let (outputs, inputs, _, _) = self.inner.weight().dims4()?;
         let weight = self.inner.weight().reshape((outputs, inputs))?;
-        Ok(Linear::plain(candle_nn::Linear::new(weight, self.inner.bias().cloned())))
+        Ok(Linear::of(weight, self.inner.bias().cloned()))
     }
 
     #[cfg(feature = "cudnn")]

@@ -4,23 +4,27 @@ use candle_core::{DType, Module, Result, Tensor};
 
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::Scope;
-use crate::compute::cpu::tile_linear::TileLinear;
+use crate::compute::cpu::packed_linear::PackedWeights;
+use crate::compute::cpu::tile_linear::TileWeights;
 use crate::compute::cpu::{half_linear, linear};
+use crate::compute::products::Packing;
 use crate::compute::{cpu, products};
 
 /// `x @ weight^T + bias` over the last dimension.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    held: Held,
+    weights: LinearWeights,
+    bias: Option<Tensor>,
 }
 
-/// A layer's weights and bias.
 #[derive(Debug)]
-enum Held {
-    /// As they were loaded.
-    Plain(candle_nn::Linear),
-    /// Packed for the processor's matrix tiles.
-    Packed(TileLinear),
+enum LinearWeights {
+    /// [out, in].
+    Plain(Tensor),
+    /// See [`Linear::for_few_rows`].
+    Packed(PackedWeights),
+    /// For the processor's matrix tiles, see [`products`].
+    Tiles(TileWeights),
 }
 
 impl Linear {
@@ -42,12 +46,73 @@ impl Linear {
 
     /// `weight` [out, in] and `bias` [out] that are at hand already.
     pub(crate) fn new(weight: Tensor, bias: Tensor) -> Self {
-        Self::loaded(candle_nn::Linear::new(weight, Some(bias)))
+        Self::loaded(weight, Some(bias))
     }
 
     /// `weight` [out, in] that is at hand already, alone.
     pub(crate) fn without_bias(weight: Tensor) -> Self {
-        Self::loaded(candle_nn::Linear::new(weight, None))
+        Self::loaded(weight, None)
+    }
+
+    /// A layer of a network that is being loaded, packed where its products are to be rounded.
+    fn loaded(weight: Tensor, bias: Option<Tensor>) -> Self {
+        // Refuses nothing but tensors that the layer itself could not use either.
+        let packed = products::packing()
+            .and_then(|packing| Self::for_tiles(&weight, bias.as_ref(), packing).ok());
+        packed.unwrap_or_else(|| Self::of(weight, bias))
+    }
+
+    fn for_tiles(weight: &Tensor, bias: Option<&Tensor>, packing: Packing) -> Result<Self> {
+        let weights = LinearWeights::Tiles(TileWeights::pack(weight, packing)?);
+        let bias = bias.map(|bias| bias.to_dtype(DType::F32)?.contiguous()).transpose()?;
+        Ok(Self { weights, bias })
+    }
+
+    /// `weight` [out, in] and perhaps `bias` [out], as they are.
+    pub(crate) fn of(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weights: LinearWeights::Plain(weight), bias }
+    }
+
+    /// The layer of a network that sees few rows at a time, some hundred at most, as text has: in f32 on the processor its
+    /// weights are packed for them ([`PackedWeights`]), in place of the tensor.
+    #[must_use]
+    pub(crate) fn for_few_rows(self) -> Self {
+        let packed = self.tensor().and_then(PackedWeights::of).map(LinearWeights::Packed);
+        Self { weights: packed.unwrap_or(self.weights), bias: self.bias }
+    }
+
+    /// Weights [out, in], where they are not packed.
+    pub(crate) fn tensor(&self) -> Option<&Tensor> {
+        match &self.weights {
+            LinearWeights::Plain(weight) => Some(weight),
+            LinearWeights::Packed(_) | LinearWeights::Tiles(_) => None,
+        }
+    }
+
+    /// The same, where only a GPU's layers come.
+    pub(crate) fn weight(&self) -> Result<&Tensor> {
+        match &self.weights {
+            LinearWeights::Plain(weight) => Ok(weight),
+            LinearWeights::Packed(_) | LinearWeights::Tiles(_) => {
+                candle_core::bail!(
+                    "weights of {} rows are packed for the processor",
+                    self.output_width()
+                )
+            }
+        }
+    }
+
+    pub(crate) fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// Numbers of a row of the result.
+    pub(crate) fn output_width(&self) -> usize {
+        match &self.weights {
+            LinearWeights::Plain(weight) => weight.dims()[0],
+            LinearWeights::Packed(packed) => packed.dims()[0],
+            LinearWeights::Tiles(packed) => packed.dims()[0],
+        }
     }
 
     /// A linear layer that the checkpoint stores as a 1x1 convolution, [out, in, 1, 1], or plainly.
@@ -61,39 +126,6 @@ impl Linear {
         let weight = weight.reshape((output, input)).unwrap_or(weight);
         Ok(Self::new(weight, bias))
     }
-
-    /// A layer as it stands, which is never packed: a part of another, say.
-    pub(crate) fn plain(inner: candle_nn::Linear) -> Self {
-        Self { held: Held::Plain(inner) }
-    }
-
-    /// A layer of a network that is being loaded, packed where its products are to be rounded.
-    fn loaded(inner: candle_nn::Linear) -> Self {
-        let packed = products::packing().map(|packing| {
-            // Refuses nothing but tensors that the layer itself could not use either.
-            TileLinear::pack(inner.weight(), inner.bias(), packing).ok()
-        });
-        match packed.flatten() {
-            Some(packed) => Self { held: Held::Packed(packed) },
-            None => Self::plain(inner),
-        }
-    }
-
-    /// Weights and bias, unless they are packed.
-    pub(crate) fn unpacked(&self) -> Option<&candle_nn::Linear> {
-        match &self.held {
-            Held::Plain(inner) => Some(inner),
-            Held::Packed(_) => None,
-        }
-    }
-
-    /// Numbers of a row of the result.
-    pub(crate) fn output_width(&self) -> usize {
-        match &self.held {
-            Held::Plain(inner) => inner.weight().dims()[0],
-            Held::Packed(packed) => packed.output(),
-        }
-    }
 }
 
 /// What loading a layer gives.
@@ -102,22 +134,14 @@ pub(crate) type LoadResult<T> = std::result::Result<T, ModelError>;
 impl Linear {
     /// The layer's result with `shortcut`, of the result's shape, added.
     pub(crate) fn forward_with_shortcut(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
-        let inner = match &self.held {
-            Held::Packed(packed) if cpu::apply(&[x, shortcut]) => {
-                return packed.forward(x, Some(&shortcut.contiguous()?));
-            }
-            Held::Packed(_) => return self.through_f32_with_shortcut(x, shortcut),
-            Held::Plain(inner) => inner,
-        };
-        let (weight, bias) = (inner.weight(), inner.bias());
-        if cpu::apply(&[x, weight, shortcut]) {
-            return linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
-        }
-        if half_linear::applies(x, weight) && cpu::apply(&[shortcut]) {
-            return half_linear::linear(x, weight, bias, Some(&shortcut.contiguous()?));
+        if cpu::apply(&[shortcut])
+            && let Some(done) = self.on_processor(x, Some(&shortcut.contiguous()?))?
+        {
+            return Ok(done);
         }
         if cpu::is_half(x) {
-            return self.through_f32_with_shortcut(x, shortcut);
+            let shortcut = shortcut.to_dtype(DType::F32)?;
+            return cpu::through_f32(x, |x| self.forward_with_shortcut(x, &shortcut));
         }
         if let Some(done) = self.on_gpu(x, Some(shortcut))? {
             return Ok(done);
@@ -125,26 +149,31 @@ impl Linear {
         shortcut + self.forward(x)?
     }
 
-    /// The same, rounded once to the format of `x`.
-    fn through_f32_with_shortcut(&self, x: &Tensor, shortcut: &Tensor) -> Result<Tensor> {
-        let shortcut = shortcut.to_dtype(DType::F32)?;
-        cpu::through_f32(x, |x| self.forward_with_shortcut(x, &shortcut))
+    /// The layer's result with `shortcut` added, for `x` in f32 in the processor's memory.
+    fn on_processor(&self, x: &Tensor, shortcut: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let bias = self.bias();
+        match &self.weights {
+            LinearWeights::Packed(packed) if cpu::apply(&[x]) => {
+                packed.linear(x, bias, shortcut).map(Some)
+            }
+            LinearWeights::Tiles(packed) if cpu::apply(&[x]) => {
+                packed.linear(x, bias, shortcut).map(Some)
+            }
+            LinearWeights::Plain(weight) if cpu::apply(&[x, weight]) => {
+                linear::linear(x, weight, bias, shortcut).map(Some)
+            }
+            LinearWeights::Plain(weight) if half_linear::applies(x, weight) => {
+                half_linear::linear(x, weight, bias, shortcut).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 }
 
 impl Module for Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let inner = match &self.held {
-            Held::Packed(packed) if cpu::apply(&[x]) => return packed.forward(x, None),
-            Held::Packed(_) => return cpu::through_f32(x, |x| self.forward(x)),
-            Held::Plain(inner) => inner,
-        };
-        let (weight, bias) = (inner.weight(), inner.bias());
-        if cpu::apply(&[x, weight]) {
-            return linear::linear(x, weight, bias, None);
-        }
-        if half_linear::applies(x, weight) {
-            return half_linear::linear(x, weight, bias, None);
+        if let Some(done) = self.on_processor(x, None)? {
+            return Ok(done);
         }
         if cpu::is_half(x) {
             return cpu::through_f32(x, |x| self.forward(x));
@@ -152,7 +181,7 @@ impl Module for Linear {
         if let Some(done) = self.on_gpu(x, None)? {
             return Ok(done);
         }
-        inner.forward(&x.contiguous()?)
+        candle_nn::Linear::new(self.weight()?.clone(), self.bias.clone()).forward(&x.contiguous()?)
     }
 }
 
@@ -164,16 +193,51 @@ mod tests {
     use crate::compute::golden::errors;
     use crate::compute::products::Products;
 
-    fn numbers(shape: &[usize], seed: f32) -> Tensor {
-        let count = shape.iter().product();
-        // Squares, so that sums of products do not cancel.
-        let number = |i: usize| (seed + (i * i % 9973) as f32 * 0.7).sin();
-        let values: Vec<f32> = (0..count).map(number).collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    #[test]
+    fn a_layer_for_few_rows_gives_what_the_plain_one_gives() {
+        let numbers = |shape: &[usize], seed: f32| {
+            let count = shape.iter().product();
+            let values: Vec<f32> = (0..count).map(|i| (seed + i as f32 * 0.7).sin()).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        let (weight, bias) = (numbers(&[520, 512], 1.0), numbers(&[520], 2.0));
+        let plain = Linear::new(weight.clone(), bias.clone());
+        let packed = Linear::new(weight.clone(), bias).for_few_rows();
+        assert!(packed.tensor().is_none() && packed.weight().is_err());
+        assert_eq!([plain.output_width(), packed.output_width()], [520, 520]);
+        let (x, shortcut) = (numbers(&[2, 7, 512], 3.0), numbers(&[2, 7, 520], 4.0));
+        let differs = |a: Result<Tensor>, b: Result<Tensor>| -> f32 {
+            let difference = (a.unwrap() - b.unwrap()).unwrap().abs().unwrap();
+            difference.max_all().unwrap().to_scalar().unwrap()
+        };
+        assert!(differs(packed.forward(&x), plain.forward(&x)) < 1e-4);
+        let ours = packed.forward_with_shortcut(&x, &shortcut);
+        assert!(differs(ours, plain.forward_with_shortcut(&x, &shortcut)) < 1e-4);
+        let ours = packed.forward_with_shortcut(&x, &shortcut);
+        assert!(differs(ours, plain.forward(&x)) > 0.5);
+        let ours = packed.forward_then_add(&x, &shortcut);
+        assert!(differs(ours, plain.forward_then_add(&x, &shortcut)) < 1e-4);
+        // Rows in half precision, through f32.
+        let half = x.to_dtype(DType::BF16).unwrap();
+        let ours = packed.forward(&half).unwrap();
+        assert_eq!(ours.dtype(), DType::BF16);
+        let wide = |x: Tensor| x.to_dtype(DType::F32);
+        let due = plain.forward(&half.to_dtype(DType::F32).unwrap()).unwrap();
+        assert!(differs(wide(ours), wide(due.to_dtype(DType::BF16).unwrap())) < 1e-4);
+        // Weights of 16 bits stay as they are stored.
+        let stored = weight.to_dtype(DType::BF16).unwrap();
+        assert!(Linear::without_bias(stored).for_few_rows().tensor().is_some());
     }
 
     #[test]
-    fn packed_layers_do_what_plain_ones_do() {
+    fn layers_for_matrix_tiles_do_what_plain_ones_do() {
+        let numbers = |shape: &[usize], seed: f32| {
+            let count = shape.iter().product();
+            // Squares, so that sums of products do not cancel.
+            let number = |i: usize| (seed + (i * i % 9973) as f32 * 0.7).sin();
+            let values: Vec<f32> = (0..count).map(number).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
         let load = || {
             let weight = numbers(&[35, 70], 1.0);
             [Linear::new(weight.clone(), numbers(&[35], 2.0)), Linear::without_bias(weight)]
@@ -182,7 +246,7 @@ mod tests {
         for (products, bound) in [(Products::Bf16x3, 1e-5), (Products::Bf16, 5e-3)] {
             let packed = products.by_the_model().while_loading(load);
             for (packed, plain) in packed.iter().zip(&plain) {
-                assert!(packed.unpacked().is_none() && packed.output_width() == 35);
+                assert!(packed.tensor().is_none() && packed.output_width() == 35);
                 let turned = numbers(&[2, 70, 20], 3.0).transpose(1, 2).unwrap();
                 let deep = numbers(&[2, 3, 70, 4], 3.0).transpose(2, 3).unwrap();
                 for x in [numbers(&[2, 20, 70], 3.0), turned, deep, numbers(&[3, 70], 3.0)] {

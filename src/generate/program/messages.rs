@@ -49,9 +49,20 @@ impl Started {
     }
 }
 
+/// Which image of the run is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct ImageName<'a> {
+    /// Id of its item.
+    pub(super) item: &'a str,
+    /// Its index within the item.
+    pub(super) image: u32,
+}
+
 /// One image that is asked for: a line of JSON.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Request<'a> {
+    #[serde(flatten)]
+    pub(super) of: ImageName<'a>,
     pub(super) prompt: &'a str,
     pub(super) seed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,21 +95,30 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    /// Reads a line.
+    /// Reads a line, the reply to a request for `of`.
     ///
     /// # Errors
-    /// It is no JSON object, or neither names a path nor an error.
-    pub(super) fn read(line: &str) -> Result<Self> {
+    /// It is no JSON object, names another image, or neither names a path nor an error.
+    pub(super) fn read(line: &str, of: ImageName<'_>) -> Result<Self> {
         #[derive(Deserialize)]
         struct Line {
+            item: Option<String>,
+            image: Option<u32>,
             path: Option<PathBuf>,
             error: Option<String>,
         }
-        let read: Line = serde_json::from_str(line)
+        let Line { item, image, path, error } = serde_json::from_str(line)
             .with_context(|| format!("the program's reply is no JSON object: {}", shown(line)))?;
-        match read {
-            Line { error: Some(error), path: None } => Ok(Self::Error { error }),
-            Line { error: None, path: Some(path) } => Ok(Self::Image { path }),
+        let (item, image) = (item.as_deref().unwrap_or(of.item), image.unwrap_or(of.image));
+        ensure!(
+            (ImageName { item, image }) == of,
+            "the program's reply is of item {item}, image {image}, where item {}, image {} was asked for",
+            of.item,
+            of.image
+        );
+        match (path, error) {
+            (None, Some(error)) => Ok(Self::Error { error }),
+            (Some(path), None) => Ok(Self::Image { path }),
             _ => bail!(
                 "the program's reply must have \"path\" or \"error\", and not both: {}",
                 shown(line)

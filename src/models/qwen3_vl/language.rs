@@ -61,7 +61,7 @@ impl Language {
         let head = if sizes.tied {
             Linear::without_bias(table.clone())
         } else {
-            Linear::load_without_bias(&scope.at("lm_head"), width, vocabulary)?
+            Linear::load_without_bias(&scope.at("lm_head"), width, vocabulary)?.for_few_rows()
         };
         let layers = own.at("layers");
         Ok(Self {
@@ -174,7 +174,9 @@ impl Layer {
     fn load(scope: &Scope, sizes: &LanguageSizes) -> LoadResult<Self> {
         let LanguageSizes { width, inner, heads, key_heads, head, eps, activation, .. } = *sizes;
         let (own, dense) = (scope.at("self_attn"), scope.at("mlp"));
-        let linear = Linear::load_without_bias;
+        let linear = |scope: &Scope, input: usize, output: usize| {
+            Linear::load_without_bias(scope, input, output).map(Linear::for_few_rows)
+        };
         Ok(Self {
             attention_norm: RmsNorm::load(&scope.at("input_layernorm"), width, eps)?,
             query: linear(&own.at("q_proj"), width, heads * head)?,

@@ -15,12 +15,12 @@ pub(crate) struct Axis {
 
 impl Axis {
     /// The pixel of a value.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub(crate) fn at(&self, value: f64) -> f64 {
         self.start + (value - self.from) / (self.to - self.from) * (self.end - self.start)
     }
 
     /// Round values inside the axis, about as many as `wanted`.
-    pub(super) fn ticks(&self, wanted: f64) -> Vec<f64> {
+    pub(crate) fn ticks(&self, wanted: f64) -> Vec<f64> {
         let step = round_step((self.to - self.from) / wanted);
         let first = (self.from / step - 1e-9).ceil() as i64;
         let last = (self.to / step + 1e-9).floor() as i64;

@@ -5,7 +5,7 @@ use crate::aggregate::shares::Stage;
 use crate::reports::drawing::{Anchor, Drawing, Ink, shortened, text_width};
 use crate::reports::figure_table::Level;
 use crate::reports::report_input::ReportInput;
-use crate::reports::report_tables::{category_figure, category_rows};
+use crate::reports::report_tables::{category_figure, telling_categories};
 
 use super::axis::Axis;
 use super::chart::{Chart, Key, about_all, head, run_entries};
@@ -16,7 +16,7 @@ const NUMBER: f64 = 50.0;
 /// Draws the chart.
 pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
     let mut rows = vec![(Level::Overall, "DPG-Bench score".to_owned())];
-    rows.extend(category_rows(input));
+    rows.extend(telling_categories(input));
     let runs = input.runs.len();
     let longest = rows.iter().map(|(level, name)| text_width(name, 13.0, *level != Level::L2));
     let left = longest.fold(120.0, f64::max).min(260.0) + 28.0;

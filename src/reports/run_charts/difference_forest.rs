@@ -14,21 +14,22 @@ const NUMBERS: f64 = 190.0;
 
 /// Draws the chart; `None` where the runs share no scored item.
 pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Chart> {
-    if found.rows.is_empty() {
+    let rows = found.telling();
+    if rows.is_empty() {
         return None;
     }
     let (base, other) = (label(input, 0), label(input, found.run));
-    let longest = found.rows.iter().map(|row| text_width(&row.name, 13.0, row.level != Level::L2));
+    let longest = rows.iter().map(|row| text_width(&row.name, 13.0, row.level != Level::L2));
     let left = longest.fold(120.0, f64::max).min(260.0) + 28.0;
     let width = left + 440.0 + NUMBERS;
     let title = format!("{other} minus {base}, in points");
     let mut drawing = Drawing::new(width, 0.0, format!("{title}, with 95 % intervals"));
     let top = 8.0;
-    let bottom = top + ROW * found.rows.len() as f64;
+    let bottom = top + ROW * rows.len() as f64;
     drawing.height = bottom + 56.0;
 
     let (mut from, mut to) = (-1.0_f64, 1.0_f64);
-    for row in &found.rows {
+    for row in &rows {
         let (low, high) = row.interval.unwrap_or((row.points(), row.points()));
         from = from.min(low).min(row.points());
         to = to.max(high).max(row.points());
@@ -53,7 +54,7 @@ pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Char
     drawing.words(axis.start, y, Anchor::Start, Ink::Soft, false, fewer);
     drawing.words(axis.end, y, Anchor::End, Ink::Soft, false, more);
 
-    for (place, row) in found.rows.iter().enumerate() {
+    for (place, row) in rows.iter().enumerate() {
         let y = top + ROW * (place as f64 + 0.5);
         let is_broad = row.level != Level::L2;
         let words = shortened(&row.name, left - 28.0, is_broad);
@@ -76,7 +77,8 @@ pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Char
     Some(Chart {
         name: format!("differences-{}", found.run + 1),
         title: format!("{} minus {}, in points", input.runs[found.run].name, input.runs[0].name),
-        note: "Filled: significant (p < 0.05; categories with Holm's correction). Hollow: not significant. \
+        note: "Filled: significant (p < 0.05; categories with Holm's correction). Hollow: not significant, though an interval, \
+               which considers one number alone, may leave out 0. \
                Lines and brackets: 95 % intervals."
             .into(),
         about: about(input, &[0, found.run], found.items),

@@ -12,10 +12,10 @@ use super::chart::{Chart, Key, about_all, head, run_entries};
 
 const WIDTH: f64 = 640.0;
 const RADIUS: f64 = 170.0;
-/// So many runs are filled; the fills of more would mix to one grey.
-const MAX_FILLED: usize = 3;
+/// Of more runs nobody sees a profile.
+const MAX_SHOWN: usize = 3;
 
-/// Draws the chart; `None` below three categories that all runs have.
+/// Draws the chart; `None` of more than three runs, and below three categories that all runs have.
 pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     let stage = input.stage();
     let of = |run: usize, name: &str| {
@@ -25,7 +25,7 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
         .into_iter()
         .filter(|name| (0..input.runs.len()).all(|run| of(run, name).is_some()))
         .collect();
-    if names.len() < 3 {
+    if names.len() < 3 || input.runs.len() > MAX_SHOWN {
         return None;
     }
     let title = "Share of yes by broad category";
@@ -58,10 +58,8 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     }
     for run in 0..input.runs.len() {
         let points = around(&|axis| of(run, &names[axis]).unwrap_or_default() / 100.0);
-        if input.runs.len() <= MAX_FILLED {
-            let (points, ink) = (points.clone(), Ink::Run(run));
-            drawing.shapes.push(Shape::Polygon { points, ink, opacity: 0.1, width: 0.0 });
-        }
+        let (inside, ink) = (points.clone(), Ink::Run(run));
+        drawing.shapes.push(Shape::Polygon { points: inside, ink, opacity: 0.1, width: 0.0 });
         let mut line = points.clone();
         line.extend(points.first());
         drawing.run_line(&line, run);

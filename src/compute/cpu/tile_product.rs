@@ -1,5 +1,5 @@
 //! In: rows of f32, and weights packed once as bf16. Out: their product in f32 by matrix tiles (`tiles.rs`), with bias
-//! and shortcut added as it is written. Of factors of two parts (`packing.rs`) the product of the two small ones is left out.
+//! and shortcut added as it is written. Of factors of two parts (`tile_packing.rs`) the product of the two small ones is left out.
 //!
 //! The inner length is cut into parts of equal length, so that a panel of weights stays in the first-level cache
 //! while all rows of a group meet it; sums stand in a scratch between the parts. All of it is cut by shape alone,
@@ -14,7 +14,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::matmul::Operand;
-use super::packing::{PANEL, PackedWeights, pack_panel_of_rows, steps};
+use super::tile_packing::{PANEL, TileMatrix, pack_panel_of_rows, steps};
 use super::tiles::{Block, Line, NO_SUMS, STEP, Sums, TILE_ROWS, TileKernel};
 use super::vector::for_processor;
 
@@ -60,7 +60,7 @@ pub(crate) fn multiply(
     kernel: TileKernel,
     rows: Operand,
     count: usize,
-    weights: &PackedWeights,
+    weights: &TileMatrix,
     added: Added,
     result: &mut [f32],
 ) {
@@ -101,7 +101,7 @@ pub(crate) fn multiply(
 #[derive(Clone, Copy)]
 struct Task<'a> {
     kernel: TileKernel,
-    weights: &'a PackedWeights,
+    weights: &'a TileMatrix,
     bias: &'a [f32],
 }
 

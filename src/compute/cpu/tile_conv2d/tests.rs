@@ -3,7 +3,7 @@
 //! and beside any other entry.
 
 use super::super::conv2d::{InitialOutput, conv2d};
-use super::super::packing::Parts;
+use super::super::tile_packing::Parts;
 use super::*;
 use crate::compute::golden::errors;
 
@@ -49,10 +49,10 @@ impl Case {
         }
     }
 
-    fn packed(&self, parts: Parts) -> PackedConv2d {
+    fn packed(&self, parts: Parts) -> TileConv2d {
         let packing = Packing { kernel: TileKernel::Model, parts };
         let sizes = (self.stride, self.padding);
-        PackedConv2d::pack(&self.weight, Some(&self.bias), sizes, packing).unwrap()
+        TileConv2d::pack(&self.weight, Some(&self.bias), sizes, packing).unwrap()
     }
 
     fn run(&self, parts: Parts) -> Tensor {

@@ -16,9 +16,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::Values;
-use super::map_layout::{Grid, Square, lay_out};
-use super::packed::{PART, TASKS};
-use super::packing::{DEPTH, PANEL, PackedWeights, Packing};
+use super::tile_map::{Grid, Square, lay_out};
+use super::tile_packing::{DEPTH, PANEL, Packing, TileMatrix};
+use super::tile_product::{PART, TASKS};
 use super::tiles::{Block, Line, NO_SUMS, STEP, Sums, TILE_ROWS, TileKernel};
 use super::vector::for_processor;
 
@@ -32,10 +32,10 @@ thread_local! {
 
 /// A square convolution whose weights stand packed alone.
 #[derive(Debug)]
-pub(crate) struct PackedConv2d {
+pub(crate) struct TileConv2d {
     kernel: TileKernel,
     /// [output][block of 32 channels][row of taps][tap][channel].
-    weights: PackedWeights,
+    weights: TileMatrix,
     bias: Option<Tensor>,
     channels: usize,
     side: usize,
@@ -54,7 +54,7 @@ struct AddedToMap<'a> {
     shortcut: &'a [f32],
 }
 
-impl PackedConv2d {
+impl TileConv2d {
     /// Packs `weight` [co, ci, side, side], in the processor's memory and in any format of floats, and keeps `bias` [co] in
     /// f32.
     ///
@@ -83,7 +83,7 @@ impl PackedConv2d {
             })
         };
         let Packing { kernel, parts } = packing;
-        let weights = PackedWeights::pack_steps(outputs, inner, parts, numbers);
+        let weights = TileMatrix::pack_steps(outputs, inner, parts, numbers);
         let bias = bias.map(|bias| bias.to_dtype(DType::F32)?.contiguous()).transpose()?;
         Ok(Self { kernel, weights, bias, channels, side, stride, padding })
     }
@@ -305,7 +305,7 @@ impl PackedConv2d {
 struct LaidOut<'a> {
     high: &'a [Line],
     low: &'a [Line],
-    /// Where the lines of each step begin, see [`PackedConv2d::steps`].
+    /// Where the lines of each step begin, see [`TileConv2d::steps`].
     steps: &'a [usize],
     grid: Grid,
 }

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::packing::{DEPTH, split_line};
+use super::tile_packing::{DEPTH, split_line};
 use super::tiles::Line;
 use super::vector::for_processor;
 

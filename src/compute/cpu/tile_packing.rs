@@ -42,14 +42,14 @@ pub(crate) struct Packing {
 
 /// Weights as the tiles read them: [panel of 32 outputs][step of 32][part][2 tiles][16 pairs][16 outputs][2].
 #[derive(Debug)]
-pub(crate) struct PackedWeights {
+pub(crate) struct TileMatrix {
     parts: Parts,
     outputs: usize,
     inner: usize,
     lines: Vec<Line>,
 }
 
-impl PackedWeights {
+impl TileMatrix {
     /// Packs `weights` [outputs, inner], its rows one after the other.
     ///
     /// # Panics

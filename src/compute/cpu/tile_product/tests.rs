@@ -4,7 +4,7 @@
 
 use half::bf16;
 
-use super::super::packing::{Parts, remainder, rounded};
+use super::super::tile_packing::{Parts, remainder, rounded};
 use super::*;
 
 /// Relative errors, root of the mean square, that products may have.
@@ -56,8 +56,8 @@ impl Case {
         Added { bias: &self.bias, shortcut: &self.shortcut }
     }
 
-    fn packed(&self, parts: Parts) -> PackedWeights {
-        PackedWeights::pack(&self.weights, self.outputs, self.inner, parts)
+    fn packed(&self, parts: Parts) -> TileMatrix {
+        TileMatrix::pack(&self.weights, self.outputs, self.inner, parts)
     }
 
     fn product(&self, parts: Parts, added: Added) -> Vec<f32> {

@@ -1,0 +1,186 @@
+//! In: a linear layer's weights in f32, and rows. Out: the weights in panels of outputs, made once, and the layer's
+//! result by them. A product of few rows spends its time on the weights: `gemm` turns them about anew in each call, and
+//! here they lie as they are read. Nothing is held twice: products of many rows read the same panels.
+#![allow(unsafe_code)]
+
+use candle_core::{DType, Device, Result, Tensor};
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::Values;
+use super::few_rows::{PANEL, ROWS, Rows, parts};
+use super::linear::{result_shape, start};
+use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
+
+/// Weights from which on they are packed. What is smaller, as all of the demo's layers are, is soon turned about.
+const FEWEST: usize = 1 << 18;
+/// Panels of a task.
+const PANELS: usize = 4;
+/// Rows from which on `gemm` reads the panels where its kernels are wider than ours: AVX-512, and what has no AVX2.
+const WIDE_FROM: usize = 49;
+
+/// Weights [output, input] in panels [input, 16], the last one filled up with zeros.
+#[derive(Debug)]
+pub(crate) struct PackedWeights {
+    values: Vec<f32>,
+    output: usize,
+    input: usize,
+}
+
+/// Whose kernel makes the products.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum PanelKernel {
+    /// [`super::few_rows`], [`ROWS`] rows at a time.
+    FewRows,
+    /// The `gemm` crate.
+    Gemm,
+}
+
+impl PackedWeights {
+    /// Of `weight` [output, input], where packing it pays and can be done: many numbers, f32, in the processor's memory.
+    pub(crate) fn of(weight: &Tensor) -> Option<Self> {
+        let pays = weight.device().is_cpu()
+            && weight.dtype() == DType::F32
+            && weight.elem_count() >= FEWEST;
+        if pays { Self::pack(weight).ok() } else { None }
+    }
+
+    /// Of `weight` [output, input] of any size.
+    pub(super) fn pack(weight: &Tensor) -> Result<Self> {
+        let (output, input) = weight.dims2()?;
+        let weight = weight.contiguous()?;
+        let weights = Values::of(&weight)?;
+        let weights = weights.slice()?;
+        let mut values = vec![0.0; output.div_ceil(PANEL) * input * PANEL];
+        let panel = (input * PANEL).max(1);
+        values.par_chunks_mut(panel).zip(weights.par_chunks(panel)).for_each(|(panel, rows)| {
+            for (column, row) in rows.chunks(input).enumerate() {
+                for (value, weight) in panel[column..].iter_mut().step_by(PANEL).zip(row) {
+                    *value = *weight;
+                }
+            }
+        });
+        Ok(Self { values, output, input })
+    }
+
+    /// Output and input width.
+    pub(crate) fn dims(&self) -> [usize; 2] {
+        [self.output, self.input]
+    }
+
+    /// `x @ weight^T + bias + shortcut` for `x` [..., input]: [..., output]. A three-dimensional `x` may be a transposed
+    /// view.
+    pub(crate) fn linear(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        shortcut: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let rows = x.elem_count() / self.input.max(1);
+        self.linear_by(kernel(rows), x, bias, shortcut)
+    }
+
+    pub(super) fn linear_by(
+        &self,
+        kernel: PanelKernel,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        shortcut: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let Self { output, input, .. } = *self;
+        let shape = result_shape(x, output, input)?;
+        // (entries, rows, strides of entries, rows and columns)
+        let (entries, rows, strides) = match (x.is_contiguous(), x.stride()) {
+            (false, &[entry, row, column]) => (x.dim(0)?, x.dim(1)?, [entry, row, column]),
+            (true, _) => (1, x.elem_count() / input.max(1), [0, input, 1]),
+            _ => return self.linear_by(kernel, &x.contiguous()?, bias, shortcut),
+        };
+        let mut result = start(entries * rows, output, bias, shortcut)?;
+        let values = Values::strided(x);
+        let target = Target::new(&mut result);
+        for entry in 0..entries {
+            for first in (0..rows).step_by(ROWS) {
+                let from = entry * strides[0] + first * strides[1];
+                let left = Operand {
+                    values: values.slice()?.get(from..).unwrap_or_default(),
+                    row_stride: strides[1],
+                    column_stride: strides[2],
+                };
+                let size = Size { rows: ROWS.min(rows - first), inner: input, columns: output };
+                let target = target.from((entry * rows + first) * output);
+                // SAFETY: `result` is borrowed by `target` alone, and the groups come one after the other.
+                unsafe { self.add_products(kernel, left, size, target)? };
+            }
+        }
+        Tensor::from_vec(result, shape, &Device::Cpu)
+    }
+
+    /// Adds `left @ weight^T` to `target`.
+    ///
+    /// # Safety
+    /// Nothing else may touch the target meanwhile.
+    unsafe fn add_products(
+        &self,
+        kernel: PanelKernel,
+        left: Operand,
+        size: Size,
+        target: Target,
+    ) -> Result<()> {
+        let (panel, group) = (self.input * PANEL, PANELS * self.input * PANEL);
+        if size.rows == 0 || size.columns == 0 || size.inner == 0 {
+            return Ok(());
+        }
+        let last = (size.rows - 1) * left.row_stride + (size.inner - 1) * left.column_stride;
+        if last >= left.values.len() {
+            candle_core::bail!("{} rows of {} reach beyond their matrix", size.rows, size.inner)
+        }
+        let width = |number: usize| PANEL.min(self.output - number * PANEL);
+        if kernel == PanelKernel::FewRows {
+            let rows = Rows::of(left, size);
+            self.values.par_chunks(group).enumerate().for_each(|(task, panels)| {
+                for (number, panel) in panels.chunks(panel).enumerate() {
+                    let number = task * PANELS + number;
+                    let target = target.from(number * PANEL);
+                    // SAFETY: the caller holds the target, and a panel's columns belong to one task.
+                    unsafe { rows.add_products(panel, target, self.output, width(number)) };
+                }
+            });
+            return Ok(());
+        }
+        self.values.par_chunks(group).enumerate().try_for_each(|(task, panels)| {
+            // The rows' part stays in the cache for all of the task's panels.
+            for (first, inner) in parts(size.inner) {
+                for (number, panel) in panels.chunks(panel).enumerate() {
+                    let number = task * PANELS + number;
+                    let left =
+                        Operand { values: &left.values[first * left.column_stride..], ..left };
+                    let right = Operand {
+                        values: &panel[first * PANEL..],
+                        row_stride: PANEL,
+                        column_stride: 1,
+                    };
+                    let size = Size { rows: size.rows, inner, columns: width(number) };
+                    let target = target.from(number * PANEL);
+                    let (enters, alone) = (MatmulWrite::Accumulate, Parallelism::None);
+                    // SAFETY: as above.
+                    unsafe {
+                        matmul_into(target, self.output, size, left, right, enters, alone)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Which one is the quicker for `rows` rows on this processor.
+fn kernel(rows: usize) -> PanelKernel {
+    #[cfg(target_arch = "x86_64")]
+    let has_wider = is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has_wider = true;
+    if has_wider && rows >= WIDE_FROM { PanelKernel::Gemm } else { PanelKernel::FewRows }
+}
+
+#[cfg(test)]
+mod tests;
