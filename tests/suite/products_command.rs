@@ -102,6 +102,11 @@ fn a_model_file_may_ask_for_them_and_doctor_tells() {
             || report.to_string().contains(&format!("{asked}, by the processor's matrix tiles"))
     };
     assert!(told(&doctor(&[]), "bf16x3"));
+    // A model inside the program too.
+    let usual =
+        "doctor --json --quick --model demo-sd --benchmark demo --device cpu --products bf16";
+    let output = dpg_bench(&usual.split_whitespace().collect::<Vec<_>>());
+    assert!(told(&String::from_utf8(output.stdout).unwrap(), "bf16"));
     // A flag stands above the file.
     let report = doctor(&["--products", "bf16"]);
     assert!(told(&report, "bf16") && !told(&report, "bf16x3"));

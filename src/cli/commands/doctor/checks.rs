@@ -108,6 +108,7 @@ pub(super) fn machine(options: &GeneratorOptions, found: &mut Vec<Check>) {
         ),
         None => Check::fine("processor", processor),
     });
+    products(options, found);
     if cfg!(debug_assertions) {
         found.push(Check::note(
             "build",
@@ -288,7 +289,6 @@ pub(super) fn model(
         digests(row.name, found);
     }
     room(options, elements, found);
-    products(options, found);
     let after = found.iter().filter(|check| check.state == State::Problem).count();
     Some(Model { row: Some(row), ready: after == before })
 }
