@@ -11,4 +11,5 @@ pub mod few_rows_speed;
 pub(crate) mod golden;
 pub(crate) mod key_groups;
 pub(crate) mod layers;
+pub mod products;
 pub(crate) mod speed;

@@ -12,6 +12,8 @@ pub(crate) mod made_up;
 pub mod mplug;
 pub mod qwen3_vl;
 mod resnet;
+#[cfg(test)]
+mod rounded_products;
 pub(crate) mod t5_text;
 mod tensor_list;
 pub(crate) mod timestep_cache;

@@ -22,6 +22,14 @@ pub enum ModelError {
         /// What was asked for.
         text: String,
     },
+    /// Rounded products where the processor does not make them.
+    #[error(
+        "products in {products} are made by the processor alone; use --device cpu, or products in f32"
+    )]
+    NoRoundedProducts {
+        /// What was asked for.
+        products: &'static str,
+    },
     /// A file that could not be read.
     #[error("{path}: cannot be read: {source}", path = path.display())]
     Unreadable {

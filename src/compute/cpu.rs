@@ -23,6 +23,12 @@ mod matmul;
 pub(crate) mod packed_linear;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tile_conv2d;
+pub(crate) mod tile_linear;
+mod tile_map;
+pub(crate) mod tile_packing;
+mod tile_product;
+pub(crate) mod tiles;
 mod vector;
 
 use candle_core::{CpuStorage, DType, Result, Storage, StorageRef, Tensor};

@@ -33,6 +33,11 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
+    /// Root mean square of the differences over that of the golden.
+    pub(crate) fn relative(self) -> f64 {
+        self.relative
+    }
+
     /// Whether both stay within their bounds.
     pub(crate) fn within(self, relative: f64, absolute: f64) -> bool {
         self.relative <= relative && self.absolute <= absolute

@@ -11,6 +11,7 @@ use super::catalog;
 use super::sampling_choice::SamplingChoice;
 use crate::checkpoint::embeddings::EmbeddingFile;
 use crate::checkpoint::lora::LoraFile;
+use crate::compute::products::Products;
 
 /// A model file. Paths are relative to the file's own folder.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -44,6 +45,8 @@ pub struct ModelFile {
     /// Textual-inversion embeddings.
     #[serde(default)]
     pub embeddings: Vec<EmbeddingFile>,
+    /// How the factors of products are rounded on the processor.
+    pub products: Option<Products>,
     /// Settings, above the model's own.
     #[serde(default)]
     pub settings: SamplingChoice,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::answer_rule::Rule;
 use crate::compute::device::Place;
+use crate::compute::products::Products;
 
 /// Options that some judges take and others do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +109,8 @@ pub struct LocalJudgeOptions {
     pub devices: Vec<String>,
     /// Number format of its networks: `f32`, `f16` or `bf16`.
     pub dtype: Option<String>,
+    /// How the factors of products are rounded on the processor; where it is `None`, not at all.
+    pub products: Option<Products>,
     /// Images of an item that mPLUG looks at together.
     pub batch: Option<u32>,
     /// Revision of the weights as their publisher names it, for the record.
@@ -160,7 +163,7 @@ impl JudgeOptions {
     }
 
     /// Each option that only some judges take, with its group, its flag, and whether it was given.
-    fn given(&self) -> [(OptionGroup, &'static str, bool); 24] {
+    fn given(&self) -> [(OptionGroup, &'static str, bool); 25] {
         use OptionGroup::{Batch, Chat, Endpoint, Force, Local, Scripted, Seed};
         let Self { scripted, chat, endpoint, local, .. } = self;
         [
@@ -188,6 +191,7 @@ impl JudgeOptions {
             (Local, "--judge-weights", local.weights.is_some()),
             (Local, "--judge-device", !local.devices.is_empty()),
             (Local, "--judge-dtype", local.dtype.is_some()),
+            (Local, "--judge-products", local.products.is_some()),
         ]
     }
 }

@@ -145,6 +145,14 @@ impl LoadedGenerator {
         let mut parts = options.parts(checkpoint);
         parts.prediction = settings.overrides.prediction;
         settings.record.extend(record(&parts));
+        // Devices that share the work are of one kind.
+        let products = options.products.unwrap_or_default();
+        let products = devices.first().map(|device| products.on(device)).transpose()?;
+        let products = products.unwrap_or_default();
+        if let Some(told) = products.described().filter(|_| products.is_fallback()) {
+            listener.warning(&format!("products run in {told}"));
+        }
+        settings.record.extend(products.record());
         // The pipelines record what they run; a name of its own stands beside that.
         let name = options.name.as_deref().or(model.is_shipped().then_some(model.name));
         if let Some(name) = name {
@@ -163,14 +171,15 @@ impl LoadedGenerator {
         let pipeline = |device: &Device| -> anyhow::Result<Box<dyn ImageGenerator>> {
             let dtype = parse_dtype(&options.dtype, device)?;
             log::debug!("model {}: {}, {}", model.name, describe_device(device), dtype.as_str());
-            model.pipeline.load(PipelineParts {
+            let parts = PipelineParts {
                 checkpoint: weights,
                 ella: files.clone(),
                 tokens: ella.tokens.unwrap_or_default(),
                 low_memory: ella.low_memory,
                 options: settings.clone(),
                 place: Place { device: device.clone(), dtype },
-            })
+            };
+            products.while_loading(|| model.pipeline.load(parts))
         };
         let generators = devices
             .iter()
@@ -186,6 +195,9 @@ impl LoadedGenerator {
         understood.line("checkpoint", shown(checkpoint, model));
         let described: Vec<String> = devices.iter().map(describe_device).collect();
         understood.line("device", described.join("; "));
+        if let Some(products) = products.described() {
+            understood.line("products", products);
+        }
         if let Some(parts) = &assembled {
             understood.extend(parts.understood.clone());
         }

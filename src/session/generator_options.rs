@@ -10,6 +10,7 @@ use super::server_options::ServerPartOptions;
 use crate::checkpoint::assembled::CheckpointParts;
 use crate::checkpoint::embeddings::EmbeddingFile;
 use crate::checkpoint::lora::LoraFile;
+use crate::compute::products::Products;
 use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel};
 use crate::generate::model_file::ModelFile;
@@ -54,6 +55,8 @@ pub struct GeneratorOptions {
     pub devices: Vec<String>,
     /// Number format of the networks: `auto`, `f32`, `f16` or `bf16`.
     pub dtype: String,
+    /// How the factors of products are rounded on the processor; where it is `None`, not at all.
+    pub products: Option<Products>,
 }
 
 /// Every value of a run's sampling.
@@ -89,6 +92,7 @@ impl GeneratorOptions {
             batch: None,
             devices: Vec::new(),
             dtype: "auto".to_owned(),
+            products: None,
         }
     }
 
@@ -118,6 +122,7 @@ impl GeneratorOptions {
             },
             server: self.server.over(file.server.unwrap_or_default()),
             sampling: self.sampling.or(file.settings),
+            products: self.products.or(file.products),
             ..self
         })
     }

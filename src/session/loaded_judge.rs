@@ -11,10 +11,11 @@ use super::judge_options::JudgeOptions;
 use super::listener::Listener;
 use super::made_for::MadeFor;
 use crate::checkpoint::origins::Origins;
+use crate::compute::products::ProductsHere;
 use crate::judge::Judge;
 use crate::judge::judge_counts::JudgeCounts;
 use crate::judge::pool::JudgePool;
-use crate::results::{RunDirectory, RunError, Sitting};
+use crate::results::{RunDirectory, RunError, Settings, Sitting};
 use crate::wording::counted;
 
 /// A judge in memory.
@@ -22,6 +23,7 @@ pub struct LoadedJudge {
     name: String,
     judge: Box<dyn Judge>,
     device: String,
+    products: ProductsHere,
     made_for: Option<MadeFor>,
 }
 
@@ -29,7 +31,8 @@ impl LoadedJudge {
     /// A judge of the caller's own; its answers are filed under `name`, and `device` is recorded with each sitting.
     pub fn own(name: &str, judge: impl Judge + 'static, device: &str) -> Self {
         let (name, device) = (name.to_owned(), device.to_owned());
-        Self { name, judge: Box::new(judge), device, made_for: None }
+        let products = ProductsHere::default();
+        Self { name, judge: Box::new(judge), device, products, made_for: None }
     }
 
     /// Loads the judge that the options name, on each device named for it; nothing is asked or written.
@@ -51,7 +54,15 @@ impl LoadedJudge {
         let devices: Vec<String> = places.iter().map(|place| row.describe(place)).collect();
         log::debug!("judge {}: {}", row.name, devices.join("; "));
         one_kind_of_device(&devices)?;
-        let loaded = places.into_iter().map(|place| (row.load)(&resolved, place));
+        // Devices that share the work are of one kind.
+        let products = options.local.products.unwrap_or_default();
+        let products = places.first().map(|place| products.on(&place.device)).transpose()?;
+        let products = products.unwrap_or_default();
+        if let Some(told) = products.described().filter(|_| products.is_fallback()) {
+            listener.warning(&format!("{}: products run in {told}", row.name));
+        }
+        let load = |place| products.while_loading(|| (row.load)(&resolved, place));
+        let loaded = places.into_iter().map(load);
         let mut judges = loaded.collect::<anyhow::Result<Vec<_>>>().map_err(|error| {
             // A folder that the user never saw: the judge's name stands for it.
             let origin = |folder: &TempDir| Origins::new(folder.path(), Path::new(row.name));
@@ -71,7 +82,7 @@ impl LoadedJudge {
         };
         let name = options.filed_as().to_owned();
         let made_for = MadeFor::of(row, options);
-        Ok(Self { name, judge, device: devices.join("; "), made_for })
+        Ok(Self { name, judge, device: devices.join("; "), products, made_for })
     }
 
     /// Name that its answers are filed under.
@@ -82,6 +93,13 @@ impl LoadedJudge {
     /// The judge itself.
     pub fn judge(&self) -> &dyn Judge {
         self.judge.as_ref()
+    }
+
+    /// What a run records of it.
+    fn settings(&self) -> Settings {
+        let mut settings = self.judge.settings();
+        settings.extend(self.products.record());
+        settings
     }
 
     /// Where it computes.
@@ -96,7 +114,7 @@ impl LoadedJudge {
     pub(super) fn begin(&self, run: &mut RunDirectory) -> anyhow::Result<JudgeSitting<'_>> {
         self.made_for.map_or(Ok(()), |made_for| made_for.check_run(run))?;
         let sitting = run
-            .begin_judge(&self.name, self.judge.settings(), &self.device)
+            .begin_judge(&self.name, self.settings(), &self.device)
             .map_err(|error| self.explained(error))?;
         Ok(JudgeSitting { loaded: self, sitting })
     }
@@ -107,7 +125,7 @@ impl LoadedJudge {
     /// As there.
     pub(super) fn check_run(&self, run: &RunDirectory) -> anyhow::Result<()> {
         self.made_for.map_or(Ok(()), |made_for| made_for.check_run(run))?;
-        run.check_judge(&self.name, &self.judge.settings()).map_err(|error| self.explained(error))
+        run.check_judge(&self.name, &self.settings()).map_err(|error| self.explained(error))
     }
 
     fn explained(&self, error: RunError) -> anyhow::Error {

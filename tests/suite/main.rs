@@ -72,6 +72,7 @@ mod pickle_files;
 mod pictures;
 mod pictures_ahead;
 mod pillow_resize;
+mod products_command;
 mod program_model;
 mod qwen3_vl;
 mod reference_parity;

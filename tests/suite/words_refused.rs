@@ -19,6 +19,8 @@ fn flags_that_mean_nothing() {
             "generate --model program",
             "generate --model program --program ' '",
             "generate --model program --program ./nowhere --scheduler euler",
+            "generate --model program --program ./nowhere --products bf16",
+            "generate --model sd15 --products bf16x2",
             "generate --model program --program ./nowhere",
             "generate --model sd15 --program ./nowhere",
             "generate --model server",

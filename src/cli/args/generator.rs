@@ -100,6 +100,7 @@ impl GeneratorArgs {
             batch: self.batch,
             devices: self.device.named(),
             dtype: self.device.dtype()?,
+            products: self.device.products,
         };
         match &self.model_file {
             Some(path) => {

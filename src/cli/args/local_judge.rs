@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
-use crate::cli::args::shared::{known_devices, known_dtype};
+use crate::cli::args::shared::{known_devices, known_dtype, products_name};
+use crate::compute::products::Products;
 use crate::judge::catalog;
 use crate::session::judge_options::LocalJudgeOptions;
 
@@ -26,6 +27,11 @@ pub(crate) struct LocalJudgeArgs {
     /// original]
     #[arg(long, value_name = "DTYPE")]
     pub judge_dtype: Option<String>,
+    /// local judges: how the factors of products are rounded on the processor: `f32` (not at all), `bf16x3` (to some 17
+    /// bits) or `bf16` (to 8), by the matrix tiles of Intel's Xeons (AMX). Where there are none, products run in f32
+    /// [default: f32]
+    #[arg(long, value_name = "PRODUCTS", value_parser = products_name)]
+    pub judge_products: Option<Products>,
     /// mplug: images of an item that are looked at together; changes the speed and the memory, never an answer
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -71,6 +77,7 @@ impl LocalJudgeArgs {
             weights: weights.map(|given| given.path.clone()),
             devices: self.judge_device.clone(),
             dtype: dtype.transpose()?,
+            products: self.judge_products,
             batch: self.judge_batch,
             revision: self.judge_revision.clone(),
         })

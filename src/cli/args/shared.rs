@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use crate::benchmark::{Benchmark, Selection, Strictness};
+use crate::compute::products::Products;
 use crate::near_names::did_you_mean;
 use crate::session::benchmarks::{default_benchmark, load_benchmark};
 
@@ -60,6 +61,11 @@ pub(crate) struct DeviceArgs {
     /// Number format of the networks: `auto`, `f32`, `f16` or `bf16`
     #[arg(long, visible_alias = "torch-dtype", default_value = "auto", value_name = "DTYPE")]
     pub dtype: String,
+    /// How the factors of products are rounded on the processor: `f32` (not at all), `bf16x3` (to some 17 bits) or
+    /// `bf16` (to 8), by the matrix tiles of Intel's Xeons (AMX). Where there are none, products run in f32
+    /// [default: f32]
+    #[arg(long, value_name = "PRODUCTS", value_parser = products_name)]
+    pub products: Option<Products>,
 }
 
 impl DeviceArgs {
@@ -139,6 +145,17 @@ pub(crate) fn dtype_name(text: &str) -> Result<String, String> {
         }
     };
     Ok(name.to_owned())
+}
+
+/// Rounded products as the flags name them.
+///
+/// # Errors
+/// They are spelled in none of the known ways.
+pub(crate) fn products_name(text: &str) -> Result<Products, String> {
+    text.parse().map_err(|()| {
+        let near = did_you_mean(text, Products::ALL.map(Products::name));
+        format!("known are `f32`, `bf16x3` and `bf16`{near}")
+    })
 }
 
 /// How results are printed.

@@ -45,6 +45,7 @@ Run the same command again to go on after an interruption, or to ask failed ques
     mut_arg("judge_device", |arg| arg.visible_alias("device")),
     mut_arg("judge_force", |arg| arg.visible_alias("force")),
     mut_arg("judge_dtype", |arg| arg.visible_alias("dtype").alias("torch-dtype")),
+    mut_arg("judge_products", |arg| arg.visible_alias("products")),
     mut_arg("judge_weights", |arg| arg.visible_alias("weights"))
 )]
 pub(crate) struct Args {

@@ -9,12 +9,18 @@ use crate::checkpoint::weights::Scope;
 use crate::compute::cpu;
 use crate::compute::cpu::conv2d;
 use crate::compute::cpu::conv2d::InitialOutput;
+use crate::compute::cpu::tile_conv2d::TileConv2d;
+use crate::compute::products;
+use crate::compute::products::Packing;
 
 /// A square convolution with bias over [b, c, h, w], padded to keep the size at stride one.
 #[derive(Debug)]
 pub(crate) struct Conv2d {
+    /// Without filters where they are packed.
     pub(crate) inner: candle_nn::Conv2d,
     pub(crate) way: CudnnMode,
+    /// Filters and bias packed for the processor's matrix tiles.
+    packed: Option<TileConv2d>,
 }
 
 /// How the layer computes where cuDNN does it.
@@ -83,7 +89,26 @@ impl Conv2d {
                 Err(_) => way = CudnnMode { tf32, ..CudnnMode::default() },
             }
         }
-        Self { inner: candle_nn::Conv2d::new(filters, Some(bias), config), way }
+        let inner = candle_nn::Conv2d::new(filters, Some(bias), config);
+        let packed = products::packing().and_then(|packing| Self::packed(&inner, packing).ok());
+        match packed {
+            Some((inner, packed)) => Self { inner, way, packed: Some(packed) },
+            None => Self { inner, way, packed: None },
+        }
+    }
+
+    /// Packs the filters, and leaves the layer without them. Refuses nothing but tensors that the layer itself could not
+    /// use either.
+    fn packed(
+        inner: &candle_nn::Conv2d,
+        packing: Packing,
+    ) -> Result<(candle_nn::Conv2d, TileConv2d)> {
+        let (weight, bias, config) = (inner.weight(), inner.bias(), *inner.config());
+        let sizes = (config.stride, config.padding);
+        let packed = TileConv2d::pack(weight, bias, sizes, packing)?;
+        let (_, channels, height, width) = weight.dims4()?;
+        let none = Tensor::zeros((0, channels, height, width), weight.dtype(), weight.device())?;
+        Ok((candle_nn::Conv2d::new(none, None, config), packed))
     }
 }
 
@@ -96,6 +121,17 @@ impl Conv2d {
         shift: Option<&Tensor>,
         shortcut: Option<&Tensor>,
     ) -> Result<Tensor> {
+        if let Some(packed) = &self.packed {
+            if !cpu::apply(&[x]) {
+                return cpu::through_f32(x, |x| {
+                    let (shift, shortcut) = (cpu::widened(shift)?, cpu::widened(shortcut)?);
+                    self.forward_with_shortcut(x, shift.as_ref(), shortcut.as_ref())
+                });
+            }
+            let shift = shift.map(Tensor::contiguous).transpose()?;
+            let shortcut = shortcut.map(Tensor::contiguous).transpose()?;
+            return packed.forward(x, shift.as_ref(), shortcut.as_ref());
+        }
         let (weight, config) = (self.inner.weight(), self.inner.config());
         if cpu::apply(&[x, weight]) {
             let shift = shift.map(Tensor::contiguous).transpose()?;
@@ -132,7 +168,7 @@ impl Conv2d {
         let weight = self.inner.weight().to_dtype(DType::F32)?;
         let bias = cpu::widened(self.inner.bias())?;
         let inner = candle_nn::Conv2d::new(weight, bias, *self.inner.config());
-        Ok(Self { inner, way: CudnnMode::default() })
+        Ok(Self { inner, way: CudnnMode::default(), packed: None })
     }
 }
 
@@ -147,6 +183,39 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::compute::golden::errors;
+    use crate::compute::products::Products;
+
+    #[test]
+    fn packed_filters_do_what_plain_ones_do() {
+        let numbers = |shape: &[usize], seed: f32| {
+            let count: usize = shape.iter().product();
+            let number = |i: usize| (seed + (i * i % 9973) as f32 * 0.7).sin();
+            let values: Vec<f32> = (0..count).map(number).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        let load = || Conv2d::new(numbers(&[35, 40, 3, 3], 1.0), numbers(&[35], 2.0), 1);
+        let (x, shift) = (numbers(&[2, 40, 6, 7], 3.0), numbers(&[2, 35], 4.0));
+        let shortcut = numbers(&[2, 35, 6, 7], 5.0);
+        let plain = load();
+        for (products, bound) in [(Products::Bf16x3, 1e-5), (Products::Bf16, 5e-3)] {
+            let packed = products.by_the_model().while_loading(load);
+            // Nothing but the packed filters is held.
+            assert_eq!(packed.inner.weight().elem_count(), 0);
+            for dtype in [DType::F32, DType::F16] {
+                let [x, shift, shortcut] =
+                    [&x, &shift, &shortcut].map(|tensor| tensor.to_dtype(dtype).unwrap());
+                let run = |conv: &Conv2d| {
+                    conv.forward_with_shortcut(&x, Some(&shift), Some(&shortcut)).unwrap()
+                };
+                let bound = bound + if dtype == DType::F16 { 1e-3 } else { 0.0 };
+                assert!(errors("packed", &run(&packed), &run(&plain)).within(bound, 1.0));
+                assert_eq!(run(&packed).dtype(), dtype);
+                let alone = packed.forward(&x).unwrap();
+                assert!(errors("alone", &alone, &plain.forward(&x).unwrap()).within(bound, 1.0));
+            }
+        }
+    }
 
     #[test]
     fn filters_lie_channels_last_where_the_tensor_cores_take_them_so() {

@@ -4,9 +4,11 @@ use candle_core::{DType, Module, Result, Tensor};
 
 use crate::checkpoint::model_error::ModelError;
 use crate::checkpoint::weights::Scope;
-use crate::compute::cpu;
 use crate::compute::cpu::packed_linear::PackedWeights;
+use crate::compute::cpu::tile_linear::TileWeights;
 use crate::compute::cpu::{half_linear, linear};
+use crate::compute::products::Packing;
+use crate::compute::{cpu, products};
 
 /// `x @ weight^T + bias` over the last dimension.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ enum LinearWeights {
     Plain(Tensor),
     /// See [`Linear::for_few_rows`].
     Packed(PackedWeights),
+    /// For the processor's matrix tiles, see [`products`].
+    Tiles(TileWeights),
 }
 
 impl Linear {
@@ -42,15 +46,29 @@ impl Linear {
 
     /// `weight` [out, in] and `bias` [out] that are at hand already.
     pub(crate) fn new(weight: Tensor, bias: Tensor) -> Self {
-        Self::of(weight, Some(bias))
+        Self::loaded(weight, Some(bias))
     }
 
     /// `weight` [out, in] that is at hand already, alone.
     pub(crate) fn without_bias(weight: Tensor) -> Self {
-        Self::of(weight, None)
+        Self::loaded(weight, None)
     }
 
-    /// `weight` [out, in] and perhaps `bias` [out].
+    /// A layer of a network that is being loaded, packed where its products are to be rounded.
+    fn loaded(weight: Tensor, bias: Option<Tensor>) -> Self {
+        // Refuses nothing but tensors that the layer itself could not use either.
+        let packed = products::packing()
+            .and_then(|packing| Self::for_tiles(&weight, bias.as_ref(), packing).ok());
+        packed.unwrap_or_else(|| Self::of(weight, bias))
+    }
+
+    fn for_tiles(weight: &Tensor, bias: Option<&Tensor>, packing: Packing) -> Result<Self> {
+        let weights = LinearWeights::Tiles(TileWeights::pack(weight, packing)?);
+        let bias = bias.map(|bias| bias.to_dtype(DType::F32)?.contiguous()).transpose()?;
+        Ok(Self { weights, bias })
+    }
+
+    /// `weight` [out, in] and perhaps `bias` [out], as they are.
     pub(crate) fn of(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weights: LinearWeights::Plain(weight), bias }
     }
@@ -67,7 +85,7 @@ impl Linear {
     pub(crate) fn tensor(&self) -> Option<&Tensor> {
         match &self.weights {
             LinearWeights::Plain(weight) => Some(weight),
-            LinearWeights::Packed(_) => None,
+            LinearWeights::Packed(_) | LinearWeights::Tiles(_) => None,
         }
     }
 
@@ -75,8 +93,11 @@ impl Linear {
     pub(crate) fn weight(&self) -> Result<&Tensor> {
         match &self.weights {
             LinearWeights::Plain(weight) => Ok(weight),
-            LinearWeights::Packed(packed) => {
-                candle_core::bail!("weights {:?} are packed for the processor", packed.dims())
+            LinearWeights::Packed(_) | LinearWeights::Tiles(_) => {
+                candle_core::bail!(
+                    "weights of {} rows are packed for the processor",
+                    self.output_width()
+                )
             }
         }
     }
@@ -90,6 +111,7 @@ impl Linear {
         match &self.weights {
             LinearWeights::Plain(weight) => weight.dims()[0],
             LinearWeights::Packed(packed) => packed.dims()[0],
+            LinearWeights::Tiles(packed) => packed.dims()[0],
         }
     }
 
@@ -134,6 +156,9 @@ impl Linear {
             LinearWeights::Packed(packed) if cpu::apply(&[x]) => {
                 packed.linear(x, bias, shortcut).map(Some)
             }
+            LinearWeights::Tiles(packed) if cpu::apply(&[x]) => {
+                packed.linear(x, bias, shortcut).map(Some)
+            }
             LinearWeights::Plain(weight) if cpu::apply(&[x, weight]) => {
                 linear::linear(x, weight, bias, shortcut).map(Some)
             }
@@ -165,6 +190,8 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::compute::golden::errors;
+    use crate::compute::products::Products;
 
     #[test]
     fn a_layer_for_few_rows_gives_what_the_plain_one_gives() {
@@ -200,5 +227,47 @@ mod tests {
         // Weights of 16 bits stay as they are stored.
         let stored = weight.to_dtype(DType::BF16).unwrap();
         assert!(Linear::without_bias(stored).for_few_rows().tensor().is_some());
+    }
+
+    #[test]
+    fn layers_for_matrix_tiles_do_what_plain_ones_do() {
+        let numbers = |shape: &[usize], seed: f32| {
+            let count = shape.iter().product();
+            // Squares, so that sums of products do not cancel.
+            let number = |i: usize| (seed + (i * i % 9973) as f32 * 0.7).sin();
+            let values: Vec<f32> = (0..count).map(number).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        let load = || {
+            let weight = numbers(&[35, 70], 1.0);
+            [Linear::new(weight.clone(), numbers(&[35], 2.0)), Linear::without_bias(weight)]
+        };
+        let plain = load();
+        for (products, bound) in [(Products::Bf16x3, 1e-5), (Products::Bf16, 5e-3)] {
+            let packed = products.by_the_model().while_loading(load);
+            for (packed, plain) in packed.iter().zip(&plain) {
+                assert!(packed.tensor().is_none() && packed.output_width() == 35);
+                let turned = numbers(&[2, 70, 20], 3.0).transpose(1, 2).unwrap();
+                let deep = numbers(&[2, 3, 70, 4], 3.0).transpose(2, 3).unwrap();
+                for x in [numbers(&[2, 20, 70], 3.0), turned, deep, numbers(&[3, 70], 3.0)] {
+                    let due = plain.forward(&x).unwrap();
+                    let near = |found: &Tensor, due: &Tensor| {
+                        errors("packed", found, due).within(bound, 100.0 * bound)
+                    };
+                    assert!(near(&packed.forward(&x).unwrap(), &due));
+                    let shortcut = numbers(due.dims(), 4.0);
+                    let found = packed.forward_with_shortcut(&x, &shortcut).unwrap();
+                    assert!(near(&found, &(due + &shortcut).unwrap()));
+                    assert!(!near(&found, &packed.forward(&x).unwrap()));
+                }
+                // f16 goes through f32 and is rounded once more.
+                let x = numbers(&[3, 70], 3.0).to_dtype(DType::F16).unwrap();
+                let (found, due) = (packed.forward(&x).unwrap(), plain.forward(&x).unwrap());
+                assert!(errors("f16", &found, &due).within(bound + 1e-3, 0.1));
+                assert_eq!(found.dtype(), DType::F16);
+                assert!(packed.forward(&numbers(&[3, 71], 1.0)).is_err());
+                assert!(packed.forward_with_shortcut(&numbers(&[3, 70], 1.0), &x).is_err());
+            }
+        }
     }
 }

@@ -22,6 +22,8 @@ use super::options::DiffusionOptions;
 use super::{clip_prompts, sdxl_prompts};
 use crate::checkpoint::folder::check_folder;
 use crate::checkpoint::load_report::LoadReport;
+use crate::compute::products;
+use crate::compute::products::{Packing, while_packing};
 use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
 use crate::models::EllaConnector;
 use crate::results::Settings;
@@ -46,6 +48,8 @@ pub struct Ella {
     options: EllaOptions,
     dtype: DType,
     device: Device,
+    /// How layers pack their weights when parts are loaded again.
+    packing: Option<Packing>,
     settings: Settings,
     understood: LoadReport,
     connector: EllaConnector,
@@ -135,6 +139,7 @@ impl Ella {
             files,
             dtype,
             device: device.clone(),
+            packing: products::packing(),
             settings,
             understood,
             encoders: Some(encoders),
@@ -224,7 +229,9 @@ impl ImageGenerator for Ella {
             self.diffusion = None;
             let encoders = match self.encoders.take() {
                 Some(encoders) => encoders,
-                None => Encoders::load(files, base, self.options.tokens, dtype, &self.device)?,
+                None => while_packing(self.packing, || {
+                    Encoders::load(files, base, self.options.tokens, dtype, &self.device)
+                })?,
             };
             for (done, prompt) in (1..).zip(prompts) {
                 if !self.ahead.contains_key(*prompt) {
@@ -238,7 +245,8 @@ impl ImageGenerator for Ella {
         self.encoders = None;
         if self.diffusion.is_none() && !prompts.is_empty() {
             let options = &self.options.pictures;
-            self.diffusion = Some(load_diffusion(base, files, dtype, &self.device, options)?);
+            let load = || load_diffusion(base, files, dtype, &self.device, options);
+            self.diffusion = Some(while_packing(self.packing, load)?);
         }
         Ok(())
     }

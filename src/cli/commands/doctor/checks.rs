@@ -108,6 +108,7 @@ pub(super) fn machine(options: &GeneratorOptions, found: &mut Vec<Check>) {
         ),
         None => Check::fine("processor", processor),
     });
+    products(options, found);
     if cfg!(debug_assertions) {
         found.push(Check::note(
             "build",
@@ -290,6 +291,21 @@ pub(super) fn model(
     room(options, elements, found);
     let after = found.iter().filter(|check| check.state == State::Problem).count();
     Some(Model { row: Some(row), ready: after == before })
+}
+
+/// How products are rounded, where the user asks for other than f32.
+fn products(options: &GeneratorOptions, found: &mut Vec<Check>) {
+    let Some((place, asked)) = place(options).zip(options.products) else { return };
+    found.push(match asked.on(&place.device) {
+        Ok(products) => match products.described() {
+            None => return,
+            Some(words) if products.is_fallback() => {
+                Check::note("products", words, "it is slower, and nearer to what is exact")
+            }
+            Some(words) => Check::fine("products", words),
+        },
+        Err(error) => Check::problem("products", error.to_string(), None),
+    });
 }
 
 /// Whether so many numbers fit into the memory.
