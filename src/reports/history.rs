@@ -232,10 +232,9 @@ impl History {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = vec![
-            format!(
-                "{} change: the score minus that of the run before, over the items of both, in points; 95 % interval",
-                self.about
-            ),
+            self.about.clone(),
+            "change: the score minus that of the run before, over the items of both, in points; in brackets its 95 % interval"
+                .to_owned(),
             "p: two-sided, by swapping the runs item by item, by Holm's correction among the changes; *: more than noise \
              (p < 0.05)"
                 .to_owned(),

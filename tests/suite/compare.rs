@@ -189,7 +189,7 @@ fn differences_are_those_of_the_summaries_and_p_values_follow() {
     }
     // Words for people.
     let (_, table, _) = dpg_bench("compare", &[&base, &other], &["--swings", "3"]);
-    for word in ["DPG-Bench score", "  color", "<0.001", "largest losses:", "80 items"] {
+    for word in ["DPG-Bench score", "attribute", "<0.001", "largest losses:", "80 items"] {
         assert!(table.contains(word), "{word} in {table}");
     }
     assert!(!table.contains("largest gains:"), "{table}");
@@ -200,8 +200,9 @@ fn differences_are_those_of_the_summaries_and_p_values_follow() {
     let csv = std::fs::read_to_string(runs.path("tables.csv")).unwrap();
     // Two comparisons of one overall, four L1 and four L2 figures.
     assert_eq!(csv.lines().count(), 1 + 2 * 9);
+    // People are shown a detailed category that is the whole of its broad one by the latter's row alone.
     let markdown = std::fs::read_to_string(runs.path("tables.md")).unwrap();
-    assert!(markdown.contains("other - \\<b>&%: count"), "{markdown}");
+    assert!(csv.contains("other - <b>&%: count") && !markdown.contains("count"), "{markdown}");
 
     // The same command again replaces its files; other runs and files of others need --force.
     assert_eq!(dpg_bench("compare", &[&base, &other, &base], &out).0, Some(0));
@@ -400,9 +401,18 @@ fn watch_tells_how_far_a_run_is_and_what_it_scores_so_far() {
     let score = percent(&whole, "corrected")["DPG-Bench score"];
     let (code, said, _) = dpg_bench("watch", &[&whole], &["--once"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(&format!("made-up: 48/48; score so far {score:.2} ")), "{said}");
+    assert!(
+        said.contains(&format!("made-up: 48/48; score so far (corrected) {score:.2} ")),
+        "{said}"
+    );
     // With the interval of `score`.
-    let figure = said.split("score so far ").nth(1).unwrap().split(" (12 items)").next().unwrap();
+    let figure = said
+        .split("score so far (corrected) ")
+        .nth(1)
+        .unwrap()
+        .split(" (12 items)")
+        .next()
+        .unwrap();
     let (_, table, _) = dpg_bench("score", &[&whole], &["--protocol", "corrected"]);
     assert!(table.contains(figure) && figure.contains('±'), "{figure}: {table}");
     // It ends by itself where all is done, and writes nothing.

@@ -29,18 +29,18 @@ fn scores_stand_in_the_order_of_their_steps_and_changes_are_those_of_compare() {
     assert_eq!(stepped, [500, 1000, 1500, 10_000]);
     assert!(points[0]["change"].is_null());
     let mut p_values = Vec::new();
-    for place in 1..4 {
+    for (place, point) in points.iter().enumerate().skip(1) {
         let (code, json, _) = dpg_bench("compare", &[path(place - 1), path(place)], &["--json"]);
         assert_eq!(code, Some(0));
         let compared: Value = serde_json::from_str(&json).unwrap();
-        let (figure, change) = (&compared[0]["figures"][0], &points[place]["change"]);
+        let (figure, change) = (&compared[0]["figures"][0], &point["change"]);
         assert_eq!(change["difference"], figure["difference"]);
         assert_eq!(
             change["interval"],
             Value::from(vec![figure["low"].clone(), figure["high"].clone()])
         );
         assert_eq!(change["p"], figure["p"]);
-        assert_eq!(points[place]["score"], figure["other"]["percent"]);
+        assert_eq!(point["score"], figure["other"]["percent"]);
         p_values.push(figure["p"].as_f64().unwrap());
     }
     // Holm: the smallest p-value times three; no later one is below an earlier one.

@@ -235,6 +235,7 @@ fn comparisons() {
             "export run --judge yes --to hugging-face",
             "export run --judge yes --to model-index --dataset a/b --out items.csv",
             "export run --judge yes --to model-index --dataset a/b --out items.csv/x",
+            "export run --judge yes --to tensorboard --out items.csv/x",
             "history run run --judge yes --steps 1",
             "history run run --judge yes --steps 1,1",
             "history run run --judge yes --steps 1,2 --out items.csv/x",
@@ -250,6 +251,23 @@ fn comparisons() {
             "compare baseline.json --published",
             "compare baseline.json run --judge scripted",
             "compare run run --judge yes --out items.csv/x",
+        ]
+    );
+    place.quietly(
+        "import --images pictures --images-per-item 2 --benchmark items.csv --model m --out old",
+    );
+    place.quietly("judge old --judge scripted --judge-rule yes");
+    place.replace("old/manifest.json", "\"created\": \"20", "\"created\": \"x20");
+    std::fs::remove_file(place.path("pictures/kite_1.png")).unwrap();
+    words!(
+        "refused_export",
+        place,
+        [
+            "import --images pictures --images-per-item 2 --benchmark items.csv --model m --out part",
+            "judge part --judge scripted --judge-rule yes",
+            "export part --to model-index --dataset a/b",
+            "export part --to model-index --dataset a/b --allow-incomplete",
+            "export old --to tensorboard --out logs",
         ]
     );
     words!(

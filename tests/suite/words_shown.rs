@@ -168,6 +168,8 @@ fn runs_compared() {
             "baseline run --judge yes --out baseline.json",
             "compare baseline.json run --judge scripted --allow judge",
             "history run run --judge yes --steps 2000,1000 --out history",
+            "export run --judge yes --to tensorboard --step 2000 --out logs",
+            "export run --judge yes --to model-index --dataset me/dpg-bench",
             "compare run run --judge yes --out compared",
             "compare run --judge yes --published --allow benchmark",
         ]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use crate::aggregate::{Protocol, Summary};
 use crate::cli::commands::score::ProtocolName;
@@ -155,19 +155,19 @@ fn write_card(args: &Args, run: &RunDirectory, summary: &Summary) -> anyhow::Res
 fn ensure_score(args: &Args, summary: &Summary, protocol: Protocol) -> anyhow::Result<f64> {
     let own = summary.protocol(protocol);
     let score = own.overall.map(|figure| figure.mean);
-    ensure!(
-        score.is_some(),
-        "{} has no score under {}: {}; finish the run, or say --allow-incomplete",
-        args.run.display(),
-        protocol.name(),
-        own.gap.as_deref().unwrap_or("no item was scored")
-    );
-    score.context("no score")
+    score.with_context(|| {
+        format!(
+            "{} has no score under {}: {}; finish the run, or say --allow-incomplete",
+            args.run.display(),
+            protocol.name(),
+            own.gap.as_deref().unwrap_or("no item was scored")
+        )
+    })
 }
 
 fn time_of(run: &RunDirectory) -> anyhow::Result<jiff::Timestamp> {
     let created = &run.manifest().created;
-    created.parse().with_context(|| format!("the manifest's `created` is no time: {created}"))
+    created.parse().context("`created` in the run's manifest.json is no time")
 }
 
 impl Args {

@@ -11,12 +11,14 @@ use crate::cli::output::print::{print, print_json, say};
 use crate::reports::history::History;
 use crate::results::atomic_write::atomic_write;
 use crate::results::replaceable::{NewFile, Standing};
+use crate::wording::counted;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench history results/step-1000 results/step-2000 results/step-3000
-  dpg-bench history baselines/*.json --out reports/history
+  dpg-bench history baselines/1000.json baselines/2000.json \\
+      --out reports/history
   dpg-bench history results/a results/b --steps 500,1500
 
 Exit status: 0 done; 2 error; 3 done, but images or answers of a run are missing.")]
@@ -75,9 +77,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 fn steps(runs: &[PathBuf], named: &[u64]) -> anyhow::Result<Vec<u64>> {
     ensure!(
         named.is_empty() || named.len() == runs.len(),
-        "--steps names {} steps for {} runs; name one for each, in their order",
-        named.len(),
-        runs.len()
+        "--steps names {} for {}; name one for each, in their order",
+        counted(named.len(), "step"),
+        counted(runs.len(), "run")
     );
     let steps = match named {
         [] => runs.iter().map(|run| step_of(run)).collect::<anyhow::Result<Vec<u64>>>()?,
@@ -154,6 +156,6 @@ mod tests {
         assert_eq!(steps(&runs, &[5, 3]).unwrap(), [5, 3]);
         let refused = |named: &[u64]| steps(&runs, named).unwrap_err().to_string();
         assert!(refused(&[]).contains("a-1 and b-1 are both of step 1"));
-        assert!(refused(&[3]).contains("--steps names 1 steps for 2 runs"));
+        assert!(refused(&[3]).contains("--steps names 1 step for 2 runs"));
     }
 }

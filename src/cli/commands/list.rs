@@ -91,7 +91,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.output.json {
         return print_json(&listing);
     }
-    let mut text = String::from("Models (--model)\n");
+    let mut text = String::new();
+    if let Some(folder) = &args.weights {
+        let is_whole = |needs: &&Entry| {
+            !needs.needs.is_empty() && needs.needs.iter().all(|need| need.present == Some(true))
+        };
+        let whole: Vec<&str> =
+            listing.models.iter().filter(is_whole).map(|model| model.name).collect();
+        let whole = if whole.is_empty() { "no model".to_owned() } else { whole.join(", ") };
+        text.push_str(&format!("{} has all files of: {whole}\n\n", folder.display()));
+    }
+    text.push_str("Models (--model)\n");
     describe(&mut text, &listing.models, "needs, in the folder given with --weights or as a flag:");
     text.push_str("\nJudges (--judge)\n");
     describe(&mut text, &listing.judges, "needs:");

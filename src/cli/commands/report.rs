@@ -19,7 +19,7 @@ use crate::cli::output::print::{print, say, warn};
   dpg-bench report results/sd15 --out reports/one-file \\
       --inline --protocol reference
   dpg-bench report results/sd15 --out reports/sd15 --link-images
-  dpg-bench report results/sd15 results/ella-sd15 --out reports/paper \
+  dpg-bench report results/sd15 results/ella-sd15 --out reports/paper \\
       --intervals --both-protocols
 
 The first run is the one that the others are compared with. All runs must be about one benchmark.

@@ -180,10 +180,10 @@ fn avx2<const R: usize>(
             _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * share));
             let low = _mm256_loadu_ps(weights.add(step * PANEL));
             let high = _mm256_loadu_ps(weights.add(step * PANEL + 8));
-            for row in 0..R {
+            for (row, lanes) in lanes.iter_mut().enumerate() {
                 let value = _mm256_broadcast_ss(&*values.add(step * R + row));
-                lanes[row][0] = _mm256_fmadd_ps(value, low, lanes[row][0]);
-                lanes[row][1] = _mm256_fmadd_ps(value, high, lanes[row][1]);
+                lanes[0] = _mm256_fmadd_ps(value, low, lanes[0]);
+                lanes[1] = _mm256_fmadd_ps(value, high, lanes[1]);
             }
         }
         for (row, lanes) in lanes.iter().enumerate() {

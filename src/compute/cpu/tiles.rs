@@ -421,8 +421,8 @@ mod amx {
 
     /// What this processor says of itself.
     fn words() -> ProcessorWords {
-        let mut words = ProcessorWords::default();
-        words.last_leaf = __cpuid(0).eax;
+        let last_leaf = __cpuid(0).eax;
+        let mut words = ProcessorWords { last_leaf, ..ProcessorWords::default() };
         if words.last_leaf < 0x1d {
             return words;
         }

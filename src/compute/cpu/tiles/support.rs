@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_and_nobody_is_asked() {
-        let cases: [(fn(&mut ProcessorWords), NoTiles); 8] = [
+        type Change = fn(&mut ProcessorWords);
+        let cases: [(Change, NoTiles); 8] = [
             (|words| words.last_leaf = 0x1c, NoTiles::NotInProcessor),
             (|words| words.leaf_7_edx &= !(1 << 24), NoTiles::NotInProcessor),
             (|words| words.leaf_7_edx &= !(1 << 22), NoTiles::NotInProcessor),
