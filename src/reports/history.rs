@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::drawing::{Anchor, Drawing, Ink, png_picture, svg_picture};
 use super::exported_tables::escape_markdown;
+use super::figure_table::few_items_note;
 use super::numbers::{ends, fixed, signed, signed_ends};
 use super::run_charts::{Axis, Chart, tick_label};
 use super::terminal::STYLE;
@@ -247,6 +248,8 @@ impl History {
                 p_words(whole.p)
             ));
         }
+        let items = self.points.iter().map(|point| point.items as u64).min();
+        notes.extend(items.and_then(few_items_note));
         let gaps = self.points.iter().filter(|point| !point.complete).count();
         if gaps > 0 {
             let runs = counted(gaps, "run");

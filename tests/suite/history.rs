@@ -78,7 +78,7 @@ fn its_files_hold_the_table_and_a_chart_and_grow_with_the_training() {
     let out = ["--out", prefix.to_str().unwrap()];
     let (code, table, said) = dpg_bench("history", &[first, second], &out);
     assert_eq!(code, Some(0), "{said}");
-    assert!(table.contains("12 items") || table.contains("95 % interval"), "{table}");
+    assert!(table.contains("only 12 items: below 30"), "{table}");
     // A later call with one more checkpoint replaces them.
     assert_eq!(dpg_bench("history", &[first, second, third], &out).0, Some(0));
     let csv = std::fs::read_to_string(runs.path("history.csv")).unwrap();
