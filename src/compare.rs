@@ -384,10 +384,7 @@ const SHOWN_LETTERS: usize = 60;
 
 /// The figures that are compared, with the shares of both runs.
 pub(crate) fn compared(shared: &Shared, protocol: Protocol) -> Vec<Paired<'_>> {
-    let stage = match protocol {
-        Protocol::Reference => Stage::Raw,
-        Protocol::Corrected => Stage::Conditional,
-    };
+    let stage = Stage::of_categories(protocol);
     let (base, other) = (&shared.base, &shared.other);
     let mut rows = vec![Paired::score(base, other, stage, shared.means)];
     for (level, base, other) in [(Level::L1, &base.l1, &other.l1), (Level::L2, &base.l2, &other.l2)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::score::{RunScore, Verdict};
 
 use super::estimate::Estimate;
-use super::shares::{CategoryShares, Shares};
+use super::shares::{CategoryShares, Shares, Stage};
 
 /// What a figure is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +39,16 @@ pub struct CategoryFigure {
     pub raw: Option<Estimate>,
     /// After the dependency rule; absent under `reference`, whose script has no such figure.
     pub conditional: Option<Estimate>,
+}
+
+impl CategoryFigure {
+    /// Its estimate at a stage.
+    pub fn at(&self, stage: Stage) -> Option<Estimate> {
+        match stage {
+            Stage::Raw => self.raw,
+            Stage::Conditional => self.conditional,
+        }
+    }
 }
 
 /// The figures per L1 and per L2 category, in table order, with intervals at `level`.

@@ -152,3 +152,13 @@ pub enum Stage {
     /// After it: how often it said yes with every ancestor's yes.
     Conditional,
 }
+
+impl Stage {
+    /// The stage of the category figures that stand beside a protocol's score: after the rule where there are such.
+    pub fn of_categories(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Reference => Self::Raw,
+            Protocol::Corrected => Self::Conditional,
+        }
+    }
+}

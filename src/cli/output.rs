@@ -7,6 +7,7 @@ pub(crate) mod exit_status;
 pub(crate) mod fetch_bars;
 pub mod live;
 pub(crate) mod pace;
+pub(crate) mod prefixed_files;
 pub mod print;
 pub mod progress;
 pub mod published;

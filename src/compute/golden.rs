@@ -1,4 +1,4 @@
-//! In: the golden tensors under `tests/fixtures/sd15-golden`. Out: how far a result is from them.
+//! In: the golden tensors under `tests/fixtures/sd15-golden`. Out: how far a result is from them; and seeded numbers.
 //! For the unit tests of this folder.
 
 use std::collections::HashMap;
@@ -59,4 +59,16 @@ pub(crate) fn errors(name: &str, ours: &Tensor, golden: &Tensor) -> Errors {
     let relative = (differences.map(|d| d * d).sum::<f64>() / squares).sqrt();
     println!("{name}: max absolute error {absolute:.1e}, relative error {relative:.1e}");
     Errors { absolute, relative }
+}
+
+/// About normal, by the seed alone: sums of twelve numbers of SplitMix64.
+pub(crate) fn normal_numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed << 32;
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed >> 40) as f32 / (1u64 << 24) as f32
+    };
+    (0..count).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
 }

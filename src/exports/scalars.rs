@@ -1,6 +1,7 @@
 //! In: a summary. Out: its numbers with the names under which trackers draw them.
 
-use crate::aggregate::{Estimate, Protocol, Summary};
+use crate::aggregate::shares::Stage;
+use crate::aggregate::{Protocol, Summary};
 
 /// The numbers of `protocols` in percent: `dpg_bench_corrected/overall`, its ends `.../overall low` and
 /// `.../overall high`, and every category, after the dependency rule under `corrected` and before it under `reference`.
@@ -17,10 +18,7 @@ pub(crate) fn scalars(summary: &Summary, protocols: &[Protocol]) -> Vec<(String,
         put("overall low", own.overall.and_then(|figure| figure.low));
         put("overall high", own.overall.and_then(|figure| figure.high));
         for figure in own.l1.iter().chain(&own.l2) {
-            let estimate: Option<Estimate> = match protocol {
-                Protocol::Reference => figure.raw,
-                Protocol::Corrected => figure.conditional,
-            };
+            let estimate = figure.at(Stage::of_categories(*protocol));
             put(&figure.name, estimate.map(|estimate| estimate.mean));
         }
     }

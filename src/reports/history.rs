@@ -8,6 +8,7 @@ use super::drawing::{Anchor, Drawing, Ink, png_picture, svg_picture};
 use super::exported_tables::escape_markdown;
 use super::figure_table::few_items_note;
 use super::numbers::{ends, fixed, signed, signed_ends};
+use super::report_tables::p_value;
 use super::run_charts::{Axis, Chart, tick_label};
 use super::terminal::STYLE;
 use crate::aggregate::{Baseline, Protocol};
@@ -16,6 +17,8 @@ use crate::statistics::ItemRatio;
 use crate::statistics::paired_test::holm;
 use crate::wording::counted;
 
+/// Endings of its files.
+pub(crate) const FILES: [&str; 5] = ["csv", "md", "json", "svg", "png"];
 /// A change is called more than noise below this p-value, after Holm's correction.
 const ALPHA: f64 = 0.05;
 
@@ -214,20 +217,20 @@ impl History {
         writer.into_inner().map_err(|error| error.into_error().into())
     }
 
-    /// Its files, each by its ending: tables, a JSON document and the chart.
+    /// Its files, in the order of [`FILES`]: tables, a JSON document and the chart.
     ///
     /// # Errors
     /// The PNG cannot be drawn, or a writer refused (a programming error).
-    pub(crate) fn files(&self) -> anyhow::Result<[(&'static str, Vec<u8>); 5]> {
+    pub(crate) fn files(&self) -> anyhow::Result<[Vec<u8>; FILES.len()]> {
         let mut json = serde_json::to_vec_pretty(self)?;
         json.push(b'\n');
         let chart = self.chart().whole();
         Ok([
-            ("csv", self.csv()?),
-            ("md", self.markdown().into_bytes()),
-            ("json", json),
-            ("svg", svg_picture(&chart).into_bytes()),
-            ("png", png_picture(&chart)?),
+            self.csv()?,
+            self.markdown().into_bytes(),
+            json,
+            svg_picture(&chart).into_bytes(),
+            png_picture(&chart)?,
         ])
     }
 
@@ -245,7 +248,7 @@ impl History {
             notes.push(format!(
                 "from the first to the last: {}, p {}, {verdict}",
                 change_words(&whole),
-                p_words(whole.p)
+                p_value(whole.p)
             ));
         }
         let items = self.points.iter().map(|point| point.items as u64).min();
@@ -343,15 +346,11 @@ fn cells(point: &HistoryPoint) -> [String; 5] {
         point.score.map_or_else(none, |score| fixed(score, 2)),
         point.interval.map_or_else(none, |found| ends(found, 2)),
         point.change.as_ref().map_or_else(none, |change| change_words(change) + star),
-        point.change.map_or_else(none, |change| p_words(change.p_holm)),
+        point.change.map_or_else(none, |change| p_value(change.p_holm)),
     ]
 }
 
 fn change_words(change: &Change) -> String {
     let interval = change.interval.map(|found| format!(" ({})", signed_ends(found, 1)));
     signed(change.difference, 2) + &interval.unwrap_or_default()
-}
-
-fn p_words(p: Option<f64>) -> String {
-    p.map_or("–".to_owned(), |p| if p < 0.001 { "< 0.001".to_owned() } else { fixed(p, 3) })
 }

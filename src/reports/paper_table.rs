@@ -6,7 +6,6 @@ use crate::aggregate::{Estimate, Protocol, Summary};
 use crate::wording::counted;
 
 use super::numbers::fixed;
-use super::report_input::at_stage;
 use super::report_table::{NONE, ReportTable, TableRow};
 
 /// Columns after the benchmark score, as papers order them.
@@ -102,13 +101,10 @@ fn interval(figure: &Estimate) -> Option<String> {
 
 fn figures(summary: &Summary, protocol: Protocol) -> Vec<(&'static str, Option<Estimate>)> {
     let own = summary.protocol(protocol);
-    let stage = match protocol {
-        Protocol::Reference => Stage::Raw,
-        Protocol::Corrected => Stage::Conditional,
-    };
+    let stage = Stage::of_categories(protocol);
     let category = |name: &'static str| {
         let figure = own.l1.iter().find(|figure| figure.name == name);
-        (name, figure.and_then(|figure| at_stage(figure, stage)))
+        (name, figure.and_then(|figure| figure.at(stage)))
     };
     std::iter::once(("overall", own.overall)).chain(CATEGORIES.map(category)).collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::aggregate::shares::Stage;
-use crate::aggregate::{CategoryFigure, Estimate, Protocol, ProtocolSummary, Summary};
+use crate::aggregate::{Protocol, ProtocolSummary, Summary};
 use crate::benchmark::Item;
 use crate::results::{NewestAnswers, Settings};
 use crate::score::{RunScore, ScoredItem};
@@ -97,10 +97,7 @@ impl ReportInput<'_> {
     /// The stage whose category figures stand beside the score: after the rule where there is such a
     /// figure.
     pub fn stage(&self) -> Stage {
-        match self.protocol {
-            Protocol::Reference => Stage::Raw,
-            Protocol::Corrected => Stage::Conditional,
-        }
+        Stage::of_categories(self.protocol)
     }
 
     /// A run's figures.
@@ -116,14 +113,6 @@ impl ReportInput<'_> {
         };
         places.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
         places
-    }
-}
-
-/// The estimate of a category at a stage.
-pub(crate) fn at_stage(figure: &CategoryFigure, stage: Stage) -> Option<Estimate> {
-    match stage {
-        Stage::Raw => figure.raw,
-        Stage::Conditional => figure.conditional,
     }
 }
 

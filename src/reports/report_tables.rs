@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::differences::Differences;
 use super::figure_table::{Level, printed, telling_rows};
 use super::numbers;
-use super::report_input::{ReportInput, ReportRun, at_stage, words};
+use super::report_input::{ReportInput, ReportRun, words};
 use super::report_table::{NONE, ReportTable, TableRow};
 use super::settings_tables::share;
 use crate::aggregate::category_order::table_order;
@@ -166,7 +166,7 @@ pub(crate) fn category_figure(
         return figures.overall.filter(|_| stage == input.stage());
     }
     let figures = if level == Level::L1 { &figures.l1 } else { &figures.l2 };
-    at_stage(figures.iter().find(|figure| figure.name == name)?, stage)
+    figures.iter().find(|figure| figure.name == name)?.at(stage)
 }
 
 /// Every category, raw and, where the protocol has it, conditional.
@@ -233,7 +233,7 @@ pub(crate) fn signed(points: f64) -> String {
     numbers::signed(points, 2).replace('-', "−")
 }
 
-fn p_value(p: Option<f64>) -> String {
+pub(crate) fn p_value(p: Option<f64>) -> String {
     p.map_or(NONE.to_owned(), |p| if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") })
 }
 

@@ -1,17 +1,17 @@
 //! In: runs or baseline files. Out: how each differs from the first, with intervals and p-values.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::prefixed_files::PrefixedFiles;
+use crate::cli::output::print::{print, print_json};
 use crate::cli::output::published::published_table;
 use crate::compare::{Comparison, compare};
 use crate::reports::{comparison_csv, comparison_markdown, comparison_terminal};
-use crate::results::atomic_write::atomic_write;
-use crate::results::replaceable::{NewFile, Standing};
+use crate::results::replaceable::Standing;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -63,8 +63,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if others.is_empty() {
         return Ok(ExitStatus::Done);
     }
-    if let Some(prefix) = &args.out {
-        check_place(prefix, &args.runs, args.force)?;
+    let files = args.out.as_deref().map(|prefix| {
+        let (command, endings, force) = ("compare", &["csv", "md", "json"], args.force);
+        PrefixedFiles { command, prefix, endings, force }
+    });
+    if let Some(files) = files {
+        files.check(|bytes| standing(bytes, &args.runs))?;
     }
     let options = args.compared.options();
     let base = args.compared.load(base)?;
@@ -80,45 +84,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             comparisons.iter().map(|found| comparison_terminal(found, args.swings)).collect();
         print(&tables.join("\n"))?;
     }
-    if let Some(prefix) = &args.out {
+    if let Some(files) = files {
         let markdown: Vec<String> =
             comparisons.iter().map(|found| comparison_markdown(found, args.swings)).collect();
         let mut json = serde_json::to_vec_pretty(&comparisons)?;
         json.push(b'\n');
-        for (ending, bytes) in [
-            ("csv", comparison_csv(&comparisons)?),
-            ("md", markdown.join("\n").into_bytes()),
-            ("json", json),
-        ] {
-            let path = with_ending(prefix, ending);
-            atomic_write(&path, &bytes)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
-        }
-        say(&format!("written: {}.csv, .md, .json", prefix.display()));
+        files.write([comparison_csv(&comparisons)?, markdown.join("\n").into_bytes(), json])?;
     }
     let complete = comparisons.iter().all(|found| found.base.complete && found.other.complete);
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
-}
-
-/// `prefix` and an ending, whatever points are in it.
-fn with_ending(prefix: &Path, ending: &str) -> PathBuf {
-    let mut path = prefix.to_owned().into_os_string();
-    path.push(format!(".{ending}"));
-    path.into()
-}
-
-/// Whether the files of `--out` may be written. The JSON document says which runs they are about.
-fn check_place(prefix: &Path, runs: &[PathBuf], force: bool) -> anyhow::Result<()> {
-    let json = with_ending(prefix, "json");
-    for ending in ["json", "csv", "md"] {
-        let path = &with_ending(prefix, ending);
-        NewFile { path, command: "compare", flag: "--out", force }.check(|bytes| match ending {
-            "json" => standing(bytes, runs),
-            _ if json.exists() => Standing::Same,
-            _ => Standing::Foreign,
-        })?;
-    }
-    Ok(())
 }
 
 /// What the bytes of a JSON document are beside a new comparison of `runs`, the base first.

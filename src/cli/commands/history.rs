@@ -7,10 +7,10 @@ use anyhow::{Context, bail, ensure};
 
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
-use crate::reports::history::History;
-use crate::results::atomic_write::atomic_write;
-use crate::results::replaceable::{NewFile, Standing};
+use crate::cli::output::prefixed_files::PrefixedFiles;
+use crate::cli::output::print::{print, print_json};
+use crate::reports::history::{FILES, History};
+use crate::results::replaceable::Standing;
 use crate::wording::counted;
 
 /// Arguments of the command.
@@ -48,8 +48,10 @@ pub(crate) struct Args {
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let steps = steps(&args.runs, &args.steps)?;
-    if let Some(prefix) = &args.out {
-        check_place(prefix, args.force)?;
+    let files = args.out.as_deref().map(|prefix| files(prefix, args.force));
+    if let Some(files) = files {
+        // Over those of a history of whatever runs, since it grows.
+        files.check(|bytes| if is_history(bytes) { Standing::Same } else { Standing::Foreign })?;
     }
     let mut runs = Vec::new();
     for (step, path) in steps.into_iter().zip(&args.runs) {
@@ -61,13 +63,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         print(&history.terminal())?;
     }
-    if let Some(prefix) = &args.out {
-        for (ending, bytes) in history.files()? {
-            let path = with_ending(prefix, ending);
-            atomic_write(&path, &bytes)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
-        }
-        say(&format!("written: {}.csv, .md, .json, .svg, .png", prefix.display()));
+    if let Some(files) = files {
+        files.write(history.files()?)?;
     }
     let complete = history.points.iter().all(|point| point.complete);
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
@@ -110,26 +107,8 @@ fn step_of(run: &Path) -> anyhow::Result<u64> {
     })
 }
 
-/// `prefix` and an ending, whatever points are in it.
-fn with_ending(prefix: &Path, ending: &str) -> PathBuf {
-    let mut path = prefix.to_owned().into_os_string();
-    path.push(format!(".{ending}"));
-    path.into()
-}
-
-/// Whether the files of `--out` may be written: over those of a history, of whatever runs, since it grows.
-fn check_place(prefix: &Path, force: bool) -> anyhow::Result<()> {
-    let json = with_ending(prefix, "json");
-    for ending in ["json", "csv", "md", "svg", "png"] {
-        let path = &with_ending(prefix, ending);
-        NewFile { path, command: "history", flag: "--out", force }.check(|bytes| match ending {
-            "json" if is_history(bytes) => Standing::Same,
-            "json" => Standing::Foreign,
-            _ if json.exists() => Standing::Same,
-            _ => Standing::Foreign,
-        })?;
-    }
-    Ok(())
+fn files(prefix: &Path, force: bool) -> PrefixedFiles<'_> {
+    PrefixedFiles { command: "history", prefix, endings: &FILES, force }
 }
 
 fn is_history(bytes: &[u8]) -> bool {

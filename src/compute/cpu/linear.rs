@@ -22,11 +22,8 @@ pub(crate) fn linear(
 ) -> Result<Tensor> {
     let (output, input) = weight.dims2()?;
     let shape = result_shape(x, output, input)?;
-    // (entries, rows, strides of entries, rows and columns)
-    let (entries, rows, strides) = match (x.is_contiguous(), x.stride()) {
-        (false, &[entry, row, column]) => (x.dim(0)?, x.dim(1)?, [entry, row, column]),
-        (true, _) => (1, x.elem_count() / input.max(1), [0, input, 1]),
-        _ => return linear(&x.contiguous()?, weight, bias, shortcut),
+    let Some((entries, rows, strides)) = rows_of(x, input)? else {
+        return linear(&x.contiguous()?, weight, bias, shortcut);
     };
     let mut result = start(entries * rows, output, bias, shortcut)?;
     let (values, weights) = (Values::strided(x), Values::of(weight)?);
@@ -54,6 +51,16 @@ pub(crate) fn linear(
         }
     }
     Tensor::from_vec(result, shape, &Device::Cpu)
+}
+
+/// How the rows of `x` [..., input] lie: entries, rows of each, and the strides of entries, rows and columns. Of what is not
+/// contiguous only a three-dimensional view has these; `None` of any other.
+pub(crate) fn rows_of(x: &Tensor, input: usize) -> Result<Option<(usize, usize, [usize; 3])>> {
+    Ok(match (x.is_contiguous(), x.stride()) {
+        (false, &[entry, row, column]) => Some((x.dim(0)?, x.dim(1)?, [entry, row, column])),
+        (true, _) => Some((1, x.elem_count() / input.max(1), [0, input, 1])),
+        _ => None,
+    })
 }
 
 /// [..., output] for `x` [..., input] and weights [output, input].

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::Values;
 use super::few_rows::{PANEL, ROWS, Rows, parts};
-use super::linear::{result_shape, start};
+use super::linear::{result_shape, rows_of, start};
 use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
 
 /// Weights from which on they are packed. What is smaller, as all of the demo's layers are, is soon turned about.
@@ -89,11 +89,8 @@ impl PackedWeights {
     ) -> Result<Tensor> {
         let Self { output, input, .. } = *self;
         let shape = result_shape(x, output, input)?;
-        // (entries, rows, strides of entries, rows and columns)
-        let (entries, rows, strides) = match (x.is_contiguous(), x.stride()) {
-            (false, &[entry, row, column]) => (x.dim(0)?, x.dim(1)?, [entry, row, column]),
-            (true, _) => (1, x.elem_count() / input.max(1), [0, input, 1]),
-            _ => return self.linear_by(kernel, &x.contiguous()?, bias, shortcut),
+        let Some((entries, rows, strides)) = rows_of(x, input)? else {
+            return self.linear_by(kernel, &x.contiguous()?, bias, shortcut);
         };
         let mut result = start(entries * rows, output, bias, shortcut)?;
         let values = Values::strided(x);

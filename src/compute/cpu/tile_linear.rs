@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::Values;
-use super::linear::result_shape;
+use super::linear::{result_shape, rows_of};
 use super::matmul::Operand;
 use super::tile_packing::{Packing, TileMatrix};
 use super::tile_product::{Added, multiply};
@@ -48,11 +48,8 @@ impl TileWeights {
     ) -> Result<Tensor> {
         let [output, input] = self.dims();
         let shape = result_shape(x, output, input)?;
-        // (entries, rows, strides of entries, rows and columns)
-        let (entries, rows, strides) = match (x.is_contiguous(), x.stride()) {
-            (false, &[entry, row, column]) => (x.dim(0)?, x.dim(1)?, [entry, row, column]),
-            (true, _) => (1, x.elem_count() / input.max(1), [0, input, 1]),
-            _ => return self.linear(&x.contiguous()?, bias, shortcut),
+        let Some((entries, rows, strides)) = rows_of(x, input)? else {
+            return self.linear(&x.contiguous()?, bias, shortcut);
         };
         let values = Values::strided(x);
         let values = values.slice()?;

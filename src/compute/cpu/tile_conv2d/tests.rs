@@ -5,23 +5,14 @@
 use super::super::conv2d::{InitialOutput, conv2d};
 use super::super::tile_packing::Parts;
 use super::*;
-use crate::compute::golden::errors;
+use crate::compute::golden::{errors, normal_numbers};
 
 /// Of (batch, input channels, output channels, height, width), (side, stride, padding).
 type Sizes = ((usize, usize, usize, usize, usize), (usize, usize, usize));
 
-/// About normal, by the seed alone: sums of twelve numbers of SplitMix64.
+/// Seeded numbers in that shape.
 fn random(shape: &[usize], seed: u64) -> Tensor {
-    let mut state = seed << 32;
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed >> 40) as f32 / (1u64 << 24) as f32
-    };
-    let count = shape.iter().product();
-    let values: Vec<f32> =
-        (0..count).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
+    let values = normal_numbers(shape.iter().product(), seed);
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 

@@ -6,22 +6,11 @@ use half::bf16;
 
 use super::super::tile_packing::{Parts, remainder, rounded};
 use super::*;
+use crate::compute::golden::normal_numbers;
 
 /// Relative errors, root of the mean square, that products may have.
 const ONE_PART: f64 = 4e-3;
 const TWO_PARTS: f64 = 8e-6;
-
-/// About normal, by the seed alone: sums of twelve numbers of SplitMix64.
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed << 32;
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed >> 40) as f32 / (1u64 << 24) as f32
-    };
-    (0..count).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
-}
 
 /// A product's operands.
 struct Case {
@@ -41,10 +30,10 @@ impl Case {
             rows,
             inner,
             outputs,
-            x: numbers(rows * inner, seed),
-            weights: numbers(outputs * inner, seed + 1),
-            bias: numbers(outputs, seed + 2),
-            shortcut: numbers(rows * outputs, seed + 3),
+            x: normal_numbers(rows * inner, seed),
+            weights: normal_numbers(outputs * inner, seed + 1),
+            bias: normal_numbers(outputs, seed + 2),
+            shortcut: normal_numbers(rows * outputs, seed + 3),
         }
     }
 
@@ -93,8 +82,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 #[test]
 fn parts_are_as_near_as_they_can_be() {
-    let mut values = numbers(1000, 1);
-    values.extend(numbers(1000, 2).iter().map(|value| value * 1e-30));
+    let mut values = normal_numbers(1000, 1);
+    values.extend(normal_numbers(1000, 2).iter().map(|value| value * 1e-30));
     values.extend([0.0, -0.0, 1.0, f32::MIN_POSITIVE, f32::INFINITY, f32::NEG_INFINITY]);
     for value in values {
         let high = rounded(value);
