@@ -134,13 +134,22 @@ impl Command {
 
 /// Runs the program with the process's arguments and the settings file.
 pub fn main() -> ExitCode {
-    let typed: Vec<OsString> = std::env::args_os().collect();
-    let (cli, given) = match parse(&typed) {
+    ExitCode::from(run_command(std::env::args_os().collect()))
+}
+
+/// Runs the command that was `typed`, its first word the program's, and returns the exit status that the shell is to see.
+/// For a process that does nothing else: signals, colours and the log are set for all of it.
+pub fn run_command(typed: Vec<OsString>) -> u8 {
+    carry_out_typed(interrupt::typed(typed)).into()
+}
+
+fn carry_out_typed(typed: &[OsString]) -> ExitStatus {
+    let (cli, given) = match parse(typed) {
         Ok(parsed) => parsed,
         Err(error) => {
             let words = typed.iter().map(|word| word.to_string_lossy().into_owned());
             set_colours(wanted_colours(&words.collect::<Vec<_>>()));
-            return report_usage(&error).into();
+            return report_usage(&error);
         }
     };
     cli.messages.apply();
@@ -149,20 +158,20 @@ pub fn main() -> ExitCode {
         && let Err(error) = interrupt::listen()
     {
         report_error(&anyhow::Error::from(error).context("signals cannot be listened to"));
-        return ExitStatus::CouldNot.into();
+        return ExitStatus::CouldNot;
     }
     match carry_out(&cli.command, &given) {
         Ok(status) => {
             if interrupt::requested() && status == ExitStatus::Incomplete {
                 say(&format!("stopped; {}", interrupt::resume_hint()));
             }
-            status.into()
+            status
         }
-        Err(error) if is_broken_pipe(&error) => ExitStatus::Done.into(),
+        Err(error) if is_broken_pipe(&error) => ExitStatus::Done,
         Err(error) => {
             report_error(&error);
             given.notes(&sentence(&error)).iter().for_each(|note| say(note));
-            ExitStatus::CouldNot.into()
+            ExitStatus::CouldNot
         }
     }
 }

@@ -27,7 +27,7 @@ use image::RgbImage;
 
 use crate::benchmark::{Item, Question};
 use crate::results::Settings;
-use crate::results::image_store::read_image;
+use crate::results::image_store::{png_bytes, read_image};
 
 /// The environment variable that holds the endpoint's key unless another is named.
 pub const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";
@@ -67,6 +67,14 @@ pub struct JudgedImage {
 }
 
 impl JudgedImage {
+    /// An image that is in no file.
+    ///
+    /// # Errors
+    /// It has no width or no height.
+    pub(crate) fn of(image: &RgbImage) -> std::io::Result<Self> {
+        Ok(Self { path: "the image".into(), png: png_bytes(image)? })
+    }
+
     /// Decodes the picture to 8-bit RGB.
     ///
     /// # Errors

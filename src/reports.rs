@@ -30,6 +30,6 @@ pub mod thumbnails;
 pub(crate) use agreement_table::{agreement_csv, agreement_text};
 pub use charts::category_chart;
 pub use comparison_tables::{comparison_csv, comparison_markdown, comparison_terminal};
-pub use exported_tables::{csv_table, latex_table, markdown_table};
+pub use exported_tables::{csv_table, html_table, latex_table, markdown_table};
 pub use figure_table::{Cell, FigureTable, Level, printed};
 pub use terminal::terminal_table;

@@ -37,6 +37,8 @@ use self::work::{Subject, Work, open_shard_itself, open_work};
 use crate::aggregate::Summary;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::generate::generate_run::GenerationSummary;
+use crate::generate::import::images::ImportSummary;
+use crate::generate::import::pixels::{ItemImages, import_pixels};
 use crate::judge::judge_counts::JudgeCounts;
 use crate::judge::judge_run::judge_images;
 use crate::results::{RunDirectory, Shard};
@@ -182,6 +184,25 @@ impl<'b> Session<'b> {
         let done = side_by_side::generate_and_judge(run, items, generator, judges, listener)?;
         self.work.stage_is_over()?;
         Ok(done)
+    }
+
+    /// Takes in images that the caller has in memory, one item after the other as `images` gives them. `model` is the name
+    /// of the model that made them, for tables.
+    ///
+    /// # Errors
+    /// An item or an image does not fit the run (see [`PixelsFault`](crate::PixelsFault)); `images` ends with an error; the run
+    /// was started with other settings; or the disk said no. What came before is kept, and the same images again go on there.
+    pub fn import(
+        &mut self,
+        model: Option<&str>,
+        images: impl IntoIterator<Item = anyhow::Result<ItemImages>>,
+        listener: &dyn Listener,
+    ) -> anyhow::Result<ImportSummary> {
+        let Work { run, items, .. } = &mut self.work;
+        let observer = Watched::new(listener, Stage::Generate, None);
+        let summary = import_pixels(run, items, model, images, &observer)?;
+        self.work.stage_is_over()?;
+        Ok(summary)
     }
 
     /// Puts every question to the judge that it has not answered yet.

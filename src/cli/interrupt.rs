@@ -2,11 +2,20 @@
 //! that goes on where it stopped. What is finished when the program ends is not this file's: every record is
 //! on the disk before the next one is begun.
 
+use std::ffi::OsString;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Stages that have an image in hand.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// The command as it was typed; a process has one.
+static TYPED: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// Keeps the command as it was typed, for the hint on how to go on.
+pub(crate) fn typed(words: Vec<OsString>) -> &'static [OsString] {
+    TYPED.get_or_init(|| words)
+}
 
 /// From now on a first signal lets the image in hand be finished, and a second one ends the program. Without
 /// an image in hand (while weights are loaded, say) the first one ends it.
@@ -61,8 +70,8 @@ pub(crate) fn requested() -> bool {
 
 /// `nothing finished is lost; to go on:` and the command.
 pub(crate) fn resume_hint() -> String {
-    let words: Vec<String> =
-        std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
+    let typed = TYPED.get().into_iter().flatten();
+    let words: Vec<String> = typed.map(|word| quoted(&word.to_string_lossy())).collect();
     format!("nothing finished is lost; to go on:\n  {}", words.join(" "))
 }
 

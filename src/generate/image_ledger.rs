@@ -43,6 +43,14 @@ impl ImageLedger {
         }
     }
 
+    /// Digest of the pixels of an image that is recorded as done.
+    pub(crate) fn digest(&self, item: &str, image: u32) -> Option<&str> {
+        match self.latest.get(&(item.to_owned(), image))? {
+            ImageOutcome::Done { pixels_sha256, .. } => Some(pixels_sha256),
+            _ => None,
+        }
+    }
+
     /// The images whose prompt a content filter refused.
     pub(crate) fn filtered_images(&self) -> impl Iterator<Item = (String, u32)> {
         let is_filtered = |outcome: &ImageOutcome| matches!(outcome, ImageOutcome::Filtered { .. });

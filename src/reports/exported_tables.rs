@@ -1,9 +1,10 @@
-//! In: a summary. Out: its figures as CSV (full precision, one figure a row), Markdown and LaTeX
-//! (booktabs), for other programs, notes and papers.
+//! In: a summary. Out: its figures as CSV (full precision, one figure a row), Markdown, HTML and LaTeX
+//! (booktabs), for other programs, notes, notebooks and papers.
 
 use crate::aggregate::shares::Stage;
 use crate::aggregate::{Protocol, Summary};
 
+use super::escape::escape;
 use super::figure_table::{Cell, FigureTable, Level, Row, printed};
 use super::terminal::notes;
 use crate::wording::counted;
@@ -84,6 +85,34 @@ pub fn markdown_table(summary: &Summary, protocols: &[Protocol]) -> String {
     for note in notes(summary, protocols) {
         text.push_str(&format!("- {}\n", escape_markdown(note.trim_start())));
     }
+    text
+}
+
+/// A `<table>` for a notebook, with the notes below it.
+pub fn html_table(summary: &Summary, protocols: &[Protocol]) -> String {
+    let table = FigureTable::new(summary, protocols);
+    let mut text = String::from("<table>\n<thead><tr><th></th>");
+    for column in &table.columns {
+        text.push_str(&format!("<th>{}</th><th>k/n</th>", escape(column.heading())));
+    }
+    text.push_str("</tr></thead>\n<tbody>\n");
+    for row in &table.rows {
+        let name = escape(&row.name);
+        text.push_str(&match row.level {
+            Level::L2 => format!("<tr><td>{name}</td>"),
+            _ => format!("<tr><th>{name}</th>"),
+        });
+        for cell in &row.cells {
+            let (figure, counts) = plain(cell, row);
+            text.push_str(&format!("<td>{}</td><td>{}</td>", escape(&figure), escape(&counts)));
+        }
+        text.push_str("</tr>\n");
+    }
+    text.push_str("</tbody>\n</table>\n<ul>\n");
+    for note in notes(summary, protocols) {
+        text.push_str(&format!("<li>{}</li>\n", escape(note.trim_start())));
+    }
+    text.push_str("</ul>\n");
     text
 }
 

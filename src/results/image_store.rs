@@ -167,6 +167,22 @@ pub fn write_png(path: &Path, image: &RgbImage, texts: &[(&str, String)]) -> io:
     atomic_write(path, &bytes)
 }
 
+/// An 8-bit RGB PNG that is soon unpacked again: packed quickly, not well.
+///
+/// # Errors
+/// The image has no width or no height.
+pub(crate) fn png_bytes(image: &RgbImage) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, image.width(), image.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fastest);
+    let mut writer = encoder.write_header().map_err(io::Error::other)?;
+    writer.write_image_data(image.as_raw()).map_err(io::Error::other)?;
+    writer.finish().map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
 fn encode_png(
     bytes: &mut Vec<u8>,
     image: &RgbImage,

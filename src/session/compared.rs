@@ -1,4 +1,5 @@
-//! In: the path of a run or of a baseline file. Out: it ready to be compared, scored where it is a run directory.
+//! In: the paths of runs or of baseline files. Out: them ready to be compared, scored where they are run directories; or
+//! compared, or checked.
 
 use std::path::Path;
 
@@ -7,8 +8,10 @@ use anyhow::{Context, ensure};
 use super::scoring::scored_baseline;
 use crate::aggregate::Protocol;
 use crate::aggregate::baseline::{Baseline, KIND};
+use crate::check::{Check, Gate, check};
 use crate::compare::{Comparison, Labelled, Options, compare};
 use crate::results::{FORMAT_VERSION, FormatVersion};
+use crate::wording::counted;
 
 /// The run at `path`: a run directory, which is scored by `protocol` with the answers of `judge` (`None`: those of
 /// its only judge), or a baseline file. `benchmark` says where the benchmark is now, if it is not where it was.
@@ -45,6 +48,57 @@ pub fn load_compared(
 pub fn compare_runs(base: &Path, other: &Path) -> anyhow::Result<Comparison> {
     let load = |path| load_compared(path, None, Protocol::Corrected, None);
     Ok(compare(&load(base)?, &load(other)?, &Options::default())?)
+}
+
+/// Whether the run at `run` is worse than that at `baseline`, a run directory or a baseline file, whose protocol counts; with the
+/// answers of their only judges.
+///
+/// # Errors
+/// The gate lets nothing fail, one of them cannot be scored, or they are not to be compared.
+///
+/// ```no_run
+/// use dpg_bench::{Gate, Outcome, check_run};
+///
+/// let gate = Gate { max_drop: 1.0, alpha: 0.05, categories: Vec::new() };
+/// let found = check_run("results/nightly".as_ref(), "baseline.json".as_ref(), &gate)?;
+/// assert_ne!(found.outcome, Outcome::Failed);
+/// # anyhow::Ok(())
+/// ```
+pub fn check_run(run: &Path, baseline: &Path, gate: &Gate) -> anyhow::Result<Check> {
+    let options = Options::default();
+    ensure_can_fail(gate, options.test.rounds)?;
+    let baseline = load_compared(baseline, None, Protocol::Corrected, None)?;
+    let run = load_compared(run, None, baseline.run.protocol, None)?;
+    Ok(check(&baseline, &run, gate, &options)?)
+}
+
+/// Whether a gate can fail anything, with so many random rounds of the test.
+///
+/// # Errors
+/// Its numbers mean nothing, or no p-value could be as small as it asks for.
+pub fn ensure_can_fail(gate: &Gate, rounds: usize) -> anyhow::Result<()> {
+    let Gate { max_drop, alpha, categories } = gate;
+    ensure!(
+        max_drop.is_finite() && *max_drop >= 0.0,
+        "--max-drop {max_drop} is no number of points from 0 on"
+    );
+    ensure!(*alpha > 0.0 && *alpha < 0.5, "--alpha {alpha} is no probability between 0 and 0.5");
+    let figures = 1 + categories.len();
+    // The least p-value of a one-sided test is one of twice the rounds and two.
+    let least = 1.0 / (2.0 * rounds as f64 + 2.0);
+    let level = alpha / figures as f64;
+    let needed = (0.5 / level).ceil();
+    ensure!(
+        least < level,
+        "--alpha {alpha} for {}: {rounds} rounds show no p below {least:.1e}, so that nothing could fail; {}",
+        counted(figures, "number"),
+        if needed <= 1e6 {
+            format!("give --draws {needed} or more")
+        } else {
+            "give a larger --alpha".to_owned()
+        }
+    );
+    Ok(())
 }
 
 #[derive(serde::Deserialize)]

@@ -4,17 +4,19 @@
 use std::path::Path;
 
 use anyhow::Context;
+use image::RgbImage;
 use tempfile::TempDir;
 
 use super::devices::one_kind_of_device;
 use super::judge_options::JudgeOptions;
 use super::listener::Listener;
 use super::made_for::MadeFor;
+use crate::benchmark::{Item, Question};
 use crate::checkpoint::origins::Origins;
 use crate::compute::products::ProductsHere;
-use crate::judge::Judge;
 use crate::judge::judge_counts::JudgeCounts;
 use crate::judge::pool::JudgePool;
+use crate::judge::{Answer, Judge, JudgeRequest, JudgedImage};
 use crate::results::{RunDirectory, RunError, Settings, Sitting};
 use crate::wording::counted;
 
@@ -100,6 +102,28 @@ impl LoadedJudge {
         let mut settings = self.judge.settings();
         settings.extend(self.products.record());
         settings
+    }
+
+    /// What it says to `questions` about an image that is in no run, in the same order; a question that it fails at has the
+    /// reason instead. Of a judge that was made for a benchmark only the size of the image is looked at.
+    ///
+    /// # Errors
+    /// It was made for images of another size, or gave up altogether.
+    pub fn answer(
+        &self,
+        image: &RgbImage,
+        questions: &[&str],
+    ) -> anyhow::Result<Vec<Result<Answer, String>>> {
+        self.made_for.map_or(Ok(()), |made_for| made_for.check_size(image.dimensions()))?;
+        let item = Item::of_questions(questions);
+        let questions: Vec<&Question> = item.graph.questions().iter().collect();
+        let image = JudgedImage::of(image)?;
+        self.judge.answer(&JudgeRequest {
+            item: &item,
+            image_index: 0,
+            image: &image,
+            questions: &questions,
+        })
     }
 
     /// Where it computes.

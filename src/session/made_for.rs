@@ -54,6 +54,15 @@ impl MadeFor {
         Ok(())
     }
 
+    /// Whether it was made for images of `size`: width and height in pixels.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(super) fn check_size(self, size: (u32, u32)) -> anyhow::Result<()> {
+        let demo = load_benchmark(DEMO.as_ref(), Strictness::Strict)?;
+        self.check(&demo.digest, DEMO, Some(size))
+    }
+
     /// Whether it was made for what the run is about.
     ///
     /// # Errors

@@ -75,6 +75,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "aggregate",
             "benchmark",
+            "check",
             "checkpoint",
             "compare",
             "compute",

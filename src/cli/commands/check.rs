@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use crate::check::{Gate, Outcome, check};
 use crate::cli::args::compared::ComparedArgs;
@@ -15,7 +15,7 @@ use crate::reports::check_reports::{
 };
 use crate::results::atomic_write::atomic_write;
 use crate::results::replaceable::{NewFile, Standing};
-use crate::wording::counted;
+use crate::session::compared::ensure_can_fail;
 
 /// Where GitHub Actions wants the step summary.
 const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
@@ -78,17 +78,9 @@ pub(crate) struct Args {
 /// # Errors
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    ensure!(
-        args.max_drop.is_finite() && args.max_drop >= 0.0,
-        "--max-drop {} is no number of points from 0 on",
-        args.max_drop
-    );
-    ensure!(
-        args.alpha > 0.0 && args.alpha < 0.5,
-        "--alpha {} is no probability between 0 and 0.5",
-        args.alpha
-    );
-    ensure_can_fail(args)?;
+    let gate =
+        Gate { max_drop: args.max_drop, alpha: args.alpha, categories: args.category.clone() };
+    ensure_can_fail(&gate, args.compared.draws as usize)?;
     if let Some(path) = &args.junit {
         // The outcome of an earlier check is what the file is for, whatever run it was of.
         NewFile { path, command: "check", flag: "--junit", force: args.force }.check(|bytes| {
@@ -96,8 +88,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             if is_ours { Standing::Same } else { Standing::Foreign }
         })?;
     }
-    let gate =
-        Gate { max_drop: args.max_drop, alpha: args.alpha, categories: args.category.clone() };
     let baseline = args.compared.load(&args.baseline)?;
     // The baseline says by which rules it was made.
     let mut compared = args.compared.clone();
@@ -134,27 +124,4 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         Outcome::Undecided if args.undecided_passes => ExitStatus::Done,
         Outcome::Undecided => ExitStatus::Incomplete,
     })
-}
-
-/// With fewer random rounds than that, nothing could ever fail.
-fn ensure_can_fail(args: &Args) -> anyhow::Result<()> {
-    let figures = 1 + args.category.len();
-    // The least p-value of a one-sided test is one of twice the rounds and two.
-    let least = 1.0 / (2.0 * f64::from(args.compared.draws) + 2.0);
-    let level = args.alpha / figures as f64;
-    let needed = (0.5 / level).ceil();
-    ensure!(
-        least < level,
-        "--alpha {} for {}: {} rounds show no p below {least:.1e}, so that nothing could fail; \
-         {}",
-        args.alpha,
-        counted(figures, "number"),
-        args.compared.draws,
-        if needed <= 1e6 {
-            format!("give --draws {needed} or more")
-        } else {
-            "give a larger --alpha".to_owned()
-        }
-    );
-    Ok(())
 }

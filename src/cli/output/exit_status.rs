@@ -1,8 +1,6 @@
 //! In: how a command ended. Out: the number that the shell sees. These numbers are documented and do
 //! not change.
 
-use std::process::ExitCode;
-
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ExitStatus {
@@ -16,13 +14,13 @@ pub(crate) enum ExitStatus {
     Incomplete,
 }
 
-impl From<ExitStatus> for ExitCode {
+impl From<ExitStatus> for u8 {
     fn from(status: ExitStatus) -> Self {
-        Self::from(match status {
+        match status {
             ExitStatus::Done => 0,
             ExitStatus::CheckFailed => 1,
             ExitStatus::CouldNot => 2,
             ExitStatus::Incomplete => 3,
-        })
+        }
     }
 }

@@ -1,0 +1,272 @@
+"""`evaluate` makes the run that the command makes, resumes, and leaves the interpreter to others while it works."""
+
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import PIL.Image
+import pytest
+from conftest import command, contents, image, images_of
+
+import dpg_bench
+
+
+def test_the_run_is_that_of_the_command(tmp_path, demo, looking):
+    part = demo.select(limit=2)
+    images = images_of(part)
+    for item, several in images.items():
+        (tmp_path / "images" / item).mkdir(parents=True)
+        for number, one in enumerate(several):
+            PIL.Image.fromarray(one).save(tmp_path / "images" / item / f"{number}.png")
+    by_command, by_module = tmp_path / "command", tmp_path / "module"
+    command("import", "--images", tmp_path / "images", "--benchmark", "demo", "--limit", 2, "-n", 2, "--model", "m", "--out", by_command)
+    command("judge", by_command, "--judge", "demo-judge")
+    command("score", by_command)
+    summary = dpg_bench.evaluate(images, benchmark=part, judge=looking, out=by_module, model="m")
+
+    of_command, of_module = contents(by_command), contents(by_module)
+    for name in ["answers/demo-judge.jsonl", "summary/demo-judge.csv", "scores/demo-judge.parquet"]:
+        assert of_module[name] == of_command[name], name
+    # The summary says where images came from; the rest is the same text.
+    told = json.loads(of_command["summary/demo-judge.json"])["run"]["generation"]
+    assert told["kind"] == "import"
+    assert without_generation(of_module) == without_generation(of_command)
+    # The file is what the object says, and what the command makes of the same run.
+    assert summary.to_json().encode() == of_module["summary/demo-judge.json"]
+    command("score", by_module)
+    assert contents(by_module) == of_module
+
+
+def without_generation(files):
+    text = files["summary/demo-judge.json"].decode()
+    start = text.index('    "generation": {')
+    return text[:start] + text[text.index("    },", start) :]
+
+
+def test_a_summary_tells_its_numbers(demo, scripted):
+    part = demo.select(limit=3)
+    summary = dpg_bench.evaluate(images_of(part), benchmark=part, judge=scripted)
+    told = summary.to_dict()
+    assert summary.score == told["corrected"]["overall"]["mean"]
+    assert summary.low < summary.score < summary.high and summary.standard_error > 0
+    assert summary.categories["entity"] == told["corrected"]["l1"][1]["conditional"]["mean"]
+    assert summary.under("reference").score == told["reference"]["overall"]["mean"]
+    assert (summary.items, summary.gap, summary.judge) == (3, None, "scripted")
+    assert "DPG-Bench score" in repr(summary) and f"{summary.score:.2f}" in repr(summary)
+    html = summary._repr_html_()
+    assert html.startswith("<table>") and f"{summary.score:.2f}" in html
+    # Without `out` the run lives as long as someone speaks of it.
+    run = summary.run
+    del summary
+    assert run.judges == ["scripted"]
+    path = run.path
+    del run
+    assert not path.exists()
+
+
+def test_what_is_missing_withholds_the_score(demo, scripted):
+    part = demo.select(limit=3)
+    images = images_of(part)
+    images.pop(part.items[1].id)
+    summary = dpg_bench.evaluate(images, benchmark=part, judge=scripted)
+    assert summary.score is None and "image" in summary.gap
+    forced = dpg_bench.evaluate(images, benchmark=part, judge=scripted, allow_incomplete=True)
+    assert forced.score is not None
+
+
+def test_two_threads_share_a_judge(tmp_path, demo, looking):
+    parts = [demo.select(items=[item.id]) for item in demo.items[:2]]
+    outs = [tmp_path / "0", tmp_path / "1"]
+    threads = [
+        threading.Thread(target=lambda part, out: dpg_bench.evaluate(images_of(part, 1), benchmark=part, judge=looking, out=out), args=pair)
+        for pair in zip(parts, outs)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, (part, out) in enumerate(zip(parts, outs)):
+        alone = tmp_path / f"alone{number}"
+        dpg_bench.evaluate(images_of(part, 1), benchmark=part, judge=looking, out=alone)
+        assert contents(alone) == contents(out)
+
+
+def test_the_interpreter_is_free_while_networks_run(demo, looking):
+    counted = 0
+    done = threading.Event()
+
+    def count():
+        nonlocal counted
+        while not done.wait(0.001):
+            counted += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    looking.answer(image(1), 20 * [question.text for question in demo.items[0].questions])
+    done.set()
+    thread.join()
+    # A held lock would have let it count once or twice.
+    assert counted > 5
+
+
+class Broken(Exception):
+    pass
+
+
+def test_an_iterator_that_fails_leaves_a_run_that_resumes(tmp_path, demo, scripted):
+    part = demo.select(limit=4)
+    images = images_of(part)
+
+    def half_way():
+        yield from list(images.items())[:2]
+        raise Broken("the loader broke")
+
+    out = tmp_path / "run"
+    with pytest.raises(Broken, match="the loader broke"):
+        dpg_bench.evaluate(half_way(), benchmark=part, judge=scripted, out=out)
+    made = sorted(path.parent.name for path in out.glob("images/*/1.png"))
+    assert made == sorted(list(images)[:2])
+    # In another order, which changes nothing.
+    dpg_bench.evaluate(reversed(images.items()), benchmark=part, judge=scripted, out=out)
+    dpg_bench.evaluate(images, benchmark=part, judge=scripted, out=tmp_path / "at-once")
+    assert contents(out) == contents(tmp_path / "at-once")
+
+
+def test_other_images_are_no_resume(tmp_path, demo, scripted):
+    part = demo.select(limit=2)
+    dpg_bench.evaluate(images_of(part), benchmark=part, judge=scripted, out=tmp_path)
+    before = contents(tmp_path)
+    other = {item: several[::-1] for item, several in images_of(part).items()}
+    with pytest.raises(ValueError, match="is another one than that in"):
+        dpg_bench.evaluate(other, benchmark=part, judge=scripted, out=tmp_path)
+    with pytest.raises(ValueError, match="has no item `nothing`"):
+        dpg_bench.evaluate({"nothing": images_of(part)[part.items[0].id]}, benchmark=part, judge=scripted, out=tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_function_is_asked_for_each_image(tmp_path, demo, scripted):
+    part = demo.select(limit=2)
+    asked = []
+
+    def model(prompt, seed):
+        asked.append((prompt, seed, threading.current_thread()))
+        return image(seed % 1000)
+
+    def hashed(item, number):
+        digest = hashlib.sha256(f"5\n{item}\n{number}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") & (2**63 - 1)
+
+    made = dpg_bench.evaluate(model, benchmark=part, judge=scripted, out=tmp_path / "run", seed=5, images_per_item=3, model="mine")
+    expected = [(item.prompt, hashed(item.id, number)) for item in part.items for number in range(3)]
+    assert [(prompt, seed) for prompt, seed, _ in asked] == expected
+    # `torch.no_grad` and the like hold for the thread that they were called in.
+    assert {thread for _, _, thread in asked} == {threading.current_thread()}
+    assert made.to_dict()["run"]["model"] == "mine"
+
+    def breaks(prompt, seed):
+        if len(asked) == 10:
+            raise Broken
+        return model(prompt, seed)
+
+    out = tmp_path / "again"
+    keywords = dict(benchmark=part, judge=scripted, out=out, seed=5, images_per_item=3, model="mine")
+    with pytest.raises(Broken):
+        dpg_bench.evaluate(breaks, **keywords)
+    assert len(asked) == 10
+    dpg_bench.evaluate(model, **keywords)
+    assert [(prompt, seed) for prompt, seed, _ in asked[6:]] == expected
+    assert contents(out) == contents(tmp_path / "run")
+
+
+def test_a_run_is_read_compared_checked_and_reported(tmp_path, demo, scripted):
+    part = demo.select(limit=3)
+    strict = dpg_bench.Judge("scripted", rule="hash:0.2", label="scripted")
+    for name, number, judge in [("a", 0, scripted), ("b", 1, scripted)]:
+        images = {item: several[number:] + several[:number] for item, several in images_of(part).items()}
+        dpg_bench.evaluate(images, benchmark=part, judge=judge, out=tmp_path / name, model=name)
+    runs = [dpg_bench.Run.open(tmp_path / name) for name in "ab"]
+    summary = runs[0].summary()
+    assert summary.to_json().encode() == (tmp_path / "a" / "summary" / "scripted.json").read_bytes()
+    found = dpg_bench.compare(*runs)
+    assert found.items == 3 and found.difference == found.to_dict()["figures"][0]["difference"]
+    assert "DPG-Bench score" in repr(found)
+    outcome = dpg_bench.check(runs[1], runs[0], max_drop=50)
+    # Three items pass nothing.
+    assert outcome.outcome == "undecided" and not outcome.passed
+    page = dpg_bench.report(runs, tmp_path / "report")
+    assert page == tmp_path / "report" / "index.html" and page.is_file()
+    with pytest.raises(dpg_bench.DpgBenchError, match="--alpha 0.7 is no probability"):
+        dpg_bench.check(runs[1], runs[0], alpha=0.7)
+    # Other answers under a name that has some.
+    with pytest.raises(dpg_bench.DpgBenchError, match="other settings"):
+        dpg_bench.evaluate(images_of(part), benchmark=part, judge=strict, out=tmp_path / "a", model="a")
+
+
+@pytest.mark.parametrize("reader", ["pyarrow", "polars", "pandas"])
+def test_answers_go_to_other_libraries(demo, scripted, reader):
+    pytest.importorskip(reader, reason=f"{reader} is not installed: it is not tried")
+    part = demo.select(limit=2)
+    answers = dpg_bench.evaluate(images_of(part), benchmark=part, judge=scripted).run.answers()
+    convert = {"pyarrow": answers.to_arrow, "polars": answers.to_polars, "pandas": answers.to_pandas}
+    table = convert[reader]()
+    assert len(table) == len(answers) == 2 * sum(len(item.questions) for item in part.items)
+    columns = table.column_names if reader == "pyarrow" else list(table.columns)
+    assert columns == answers.columns
+    first = table.slice(0, 1).to_pylist()[0] if reader == "pyarrow" else (table.row(0, named=True) if reader == "polars" else table.iloc[0].to_dict())
+    assert (first["item"], first["image"], first["question_text"]) == (part.items[0].id, 0, part.items[0].questions[0].text)
+
+
+def test_answers_are_arrows_own(demo, scripted):
+    part = demo.select(limit=1)
+    answers = dpg_bench.evaluate(images_of(part, 1), benchmark=part, judge=scripted).run.answers()
+    assert answers.columns[:3] == ["item", "image", "question"]
+    assert 'arrow_array_stream' in repr(answers.__arrow_c_stream__())
+
+
+def test_memory_is_flat(demo, looking):
+    part = demo.select(limit=1)
+    images = images_of(part, 1, 64)
+
+    def resident():
+        pages = pathlib.Path("/proc/self/statm")
+        if not pages.is_file():
+            pytest.skip("this system does not tell how much memory is in use")
+        return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def calls(count):
+        for _ in range(count):
+            dpg_bench.evaluate(images, benchmark=part, judge=looking)
+
+    calls(3)
+    before = resident()
+    calls(6)
+    # The image and its activations are some megabytes.
+    assert resident() - before < 4e6
+
+
+LONG = """
+import sys, numpy, dpg_bench
+demo = dpg_bench.Benchmark.load("demo")
+images = {item.id: numpy.zeros((64, 64, 3), numpy.uint8) for item in demo.items}
+dpg_bench.evaluate(images, benchmark=demo, judge="demo-judge", out=sys.argv[1])
+"""
+
+
+def test_ctrl_c_stops_within_a_picture(tmp_path):
+    out = tmp_path / "run"
+    answers = out / "answers" / "demo-judge.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", LONG, out], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not answers.is_file() or answers.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == -signal.SIGINT and said.rstrip().endswith("KeyboardInterrupt")
+    assert answers.read_bytes().count(b"\n") < 73
