@@ -53,6 +53,7 @@ mod image_server;
 mod import;
 mod import_circles;
 mod import_log;
+mod import_pixels;
 mod import_tiles;
 mod judge_command;
 mod judge_run;

@@ -1,0 +1,147 @@
+//! Images of memory come into a run one item after the other, as files do; a judge answers about one of no run; and the
+//! scores show as HTML.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dpg_bench::{
+    Benchmark, Gate, ItemImages, JudgeOptions, LoadedJudge, PixelsFault, Protocol, Quiet, Rgb,
+    RgbImage, Selection, Session, SessionOptions, Strictness, Summary, check_run, html_table,
+    load_benchmark,
+};
+
+fn demo() -> Benchmark {
+    load_benchmark("demo".as_ref(), Strictness::Strict).unwrap()
+}
+
+/// Two images, others for each item.
+fn images(item: &str, seed: u8) -> ItemImages {
+    let image = |number: u8| {
+        RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 ^ seed, y as u8, item.len() as u8 + number]))
+    };
+    ItemImages { item: item.to_owned(), images: vec![image(0), image(1)] }
+}
+
+fn open<'b>(folder: &Path, benchmark: &'b Benchmark) -> Session<'b> {
+    let selection = Selection { limit: Some(3), ..Selection::default() };
+    let options = SessionOptions { selection, images_per_item: 2, ..SessionOptions::default() };
+    Session::open(folder, benchmark, &options, &Quiet).unwrap()
+}
+
+fn judge() -> LoadedJudge {
+    let mut options = JudgeOptions::new("scripted");
+    options.scripted.rule = Some("hash:0.7".parse().unwrap());
+    LoadedJudge::load(&options, &Quiet).unwrap()
+}
+
+fn scored(session: &mut Session<'_>) -> Summary {
+    session.judge(&judge(), &Quiet).unwrap();
+    session.score("scripted", false).unwrap()
+}
+
+/// The files of a run but the manifest, which has times.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .file_name()
+                .is_some_and(|name| name != "manifest.json" && name != "lock.json")
+            {
+                let name = path.strip_prefix(folder).unwrap().display().to_string();
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn images_of_memory_make_a_run_that_resumes_in_any_order() {
+    let (benchmark, folders) = (demo(), tempfile::tempdir().unwrap());
+    let (whole, broken) = (folders.path().join("whole"), folders.path().join("broken"));
+    let ids: Vec<&str> = benchmark.items.iter().take(3).map(|item| item.id.as_str()).collect();
+    let all = || ids.iter().map(|id| Ok(images(id, 0)));
+
+    let mut session = open(&whole, &benchmark);
+    let taken = session.import(Some("mine"), all(), &Quiet).unwrap();
+    assert_eq!((taken.done, taken.already_done, taken.stopped), (6, 0, false));
+    let summary = scored(&mut session);
+    assert_eq!(summary.run.model.as_deref(), Some("mine"));
+    assert_eq!(summary.coverage.images_present, 6);
+
+    let mut session = open(&broken, &benchmark);
+    let breaks = [Ok(images(ids[2], 0)), Err(anyhow::anyhow!("the source broke"))];
+    let error = session.import(Some("mine"), breaks, &Quiet).unwrap_err();
+    assert_eq!(error.to_string(), "the source broke");
+    let taken = session.import(Some("mine"), all(), &Quiet).unwrap();
+    assert_eq!((taken.done, taken.already_done), (4, 2));
+    assert_eq!(scored(&mut session), summary);
+    drop(session);
+    assert_eq!(contents(&broken), contents(&whole));
+}
+
+#[test]
+fn images_that_do_not_fit_the_run_are_refused_and_change_nothing() {
+    let (benchmark, folder) = (demo(), tempfile::tempdir().unwrap());
+    let id = benchmark.items[0].id.as_str();
+    let mut session = open(folder.path(), &benchmark);
+    session.import(None, [Ok(images(id, 0))], &Quiet).unwrap();
+    let before = contents(folder.path());
+    let one = ItemImages { images: vec![RgbImage::new(64, 64)], ..images(id, 0) };
+    let empty = ItemImages { images: vec![RgbImage::new(0, 64); 2], ..images(id, 0) };
+    for (given, expected) in [
+        (images("nothing", 0), "the run has no item `nothing`"),
+        (one, "1 image given where the run has 2"),
+        (empty, "is 0x64 pixels; a side has 1 to"),
+        (images(id, 1), "is another one than that in"),
+    ] {
+        let error = session.import(None, [Ok(given)], &Quiet).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.downcast_ref::<PixelsFault>().is_some());
+        assert_eq!(contents(folder.path()), before);
+    }
+}
+
+#[test]
+fn a_judge_says_of_one_image_what_it_says_in_a_run() {
+    let (benchmark, judge) =
+        (demo(), LoadedJudge::load(&JudgeOptions::new("demo-judge"), &Quiet).unwrap());
+    let item = &benchmark.items[0];
+    let questions: Vec<&str> = item.graph.questions().iter().map(|one| one.text.as_str()).collect();
+    let image = images(&item.id, 0).images.remove(0);
+    let all = judge.answer(&image, &questions).unwrap();
+    let texts: Vec<String> = all.into_iter().map(|answer| answer.unwrap().text).collect();
+    assert!(
+        texts.iter().all(|text| text == "yes" || text == "no") && texts.len() == questions.len()
+    );
+    let last = judge.answer(&image, &questions[questions.len() - 1..]).unwrap();
+    assert_eq!(last[0].as_ref().unwrap().text, texts[texts.len() - 1]);
+    let refused = judge.answer(&RgbImage::new(32, 32), &questions).unwrap_err().to_string();
+    assert!(refused.contains("images of 32 x 32 pixels"), "{refused}");
+}
+
+#[test]
+fn scores_show_as_html_and_runs_are_checked() {
+    let (benchmark, folder) = (demo(), tempfile::tempdir().unwrap());
+    let mut session = open(folder.path(), &benchmark);
+    let all = benchmark.items.iter().take(3).map(|item| Ok(images(&item.id, 0)));
+    session.import(Some("<mine> & yours"), all, &Quiet).unwrap();
+    let summary = scored(&mut session);
+    drop(session);
+    let html = html_table(&summary, &Protocol::ALL);
+    let mean = summary.corrected.overall.unwrap().mean;
+    assert!(html.starts_with("<table>") && html.contains(&format!("{mean:.2}")), "{html}");
+    assert!(html.contains("&lt;mine&gt; &amp; yours") && !html.contains("<mine>"), "{html}");
+
+    let gate = Gate { max_drop: 1.0, alpha: 0.05, categories: Vec::new() };
+    let found = check_run(folder.path(), folder.path(), &gate).unwrap();
+    assert_eq!((found.items, found.figures[0].drop), (3, 0.0));
+    let gate = Gate { alpha: 0.7, ..gate };
+    let refused = check_run(folder.path(), folder.path(), &gate).unwrap_err().to_string();
+    assert!(refused.contains("--alpha 0.7 is no probability"), "{refused}");
+}
