@@ -201,7 +201,7 @@ impl<'b> Session<'b> {
         let Work { run, items, .. } = &mut self.work;
         let observer = Watched::new(listener, Stage::Generate, None);
         let summary = import_pixels(run, items, model, images, &observer)?;
-        self.work.stage_is_over()?;
+        self.work.import_is_over()?;
         Ok(summary)
     }
 

@@ -116,9 +116,17 @@ pub(crate) fn restore_order(run: &mut RunDirectory, items: &[&str]) -> Result<()
     let mut sittings = entries.flat_map(|entry| &entry.sittings);
     let was_merged = sittings.any(|sitting| sitting.merged_from.is_some());
     if was_merged || !manifest.grown_from.is_empty() {
-        merge(run, &[], items, Purpose::SeedShard)?;
+        put_in_order(run, items)?;
     }
     Ok(())
+}
+
+/// Puts the journals of a run whose images came in another order in that of `items`.
+///
+/// # Errors
+/// See `MergeError`.
+pub(crate) fn put_in_order(run: &mut RunDirectory, items: &[&str]) -> Result<(), MergeError> {
+    merge(run, &[], items, Purpose::SeedShard).map(drop)
 }
 
 /// The shards of `run` that hold something which it has not.

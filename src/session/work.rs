@@ -1,7 +1,7 @@
 //! In: a run directory and the part of it that is this process's. Out: the directory to work in, locked, with
 //! its items; or a sentence on who works there already or what is to be merged first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use super::listener::{Listener, Quiet};
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::near_names::did_you_mean;
 use crate::results::manifest::{differences, to_settings};
-use crate::results::merge::{Part, Purpose, merge, restore_order, unmerged_shards};
+use crate::results::merge::{Part, Purpose, merge, put_in_order, restore_order, unmerged_shards};
 use crate::results::{
-    BenchmarkIdentity, LockError, RunDirectory, RunError, RunLock, Settings, Shard,
+    BenchmarkIdentity, ImageRecord, LockError, RunDirectory, RunError, RunLock, Settings, Shard,
 };
 use crate::wording::counted;
 
@@ -42,6 +42,22 @@ impl Work<'_> {
     pub fn stage_is_over(&mut self) -> anyhow::Result<()> {
         let ids: Vec<&str> = self.items.iter().map(|item| item.id.as_str()).collect();
         Ok(restore_order(&mut self.run, &ids)?)
+    }
+
+    /// As [`Self::stage_is_over`], of a stage whose images came in the order of their owner.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn import_is_over(&mut self) -> anyhow::Result<()> {
+        let place: HashMap<&str, usize> =
+            self.items.iter().enumerate().map(|(place, item)| (item.id.as_str(), place)).collect();
+        let records = self.run.read_images()?;
+        let key = |record: &ImageRecord| (place.get(record.item.as_str()).copied(), record.image);
+        if records.is_sorted_by_key(key) {
+            return self.stage_is_over();
+        }
+        let ids: Vec<&str> = self.items.iter().map(|item| item.id.as_str()).collect();
+        Ok(put_in_order(&mut self.run, &ids)?)
     }
 }
 
