@@ -15,7 +15,7 @@ pub use crate::benchmark::digest::hex;
 /// unpacked.
 pub(crate) const MAX_IMAGE_SIDE: u32 = 16_384;
 /// Most memory that unpacking one may take, in bytes.
-pub(super) const LARGEST_MEMORY: u64 = 1 << 30;
+const LARGEST_MEMORY: u64 = 1 << 30;
 /// Bytes of a PNG up to the end of its header's fields.
 const PNG_HEADER: usize = 26;
 
