@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use crate::check::{Gate, Outcome, check};
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json};
+use crate::cli::output::print::{print, print_json, print_words};
 use crate::reports::check_reports::{
     JUNIT_SUITE, check_github_annotations, check_github_summary, check_junit, check_terminal,
 };
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.json {
         print_json(&found)?;
     } else {
-        print(&check_terminal(&found))?;
+        print_words(&check_terminal(&found))?;
     }
     Ok(match found.outcome {
         Outcome::Passed => ExitStatus::Done,

@@ -13,7 +13,7 @@ use crate::session::scoring::{choose_judges, score_judges};
 use crate::session::work::ensure_merged;
 
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::print::{print, print_json, print_words, say};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -159,7 +159,7 @@ pub(crate) fn execute(
                 terminal_table(summary, &protocols, options.wide) + &line
             };
             let tables: Vec<String> = several.iter().map(table).collect();
-            print(&tables.join("\n"))?;
+            print_words(&tables.join("\n"))?;
             for judge in &judges {
                 say(&format!(
                     "written: {} (and .csv, .md, .tex, .svg), {}",
