@@ -13,7 +13,7 @@ pub struct GrowthError {
 /// What stands in the way.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GrowthFault {
-    #[error("it still has shards of the smaller run; `dpg-bench merge {} --remove-shards` makes it one run, which can, \
+    #[error("it has shards of the smaller run; `dpg-bench merge {} --remove-shards` makes it one run, which can, \
              and keeps what was made; then give the same command again (or another --out, or delete the folder)", .0.display())]
     Shards(PathBuf),
     #[error(
