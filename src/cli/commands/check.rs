@@ -50,8 +50,8 @@ pub(crate) struct Args {
     /// and of passing a number that has
     #[arg(long, default_value_t = 0.05, value_name = "P")]
     alpha: f64,
-    /// Check these categories as well (comma list, can be repeated): L1 (`attribute`), L2 (`attribute - color`, or
-    /// `color` where one L2 ends in it)
+    /// Check these categories as well (comma list, can be repeated): broad (`attribute`) or detailed
+    /// (`attribute - color`, or `color` where one ends in it)
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     category: Vec<String>,
     /// Exit with 0 where nothing failed but something is undecided

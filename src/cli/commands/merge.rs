@@ -272,7 +272,7 @@ fn in_words(report: &Report) -> String {
                 .to_owned(),
         );
     } else if progress.judges.is_empty() {
-        lines.push(format!("next: dpg-bench judge {run}"));
+        lines.push(format!("next: dpg-bench judge {run} --judge mplug"));
     } else {
         lines.push(format!("next: dpg-bench score {run}"));
     }
