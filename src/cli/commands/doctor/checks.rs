@@ -190,7 +190,7 @@ pub(super) fn benchmark<'b>(
     let benchmark = match benchmark {
         Ok(benchmark) => benchmark,
         Err(error) => {
-            found.push(Check::problem("benchmark", sentence(error), Some(advice())));
+            found.push(Check::problem_with("benchmark", error, advice));
             return None;
         }
     };
