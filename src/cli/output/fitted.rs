@@ -18,12 +18,12 @@ pub(crate) fn fitted_to(stream: &impl IsTerminal, text: &str) -> String {
 /// there are several with two blanks between them. Left alone are tables (from the first to the third rule), and commands:
 /// those in backticks, and lines that begin with a word and `: dpg-bench`.
 fn fitted(text: &str, width: usize) -> String {
-    let mut rules = 0;
+    let mut rules = 0_usize;
     let lines = text.split('\n').map(|line| {
         rules += usize::from(line.starts_with('─'));
         let is_command =
             line.split_once(": ").is_some_and(|(_, command)| command.starts_with("dpg-bench "));
-        match rules % 3 == 0 && !line.starts_with('─') && !is_command {
+        match rules.is_multiple_of(3) && !line.starts_with('─') && !is_command {
             true => broken(line, width),
             false => line.to_owned(),
         }
