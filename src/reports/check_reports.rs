@@ -1,6 +1,6 @@
 //! In: a check. Out: its verdicts for a terminal, as JUnit XML and for GitHub Actions.
 
-use crate::check::{Check, CheckedFigure, MIN_ITEMS, Outcome, Undecided};
+use crate::check::{Check, CheckedFigure, Outcome, Undecided};
 
 use super::comparison_tables::printed_p;
 use super::escape::escape;
@@ -65,7 +65,9 @@ fn sentence(figure: &CheckedFigure, check: &Check) -> String {
 fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
     let (items, tolerated) = (counted(figure.items, "item"), points(check.max_drop));
     let mut text = match why {
-        Undecided::FewItems => format!("; {items}: fewer than {MIN_ITEMS} pass nothing"),
+        Undecided::FewItems => {
+            format!("; {items} {} too few to pass", if figure.items == 1 { "is" } else { "are" })
+        }
         Undecided::ManyFigures => {
             format!("; alone it would fail, among {} numbers it may be chance", check.figures.len())
         }

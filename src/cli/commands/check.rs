@@ -33,7 +33,7 @@ const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 A number fails where a true drop of --max-drop would hardly show so large a one, and passes where it would hardly \
 show so small a one; between the two it is undecided, and the number of items that would decide it is printed. A \
 run that has truly dropped by --max-drop and no more is mostly undecided: it fails and passes at most --alpha of \
-the time each. Fewer than 20 items pass nothing.
+the time each. Fewer than 20 items never pass.
 
 Exit status: 0 passed, 1 failed, 2 error, 3 undecided (0 with --undecided-passes).")]
 pub(crate) struct Args {
