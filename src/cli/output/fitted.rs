@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn lines_are_broken_at_blanks_and_commands_and_tables_are_not() {
         assert_eq!(fitted("one two three four", 9), "one two\n  three\n  four");
-        assert_eq!(fitted("ok   a  one two three", 13), "ok   a  one\n        two\n        three");
+        assert_eq!(fitted("ok   a  one two three", 17), "ok   a  one two\n        three");
         assert_eq!(fitted("as it is", 8), "as it is");
         assert_eq!(fitted("say `dpg-bench x y` now", 10), "say\n  `dpg-bench x y`\n  now");
         assert_eq!(fitted("next: dpg-bench judge run", 10), "next: dpg-bench judge run");
