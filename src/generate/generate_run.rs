@@ -409,7 +409,7 @@ fn complete(pictures: Result<Vec<GeneratedImage>>, expected: usize) -> Result<Ve
     let pictures = pictures?;
     anyhow::ensure!(
         pictures.len() == expected,
-        "the generator made {} pictures where {expected} were asked for",
+        "the generator made {} images where {expected} were asked for",
         pictures.len()
     );
     Ok(pictures)

@@ -57,7 +57,7 @@ pub enum PictureFault {
     #[error("it is no JPEG that can be decoded: {0}")]
     Jpeg(JpegFault),
     /// No picture, or a damaged one.
-    #[error("it is no picture that can be decoded: {0}")]
+    #[error("it is no image that can be decoded: {0}")]
     Undecodable(ImageError),
 }
 

@@ -235,7 +235,7 @@ fn an_unknown_judge_and_a_changed_picture_are_refused_in_a_sentence() {
     let output = run.score(&[]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("a, image 1: the answers are about another picture"), "{said}");
+    assert!(said.contains("a, image 1: the answers are about another image"), "{said}");
 }
 
 #[test]
