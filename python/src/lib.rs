@@ -1,7 +1,7 @@
 //! In: calls of Python. Out: the same calls of the library, and what comes back as Python's objects. Nothing is computed here but
 //! the pixels of the images that are handed over.
 
-mod arrow;
+mod answers;
 mod benchmark;
 mod command;
 mod compared;
@@ -28,7 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<judge::Judge>()?;
     module.add_class::<judge::Answer>()?;
     module.add_class::<run::Run>()?;
-    module.add_class::<arrow::Answers>()?;
+    module.add_class::<answers::Answers>()?;
     module.add_class::<summary::Summary>()?;
     module.add_class::<compared::Comparison>()?;
     module.add_class::<compared::Check>()?;

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::ensure;
 use dpg_bench::{RunDirectory, choose_judge, scored_run};
 use pyo3::prelude::*;
 use tempfile::TempDir;
 
-use crate::arrow::Answers;
+use crate::answers::Answers;
 use crate::errors::{bad_input, failed};
 use crate::evaluate::protocol_of;
 use crate::summary::Summary;
@@ -87,11 +88,13 @@ impl Run {
     #[pyo3(signature = (judge=None))]
     fn answers(&self, py: Python<'_>, judge: Option<&str>) -> PyResult<Answers> {
         let directory = self.directory()?;
-        let read = py.detach(|| {
-            let judge = choose_judge(&directory, judge)?;
-            Answers::read(&directory.scores_path(&judge)?)
+        let found = py.detach(|| {
+            let path = directory.scores_path(&choose_judge(&directory, judge)?)?;
+            let shown = path.display();
+            ensure!(path.is_file(), "there is no {shown}; `dpg-bench score` on the run writes it");
+            Ok(path)
         });
-        read.map_err(failed)
+        Ok(Answers { path: found.map_err(failed)?, _folder: self.folder.clone() })
     }
 
     fn __fspath__(&self) -> OsString {

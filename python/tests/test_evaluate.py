@@ -215,18 +215,18 @@ def test_answers_go_to_other_libraries(demo, scripted, reader):
     answers = dpg_bench.evaluate(images_of(part), benchmark=part, judge=scripted).run.answers()
     convert = {"pyarrow": answers.to_arrow, "polars": answers.to_polars, "pandas": answers.to_pandas}
     table = convert[reader]()
-    assert len(table) == len(answers) == 2 * sum(len(item.questions) for item in part.items)
-    columns = table.column_names if reader == "pyarrow" else list(table.columns)
-    assert columns == answers.columns
+    assert len(table) == 2 * sum(len(item.questions) for item in part.items)
     first = table.slice(0, 1).to_pylist()[0] if reader == "pyarrow" else (table.row(0, named=True) if reader == "polars" else table.iloc[0].to_dict())
     assert (first["item"], first["image"], first["question_text"]) == (part.items[0].id, 0, part.items[0].questions[0].text)
 
 
-def test_answers_are_arrows_own(demo, scripted):
+def test_answers_last_as_long_as_someone_reads_them(demo, scripted):
     part = demo.select(limit=1)
     answers = dpg_bench.evaluate(images_of(part, 1), benchmark=part, judge=scripted).run.answers()
-    assert answers.columns[:3] == ["item", "image", "question"]
-    assert 'arrow_array_stream' in repr(answers.__arrow_c_stream__())
+    assert pathlib.Path(answers).read_bytes().startswith(b"PAR1")
+    path = answers.path
+    del answers
+    assert not path.exists()
 
 
 def test_memory_is_flat(demo, looking):
