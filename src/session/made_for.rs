@@ -34,16 +34,23 @@ impl MadeFor {
         benchmark: &str,
         size: Option<(u32, u32)>,
     ) -> anyhow::Result<()> {
+        if load_benchmark(DEMO.as_ref(), Strictness::Strict)?.digest != digest {
+            return self.refuse(Some(format!("the benchmark {benchmark}")));
+        }
+        size.map_or(Ok(()), |size| self.check_size(size))
+    }
+
+    /// Whether it was made for images of `size`: width and height in pixels.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(super) fn check_size(self, (width, height): (u32, u32)) -> anyhow::Result<()> {
+        let is_other = (width, height) != (self.side, self.side);
+        self.refuse(is_other.then(|| format!("images of {width} x {height} pixels")))
+    }
+
+    fn refuse(self, asked: Option<String>) -> anyhow::Result<()> {
         let Self { judge, side } = self;
-        let asked = match size {
-            _ if load_benchmark(DEMO.as_ref(), Strictness::Strict)?.digest != digest => {
-                Some(format!("the benchmark {benchmark}"))
-            }
-            Some((width, height)) if (width, height) != (side, side) => {
-                Some(format!("images of {width} x {height} pixels"))
-            }
-            _ => None,
-        };
         let what = asked.as_deref().unwrap_or_default();
         ensure!(
             asked.is_none(),
@@ -52,15 +59,6 @@ impl MadeFor {
              has all), or say --judge-force to ask it all the same"
         );
         Ok(())
-    }
-
-    /// Whether it was made for images of `size`: width and height in pixels.
-    ///
-    /// # Errors
-    /// As [`Self::check`].
-    pub(super) fn check_size(self, size: (u32, u32)) -> anyhow::Result<()> {
-        let demo = load_benchmark(DEMO.as_ref(), Strictness::Strict)?;
-        self.check(&demo.digest, DEMO, Some(size))
     }
 
     /// Whether it was made for what the run is about.
