@@ -1,5 +1,8 @@
 //! In: a scored run. Out: its score in the form of another tool.
 
+mod logs;
+mod mlflow;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -23,6 +26,8 @@ use crate::session::scoring::scored_run;
   dpg-bench export results/sd15 --to hugging-face --dataset you/dpg-bench \\
       --source-url https://example.org/report > sd15.yaml
   dpg-bench export results/sd15 --to model-index --dataset you/dpg-bench
+  dpg-bench export results/sd15 --to mlflow --tracking-uri http://localhost:5000 --experiment sd15
+  dpg-bench export results/sd15 --to inspect --out logs
 
 Exit status: 0 done; 2 error, also where the score is withheld; 3 done by --allow-incomplete.")]
 pub(crate) struct Args {
@@ -35,16 +40,16 @@ pub(crate) struct Args {
     /// Whose answers the score is made of [default: those of the run's only judge]
     #[arg(short, long, value_name = "NAME")]
     judge: Option<String>,
-    /// Rules of the score [default: tensorboard both, others corrected]
+    /// Rules of the score [default: hugging-face and model-index corrected, others both]
     #[arg(long, value_enum, value_name = "NAME")]
     protocol: Option<ProtocolName>,
-    /// tensorboard: the training step of the model
+    /// tensorboard, mlflow: the training step of the model
     #[arg(long, default_value_t = 0, value_name = "N")]
     step: u64,
     /// tensorboard: how many images to add, the first of each item in benchmark order
     #[arg(long, default_value_t = 0, value_name = "N")]
     images: usize,
-    /// tensorboard: the folder of the event file; others: a file, in place of stdout
+    /// tensorboard, lm-eval, inspect: the folder of the files; hugging-face, model-index: a file, in place of stdout
     #[arg(short, long, alias = "output", alias = "output-dir", value_name = "PATH")]
     out: Option<PathBuf>,
     /// hugging-face, model-index: repository of the benchmark on the Hub
@@ -56,6 +61,15 @@ pub(crate) struct Args {
     /// hugging-face, model-index: where the report can be read
     #[arg(long, value_name = "URL")]
     source_url: Option<String>,
+    /// mlflow: the URL of the tracking server [default: MLFLOW_TRACKING_URI of the environment]
+    #[arg(long, value_name = "URL")]
+    tracking_uri: Option<String>,
+    /// mlflow: the experiment, which is made where there is none
+    #[arg(long, value_name = "NAME", default_value = "dpg-bench")]
+    experiment: String,
+    /// mlflow: send a run that the server has already as a new one
+    #[arg(long)]
+    again: bool,
     /// Replace a file of --out that is no export
     #[arg(long, requires = "out")]
     force: bool,
@@ -76,6 +90,12 @@ enum Target {
     HuggingFace,
     /// The `model-index` for the head of the model's card on Hugging Face
     ModelIndex,
+    /// A run on an MLflow server
+    Mlflow,
+    /// Results and samples in the shape of lm-evaluation-harness
+    LmEval,
+    /// A log of inspect_ai
+    Inspect,
 }
 
 /// Runs the command.
@@ -84,20 +104,29 @@ enum Target {
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
-    let summary =
-        scored_run(&run, args.benchmark.as_deref(), args.judge.as_deref(), args.allow_incomplete)?;
-    match args.to {
-        Target::Tensorboard => write_events(args, &run, &summary),
-        Target::HuggingFace | Target::ModelIndex => write_card(args, &run, &summary),
-    }?;
+    let summary = match args.to {
+        Target::LmEval | Target::Inspect => logs::write_logs(args, &run)?,
+        _ => export_summary(args, &run)?,
+    };
     let complete = Protocol::ALL.iter().all(|protocol| summary.protocol(*protocol).gap.is_none());
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
+}
+
+fn export_summary(args: &Args, run: &RunDirectory) -> anyhow::Result<Summary> {
+    let (benchmark, judge) = (args.benchmark.as_deref(), args.judge.as_deref());
+    let summary = scored_run(run, benchmark, judge, args.allow_incomplete)?;
+    match args.to {
+        Target::Tensorboard => write_events(args, run, &summary)?,
+        Target::Mlflow => mlflow::send_run(args, run, &summary)?,
+        _ => write_card(args, run, &summary)?,
+    }
+    Ok(summary)
 }
 
 fn write_events(args: &Args, run: &RunDirectory, summary: &Summary) -> anyhow::Result<()> {
     let out =
         args.out.as_ref().context("--to tensorboard needs --out DIR, the folder of its log")?;
-    let protocols = args.protocol.map_or(Protocol::ALL.to_vec(), |name| vec![name.into()]);
+    let protocols = args.protocols();
     for protocol in &protocols {
         ensure_score(args, summary, *protocol)?;
     }
@@ -117,10 +146,11 @@ fn write_events(args: &Args, run: &RunDirectory, summary: &Summary) -> anyhow::R
         file.image(&format!("dpg_bench_images/{}", record.item), (*width, *height), &bytes);
         wanted -= 1;
     }
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    make_folder(out)?;
     // Readers take the files of a folder in the order of their names, and only those with `tfevents` in them.
     let name = format!("events.out.tfevents.{:012}.{}.dpg-bench", args.step, summary.judge.name);
-    args.put(&out.join(name), &file.finish())
+    // A record's length and checksum come first.
+    args.put(&out.join(name), &file.finish(), ("brain.Event:", BEGINNING))
 }
 
 fn write_card(args: &Args, run: &RunDirectory, summary: &Summary) -> anyhow::Result<()> {
@@ -141,12 +171,12 @@ fn write_card(args: &Args, run: &RunDirectory, summary: &Summary) -> anyhow::Res
         score,
         notes: &notes,
     };
-    let text = match args.to {
-        Target::ModelIndex => entry.model_index(),
-        _ => entry.eval_results(),
+    let (text, begins) = match args.to {
+        Target::ModelIndex => (entry.model_index(), "model-index:"),
+        _ => (entry.eval_results(), "- dataset:"),
     };
     match &args.out {
-        Some(path) => args.put(path, text.as_bytes()),
+        Some(path) => args.put(path, text.as_bytes(), (begins, BEGINNING)),
         None => print(&text).map(|_| ()),
     }
 }
@@ -167,19 +197,31 @@ fn ensure_score(args: &Args, summary: &Summary, protocol: Protocol) -> anyhow::R
 
 fn time_of(run: &RunDirectory) -> anyhow::Result<jiff::Timestamp> {
     let created = &run.manifest().created;
-    created.parse().context("`created` in the run's manifest.json is no time")
+    created.parse().context(CREATED)
 }
 
+/// Bytes in which a file shows what it is.
+const BEGINNING: usize = 40;
+
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// What is wrong where a run's time cannot be read.
+const CREATED: &str = "`created` in the run's manifest.json is no time";
+
 impl Args {
-    fn put(&self, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-        let begins: &[u8] = match self.to {
-            // A record's length and checksum come first.
-            Target::Tensorboard => b"brain.Event:",
-            Target::HuggingFace => b"- dataset:",
-            Target::ModelIndex => b"model-index:",
-        };
+    /// The rules that are asked for; both where nothing is said.
+    fn protocols(&self) -> Vec<Protocol> {
+        self.protocol.map_or(Protocol::ALL.to_vec(), |name| vec![name.into()])
+    }
+
+    /// Writes a file. One that is there is replaced where it holds `mark`, as exports of this kind do within their first
+    /// `within` bytes.
+    fn put(&self, path: &Path, bytes: &[u8], (mark, within): (&str, usize)) -> anyhow::Result<()> {
         NewFile { path, command: "export", flag: "--out", force: self.force }.check(|there| {
-            let is_export = there.windows(begins.len()).take(40).any(|part| part == begins);
+            let is_export =
+                there.windows(mark.len()).take(within).any(|part| part == mark.as_bytes());
             if is_export { Standing::Same } else { Standing::Foreign }
         })?;
         atomic_write(path, bytes)
