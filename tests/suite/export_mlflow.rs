@@ -314,6 +314,7 @@ fn what_a_server_refuses_is_told_in_one_sentence() {
             "name": "dpg-bench", "experiment_id": "4", "lifecycle_stage": "deleted",
         }}))
     };
+    let deaf: Odd = || Reply::Json(json!({"run_info": {"status": "RUNNING"}}));
     let list: Odd = || Reply::Json(json!([1]));
     for (at, odd, expected, status) in [
         ("experiments/get-by-name", html, "with 200 and a page of HTML, which is no reply", None),
@@ -339,6 +340,12 @@ fn what_a_server_refuses_is_told_in_one_sentence() {
         ("runs/log-batch", broken, "locked at line 3; its run run0 is set to", Some("FAILED")),
         ("runs/log-batch", html, "a page of HTML, which is no reply", Some("FAILED")),
         ("runs/update", broken, "its run run0 is left unfinished", Some("RUNNING")),
+        (
+            "runs/update",
+            deaf,
+            "with status RUNNING where FINISHED was asked for; its run run0 is left unfinished",
+            Some("RUNNING"),
+        ),
     ] {
         let (server, store) = server(move |request| (call(request) == at).then(odd));
         let (code, shown, said) = export(&run, &server.origin(), &[], &[]);

@@ -180,9 +180,17 @@ fn fill(server: &TrackingServer, id: &str, run: &MlflowRun) -> Result<(), Tracki
     end(server, id, "FINISHED", run.end)
 }
 
+/// The server answers 200 to a status that it does not know, so its reply is looked at.
 fn end(server: &TrackingServer, id: &str, status: &str, at: i64) -> Result<(), TrackingFault> {
+    const UPDATE: &str = "runs/update";
     let asked = json!({"run_id": id, "status": status, "end_time": at});
-    server.call("runs/update", Call::Post(&asked)).map(|_| ())
+    let told = server.call(UPDATE, Call::Post(&asked))?;
+    match server.text(UPDATE, &told, "/run_info/status")? {
+        found if found == status => Ok(()),
+        found => {
+            Err(server.other(UPDATE, format!("with status {found} where {status} was asked for")))
+        }
+    }
 }
 
 /// The bodies of as many calls as the limits make of the run: parameters and tags first.
