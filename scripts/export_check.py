@@ -133,6 +133,7 @@ def of_inspect(program, folder, summary, out):
         same("stderr", metrics["stderr"].value, summary[protocol]["overall"]["standard_error"])
     frame_of_logs = evals_df(str(out))
     same("evals_df", float(frame_of_logs["score_corrected_mean"].iloc[0]), summary["corrected"]["overall"]["mean"])
+    same("headline", float(frame_of_logs["score_headline_value"].iloc[0]), summary["corrected"]["overall"]["mean"])
     copy = Path(out).parent / "copy" / Path(listed.name).name
     copy.parent.mkdir()
     write_eval_log(log, str(copy))

@@ -111,6 +111,7 @@ fn eval(
         "packages": {"dpg-bench": env!("CARGO_PKG_VERSION")},
         "metadata": metadata(facts),
         "scorers": scorers,
+        "headline_metric": headline(facts),
     })
 }
 
@@ -151,7 +152,14 @@ fn results(facts: &RunFacts<'_>, scored: &ScoredImages<'_>, samples: &[ImageSamp
         "total_samples": scored.expected(),
         "completed_samples": samples.len(),
         "scores": scores,
+        "headline": headline(facts),
     })
+}
+
+/// The number that stands for the whole. Readers would take the first metric else.
+fn headline(facts: &RunFacts<'_>) -> Value {
+    let name = facts.protocols.last().map(|protocol| protocol.name());
+    json!({"scorer": name, "score": name, "metric": "mean", "reducer": "mean"})
 }
 
 /// Mean, its standard error and interval, and the categories. What is not known is left out.

@@ -101,6 +101,13 @@ fn a_log_of_inspect_has_its_shape_and_the_summarys_numbers() {
     check_keys("EvalPlan", &log["plan"], &[]);
     check_keys("EvalResults", &log["results"], &[]);
     check_keys("EvalStats", &log["stats"], &[]);
+    for headline in [&log["results"]["headline"], &log["eval"]["headline_metric"]] {
+        check_keys("HeadlineMetric", headline, &[]);
+        assert_eq!(
+            (&headline["score"], &headline["metric"]),
+            (&json!("corrected"), &json!("mean"))
+        );
+    }
     let samples = log["samples"].as_array().unwrap();
     assert_eq!((samples.len(), &log["results"]["total_samples"]), (48, &json!(48)));
     for sample in samples {
