@@ -12,11 +12,11 @@
 # Exit 0: it is still so. Exit 1: it changed. Some 4 minutes, most of them installation.
 set -euo pipefail
 work="$(mktemp -d)"
-trap 'kill "${server:-}" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'if [ -n "${server:-}" ]; then kill -KILL -- "-$server" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" --quiet install mlflow==3.17.2
 port="$("$work/venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
-"$work/venv/bin/mlflow" server --host 127.0.0.1 --port "$port" --workers 1 --backend-store-uri "sqlite:///$work/m.db" \
+MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid "$work/venv/bin/mlflow" server --host 127.0.0.1 --port "$port" --workers 1 --backend-store-uri "sqlite:///$work/m.db" \
     --artifacts-destination "$work/a" >"$work/log" 2>&1 &
 server=$!
 "$work/venv/bin/python" - "http://127.0.0.1:$port" <<'PYTHON'
@@ -26,7 +26,7 @@ import time
 import requests
 
 api = sys.argv[1] + "/api/2.0/mlflow/"
-for _ in range(240):
+for _ in range(600):
     time.sleep(0.5)
     try:
         requests.get(sys.argv[1] + "/health", timeout=2)

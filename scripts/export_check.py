@@ -11,6 +11,7 @@ A server of MLflow is started on loopback with a database in a temporary folder,
 import argparse
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -47,9 +48,11 @@ def server(folder):
     words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", f"{folder}/a"]
     log = open(folder / "server.log", "w")
-    process = subprocess.Popen([sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log)
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # In a group of its own: the server starts others.
+    process = subprocess.Popen([sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True, env=environment)
     url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
+    for _ in range(600):
         time.sleep(0.5)
         assert process.poll() is None, (folder / "server.log").read_text()
         try:
@@ -200,7 +203,8 @@ def main():
         try:
             of_mlflow(arguments.program, arguments.run, summary, url)
         finally:
-            process.terminate()
+            # Some of those outlive a SIGTERM.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
