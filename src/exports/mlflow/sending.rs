@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
+use super::told_run::{MlflowRun, entry};
 use super::tracking_server::{Call, TrackingFault, TrackingServer};
-use super::{MlflowRun, entry};
 
 /// Limits of one `runs/log-batch`: metrics, parameters and tags together, parameters, tags, bytes.
 const MOST_ENTRIES: usize = 1000;
@@ -265,7 +265,7 @@ mod tests {
                 let count = |kind: &str| batch[kind].as_array().map(Vec::len).unwrap_or_default();
                 let found = ["metrics", "params", "tags"].map(count);
                 assert!(found[1] <= 100 && found[2] <= 100, "{found:?}");
-                assert!((1..=1000).contains(&found.iter().sum()), "{found:?}");
+                assert!((1..=1000).contains(&found.iter().sum::<usize>()), "{found:?}");
                 for (sum, count) in counts.iter_mut().zip(found) {
                     *sum += count;
                 }

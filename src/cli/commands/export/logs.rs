@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::{Args, CREATED, Target, ensure_score, make_folder};
+use super::args::{Args, CREATED, Target, ensure_score, make_folder};
 use crate::aggregate::Summary;
 use crate::cli::output::print::say;
 use crate::exports::inspect_log::inspect_log;

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::{Args, CREATED, ensure_score};
+use super::args::{Args, CREATED, ensure_score};
 use crate::aggregate::Summary;
 use crate::cli::output::print::{print, say};
 use crate::exports::mlflow::{MlflowRun, Sent, send, server_at};
