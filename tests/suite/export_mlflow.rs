@@ -258,7 +258,7 @@ fn a_large_benchmark_goes_in_several_batches() {
     assert!((2..20).contains(&batches), "{batches}");
     let made = store.lock().unwrap().runs[0].clone();
     let metrics = by_key(&made, "metrics");
-    assert!(metrics.len() > 2000 && made["info"]["status"] == "FINISHED", "{}", metrics.len());
+    assert!(metrics.len() > 1400 && made["info"]["status"] == "FINISHED", "{}", metrics.len());
     assert_eq!(metrics.len(), made["data"]["metrics"].as_array().unwrap().len());
 }
 
@@ -375,7 +375,7 @@ fn what_may_pass_is_tried_again_but_no_run_is_made_twice() {
     // Whether the server made the run is not known.
     let (second, _) = server(|request| (call(request) == "runs/create").then_some(Reply::Cut));
     let (code, _, said) = export(&run, &second.origin(), &[], &[]);
-    assert!(code == 2 && said.contains("does not answer runs/create: the connection"), "{said}");
+    assert!(code == 2 && said.contains("does not answer runs/create: "), "{said}");
     let received = second.received();
     assert_eq!(received.iter().filter(|request| call(request) == "runs/create").count(), 1);
     // A server that says nothing.
@@ -391,7 +391,7 @@ fn a_server_has_to_be_named_and_its_url_holds_no_secret() {
     let run = runs.run("run", judge(), |_| 0.7);
     for (url, more, expected) in [
         ("", vec![], "needs --tracking-uri URL or the environment variable MLFLOW_TRACKING_URI"),
-        ("sqlite:///mlflow.db", vec![], "must begin with http:// or https://"),
+        ("sqlite:///mlflow.db", vec![], "it reads like http://localhost:5000"),
         ("http://me:hush@host", vec![], "holds a user or password; leave that out and set MLFLOW_"),
         ("http://127.0.0.1:1", vec![], "no connection to the server: it was refused"),
         // A flag comes before the environment.
