@@ -15,7 +15,7 @@ use crate::statistics::{ItemRatio, PermutationResult, PowerAnalysis, holm};
 
 /// Fewer items than this pass nothing: a harm that strikes every seventh item is missed by nineteen one time
 /// in twenty.
-pub(crate) const MIN_ITEMS: usize = 20;
+const MIN_ITEMS: usize = 20;
 
 /// More items than this are no advice.
 const TOO_MANY_ITEMS: u64 = 1_000_000;

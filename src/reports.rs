@@ -16,7 +16,6 @@ pub(crate) mod history;
 pub mod html;
 pub mod numbers;
 pub(crate) mod paper_table;
-mod png_rows;
 pub(crate) mod published_table;
 pub(crate) mod report_folder;
 pub(crate) mod report_input;

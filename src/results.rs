@@ -17,6 +17,7 @@ pub mod merge;
 mod merge_error;
 mod merged_lines;
 pub mod png_data;
+pub(crate) mod png_rows;
 pub mod progress;
 pub mod records;
 pub(crate) mod replaceable;

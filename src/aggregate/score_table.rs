@@ -1,6 +1,6 @@
 //! In: a run scored under both protocols. Out: the bytes of `scores/<judge>.parquet`, one row per
-//! item, image and question. The only file that knows polars; writing the bytes to disk is left to
-//! the caller.
+//! item, image and question. The only file that knows polars, of which it uses the crates of arrays and
+//! Parquet alone; writing the bytes to disk is left to the caller.
 //!
 //! Columns: `item`, `image` (from 0), `question` (number inside the item), `l1`, `l2`, `tuple`,
 //! `question_text`, `answer`, `raw` (the judge's own words where `answer` is a reading of them),
@@ -13,8 +13,13 @@
 
 use std::collections::HashMap;
 
-use polars::prelude::*;
-use polars_parquet::write::schema_to_metadata_key;
+use polars_arrow::array::{ArrayRef, PrimitiveArray, Utf8ViewArray};
+use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, Field};
+use polars_arrow::record_batch::RecordBatchT;
+use polars_parquet::write::{
+    CompressionOptions, FileWriter, KeyValue, StatisticsOptions, Version, WriteOptions,
+    get_dtype_encoding, row_group_iter, schema_to_metadata_key,
+};
 
 use crate::benchmark::Item;
 use crate::results::{AnswerOutcome, FORMAT_VERSION, ImageOutcome, ImageRecord, NewestAnswers};
@@ -34,7 +39,7 @@ pub fn score_table(
     answers: &NewestAnswers<'_>,
     reference: &RunScore<'_>,
     corrected: &RunScore<'_>,
-) -> PolarsResult<Vec<u8>> {
+) -> anyhow::Result<Vec<u8>> {
     let seeds: HashMap<(&str, u32), u64> = images
         .iter()
         .filter_map(|record| match record.outcome {
@@ -122,38 +127,77 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn into_parquet(self) -> PolarsResult<Vec<u8>> {
+    fn into_parquet(self) -> anyhow::Result<Vec<u8>> {
+        let rows = self.item.len();
         let [raw_reference, raw_corrected] = self.raw_verdicts;
         let [verdict_reference, verdict_corrected] = self.ruled_verdicts;
-        let mut frame = DataFrame::new_infer_height(vec![
-            Column::new("item".into(), self.item),
-            Column::new("image".into(), self.image),
-            Column::new("question".into(), self.question),
-            Column::new("l1".into(), self.l1),
-            Column::new("l2".into(), self.l2),
-            Column::new("tuple".into(), self.tuple),
-            Column::new("question_text".into(), self.question_text),
-            Column::new("answer".into(), self.answer),
-            Column::new("raw".into(), self.raw),
-            Column::new("yes_probability".into(), self.yes_probability),
-            Column::new("failure".into(), self.failure),
-            Column::new("seed".into(), self.seed),
-            Column::new("raw_reference".into(), raw_reference),
-            Column::new("verdict_reference".into(), verdict_reference),
-            Column::new("raw_corrected".into(), raw_corrected),
-            Column::new("verdict_corrected".into(), verdict_corrected),
-        ])?;
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("item", texts(&self.item)),
+            ("image", PrimitiveArray::from_vec(self.image).boxed()),
+            ("question", PrimitiveArray::from_vec(self.question).boxed()),
+            ("l1", texts(&self.l1)),
+            ("l2", texts(&self.l2)),
+            ("tuple", texts(&self.tuple)),
+            ("question_text", texts(&self.question_text)),
+            ("answer", optional_texts(&self.answer)),
+            ("raw", optional_texts(&self.raw)),
+            ("yes_probability", PrimitiveArray::from(self.yes_probability).boxed()),
+            ("failure", optional_texts(&self.failure)),
+            ("seed", PrimitiveArray::from(self.seed).boxed()),
+            ("raw_reference", optional_texts(&raw_reference)),
+            ("verdict_reference", optional_texts(&verdict_reference)),
+            ("raw_corrected", optional_texts(&raw_corrected)),
+            ("verdict_corrected", optional_texts(&verdict_corrected)),
+        ];
+        let schema = schema(&columns, ArrowDataType::clone);
         // The writer adds a schema with `string_view` only where none is given. Parquet itself holds the
         // bytes of both kinds of text in the same way.
-        let schema = schema_to_metadata_key(&frame.schema().to_arrow(CompatLevel::oldest()));
-        let mut metadata = vec![(FORMAT_VERSION_KEY.to_owned(), FORMAT_VERSION.to_string())];
-        metadata.extend(schema.value.map(|value| (schema.key, value)));
+        let told = schema_to_metadata_key(&self::schema(&columns, |kind| match kind {
+            ArrowDataType::Utf8View => ArrowDataType::LargeUtf8,
+            other => other.clone(),
+        }));
+        let version = KeyValue {
+            key: FORMAT_VERSION_KEY.to_owned(),
+            value: Some(FORMAT_VERSION.to_string()),
+        };
+        let options = WriteOptions {
+            statistics: StatisticsOptions::default(),
+            version: Version::V1,
+            compression: CompressionOptions::Zstd(None),
+            data_page_size: None,
+        };
         let mut bytes = Vec::new();
-        ParquetWriter::new(&mut bytes)
-            .with_key_value_metadata(Some(KeyValueMetadata::from_static(metadata)))
-            // One thread and one row group: the same bytes on every machine.
-            .set_parallel(false)
-            .finish(&mut frame)?;
+        let mut writer = FileWriter::try_new(&mut bytes, schema.clone(), options)?;
+        if rows > 0 {
+            let encodings =
+                schema.iter_values().map(|field| get_dtype_encoding(&field.dtype)).collect();
+            let fields = writer.parquet_schema().fields().to_vec();
+            let arrays = columns.into_iter().map(|(_, array)| array).collect();
+            let batch = RecordBatchT::try_new(rows, schema.into(), arrays)?;
+            // One row group, made by one thread: the same bytes on every machine.
+            writer.write(rows as u64, row_group_iter(batch, encodings, fields, options))?;
+        }
+        writer.end(Some(vec![version, told]))?;
         Ok(bytes)
     }
+}
+
+fn texts(values: &[&str]) -> ArrayRef {
+    Utf8ViewArray::from_slice_values(values).boxed()
+}
+
+fn optional_texts(values: &[Option<&str>]) -> ArrayRef {
+    Utf8ViewArray::from_slice(values).boxed()
+}
+
+/// Names and kinds of the columns, the kinds as `told`.
+fn schema(
+    columns: &[(&str, ArrayRef)],
+    told: impl Fn(&ArrowDataType) -> ArrowDataType,
+) -> ArrowSchema {
+    let field = |(name, array): &(&str, ArrayRef)| {
+        let name: &str = name;
+        (name.into(), Field::new(name.into(), told(array.dtype()), true))
+    };
+    columns.iter().map(field).collect()
 }

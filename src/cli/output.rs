@@ -5,6 +5,7 @@ pub(crate) mod console;
 pub(crate) mod details;
 pub(crate) mod exit_status;
 pub(crate) mod fetch_bars;
+pub(crate) mod fitted;
 pub mod live;
 pub(crate) mod pace;
 pub(crate) mod prefixed_files;

@@ -400,7 +400,8 @@ fn crew(generators: &[&mut dyn ImageGenerator]) -> Crew {
     // One generator on the processor makes nothing that could not be kept; several need not wait for each other, nor a
     // GPU for the encoding of what it has made.
     let window = if threads > 1 || is_elsewhere { threads + first_parts } else { 1 };
-    Crew { threads, first_parts, window, batch: first_parts }
+    // What came while the last batch was written is written together: a disk takes several files in little more time than one.
+    Crew { threads, first_parts, window, batch: window }
 }
 
 /// A generator that gives another number of pictures than asked for has failed.
@@ -408,7 +409,7 @@ fn complete(pictures: Result<Vec<GeneratedImage>>, expected: usize) -> Result<Ve
     let pictures = pictures?;
     anyhow::ensure!(
         pictures.len() == expected,
-        "the generator made {} pictures where {expected} were asked for",
+        "the generator made {} images where {expected} were asked for",
         pictures.len()
     );
     Ok(pictures)

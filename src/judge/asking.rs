@@ -113,11 +113,11 @@ fn read_image(run: &RunDirectory, task: &Task<'_>) -> anyhow::Result<JudgedImage
     let png = std::fs::read(&path).with_context(|| format!("cannot read {name}"))?;
     let picture = JudgedImage { path: path.clone(), png };
     let Ok(pixels) = picture.decode() else {
-        bail!("{name} is no readable PNG; make or import the picture again");
+        bail!("{name} is no readable PNG; make or import the image again");
     };
     ensure!(
         pixels_sha256(&pixels) == task.pixels_sha256,
-        "{name} is not the picture that images.jsonl records; restore it, or make or import it again"
+        "{name} is not the image that images.jsonl records; restore it, or make or import it again"
     );
     Ok(picture)
 }

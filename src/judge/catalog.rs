@@ -161,7 +161,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
     },
     JudgeRow {
         name: "mplug",
-        summary: "mPLUG-large, the judge of the published numbers, computed here; a picture is encoded once for all questions",
+        summary: "mPLUG-large, the judge of the published numbers, computed here; an image is encoded once for all questions",
         needs: || {
             vec![Need {
                 what: "--judge-weights FOLDER, the model as published: config.yaml, \
@@ -179,7 +179,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
     },
     JudgeRow {
         name: "blip-vqa",
-        summary: "BLIP-VQA (Salesforce/blip-vqa-base), computed here; a picture is encoded once for all questions",
+        summary: "BLIP-VQA (Salesforce/blip-vqa-base), computed here; an image is encoded once for all questions",
         needs: || {
             vec![Need {
                 what: "--judge-weights FOLDER, a checkpoint as published (config.json, \
@@ -204,7 +204,7 @@ pub(crate) const JUDGES: &[JudgeRow] = &[
     },
     JudgeRow {
         name: "qwen3-vl",
-        summary: "Qwen3-VL Instruct (2B, 4B, 8B), computed here; a picture is seen once for all questions",
+        summary: "Qwen3-VL Instruct (2B, 4B, 8B), computed here; an image is seen once for all questions",
         needs: || {
             vec![Need {
                 what: "--judge-weights FOLDER, a checkpoint as published \

@@ -187,7 +187,7 @@ impl EndpointJudge {
             _ if limit > 0 && in_a_row >= limit && never_ever => Some(anyhow!(
                 "{url}: the first {limit} questions in a row failed, the last with: {reason}; look into the \
                  server's log: some servers say no more of a model that they do not have (--judge-model) or a \
-                 picture that they cannot read (--judge-max-failures 0 asks on)"
+                 image that they cannot read (--judge-max-failures 0 asks on)"
             )),
             _ if limit > 0 && in_a_row >= limit => Some(anyhow!(
                 "{url}: {in_a_row} questions in a row failed, the last with: {reason}; what is answered \
@@ -218,7 +218,7 @@ impl EndpointJudge {
             }
             Ok(without) => match compare(with, &without) {
                 VisionCheck::Blind(shown) => Err(format!(
-                    "{} does not show the pictures to the model `{}`: {shown}. Choose a model that sees pictures, \
+                    "{} does not show the images to the model `{}`: {shown}. Choose a model that sees images, \
                      on a server that passes them on; if it does see them, go on with --judge-no-probe",
                     self.connection.shown_url(),
                     self.options.model
@@ -291,7 +291,7 @@ impl Judge for EndpointJudge {
         let mut remarks = Vec::new();
         if let Some(Ok(VisionCheck::Unknown(why))) = self.sight.get() {
             remarks
-                .push(format!("whether the model sees the pictures could not be found out: {why}"));
+                .push(format!("whether the model sees the images could not be found out: {why}"));
         }
         let has = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         if self.options.asks_for_logprobs()

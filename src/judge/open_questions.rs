@@ -179,8 +179,8 @@ impl<'a> Plan<'a> {
         let looked_at = known.and_then(|known| known.pixels_sha256());
         ensure!(
             looked_at.is_none_or(|looked_at| looked_at == digest),
-            "answers/{}.jsonl answers for another picture of {}, image {image} than the present one; the \
-             picture was made anew since: judge under another name, or delete that answers file",
+            "answers/{}.jsonl answers for another image of {}, image {image} than the present one; the \
+             image was made anew since: judge under another name, or delete that answers file",
             self.judge_name,
             item.id
         );

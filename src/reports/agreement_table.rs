@@ -52,28 +52,19 @@ fn scores(report: &AgreementReport) -> String {
 
 fn pair_text(pair: &PairAgreement) -> String {
     let PairAgreement { first, second, .. } = pair;
-    let mut table = Table::new();
-    table.load_style(STYLE);
-    table.set_header([
-        "",
-        "agree",
-        "k/n",
-        "kappa",
-        "yes/yes",
-        "yes/no",
-        "no/yes",
-        "no/no",
-        "unparsable",
-    ]);
+    // Two tables, so that each fits a terminal of 80 columns.
+    let [mut shares, mut answers] = [Table::new(), Table::new()];
+    shares.load_style(STYLE);
+    shares.set_header(["", "agree", "k/n", "kappa"]);
+    answers.load_style(STYLE);
+    answers.set_header(["answers", "yes/yes", "yes/no", "no/yes", "no/no", "unparsable"]);
     for row in std::iter::once(&pair.overall).chain(&pair.l1) {
+        let name = || std::iter::once(row.name.clone());
+        shares.add_row(name().chain(figures(row)));
         let counts = [row.yes_yes, row.yes_no, row.no_yes, row.no_no, row.unparsable];
-        table.add_row(
-            std::iter::once(row.name.clone())
-                .chain(figures(row))
-                .chain(counts.map(|count| count.to_string())),
-        );
+        answers.add_row(name().chain(counts.map(|count| count.to_string())));
     }
-    let mut text = format!("{first} / {second}\n{}", finished(table));
+    let mut text = format!("{first} / {second}\n{}{}", finished(shares), finished(answers));
     for protocol in Protocol::ALL {
         text.push_str(&match pair.score_differences.get(protocol.name()) {
             Some(found) => format!(

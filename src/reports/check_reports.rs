@@ -1,6 +1,6 @@
 //! In: a check. Out: its verdicts for a terminal, as JUnit XML and for GitHub Actions.
 
-use crate::check::{Check, CheckedFigure, MIN_ITEMS, Outcome, Undecided};
+use crate::check::{Check, CheckedFigure, Outcome, Undecided};
 
 use super::comparison_tables::printed_p;
 use super::escape::escape;
@@ -33,7 +33,7 @@ fn sentence(figure: &CheckedFigure, check: &Check) -> String {
     let moved = match *drop {
         drop if drop > 0.0 => format!("dropped by {} points", fixed(drop, 2)),
         drop if drop < 0.0 => format!("rose by {} points", fixed(-drop, 2)),
-        _ => "did not change".to_owned(),
+        _ => "no change shown".to_owned(),
     };
     let mut text = format!("{} -> {}, {moved}", fixed(*baseline, 2), fixed(*run, 2));
     if let (Some(least), Some(most)) = (figure.least_drop, figure.most_drop) {
@@ -65,7 +65,9 @@ fn sentence(figure: &CheckedFigure, check: &Check) -> String {
 fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
     let (items, tolerated) = (counted(figure.items, "item"), points(check.max_drop));
     let mut text = match why {
-        Undecided::FewItems => format!("; {items}: fewer than {MIN_ITEMS} pass nothing"),
+        Undecided::FewItems => {
+            format!("; {items} {} too few to pass", if figure.items == 1 { "is" } else { "are" })
+        }
         Undecided::ManyFigures => {
             format!("; alone it would fail, among {} numbers it may be chance", check.figures.len())
         }
@@ -88,7 +90,14 @@ fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
     if let Some(needed) = figure.items_needed {
         text.push_str(&match why {
             Undecided::FewItems => format!("; at least {needed} are needed"),
-            _ => format!(", about {needed} can if the drop is truly of this size"),
+            _ => {
+                let truly = match figure.drop {
+                    drop if drop > 0.0 => "the drop is truly of this size",
+                    drop if drop < 0.0 => "the rise is truly of this size",
+                    _ => "there is truly no change",
+                };
+                format!(", about {needed} can if {truly}")
+            }
         });
     }
     text

@@ -26,6 +26,9 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
     for figure in telling(comparison) {
         table.add_row(std::iter::once(short_name(figure.level, &figure.name)).chain(cells(figure)));
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((1, 0));
+    }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -175,23 +178,26 @@ fn notes(comparison: &Comparison) -> Vec<String> {
         format!("base: {}", side(&comparison.base)),
         format!("other: {}", side(&comparison.other)),
         format!(
-            "protocol {}, {} with a score in both ({} in the base alone, {} in the other alone)",
+            "protocol {}, {} scored in both ({} in base alone, {} in other alone)",
             comparison.protocol.name(),
             counted(comparison.items, "item"),
             comparison.only_base,
             comparison.only_other
         ),
         format!(
-            "differences are other - base in points; {} % intervals and two-sided p: swapping the runs item \
-             by item, {} rounds (with up to {EXACT_ITEMS} items every pattern)",
-            100.0 * comparison.level,
+            "diff.: other minus base, in points; interval: {} %; p: two-sided",
+            100.0 * comparison.level
+        ),
+        "p (Holm): corrected for the number of categories".to_owned(),
+        format!(
+            "interval and p: swapping the runs item by item, {} rounds (all patterns up to \
+             {EXACT_ITEMS} items)",
             comparison.draws
         ),
     ];
     notes.extend(comparison.detectable.map(|points| match points {
         points if points > 0.0 => format!(
-            "with {}, a true difference of {points:.2} points in the benchmark score is found in 80 % of \
-             comparisons (5 % level)",
+            "with {}, 80 % of comparisons find a true difference of {points:.2} points (5 % level)",
             counted(comparison.items, "item")
         ),
         _ if comparison.items_by_difference.iter().all(|item| item.difference == 0.0) => {

@@ -96,7 +96,7 @@ pub fn printed(figure: &Estimate) -> (String, Option<String>) {
 pub(crate) fn few_items_note(items: u64) -> Option<String> {
     (1..FEW_ITEMS).contains(&items).then(|| {
         format!(
-            "only {}: below {FEW_ITEMS} the intervals are a rough guide, and only large differences can be seen",
+            "only {}: below {FEW_ITEMS} intervals are rough and only large differences show",
             counted(items, "item")
         )
     })

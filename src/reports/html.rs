@@ -177,10 +177,11 @@ fn pair(class: &str, parts: &str) -> String {
 
 fn figure(chart: &Chart) -> String {
     format!(
-        "<figure><h3>{0}</h3><div class=\"picture\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n{1}</div><figcaption>{2}</figcaption></figure>\n",
+        "<figure><h3>{0}</h3><div class=\"picture\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n{1}</div><figcaption>{2} <a class=\"alone\" href=\"charts/{3}.svg\">This chart alone, to enlarge it</a></figcaption></figure>\n",
         escape(&chart.title),
         page_svg(&chart.drawing),
-        escape(&chart.note)
+        escape(&chart.note),
+        chart.name
     )
 }
 

@@ -33,27 +33,26 @@ pub(crate) fn published_terminal(mut rows: Vec<Placed>, notes: &[String]) -> Str
     rows.sort_by(|a, b| b.overall.total_cmp(&a.overall));
     let mut table = Table::new();
     table.load_style(STYLE);
-    table.set_header(["", "model", "overall", "interval", "source"]);
+    table.set_header(["", "model", "overall", "source"]);
     for row in rows {
-        let interval = row.interval.map_or(String::new(), |found| ends(found, 2));
+        let interval = row.interval.map_or(String::new(), |found| format!(" ({})", ends(found, 2)));
         table.add_row([
             if row.ours { ">" } else { "" }.to_owned(),
             row.model,
             fixed(row.overall, 2),
-            interval,
-            row.source,
+            row.source + &interval,
         ]);
     }
-    for column in [2, 3] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = table.trim_fmt();
     text.push_str(
-        "\nprotocol reference; published by the reference script with mPLUG-large, without error bars\n\
-         category columns are left out: published ones count one image of four, and most were scrambled \
-         between processes\n",
+        "\nprotocol reference; published: by the reference script with mPLUG-large\n\
+         in brackets the 95 % interval; published scores have none\n\
+         not traced: in tables of later papers, without the paper that measured it\n\
+         no columns of categories: published ones count one image of four, and most\n  \
+         were mixed up between processes\n",
     );
     for note in notes {
         text.push_str(&format!("note: {note}\n"));

@@ -18,6 +18,12 @@ const SPREAD_ITEMS: u64 = 6;
 /// Dropped items listed one by one; the summary file has them all.
 const SHOWN_ITEMS: usize = 5;
 
+/// What the two columns hold.
+const TWO_PROTOCOLS: &str = "\
+categories: reference before the dependency rule, corrected (with its k/n) after
+  it; the rule: where a question counts as 0, the questions below it do too
+k/n: k answers yes of n that count; --wide shows all columns";
+
 /// Lines above, below and under the heading; nothing between the rows.
 pub(super) const STYLE: TableStyle =
     TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
@@ -84,9 +90,7 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> 
     let mut text = table.trim_fmt();
     text.push('\n');
     let signs = [
-        (!wide && protocols.len() > 1).then_some(
-            "categories: reference before the dependency rule, corrected (with its k/n) after it; --wide shows all",
-        ),
+        (!wide && protocols.len() > 1).then_some(TWO_PROTOCOLS),
         has_absent.then_some("-: no such question was counted"),
         has_bare.then_some("without an interval: it takes two items with such a question"),
     ];
@@ -133,7 +137,7 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
     lines.extend(coverage.server_notes());
     if coverage.prompts_truncated > 0 {
         lines.push(format!(
-            "{} of {} prompts are longer than the text encoder takes and were truncated",
+            "prompts longer than the text encoder reads, their end cut off: {} of {}",
             coverage.prompts_truncated, coverage.items_expected
         ));
     }
@@ -179,7 +183,7 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
 fn spread_lines(spread: ScoreSpread, items: u64, images_per_item: u32) -> Vec<String> {
     if items < SPREAD_ITEMS {
         return vec![format!(
-            "  smallest difference this run can detect: cannot be estimated from {}",
+            "  smallest detectable difference: cannot be estimated from {}",
             counted(items, "item")
         )];
     }
@@ -187,14 +191,13 @@ fn spread_lines(spread: ScoreSpread, items: u64, images_per_item: u32) -> Vec<St
     let (alike, unrelated) = (spread.detectable_alike, spread.detectable_unrelated);
     let (of_images, detectable) = match images_per_item {
         1 => (
-            "between images of one prompt not known (one image each)".to_owned(),
+            "between a prompt's images not known (one each)".to_owned(),
             (unrelated > 0.0).then(|| format!("at most {unrelated:.1} points")),
         ),
         _ => (
-            format!("{between_images:.1} between images of one prompt"),
-            (alike > 0.0).then(|| {
-                format!("{alike:.1} points from a model that finds the same prompts hard, {unrelated:.1} from any other")
-            }),
+            format!("{between_images:.1} between a prompt's images"),
+            (alike > 0.0)
+                .then(|| format!("{alike:.1} points (similar model), {unrelated:.1} (any other)")),
         ),
     };
     let of_items = match between_items {
@@ -204,9 +207,9 @@ fn spread_lines(spread: ScoreSpread, items: u64, images_per_item: u32) -> Vec<St
     vec![
         format!("  standard deviation: {of_items}, {of_images}"),
         match detectable {
-            Some(points) => format!("  smallest difference this run can detect: {points}"),
+            Some(points) => format!("  smallest detectable difference: {points}"),
             None => {
-                "  smallest difference this run can detect: cannot be estimated, all images of a prompt score alike"
+                "  smallest detectable difference: cannot be estimated, images of a prompt are alike"
                     .to_owned()
             }
         },

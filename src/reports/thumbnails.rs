@@ -13,10 +13,10 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use rayon::prelude::*;
 
 use crate::results::image_store::read_image;
+use crate::results::png_rows::{Buffers, png_rows};
 use crate::stage_observer::StageObserver;
 
 use super::address::address_of;
-use super::png_rows::{Buffers, png_rows};
 
 /// Longest side of a thumbnail in pixels.
 pub(crate) const THUMBNAIL_SIDE: u32 = 192;

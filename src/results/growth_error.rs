@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Why a run cannot grow.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot take in more items or images: {reason}; give another --out, or delete the folder", path.display())]
+#[error("{} cannot take in more items or images: {reason}", path.display())]
 pub struct GrowthError {
     pub(super) path: PathBuf,
     pub(super) reason: GrowthFault,
@@ -13,18 +13,22 @@ pub struct GrowthError {
 /// What stands in the way.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GrowthFault {
-    #[error("it has shards, each with its part of the earlier items; `dpg-bench merge {} --remove-shards` \
-             makes it one run, which can", .0.display())]
+    #[error("it has shards of the smaller run; `dpg-bench merge {} --remove-shards` makes it one run, which can, \
+             and keeps what was made; then give the same command again (or another --out, or delete the folder)", .0.display())]
     Shards(PathBuf),
-    #[error("its images were imported, and further ones would be made in another way")]
+    #[error(
+        "its images were imported, and further ones would be made in another way; give \
+         another --out, or delete the folder"
+    )]
     Imported,
     #[error(
-        "its seeds are `{0}`, and only images with a seed of their own (`--seed-mode hashed`) are taken over"
+        "its seeds are `{0}`, and only images with a seed of their own (`--seed-mode hashed`) are taken over; \
+         give another --out, or delete the folder"
     )]
     SeedMode(String),
     #[error(
         "its {images} images per item were made {batch} at a time, and an image may depend on those made \
-         with it; a multiple of {batch} images could be added to"
+         with it; a multiple of {batch} images could be added to; give another --out, or delete the folder"
     )]
     Batch { images: u32, batch: u64 },
 }

@@ -15,7 +15,7 @@ pub use crate::benchmark::digest::hex;
 /// unpacked.
 pub(crate) const MAX_IMAGE_SIDE: u32 = 16_384;
 /// Most memory that unpacking one may take, in bytes.
-pub(super) const LARGEST_MEMORY: u64 = 1 << 30;
+const LARGEST_MEMORY: u64 = 1 << 30;
 /// Bytes of a PNG up to the end of its header's fields.
 const PNG_HEADER: usize = 26;
 
@@ -57,7 +57,7 @@ pub enum PictureFault {
     #[error("it is no JPEG that can be decoded: {0}")]
     Jpeg(JpegFault),
     /// No picture, or a damaged one.
-    #[error("it is no picture that can be decoded: {0}")]
+    #[error("it is no image that can be decoded: {0}")]
     Undecodable(ImageError),
 }
 

@@ -1,17 +1,15 @@
 //! In: the bytes of a PNG that somebody else made. Out: its pixels, and its compressed data, so that it can be kept without
 //! being compressed again. What `image_store` reads and this does not, `image_store` compresses anew.
 
-use std::io::{self, Cursor};
+use std::cell::RefCell;
+use std::io;
 use std::path::Path;
 
 use image::RgbImage;
-use png::{BitDepth, ColorType, DecodeOptions, Decoder, Limits};
 
 use super::atomic_write::{atomic_write, name_path};
-use super::image_store::{LARGEST_MEMORY, MAX_IMAGE_SIDE, png_with_texts};
-
-/// The first bytes of every PNG.
-const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+use super::image_store::png_with_texts;
+use super::png_rows::{Buffers, Chunks, MOST_BYTES, bytes_of, plain_size};
 
 /// The compressed 8-bit RGB pixels of a PNG, as they stand in its IDAT chunks, checked by decoding them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,30 +21,23 @@ pub struct PngData {
 /// The pixels and the compressed data of a PNG of 8-bit RGB. `None` where it is anything else: grey, with a palette or an alpha
 /// channel, interlaced, animated, larger than what is read, cut, or with a wrong checksum, that of the pixels included.
 pub fn read_png_data(file: &[u8]) -> Option<(RgbImage, PngData)> {
-    let mut options = DecodeOptions::default();
-    options.set_ignore_adler32(false);
-    options.set_ignore_text_chunk(true);
-    options.set_ignore_iccp_chunk(true);
-    let mut decoder = Decoder::new_with_options(Cursor::new(file), options);
-    decoder.set_limits(Limits { bytes: LARGEST_MEMORY as usize });
-    let mut reader = decoder.read_info().ok()?;
-    let info = reader.info();
-    let size = info.size();
-    let is_plain = info.color_type == ColorType::Rgb
-        && info.bit_depth == BitDepth::Eight
-        && !info.interlaced
-        && info.trns.is_none()
-        && info.animation_control.is_none()
-        && size.0 <= MAX_IMAGE_SIDE
-        && size.1 <= MAX_IMAGE_SIDE;
-    if !is_plain {
-        return None;
+    thread_local! {
+        static BUFFERS: RefCell<Buffers> = RefCell::default();
     }
-    let mut pixels = vec![0; reader.output_buffer_size()?];
-    reader.next_frame(&mut pixels).ok()?;
-    reader.finish().ok()?;
-    let pixels = RgbImage::from_raw(size.0, size.1, pixels)?;
-    Some((pixels, PngData { size, idat: idat_of(file)? }))
+    let data = png_data(file)?;
+    let pixels = if bytes_of(data.size) <= MOST_BYTES {
+        BUFFERS.with_borrow_mut(|buffers| pixels_of(&data, buffers))
+    } else {
+        pixels_of(&data, &mut Buffers::default())
+    };
+    Some((pixels?, data))
+}
+
+fn pixels_of(data: &PngData, buffers: &mut Buffers) -> Option<RgbImage> {
+    let rows = buffers.unpack(&data.idat, data.size)?;
+    let mut pixels = Vec::with_capacity(bytes_of(data.size));
+    rows.for_each(|row| pixels.extend_from_slice(row))?;
+    RgbImage::from_raw(data.size.0, data.size.1, pixels)
 }
 
 /// Writes a PNG of this data, with one international text chunk per `(keyword, text)` and nothing else of the file that it
@@ -65,30 +56,36 @@ pub fn write_png_data(path: &Path, data: &PngData, texts: &[(&str, String)]) -> 
     atomic_write(path, &bytes)
 }
 
-/// The data of the IDAT chunks of a file that was decoded; `None` where they do not stand together.
-fn idat_of(file: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = file.strip_prefix(&SIGNATURE)?;
+/// The data of the IDAT chunks of a file whose chunks are whole; `None` where they do not stand together, and of a file that is not
+/// plain.
+fn png_data(file: &[u8]) -> Option<PngData> {
+    let mut chunks = Chunks::of(file)?;
+    let first = chunks.next().filter(|chunk| chunk.is_whole())?;
+    let size = plain_size(&first)?;
     let mut idat = Vec::new();
     let mut is_over = false;
     loop {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        let (kind, after) = after.split_first_chunk::<4>()?;
-        let length = u32::from_be_bytes(*length) as usize;
-        let data = after.get(..length)?;
-        match kind {
+        let chunk = chunks.next().filter(|chunk| chunk.is_whole())?;
+        match chunk.kind {
             b"IDAT" if is_over => return None,
-            b"IDAT" => idat.extend_from_slice(data),
-            b"IEND" => return Some(idat),
+            b"IDAT" => idat.extend_from_slice(chunk.content),
+            b"IEND" => return Some(PngData { size, idat }),
+            // One colour is transparent; the image moves.
+            b"tRNS" | b"acTL" => return None,
+            // A suggested palette changes nothing; no other chunk with a capital may be passed over.
+            b"PLTE" => is_over = !idat.is_empty(),
+            [first, ..] if first.is_ascii_uppercase() => return None,
             _ => is_over = !idat.is_empty(),
         }
-        // A checksum of 4 bytes, which the decoder has looked at.
-        rest = after.get(length + 4..)?;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use image::{DynamicImage, ImageFormat, Rgb};
+    use png::Decoder;
 
     use super::super::image_store::read_image;
     use super::*;
@@ -159,5 +156,63 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         assert!(read_image(Cursor::new(&bytes)).unwrap() == picture());
         assert!(read_png_data(&bytes).is_none());
+    }
+
+    /// `whole` with a chunk before its pixels.
+    fn with_chunk(whole: &[u8], kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let place = whole.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
+        let mut bytes = whole[..place].to_vec();
+        bytes.extend((content.len() as u32).to_be_bytes());
+        bytes.extend(kind.iter().chain(content));
+        let mut crc = libdeflater::Crc::new();
+        crc.update(&bytes[place + 4..]);
+        bytes.extend(crc.sum().to_be_bytes());
+        bytes.extend(&whole[place..]);
+        bytes
+    }
+
+    #[test]
+    fn what_changes_the_pixels_or_is_unknown_is_left_to_others() {
+        let whole = png(picture());
+        for (kind, content, is_read) in [
+            (b"gAMA", &[0, 0, 0xb1, 0x8f][..], true),
+            (b"PLTE", &[1, 2, 3], true),
+            (b"tRNS", &[0, 0, 0, 7, 0, 0], false),
+            (b"acTL", &[0, 0, 0, 2, 0, 0, 0, 0], false),
+            (b"CgBI", &[0x50, 0, 0x20, 2], false),
+        ] {
+            let read = read_png_data(&with_chunk(&whole, kind, content));
+            assert_eq!(read.is_some(), is_read, "{kind:?}");
+            if let Some((pixels, _)) = read {
+                assert!(pixels == picture());
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_checksum_of_any_chunk_is_seen() {
+        let whole = with_chunk(&png(picture()), b"gAMA", &[0, 0, 0xb1, 0x8f]);
+        let mut place = 8;
+        while place < whole.len() {
+            let length = u32::from_be_bytes(whole[place..place + 4].try_into().unwrap()) as usize;
+            place += 12 + length;
+            let mut damaged = whole.clone();
+            damaged[place - 1] ^= 1;
+            assert!(read_png_data(&damaged).is_none(), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_that_says_it_is_large_takes_no_memory() {
+        let mut whole = png(picture());
+        whole[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);
+        let mut crc = libdeflater::Crc::new();
+        crc.update(&whole[12..29]);
+        whole[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        let mut buffers = Buffers::default();
+        let data = png_data(&whole).unwrap();
+        assert_eq!(data.size, (16_384, 16_384));
+        assert!(buffers.unpack(&data.idat, data.size).is_none());
+        assert_eq!(buffers.rows_held(), 0);
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn outcome(summary: &GenerationSummary, items: usize, run: &RunDirect
     }
     if summary.truncated_prompts > 0 {
         text += &format!(
-            "; {}/{items} prompts are longer than the text encoder takes and were truncated",
+            "; prompts longer than the text encoder reads, their end cut off: {} of {items}",
             summary.truncated_prompts,
         );
     }

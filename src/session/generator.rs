@@ -298,7 +298,7 @@ impl LoadedGenerator {
         for word in assembled.words_in_none(prompts)? {
             listener.warning(&format!(
                 "the embedding's word `{word}` is in none of the {} prompts here nor in the negative \
-                 prompt, so it changes no picture; --embedding FILE:TOKEN gives it another word",
+                 prompt, so it changes no image; --embedding FILE:TOKEN gives it another word",
                 items.len()
             ));
         }

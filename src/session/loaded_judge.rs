@@ -52,7 +52,9 @@ impl LoadedJudge {
         }
         let places = row.places(options)?;
         let devices: Vec<String> = places.iter().map(|place| row.describe(place)).collect();
-        log::debug!("judge {}: {}", row.name, devices.join("; "));
+        if row.is_local() {
+            log::debug!("judge {}: {}", row.name, devices.join("; "));
+        }
         one_kind_of_device(&devices)?;
         // Devices that share the work are of one kind.
         let products = options.local.products.unwrap_or_default();

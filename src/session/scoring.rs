@@ -290,7 +290,7 @@ pub fn check_pictures(images: &[ImageRecord], answers: &NewestAnswers<'_>) -> an
         let judged = answers.image(item, image).and_then(|answers| answers.pixels_sha256());
         ensure!(
             judged.is_none_or(|judged| judged == stored),
-            "{item}, image {image}: the answers are about another picture than the one in the run; judge it anew under another name"
+            "{item}, image {image}: the answers are about another image than the one in the run; judge it anew under another name"
         );
     }
     Ok(())

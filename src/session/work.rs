@@ -166,10 +166,14 @@ impl<'b> Subject<'b> {
         let (before, now) = (run.manifest().images_per_item, self.images_per_item);
         ensure!(
             left_out > 0 || now < before,
-            "{} is about less than is asked for now, and shards do not make a run larger:{}\n  images per item: {before} \
-             in the run, {now} now\nGive the command without --shard, or give another --out, or delete the folder",
+            "{} is about less than is asked for now, and shards do not make a run larger:{}{}\nGive the command \
+             without --shard, or give another --out, or delete the folder",
             path.display(),
             self.differing_selection(&run),
+            match before == now {
+                true => String::new(),
+                false => format!("\n  images per item: {before} in the run, {now} now"),
+            },
         );
         Ok(())
     }

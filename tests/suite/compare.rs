@@ -310,7 +310,7 @@ fn the_gate_fails_passes_or_says_that_it_cannot_tell() {
     // The same again, and a better one.
     let (code, said, _) = check(&base, &["--max-drop", "0"]);
     assert_eq!(code, Some(0));
-    assert!(said.contains("did not change (90 % interval of the change: -0."), "{said}");
+    assert!(said.contains("no change shown (90 % interval of the change: -0."), "{said}");
     let better = runs.run("better", judge(), |_| 0.9);
     let (code, said, _) = check(&better, &[]);
     assert!(code == Some(0) && said.contains("rose by"), "{said}");

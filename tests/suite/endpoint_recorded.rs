@@ -77,7 +77,7 @@ fn transformers_serve_is_understood() {
         ("yes".to_owned(), Some("Yes".to_owned()), None, true)
     );
     let blind = play(one("text-only-picture-0"), Some(one("text-only-no-picture-0")));
-    assert!(blind.error().contains("does not show the pictures"), "{}", blind.error());
+    assert!(blind.error().contains("does not show the images"), "{}", blind.error());
     for (name, hint) in [
         ("unknown-field", "Unexpected fields in the request: {'top_k'}"),
         ("wrong-path", "check --judge-url"),
@@ -104,7 +104,7 @@ fn litellm_is_understood() {
     assert!((probability.unwrap() - expected).abs() < 1e-12, "{probability:?}");
     // Its mock counts the same tokens whatever is asked.
     let mock = play(one("mock"), Some(one("mock")));
-    assert!(mock.error().contains("does not show the pictures"), "{}", mock.error());
+    assert!(mock.error().contains("does not show the images"), "{}", mock.error());
     for (name, hint) in [
         ("unknown-model", "does not know the model"),
         ("wrong-key", "refuses the key"),
@@ -159,7 +159,7 @@ fn vllm_is_understood() {
         ("unauthorized", "refuses the key (401 Unauthorized: Unauthorized)"),
         ("unknown-model", "does not know the model `tiny/vlm`"),
         ("fewer-logprobs", "--judge-body '{\"top_logprobs\": 5}'"),
-        ("text-only", "takes no pictures"),
+        ("text-only", "takes no images"),
         ("broken-picture", "cannot take the picture"),
         ("too-long", "--max-model-len"),
         ("abort", "finish_reason abort"),

@@ -105,7 +105,7 @@ fn a_model_that_sees_no_picture_is_found_out_at_first_contact() {
     let judged = judge(50, options(&server));
     let error = judged.error();
     for words in
-        ["does not show the pictures", "20 tokens", "the reply is the same", "--judge-no-probe"]
+        ["does not show the images", "20 tokens", "the reply is the same", "--judge-no-probe"]
     {
         assert!(error.contains(words), "{words}: {error}");
     }
@@ -231,7 +231,7 @@ fn what_no_further_try_mends_stops_the_run_at_once_with_a_hint() {
         (
             500,
             told("image input is not supported by this server"),
-            &["takes no pictures", "--mmproj"],
+            &["takes no images", "--mmproj"],
         ),
         (
             200,

@@ -322,15 +322,15 @@ fn a_journal_that_was_edited_by_hand_is_found_out() {
     std::fs::write(&journal, &edited).unwrap();
     let (code, told) = step(&["score", "run"]);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("another picture") && told.contains("image 0"), "{told}");
+    assert!(told.contains("another image") && told.contains("image 0"), "{told}");
     let again = ["judge", "run", "--judge", "demo-judge"];
     let (code, told) = step(&again);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("answers for another picture of"), "{told}");
+    assert!(told.contains("answers for another image of"), "{told}");
     let other = [&again[..], &["--judge-name", "other"]].concat();
     let (code, told) = step(&other);
     assert_eq!(code, Some(3), "{told}");
-    assert!(told.contains("is not the picture that images.jsonl records"), "{told}");
+    assert!(told.contains("is not the image that images.jsonl records"), "{told}");
     // Generation makes the picture anew and says in a further line what it is.
     let (code, told) =
         step(&["generate", "--limit", "3", "--images", "2", "--steps", "2", "--out", "run"]);

@@ -219,14 +219,14 @@ fn missing_failed_and_damaged_pictures_are_counted() {
     for expected in [
         "cannot read images/item0/1.png",
         "images/item0/2.png is no readable PNG",
-        "images/item0/3.png is not the picture that images.jsonl records",
+        "images/item0/3.png is not the image that images.jsonl records",
     ] {
         assert_eq!(text.matches(expected).count(), 3, "{expected}");
     }
     assert!(!text.contains(folder.path().to_str().unwrap()), "a machine's folder in a journal");
 
     let error = judge_all(&run, &all[2..], &judge).unwrap_err().to_string();
-    assert!(error.contains("no picture of the selected items"), "{error}");
+    assert!(error.contains("no image of the selected items"), "{error}");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn answers_for_a_picture_that_was_made_anew_are_refused() {
     judge_all(&run, &items, &judge).unwrap();
     put_picture(&run, "item1", 3, 200);
     let error = judge_all(&run, &items, &judge).unwrap_err().to_string();
-    assert!(error.contains("another picture of item1, image 3"), "{error}");
+    assert!(error.contains("another image of item1, image 3"), "{error}");
     let borrowed: Vec<&Item> = items.iter().collect();
     assert!(judge_images(&run, "other", &borrowed, &judge, &Silent).unwrap().is_complete());
 }

@@ -411,6 +411,6 @@ fn a_run_without_a_picture_is_refused_as_afterwards() {
     let critic = Critic { sitting: &sitting, met: &met, asked: Mutex::default() };
     let silent = dpg_bench::stage_observer::Silent;
     let error = judge_as_made(&run, "j", &items, &critic, &NoPictures, &silent).unwrap_err();
-    assert!(error.to_string().contains("no picture of the selected items"), "{error}");
+    assert!(error.to_string().contains("no image of the selected items"), "{error}");
     assert_eq!(met.count(), 0);
 }

@@ -124,7 +124,7 @@ const EVERYWHERE: &[&str] = &["wording"];
 
 /// External crate -> the only places that may name it.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("polars", &["aggregate/score_table.rs"]),
+    ("polars_arrow", &["aggregate/score_table.rs"]),
     ("polars_parquet", &["aggregate/score_table.rs"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
@@ -191,7 +191,7 @@ fn a_breach_of_each_kind_is_seen() {
         ("judge/endpoint.rs", "use crate::generate::ImageGenerator;"),
         ("score/verdict.rs", "    let x = crate::models::unet::UNet::load();"),
         ("models/unet.rs", "use crate::{benchmark::Item, results};"),
-        ("aggregate/summary.rs", "use polars::prelude::*;"),
+        ("aggregate/summary.rs", "use polars_parquet::write::FileWriter;"),
         ("results/journal.rs", "use clap::Args;"),
         ("score/item_score.rs", "let text = std::fs::read(path)?;"),
         ("generate/sd15.rs", "use super::super::judge::Judge;"),

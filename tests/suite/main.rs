@@ -1,4 +1,4 @@
-//! The one integration-test binary: every further one would link candle and polars again.
+//! The one integration-test binary: every further one would link candle again.
 
 // Clippy's own exception for tests covers test functions, not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]

@@ -446,7 +446,7 @@ fn a_judge_can_be_sharded_over_a_run_that_was_generated_whole() {
         ended(&output(program(folder, &judge)), 0);
     }
     let said = ended(&merge(folder, &["run", "--remove-shards"]), 0);
-    assert!(said.contains("0 images and 1 journals"), "{said}");
+    assert!(said.contains("0 images and 1 journal "), "{said}");
     ended(&score(folder, "run"), 0);
     assert_same(&folder.join("run"), &whole);
 }

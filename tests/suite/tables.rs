@@ -175,17 +175,17 @@ fn what_cannot_be_estimated_is_said() {
         ScoreSpread { between_images: 0.0, image_error: 0.0, detectable_alike: 0.0, ..SPREAD };
     still.corrected.spread = Some(none);
     let few = terminal_table(&still, &corrected, false);
-    assert!(few.contains("can detect: cannot be estimated from 2 items"), "{few}");
+    assert!(few.contains("detectable difference: cannot be estimated from 2 items"), "{few}");
     still.corrected.items_scored = 72;
     let text = terminal_table(&still, &corrected, false);
     assert!(
-        text.contains("can detect: cannot be estimated, all images of a prompt score alike"),
+        text.contains("detectable difference: cannot be estimated, images of a prompt are alike"),
         "{text}"
     );
     still.run.images_per_item = 1;
     let text = terminal_table(&still, &corrected, false);
-    assert!(text.contains("can detect: at most 4.2 points"), "{text}");
-    assert!(text.contains("images of one prompt not known (one image each)"), "{text}");
+    assert!(text.contains("detectable difference: at most 4.2 points"), "{text}");
+    assert!(text.contains("between a prompt's images not known (one each)"), "{text}");
 }
 
 #[test]

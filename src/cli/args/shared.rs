@@ -19,7 +19,7 @@ pub(crate) struct BenchmarkArgs {
     /// which `dpg-bench fetch benchmark` makes]. `demo` is the shipped demo; a folder of that name is `./demo`
     #[arg(long, value_name = "PATH")]
     pub benchmark: Option<PathBuf>,
-    /// Turn faults of the question graphs into warnings: the faulty edges are ignored
+    /// Turn errors of the question graphs into oddities: the faulty edges are ignored
     #[arg(long)]
     pub lenient: bool,
 }
@@ -34,8 +34,8 @@ pub(crate) struct SelectionArgs {
     /// Only items whose id begins with this
     #[arg(long, value_name = "TEXT")]
     pub prefix: Option<String>,
-    /// Only items with a question of this category, L1 (`attribute`) or L2 (`attribute - color`, or
-    /// `color` where one L2 ends in it)
+    /// Only items with a question of this category, broad (`attribute`) or detailed
+    /// (`attribute - color`, or `color` where one ends in it)
     #[arg(long, value_name = "NAME")]
     pub category: Option<String>,
     /// Only N of the selected items, always the same ones, chosen to keep the mix of

@@ -15,7 +15,7 @@ use crate::session::work::ensure_merged;
 
 use crate::cli::args::shared::OutputArgs;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::print::{print_json, print_words, say};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.output.json {
         print_json(&report)?;
     } else {
-        print(&agreement_text(&report))?;
+        print_words(&agreement_text(&report))?;
         say(&format!("written: {} (and .csv)", path.display()));
     }
     let strangers = report.pairs.iter().any(|pair| pair.overall.answered == 0);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::aggregate::Baseline;
 use crate::aggregate::baseline::KIND;
 use crate::cli::args::compared::ComparedArgs;
+use crate::cli::interrupt;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::say;
 use crate::results::atomic_write::atomic_write;
@@ -71,6 +72,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         run.questions_answered,
         counted(run.questions_expected, "question")
     ));
+    let file = interrupt::quoted(&args.out.to_string_lossy());
+    say(&format!("next: dpg-bench check OTHER_RUN --baseline {file}"));
     Ok(if run.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
 }
 

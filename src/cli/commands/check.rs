@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use crate::check::{Gate, Outcome, check};
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json};
+use crate::cli::output::print::{print, print_json, print_words};
 use crate::reports::check_reports::{
     JUNIT_SUITE, check_github_annotations, check_github_summary, check_junit, check_terminal,
 };
@@ -33,7 +33,7 @@ const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 A number fails where a true drop of --max-drop would hardly show so large a one, and passes where it would hardly \
 show so small a one; between the two it is undecided, and the number of items that would decide it is printed. A \
 run that has truly dropped by --max-drop and no more is mostly undecided: it fails and passes at most --alpha of \
-the time each. Fewer than 20 items pass nothing.
+the time each. Fewer than 20 items never pass.
 
 Exit status: 0 passed, 1 failed, 2 error, 3 undecided (0 with --undecided-passes).")]
 pub(crate) struct Args {
@@ -50,8 +50,8 @@ pub(crate) struct Args {
     /// and of passing a number that has
     #[arg(long, default_value_t = 0.05, value_name = "P")]
     alpha: f64,
-    /// Check these categories as well (comma list, can be repeated): L1 (`attribute`), L2 (`attribute - color`, or
-    /// `color` where one L2 ends in it)
+    /// Check these categories as well (comma list, can be repeated): broad (`attribute`) or detailed
+    /// (`attribute - color`, or `color` where one ends in it)
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     category: Vec<String>,
     /// Exit with 0 where nothing failed but something is undecided
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.json {
         print_json(&found)?;
     } else {
-        print(&check_terminal(&found))?;
+        print_words(&check_terminal(&found))?;
     }
     Ok(match found.outcome {
         Outcome::Passed => ExitStatus::Done,

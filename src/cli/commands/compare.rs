@@ -7,7 +7,7 @@ use anyhow::{bail, ensure};
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::prefixed_files::PrefixedFiles;
-use crate::cli::output::print::{print, print_json};
+use crate::cli::output::print::{print, print_json, print_words};
 use crate::cli::output::published::published_table;
 use crate::compare::{Comparison, compare};
 use crate::reports::{comparison_csv, comparison_markdown, comparison_terminal};
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         let tables: Vec<String> =
             comparisons.iter().map(|found| comparison_terminal(found, args.swings)).collect();
-        print(&tables.join("\n"))?;
+        print_words(&tables.join("\n"))?;
     }
     if let Some(files) = files {
         let markdown: Vec<String> =

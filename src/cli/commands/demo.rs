@@ -114,7 +114,7 @@ fn steps(args: &Args) -> Vec<(String, Vec<OsString>)> {
             ),
         ),
         (
-            format!("the figures of {BASE} as a baseline"),
+            format!("the numbers of {BASE} as a baseline"),
             command("baseline", vec![at(BASE), "--out".into(), at("baseline.json")]),
         ),
         (

@@ -17,7 +17,7 @@ use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use crate::cli::commands::run::{self, WhileGeneratingArg};
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{BAD, GOOD, print_json, print_styled};
+use crate::cli::output::print::{BAD, GOOD, print_json, print_words};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.output.json {
         print_json(&report)?;
     } else {
-        print_styled(&in_words(&report))?;
+        print_words(&in_words(&report))?;
     }
     Ok(if fine { ExitStatus::Done } else { ExitStatus::CheckFailed })
 }

@@ -11,7 +11,7 @@ use crate::forensics::{Finding, TableFinding, UnreadCell, examine, read_tables};
 
 use crate::cli::args::shared::OutputArgs;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json};
+use crate::cli::output::print::{print_json, print_words};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.output.json {
         print_json(&findings)?;
     } else {
-        print(&findings.iter().map(describe).collect::<Vec<_>>().join("\n"))?;
+        print_words(&findings.iter().map(describe).collect::<Vec<_>>().join("\n"))?;
     }
     Ok(if findings.iter().any(|finding| finding.consistent == Some(false)) {
         ExitStatus::CheckFailed

@@ -3,10 +3,12 @@
 use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
+use crate::cli::interrupt;
 use crate::cli::output::console::{Console, say_next, say_work};
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, warn};
+use crate::cli::output::print::{print, print_json, say, warn};
 use crate::generate::generate_run::GenerationSummary;
+use crate::judge::catalog::DEMO;
 use crate::session::generator::LoadedGenerator;
 use crate::session::generator_options::GeneratorOptions;
 use crate::session::{Session, SessionOptions};
@@ -102,6 +104,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     if args.output.json {
         print_json(&summary)?;
+    } else if shard.is_none() && status(&summary) == ExitStatus::Done {
+        let judge = if args.options.is_demo() { DEMO } else { "mplug" };
+        let run = interrupt::quoted(&out.to_string_lossy());
+        say(&format!("next: dpg-bench judge {run} --judge {judge}"));
     }
     Ok(status(&summary))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::prefixed_files::PrefixedFiles;
-use crate::cli::output::print::{print, print_json};
+use crate::cli::output::print::{print_json, print_words};
 use crate::reports::history::{FILES, History};
 use crate::results::replaceable::Standing;
 use crate::wording::counted;
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.json {
         print_json(&history)?;
     } else {
-        print(&history.terminal())?;
+        print_words(&history.terminal())?;
     }
     if let Some(files) = files {
         files.write(history.files()?)?;

@@ -9,7 +9,7 @@ use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_be
 use crate::cli::interrupt;
 use crate::cli::output::console::say_work;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say, warn};
+use crate::cli::output::print::{print_json, print_words, say, warn};
 use crate::cli::output::progress::StageProgress;
 use crate::generate::import::images::{ImportPlan, ImportSummary, import_images, plan_import};
 use crate::generate::import::layout::ImportRequest;
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.output.json {
         print_json(&report(&plan, summary, &out))?;
     } else {
-        print(&in_words(&plan, summary, &out))?;
+        print_words(&in_words(&plan, summary, &out))?;
         warn_about(&plan);
         say_items_without_images(&plan, &items, args.images_per_item);
         let run = interrupt::quoted(&out.to_string_lossy());
@@ -245,7 +245,7 @@ fn size_lines(plan: &ImportPlan) -> Vec<String> {
     let mut lines: Vec<String> = sizes.iter().take(SHOWN_NAMES).map(line).collect();
     if let rest @ [_, ..] = sizes.get(SHOWN_NAMES..).unwrap_or_default() {
         let files: usize = rest.iter().map(|size| size.files).sum();
-        lines.push(format!("{files} files of {} other sizes", rest.len()));
+        lines.push(format!("{} of {} other sizes", counted(files, "file"), rest.len()));
     }
     lines
 }
@@ -272,17 +272,19 @@ fn say_items_without_images(plan: &ImportPlan, items: &[&Item], images_per_item:
 fn warn_about(plan: &ImportPlan) {
     let missing: Vec<String> =
         plan.missing.iter().map(|(item, image)| format!("image {image} of {item}")).collect();
-    for (names, what) in [
-        (&missing, "images are missing"),
-        (&plan.files.unknown, "files belong to no item and were left alone"),
-        (&plan.files.surplus, "files are images beyond --images-per-item and were left alone"),
+    for (names, noun, what) in [
+        (&missing, "missing image", ""),
+        (&plan.files.unknown, "file", " of no item, left alone"),
+        (&plan.files.surplus, "file", " with an image beyond --images-per-item, left alone"),
         (
             &plan.sixteen_bit,
-            "files have 16 bits a sample, of which the upper 8 are taken, as Pillow does",
+            "file",
+            " of 16 bits a sample, of which the upper 8 are taken, as Pillow does",
         ),
         (
             &plan.sixteen_bit_grey,
-            "files are 16-bit grey, of which Pillow's convert(\"RGB\") makes white what is above 255",
+            "file",
+            " of 16-bit grey, of which Pillow's convert(\"RGB\") makes white what is above 255",
         ),
     ] {
         if names.is_empty() {
@@ -290,7 +292,7 @@ fn warn_about(plan: &ImportPlan) {
         }
         let more = if names.len() > SHOWN_NAMES { ", ..." } else { "" };
         let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
-        warn(&format!("{} {what}: {}{more}", names.len(), shown.join(", ")));
+        warn(&format!("{}{what}: {}{more}", counted(names.len(), noun), shown.join(", ")));
     }
     if plan.tiles.without_seams {
         let tiling = plan.tiles.tiling;
@@ -300,6 +302,9 @@ fn warn_about(plan: &ImportPlan) {
         ));
     }
     if plan.files.not_selected > 0 {
-        say(&format!("{} files belong to items that are not selected", plan.files.not_selected));
+        say(&format!(
+            "{} of items that are not selected",
+            counted(plan.files.not_selected as u64, "file")
+        ));
     }
 }

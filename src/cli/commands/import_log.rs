@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::benchmark::Item;
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json};
+use crate::cli::output::print::{print_json, print_words};
 use crate::results::manifest::to_settings;
 use crate::results::{
     AnswerOutcome, AnswerRecord, MixedImages, NewestAnswers, QuestionAnswer, RunDirectory,
@@ -127,7 +127,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.output.json {
         print_json(&report)?;
     } else {
-        print(&describe(&report, run.path()))?;
+        print_words(&describe(&report, run.path()))?;
     }
     let differs = report.comparison.as_ref().is_some_and(|comparison| {
         comparison.overall_equal == Some(false) || !comparison.differences.is_empty()

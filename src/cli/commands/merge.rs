@@ -9,12 +9,13 @@ use anyhow::{Context, bail, ensure};
 use crate::benchmark::Item;
 use crate::cli::args::shared::OutputArgs;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::print::{print_json, print_words, say};
 use crate::results::merge::{Merged, Part, Purpose, merge};
 use crate::results::progress::{Gathered, RunProgress, StageCount};
 use crate::results::{RunDirectory, RunLock, Shard};
 use crate::session::benchmarks::{all_selected, benchmark_of_run};
 use crate::session::work::MERGING;
+use crate::wording;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -116,7 +117,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.output.json {
         print_json(&report)?
     } else {
-        print(&in_words(&report))?
+        print_words(&in_words(&report))?
     };
     Ok(if is_complete { ExitStatus::Done } else { ExitStatus::Incomplete })
 }
@@ -247,10 +248,13 @@ fn in_words(report: &Report) -> String {
     let Report { run, parts, merged, progress, missing, shards_removed } = report;
     let mut lines = vec![match (parts, merged.pictures, merged.journals) {
         (0, ..) => format!("{run} has no shards; nothing to merge"),
-        (parts, 0, 0) => format!("{run}: nothing new in {parts} parts"),
+        (parts, 0, 0) => format!("{run}: nothing new in {}", wording::counted(*parts, "part")),
         (parts, pictures, journals) => {
             format!(
-                "{run}: {pictures} images and {journals} journals brought in from {parts} parts"
+                "{run}: {} and {} brought in from {}",
+                wording::counted(pictures, "image"),
+                wording::counted(journals, "journal"),
+                wording::counted(*parts, "part")
             )
         }
     }];
@@ -268,7 +272,7 @@ fn in_words(report: &Report) -> String {
                 .to_owned(),
         );
     } else if progress.judges.is_empty() {
-        lines.push(format!("next: dpg-bench judge {run}"));
+        lines.push(format!("next: dpg-bench judge {run} --judge mplug"));
     } else {
         lines.push(format!("next: dpg-bench score {run}"));
     }

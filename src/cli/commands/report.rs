@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         warn(&format!("no thumbnail of {reason}"));
     }
     if let Some(more) = written.unreadable.len().checked_sub(5).filter(|more| *more > 0) {
-        warn(&format!("and of {more} more pictures"));
+        warn(&format!("and of {more} more images"));
     }
     if let Some(kept) = &written.kept {
         say(&format!("what stood there is now {}", kept.display()));

@@ -1,8 +1,6 @@
 //! In: a model, judges and a benchmark. Out: generate, judge and score, one after the other or the first two
 //! side by side, each going on with what is there.
 
-use std::path::Path;
-
 use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
 use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shard::{ShardArgs, has_items};
@@ -12,7 +10,7 @@ use crate::cli::interrupt;
 use crate::cli::output::console::{Console, say_next, say_work};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::live::Live;
-use crate::cli::output::print::{print_json, say};
+use crate::cli::output::print::print_json;
 use crate::judge::catalog as judges;
 use crate::results::progress::{Gathered, RunProgress};
 use crate::session::generator::LoadedGenerator;
@@ -158,16 +156,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let judges = judges.iter().map(|judge| judge.filed_as().to_owned()).collect();
     let score_options = score::ScoreOptions { judges, ..args.score.clone() };
     let scored = score::execute(session.run(), &benchmark, session.items(), &score_options)?;
-    let words = [out.to_string_lossy(), format!("reports/{}", folder_name(&out)).into()];
-    let [run, report] = words.map(|word| interrupt::quoted(&word));
-    say(&format!("report: dpg-bench report {run} --out {report}"));
     Ok(made.max(scored))
-}
-
-/// The last part of a run's path: its report is named after it, since several runs may have one model.
-fn folder_name(out: &Path) -> String {
-    let whole = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
-    whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The images, beside them the judges that may work there, then the others. Stops after a stage where a signal

@@ -12,8 +12,9 @@ use crate::session::benchmarks::{benchmark_of_run, selected};
 use crate::session::scoring::{choose_judges, score_judges};
 use crate::session::work::ensure_merged;
 
+use crate::cli::output::console::say_report;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json, say};
+use crate::cli::output::print::{print, print_json, print_words, say};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -94,9 +95,9 @@ pub(crate) enum TableFormat {
 /// A protocol on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ProtocolName {
-    /// The reference script run in one process, quirks included
+    /// What the published script computes when run in one process, quirks included
     Reference,
-    /// All questions and images, dependencies in topological order
+    /// All questions about all images; a question counts as 0 where one above it does
     Corrected,
 }
 
@@ -159,7 +160,7 @@ pub(crate) fn execute(
                 terminal_table(summary, &protocols, options.wide) + &line
             };
             let tables: Vec<String> = several.iter().map(table).collect();
-            print(&tables.join("\n"))?;
+            print_words(&tables.join("\n"))?;
             for judge in &judges {
                 say(&format!(
                     "written: {} (and .csv, .md, .tex, .svg), {}",
@@ -167,6 +168,10 @@ pub(crate) fn execute(
                     run.scores_path(judge)?.display()
                 ));
             }
+            say_report(
+                run.path(),
+                judges.first().filter(|_| run.judges().len() > 1).map(String::as_str),
+            );
             ExitStatus::Done
         }
     };

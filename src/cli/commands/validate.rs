@@ -9,7 +9,8 @@ use crate::benchmark::official::is_as_published;
 use crate::benchmark::{Benchmark, BenchmarkError, Finding, FindingKind, Strictness};
 use crate::cli::args::shared::OutputArgs;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, print_json};
+use crate::cli::output::print::{print, print_json, print_words};
+use crate::wording::counted;
 
 /// Rows or items shown per kind of oddity; all of them are in the JSON.
 const SHOWN_PLACES: usize = 12;
@@ -26,7 +27,7 @@ Examples:
   dpg-bench validate my_questions.csv --strict
   dpg-bench validate --example > mine.csv     # a file to start from
 
-Exit status: 0 valid, 1 invalid (every problem is printed), 2 it cannot be read.")]
+Exit status: 0 valid, 1 it has errors (each is printed) or, with --strict, oddities, 2 it cannot be read.")]
 pub(crate) struct Args {
     /// Question file, or a folder that holds one (with or without `prompts/<item>.txt`)
     #[arg(value_name = "PATH", required_unless_present_any = ["benchmark", "example"])]
@@ -37,10 +38,10 @@ pub(crate) struct Args {
     /// Print a small valid question file, to start one of your own from
     #[arg(long, conflicts_with_all = ["path", "benchmark", "lenient", "strict", "json"])]
     example: bool,
-    /// Turn faults of the question graphs into warnings: the faulty edges are ignored
+    /// Turn errors of the question graphs into oddities: the faulty edges are ignored
     #[arg(long)]
     lenient: bool,
-    /// Take every oddity for a problem: for those who write a question file of their own
+    /// Accept no oddity either (a peculiarity that does no harm): for question files of your own
     #[arg(long, conflicts_with = "lenient")]
     strict: bool,
     #[command(flatten)]
@@ -59,28 +60,35 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let strictness = if args.lenient { Strictness::Lenient } else { Strictness::Strict };
     match Benchmark::load(path, strictness) {
         Ok(benchmark) if args.strict && !benchmark.oddities.is_empty() => {
-            refuse(args, &benchmark.source.question_file, &benchmark.oddities)
+            refuse(args, &benchmark.source.question_file, &benchmark.oddities, false)
         }
         Ok(benchmark) => {
             let report = Report::new(&benchmark);
             if args.output.json {
                 print_json(&report)
             } else {
-                print(&in_words(&benchmark, &report))
+                print_words(&in_words(&benchmark, &report))
             }
         }
-        Err(BenchmarkError::Invalid { path, problems }) => refuse(args, &path, &problems),
+        Err(BenchmarkError::Invalid { path, problems }) => refuse(args, &path, &problems, true),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Prints what is wrong with the file.
-fn refuse(args: &Args, path: &Path, problems: &[Finding]) -> anyhow::Result<ExitStatus> {
+/// Prints what is wrong with the file, or only odd in it.
+fn refuse(
+    args: &Args,
+    path: &Path,
+    problems: &[Finding],
+    has_errors: bool,
+) -> anyhow::Result<ExitStatus> {
     let path = path.display().to_string();
     if args.output.json {
         print_json(&Invalid { valid: false, question_file: &path, problems })?;
+    } else if args.strict && !has_errors {
+        print_words(&odd_in_words(&path, problems))?;
     } else {
-        print(&invalid_in_words(&path, problems, args.lenient))?;
+        print_words(&invalid_in_words(&path, problems, args.lenient))?;
     }
     Ok(ExitStatus::CheckFailed)
 }
@@ -245,19 +253,25 @@ fn in_words(benchmark: &Benchmark, report: &Report<'_>) -> String {
     let (known, others): (Vec<_>, Vec<_>) = groups
         .into_iter()
         .partition(|(kind, found)| report.official_questions && is_as_published(*kind, found));
-    if known.is_empty() && others.is_empty() {
-        text.push_str("\nno oddities\n");
-    }
     for (heading, groups) in [("oddities of the file as published", known), ("oddities", others)] {
         if !groups.is_empty() {
             text.push_str(&format!("\n{heading} (all of them with --json):\n"));
         }
         for (kind, found) in groups {
             let (count, heading) = (found.len(), kind.heading());
-            text.push_str(&format!("{count:>6} {heading}\n       {}\n", places(&found)));
+            text.push_str(&format!("  {heading}: {count}\n    {}\n", places(&found)));
         }
     }
+    text.push_str(&match benchmark.oddities.len() {
+        0 => "\nno errors, no oddities\n".to_owned(),
+        count => format!("\nno errors, {}: the file can be used as it is\n", oddities(count)),
+    });
     text
+}
+
+/// `1 oddity`, `2 oddities`.
+fn oddities(count: usize) -> String {
+    if count == 1 { "1 oddity".to_owned() } else { format!("{count} oddities") }
 }
 
 /// Where the findings are: rows, or items where they have no row.
@@ -272,21 +286,32 @@ fn places(findings: &[&Finding]) -> String {
     names.dedup();
     let more = names.len().saturating_sub(SHOWN_PLACES);
     names.truncate(SHOWN_PLACES);
-    let word =
-        if findings.first().is_some_and(|finding| finding.row.is_some()) { "rows " } else { "" };
+    let word = match findings.first().is_some_and(|finding| finding.row.is_some()) {
+        true if names.len() + more == 1 => "row ",
+        true => "rows ",
+        false => "",
+    };
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{word}{}{rest}", names.join(", "))
 }
 
+/// A file that can be used, but not where nothing odd is allowed.
+fn odd_in_words(path: &str, found: &[Finding]) -> String {
+    let count = oddities(found.len());
+    let mut text = format!("{path} has {count}, which --strict does not accept:\n");
+    for oddity in found {
+        text.push_str(&format!("  {oddity}\n"));
+    }
+    text + &format!("no errors, {count}: without --strict the file can be used as it is\n")
+}
+
 fn invalid_in_words(path: &str, problems: &[Finding], lenient: bool) -> String {
-    let count = match problems.len() {
-        1 => "1 problem".to_owned(),
-        several => format!("{several} problems"),
-    };
+    let count = counted(problems.len(), "error");
     let mut text = format!("{path} is invalid, {count}:\n");
     for problem in problems {
         text.push_str(&format!("  {problem}\n"));
     }
+    text.push_str(&format!("{count}; oddities are looked for when there is none\n"));
     if !lenient && problems.iter().all(|problem| problem.kind.is_graph_fault()) {
         text.push_str("--lenient ignores these edges and loads the rest\n");
     }

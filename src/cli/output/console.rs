@@ -72,6 +72,17 @@ pub(crate) fn say_work(
     say(&format!("{text}; folder {}", out.display()));
 }
 
+/// Says how a report of the run at `out` is made, named after its folder, since several runs may have one model; of several
+/// judges with the answers of `judge`.
+pub(crate) fn say_report(out: &Path, judge: Option<&str>) {
+    let whole = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let name = whole.file_name().unwrap_or_default().to_string_lossy();
+    let [run, report] = [out.to_string_lossy(), format!("reports/{name}").into()]
+        .map(|word| interrupt::quoted(&word));
+    let judge = judge.map_or_else(String::new, |judge| format!(" --judge {judge}"));
+    say(&format!("report: dpg-bench report {run}{judge} --out {report}"));
+}
+
 /// Says what comes after a shard of the run at `out`.
 pub(crate) fn say_next(out: &Path) {
     say(&format!("when all shards are done: dpg-bench merge {}", out.display()));

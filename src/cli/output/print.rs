@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::cli::output::bars::with_bars_suspended;
 use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::fitted::fitted_to;
 use crate::cli::output::verbosity::{Verbosity, verbosity};
 
 /// Of what is as it should be.
@@ -34,12 +35,13 @@ pub(crate) fn print(text: &str) -> anyhow::Result<ExitStatus> {
     write_result(std::io::stdout().lock(), text)
 }
 
-/// As [`print`], of a text with colours, which are left out where none are wanted.
+/// As [`print`], of a text for people: on a terminal its lines are broken to fit, and colours are left out where none
+/// are wanted.
 ///
 /// # Errors
 /// Stdout is closed.
-pub(crate) fn print_styled(text: &str) -> anyhow::Result<ExitStatus> {
-    write_result(anstream::stdout().lock(), text)
+pub(crate) fn print_words(text: &str) -> anyhow::Result<ExitStatus> {
+    write_result(anstream::stdout().lock(), &fitted_to(&std::io::stdout(), text))
 }
 
 fn write_result(mut stdout: impl Write, text: &str) -> anyhow::Result<ExitStatus> {
@@ -86,6 +88,6 @@ pub(crate) fn detail(message: &str) {
 /// Does not tear a progress bar. A closed stderr is no reason to stop.
 fn write_line(line: &str) {
     with_bars_suspended(|| {
-        let _ = writeln!(anstream::stderr(), "{line}");
+        let _ = writeln!(anstream::stderr(), "{}", fitted_to(&std::io::stderr(), line));
     });
 }

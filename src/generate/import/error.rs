@@ -129,8 +129,8 @@ pub enum ImportError {
     },
     /// Tiles much longer than wide.
     #[error(
-        "{name}: {tiling} tiles of {}x{} pixels would have {}x{}, which is hardly a picture; is it a row (--tiling \
-         4x1), two pictures (--tiling 2x1 --images-per-item 2), or one (--images-per-item 1)? --tiling {tiling} \
+        "{name}: {tiling} tiles of {}x{} pixels would have {}x{}, which is hardly an image; is it a row (--tiling \
+         4x1), two images (--tiling 2x1 --images-per-item 2), or one (--images-per-item 1)? --tiling {tiling} \
          cuts it all the same",
         size.0, size.1, tile.0, tile.1
     )]
@@ -146,7 +146,7 @@ pub enum ImportError {
     },
     /// Grids of several sizes.
     #[error(
-        "the {tiling} grids have different sizes, so some may be single pictures: {}; take out what is none \
+        "the {tiling} grids have different sizes, so some may be single images: {}; take out what is none \
          or say with --map which file is which image, give the side with --resolution, or cut all the same with \
          --tiling {tiling}",
         different_sizes(sizes, *more)
@@ -163,7 +163,7 @@ pub enum ImportError {
     #[error(
         "{example} and the others have {padding} pixels of one colour around and between their tiles, as \
          torchvision draws them; say --tile-padding {padding} to leave them out, or --tile-padding 0 if they are \
-         part of the pictures"
+         part of the images"
     )]
     Padded {
         /// A file.

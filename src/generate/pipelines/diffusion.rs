@@ -320,14 +320,14 @@ pub(crate) fn images(
 /// Another shape, or a number that is none (a network overflowed).
 pub fn to_pixels(picture: &Tensor) -> Result<RgbImage> {
     let (channels, height, width) = picture.dims3()?;
-    ensure!(channels == 3, "a picture has 3 channels, not {channels}");
+    ensure!(channels == 3, "an image has 3 channels, not {channels}");
     let values = picture.permute((1, 2, 0))?.contiguous()?.flatten_all()?.to_vec1::<f32>()?;
     if values.iter().any(|value| value.is_nan()) {
-        bail!("the picture holds numbers that are none: the networks overflowed");
+        bail!("the image holds numbers that are none: the networks overflowed");
     }
     let bytes = values.iter().map(|value| (value * 255.0).round_ties_even() as u8).collect();
     RgbImage::from_raw(u32::try_from(width)?, u32::try_from(height)?, bytes)
-        .context("the picture has another size than its pixels")
+        .context("the image has another size than its pixels")
 }
 
 fn check_side(name: &str, side: usize, factor: usize) -> Result<usize> {
@@ -360,12 +360,12 @@ fn check_channels(folder: &Path, unet: &UNet, vae: &VaeDecoder) -> Result<()> {
     let kind = match (takes.checked_sub(latents), gives == latents) {
         (Some(0), true) => return Ok(()),
         (Some(more), _) if more == latents + 1 => ": it is made for inpainting",
-        (Some(more), _) if more == latents => ": it is made for editing pictures",
+        (Some(more), _) if more == latents => ": it is made for editing images",
         _ => "",
     };
     bail!(
         "{}: in_channels = {takes}, out_channels = {gives}, where the autoencoder's latents have {latents} \
-         channels{kind}; a text alone makes no picture with it",
+         channels{kind}; a text alone makes no image with it",
         folder.join("unet/config.json").display()
     )
 }

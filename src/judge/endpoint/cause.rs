@@ -59,16 +59,16 @@ impl Cause {
                 "check the path of --judge-url; most servers want it to end in /v1",
             ),
             Self::NoPictures => (
-                "takes no pictures for this model",
-                "choose a model that sees pictures, or start the server with its vision part (llama.cpp: --mmproj)",
+                "takes no images for this model",
+                "choose a model that sees images, or start the server with its vision part (llama.cpp: --mmproj)",
             ),
             Self::Picture => (
-                "cannot take the picture",
-                "see what it says of format and size; pictures are sent as they are stored, as PNG",
+                "cannot take the image",
+                "see what it says of format and size; images are sent as they are stored, as PNG",
             ),
             Self::TooLong => (
-                "has no room for picture and question",
-                "raise the model's context length (vLLM: --max-model-len, llama.cpp: -c), or make smaller pictures",
+                "has no room for image and question",
+                "raise the model's context length (vLLM: --max-model-len, llama.cpp: -c), or make smaller images",
             ),
             Self::Logprobs => {
                 ("refuses to give logprobs", "use --judge-no-logprobs; there is no P(yes) then")

@@ -26,14 +26,14 @@ pub(super) fn compare(with: &Completion, without: &Completion) -> VisionCheck {
         }
         let replies = if same_words { ", and the reply is the same" } else { "" };
         return VisionCheck::Blind(format!(
-            "the prompt has {tokens} tokens with the picture and {fewer} without it{replies}"
+            "the prompt has {tokens} tokens with the image and {fewer} without it{replies}"
         ));
     }
     let counted = "the server does not count the prompt's tokens (usage.prompt_tokens)";
     match (same_words, with.logprobs.is_null() || without.logprobs.is_null()) {
         (false, _) => VisionCheck::Sees,
         (true, false) if with.logprobs == without.logprobs => VisionCheck::Blind(
-            "the reply and the probabilities of its tokens are the same with the picture and without it".to_owned(),
+            "the reply and the probabilities of its tokens are the same with the image and without it".to_owned(),
         ),
         (true, false) => VisionCheck::Sees,
         (true, true) => VisionCheck::Unknown(counted.to_owned()),

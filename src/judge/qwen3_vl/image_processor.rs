@@ -64,7 +64,7 @@ impl ImageProcessor {
     pub fn read(folder: &Path, layout: PatchLayout) -> Result<Self> {
         let (path, settings) = image_processor_config(folder)?;
         let settings: Settings = serde_json::from_value(settings)
-            .with_context(|| format!("{}: is no picture processor's settings", path.display()))?;
+            .with_context(|| format!("{}: is no image processor's settings", path.display()))?;
         Self::from_settings(settings, layout).with_context(|| path.display().to_string())
     }
 
@@ -95,7 +95,7 @@ impl ImageProcessor {
         let least = settings.min_pixels.or_else(|| size?.shortest_edge).unwrap_or(56 * 56);
         let most = settings.max_pixels.or_else(|| size?.longest_edge).unwrap_or(28 * 28 * 1280);
         if least == 0 || most < least {
-            bail!("a picture cannot have from {least} to {most} pixels");
+            bail!("an image cannot have from {least} to {most} pixels");
         }
         let factor = settings.rescale_factor.unwrap_or(1.0 / 255.0);
         // Absent, they are CLIP's.
@@ -160,7 +160,7 @@ impl ImageProcessor {
         let shape = width.max(height) / width.min(height);
         if shape.is_nan() || shape > LONGEST_SHAPE {
             bail!(
-                "a picture of {width} x {height} pixels is too long for Qwen3-VL, which takes sides up \
+                "an image of {width} x {height} pixels is too long for Qwen3-VL, which takes sides up \
                  to {LONGEST_SHAPE} times the other"
             );
         }
@@ -180,7 +180,7 @@ impl ImageProcessor {
         }
         // Zero sides stay below the bound that was meant to lift them only if the bound is tiny.
         if new_width < square || new_height < square {
-            bail!("a picture of {width} x {height} pixels is smaller than one token");
+            bail!("an image of {width} x {height} pixels is smaller than one token");
         }
         Ok((new_width as u32, new_height as u32))
     }

@@ -74,6 +74,29 @@ impl Check {
     ) -> Self {
         Self { name, state: State::Problem, found: found.into(), advice }
     }
+
+    /// It stops a run; what to do is the rest of the error's sentence, or else `advice`.
+    pub(super) fn problem_with(
+        name: &'static str,
+        error: &anyhow::Error,
+        advice: impl FnOnce() -> String,
+    ) -> Self {
+        let whole = sentence(error);
+        match whole.split_once("; ") {
+            Some((found, rest)) => Self::problem(name, found, Some(rest.to_owned())),
+            None => Self::problem(name, whole, Some(advice())),
+        }
+    }
+}
+
+/// Which judges there are.
+const JUDGES: &str =
+    "the judge of the published numbers is `--judge mplug`; `dpg-bench list` has all";
+
+/// What to do about a judge whose error does not say it.
+pub(super) fn judge_advice(name: &str) -> String {
+    let fetched = fetched::advice(name, Role::Judge).map_or_else(String::new, |get| get + "; ");
+    format!("{fetched}`dpg-bench list` says what each judge needs")
 }
 
 /// Device, processor and memory.
@@ -167,7 +190,7 @@ pub(super) fn benchmark<'b>(
     let benchmark = match benchmark {
         Ok(benchmark) => benchmark,
         Err(error) => {
-            found.push(Check::problem("benchmark", sentence(error), Some(advice())));
+            found.push(Check::problem_with("benchmark", error, advice));
             return None;
         }
     };
@@ -322,7 +345,7 @@ fn room(options: &GeneratorOptions, elements: u64, found: &mut Vec<Check>) {
         let reason = format!("{what}, {} are available now", megabytes(memory.available));
         Check::note("memory", reason, "end other programs before the run")
     } else {
-        Check::fine("memory", format!("{what}; pictures in the making take more"))
+        Check::fine("memory", format!("{what}; the images being made take more"))
     });
 }
 
@@ -404,14 +427,10 @@ pub(super) fn judges(
     let chosen = match chosen {
         Ok(chosen) => chosen,
         Err(error) => {
-            let advice = args.judge.is_empty().then(|| {
-                "the judge of the published numbers is `--judge mplug`; `dpg-bench list` has all".to_owned()
+            found.push(match args.judge.is_empty() {
+                true => Check::problem("judge", "no judge is named", Some(JUDGES.to_owned())),
+                false => Check::problem_with("judge", error, || JUDGES.to_owned()),
             });
-            let reason = match args.judge.is_empty() {
-                true => "no judge is named".to_owned(),
-                false => sentence(error),
-            };
-            found.push(Check::problem("judge", reason, advice));
             return Vec::new();
         }
     };
@@ -433,7 +452,7 @@ pub(super) fn judges(
         let is_ready = check.is_ok();
         found.push(match check {
             Ok(()) => Check::fine("judge", words),
-            Err(error) => Check::problem("judge", sentence(&error), None),
+            Err(error) => Check::problem_with("judge", &error, || judge_advice(name)),
         });
         if read_all && one.is_local() {
             digests(name, found);
@@ -449,7 +468,7 @@ pub(super) fn disk(out: &Path, cost: Option<&Cost>, found: &mut Vec<Check>) {
         Ok(free) => free,
         Err(error) => {
             let reason = format!("{}: its free space is not known: {error}", out.display());
-            found.push(Check::note("disk", reason, "see that there is room for the pictures"));
+            found.push(Check::note("disk", reason, "see that there is room for the images"));
             return;
         }
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use image::{ImageFormat, Rgb, RgbImage};
 
-use super::checks::{Check, Model, place};
+use super::checks::{Check, Model, judge_advice, place};
 use super::cost::{Basis, Measured, Stage, duration};
 use crate::benchmark::Item;
 use crate::checkpoint::error_words::sentence;
@@ -104,7 +104,7 @@ pub(super) fn measure(
             (_, Some(item)) if is_ready && !(quick && judge.is_local()) => {
                 let (height, width) = (side.0 as u32, side.1 as u32);
                 measured_judge(what.clone(), judge, item, (width, height)).unwrap_or_else(|error| {
-                    found.push(Check::problem("judge", sentence(&error), None));
+                    found.push(Check::problem_with("judge", &error, || judge_advice(&judge.judge)));
                     Stage::unknown(what, "it failed")
                 })
             }
@@ -177,7 +177,7 @@ pub(super) fn recorded(
 
 /// Loads the model and times the parts of a picture; a failure is a problem of the run.
 fn pictures(options: &GeneratorOptions, item: &Item, found: &mut Vec<Check>) -> Option<ImageTimes> {
-    say(&format!("measuring {}: loading it and making a part of one picture", options.model));
+    say(&format!("measuring {}: loading it and making a part of one image", options.model));
     let start = Instant::now();
     let attempt = || -> anyhow::Result<Option<ImageTimes>> {
         let mut loaded = generate::load(options)?;
@@ -277,7 +277,7 @@ fn estimated_judge(
         what,
         basis: Basis::Estimate,
         how: format!(
-            "{:.2} TFLOP a picture and {:.3} a question, at {:.0} GFLOP/s in products, which were measured",
+            "{:.2} TFLOP an image and {:.3} a question, at {:.0} GFLOP/s in products, which were measured",
             work.picture,
             work.question,
             speed.product / 1e9
@@ -307,7 +307,7 @@ fn measured_judge(
     (width, height): (u32, u32),
 ) -> anyhow::Result<Stage> {
     if options.is_local() {
-        say(&format!("measuring {}: loading it and asking about one picture", options.judge));
+        say(&format!("measuring {}: loading it and asking about one image", options.judge));
     }
     let loaded = LoadedJudge::load(options, &Console::default())?;
     let image = made_up(width.max(1), height.max(1))?;
@@ -328,11 +328,12 @@ fn measured_judge(
     let all = questions.len();
     let whole = if all > 1 { ask(judge, all)? } else { one };
     let per_answer = ((whole - one) / (all as f64 - 1.0).max(1.0)).max(0.0);
+    let place = if options.is_local() { format!(", on {device}") } else { String::new() };
     Ok(Stage {
         what,
         basis: Basis::Measured,
         how: format!(
-            "{width} x {height}, on {device}: {one:.3} s with one question, {whole:.3} s with {all}"
+            "{width} x {height}{place}: {one:.3} s with one question, {whole:.3} s with {all}"
         ),
         per_item: 0.0,
         per_image: (one - per_answer).max(0.0),
@@ -350,5 +351,5 @@ fn made_up(width: u32, height: u32) -> anyhow::Result<JudgedImage> {
     });
     let mut png = Cursor::new(Vec::new());
     picture.write_to(&mut png, ImageFormat::Png)?;
-    Ok(JudgedImage { path: PathBuf::from("a made-up picture"), png: png.into_inner() })
+    Ok(JudgedImage { path: PathBuf::from("a made-up image"), png: png.into_inner() })
 }

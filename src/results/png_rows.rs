@@ -2,12 +2,15 @@
 //! in a part of the time that a general decoder takes. Every other file, and every damaged one, is left to that
 //! decoder, which says what is wrong.
 
-use libdeflater::Decompressor;
+use libdeflater::{Crc, Decompressor};
 
-use crate::results::image_store::MAX_IMAGE_SIDE;
+use super::image_store::MAX_IMAGE_SIDE;
 
-/// Larger pictures are left to the general decoder, which holds less of them at a time.
-const MOST_BYTES: usize = 64 << 20;
+/// Larger images are left to the general decoder, which holds less of them at a time, or get memory of their own.
+pub(super) const MOST_BYTES: usize = 64 << 20;
+
+/// Bytes that one byte of compressed data can become at most, rounded up (RFC 1951: 258 for two bits).
+const LARGEST_RATIO: usize = 1040;
 
 const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a];
 
@@ -40,7 +43,7 @@ impl PngRows<'_> {
     /// Hands over the rows from the top, three bytes a pixel, each right after its filter is undone, while
     /// the processor still has it at hand. `None` where a row names a filter that there is not: then those
     /// before it are worth nothing.
-    pub(super) fn for_each(self, mut take: impl FnMut(&[u8])) -> Option<()> {
+    pub(crate) fn for_each(self, mut take: impl FnMut(&[u8])) -> Option<()> {
         let line = self.width as usize * 3 + 1;
         let mut above: &[u8] = &vec![0; line];
         for row in self.rows.chunks_exact_mut(line) {
@@ -55,49 +58,115 @@ impl PngRows<'_> {
 /// Unpacks a plain PNG whose sides are at most [`MAX_IMAGE_SIDE`]; `None` of anything else. The checksum of the
 /// pixels is compared, those of the chunks are not.
 pub(crate) fn png_rows<'b>(png: &[u8], buffers: &'b mut Buffers) -> Option<PngRows<'b>> {
-    let rest = png.strip_prefix(&SIGNATURE)?;
-    let (kind, header, mut rest) = chunk(rest)?;
-    let &[w0, w1, w2, w3, h0, h1, h2, h3, 8, 2, 0, 0, 0] = header else { return None };
-    let (width, height) =
-        (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
-    let line = (width as usize).checked_mul(3)?.checked_add(1)?;
-    let size = line.checked_mul(height as usize).filter(|&size| size <= MOST_BYTES)?;
-    let is_plain = |side| (1..=MAX_IMAGE_SIDE).contains(&side);
-    if kind != b"IHDR" || !is_plain(width) || !is_plain(height) {
-        return None;
-    }
+    let mut chunks = Chunks::of(png)?;
+    let size = plain_size(&chunks.next()?).filter(|&size| bytes_of(size) <= MOST_BYTES)?;
     let mut parts = Vec::new();
     loop {
-        let (kind, content, after) = chunk(rest)?;
-        rest = after;
-        match kind {
-            b"IDAT" => parts.push(content),
+        let chunk = chunks.next()?;
+        match chunk.kind {
+            b"IDAT" => parts.push(chunk.content),
             b"IEND" => break,
             _ => {}
         }
     }
+    let Buffers { packed, rows, inflate } = buffers;
     let packed = match parts.as_slice() {
         [only] => only,
         several => {
-            buffers.packed.clear();
-            several.iter().for_each(|part| buffers.packed.extend_from_slice(part));
-            buffers.packed.as_slice()
+            packed.clear();
+            several.iter().for_each(|part| packed.extend_from_slice(part));
+            packed.as_slice()
         }
     };
-    if buffers.rows.len() < size {
-        buffers.rows.resize(size, 0);
+    unpacked(packed, size, rows, inflate)
+}
+
+/// Bytes of the rows of an image whose sides are at most [`MAX_IMAGE_SIDE`], with a filter for each.
+pub(super) fn bytes_of((width, height): (u32, u32)) -> usize {
+    (width as usize * 3 + 1) * height as usize
+}
+
+/// Width and height that the first chunk of a plain PNG tells.
+pub(super) fn plain_size(first: &Chunk<'_>) -> Option<(u32, u32)> {
+    let &[w0, w1, w2, w3, h0, h1, h2, h3, 8, 2, 0, 0, 0] = first.content else { return None };
+    let size = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
+    let is_plain = |side| (1..=MAX_IMAGE_SIDE).contains(&side);
+    (first.kind == b"IHDR" && is_plain(size.0) && is_plain(size.1)).then_some(size)
+}
+
+impl Buffers {
+    /// Bytes of its memory for rows.
+    #[cfg(test)]
+    pub(super) fn rows_held(&self) -> usize {
+        self.rows.len()
     }
-    let rows = &mut buffers.rows[..size];
-    let unpacked = buffers.inflate.zlib_decompress(packed, rows).ok()?;
+
+    /// The rows in the data of a plain PNG's IDAT chunks; `size` is width and height. `None` where they are not as
+    /// many as that, or the data is damaged.
+    pub(super) fn unpack(&mut self, packed: &[u8], size: (u32, u32)) -> Option<PngRows<'_>> {
+        unpacked(packed, size, &mut self.rows, &mut self.inflate)
+    }
+}
+
+fn unpacked<'b>(
+    packed: &[u8],
+    (width, height): (u32, u32),
+    rows: &'b mut Vec<u8>,
+    inflate: &mut Decompressor,
+) -> Option<PngRows<'b>> {
+    let size = bytes_of((width, height));
+    // So little cannot hold so much: no memory is asked for.
+    if packed.len() < size / LARGEST_RATIO {
+        return None;
+    }
+    if rows.len() < size {
+        rows.resize(size, 0);
+    }
+    let rows = &mut rows[..size];
+    let unpacked = inflate.zlib_decompress(packed, rows).ok()?;
     (unpacked == size).then_some(PngRows { width, height, rows })
 }
 
-/// Kind and content of the first chunk, and what follows it.
-fn chunk(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (kind, rest) = rest.split_first_chunk::<4>()?;
-    let (content, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    Some((kind, content, rest.get(4..)?))
+/// A chunk of a PNG.
+pub(super) struct Chunk<'f> {
+    pub(super) kind: &'f [u8; 4],
+    pub(super) content: &'f [u8],
+    /// Kind and content, of which the checksum is.
+    checked: &'f [u8],
+    checksum: [u8; 4],
+}
+
+impl Chunk<'_> {
+    /// Whether the checksum is that of the chunk.
+    pub(super) fn is_whole(&self) -> bool {
+        let mut crc = Crc::new();
+        crc.update(self.checked);
+        crc.sum().to_be_bytes() == self.checksum
+    }
+}
+
+/// The chunks of a file, until one is cut.
+pub(super) struct Chunks<'f>(&'f [u8]);
+
+impl<'f> Chunks<'f> {
+    /// `None` where the file does not begin as a PNG.
+    pub(super) fn of(png: &'f [u8]) -> Option<Self> {
+        png.strip_prefix(&SIGNATURE).map(Self)
+    }
+}
+
+impl<'f> Iterator for Chunks<'f> {
+    type Item = Chunk<'f>;
+
+    fn next(&mut self) -> Option<Chunk<'f>> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length) as usize;
+        let (checked, rest) = rest.split_at_checked(length.checked_add(4)?)?;
+        let (kind, content) = checked.split_first_chunk::<4>()?;
+        let (&checksum, rest) = rest.split_first_chunk::<4>()?;
+        self.0 = rest;
+        Some(Chunk { kind, content, checked, checksum })
+    }
 }
 
 /// Undoes the filter that a row's first byte names (PNG specification, section 9); `above` is the row
@@ -187,10 +256,21 @@ mod tests {
         }
     }
 
+    /// Where the first IDAT chunk begins, its content, and what follows it.
+    fn first_data(png: &[u8]) -> (usize, &[u8], &[u8]) {
+        let mut chunks = Chunks::of(png).unwrap();
+        loop {
+            let place = png.len() - chunks.0.len();
+            let chunk = chunks.next().unwrap();
+            if chunk.kind == b"IDAT" {
+                return (place, chunk.content, chunks.0);
+            }
+        }
+    }
+
     /// The same pixels in chunks of `size` bytes.
     fn in_chunks(whole: &[u8], size: usize) -> Vec<u8> {
-        let place = whole.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
-        let (_, content, rest) = chunk(&whole[place..]).unwrap();
+        let (place, content, rest) = first_data(whole);
         let mut bytes = whole[..place].to_vec();
         for part in content.chunks(size) {
             bytes.extend_from_slice(&chunk_of(b"IDAT", part));
@@ -226,8 +306,7 @@ mod tests {
 
     /// Writes the filter 5, which there is not, into the middle row.
     fn unknown_filter(png: &mut Vec<u8>, width: usize, height: usize) {
-        let place = png.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
-        let (_, content, rest) = chunk(&png[place..]).unwrap();
+        let (place, content, rest) = first_data(png);
         let mut rows = vec![0; (width * 3 + 1) * height];
         Decompressor::new().zlib_decompress(content, &mut rows).unwrap();
         rows[(width * 3 + 1) * (height / 2)] = 5;
