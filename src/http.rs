@@ -14,7 +14,7 @@ use ureq::http::HeaderMap;
 
 pub use api_key::{ApiKey, BadKey};
 pub(crate) use client::{HttpClient, USER_AGENT};
-pub(crate) use server_url::{parse_url, server_url};
+pub(crate) use server_url::{parse_url, server_url, server_url_like};
 pub use transport_fault::TransportFault;
 pub(crate) use transport_fault::transport_fault;
 pub(crate) use waits::{LONGEST_WAIT, backoff};

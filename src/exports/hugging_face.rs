@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::run_facts::plain;
 use crate::aggregate::{Protocol, Summary};
 use crate::wording::counted;
 
@@ -99,10 +100,6 @@ pub(crate) fn notes(summary: &Summary, protocol: Protocol) -> String {
     }
     parts.push(format!("dpg-bench {}", env!("CARGO_PKG_VERSION")));
     parts.join(", ")
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A string of YAML in double quotes. Those of JSON are strings of YAML 1.2 as well.

@@ -118,7 +118,7 @@ impl Client {
                 .get(&uri)
                 .header("Accept-Encoding", "identity");
             if let Some(token) = token {
-                call = call.header("Authorization", token.bearer());
+                call = call.header("Authorization", token.authorization());
             }
             if let Some((start, tag)) = request.from {
                 call = call.header("Range", format!("bytes={start}-"));

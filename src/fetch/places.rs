@@ -255,7 +255,7 @@ mod tests {
         let bearer = |variables: &[(&str, &str)]| {
             let places = places(variables).unwrap();
             assert!(!format!("{places:?}").contains("hf_"));
-            places.token(Host::HuggingFace).map(ApiKey::bearer)
+            places.token(Host::HuggingFace).map(ApiKey::authorization)
         };
         let file = Some("Bearer hf_of_the_file".to_owned());
         assert_eq!(bearer(&[("HF_HOME", home)]), file);

@@ -1,5 +1,8 @@
 //! In: the text of an environment variable. Out: a key that goes into request headers and nowhere else.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// Keys shorter than this are place holders (`EMPTY`, `none`): taking them out of a server's words
 /// would only garble those.
 const SHORTEST_SECRET: usize = 8;
@@ -11,7 +14,12 @@ pub struct BadKey;
 
 /// A secret that no `Debug`, message or file shows.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
+pub struct ApiKey {
+    secret: String,
+    /// The `Authorization` header's scheme and what follows it.
+    scheme: &'static str,
+    credentials: String,
+}
 
 impl ApiKey {
     /// Takes the value of an environment variable; blanks and line ends around it are taken off.
@@ -27,7 +35,14 @@ impl ApiKey {
         if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(BadKey);
         }
-        Ok(Some(Self(value.to_owned())))
+        let secret = value.to_owned();
+        Ok(Some(Self { credentials: secret.clone(), secret, scheme: "Bearer" }))
+    }
+
+    /// A user's password, which goes out as RFC 7617 has it (`Basic`).
+    pub(crate) fn of_user(user: &str, password: &str) -> Self {
+        let credentials = STANDARD.encode(format!("{user}:{password}"));
+        Self { secret: password.to_owned(), scheme: "Basic", credentials }
     }
 
     /// The key in the environment variable `variable`; an empty name stands for no key. `named_by` is the flag that
@@ -58,13 +73,16 @@ impl ApiKey {
     }
 
     /// The value of the `Authorization` header.
-    pub fn bearer(&self) -> String {
-        format!("Bearer {}", self.0)
+    pub fn authorization(&self) -> String {
+        format!("{} {}", self.scheme, self.credentials)
     }
 
     /// `text` with every occurrence of the key replaced: some servers repeat it in their errors.
     pub(crate) fn scrub(&self, text: &str) -> String {
-        if self.0.len() < SHORTEST_SECRET { text.to_owned() } else { text.replace(&self.0, "***") }
+        [&self.credentials, &self.secret]
+            .into_iter()
+            .filter(|secret| secret.len() >= SHORTEST_SECRET)
+            .fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 }
 
@@ -81,7 +99,7 @@ mod tests {
     #[test]
     fn a_key_is_sent_and_never_shown() {
         let key = ApiKey::new(" sk-hush-hush\n").unwrap().unwrap();
-        assert_eq!(key.bearer(), "Bearer sk-hush-hush");
+        assert_eq!(key.authorization(), "Bearer sk-hush-hush");
         assert!(!format!("{key:?}").contains("hush"));
         assert_eq!(key.scrub("bad key sk-hush-hush!"), "bad key ***!");
         assert_eq!(ApiKey::new("no").unwrap().unwrap().scrub("nothing, no"), "nothing, no");
@@ -89,5 +107,14 @@ mod tests {
         for bad in ["sk hush", "sk-hüsh", "sk-\u{7f}hush", "sk-hush\nsk-hush"] {
             assert!(!ApiKey::new(bad).unwrap_err().to_string().contains("hush"));
         }
+    }
+
+    #[test]
+    fn a_password_goes_out_as_basic_and_is_never_shown() {
+        let key = ApiKey::of_user("Aladdin", "open sesame");
+        // The example of RFC 7617.
+        assert_eq!(key.authorization(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert!(!format!("{key:?}").contains("sesame"));
+        assert_eq!(key.scrub("open sesame, QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), "***, ***");
     }
 }

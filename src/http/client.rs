@@ -66,7 +66,7 @@ impl HttpClient {
     ) -> Result<Exchange, TransportFault> {
         let mut request = self.agent.post(url).header("Content-Type", "application/json");
         if let Some(key) = key {
-            request = request.header("Authorization", key.bearer());
+            request = request.header("Authorization", key.authorization());
         }
         Ok(exchange(request.send(body).map_err(|error| transport_fault(&error))?, limit))
     }
@@ -83,7 +83,7 @@ impl HttpClient {
     ) -> Result<Exchange, TransportFault> {
         let mut request = self.agent.get(url);
         if let Some(key) = key {
-            request = request.header("Authorization", key.bearer());
+            request = request.header("Authorization", key.authorization());
         }
         Ok(exchange(request.call().map_err(|error| transport_fault(&error))?, limit))
     }

@@ -8,7 +8,19 @@ use ureq::http::Uri;
 /// # Errors
 /// It is no http(s) URL, or holds a user or password.
 pub(crate) fn parse_url(text: &str, whose: &str, key_flag: &str) -> Result<Uri, String> {
-    let example = "it reads like http://localhost:8000/v1";
+    parse(text, whose, &instead(key_flag), EXAMPLE)
+}
+
+/// The URL of a server with OpenAI's API.
+const EXAMPLE: &str = "http://localhost:8000/v1";
+
+/// What to do with a key in place of putting it into the URL.
+fn instead(key_flag: &str) -> String {
+    format!("put the key into the environment variable that {key_flag} names")
+}
+
+fn parse(text: &str, whose: &str, instead: &str, example: &str) -> Result<Uri, String> {
+    let example = format!("it reads like {example}");
     let uri: Uri =
         text.trim().parse().map_err(|error| format!("{whose} is no URL ({error}); {example}"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
@@ -18,10 +30,7 @@ pub(crate) fn parse_url(text: &str, whose: &str, key_flag: &str) -> Result<Uri, 
         return Err(format!("{whose} names no host; {example}"));
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(format!(
-            "{whose} holds a user or password; leave that out and put the key into the environment variable that \
-             {key_flag} names"
-        ));
+        return Err(format!("{whose} holds a user or password; leave that out and {instead}"));
     }
     Ok(uri)
 }
@@ -31,7 +40,20 @@ pub(crate) fn parse_url(text: &str, whose: &str, key_flag: &str) -> Result<Uri, 
 /// # Errors
 /// As [`parse_url`]; or it has a query.
 pub(crate) fn server_url(text: &str, flag: &str, key_flag: &str) -> Result<String, String> {
-    let uri = parse_url(text, &format!("the URL of {flag}"), key_flag)?;
+    server_url_like(text, flag, &instead(key_flag), EXAMPLE)
+}
+
+/// As [`server_url`], of a server whose URLs read like `example`; `instead` says what to do with a password that stands in it.
+///
+/// # Errors
+/// As there.
+pub(crate) fn server_url_like(
+    text: &str,
+    flag: &str,
+    instead: &str,
+    example: &str,
+) -> Result<String, String> {
+    let uri = parse(text, &format!("the URL of {flag}"), instead, example)?;
     match uri.query() {
         Some(_) => Err(format!("the URL of {flag} has a query (what follows `?`); leave that out")),
         None => Ok(text.trim().trim_end_matches('/').to_owned()),

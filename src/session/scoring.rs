@@ -64,6 +64,32 @@ pub fn scored_run(
     judge: Option<&str>,
     allow_incomplete: bool,
 ) -> anyhow::Result<Summary> {
+    with_scored_run(run, benchmark, judge, allow_incomplete, |whole| whole.scored.summary)
+}
+
+/// A scored run with what it was scored from.
+pub(crate) struct WholeRun<'a> {
+    /// All figures, and the items under both protocols.
+    pub scored: Scored<'a>,
+    /// The selected items, in benchmark order.
+    pub items: &'a [&'a Item],
+    /// The image journal.
+    pub images: &'a [ImageRecord],
+    /// The judge's newest answers.
+    pub answers: &'a NewestAnswers<'a>,
+}
+
+/// As [`scored_run`], with what `use_it` makes of the scored run.
+///
+/// # Errors
+/// As there.
+pub(crate) fn with_scored_run<T>(
+    run: &RunDirectory,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+    allow_incomplete: bool,
+    use_it: impl FnOnce(WholeRun<'_>) -> T,
+) -> anyhow::Result<T> {
     ensure_merged(run)?;
     let benchmark = benchmark_of_run(run, benchmark)?;
     let items = selected(&benchmark, run)?;
@@ -71,7 +97,8 @@ pub fn scored_run(
     let (records, images) = (run.read_answers(judge)?, run.read_images()?);
     let answers = NewestAnswers::merge(&records)?;
     let judged = Judged { judge, images: &images, records: &records, answers: &answers };
-    Ok(judged.score(run, &benchmark, &items, allow_incomplete)?.summary)
+    let scored = judged.score(run, &benchmark, &items, allow_incomplete)?;
+    Ok(use_it(WholeRun { scored, items: &items, images: &images, answers: &answers }))
 }
 
 /// A run directory scored under `protocol`, ready to be compared.

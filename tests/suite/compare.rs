@@ -57,7 +57,7 @@ impl Runs {
         Self::over(&questions(items))
     }
 
-    fn over(questions: &str) -> Self {
+    pub fn over(questions: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("questions.csv");
         std::fs::write(&path, questions).unwrap();

@@ -90,7 +90,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "stage_observer",
         ],
     ),
-    ("exports", &["aggregate"]),
+    ("exports", &["aggregate", "benchmark", "http", "results", "score"]),
     (
         "cli",
         &[

@@ -36,6 +36,8 @@ mod endpoint_signs;
 mod every_sentence;
 mod examples;
 mod export;
+mod export_logs;
+mod export_mlflow;
 mod faults;
 mod fetch;
 mod fetch_command;

@@ -241,7 +241,7 @@ fn an_unknown_judge_and_a_changed_picture_are_refused_in_a_sentence() {
 #[test]
 fn the_long_table_has_one_row_per_item_image_and_question() {
     use base64::prelude::{BASE64_STANDARD, Engine};
-    use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
+    use polars_arrow::array::{PrimitiveArray, StaticArray, Utf8ViewArray};
     use polars_arrow::datatypes::ArrowDataType;
     use polars_arrow::io::ipc::read::deserialize_schema;
     let run = TestRun::new(WHOLE);

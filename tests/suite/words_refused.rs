@@ -253,6 +253,18 @@ fn comparisons() {
             "compare run run --judge yes --out items.csv/x",
         ]
     );
+    words!(
+        "refused_export_elsewhere",
+        place,
+        [
+            "export run --judge yes --to lm-eval",
+            "export run --judge yes --to inspect --out items.csv/x",
+            "export run --judge yes --to mlflow",
+            "export run --judge yes --to mlflow --tracking-uri sqlite:///mlflow.db",
+            "export run --judge yes --to mlflow --tracking-uri http://127.0.0.1:1",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT=soon export run --judge yes --to mlflow --tracking-uri http://127.0.0.1:1",
+        ]
+    );
     place.quietly(
         "import --images pictures --images-per-item 2 --benchmark items.csv --model m --out old",
     );
@@ -268,6 +280,7 @@ fn comparisons() {
             "export part --to model-index --dataset a/b",
             "export part --to model-index --dataset a/b --allow-incomplete",
             "export old --to tensorboard --out logs",
+            "export old --to inspect --out logs",
         ]
     );
     words!(

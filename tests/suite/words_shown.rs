@@ -174,6 +174,11 @@ fn runs_compared() {
             "compare run --judge yes --published --allow benchmark",
         ]
     );
+    let stamp = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(-00-00_dpg-bench_[0-9a-f]{22})?\b";
+    words!("shown_export_logs", place, masks: &[("[STAMP]", stamp)], [
+        "export run --judge yes --to inspect --out logs",
+        "export run --judge yes --to lm-eval --out logs",
+    ]);
     let place = with_gate();
     words!(
         "shown_check",
