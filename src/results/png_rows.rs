@@ -283,7 +283,7 @@ mod tests {
         let mut bytes = (content.len() as u32).to_be_bytes().to_vec();
         bytes.extend_from_slice(kind);
         bytes.extend_from_slice(content);
-        let mut check = libdeflater::Crc::new();
+        let mut check = Crc::new();
         check.update(&bytes[4..]);
         bytes.extend_from_slice(&check.sum().to_be_bytes());
         bytes
