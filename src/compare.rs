@@ -44,7 +44,7 @@ pub struct Comparison {
     /// `corrected`), in table order.
     pub figures: Vec<Difference>,
     /// The smallest true difference in the benchmark score that so many items find with a probability
-    /// of 80 % at a level of 5 %, in points.
+    /// of 80 % at a level of 5 %, in points; `None` below [`FEWEST_ITEMS`].
     pub detectable: Option<f64>,
     /// The items, largest loss first.
     pub items_by_difference: Vec<ItemDifference>,
@@ -205,7 +205,7 @@ pub fn compare(
         level: options.level,
         draws: options.test.rounds,
         figures,
-        detectable: deviation.map(|deviation| {
+        detectable: deviation.filter(|_| items >= FEWEST_ITEMS).map(|deviation| {
             100.0 * PowerAnalysis::default().smallest_difference(deviation, items as f64)
         }),
         items_by_difference,
@@ -220,6 +220,9 @@ fn side(labelled: &Labelled) -> Side {
         complete: labelled.run.is_complete(),
     }
 }
+
+/// With fewer items no difference has a p-value below 5 %: the smallest is one of all 2^n patterns of signs, and its opposite.
+pub(crate) const FEWEST_ITEMS: usize = 6;
 
 /// Standard deviation of the items' differences, in 0..=1; `None` below two items.
 pub(crate) fn deviation(shared: &Shared) -> Option<f64> {

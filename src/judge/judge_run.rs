@@ -176,7 +176,7 @@ fn counts_at_first(
 fn ensure_pictures(run: &RunDirectory, pictures: u64) -> anyhow::Result<()> {
     ensure!(
         pictures > 0,
-        "{} has no image of the selected items; generate or import them first",
+        "{} has no image of the selected items; generate or import them first, and see why images failed where that was done",
         run.path().display()
     );
     Ok(())

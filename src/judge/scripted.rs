@@ -35,7 +35,9 @@ impl ScriptedJudge {
         match (&options.scripted.rule, &options.scripted.answers) {
             (Some(rule), None) => Ok(Self::by_rule(rule.clone(), options.seed.unwrap_or_default())),
             (None, Some(path)) => Ok(Self::from_file(path)?),
-            _ => bail!("the judge `scripted` needs either --judge-rule or --judge-answers"),
+            _ => bail!(
+                "the judge `scripted` needs either --judge-rule (such as `hash:0.8` or `yes`) or --judge-answers"
+            ),
         }
     }
 

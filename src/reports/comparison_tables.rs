@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table};
 
-use crate::compare::{Comparison, Difference, ItemDifference, Level};
+use crate::compare::{Comparison, Difference, FEWEST_ITEMS, ItemDifference, Level};
 use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
@@ -206,6 +206,12 @@ fn notes(comparison: &Comparison) -> Vec<String> {
         _ => "the runs differ by the same in every item, so which difference would be found cannot be estimated"
             .to_owned(),
     }));
+    if comparison.items < FEWEST_ITEMS {
+        notes.push(format!(
+            "{} cannot show a difference at the 5 % level, however large; it takes {FEWEST_ITEMS} or more",
+            counted(comparison.items, "item")
+        ));
+    }
     notes.extend(few_items_note(comparison.items as u64));
     notes.extend(comparison.warnings.iter().map(|warning| format!("note: {warning}")));
     notes

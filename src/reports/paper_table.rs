@@ -32,7 +32,11 @@ pub(crate) fn paper_table(
     let headings = ["Model", "Overall", "Global", "Entity", "Attribute", "Relation", "Other"];
     let mut table = ReportTable {
         name: "paper".into(),
-        caption: format!("DPG-Bench, protocol {}", names.join(", below it ")),
+        caption: format!(
+            "DPG-Bench, protocol {}{}",
+            names.join(", below it "),
+            both_note(protocols)
+        ),
         headings: headings.map(str::to_owned).to_vec(),
         csv_headings: vec![
             "model", "protocol", "name", "percent", "low", "high", "k", "n", "items", "complete",
@@ -77,6 +81,14 @@ pub(crate) fn paper_table(
         }
     }
     table
+}
+
+/// That the rows of two protocols hold categories of two kinds.
+fn both_note(protocols: &[Protocol]) -> &'static str {
+    match protocols {
+        [_] => "",
+        _ => "; categories under reference: before the dependency rule, under corrected: after it",
+    }
 }
 
 /// What stands behind the name of a run in which something is missing: ` (9 of 24 items)`.

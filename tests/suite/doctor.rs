@@ -231,6 +231,25 @@ fn a_truncated_weight_file_is_a_problem() {
     assert_eq!(report["cost"]["stages"][0]["basis"], "estimate");
 }
 
+#[test]
+fn a_lora_that_is_not_there_is_a_problem_of_a_quick_look_too() {
+    let place = Place::new();
+    let copy = copy_of("sd15-tiny");
+    let arguments = [
+        "--model",
+        "sd15",
+        "--weights",
+        path(copy.path()),
+        "--lora",
+        "nothere.safetensors",
+        "--quick",
+    ];
+    let more = ["--judge", "scripted", "--judge-rule", "yes", "--benchmark", "items.csv"];
+    let report = place.doctor(&[&arguments[..], &more].concat());
+    let told = found(&report, "model", "problem");
+    assert!(told.contains("nothere.safetensors"), "{report:#}");
+}
+
 /// Bytes that changed behind a sound header are found by reading everything, and not otherwise.
 #[test]
 fn verify_reads_every_byte_of_what_was_fetched() {

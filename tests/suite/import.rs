@@ -156,6 +156,9 @@ fn unknown_surplus_and_missing_files_are_listed() {
     assert_eq!(plan.files.surplus, ["a_7.png"]);
     assert_eq!(plan.files.not_selected, 1);
     assert_eq!(plan.missing, [("c".to_owned(), 0), ("c".to_owned(), 1)]);
+    let last: Vec<&Item> = benchmark.items.iter().filter(|item| item.id == "c").collect();
+    let error = plan_import(&benchmark, &last, &request).unwrap_err().to_string();
+    assert!(error.contains("4 files belong to other items of the benchmark"), "{error}");
 }
 
 #[test]

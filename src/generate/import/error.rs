@@ -31,6 +31,20 @@ pub enum ImportError {
         /// The id of one of them.
         example: String,
     },
+    /// The files belong to other items than those selected.
+    #[error(
+        "no image in {folder} belongs to a selected item; {files} to other items of the benchmark {benchmark}: select them \
+         (--items, --subset, --category), or leave the selection out",
+        files = if *files == 1 { "1 file belongs".to_owned() } else { format!("{files} files belong") }
+    )]
+    NothingSelected {
+        /// The folder.
+        folder: PathBuf,
+        /// Where the benchmark is.
+        benchmark: PathBuf,
+        /// Files of items that are not selected.
+        files: usize,
+    },
     /// Names that can be read in two ways, or pictures of several layouts.
     #[error("{first} is named as {}, {second} as {}; keep one layout or use --map", layouts[0].example(), layouts[1].example())]
     MixedLayouts {

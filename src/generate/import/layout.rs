@@ -122,6 +122,13 @@ pub(crate) fn plan_files(
         taken.insert(key, file);
     }
     plan.files = taken.into_values().collect();
+    if plan.files.is_empty() && plan.not_selected > 0 {
+        return Err(ImportError::NothingSelected {
+            folder: request.folder.to_owned(),
+            benchmark: benchmark.source.path.clone(),
+            files: plan.not_selected,
+        });
+    }
     if plan.files.is_empty() {
         return Err(nothing_found(benchmark, request));
     }

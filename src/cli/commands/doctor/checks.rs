@@ -308,6 +308,15 @@ pub(super) fn model(
             }
         });
     }
+    let adapters = options.loras.iter().map(|lora| &lora.file);
+    for file in adapters.chain(options.embeddings.iter().map(|embedding| &embedding.file)) {
+        if let Err(error) = std::fs::metadata(file) {
+            let reason = format!("{}: {error}", file.display());
+            let advice =
+                "name the file or folder of the LoRA or embedding as it is here".to_owned();
+            found.push(Check::problem("model", reason, Some(advice)));
+        }
+    }
     if read_all {
         digests(row.name, found);
     }
