@@ -186,7 +186,7 @@ impl EndpointJudge {
             }
             _ if limit > 0 && in_a_row >= limit && never_ever => Some(anyhow!(
                 "{url}: the first {limit} questions in a row failed, the last with: {reason}; look into the \
-                 server's log: some servers say no more of a model that they do not have (--judge-model) or a \
+                 server's log: some servers say no more of a model that they do not have (--judge-model) or an \
                  image that they cannot read (--judge-max-failures 0 asks on)"
             )),
             _ if limit > 0 && in_a_row >= limit => Some(anyhow!(

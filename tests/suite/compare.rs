@@ -348,7 +348,7 @@ fn the_gate_fails_passes_or_says_that_it_cannot_tell() {
     let arguments = ["--baseline", baseline.to_str().unwrap()];
     let (code, said, _) = dpg_bench("check", &[&noisy], &arguments);
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("undecided") && said.contains(" can if the drop is truly"), "{said}");
+    assert!(said.contains("undecided") && said.contains(" can if the rise is truly"), "{said}");
     let (code, ..) =
         dpg_bench("check", &[&noisy], &[&arguments[..], &["--undecided-passes"]].concat());
     assert_eq!(code, Some(0));

@@ -177,7 +177,7 @@ fn what_is_missing_is_told_with_the_command_that_gets_it() {
     let report = place.doctor(&["--model", "sd15", "--quick"]);
     assert!(found(&report, "judge", "problem").contains("--judge mplug"), "{report:#}");
     let report = place.doctor(&["--benchmark", "nowhere.csv"]);
-    assert!(found(&report, "benchmark", "problem").contains("fetch benchmark"), "{report:#}");
+    assert!(found(&report, "benchmark", "problem").contains("name a question file"), "{report:#}");
     assert_eq!(report["cost"], Value::Null);
     let report = place.doctor(&["--items", "nobody"]);
     assert!(found(&report, "items", "problem").contains("nobody"), "{report:#}");

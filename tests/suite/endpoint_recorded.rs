@@ -83,7 +83,7 @@ fn transformers_serve_is_understood() {
         ("wrong-path", "check --judge-url"),
         // It says no more.
         ("unknown-model", "--judge-model"),
-        ("broken-picture", "a picture that they cannot read"),
+        ("broken-picture", "an image that they cannot read"),
         ("no-json", "JSON decode error"),
     ] {
         let error = play(one(name), None).error();
@@ -160,7 +160,7 @@ fn vllm_is_understood() {
         ("unknown-model", "does not know the model `tiny/vlm`"),
         ("fewer-logprobs", "--judge-body '{\"top_logprobs\": 5}'"),
         ("text-only", "takes no images"),
-        ("broken-picture", "cannot take the picture"),
+        ("broken-picture", "cannot take the image"),
         ("too-long", "--max-model-len"),
         ("abort", "finish_reason abort"),
         ("error", "finish_reason error"),

@@ -226,7 +226,7 @@ fn what_no_further_try_mends_stops_the_run_at_once_with_a_hint() {
         (
             500,
             "cannot identify image file <_io.BytesIO object>".to_owned(),
-            &["cannot take the picture", "PNG"],
+            &["cannot take the image", "PNG"],
         ),
         (
             500,

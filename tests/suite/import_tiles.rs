@@ -311,7 +311,7 @@ fn the_command_prints_tiles_and_tells_what_a_file_lost() {
     std::fs::write(images.join("b.jpg"), &whole[..whole.len() * 2 / 3]).unwrap();
     let cut = import(folder.path(), "other", &["--images-per-item", "1"]);
     assert_eq!(cut.status.code(), Some(3), "{}", said(&cut));
-    assert!(said(&cut).contains("files are 16-bit grey"), "{}", said(&cut));
+    assert!(said(&cut).contains("1 file of 16-bit grey"), "{}", said(&cut));
     assert!(
         said(&cut).contains("b.jpg: it is no JPEG that can be decoded: it ends before"),
         "{}",

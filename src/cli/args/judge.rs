@@ -211,7 +211,7 @@ mod tests {
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-batch", "2"],
                 "--judge-batch is not for",
             ),
-            (&["--judge", "scripted"], "either --judge-rule or --judge-answers"),
+            (&["--judge", "scripted"], "or --judge-answers"),
             (
                 &["--judge", "scripted", "--judge-rule", "yes", "--judge-url", "http://x"],
                 "--judge-url is not for",
