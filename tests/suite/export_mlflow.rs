@@ -365,7 +365,7 @@ fn what_may_pass_is_tried_again_but_no_run_is_made_twice() {
     let run = runs.run("run", judge(), |_| 0.7);
     // Each call is refused once.
     let busy = |request: &Received| {
-        (request.index % 2 == 0)
+        (request.index.is_multiple_of(2))
             .then(|| Reply::Status(503, vec!["Retry-After: 0".into()], String::new()))
     };
     let (first, store) = server(busy);
