@@ -18,7 +18,7 @@ use crate::results::replaceable::{NewFile, Standing};
   dpg-bench export results/sd15 --to hugging-face --dataset you/dpg-bench \\
       --source-url https://example.org/report > sd15.yaml
   dpg-bench export results/sd15 --to model-index --dataset you/dpg-bench
-  dpg-bench export results/sd15 --to mlflow --tracking-uri http://localhost:5000
+  dpg-bench export results/a --to mlflow --tracking-uri http://localhost:5000
   dpg-bench export results/sd15 --to inspect --out logs
 
 Exit status: 0 done; 2 error, also where the score is withheld; 3 done by --allow-incomplete.")]
