@@ -400,8 +400,7 @@ fn crew(generators: &[&mut dyn ImageGenerator]) -> Crew {
     // One generator on the processor makes nothing that could not be kept; several need not wait for each other, nor a
     // GPU for the encoding of what it has made.
     let window = if threads > 1 || is_elsewhere { threads + first_parts } else { 1 };
-    // What came while the last batch was written is written together: a disk takes several files in little more time than one.
-    Crew { threads, first_parts, window, batch: window }
+    Crew { threads, first_parts, window, batch: first_parts }
 }
 
 /// A generator that gives another number of pictures than asked for has failed.
