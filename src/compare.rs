@@ -221,7 +221,7 @@ fn side(labelled: &Labelled) -> Side {
     }
 }
 
-/// With fewer items no difference has a p-value below 5 %: the smallest is one of all 2^n patterns of signs, and its opposite.
+/// With fewer items no difference has a p-value below 5 %: the smallest is that of one of all 2^n patterns of signs and of its opposite.
 pub(crate) const FEWEST_ITEMS: usize = 6;
 
 /// Standard deviation of the items' differences, in 0..=1; `None` below two items.

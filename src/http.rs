@@ -6,6 +6,7 @@ mod api_key;
 mod client;
 mod server_url;
 mod transport_fault;
+mod url_text;
 mod waits;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub(crate) use client::{HttpClient, USER_AGENT};
 pub(crate) use server_url::{parse_url, server_url, server_url_like};
 pub use transport_fault::TransportFault;
 pub(crate) use transport_fault::transport_fault;
+pub(crate) use url_text::percent_encoded;
 pub(crate) use waits::{LONGEST_WAIT, backoff};
 
 /// Whether `host` is this very machine, which no proxy can reach.

@@ -75,6 +75,7 @@ pub use judge::{Answer, Judge, JudgeRequest, JudgedImage};
 pub use reports::check_reports::check_terminal;
 pub use reports::paper_table::PaperOptions;
 pub use reports::{comparison_terminal, html_table, terminal_table};
+pub use results::image_store::MAX_IMAGE_SIDE;
 pub use results::{RunDirectory, Settings, Shard};
 pub use session::benchmarks::{benchmark_of_run, default_benchmark, load_benchmark};
 pub use session::compared::{check_run, compare_runs};

@@ -1,7 +1,7 @@
 //! In: an image as Python's libraries hold it: of Pillow, an array (buffer protocol) or a tensor (DLPack), known by what it can do
 //! and not by its type. Out: 8-bit RGB, or a `ValueError` that says what it is instead.
 
-use dpg_bench::RgbImage;
+use dpg_bench::{MAX_IMAGE_SIDE, RgbImage};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PyTuple};
@@ -23,9 +23,6 @@ pub(crate) struct Array {
     pub(crate) shape: Vec<usize>,
     pub(crate) samples: Samples,
 }
-
-/// Longest side of an image, in pixels: what the library reads.
-const MAX_SIDE: usize = 16_384;
 
 /// The images of one item: one, or several as a list, a tuple or an array of four dimensions. `item` is for messages.
 pub(crate) fn images_of(given: &Bound<'_, PyAny>, item: &str) -> PyResult<Vec<RgbImage>> {
@@ -103,9 +100,12 @@ fn size_of(shape: &[usize], name: &str) -> PyResult<Size> {
             ));
         }
     };
-    let is_possible = |side: usize| (1..=MAX_SIDE).contains(&side);
+    let is_possible = |side: usize| (1..=MAX_IMAGE_SIDE as usize).contains(&side);
     if !is_possible(size.width) || !is_possible(size.height) {
-        return Err(refused(name, &format!("has the shape {shape:?}; a side has 1 to {MAX_SIDE}")));
+        return Err(refused(
+            name,
+            &format!("has the shape {shape:?}; a side has 1 to {MAX_IMAGE_SIDE}"),
+        ));
     }
     Ok(size)
 }

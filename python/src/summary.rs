@@ -65,15 +65,10 @@ impl Summary {
     /// `reference`.
     #[getter]
     fn categories<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let scores = self.summary.protocol(self.protocol);
         let categories = PyDict::new(py);
-        for figure in scores.l1.iter().chain(&scores.l2) {
-            let estimate = match self.protocol {
-                Protocol::Reference => figure.raw,
-                Protocol::Corrected => figure.conditional,
-            };
+        for (name, estimate) in self.summary.categories(self.protocol) {
             if let Some(estimate) = estimate {
-                categories.set_item(&figure.name, estimate.mean)?;
+                categories.set_item(name, estimate.mean)?;
             }
         }
         Ok(categories)

@@ -50,7 +50,7 @@ pub fn score_table(
         })
         .collect();
     let mut rows = Rows::default();
-    let (reference, corrected) = (by_id(reference), by_id(corrected));
+    let (reference, corrected) = (reference.by_id(), corrected.by_id());
     for item in items {
         let verdicts = [reference.get(item.id.as_str()), corrected.get(item.id.as_str())];
         for image in 0..images_per_item {
@@ -61,10 +61,6 @@ pub fn score_table(
         }
     }
     rows.into_parquet()
-}
-
-fn by_id<'s>(score: &'s RunScore<'_>) -> HashMap<&'s str, &'s ScoredItem<'s>> {
-    score.items.iter().map(|item| (item.item.id.as_str(), item)).collect()
 }
 
 #[derive(Default)]

@@ -16,7 +16,7 @@ use super::coverage::{Coverage, DroppedItem, dropped_items};
 use super::estimate::Estimate;
 use super::image_spread::ScoreSpread;
 use super::readable::unparsable_gap;
-use super::shares::Shares;
+use super::shares::{Shares, Stage};
 
 /// `summary/<judge>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -180,6 +180,13 @@ impl Summary {
             Protocol::Reference => &self.reference,
             Protocol::Corrected => &self.corrected,
         }
+    }
+
+    /// Names and estimates of a protocol's categories, the broad ones first: before the dependency rule under `reference`,
+    /// after it under `corrected`. `None` where nothing counts.
+    pub fn categories(&self, protocol: Protocol) -> impl Iterator<Item = (&str, Option<Estimate>)> {
+        let (own, stage) = (self.protocol(protocol), Stage::of_categories(protocol));
+        own.l1.iter().chain(&own.l2).map(move |figure| (figure.name.as_str(), figure.at(stage)))
     }
 }
 

@@ -6,8 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::run_facts::RunFacts;
 use super::samples::{ImageSample, JudgedQuestion, ScoredImages, names, scored_under};
-use crate::aggregate::shares::Stage;
-use crate::aggregate::{Estimate, ProtocolSummary};
+use crate::aggregate::{Estimate, Protocol, Summary};
 
 /// The task's name. Readers take a file's name apart at `_`.
 const TASK: &str = "dpg-bench";
@@ -144,7 +143,7 @@ fn results(facts: &RunFacts<'_>, scored: &ScoredImages<'_>, samples: &[ImageSamp
             "scored_samples": own.items_scored,
             "unscored_samples": (scored.items.len() as u64).saturating_sub(own.items_scored),
             "params": {},
-            "metrics": metrics(own, Stage::of_categories(*protocol)),
+            "metrics": metrics(facts.summary, *protocol),
             "metadata": {"images_scored": scored_under(samples, place)},
         }));
     }
@@ -163,7 +162,7 @@ fn headline(facts: &RunFacts<'_>) -> Value {
 }
 
 /// Mean, its standard error and interval, and the categories. What is not known is left out.
-fn metrics(own: &ProtocolSummary, stage: Stage) -> Value {
+fn metrics(summary: &Summary, protocol: Protocol) -> Value {
     let mut metrics = Map::new();
     let mut put = |key: String, name: &str, group: Option<&str>, percent: Option<f64>| {
         if let Some(value) = percent.map(|value| value / 100.0).filter(|value| value.is_finite()) {
@@ -188,12 +187,12 @@ fn metrics(own: &ProtocolSummary, stage: Stage) -> Value {
             put(key(name), name, group, value);
         }
     };
-    if let Some(overall) = &own.overall {
+    if let Some(overall) = &summary.protocol(protocol).overall {
         all("", None, overall);
     }
-    for category in own.l1.iter().chain(&own.l2) {
-        if let Some(estimate) = category.at(stage) {
-            all(&category.name, Some(&category.name), &estimate);
+    for (name, estimate) in summary.categories(protocol) {
+        if let Some(estimate) = estimate {
+            all(name, Some(name), &estimate);
         }
     }
     metrics.into()

@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::run_facts::{RunFacts, sha256};
 use super::samples::{ImageSample, ScoredImages, names};
-use crate::aggregate::shares::Stage;
-use crate::aggregate::{CategoryFigure, Estimate};
+use crate::aggregate::Estimate;
 
 /// The group's name, with which those of the tasks begin.
 const GROUP: &str = "dpg_bench";
@@ -204,30 +203,24 @@ struct Tasks {
 impl Tasks {
     fn new(facts: &RunFacts<'_>, samples: usize) -> Self {
         let mut tasks = Self::default();
-        let own = |protocol| facts.summary.protocol(protocol);
-        let overall: Vec<_> = facts
-            .protocols
-            .iter()
-            .filter_map(|protocol| Some((protocol.name(), own(*protocol).overall?)))
+        let protocols = facts.protocols.iter().copied();
+        let overall: Vec<_> = protocols
+            .clone()
+            .filter_map(|one| Some((one.name(), facts.summary.protocol(one).overall?)))
             .collect();
         tasks.put(GROUP, GROUP, &overall);
         tasks.results[GROUP]["sample_len"] = samples.into();
-        let protocols = facts.protocols.iter();
-        let named: Vec<&CategoryFigure> = protocols
-            .clone()
-            .flat_map(|protocol| own(*protocol).l1.iter().chain(&own(*protocol).l2))
-            .collect();
         let mut by_name: BTreeMap<&str, String> = BTreeMap::new();
-        for name in named.iter().map(|category| category.name.as_str()) {
+        for (name, _) in protocols.clone().flat_map(|one| facts.summary.categories(one)) {
             if by_name.contains_key(name) {
                 continue;
             }
             let numbers: Vec<_> = protocols
                 .clone()
-                .filter_map(|protocol| {
-                    let mut there = own(*protocol).l1.iter().chain(&own(*protocol).l2);
-                    let category = there.find(|category| category.name == name)?;
-                    Some((protocol.name(), category.at(Stage::of_categories(*protocol))?))
+                .filter_map(|one| {
+                    let mut there = facts.summary.categories(one);
+                    let (_, estimate) = there.find(|(category, _)| *category == name)?;
+                    Some((one.name(), estimate?))
                 })
                 .collect();
             if numbers.is_empty() {

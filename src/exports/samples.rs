@@ -69,10 +69,7 @@ pub(crate) struct JudgedQuestion<'a> {
 impl<'a> ScoredImages<'a> {
     /// The images that have a score under one of the protocols, in benchmark order.
     pub(crate) fn samples(&self) -> Vec<ImageSample<'a>> {
-        let by_id = |score: &'a RunScore<'a>| -> HashMap<&'a str, &'a ScoredItem<'a>> {
-            score.items.iter().map(|item| (item.item.id.as_str(), item)).collect()
-        };
-        let scored: Vec<_> = self.protocols.iter().map(|score| by_id(score)).collect();
+        let scored: Vec<_> = self.protocols.iter().map(|score| score.by_id()).collect();
         let pictures: HashMap<(&str, u32), Option<u64>> = self
             .images
             .iter()

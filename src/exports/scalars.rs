@@ -1,6 +1,5 @@
 //! In: a summary. Out: its numbers with the names under which trackers draw them.
 
-use crate::aggregate::shares::Stage;
 use crate::aggregate::{Protocol, Summary};
 
 /// The numbers of `protocols` in percent: `dpg_bench_corrected/overall`, its ends `.../overall low` and
@@ -17,9 +16,8 @@ pub(crate) fn scalars(summary: &Summary, protocols: &[Protocol]) -> Vec<(String,
         put("overall", own.overall.map(|figure| figure.mean));
         put("overall low", own.overall.and_then(|figure| figure.low));
         put("overall high", own.overall.and_then(|figure| figure.high));
-        for figure in own.l1.iter().chain(&own.l2) {
-            let estimate = figure.at(Stage::of_categories(*protocol));
-            put(&figure.name, estimate.map(|estimate| estimate.mean));
+        for (name, estimate) in summary.categories(*protocol) {
+            put(name, estimate.map(|estimate| estimate.mean));
         }
     }
     found
@@ -42,9 +40,7 @@ pub(crate) fn numbers(summary: &Summary, protocols: &[Protocol]) -> Vec<Number> 
     for protocol in protocols {
         let own = summary.protocol(*protocol);
         let group = format!("dpg_bench_{}", protocol.name());
-        let stage = Stage::of_categories(*protocol);
-        let categories =
-            own.l1.iter().chain(&own.l2).map(|figure| (&*figure.name, figure.at(stage)));
+        let categories = summary.categories(*protocol);
         for (name, estimate) in std::iter::once(("overall", own.overall)).chain(categories) {
             let Some(estimate) = estimate else { continue };
             for (word, value) in [

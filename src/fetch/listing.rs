@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::digest::FileDigest;
+use crate::http::percent_encoded;
 
 /// A file as its publisher states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,16 +49,10 @@ pub(crate) fn is_plain_path(path: &str) -> bool {
 
 /// `text` for a part of an address, percent-encoded but for `/` where `keep_slash`.
 pub(super) fn encoded(text: &str, keep_slash: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'/' if keep_slash => out.push('/'),
-            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
+    match keep_slash {
+        true => text.split('/').map(percent_encoded).collect::<Vec<_>>().join("/"),
+        false => percent_encoded(text),
     }
-    out
 }
 
 #[cfg(test)]

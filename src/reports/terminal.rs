@@ -10,10 +10,8 @@ use crate::aggregate::{
 use super::figure_table::{
     Cell, FigureTable, Level, few_items_note, printed, short_name, telling_rows,
 };
+use crate::compare::FEWEST_ITEMS;
 use crate::wording::counted;
-
-/// Below this many items their spread is hardly known, and no swap test can exclude anything.
-const SPREAD_ITEMS: u64 = 6;
 
 /// Dropped items listed one by one; the summary file has them all.
 const SHOWN_ITEMS: usize = 5;
@@ -181,7 +179,8 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
 
 /// Where the score's error bar comes from, and which difference can be found.
 fn spread_lines(spread: ScoreSpread, items: u64, images_per_item: u32) -> Vec<String> {
-    if items < SPREAD_ITEMS {
+    // Their spread is hardly known, too.
+    if items < FEWEST_ITEMS as u64 {
         return vec![format!(
             "  smallest detectable difference: cannot be estimated from {}",
             counted(items, "item")

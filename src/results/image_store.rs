@@ -13,7 +13,7 @@ pub use crate::benchmark::digest::hex;
 
 /// Largest width and height of a picture that is read: what a file claims is looked at before anything is
 /// unpacked.
-pub(crate) const MAX_IMAGE_SIDE: u32 = 16_384;
+pub const MAX_IMAGE_SIDE: u32 = 16_384;
 /// Most memory that unpacking one may take, in bytes.
 const LARGEST_MEMORY: u64 = 1 << 30;
 /// Bytes of a PNG up to the end of its header's fields.

@@ -88,6 +88,7 @@ mod tests {
     use png::Decoder;
 
     use super::super::image_store::read_image;
+    use super::super::png_rows::tests::chunk_of;
     use super::*;
 
     fn picture() -> RgbImage {
@@ -161,14 +162,7 @@ mod tests {
     /// `whole` with a chunk before its pixels.
     fn with_chunk(whole: &[u8], kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
         let place = whole.windows(4).position(|kind| kind == b"IDAT").unwrap() - 4;
-        let mut bytes = whole[..place].to_vec();
-        bytes.extend((content.len() as u32).to_be_bytes());
-        bytes.extend(kind.iter().chain(content));
-        let mut crc = libdeflater::Crc::new();
-        crc.update(&bytes[place + 4..]);
-        bytes.extend(crc.sum().to_be_bytes());
-        bytes.extend(&whole[place..]);
-        bytes
+        [&whole[..place], &chunk_of(kind, content), &whole[place..]].concat()
     }
 
     #[test]
@@ -206,9 +200,8 @@ mod tests {
     fn a_small_file_that_says_it_is_large_takes_no_memory() {
         let mut whole = png(picture());
         whole[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);
-        let mut crc = libdeflater::Crc::new();
-        crc.update(&whole[12..29]);
-        whole[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        let header = chunk_of(b"IHDR", &whole[16..29]);
+        whole[8..33].copy_from_slice(&header);
         let mut buffers = Buffers::default();
         let data = png_data(&whole).unwrap();
         assert_eq!(data.size, (16_384, 16_384));

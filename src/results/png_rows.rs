@@ -213,7 +213,7 @@ fn paeth(left: i16, above: i16, corner: i16) -> i16 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use image::RgbImage;
 
@@ -279,7 +279,7 @@ mod tests {
         bytes
     }
 
-    fn chunk_of(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn chunk_of(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
         let mut bytes = (content.len() as u32).to_be_bytes().to_vec();
         bytes.extend_from_slice(kind);
         bytes.extend_from_slice(content);

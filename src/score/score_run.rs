@@ -21,6 +21,13 @@ pub struct RunScore<'a> {
     pub items: Vec<ScoredItem<'a>>,
 }
 
+impl<'a> RunScore<'a> {
+    /// The items by their ids.
+    pub(crate) fn by_id(&self) -> HashMap<&str, &ScoredItem<'a>> {
+        self.items.iter().map(|item| (item.item.id.as_str(), item)).collect()
+    }
+}
+
 /// An item with what came of it.
 #[derive(Debug)]
 pub struct ScoredItem<'a> {

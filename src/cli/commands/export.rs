@@ -45,10 +45,7 @@ fn export_summary(args: &Args, run: &RunDirectory) -> anyhow::Result<Summary> {
 fn write_events(args: &Args, run: &RunDirectory, summary: &Summary) -> anyhow::Result<()> {
     let out =
         args.out.as_ref().context("--to tensorboard needs --out DIR, the folder of its log")?;
-    let protocols = args.protocols();
-    for protocol in &protocols {
-        ensure_score(args, summary, *protocol)?;
-    }
+    let protocols = args.protocols(summary)?;
     // The run's own time: a second export writes the same bytes.
     let created = time_of(run)?;
     let mut file = EventFile::new(created.as_second() as f64, args.step);

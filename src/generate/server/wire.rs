@@ -18,7 +18,6 @@ mod sdapi;
 mod sdcpp;
 mod settings;
 mod talk;
-mod url_text;
 mod xdit;
 
 use anyhow::{Result, ensure};

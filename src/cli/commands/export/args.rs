@@ -101,9 +101,13 @@ pub(super) fn make_folder(folder: &Path) -> anyhow::Result<()> {
 pub(super) const CREATED: &str = "`created` in the run's manifest.json is no time";
 
 impl Args {
-    /// The rules that are asked for; both where nothing is said.
-    pub(super) fn protocols(&self) -> Vec<Protocol> {
-        self.protocol.map_or(Protocol::ALL.to_vec(), |name| vec![name.into()])
+    /// The rules that are asked for, both where nothing is said; the run must have a score under each.
+    pub(super) fn protocols(&self, summary: &Summary) -> anyhow::Result<Vec<Protocol>> {
+        let asked = self.protocol.map_or(Protocol::ALL.to_vec(), |name| vec![name.into()]);
+        for protocol in &asked {
+            ensure_score(self, summary, *protocol)?;
+        }
+        Ok(asked)
     }
 
     /// Writes a file. One that is there is replaced where it holds `mark`, as exports of this kind do within their first

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::args::{Args, CREATED, Target, ensure_score, make_folder};
+use super::args::{Args, CREATED, Target, make_folder};
 use crate::aggregate::Summary;
 use crate::cli::output::print::say;
 use crate::exports::inspect_log::inspect_log;
@@ -23,10 +23,7 @@ fn write(args: &Args, run: &RunDirectory, whole: WholeRun<'_>) -> anyhow::Result
     let WholeRun { scored, items, images, answers } = whole;
     let summary = scored.summary;
     let out = args.out.as_ref().context("--to lm-eval and --to inspect need --out DIR")?;
-    let protocols = args.protocols();
-    for protocol in &protocols {
-        ensure_score(args, &summary, *protocol)?;
-    }
+    let protocols = args.protocols(&summary)?;
     let wanted: Vec<_> =
         scored.protocols.iter().filter(|score| protocols.contains(&score.protocol)).collect();
     let facts = RunFacts::new(&summary, run.manifest(), &protocols).context(CREATED)?;

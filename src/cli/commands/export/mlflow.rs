@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::args::{Args, CREATED, ensure_score};
+use super::args::{Args, CREATED};
 use crate::aggregate::Summary;
 use crate::cli::output::print::{print, say};
 use crate::exports::mlflow::{MlflowRun, Sent, send, server_at};
@@ -20,10 +20,7 @@ pub(super) fn send_run(args: &Args, run: &RunDirectory, summary: &Summary) -> an
         "--to mlflow needs --tracking-uri URL or the environment variable MLFLOW_TRACKING_URI",
     )?;
     let server = server_at(&url).map_err(anyhow::Error::msg)?;
-    let protocols = args.protocols();
-    for protocol in &protocols {
-        ensure_score(args, summary, *protocol)?;
-    }
+    let protocols = args.protocols(summary)?;
     let facts = RunFacts::new(summary, run.manifest(), &protocols).context(CREATED)?;
     let told = MlflowRun::new(&facts, args.step);
     let name = &args.experiment;

@@ -8,7 +8,7 @@ use super::comfy_workflow::{Role, Workflow};
 use super::reply::{cut, json, missing, words_of};
 use super::settings::WireSettings;
 use super::talk::{HttpReply, HttpRequest, Step};
-use super::url_text::percent_encoded;
+use crate::http::percent_encoded;
 
 /// Below the base URL, which is the server's root.
 pub(super) const PATH: &str = "/prompt";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::reply::{decoded, missing, words_of};
 use super::settings::WireSettings;
 use super::talk::{HttpRequest, ServerImage, Step};
-use super::url_text::percent_encoded;
+use crate::http::percent_encoded;
 
 /// Below the base URL, which is the server's root.
 pub(super) const PATH: &str = "/sdcpp/v1/img_gen";
