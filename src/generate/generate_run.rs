@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-use super::image_keeper::{Asked, ImageKeeper, Kept};
+use super::image_keeper::{ImageFiles, ImageKeeper, Kept};
 use super::image_ledger::ImageLedger;
 use super::noise::seeds::SeedMode;
 use super::served_counts::{ServedCounts, is_zero};
@@ -17,7 +17,7 @@ use super::{GeneratedImage, Hopeless, ImageGenerator, ImageRequest};
 use crate::benchmark::Item;
 use crate::ordered_work::{Crew, Pool, for_each_batch_in_order};
 use crate::results::manifest::differences;
-use crate::results::{RunDirectory, Settings, Sitting};
+use crate::results::{ImageOutcome, RunDirectory, Settings, Sitting};
 use crate::stage_observer::{Silent, StageObserver};
 
 /// Which seeds the images get and how many are made at a time.
@@ -147,7 +147,7 @@ impl Generation {
         let refused = settled.count_refused(items, images);
         observer.started(summary.images, summary.already_done + refused);
         let groups = groups_to_make(items, images, self.plan, &settled);
-        let keeper = ImageKeeper { run, ledger, settings: &self.settings };
+        let keeper = ImageKeeper { files: ImageFiles { run, settings: &self.settings }, ledger };
         let stage = Stage { keeper, observer, items, images };
         let made = stage.make_all(&groups, generators, &mut summary);
         observer.finished();
@@ -289,6 +289,30 @@ fn groups_to_make<'a>(
 }
 
 impl Group<'_> {
+    /// The images that are wanted, with what came of them.
+    fn asked<'m>(
+        &self,
+        made: &'m Result<Vec<GeneratedImage>>,
+    ) -> Vec<(u32, Result<&'m GeneratedImage, &'m anyhow::Error>)> {
+        let each = self
+            .images
+            .iter()
+            .enumerate()
+            .map(|(place, &image)| (image, made.as_ref().map(|pictures| &pictures[place])));
+        each.filter(|(image, _)| self.wanted.contains(image)).collect()
+    }
+
+    /// What is to be recorded of the images that are wanted, whose files are written.
+    fn written(&self, files: ImageFiles<'_>, made: &Result<Vec<GeneratedImage>>) -> Vec<Recorded> {
+        let each = self.asked(made).into_iter().map(|(image, one)| {
+            let outcome = AssertUnwindSafe(|| files.outcome(self.item, image, one));
+            let broke =
+                |_| Err(anyhow::anyhow!("the file of an image cannot be written: it broke"));
+            (image, catch_unwind(outcome).unwrap_or_else(broke))
+        });
+        each.collect()
+    }
+
     /// A panic must not leave the others waiting: it is a failure like any other.
     fn make(
         &self,
@@ -309,6 +333,17 @@ impl Group<'_> {
     }
 }
 
+/// An image's index within its item, and what is to be recorded of it.
+type Recorded = (u32, Result<ImageOutcome>);
+
+/// What came of a group.
+enum Made {
+    /// Images of which no file is written yet.
+    Images(Result<Vec<GeneratedImage>>),
+    /// Files are written.
+    Written(Vec<Recorded>),
+}
+
 struct Stage<'a> {
     keeper: ImageKeeper<'a>,
     observer: &'a dyn StageObserver,
@@ -325,6 +360,9 @@ impl Stage<'_> {
         summary: &mut GenerationSummary,
     ) -> Result<()> {
         let crew = crew(&generators);
+        let files = self.keeper.files;
+        // Threads that need not ask at once write what they have decoded.
+        let writes = crew.first_parts < crew.threads;
         let generators = Pool::new(generators);
         self.report_finished_items(groups, 0);
         let observer = self.observer;
@@ -334,14 +372,16 @@ impl Stage<'_> {
             |index, first_part| {
                 let first_part = RefCell::new(Some(first_part));
                 let came = || drop(first_part.take());
-                match generators.with(|generator| groups[index].make(*generator, &came)) {
+                let group = &groups[index];
+                generators.with(|generator| match group.make(*generator, &came) {
                     Err(error) if error.is::<Hopeless>() => Err(error),
-                    made => Ok(made),
-                }
+                    made if writes => Ok(Made::Written(group.written(files, &made))),
+                    made => Ok(Made::Images(made)),
+                })
             },
             |first, made| {
                 let next = first + made.len();
-                self.keep_groups(&groups[first..next], &made, summary)?;
+                self.keep_groups(&groups[first..next], made, summary)?;
                 self.report_finished_items(groups, next);
                 Ok(())
             },
@@ -362,24 +402,24 @@ impl Stage<'_> {
     fn keep_groups(
         &mut self,
         groups: &[Group<'_>],
-        made: &[Result<Vec<GeneratedImage>>],
+        made: Vec<Made>,
         summary: &mut GenerationSummary,
     ) -> Result<()> {
-        let mut asked = Vec::new();
-        for (Group { item, images, wanted, .. }, made) in groups.iter().zip(made) {
-            match made {
-                Ok(pictures) => {
-                    let each = images.iter().zip(pictures);
-                    let each = each.filter(|(image, _)| wanted.contains(image));
-                    asked.extend(each.map(|(&image, one)| Asked { item, image, made: Ok(one) }));
-                }
-                Err(error) => {
-                    let each = wanted.iter();
-                    asked.extend(each.map(|&image| Asked { item, image, made: Err(error) }));
-                }
+        let mut unwritten = Vec::new();
+        for (group, made) in groups.iter().zip(&made) {
+            if let Made::Images(made) = made {
+                let each = group.asked(made).into_iter();
+                unwritten.extend(each.map(|(image, one)| (group.item, image, one)));
             }
         }
-        let Kept { done, failed } = self.keeper.keep(&asked, self.observer)?;
+        let mut outcomes = self.keeper.files.outcomes(unwritten);
+        for (group, made) in groups.iter().zip(made) {
+            if let Made::Written(written) = made {
+                let each = written.into_iter();
+                outcomes.extend(each.map(|(image, outcome)| (group.item, image, outcome)));
+            }
+        }
+        let Kept { done, failed } = self.keeper.keep(outcomes, self.observer)?;
         summary.done += done;
         summary.failed += failed;
         Ok(())

@@ -14,14 +14,8 @@ use crate::results::image_store::pixels_sha256;
 use crate::results::{ImageOutcome, ImageRecord, RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
 
-/// An image that was asked for.
-pub(super) struct Asked<'a> {
-    pub(super) item: &'a Item,
-    /// Its index within the item.
-    pub(super) image: u32,
-    /// What came of it.
-    pub(super) made: Result<&'a GeneratedImage, &'a anyhow::Error>,
-}
+/// An image that was asked for, with what came of it.
+pub(super) type Asked<'a, M> = (&'a Item, u32, M);
 
 /// How many images were kept as made, and how many as failed; those that a content filter refused are neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,75 +24,101 @@ pub(super) struct Kept {
     pub(super) failed: u64,
 }
 
-/// Keeps the images of a run.
+/// Keeps the records of a run's images.
 pub(super) struct ImageKeeper<'a> {
-    pub(super) run: &'a RunDirectory,
+    pub(super) files: ImageFiles<'a>,
     pub(super) ledger: ImageLedger,
-    pub(super) settings: &'a Settings,
 }
 
 impl ImageKeeper<'_> {
-    /// Keeps what was made, and records what was not. The files first, written at one time, then their records, in order: a
-    /// record never stands without its image.
+    /// Records the images whose files were written, and those that were not made, all in order.
     ///
     /// # Errors
     /// The disk said no; the images before the one that it was about are kept.
     pub(super) fn keep(
         &mut self,
-        asked: &[Asked<'_>],
+        outcomes: Vec<Asked<'_, Result<ImageOutcome>>>,
         observer: &dyn StageObserver,
     ) -> Result<Kept> {
         let mut records = Vec::new();
         let mut refused = None;
-        for (one, outcome) in asked.iter().zip(self.outcomes(asked)) {
+        for (item, image, outcome) in outcomes {
             match outcome {
-                Ok(outcome) => {
-                    let (item, image) = (one.item.id.clone(), one.image);
-                    records.push(ImageRecord { item, image, outcome });
-                }
+                Ok(outcome) => records.push(ImageRecord { item: item.id.clone(), image, outcome }),
                 Err(error) => {
                     refused = Some(error);
                     break;
                 }
             }
         }
-        let kept = records.len();
-        self.ledger.record_all(records).context("the record of an image cannot be kept")?;
+        let recorded = self.ledger.record_all(records.clone());
+        recorded.context("the record of an image cannot be kept")?;
         let mut counts = Kept::default();
-        for Asked { item, image, made } in &asked[..kept] {
-            match made {
-                Ok(_) => {
+        for ImageRecord { item, image, outcome } in records {
+            match outcome {
+                ImageOutcome::Done { .. } => {
                     counts.done += 1;
-                    observer.image_done(&item.id, *image);
+                    observer.image_done(&item, image);
                 }
-                Err(error) => {
-                    counts.failed += u64::from(!error.is::<Filtered>());
-                    observer.image_failed(&item.id, *image, &in_one_line(error));
+                ImageOutcome::Failed { reason } => {
+                    counts.failed += 1;
+                    observer.image_failed(&item, image, &reason);
+                }
+                ImageOutcome::Filtered { reason } => {
+                    observer.image_failed(&item, image, &Filtered(reason).to_string());
                 }
             }
         }
         refused.map_or(Ok(counts), Err)
     }
+}
 
-    /// What is to be recorded of each; the files are written.
-    fn outcomes(&self, asked: &[Asked<'_>]) -> Vec<Result<ImageOutcome>> {
-        if let [one] = asked {
-            return vec![self.outcome(one)];
+/// Writes the files of a run's images. A record never stands without its file, so this comes first.
+#[derive(Clone, Copy)]
+pub(super) struct ImageFiles<'a> {
+    pub(super) run: &'a RunDirectory,
+    pub(super) settings: &'a Settings,
+}
+
+impl ImageFiles<'_> {
+    /// What is to be recorded of each; the files are written, all at one time: a disk takes several in little more time than
+    /// one.
+    pub(super) fn outcomes<'i>(
+        &self,
+        asked: Vec<Asked<'i, Result<&GeneratedImage, &anyhow::Error>>>,
+    ) -> Vec<Asked<'i, Result<ImageOutcome>>> {
+        if asked.len() == 1 {
+            let each = asked.into_iter();
+            return each
+                .map(|(item, image, made)| (item, image, self.outcome(item, image, made)))
+                .collect();
         }
-        // A disk takes several files at a time in little more time than one.
         scope(|scope| {
-            let each = asked.iter().map(|one| scope.spawn(move || self.outcome(one)));
+            let each = asked.into_iter().map(|(item, image, made)| {
+                (item, image, scope.spawn(move || self.outcome(item, image, made)))
+            });
             let threads: Vec<_> = each.collect();
-            let joined = threads.into_iter().map(|thread| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let joined = threads.into_iter().map(|(item, image, thread)| {
+                let outcome =
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                (item, image, outcome)
             });
             joined.collect()
         })
     }
 
-    fn outcome(&self, asked: &Asked<'_>) -> Result<ImageOutcome> {
-        match asked.made {
-            Ok(picture) => self.written(asked.item, asked.image, picture),
+    /// What is to be recorded of an image, whose file is written.
+    ///
+    /// # Errors
+    /// The disk said no.
+    pub(super) fn outcome(
+        &self,
+        item: &Item,
+        image: u32,
+        made: Result<&GeneratedImage, &anyhow::Error>,
+    ) -> Result<ImageOutcome> {
+        match made {
+            Ok(picture) => self.written(item, image, picture),
             Err(error) => Ok(match error.downcast_ref::<Filtered>() {
                 Some(Filtered(words)) => ImageOutcome::Filtered { reason: words.clone() },
                 None => ImageOutcome::Failed { reason: in_one_line(error) },

@@ -34,8 +34,9 @@ use crate::results::{Served, Settings};
 pub use self::client::Asking;
 pub(crate) use self::seeds::PROMPTS;
 
-/// Generators beyond those that are asked at a time: they decode what came meanwhile.
-const DECODERS: usize = 2;
+/// Generators beyond twice those that are asked at a time: they decode and write what came meanwhile, which takes a disk as
+/// long as a quick server takes for an image.
+const WRITERS: usize = 2;
 
 /// Images in a row without success that stop the run: before the first success, and after it.
 const FAILURES: (u32, u32) = (3, 16);
@@ -77,7 +78,7 @@ struct Shared {
 
 impl ServerGenerator {
     /// Finds out what the server is, and returns one generator for each image that it is asked for at a time, and some that
-    /// decode meanwhile.
+    /// decode and write meanwhile.
     ///
     /// # Errors
     /// There is no server, it is none of the API, lacks the model, or the API cannot be told a setting.
@@ -105,7 +106,8 @@ impl ServerGenerator {
             has_made: AtomicBool::new(false),
             failures_in_a_row: AtomicU32::new(0),
         });
-        Ok((0..concurrency + DECODERS).map(|_| Self { shared: Arc::clone(&shared) }).collect())
+        let generators = 0..2 * concurrency + WRITERS;
+        Ok(generators.map(|_| Self { shared: Arc::clone(&shared) }).collect())
     }
 
     /// What was found, for people: where, which API, which models.

@@ -9,7 +9,7 @@ use dpg_bench::generate::generate_run::{
     GenerationPlan, GenerationSummary, generate_on_devices, generate_run,
 };
 use dpg_bench::generate::noise::seeds::SeedMode;
-use dpg_bench::generate::{GeneratedImage, ImageGenerator};
+use dpg_bench::generate::{GeneratedImage, ImageGenerator, ImageRequest};
 use dpg_bench::results::{BenchmarkIdentity, ImageOutcome, RunDirectory, Settings};
 use dpg_bench::stage_observer::{Silent, StageObserver};
 use image::{Rgb, RgbImage};
@@ -396,4 +396,58 @@ fn several_generators_end_in_the_bytes_of_one_and_a_panic_is_a_failure_like_any_
             .unwrap_err()
             .to_string();
     assert!(error.contains("shade: 0 on the first, 1 on another"), "{error}");
+}
+
+/// One of several that are asked one at a time, and end their pictures, files included, beside each other.
+#[derive(Default)]
+struct Sharing(Painter);
+
+impl ImageGenerator for Sharing {
+    fn settings(&self) -> Settings {
+        self.0.settings()
+    }
+
+    fn asked_at_a_time(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn generate(&mut self, prompt: &str, seeds: &[u64]) -> anyhow::Result<Vec<GeneratedImage>> {
+        self.0.generate(prompt, seeds)
+    }
+
+    fn generate_asked(&mut self, request: ImageRequest<'_>) -> anyhow::Result<Vec<GeneratedImage>> {
+        (request.came)();
+        // The first to be asked are the last to end.
+        let pause = u64::from(4 - request.images[0]);
+        std::thread::sleep(std::time::Duration::from_millis(3 * pause));
+        self.generate(request.prompt, request.seeds)
+    }
+}
+
+#[test]
+fn files_written_out_of_order_end_in_the_bytes_of_one_generator() {
+    let items = items();
+    let items: Vec<&Item> = items.iter().collect();
+    let alone = tempfile::tempdir().unwrap();
+    let expected = generate(alone.path(), &mut Painter::default(), plan(1)).unwrap();
+
+    let shared = tempfile::tempdir().unwrap();
+    let make = || {
+        let mut generators = [(); 4].map(|()| Sharing::default());
+        let each = generators.iter_mut().map(|one| one as &mut dyn ImageGenerator).collect();
+        generate_on_devices(&mut open(shared.path()), &items, each, plan(1), "easels", &Silent)
+    };
+    // A file stands where the folder of the last item is to be.
+    std::fs::create_dir(shared.path().join("images")).unwrap();
+    std::fs::write(shared.path().join("images/c"), "").unwrap();
+    let error = format!("{:#}", make().unwrap_err());
+    assert!(error.contains("images/c"), "{error}");
+    let journal = std::fs::read_to_string(shared.path().join("images.jsonl")).unwrap();
+    assert_eq!(journal.lines().count(), 1 + 8, "the two items before it are recorded: {journal}");
+
+    std::fs::remove_file(shared.path().join("images/c")).unwrap();
+    let summary = make().unwrap();
+    assert_eq!((summary.already_done, summary.done, summary.failed), (4, 4, 4));
+    assert_eq!(summary.images, expected.images);
+    assert_eq!(files(shared.path()), files(alone.path()));
 }
