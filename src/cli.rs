@@ -20,10 +20,11 @@ pub mod output;
 mod settings_file;
 
 use self::args::messages::MessageArgs;
+use self::commands::model_list::ListedModel;
 use self::commands::{
     agreement, baseline, check, compare, convert, demo, doctor, export, fetch, forensics, generate,
-    history, import, import_log, judge, list, measure, merge, report, run, score, show, validate,
-    watch,
+    history, import, import_log, judge, list, measure, merge, model_list, report, run, score, show,
+    validate, watch,
 };
 use self::output::exit_status::ExitStatus;
 use self::output::print::{self, print, say, set_colours};
@@ -160,7 +161,7 @@ fn carry_out_typed(typed: &[OsString]) -> ExitStatus {
         report_error(&anyhow::Error::from(error).context("signals cannot be listened to"));
         return ExitStatus::CouldNot;
     }
-    match carry_out(&cli.command, &given) {
+    match carry_out(&cli.command, &given, typed) {
         Ok(status) => {
             if interrupt::requested() && status == ExitStatus::Incomplete {
                 say(&format!("stopped; {}", interrupt::resume_hint()));
@@ -195,8 +196,15 @@ fn report_usage(error: &anyhow::Error) -> ExitStatus {
     if said.use_stderr() { ExitStatus::CouldNot } else { ExitStatus::Done }
 }
 
-/// Carries out what was typed; `run --print-config` alone needs the flags as they were given.
-fn carry_out(command: &Command, given: &Given) -> anyhow::Result<ExitStatus> {
+/// Carries out what was `typed`; `run --print-config` and `--model-list` alone need the flags as they were given.
+fn carry_out(command: &Command, given: &Given, typed: &[OsString]) -> anyhow::Result<ExitStatus> {
+    if let Command::Run(args) = command
+        && let Some(list) = &args.model_list
+    {
+        let lines = settings_file::listed_lines(&Cli::command(), typed, list)?;
+        let models = lines.into_iter().map(listed_model).collect::<anyhow::Result<Vec<_>>>()?;
+        return model_list::run_all(list, &models);
+    }
     match (command, given.matches.subcommand()) {
         (Command::Run(args), Some((_, flags))) if args.print_config => {
             let mut program = Cli::command();
@@ -204,6 +212,14 @@ fn carry_out(command: &Command, given: &Given) -> anyhow::Result<ExitStatus> {
             print(&settings_file::as_file(&program, flags)?)
         }
         _ => dispatch(command),
+    }
+}
+
+fn listed_model(line: settings_file::ListedLine) -> anyhow::Result<ListedModel> {
+    let settings_file::ListedLine { name, at, matches } = line;
+    match Cli::from_arg_matches(&matches)?.command {
+        Command::Run(args) => Ok(ListedModel { name, at, args: *args }),
+        _ => anyhow::bail!("--model-list is a flag of `run`"),
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) mod judge;
 pub(super) mod list;
 pub(super) mod measure;
 pub(super) mod merge;
+pub(super) mod model_list;
 pub(super) mod report;
 pub(super) mod run;
 pub(super) mod score;

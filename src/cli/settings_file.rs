@@ -3,13 +3,14 @@
 //! clap reads the whole as if it had been typed.
 
 mod keys;
+mod model_list;
 mod print;
 mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
@@ -18,6 +19,7 @@ use self::values::in_a_line;
 use crate::cli::args::messages::MessageArgs;
 use crate::cli::output::print::say;
 
+pub(super) use self::model_list::{ListedLine, listed_lines};
 pub(super) use self::print::as_file;
 
 /// The file that is taken from the current folder.
@@ -81,6 +83,13 @@ pub(super) fn given(program: &Command, typed: &[OsString]) -> anyhow::Result<Giv
         return without_file(plain);
     };
     if ABOUT_THE_PROGRAM.contains(&name) {
+        return without_file(plain);
+    }
+    if typed_flags.try_contains_id(model_list::FLAG).is_ok_and(|has_it| has_it) {
+        ensure!(
+            args.config.is_none(),
+            "--model-list takes the place of --config; write what both say into the list"
+        );
         return without_file(plain);
     }
     let shown = path.display();

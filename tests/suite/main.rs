@@ -65,6 +65,7 @@ mod loading;
 mod loopback;
 mod measure_command;
 mod messages;
+mod model_list;
 mod models_sd15;
 mod mplug_judge;
 mod mplug_models;

@@ -10,7 +10,7 @@ use crate::session::compared::load_compared;
 use crate::statistics::PermutationTest;
 
 /// Flags of the commands that compare.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ComparedArgs {
     /// Whose answers [default: those of the only judge]
     #[arg(short, long, value_name = "NAME")]
@@ -25,11 +25,28 @@ pub(crate) struct ComparedArgs {
     #[arg(long, value_enum, value_name = "WHAT")]
     pub allow: Vec<AllowedName>,
     /// Random rounds of the permutation test, for p-values and intervals of differences
-    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    #[arg(long, default_value_t = DRAWS, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub draws: u32,
     /// Where its random numbers begin
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub statistics_seed: u64,
+}
+
+/// Rounds unless the user says otherwise.
+const DRAWS: u32 = 10_000;
+
+impl Default for ComparedArgs {
+    /// As with none of the flags.
+    fn default() -> Self {
+        Self {
+            judge: None,
+            protocol: None,
+            benchmark: None,
+            allow: Vec::new(),
+            draws: DRAWS,
+            statistics_seed: 0,
+        }
+    }
 }
 
 /// In what runs may differ.

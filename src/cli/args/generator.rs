@@ -147,6 +147,11 @@ pub(crate) struct RunFolderArgs {
 }
 
 impl RunFolderArgs {
+    /// The directory that the user names.
+    pub(crate) fn named(&self) -> Option<PathBuf> {
+        self.out.clone()
+    }
+
     /// The run directory: `results/` and the model's name where the user names none.
     pub(crate) fn path(&self, options: &GeneratorOptions) -> PathBuf {
         let usual = || PathBuf::from("results").join(options.run_name());

@@ -13,6 +13,9 @@ use crate::compare::{Comparison, compare};
 use crate::reports::{comparison_csv, comparison_markdown, comparison_terminal};
 use crate::results::replaceable::Standing;
 
+/// Items shown that lost and that won most, unless the user says otherwise.
+const SWINGS: usize = 10;
+
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -33,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long)]
     published: bool,
     /// Items shown that lost and that won most
-    #[arg(long, default_value_t = 10, value_name = "N")]
+    #[arg(long, default_value_t = SWINGS, value_name = "N")]
     swings: usize,
     /// Write PREFIX.csv, PREFIX.md and PREFIX.json as well
     #[arg(short, long, alias = "output", alias = "output-dir", value_name = "PREFIX")]
@@ -44,6 +47,14 @@ pub(crate) struct Args {
     /// Print one JSON document on stdout instead of tables
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// The comparison of `runs` with the first of them, in files that begin with `out` too.
+    pub(super) fn of(runs: Vec<PathBuf>, compared: ComparedArgs, out: PathBuf) -> Self {
+        let (published, swings, json) = (false, SWINGS, false);
+        Self { runs, compared, published, swings, out: Some(out), force: true, json }
+    }
 }
 
 /// Runs the command.

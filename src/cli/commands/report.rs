@@ -62,6 +62,25 @@ pub(crate) struct Args {
     benchmark: Option<PathBuf>,
 }
 
+impl Args {
+    /// A report on `runs` by the answers of `judge`, in the folder `out`.
+    pub(super) fn of(runs: Vec<PathBuf>, judge: Option<String>, out: PathBuf) -> Self {
+        Self {
+            runs,
+            out,
+            judge,
+            protocol: ProtocolName::Corrected,
+            inline: false,
+            link_images: false,
+            intervals: false,
+            both_protocols: false,
+            allow_incomplete: false,
+            force: true,
+            benchmark: None,
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! In: a model, judges and a benchmark. Out: generate, judge and score, one after the other or the first two
 //! side by side, each going on with what is there.
 
+use std::path::PathBuf;
+
 use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
 use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shard::{ShardArgs, has_items};
@@ -44,33 +46,43 @@ use crate::session::{Session, SessionOptions};
       --judge-device cuda --judge-while-generating on
   dpg-bench run --model server --server-url http://localhost:8000/v1 \\
       --server-model Qwen/Qwen-Image --judge mplug   # docs/image-servers.md
+  dpg-bench run --model-list table.toml --judge mplug   # several models
 
 A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them. \
 An interrupted run goes on where it stopped when the same command is given again.
 Exit status: 0 done, 2 error, 3 a score is withheld because images or answers are missing.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    generate: GeneratorArgs,
+    pub(super) generate: GeneratorArgs,
+    /// TOML file that lists several models: they are run over the same items and seeds, one after the other, judged
+    /// by one loaded judge, compared and reported (docs/model-lists.md)
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Model",
+        conflicts_with_all = ["model", "model_file", "print_config", "json"]
+    )]
+    pub model_list: Option<PathBuf>,
     #[command(flatten)]
-    benchmark: BenchmarkArgs,
+    pub(super) benchmark: BenchmarkArgs,
     #[command(flatten)]
-    selection: SelectionArgs,
+    pub(super) selection: SelectionArgs,
     #[command(flatten)]
-    folder: RunFolderArgs,
+    pub(super) folder: RunFolderArgs,
     /// Show the score so far while judging, as `watch` does
     #[arg(long, help_heading = "Output")]
-    live: bool,
+    pub(super) live: bool,
     #[command(flatten)]
-    shard: ShardArgs,
+    pub(super) shard: ShardArgs,
     #[command(flatten)]
-    judge: JudgeArgs,
+    pub(super) judge: JudgeArgs,
     /// Put the questions about an item as soon as its images are written, while the next ones are made: the run
     /// then takes as long as the slower of the two, where they do not compete for a device. Every file but
     /// manifest.json is the same either way
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Judge")]
-    judge_while_generating: WhileGeneratingArg,
+    pub(super) judge_while_generating: WhileGeneratingArg,
     #[command(flatten)]
-    score: score::ScoreOptions,
+    pub(super) score: score::ScoreOptions,
     /// Print the flags that are set, here or in the settings file, as a settings file, and run nothing
     #[arg(long, help_heading = "Settings file")]
     pub print_config: bool,

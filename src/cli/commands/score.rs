@@ -1,6 +1,7 @@
 //! In: a run's answers. Out: its figures on stdout, and its summary, long table, exported tables and
 //! chart in the run directory. Nothing is judged again.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::aggregate::{Protocol, Summary};
@@ -175,22 +176,30 @@ pub(crate) fn execute(
             ExitStatus::Done
         }
     };
+    Ok(status(&summaries, options.protocol))
+}
+
+/// Whether a score is withheld, under the protocol named or under any, for the shell.
+pub(super) fn status(summaries: &[Summary], protocol: Option<ProtocolName>) -> ExitStatus {
     let is_withheld = |summary: &Summary| {
-        protocols.iter().any(|protocol| summary.protocol(*protocol).is_withheld())
+        let mut protocols = Protocol::ALL.into_iter();
+        protocols.any(|one| {
+            protocol.is_none_or(|name| one == name.into()) && summary.protocol(one).is_withheld()
+        })
     };
-    let withheld = summaries.iter().any(is_withheld);
-    Ok(if withheld { ExitStatus::Incomplete } else { ExitStatus::Done })
+    if summaries.iter().any(is_withheld) { ExitStatus::Incomplete } else { ExitStatus::Done }
 }
 
 /// The table of a paper as text.
-fn paper(summaries: &[Summary], options: &ScoreOptions) -> anyhow::Result<String> {
+pub(super) fn paper(summaries: &[Summary], options: &ScoreOptions) -> anyhow::Result<String> {
     let protocols = match options.protocol {
         _ if options.both_protocols => vec![Protocol::Corrected, Protocol::Reference],
         name => vec![name.map_or(Protocol::Corrected, Protocol::from)],
     };
+    let judges: BTreeSet<&str> = summaries.iter().map(|one| one.judge.name.as_str()).collect();
     let name = |summary: &Summary| {
         let model = summary.run.model.as_deref().unwrap_or("not stated");
-        match summaries.len() {
+        match judges.len() {
             1 => model.to_owned(),
             _ => format!("{model}, {}", summary.judge.name),
         }

@@ -18,16 +18,28 @@ use super::values::words;
 const RUN: &str = "run";
 /// The commands that take them, as far as they have the flag.
 const TAKE_THOSE_OF_RUN: [&str; 4] = [RUN, "generate", "judge", "doctor"];
+/// The tables of a list of models, and the key of a model's name.
+const MODEL: &str = "model";
+const NAME: &str = "name";
 /// The table of the commands' own tables.
 const COMMAND: &str = "command";
 /// Commands that no file is read for: they only print what the program is.
 pub(super) const ABOUT_THE_PROGRAM: [&str; 3] = ["help", "completions", "man"];
 /// Flags that say what becomes of a settings file, end the program, or are about the terminal.
-const NOT_IN_A_FILE: [&str; 8] =
-    ["help", "version", "config", "no_config", "print_config", "quiet", "verbose", "color"];
+const NOT_IN_A_FILE: [&str; 9] = [
+    "help",
+    "version",
+    "config",
+    "no_config",
+    "print_config",
+    "model_list",
+    "quiet",
+    "verbose",
+    "color",
+];
 
 /// One key of the file, understood.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Setting {
     /// As it is written.
     pub key: String,
@@ -41,6 +53,17 @@ pub(super) struct Setting {
     flag: String,
     /// Byte of the file where it begins.
     place: usize,
+}
+
+/// The table of a model in a list of models.
+#[derive(Debug)]
+pub(super) struct ListedModel {
+    /// Its name in the tables.
+    pub name: Option<String>,
+    /// File and line, for messages.
+    pub at: String,
+    /// Its keys.
+    settings: Vec<Setting>,
 }
 
 /// The keys of a file.
@@ -67,10 +90,7 @@ impl Settings {
     /// It is no TOML, or a key or its value is not understood: file, line, key and what would be right.
     pub(super) fn read(path: &Path, text: &str, program: &Command) -> anyhow::Result<Self> {
         let reader = Reader { path, text, program };
-        let table = DeTable::parse(text).map_err(|error| {
-            let place = reader.place(error.span().map_or(0, |span| span.start));
-            anyhow!("{place}: {}", error.message())
-        })?;
+        let table = reader.parsed()?;
         let mut own = Vec::new();
         let mut shared = Vec::new();
         for (key, value) in in_order(table.get_ref()) {
@@ -90,6 +110,46 @@ impl Settings {
         ensure_once(&shared)?;
         own.iter().try_for_each(|(_, settings)| ensure_once(settings))?;
         Ok(Self { shared, own })
+    }
+
+    /// Understands `text`, the content of a list of models at `path`: its models, each with all that it and the keys above the
+    /// first of them say of `run`. `is_of_a_model` tells flags that models may differ in by their ids.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; it lists no model; a model says what is to be said of all.
+    pub(super) fn read_list(
+        path: &Path,
+        text: &str,
+        program: &Command,
+        is_of_a_model: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<Vec<(ListedModel, Self)>> {
+        let reader = Reader { path, text, program };
+        let (mut shared, mut models) = (Vec::new(), Vec::new());
+        for (key, value) in in_order(reader.parsed()?.get_ref()) {
+            match value.get_ref() {
+                DeValue::Array(tables) if key.get_ref() == MODEL => {
+                    for table in tables.iter() {
+                        models.push(reader.model(table, &is_of_a_model)?);
+                    }
+                }
+                _ if key.get_ref() == MODEL => {
+                    let place = reader.place(key.span().start);
+                    bail!("{place}: a model of the list begins with the line [[{MODEL}]]")
+                }
+                _ => shared.push(reader.setting(RUN, key, value)?),
+            }
+        }
+        ensure_once(&shared)?;
+        ensure!(
+            !models.is_empty(),
+            "{} lists no model; each begins with the line [[{MODEL}]]",
+            path.display()
+        );
+        let with_shared = models.into_iter().map(|model| {
+            let own = vec![(RUN.to_owned(), model.settings.clone())];
+            (model, Self { shared: shared.clone(), own })
+        });
+        Ok(with_shared.collect())
     }
 
     /// What the command `name` takes from the file, in the file's order: not what was typed, nor what conflicts with that;
@@ -129,7 +189,48 @@ impl Settings {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// The text as TOML.
+    fn parsed(&self) -> anyhow::Result<Spanned<DeTable<'a>>> {
+        DeTable::parse(self.text).map_err(|error| {
+            let place = self.place(error.span().map_or(0, |span| span.start));
+            anyhow!("{place}: {}", error.message())
+        })
+    }
+
+    /// A table of `[[model]]`.
+    fn model(
+        &self,
+        table: &Spanned<DeValue<'_>>,
+        is_of_a_model: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<ListedModel> {
+        let at = self.place(table.span().start);
+        let DeValue::Table(keys) = table.get_ref() else {
+            bail!("{at}: a model of the list begins with the line [[{MODEL}]]")
+        };
+        let (mut name, mut settings) = (None, Vec::new());
+        for (key, value) in in_order(keys) {
+            let at = self.place(key.span().start);
+            match value.get_ref() {
+                DeValue::String(text) if key.get_ref() == NAME => {
+                    name = Some(text.as_ref().to_owned());
+                }
+                _ if key.get_ref() == NAME => bail!("{at}: `{NAME}` takes text in quotes"),
+                _ => {
+                    let setting = self.setting(RUN, key, value)?;
+                    ensure!(
+                        is_of_a_model(&setting.id),
+                        "{at}: `{}` is the same for all models; write it above the first [[{MODEL}]]",
+                        setting.key
+                    );
+                    settings.push(setting);
+                }
+            }
+        }
+        ensure_once(&settings)?;
+        Ok(ListedModel { name, at, settings })
+    }
+
     /// File and line of a byte, for messages.
     fn place(&self, byte: usize) -> String {
         let before = self.text.as_bytes().iter().take(byte);
