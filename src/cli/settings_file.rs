@@ -14,7 +14,7 @@ use anyhow::{Context, bail, ensure};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use self::keys::{ABOUT_THE_PROGRAM, Setting, Settings};
+use self::keys::{ABOUT_THE_PROGRAM, Setting, Settings, joined};
 use self::values::in_a_line;
 use crate::cli::args::messages::MessageArgs;
 use crate::cli::output::print::say;
@@ -114,18 +114,6 @@ pub(super) fn given(program: &Command, typed: &[OsString]) -> anyhow::Result<Giv
         }
         both => Ok(Given { matches: both?, settings }),
     }
-}
-
-/// The typed words with those of the settings behind the name of the command.
-fn joined(typed: &[OsString], settings: &[Setting]) -> Vec<OsString> {
-    let mut place = 1;
-    while let Some(word) = typed.get(place).filter(|word| word.as_encoded_bytes().starts_with(b"-"))
-    {
-        place += if word == "--config" || word == "--color" { 2 } else { 1 };
-    }
-    let (before, after) = typed.split_at(typed.len().min(place + 1));
-    let words = settings.iter().flat_map(|setting| setting.words.iter().cloned());
-    before.iter().cloned().chain(words).chain(after.iter().cloned()).collect()
 }
 
 #[cfg(test)]

@@ -336,6 +336,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The typed words with those of the settings behind the name of the command.
+pub(super) fn joined(typed: &[OsString], settings: &[Setting]) -> Vec<OsString> {
+    let mut place = 1;
+    while let Some(word) = typed.get(place).filter(|word| word.as_encoded_bytes().starts_with(b"-"))
+    {
+        place += if word == "--config" || word == "--color" { 2 } else { 1 };
+    }
+    let (before, after) = typed.split_at(typed.len().min(place + 1));
+    let words = settings.iter().flat_map(|setting| setting.words.iter().cloned());
+    before.iter().cloned().chain(words).chain(after.iter().cloned()).collect()
+}
+
 /// Makes sure that no flag is set twice, under two of its names.
 fn ensure_once(settings: &[Setting]) -> anyhow::Result<()> {
     for (index, setting) in settings.iter().enumerate() {

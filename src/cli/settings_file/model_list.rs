@@ -4,11 +4,10 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Command};
 
-use super::joined;
-use super::keys::Settings;
+use super::keys::{ListedModel, Settings, joined};
 use super::values::in_a_line;
 use crate::cli::args::generator::GeneratorArgs;
 
@@ -18,20 +17,20 @@ pub(super) const FLAG: &str = "model_list";
 const OF_ALL: [&str; 5] = ["images", "seed", "seed_mode", "device", "devices"];
 
 /// A model of the list.
-pub(in crate::cli) struct ListedLine {
+pub(crate) struct ListedLine {
     /// Its name, where the list says one.
-    pub(in crate::cli) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// File and line, for messages.
-    pub(in crate::cli) at: String,
+    pub(crate) at: String,
     /// The command line of its run.
-    pub(in crate::cli) matches: ArgMatches,
+    pub(crate) matches: ArgMatches,
 }
 
 /// The command lines of the models that are listed in `path`; `typed` names that list.
 ///
 /// # Errors
 /// The file cannot be read, or something in it is not understood.
-pub(in crate::cli) fn listed_lines(
+pub(crate) fn listed_lines(
     program: &Command,
     typed: &[OsString],
     path: &Path,
@@ -46,9 +45,9 @@ pub(in crate::cli) fn listed_lines(
         |id: &str| !OF_ALL.contains(&id) && of_model.get_arguments().any(|arg| arg.get_id() == id);
     let typed = without_the_list(typed);
     let seen = program.clone().try_get_matches_from(&typed)?;
-    let Some((name, typed_flags)) = seen.subcommand() else { bail!("no command is named") };
+    let Some((name, typed_flags)) = seen.subcommand() else { return Ok(Vec::new()) };
     let listed = Settings::read_list(path, &text, &built, is_of_a_model)?;
-    let line = |(model, settings): (super::keys::ListedModel, Settings)| {
+    let line = |(model, settings): (ListedModel, Settings)| {
         let settings = settings.chosen(&built, name, typed_flags);
         let matches = program.clone().try_get_matches_from(joined(&typed, &settings));
         let matches = matches.map_err(|error| {
