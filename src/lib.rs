@@ -60,6 +60,7 @@ mod wording;
 
 pub use image::{Rgb, RgbImage};
 
+pub use aggregate::score_table::AnswerTable;
 pub use aggregate::{Coverage, Estimate, Protocol, Summary};
 pub use benchmark::{Benchmark, Category, Item, Question, Selection, Strictness};
 pub use check::{Check, CheckedFigure, Gate, Outcome};
@@ -88,6 +89,6 @@ pub use session::judge_options::{
 pub use session::listener::{Listener, Quiet, Stage};
 pub use session::loaded_judge::LoadedJudge;
 pub use session::reporting::{Report, ReportOptions, report, report_to};
-pub use session::scoring::{choose_judge, scored_run};
+pub use session::scoring::{choose_judge, scored_answers, scored_run};
 pub use session::{Session, SessionOptions};
 pub use stage_observer::{Silent, StageObserver};

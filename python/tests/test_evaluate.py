@@ -209,27 +209,6 @@ def test_a_run_is_read_compared_checked_and_reported(tmp_path, demo, scripted):
         dpg_bench.evaluate(images_of(part), benchmark=part, judge=strict, out=tmp_path / "a", model="a")
 
 
-@pytest.mark.parametrize("reader", ["pyarrow", "polars", "pandas"])
-def test_answers_go_to_other_libraries(demo, scripted, reader):
-    pytest.importorskip(reader, reason=f"{reader} is not installed: it is not tried")
-    part = demo.select(limit=2)
-    answers = dpg_bench.evaluate(images_of(part), benchmark=part, judge=scripted).run.answers()
-    convert = {"pyarrow": answers.to_arrow, "polars": answers.to_polars, "pandas": answers.to_pandas}
-    table = convert[reader]()
-    assert len(table) == 2 * sum(len(item.questions) for item in part.items)
-    first = table.slice(0, 1).to_pylist()[0] if reader == "pyarrow" else (table.row(0, named=True) if reader == "polars" else table.iloc[0].to_dict())
-    assert (first["item"], first["image"], first["question_text"]) == (part.items[0].id, 0, part.items[0].questions[0].text)
-
-
-def test_answers_last_as_long_as_someone_reads_them(demo, scripted):
-    part = demo.select(limit=1)
-    answers = dpg_bench.evaluate(images_of(part, 1), benchmark=part, judge=scripted).run.answers()
-    assert pathlib.Path(answers).read_bytes().startswith(b"PAR1")
-    path = answers.path
-    del answers
-    assert not path.exists()
-
-
 def test_memory_is_flat(demo, looking):
     part = demo.select(limit=1)
     images = images_of(part, 1, 64)

@@ -1,5 +1,5 @@
-//! In: a run's answers. Out: its summary, long table, exported tables and chart in the run directory, or the run
-//! ready to be compared. Nothing is judged again.
+//! In: a run's answers. Out: its summary, long table, exported tables and chart in the run directory, or in memory, or the
+//! run ready to be compared. Nothing is judged again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use super::benchmarks::{benchmark_of_run, selected};
 use super::work::ensure_merged;
 use crate::aggregate::readable::{unparsable_gap, without_unparsable};
-use crate::aggregate::score_table::score_table;
+use crate::aggregate::score_table::{AnswerTable, answer_table, score_table};
 use crate::aggregate::{
     Baseline, Coverage, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput,
 };
@@ -45,7 +45,7 @@ pub fn score_judges(
         let judged = Judged { judge, images: &images, records: &records, answers: &answers };
         let scored = judged.score(run, benchmark, items, allow_incomplete)?;
         let [reference, corrected] = &scored.protocols;
-        let table = score_table(items, per_item, &images, &answers, reference, corrected)
+        let table = score_table(items, per_item, &images, &answers, [reference, corrected])
             .context("the table of answers cannot be made")?;
         write_files(run, judge, &scored.summary, &table)?;
         summaries.push(scored.summary);
@@ -65,6 +65,24 @@ pub fn scored_run(
     allow_incomplete: bool,
 ) -> anyhow::Result<Summary> {
     with_scored_run(run, benchmark, judge, allow_incomplete, |whole| whole.scored.summary)
+}
+
+/// The table of answers that scoring the run writes to `scores/<judge>.parquet`, in memory; nothing is written. `judge` and
+/// `benchmark` are as in [`scored_run`].
+///
+/// # Errors
+/// As there.
+pub fn scored_answers(
+    run: &RunDirectory,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+) -> anyhow::Result<AnswerTable> {
+    let per_item = run.manifest().images_per_item;
+    with_scored_run(run, benchmark, judge, true, |whole| {
+        let [reference, corrected] = &whole.scored.protocols;
+        answer_table(whole.items, per_item, whole.images, whole.answers, [reference, corrected])
+            .context("the table of answers cannot be made")
+    })?
 }
 
 /// A scored run with what it was scored from.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use dpg_bench::{
     Benchmark, Gate, ItemImages, JudgeOptions, LoadedJudge, PixelsFault, Protocol, Quiet, Rgb,
-    RgbImage, Selection, Session, SessionOptions, Strictness, Summary, check_run, html_table,
-    load_benchmark,
+    RgbImage, RunDirectory, Selection, Session, SessionOptions, Strictness, Summary, check_run,
+    html_table, load_benchmark, scored_answers,
 };
 
 fn demo() -> Benchmark {
@@ -123,6 +123,24 @@ fn a_judge_says_of_one_image_what_it_says_in_a_run() {
     assert_eq!(last[0].as_ref().unwrap().text, texts[texts.len() - 1]);
     let refused = judge.answer(&RgbImage::new(32, 32), &questions).unwrap_err().to_string();
     assert!(refused.contains("images of 32 x 32 pixels"), "{refused}");
+}
+
+#[test]
+fn the_table_of_answers_is_there_without_its_file() {
+    let (benchmark, folder) = (demo(), tempfile::tempdir().unwrap());
+    let mut session = open(folder.path(), &benchmark);
+    let all = benchmark.items.iter().take(3).map(|item| Ok(images(&item.id, 0)));
+    session.import(None, all, &Quiet).unwrap();
+    session.judge(&judge(), &Quiet).unwrap();
+    drop(session);
+    let run = RunDirectory::open(folder.path()).unwrap();
+    let table = scored_answers(&run, None, None).unwrap();
+    let questions: usize = benchmark.items.iter().take(3).map(|item| item.graph.len()).sum();
+    assert_eq!(table.rows(), 2 * questions);
+    // Each stream is one of its own, and frees what it holds.
+    drop([table.stream(), table.stream()]);
+    assert_eq!(table.clone().rows(), table.rows());
+    assert!(!folder.path().join("scores").exists());
 }
 
 #[test]
