@@ -189,11 +189,12 @@ def evaluate(
     seed_mode: str,
     allow_incomplete: bool,
 ) -> Summary: ...
-def compare(base: _Path, other: _Path) -> Comparison: ...
+def compare(base: _Path, other: _Path, *, judge: str | None = None) -> Comparison: ...
 def check(
     run: _Path,
     baseline: _Path,
     *,
+    judge: str | None = None,
     max_drop: float = 1.0,
     alpha: float = 0.05,
     categories: Sequence[str] = (),

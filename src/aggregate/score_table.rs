@@ -14,9 +14,7 @@
 
 use std::collections::HashMap;
 
-use polars_arrow::array::{
-    Array, ArrayRef, PrimitiveArray, StructArray, Utf8Array, Utf8ViewArray,
-};
+use polars_arrow::array::{Array, ArrayRef, PrimitiveArray, StructArray, Utf8Array, Utf8ViewArray};
 use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, Field};
 use polars_arrow::ffi::{ArrowArrayStream, export_iterator};
 use polars_arrow::record_batch::RecordBatchT;

@@ -254,7 +254,38 @@ pub fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec
     }
 }
 
+/// Why no judge can be chosen as asked for, in a run that others have answered in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JudgeFault {
+    /// None was named, and several have answered.
+    #[error("{run}: {}; choose one with --judge NAME", answered_by(there))]
+    Several {
+        /// Where.
+        run: String,
+        /// Who has answered.
+        there: Vec<String>,
+    },
+    /// The one that was named has not answered.
+    #[error(
+        "{run} has no answers of `{name}`{}; {}",
+        did_you_mean(name, there.iter().map(String::as_str)),
+        answered_by(there)
+    )]
+    Unknown {
+        /// Where.
+        run: String,
+        /// As it was asked for.
+        name: String,
+        /// Who has answered.
+        there: Vec<String>,
+    },
+}
+
 /// The judge named, which must have answered; the only one where none is named.
+///
+/// # Errors
+/// [`JudgeFault`], or nobody has answered.
 pub fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<String> {
     if let Some(name) = named {
         check_has_answered(run, name)?;
@@ -264,8 +295,8 @@ pub fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<S
         [only] => Ok(only.clone()),
         [] => Err(nobody_answered(run)),
         several => {
-            let judges = answered_by(several);
-            bail!("{}: {judges}; choose one with --judge NAME", run.path().display())
+            let run = run.path().display().to_string();
+            Err(JudgeFault::Several { run, there: several.to_vec() }.into())
         }
     }
 }
@@ -278,14 +309,11 @@ fn nobody_answered(run: &RunDirectory) -> anyhow::Error {
 /// The run has no answers of that judge; the sentence names those that there are.
 pub fn check_has_answered(run: &RunDirectory, judge: &str) -> anyhow::Result<()> {
     let there = run.judges_with_answers()?;
-    ensure!(
-        there.iter().any(|name| name == judge),
-        "{} has no answers of `{judge}`{}; {}",
-        run.path().display(),
-        did_you_mean(judge, there.iter().map(String::as_str)),
-        answered_by(&there)
-    );
-    Ok(())
+    if there.iter().any(|name| name == judge) {
+        return Ok(());
+    }
+    let run = run.path().display().to_string();
+    Err(JudgeFault::Unknown { run, name: judge.to_owned(), there }.into())
 }
 
 /// Who has answered, for messages.
