@@ -125,7 +125,9 @@ fn summarise(items: &[&Item], records: &[AnswerRecord], with_table: bool) -> (Su
     let reference = score_run(items, &answers, IMAGES, Protocol::Reference);
     let corrected = score_run(items, &answers, IMAGES, Protocol::Corrected);
     let table = match with_table {
-        true => score_table(items, IMAGES, &[], &answers, &reference, &corrected).expect("a table"),
+        true => {
+            score_table(items, IMAGES, &[], &answers, [&reference, &corrected]).expect("a table")
+        }
         false => Vec::new(),
     };
     let summary = Summary::new(SummaryInput {

@@ -45,7 +45,7 @@ pub fn run(folder: &Path) -> anyhow::Result<(Comparison, PathBuf)> {
         let summary = make_run(&benchmark, model, &judge, folder)?;
         eprintln!("{model}: {:?}", summary.corrected.overall);
     }
-    let comparison = compare_runs(&folders[0], &folders[1])?;
+    let comparison = compare_runs(&folders[0], &folders[1], None)?;
     let page = report(&ReportOptions::new(folders, &folder.join("report")))?.written.page;
     Ok((comparison, page))
 }

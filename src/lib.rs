@@ -60,9 +60,10 @@ mod wording;
 
 pub use image::{Rgb, RgbImage};
 
+pub use aggregate::score_table::AnswerTable;
 pub use aggregate::{Coverage, Estimate, Protocol, Summary};
 pub use benchmark::{Benchmark, Category, Item, Question, Selection, Strictness};
-pub use check::{Check, CheckedFigure, Gate, Outcome};
+pub use check::{Check, CheckError, CheckedFigure, Gate, Outcome};
 pub use compare::{Comparison, Difference};
 pub use generate::generate_run::GenerationSummary;
 pub use generate::import::images::ImportSummary;
@@ -78,7 +79,7 @@ pub use reports::{comparison_terminal, html_table, terminal_table};
 pub use results::image_store::MAX_IMAGE_SIDE;
 pub use results::{RunDirectory, Settings, Shard};
 pub use session::benchmarks::{benchmark_of_run, default_benchmark, load_benchmark};
-pub use session::compared::{check_run, compare_runs};
+pub use session::compared::{GateFault, check_run, compare_runs};
 pub use session::ella_options::EllaPartOptions;
 pub use session::generator::LoadedGenerator;
 pub use session::generator_options::GeneratorOptions;
@@ -88,6 +89,6 @@ pub use session::judge_options::{
 pub use session::listener::{Listener, Quiet, Stage};
 pub use session::loaded_judge::LoadedJudge;
 pub use session::reporting::{Report, ReportOptions, report, report_to};
-pub use session::scoring::{choose_judge, scored_run};
+pub use session::scoring::{JudgeFault, choose_judge, scored_answers, scored_run};
 pub use session::{Session, SessionOptions};
 pub use stage_observer::{Silent, StageObserver};

@@ -24,27 +24,35 @@ pub(crate) fn as_dict<'py>(
     py.import("json")?.call_method1("loads", (text,))
 }
 
-/// How `other` differs from `base`: run directories, runs or baseline files, with the answers of their only judges, under
-/// `corrected`.
+/// How `other` differs from `base`: run directories, runs or baseline files, with the answers of `judge` (None: their only one),
+/// under `corrected`.
 #[pyfunction]
-pub(crate) fn compare(py: Python<'_>, base: PathBuf, other: PathBuf) -> PyResult<Comparison> {
-    let found = py.detach(|| compare_runs(&base, &other)).map_err(failed)?;
+#[pyo3(signature = (base, other, *, judge=None))]
+pub(crate) fn compare(
+    py: Python<'_>,
+    base: PathBuf,
+    other: PathBuf,
+    judge: Option<&str>,
+) -> PyResult<Comparison> {
+    let found = py.detach(|| compare_runs(&base, &other, judge)).map_err(failed)?;
     Ok(Comparison { found })
 }
 
-/// Whether `run` is worse than `baseline`, a run or a baseline file, by more than `max_drop` points.
+/// Whether `run` is worse than `baseline`, a run or a baseline file, by more than `max_drop` points, with the answers of `judge`
+/// (None: their only one).
 #[pyfunction]
-#[pyo3(signature = (run, baseline, *, max_drop=1.0, alpha=0.05, categories=Vec::new()))]
+#[pyo3(signature = (run, baseline, *, judge=None, max_drop=1.0, alpha=0.05, categories=Vec::new()))]
 pub(crate) fn check(
     py: Python<'_>,
     run: PathBuf,
     baseline: PathBuf,
+    judge: Option<&str>,
     max_drop: f64,
     alpha: f64,
     categories: Vec<String>,
 ) -> PyResult<Check> {
     let gate = Gate { max_drop, alpha, categories };
-    let found = py.detach(|| check_run(&run, &baseline, &gate)).map_err(failed)?;
+    let found = py.detach(|| check_run(&run, &baseline, &gate, judge)).map_err(failed)?;
     Ok(Check { found })
 }
 

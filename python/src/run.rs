@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::ensure;
-use dpg_bench::{RunDirectory, choose_judge, scored_run};
+use dpg_bench::{RunDirectory, choose_judge, scored_answers, scored_run};
 use pyo3::prelude::*;
 use tempfile::TempDir;
 
@@ -84,17 +83,23 @@ impl Run {
         Ok(Summary { summary: scored.map_err(failed)?, protocol, run: self.clone() })
     }
 
-    /// The table of answers of `judge` (None: its only one), one row an image and question, as the last scoring wrote it.
-    #[pyo3(signature = (judge=None))]
-    fn answers(&self, py: Python<'_>, judge: Option<&str>) -> PyResult<Answers> {
+    /// The table of answers of `judge` (None: its only one), one row an image and question, scored anew. `benchmark` is as for
+    /// `summary`.
+    #[pyo3(signature = (judge=None, *, benchmark=None))]
+    fn answers(
+        &self,
+        py: Python<'_>,
+        judge: Option<&str>,
+        benchmark: Option<PathBuf>,
+    ) -> PyResult<Answers> {
         let directory = self.directory()?;
         let found = py.detach(|| {
-            let path = directory.scores_path(&choose_judge(&directory, judge)?)?;
-            let shown = path.display();
-            ensure!(path.is_file(), "there is no {shown}; `dpg-bench score` on the run writes it");
-            Ok(path)
+            let judge = choose_judge(&directory, judge)?;
+            let path = directory.scores_path(&judge)?;
+            let table = scored_answers(&directory, benchmark.as_deref(), Some(&judge))?;
+            Ok(Answers { judge, table, path, _folder: self.folder.clone() })
         });
-        Ok(Answers { path: found.map_err(failed)?, _folder: self.folder.clone() })
+        found.map_err(failed)
     }
 
     fn __fspath__(&self) -> OsString {

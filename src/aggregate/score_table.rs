@@ -1,6 +1,7 @@
 //! In: a run scored under both protocols. Out: the bytes of `scores/<judge>.parquet`, one row per
-//! item, image and question. The only file that knows polars, of which it uses the crates of arrays and
-//! Parquet alone; writing the bytes to disk is left to the caller.
+//! item, image and question, or the same table in memory as a stream of Arrow's. The only file that knows
+//! polars, of which it uses the crates of arrays and Parquet alone; writing the bytes to disk is left to the
+//! caller.
 //!
 //! Columns: `item`, `image` (from 0), `question` (number inside the item), `l1`, `l2`, `tuple`,
 //! `question_text`, `answer`, `raw` (the judge's own words where `answer` is a reading of them),
@@ -9,12 +10,13 @@
 //! dependency rule; null where the protocol does not score the image).
 //!
 //! Texts are declared `large_string`, as polars' Python package does, and not `string_view`, which many
-//! readers cannot work with (docs/measurements/readers.md).
+//! readers cannot work with (docs/measurements/readers.md). In memory they are that, too.
 
 use std::collections::HashMap;
 
-use polars_arrow::array::{ArrayRef, PrimitiveArray, Utf8ViewArray};
+use polars_arrow::array::{Array, ArrayRef, PrimitiveArray, StructArray, Utf8Array, Utf8ViewArray};
 use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, Field};
+use polars_arrow::ffi::{ArrowArrayStream, export_iterator};
 use polars_arrow::record_batch::RecordBatchT;
 use polars_parquet::write::{
     CompressionOptions, FileWriter, KeyValue, StatisticsOptions, Version, WriteOptions,
@@ -28,7 +30,7 @@ use crate::score::{RunScore, ScoredItem};
 /// Key of the format version in the file's metadata.
 pub(crate) const FORMAT_VERSION_KEY: &str = "dpg_bench.format_version";
 
-/// Makes the table. `items` are in row order; `images` may be empty.
+/// Makes the file. `items` are in row order; `images` may be empty.
 ///
 /// # Errors
 /// polars refused (a programming error).
@@ -37,9 +39,53 @@ pub fn score_table(
     images_per_item: u32,
     images: &[ImageRecord],
     answers: &NewestAnswers<'_>,
-    reference: &RunScore<'_>,
-    corrected: &RunScore<'_>,
+    protocols: [&RunScore<'_>; 2],
 ) -> anyhow::Result<Vec<u8>> {
+    rows_of(items, images_per_item, images, answers, protocols).into_parquet()
+}
+
+/// Makes the table in memory, with the values of [`score_table`].
+///
+/// # Errors
+/// As there.
+pub(crate) fn answer_table(
+    items: &[&Item],
+    images_per_item: u32,
+    images: &[ImageRecord],
+    answers: &NewestAnswers<'_>,
+    protocols: [&RunScore<'_>; 2],
+) -> anyhow::Result<AnswerTable> {
+    rows_of(items, images_per_item, images, answers, protocols).into_memory()
+}
+
+/// A judge's answers in a run, one row per item, image and question: the columns of `scores/<judge>.parquet`.
+#[derive(Clone)]
+pub struct AnswerTable {
+    table: StructArray,
+}
+
+impl AnswerTable {
+    /// Its rows.
+    pub fn rows(&self) -> usize {
+        self.table.len()
+    }
+
+    /// All rows as one batch of a stream of Arrow's C interface, for readers in other languages. Nothing is copied: table and
+    /// streams share the columns, which go with the last of them.
+    pub fn stream(&self) -> ArrowArrayStream {
+        let of_rows = Field::new("".into(), self.table.dtype().clone(), false);
+        export_iterator(Box::new(std::iter::once(Ok(self.table.clone().boxed()))), of_rows)
+    }
+}
+
+/// `protocols` are `reference` and `corrected`.
+fn rows_of<'a>(
+    items: &[&'a Item],
+    images_per_item: u32,
+    images: &[ImageRecord],
+    answers: &NewestAnswers<'a>,
+    protocols: [&RunScore<'_>; 2],
+) -> Rows<'a> {
     let seeds: HashMap<(&str, u32), u64> = images
         .iter()
         .filter_map(|record| match record.outcome {
@@ -50,9 +96,9 @@ pub fn score_table(
         })
         .collect();
     let mut rows = Rows::default();
-    let (reference, corrected) = (reference.by_id(), corrected.by_id());
+    let protocols = protocols.map(RunScore::by_id);
     for item in items {
-        let verdicts = [reference.get(item.id.as_str()), corrected.get(item.id.as_str())];
+        let verdicts = protocols.each_ref().map(|scored| scored.get(item.id.as_str()));
         for image in 0..images_per_item {
             let seed = seeds.get(&(item.id.as_str(), image)).copied();
             for position in 0..item.graph.len() {
@@ -60,7 +106,7 @@ pub fn score_table(
             }
         }
     }
-    rows.into_parquet()
+    rows
 }
 
 #[derive(Default)]
@@ -123,11 +169,13 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn into_parquet(self) -> anyhow::Result<Vec<u8>> {
-        let rows = self.item.len();
+    /// The columns with their names.
+    fn into_columns(self, kind: Texts) -> Vec<(&'static str, ArrayRef)> {
         let [raw_reference, raw_corrected] = self.raw_verdicts;
         let [verdict_reference, verdict_corrected] = self.ruled_verdicts;
-        let columns: Vec<(&str, ArrayRef)> = vec![
+        let texts = |values: &[&str]| kind.of(values);
+        let optional_texts = |values: &[Option<&str>]| kind.of_optional(values);
+        vec![
             ("item", texts(&self.item)),
             ("image", PrimitiveArray::from_vec(self.image).boxed()),
             ("question", PrimitiveArray::from_vec(self.question).boxed()),
@@ -144,7 +192,21 @@ impl<'a> Rows<'a> {
             ("verdict_reference", optional_texts(&verdict_reference)),
             ("raw_corrected", optional_texts(&raw_corrected)),
             ("verdict_corrected", optional_texts(&verdict_corrected)),
-        ];
+        ]
+    }
+
+    fn into_memory(self) -> anyhow::Result<AnswerTable> {
+        let rows = self.item.len();
+        let columns = self.into_columns(Texts::Large);
+        let fields = schema(&columns, ArrowDataType::clone).iter_values().cloned().collect();
+        let arrays = columns.into_iter().map(|(_, array)| array).collect();
+        let table = StructArray::try_new(ArrowDataType::Struct(fields), rows, arrays, None)?;
+        Ok(AnswerTable { table })
+    }
+
+    fn into_parquet(self) -> anyhow::Result<Vec<u8>> {
+        let rows = self.item.len();
+        let columns = self.into_columns(Texts::Views);
         let schema = schema(&columns, ArrowDataType::clone);
         // The writer adds a schema with `string_view` only where none is given. Parquet itself holds the
         // bytes of both kinds of text in the same way.
@@ -178,12 +240,29 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn texts(values: &[&str]) -> ArrayRef {
-    Utf8ViewArray::from_slice_values(values).boxed()
+/// How texts are held.
+#[derive(Clone, Copy)]
+enum Texts {
+    /// What the Parquet writer takes.
+    Views,
+    /// What every reader of arrays works with.
+    Large,
 }
 
-fn optional_texts(values: &[Option<&str>]) -> ArrayRef {
-    Utf8ViewArray::from_slice(values).boxed()
+impl Texts {
+    fn of(self, values: &[&str]) -> ArrayRef {
+        match self {
+            Self::Views => Utf8ViewArray::from_slice_values(values).boxed(),
+            Self::Large => Utf8Array::<i64>::from_slice(values).boxed(),
+        }
+    }
+
+    fn of_optional(self, values: &[Option<&str>]) -> ArrayRef {
+        match self {
+            Self::Views => Utf8ViewArray::from_slice(values).boxed(),
+            Self::Large => Utf8Array::<i64>::from(values).boxed(),
+        }
+    }
 }
 
 /// Names and kinds of the columns, the kinds as `told`.

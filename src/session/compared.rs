@@ -33,72 +33,111 @@ pub fn load_compared(
     Ok(Labelled { label, run })
 }
 
-/// How the run at `other` differs from that at `base`, under `corrected` and with the answers of their only judges;
-/// either may be a baseline file.
+/// How the run at `other` differs from that at `base`, under `corrected` and with the answers of `judge` (`None`: those of
+/// their only judges); either may be a baseline file, which has one judge.
 ///
 /// # Errors
 /// One of them cannot be scored, or they are not to be compared.
 ///
 /// ```no_run
-/// let found = dpg_bench::compare_runs("results/sd15".as_ref(), "results/ella-sd15".as_ref())?;
+/// let found = dpg_bench::compare_runs("results/sd15".as_ref(), "results/ella-sd15".as_ref(), None)?;
 /// let overall = &found.figures[0];
 /// println!("{} items, difference {:+.2} points, p {:?}", found.items, overall.difference, overall.p);
 /// # anyhow::Ok(())
 /// ```
-pub fn compare_runs(base: &Path, other: &Path) -> anyhow::Result<Comparison> {
-    let load = |path| load_compared(path, None, Protocol::Corrected, None);
+pub fn compare_runs(base: &Path, other: &Path, judge: Option<&str>) -> anyhow::Result<Comparison> {
+    let load = |path| load_compared(path, judge, Protocol::Corrected, None);
     Ok(compare(&load(base)?, &load(other)?, &Options::default())?)
 }
 
 /// Whether the run at `run` is worse than that at `baseline`, a run directory or a baseline file, whose protocol counts; with the
-/// answers of their only judges.
+/// answers of `judge` (`None`: those of their only judges).
 ///
 /// # Errors
-/// The gate lets nothing fail, one of them cannot be scored, or they are not to be compared.
+/// The gate lets nothing fail ([`GateFault`]), one of them cannot be scored, or they are not to be compared.
 ///
 /// ```no_run
 /// use dpg_bench::{Gate, Outcome, check_run};
 ///
 /// let gate = Gate { max_drop: 1.0, alpha: 0.05, categories: Vec::new() };
-/// let found = check_run("results/nightly".as_ref(), "baseline.json".as_ref(), &gate)?;
+/// let found = check_run("results/nightly".as_ref(), "baseline.json".as_ref(), &gate, None)?;
 /// assert_ne!(found.outcome, Outcome::Failed);
 /// # anyhow::Ok(())
 /// ```
-pub fn check_run(run: &Path, baseline: &Path, gate: &Gate) -> anyhow::Result<Check> {
+pub fn check_run(
+    run: &Path,
+    baseline: &Path,
+    gate: &Gate,
+    judge: Option<&str>,
+) -> anyhow::Result<Check> {
     let options = Options::default();
     ensure_can_fail(gate, options.test.rounds)?;
-    let baseline = load_compared(baseline, None, Protocol::Corrected, None)?;
-    let run = load_compared(run, None, baseline.run.protocol, None)?;
+    let baseline = load_compared(baseline, judge, Protocol::Corrected, None)?;
+    let run = load_compared(run, judge, baseline.run.protocol, None)?;
     Ok(check(&baseline, &run, gate, &options)?)
+}
+
+/// Why a gate lets nothing fail.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GateFault {
+    /// Its largest tolerated drop is none that a score could exceed.
+    #[error("--max-drop {0} is no number of points from 0 to below 100")]
+    MaxDrop(f64),
+    /// Its level is no probability that a test can have.
+    #[error("--alpha {0} is no probability between 0 and 0.5")]
+    Alpha(f64),
+    /// No p-value can be as small as it asks for.
+    #[error(
+        "--alpha {alpha} for {}: {rounds} rounds show no p below {least:.1e}, so that nothing could fail; {}",
+        counted(*figures, "number"),
+        advice(*needed)
+    )]
+    TooFewRounds {
+        /// Level of the test.
+        alpha: f64,
+        /// Numbers that are checked.
+        figures: usize,
+        /// Random rounds of the test.
+        rounds: usize,
+        /// The smallest p-value that they can show.
+        least: f64,
+        /// Rounds that could show one small enough.
+        needed: f64,
+    },
+}
+
+/// What to do where so many rounds are needed.
+fn advice(needed: f64) -> String {
+    match needed <= 1e6 {
+        true => format!("give --draws {needed} or more"),
+        false => "give a larger --alpha".to_owned(),
+    }
 }
 
 /// Whether a gate can fail anything, with so many random rounds of the test.
 ///
 /// # Errors
-/// Its numbers mean nothing, or no p-value could be as small as it asks for.
-pub fn ensure_can_fail(gate: &Gate, rounds: usize) -> anyhow::Result<()> {
+/// It cannot.
+pub fn ensure_can_fail(gate: &Gate, rounds: usize) -> Result<(), GateFault> {
     let Gate { max_drop, alpha, categories } = gate;
-    ensure!(
-        max_drop.is_finite() && *max_drop >= 0.0,
-        "--max-drop {max_drop} is no number of points from 0 on"
-    );
-    ensure!(*alpha > 0.0 && *alpha < 0.5, "--alpha {alpha} is no probability between 0 and 0.5");
+    let (max_drop, alpha) = (*max_drop, *alpha);
+    // Neither holds NaN.
+    if !(0.0..100.0).contains(&max_drop) {
+        return Err(GateFault::MaxDrop(max_drop));
+    }
+    if !(alpha > 0.0 && alpha < 0.5) {
+        return Err(GateFault::Alpha(alpha));
+    }
     let figures = 1 + categories.len();
     // The least p-value of a one-sided test is one of twice the rounds and two.
     let least = 1.0 / (2.0 * rounds as f64 + 2.0);
     let level = alpha / figures as f64;
+    if least < level {
+        return Ok(());
+    }
     let needed = (0.5 / level).ceil();
-    ensure!(
-        least < level,
-        "--alpha {alpha} for {}: {rounds} rounds show no p below {least:.1e}, so that nothing could fail; {}",
-        counted(figures, "number"),
-        if needed <= 1e6 {
-            format!("give --draws {needed} or more")
-        } else {
-            "give a larger --alpha".to_owned()
-        }
-    );
-    Ok(())
+    Err(GateFault::TooFewRounds { alpha, figures, rounds, least, needed })
 }
 
 #[derive(serde::Deserialize)]

@@ -1,5 +1,5 @@
-//! In: a run's answers. Out: its summary, long table, exported tables and chart in the run directory, or the run
-//! ready to be compared. Nothing is judged again.
+//! In: a run's answers. Out: its summary, long table, exported tables and chart in the run directory, or in memory, or the
+//! run ready to be compared. Nothing is judged again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use super::benchmarks::{benchmark_of_run, selected};
 use super::work::ensure_merged;
 use crate::aggregate::readable::{unparsable_gap, without_unparsable};
-use crate::aggregate::score_table::score_table;
+use crate::aggregate::score_table::{AnswerTable, answer_table, score_table};
 use crate::aggregate::{
     Baseline, Coverage, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput,
 };
@@ -45,7 +45,7 @@ pub fn score_judges(
         let judged = Judged { judge, images: &images, records: &records, answers: &answers };
         let scored = judged.score(run, benchmark, items, allow_incomplete)?;
         let [reference, corrected] = &scored.protocols;
-        let table = score_table(items, per_item, &images, &answers, reference, corrected)
+        let table = score_table(items, per_item, &images, &answers, [reference, corrected])
             .context("the table of answers cannot be made")?;
         write_files(run, judge, &scored.summary, &table)?;
         summaries.push(scored.summary);
@@ -65,6 +65,24 @@ pub fn scored_run(
     allow_incomplete: bool,
 ) -> anyhow::Result<Summary> {
     with_scored_run(run, benchmark, judge, allow_incomplete, |whole| whole.scored.summary)
+}
+
+/// The table of answers that scoring the run writes to `scores/<judge>.parquet`, in memory; nothing is written. `judge` and
+/// `benchmark` are as in [`scored_run`].
+///
+/// # Errors
+/// As there.
+pub fn scored_answers(
+    run: &RunDirectory,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+) -> anyhow::Result<AnswerTable> {
+    let per_item = run.manifest().images_per_item;
+    with_scored_run(run, benchmark, judge, true, |whole| {
+        let [reference, corrected] = &whole.scored.protocols;
+        answer_table(whole.items, per_item, whole.images, whole.answers, [reference, corrected])
+            .context("the table of answers cannot be made")
+    })?
 }
 
 /// A scored run with what it was scored from.
@@ -236,7 +254,38 @@ pub fn choose_judges(run: &RunDirectory, named: &[String]) -> anyhow::Result<Vec
     }
 }
 
+/// Why no judge can be chosen as asked for, in a run that others have answered in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JudgeFault {
+    /// None was named, and several have answered.
+    #[error("{run}: {}; choose one with --judge NAME", answered_by(there))]
+    Several {
+        /// Where.
+        run: String,
+        /// Who has answered.
+        there: Vec<String>,
+    },
+    /// The one that was named has not answered.
+    #[error(
+        "{run} has no answers of `{name}`{}; {}",
+        did_you_mean(name, there.iter().map(String::as_str)),
+        answered_by(there)
+    )]
+    Unknown {
+        /// Where.
+        run: String,
+        /// As it was asked for.
+        name: String,
+        /// Who has answered.
+        there: Vec<String>,
+    },
+}
+
 /// The judge named, which must have answered; the only one where none is named.
+///
+/// # Errors
+/// [`JudgeFault`], or nobody has answered.
 pub fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<String> {
     if let Some(name) = named {
         check_has_answered(run, name)?;
@@ -246,8 +295,8 @@ pub fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<S
         [only] => Ok(only.clone()),
         [] => Err(nobody_answered(run)),
         several => {
-            let judges = answered_by(several);
-            bail!("{}: {judges}; choose one with --judge NAME", run.path().display())
+            let run = run.path().display().to_string();
+            Err(JudgeFault::Several { run, there: several.to_vec() }.into())
         }
     }
 }
@@ -260,14 +309,11 @@ fn nobody_answered(run: &RunDirectory) -> anyhow::Error {
 /// The run has no answers of that judge; the sentence names those that there are.
 pub fn check_has_answered(run: &RunDirectory, judge: &str) -> anyhow::Result<()> {
     let there = run.judges_with_answers()?;
-    ensure!(
-        there.iter().any(|name| name == judge),
-        "{} has no answers of `{judge}`{}; {}",
-        run.path().display(),
-        did_you_mean(judge, there.iter().map(String::as_str)),
-        answered_by(&there)
-    );
-    Ok(())
+    if there.iter().any(|name| name == judge) {
+        return Ok(());
+    }
+    let run = run.path().display().to_string();
+    Err(JudgeFault::Unknown { run, name: judge.to_owned(), there }.into())
 }
 
 /// Who has answered, for messages.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dpg_bench::{
-    Benchmark, Gate, ItemImages, JudgeOptions, LoadedJudge, PixelsFault, Protocol, Quiet, Rgb,
-    RgbImage, Selection, Session, SessionOptions, Strictness, Summary, check_run, html_table,
-    load_benchmark,
+    Benchmark, Gate, GateFault, ItemImages, JudgeFault, JudgeOptions, LoadedJudge, PixelsFault,
+    Protocol, Quiet, Rgb, RgbImage, RunDirectory, Selection, Session, SessionOptions, Strictness,
+    Summary, check_run, compare_runs, html_table, load_benchmark, scored_answers,
 };
 
 fn demo() -> Benchmark {
@@ -126,6 +126,24 @@ fn a_judge_says_of_one_image_what_it_says_in_a_run() {
 }
 
 #[test]
+fn the_table_of_answers_is_there_without_its_file() {
+    let (benchmark, folder) = (demo(), tempfile::tempdir().unwrap());
+    let mut session = open(folder.path(), &benchmark);
+    let all = benchmark.items.iter().take(3).map(|item| Ok(images(&item.id, 0)));
+    session.import(None, all, &Quiet).unwrap();
+    session.judge(&judge(), &Quiet).unwrap();
+    drop(session);
+    let run = RunDirectory::open(folder.path()).unwrap();
+    let table = scored_answers(&run, None, None).unwrap();
+    let questions: usize = benchmark.items.iter().take(3).map(|item| item.graph.len()).sum();
+    assert_eq!(table.rows(), 2 * questions);
+    // Each stream is one of its own, and frees what it holds.
+    drop([table.stream(), table.stream()]);
+    assert_eq!(table.clone().rows(), table.rows());
+    assert!(!folder.path().join("scores").exists());
+}
+
+#[test]
 fn scores_show_as_html_and_runs_are_checked() {
     let (benchmark, folder) = (demo(), tempfile::tempdir().unwrap());
     let mut session = open(folder.path(), &benchmark);
@@ -139,9 +157,29 @@ fn scores_show_as_html_and_runs_are_checked() {
     assert!(html.contains("&lt;mine&gt; &amp; yours") && !html.contains("<mine>"), "{html}");
 
     let gate = Gate { max_drop: 1.0, alpha: 0.05, categories: Vec::new() };
-    let found = check_run(folder.path(), folder.path(), &gate).unwrap();
+    let found = check_run(folder.path(), folder.path(), &gate, None).unwrap();
     assert_eq!((found.items, found.figures[0].drop), (3, 0.0));
-    let gate = Gate { alpha: 0.7, ..gate };
-    let refused = check_run(folder.path(), folder.path(), &gate).unwrap_err().to_string();
-    assert!(refused.contains("--alpha 0.7 is no probability"), "{refused}");
+    let refused =
+        |gate: &Gate, judge| check_run(folder.path(), folder.path(), gate, judge).unwrap_err();
+    for alpha in [0.7, 0.5, 1.0, 0.0, -0.1, f64::NAN, f64::INFINITY] {
+        let error = refused(&Gate { alpha, ..gate.clone() }, None);
+        assert!(matches!(error.downcast_ref::<GateFault>(), Some(GateFault::Alpha(_))), "{error}");
+    }
+    for max_drop in [-0.1, 100.0, f64::NAN, f64::INFINITY] {
+        let error = refused(&Gate { max_drop, ..gate.clone() }, None);
+        assert!(
+            matches!(error.downcast_ref::<GateFault>(), Some(GateFault::MaxDrop(_))),
+            "{error}"
+        );
+    }
+    let error = refused(&gate, Some("scriptet"));
+    let told = format!("{} has no answers of `scriptet`", folder.path().display());
+    assert!(
+        matches!(error.downcast_ref::<JudgeFault>(), Some(JudgeFault::Unknown { .. })),
+        "{error}"
+    );
+    assert!(error.to_string().starts_with(&told), "{error}");
+    assert!(error.to_string().contains("did you mean `scripted`?"), "{error}");
+    let found = compare_runs(folder.path(), folder.path(), Some("scripted")).unwrap();
+    assert_eq!((found.base.judge.as_str(), found.figures[0].difference), ("scripted", 0.0));
 }

@@ -288,6 +288,7 @@ fn comparisons() {
         place,
         [
             "check run --baseline baseline.json --max-drop=-1",
+            "check run --baseline baseline.json --max-drop 100",
             "check run --baseline baseline.json --alpha 0.6",
             "check run --baseline baseline.json --alpha 0.0001 --draws 100",
             "check run --baseline baseline.json --alpha 0.0000001 --category entity",
