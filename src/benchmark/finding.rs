@@ -43,6 +43,8 @@ pub enum FindingKind {
     Cycle,
     /// A question that depends on itself. It changes nothing under either protocol.
     SelfLoop,
+    /// A question that depends on the file's first row, which the reference script never reads.
+    FirstRowParent,
     /// A question that stands before its parent.
     ForwardReference,
     /// A parent named twice by one question.
@@ -93,6 +95,9 @@ impl FindingKind {
             Self::UnreadableParent => "parents that are no integers (edge ignored)",
             Self::MissingParent => "parents that do not exist (edge ignored)",
             Self::SelfLoop => "questions that depend on themselves (it changes nothing)",
+            Self::FirstRowParent => {
+                "questions that depend on the file's first row (`reference` never reads it and drops the item)"
+            }
             Self::Cycle => "edges that close a cycle (edge ignored)",
             Self::ForwardReference => "questions that stand before a parent",
             Self::RepeatedParent => "parents named twice by a question",
