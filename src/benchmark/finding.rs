@@ -179,7 +179,7 @@ impl Finding {
 }
 
 /// Cut to a readable length, with control characters spelled out so that they cannot reach a terminal.
-fn shortened(value: &str) -> String {
+pub(crate) fn shortened(value: &str) -> String {
     let mut text: String = value.chars().take(SHOWN_VALUE).flat_map(spelled).collect();
     if value.chars().nth(SHOWN_VALUE).is_some() {
         text.push_str("...");

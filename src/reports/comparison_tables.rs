@@ -2,12 +2,15 @@
 
 use comfy_table::{CellAlignment, Table};
 
+use crate::benchmark::finding::shortened;
 use crate::compare::{Comparison, Difference, FEWEST_ITEMS, ItemDifference, Level};
 use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
 use super::figure_table::{few_items_note, short_name, telling_rows};
 use super::numbers::{fixed, signed, signed_ends};
+use super::report_table::NONE;
+use super::settings_tables::short;
 use super::terminal::STYLE;
 use crate::wording::counted;
 
@@ -38,6 +41,7 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
         text.push_str(&note);
         text.push('\n');
     }
+    text.push_str(&settings_terminal(comparison));
     let (lost, won) = swung(comparison, swings);
     for (heading, items) in [("largest losses:", lost), ("largest gains:", won)] {
         if !items.is_empty() {
@@ -56,6 +60,38 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
     }
     text
 }
+
+/// `settings that differ:` and one line each, with the value of the base and that of the other.
+fn settings_terminal(comparison: &Comparison) -> String {
+    let (rows, more) = shown_settings(comparison);
+    if rows.is_empty() {
+        return "settings that differ: none\n".to_owned();
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let [name, base] = [0, 1].map(|column| width(column).unwrap_or_default());
+    let mut text = String::from("settings that differ (base, other):\n");
+    for [setting, of_base, of_other] in &rows {
+        text.push_str(&format!("  {setting:<name$}  {of_base:<base$}  {of_other}\n"));
+    }
+    if more > 0 {
+        text.push_str(&format!("  and {more} more, which --json shows\n"));
+    }
+    text
+}
+
+/// Name and both values of the first settings that differ, and how many there are more.
+fn shown_settings(comparison: &Comparison) -> (Vec<[String; 3]>, usize) {
+    let found = &comparison.differing_settings;
+    let value = |value: &Option<String>| shortened(short(value.as_deref().unwrap_or(NONE)));
+    let rows = found.iter().take(SHOWN_SETTINGS);
+    let rows: Vec<_> =
+        rows.map(|one| [one.name.clone(), value(&one.base), value(&one.other)]).collect();
+    let more = found.len() - rows.len();
+    (rows, more)
+}
+
+/// Settings shown; what a server says of itself may be hundreds of lines.
+const SHOWN_SETTINGS: usize = 20;
 
 /// The figures that say something new.
 fn telling(comparison: &Comparison) -> Vec<&Difference> {
@@ -78,6 +114,18 @@ pub fn comparison_markdown(comparison: &Comparison, swings: usize) -> String {
     text.push('\n');
     for note in notes(comparison) {
         text.push_str(&format!("- {}\n", escape_markdown(&note)));
+    }
+    let (settings, more) = shown_settings(comparison);
+    if settings.is_empty() {
+        text.push_str("- settings that differ: none\n");
+    } else {
+        text.push_str("\n| settings that differ | base | other |\n| --- | --- | --- |\n");
+    }
+    for row in settings {
+        text.push_str(&format!("| {} |\n", row.map(|cell| escape_markdown(&cell)).join(" | ")));
+    }
+    if more > 0 {
+        text.push_str(&format!("| {more} more | | |\n"));
     }
     let (lost, won) = swung(comparison, swings);
     if !(lost.is_empty() && won.is_empty()) {
