@@ -8,7 +8,7 @@ use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
 use super::figure_table::{few_items_note, short_name, telling_rows};
-use super::numbers::{fixed, signed, signed_ends};
+use super::numbers::{fixed, p_value, signed, signed_ends};
 use super::report_table::NONE;
 use super::settings_tables::short;
 use super::terminal::STYLE;
@@ -200,7 +200,7 @@ fn cells(figure: &Difference) -> [String; 6] {
         (Some(low), Some(high)) => signed_ends((low, high), 2),
         _ => "-".to_owned(),
     };
-    let p = |p: Option<f64>| p.map_or("-".to_owned(), printed_p);
+    let p = |p: Option<f64>| p.map_or("-".to_owned(), p_value);
     [
         fixed(figure.base.percent, 2),
         fixed(figure.other.percent, 2),
@@ -210,11 +210,6 @@ fn cells(figure: &Difference) -> [String; 6] {
         // One figure alone needs no correction.
         if figure.level == Level::Overall { String::new() } else { p(figure.p_holm) },
     ]
-}
-
-/// A p-value with two digits that count.
-pub(crate) fn printed_p(p: f64) -> String {
-    if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
 }
 
 fn notes(comparison: &Comparison) -> Vec<String> {
@@ -237,6 +232,9 @@ fn notes(comparison: &Comparison) -> Vec<String> {
             100.0 * comparison.level
         ),
         "p (Holm): corrected for the number of categories".to_owned(),
+        "significant: p below 0.05, of a category p (Holm) below 0.05; a category's interval is not \
+         corrected, and may leave out 0 all the same"
+            .to_owned(),
         format!(
             "interval and p: swapping the runs item by item, {} rounds (all patterns up to \
              {EXACT_ITEMS} items)",

@@ -4,7 +4,7 @@ use crate::reports::differences::Differences;
 use crate::reports::drawing::{Anchor, Drawing, Ink, shortened, text_width};
 use crate::reports::figure_table::Level;
 use crate::reports::report_input::ReportInput;
-use crate::reports::report_tables::signed;
+use crate::reports::report_tables::{signed, signed_end};
 
 use super::axis::{Axis, round_step, tick_label};
 use super::chart::{Chart, about, label};
@@ -63,7 +63,7 @@ pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Char
         let mut number = signed(row.points());
         if let Some((low, high)) = row.interval {
             drawing.line(&[(axis.at(low), y), (axis.at(high), y)], Ink::Run(found.run), 2.0);
-            number.push_str(&format!(" [{}, {}]", signed(low), signed(high)));
+            number.push_str(&format!(" [{}, {}]", signed_end(low), signed_end(high)));
         }
         let radius = if row.level == Level::Overall { 5.5 } else { 4.0 };
         let x = axis.at(row.points());
@@ -77,9 +77,9 @@ pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Char
     Some(Chart {
         name: format!("differences-{}", found.run + 1),
         title: format!("{} minus {}, in points", input.runs[found.run].name, input.runs[0].name),
-        note: "Filled: significant (p < 0.05; categories with Holm's correction). Hollow: not significant, though an interval, \
-               which considers one number alone, may leave out 0. \
-               Lines and brackets: 95 % intervals."
+        note: "Filled: significant, p below 0.05; for categories p with Holm's correction for their number. Hollow: not \
+               significant. p decides: the interval of a category has no such correction, so it may leave out 0 where the mark \
+               is hollow. Lines and brackets: 95 % intervals."
             .into(),
         about: about(input, &[0, found.run], found.items),
         drawing,
