@@ -103,13 +103,21 @@ pub(crate) fn incomplete_note(summary: &Summary, protocol: Protocol) -> String {
     }
 }
 
-/// `±1.31`, or `97.1–99.9` where the figure does not stand in the middle; short, for the column of a paper.
+/// `±1.31`, or `97.1–99.9` where the figure does not stand in the middle, and `87–97` where these ends lie far apart; short,
+/// for the column of a paper.
 fn interval(figure: &Estimate) -> Option<String> {
     match (figure.margin(), figure.low.zip(figure.high)?) {
         (Some(margin), _) => Some(format!("±{}", fixed(margin, 2))),
+        // Outwards: rounded, it still holds all that it held.
+        (None, (low, high)) if high - low >= WIDE => {
+            Some(format!("{}–{}", fixed(low.floor(), 0), fixed(high.ceil(), 0)))
+        }
         (None, (low, high)) => Some(format!("{}–{}", fixed(low, 1), fixed(high, 1))),
     }
 }
+
+/// Ends so many points apart are whole numbers: a run of few items has such ends in every column.
+const WIDE: f64 = 5.0;
 
 fn figures(summary: &Summary, protocol: Protocol) -> Vec<(&'static str, Option<Estimate>)> {
     let own = summary.protocol(protocol);
@@ -222,7 +230,7 @@ mod tests {
             cells,
             [
                 "a_b:65.00 50.00 – – – –",
-                ":±7.50 41.0–62.0 – – – –",
+                ":±7.50 41–62 – – – –",
                 "reference:66.67 75.00 – – – –",
                 ":±7.50 – – – – –",
             ]
@@ -233,6 +241,29 @@ mod tests {
         let latex = paper_latex(&both);
         assert!(latex.contains("a\\_b & 65.00 & 50.00"), "{latex}");
         assert!(!latex.contains("3/4") && latex.contains("$\\pm$7.50"), "{latex}");
+    }
+
+    #[test]
+    fn uneven_ends_far_apart_are_whole_and_rounded_outwards() {
+        let printed = |mean, low, high| {
+            let ends = Estimate {
+                mean,
+                low: Some(low),
+                high: Some(high),
+                ..protocol(mean, false).overall?
+            };
+            interval(&ends)
+        };
+        for (mean, low, high, expected) in [
+            (50.0, 41.02, 62.0, "41–62"),
+            (99.0, 15.81, 99.95, "15–100"),
+            (2.0, 0.01, 40.2, "0–41"),
+            (99.2, 97.12, 99.91, "97.1–99.9"),
+            (98.0, 94.94, 99.95, "94–100"),
+            (50.0, 40.0, 60.0, "±10.00"),
+        ] {
+            assert_eq!(printed(mean, low, high).as_deref(), Some(expected));
+        }
     }
 
     #[test]
