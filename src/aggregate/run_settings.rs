@@ -120,10 +120,8 @@ mod tests {
             .iter()
             .map(|one| (one.name.as_str(), one.base.as_deref(), one.other.as_deref()))
             .collect();
-        let expected = [
-            ("generation.lora", None, Some("a")),
-            ("generation.steps", Some("30"), Some("50")),
-        ];
+        let expected =
+            [("generation.lora", None, Some("a")), ("generation.steps", Some("30"), Some("50"))];
         assert_eq!(found, expected);
         assert_eq!(differing(&one, &one), []);
     }

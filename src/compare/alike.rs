@@ -162,8 +162,7 @@ fn judges_differ(a: &JudgeIdentity, b: &JudgeIdentity) -> Option<String> {
         return Some(String::new());
     }
     let shown = keys.iter().take(SHOWN_SETTINGS);
-    let shown: Vec<String> =
-        shown.map(|key| with_values(key, &a.settings, &b.settings)).collect();
+    let shown: Vec<String> = shown.map(|key| with_values(key, &a.settings, &b.settings)).collect();
     let more = keys.len() - shown.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Some(format!(", with other {}{more}", shown.join(", ")))

@@ -280,10 +280,14 @@ fn lenient_lets_graph_faults_through_and_nothing_else() {
 fn what_depends_on_the_first_row_is_told() {
     let odd = |rows: &[[&str; 4]]| {
         let benchmark = Benchmark::from_csv(file(rows).as_bytes(), "own.csv").unwrap();
-        let of_it = |oddity: &&dpg_bench::benchmark::Finding| {
-            oddity.kind == FindingKind::FirstRowParent
-        };
-        benchmark.oddities.iter().filter(of_it).map(|oddity| oddity.row.unwrap()).collect::<Vec<_>>()
+        let of_it =
+            |oddity: &&dpg_bench::benchmark::Finding| oddity.kind == FindingKind::FirstRowParent;
+        benchmark
+            .oddities
+            .iter()
+            .filter(of_it)
+            .map(|oddity| oddity.row.unwrap())
+            .collect::<Vec<_>>()
     };
     // Directly, once a question, in the first item alone, and not the first question itself.
     let rows = [

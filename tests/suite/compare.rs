@@ -277,7 +277,10 @@ fn the_settings_that_differ_are_named_in_every_form() {
         std::fs::write(&path, manifest.to_string()).unwrap();
     };
     let weights = "5f3a".repeat(16);
-    made(&base, json!({"model": "sd15", "steps": 30, "scheduler": "ddim", "weights": {"unet": weights}}));
+    made(
+        &base,
+        json!({"model": "sd15", "steps": 30, "scheduler": "ddim", "weights": {"unet": weights}}),
+    );
     made(&other, json!({"model": "sd15", "steps": 50, "scheduler": "ddim", "lora": "a|b"}));
     let (code, table, said) =
         dpg_bench("compare", &[&base, &other], &["--out", runs.path("c").to_str().unwrap()]);

@@ -299,7 +299,8 @@ fn the_shipped_run_is_told_in_words() {
     let place = Place::new();
     let (status, stdout, _) = place.run("http://127.0.0.1:1", &["doctor", "--device", "cpu"]);
     assert_eq!(status, 0, "{stdout}");
-    for words in ["ok       device", "; inside the program", "This run", "measured:", "Nothing stands"]
+    for words in
+        ["ok       device", "; inside the program", "This run", "measured:", "Nothing stands"]
     {
         assert!(stdout.contains(words), "{words}: {stdout}");
     }

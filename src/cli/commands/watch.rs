@@ -135,10 +135,16 @@ impl State {
 
     fn words(self) -> &'static str {
         match self {
-            Self::Finished => "finished: every image is there, and every judge has answered every question",
+            Self::Finished => {
+                "finished: every image is there, and every judge has answered every question"
+            }
             Self::InProgress => "in progress: a process works on this run",
-            Self::Stopped => "not finished: no process works on this run; the command that made it resumes it",
-            Self::Unjudged => "not judged: every image is there, but no judge has answered; `dpg-bench judge RUN --judge NAME` asks one",
+            Self::Stopped => {
+                "not finished: no process works on this run; the command that made it resumes it"
+            }
+            Self::Unjudged => {
+                "not judged: every image is there, but no judge has answered; `dpg-bench judge RUN --judge NAME` asks one"
+            }
         }
     }
 }
