@@ -311,7 +311,14 @@ impl History {
         let note = "Marks: scores with their 95 % intervals. A full mark differs from the one before it by more than noise \
                     (p < 0.05, Holm's correction; taken item by item, so that overlapping intervals may still differ).";
         let about = format!("{} Protocol: {}.", self.about, self.protocol.name());
-        Chart { name: "history".to_owned(), title, note: note.to_owned(), about, drawing }
+        Chart {
+            name: "history".to_owned(),
+            title,
+            note: note.to_owned(),
+            about,
+            drawing,
+            narrow: None,
+        }
     }
 }
 
