@@ -185,7 +185,7 @@ pub(crate) fn categories(input: &ReportInput<'_>) -> ReportTable {
     }
     let mut table = ReportTable {
         name: "categories".into(),
-        caption: "Share of yes in percent, by category (± half of the 95 % interval, or its ends)"
+        caption: "How often the judge said yes, in percent, by category (±: half of the 95 % interval; a–b: its ends)"
             .into(),
         headings,
         csv_headings: vec![

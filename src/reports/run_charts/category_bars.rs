@@ -15,10 +15,13 @@ const BAR: f64 = 9.0;
 /// Draws the chart.
 pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
     let note = match input.stage() {
-        Stage::Raw => "Lines: 95 % intervals. Numbers at the right: the values of the bars.",
+        Stage::Raw => {
+            "Bars: how often the judge said yes. Lines: 95 % intervals. Numbers at the right: the values of the bars."
+        }
         Stage::Conditional => {
-            "Faint bars: share of yes before the dependency rule. Strong bars: after it. Lines: 95 % intervals \
-             after the rule. Numbers at the right: values after the rule."
+            "Faint bars: how often the judge said yes, before the dependency rule. Strong bars: after it (where a question \
+             counts as 0, the questions that depend on it do too). Lines: 95 % intervals after the rule. Numbers at the \
+             right: values after the rule."
         }
     };
     Chart {

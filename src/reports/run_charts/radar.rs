@@ -28,7 +28,8 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
         name: "radar".into(),
         title: TITLE.into(),
         note: format!(
-            "Rings: 20, 40, 60, 80 and 100 % {}. A radar shows a profile; compare sizes by the bars.",
+            "From the middle outwards: how often the judge said yes, {}; rings at 20, 40, 60, 80 and 100 %. It shows the \
+             profile of a model; read sizes off the bars, since areas mislead.",
             match stage {
                 Stage::Raw => "of the last image's questions, before the dependency rule",
                 Stage::Conditional => "after the dependency rule",

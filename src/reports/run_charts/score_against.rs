@@ -37,8 +37,8 @@ pub(super) fn chart(
     }
     let title = format!("Score against {what}");
     let mut note = String::from(
-        "Faint dots: one item each. Marks: means of groups of items, with 95 % intervals (1.96 standard errors); \
-         a group of one item has none.",
+        "Faint dots: one item each, with the mean score of its images. Marks: the mean of a group of items that lie side by \
+         side, with its 95 % interval (1.96 standard errors); a group of one item has none.",
     );
     let runs = input.runs.len() as f64;
     if input.runs.len() > 1 {
