@@ -36,8 +36,8 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     Some(Chart {
         name: "seed-variance".into(),
         title: title.into(),
-        note: "Each bar: which share of the items has images whose scores differ by so much; at 0 all images of an item score \
-               alike. Number beside a run: the standard deviation between the images of one item, over all items."
+        note: "Each bar: which share of the items has images whose scores differ by so much, in steps of 5 points. Number \
+               beside a run: the standard deviation between the images of one item, over all items."
             .into(),
         about: about(input, &runs, items),
         drawing: draw(input, &shares, title, Room::Wide),
