@@ -123,6 +123,6 @@ mod tests {
         let expected =
             [("generation.lora", None, Some("a")), ("generation.steps", Some("30"), Some("50"))];
         assert_eq!(found, expected);
-        assert_eq!(differing(&one, &one), []);
+        assert!(differing(&one, &one).is_empty());
     }
 }

@@ -82,10 +82,11 @@ fn settings_terminal(comparison: &Comparison) -> String {
 /// Name and both values of the first settings that differ, and how many there are more.
 fn shown_settings(comparison: &Comparison) -> (Vec<[String; 3]>, usize) {
     let found = &comparison.differing_settings;
-    let value = |value: &Option<String>| shortened(short(value.as_deref().unwrap_or(NONE)));
+    let value = |value: Option<&str>| shortened(short(value.unwrap_or(NONE)));
     let rows = found.iter().take(SHOWN_SETTINGS);
-    let rows: Vec<_> =
-        rows.map(|one| [one.name.clone(), value(&one.base), value(&one.other)]).collect();
+    let rows: Vec<_> = rows
+        .map(|one| [one.name.clone(), value(one.base.as_deref()), value(one.other.as_deref())])
+        .collect();
     let more = found.len() - rows.len();
     (rows, more)
 }
