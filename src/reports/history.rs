@@ -237,7 +237,8 @@ impl History {
     fn notes(&self) -> Vec<String> {
         let mut notes = vec![
             self.about.clone(),
-            "change: the score minus that of the run before, over the items of both, in points; in brackets its 95 % interval"
+            "change: the score minus that of the run before, over the items of both, in points; in brackets its 95 % interval, \
+             which is not corrected: p decides"
                 .to_owned(),
             "p: two-sided, by swapping the runs item by item, by Holm's correction among the changes; *: more than noise \
              (p < 0.05)"
