@@ -233,9 +233,8 @@ fn notes(comparison: &Comparison) -> Vec<String> {
             100.0 * comparison.level
         ),
         "p (Holm): corrected for the number of categories".to_owned(),
-        "significant: p below 0.05, of a category p (Holm) below 0.05; a category's interval is not \
-         corrected, and may leave out 0 all the same"
-            .to_owned(),
+        "p decides: significant below 0.05, of a category p (Holm) below 0.05".to_owned(),
+        "an interval that ends at +0.00 holds 0; that of a category is not corrected".to_owned(),
         format!(
             "interval and p: swapping the runs item by item, {} rounds (all patterns up to \
              {EXACT_ITEMS} items)",

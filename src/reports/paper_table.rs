@@ -103,21 +103,23 @@ pub(crate) fn incomplete_note(summary: &Summary, protocol: Protocol) -> String {
     }
 }
 
-/// `±1.31`, or `97.1–99.9` where the figure does not stand in the middle, and `87–97` where these ends lie far apart; short,
+/// `±1.31`, or `98.6–99.9` where the figure does not stand in the middle, and `87–97` where these ends lie far apart; short,
 /// for the column of a paper.
 fn interval(figure: &Estimate) -> Option<String> {
-    match (figure.margin(), figure.low.zip(figure.high)?) {
-        (Some(margin), _) => Some(format!("±{}", fixed(margin, 2))),
-        // Outwards: rounded, it still holds all that it held.
-        (None, (low, high)) if high - low >= WIDE => {
-            Some(format!("{}–{}", fixed(low.floor(), 0), fixed(high.ceil(), 0)))
-        }
-        (None, (low, high)) => Some(format!("{}–{}", fixed(low, 1), fixed(high, 1))),
+    let (low, high) = figure.low.zip(figure.high)?;
+    if let Some(margin) = figure.margin() {
+        return Some(format!("±{}", fixed(margin, 2)));
     }
+    // Outwards: rounded, it still holds all that it held.
+    let [low, high] = match high - low >= WIDE {
+        true => [fixed(low.floor(), 0), fixed(high.ceil(), 0)],
+        false => [fixed(low, 1), fixed(high, 1).replace("100.0", "100")],
+    };
+    Some(format!("{low}–{high}"))
 }
 
 /// Ends so many points apart are whole numbers: a run of few items has such ends in every column.
-const WIDE: f64 = 5.0;
+const WIDE: f64 = 2.0;
 
 fn figures(summary: &Summary, protocol: Protocol) -> Vec<(&'static str, Option<Estimate>)> {
     let own = summary.protocol(protocol);
@@ -131,7 +133,9 @@ fn figures(summary: &Summary, protocol: Protocol) -> Vec<(&'static str, Option<E
 
 /// The table for LaTeX, small enough for a column of a two-column article; needs `booktabs`.
 pub(crate) fn paper_latex(table: &ReportTable) -> String {
-    format!("{{\\scriptsize\\setlength{{\\tabcolsep}}{{1.5pt}}%\n{}}}\n", table.latex())
+    // A column has no room for a wide indent, nor at its sides.
+    let rows = table.latex().replace("\\quad ", "~").replace("{lrrrrrr}", "{@{}lrrrrrr@{}}");
+    format!("{{\\scriptsize\\setlength{{\\tabcolsep}}{{1.5pt}}%\n{rows}}}\n")
 }
 
 /// Which number compares with published ones; nothing where none does: they are of the whole official
@@ -258,8 +262,9 @@ mod tests {
             (50.0, 41.02, 62.0, "41–62"),
             (99.0, 15.81, 99.95, "15–100"),
             (2.0, 0.01, 40.2, "0–41"),
-            (99.2, 97.12, 99.91, "97.1–99.9"),
-            (98.0, 94.94, 99.95, "94–100"),
+            (99.5, 98.62, 99.91, "98.6–99.9"),
+            (99.81, 98.98, 99.99, "99.0–100"),
+            (99.2, 97.12, 99.91, "97–100"),
             (50.0, 40.0, 60.0, "±10.00"),
         ] {
             assert_eq!(printed(mean, low, high).as_deref(), Some(expected));

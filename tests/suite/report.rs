@@ -194,7 +194,7 @@ fn the_tables_tell_what_the_answers_say() {
     assert!((number(overall.unwrap(), "percent") - mean).abs() < 1e-9);
     let text = std::fs::read_to_string(out.join("tables/paper.tex")).unwrap();
     assert!(text.contains("Overall & Global & Entity") && text.contains("first & 75.00"), "{text}");
-    assert!(text.contains("\\quad reference &") && text.contains("\\pm"), "{text}");
+    assert!(text.contains("~reference &") && text.contains("\\pm"), "{text}");
     let text = std::fs::read_to_string(out.join("tables/categories.tex")).unwrap();
     assert!(text.contains("second \\textless{}img src=x\\textgreater{}"), "{text}");
     // A detailed category that is the whole of its broad one has a row in the CSV alone.
