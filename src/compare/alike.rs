@@ -34,7 +34,9 @@ impl Allowed {
     fn way_out(self) -> &'static str {
         match self {
             Self::Benchmark => "compare runs over one benchmark",
-            Self::Judge => "let one judge answer about both (`dpg-bench judge RUN --judge NAME`)",
+            Self::Judge => {
+                "let one judge, set alike, answer about both (`dpg-bench judge RUN --judge NAME`)"
+            }
             Self::Images => "make as many images of each item in both",
         }
     }

@@ -233,7 +233,10 @@ fn what_must_be_the_same_is_or_the_output_says_so() {
     let settings = json!({"judge": "endpoint", "url": "u", "prompt": "p", "rule": "r"});
     let asked = runs.run("asked", settings, |_| 0.7);
     let (code, _, said) = dpg_bench("compare", &[&base, &asked], &[]);
-    assert!(code == Some(2) && said.contains("by made-up (endpoint); let one judge"), "{said}");
+    assert!(
+        code == Some(2) && said.contains("by made-up (endpoint); let one judge, set alike"),
+        "{said}"
+    );
     assert!(!said.contains("rule") && said.contains("--allow judge"), "{said}");
     // Of one kind the first settings do, and how many there are beside.
     let many = json!({"judge": "made-up", "a": 1, "b": 2, "c": 3, "d": 4, "rule": "hash"});
