@@ -10,6 +10,7 @@ mod image_spread;
 pub(crate) mod judge_agreement;
 pub mod published;
 pub mod readable;
+pub mod run_settings;
 pub mod score_table;
 pub mod shares;
 pub mod summary;

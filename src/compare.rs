@@ -1,23 +1,25 @@
 //! In: two scored runs. Out: their differences, item by item over the items that both have, with
 //! intervals and p-values. Loading the runs is left to the command line, paper to `reports`.
 
+mod alike;
 pub mod differences;
 
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
-use serde_json::Value;
 
+use self::alike::check_alike;
+pub use self::alike::{Allowed, CompareError, Labelled};
 pub use self::differences::{Difference, Figure, Paired, paired_differences};
 pub use crate::aggregate::Level;
 use crate::aggregate::baseline::Baseline;
 use crate::aggregate::category_order::table_order;
+use crate::aggregate::run_settings::{SettingDifference, differing, run_settings};
 use crate::aggregate::shares::Shares;
 use crate::aggregate::{Protocol, Stage};
 use crate::benchmark::category::l1_of;
 use crate::results::Settings;
 use crate::statistics::{ItemRatio, PermutationTest, PowerAnalysis, numpy_mean};
-use crate::wording::counted;
 
 /// Two runs compared. Differences are `other - base`, in points.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +38,8 @@ pub struct Comparison {
     pub only_other: usize,
     /// What makes the runs differ beside what is compared; nothing in a clean comparison.
     pub warnings: Vec<String>,
+    /// The settings in which they differ, by name: of benchmark, selection, generation and judge.
+    pub differing_settings: Vec<SettingDifference>,
     /// How often an interval is to hold the true difference.
     pub level: f64,
     /// Random rounds of the test that p-values and intervals come of; with few items every pattern is tried.
@@ -74,64 +78,6 @@ pub struct ItemDifference {
     pub other: f64,
     /// `other - base`.
     pub difference: f64,
-}
-
-/// In what two runs may differ although they are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allowed {
-    /// The benchmark's digest.
-    Benchmark,
-    /// The judge or its settings.
-    Judge,
-    /// The number of images an item.
-    Images,
-}
-
-/// Why two runs are not compared.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CompareError {
-    /// They differ in what must be the same.
-    #[error(
-        "{sentence}; such numbers cannot be compared, unless --allow {flag} says that they may"
-    )]
-    Differ {
-        /// In what.
-        sentence: String,
-        /// What the flag calls it.
-        flag: &'static str,
-    },
-    /// The rules differ.
-    #[error(
-        "{base} was scored under `{base_protocol}` and {other} under `{other_protocol}`; make the \
-         baseline anew, or choose its protocol with --protocol"
-    )]
-    Protocols {
-        /// Label of the base.
-        base: String,
-        /// Its protocol.
-        base_protocol: &'static str,
-        /// Label of the other.
-        other: String,
-        /// Its protocol.
-        other_protocol: &'static str,
-    },
-    /// No item in common.
-    #[error("{base} and {other} have no item with a score in common")]
-    NothingShared {
-        /// Label of the base.
-        base: String,
-        /// Label of the other.
-        other: String,
-    },
-}
-
-/// A run with what the user calls it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Labelled {
-    /// A path, mostly.
-    pub label: String,
-    /// The run.
-    pub run: Baseline,
 }
 
 /// How two runs are compared.
@@ -202,6 +148,7 @@ pub fn compare(
         only_base: shared.only_base,
         only_other: shared.only_other,
         warnings: shared.warnings,
+        differing_settings: differing(&settings(base), &settings(other)),
         level: options.level,
         draws: options.test.rounds,
         figures,
@@ -210,6 +157,10 @@ pub fn compare(
         }),
         items_by_difference,
     })
+}
+
+fn settings(labelled: &Labelled) -> Settings {
+    run_settings(&labelled.run.run, &labelled.run.judge)
 }
 
 fn side(labelled: &Labelled) -> Side {
@@ -289,101 +240,6 @@ pub(crate) fn share(
         warnings,
     })
 }
-
-/// What the runs differ in, where that is allowed.
-fn check_alike(
-    base: &Labelled,
-    other: &Labelled,
-    allowed: &[Allowed],
-) -> Result<Vec<String>, CompareError> {
-    let (a, b) = (&base.run, &other.run);
-    if a.protocol != b.protocol {
-        return Err(CompareError::Protocols {
-            base: base.label.clone(),
-            base_protocol: a.protocol.name(),
-            other: other.label.clone(),
-            other_protocol: b.protocol.name(),
-        });
-    }
-    let (of_base, of_other) = (&base.label, &other.label);
-    let mut found = Vec::new();
-    if a.run.benchmark.digest != b.run.benchmark.digest {
-        found.push((
-            Allowed::Benchmark,
-            "benchmark",
-            format!(
-                "{of_base} is about {} and {of_other} about {}, whose questions are not the same",
-                a.run.benchmark.path, b.run.benchmark.path
-            ),
-        ));
-    }
-    let keys = differing_keys(&a.judge.settings, &b.judge.settings);
-    if !keys.is_empty() {
-        found.push((
-            Allowed::Judge,
-            "judge",
-            format!(
-                "{of_base} was judged by {} and {of_other} by {}, with other {}",
-                a.judge.name,
-                b.judge.name,
-                with_values(&keys, &a.judge.settings, &b.judge.settings)
-            ),
-        ));
-    }
-    if a.run.images_per_item != b.run.images_per_item {
-        found.push((
-            Allowed::Images,
-            "images",
-            format!(
-                "{of_base} has {} an item and {of_other} {}",
-                counted(a.run.images_per_item, "image"),
-                b.run.images_per_item
-            ),
-        ));
-    }
-    let mut warnings = Vec::new();
-    for (kind, flag, sentence) in found {
-        if !allowed.contains(&kind) {
-            return Err(CompareError::Differ { sentence, flag });
-        }
-        warnings.push(sentence);
-    }
-    for (label, run) in [(of_base, a), (of_other, b)] {
-        if !run.is_complete() {
-            warnings.push(format!(
-                "{label} is incomplete: {} of {} questions have an answer",
-                run.questions_answered, run.questions_expected
-            ));
-        }
-        if run.run.seeds().is_some_and(|word| word != "repeats") {
-            warnings.extend(run.run.server_note().map(|note| format!("{label}: {note}")));
-        }
-    }
-    Ok(warnings)
-}
-
-fn differing_keys(a: &Settings, b: &Settings) -> Vec<String> {
-    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    keys.into_iter().filter(|key| a.get(*key) != b.get(*key)).cloned().collect()
-}
-
-/// Each setting with both of its values, where these are short: `rule (yes, hash:0.8)`.
-fn with_values(keys: &[String], a: &Settings, b: &Settings) -> String {
-    let value = |settings: &Settings, key: &str| match settings.get(key) {
-        None => Some("none".to_owned()),
-        Some(Value::Object(_) | Value::Array(_)) => None,
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(other) => Some(other.to_string()),
-    };
-    let shown = keys.iter().map(|key| match (value(a, key), value(b, key)) {
-        (Some(a), Some(b)) if a.len() + b.len() <= SHOWN_LETTERS => format!("{key} ({a}, {b})"),
-        _ => key.clone(),
-    });
-    shown.collect::<Vec<_>>().join(", ")
-}
-
-/// Values of more letters, such as digests, are left to the reader.
-const SHOWN_LETTERS: usize = 60;
 
 /// The figures that are compared, with the shares of both runs.
 pub(crate) fn compared(shared: &Shared, protocol: Protocol) -> Vec<Paired<'_>> {

@@ -43,6 +43,8 @@ pub enum FindingKind {
     Cycle,
     /// A question that depends on itself. It changes nothing under either protocol.
     SelfLoop,
+    /// A question that depends on the file's first row, which the reference script never reads.
+    FirstRowParent,
     /// A question that stands before its parent.
     ForwardReference,
     /// A parent named twice by one question.
@@ -93,6 +95,9 @@ impl FindingKind {
             Self::UnreadableParent => "parents that are no integers (edge ignored)",
             Self::MissingParent => "parents that do not exist (edge ignored)",
             Self::SelfLoop => "questions that depend on themselves (it changes nothing)",
+            Self::FirstRowParent => {
+                "questions that depend on the file's first row (`reference` never reads it and drops the item)"
+            }
             Self::Cycle => "edges that close a cycle (edge ignored)",
             Self::ForwardReference => "questions that stand before a parent",
             Self::RepeatedParent => "parents named twice by a question",
@@ -174,7 +179,7 @@ impl Finding {
 }
 
 /// Cut to a readable length, with control characters spelled out so that they cannot reach a terminal.
-fn shortened(value: &str) -> String {
+pub(crate) fn shortened(value: &str) -> String {
     let mut text: String = value.chars().take(SHOWN_VALUE).flat_map(spelled).collect();
     if value.chars().nth(SHOWN_VALUE).is_some() {
         text.push_str("...");

@@ -2,7 +2,7 @@
 //! errors is left to `load`.
 
 use super::finding::{Finding, FindingKind};
-use super::question::{DeclaredParent, QuestionId};
+use super::question::{DeclaredParent, QuestionId, SKIPPED_ROW};
 use super::question_graph::{GraphFault, LocatedFault};
 use super::rows::ItemRows;
 
@@ -79,6 +79,7 @@ pub(super) fn graph_oddities(item: &ItemRows, oddities: &mut Vec<Finding>) {
                 .cell("proposition_id", &numbers.join(",")),
         );
     }
+    let skipped = item.questions.first().filter(|first| first.row == SKIPPED_ROW);
     for (index, (question, &line)) in item.questions.iter().zip(&item.lines).enumerate() {
         let mut put = |kind, message: String| {
             let finding = Finding::in_row(kind, question.row, line, message).item(&item.id);
@@ -111,6 +112,14 @@ pub(super) fn graph_oddities(item: &ItemRows, oddities: &mut Vec<Finding>) {
                         let message =
                             format!("question {} stands before its parent {id}", question.id);
                         put(FindingKind::ForwardReference, message);
+                    }
+                    if skipped.is_some_and(|first| i64::from(first.id) == *id) {
+                        let message = format!(
+                            "question {} depends on question {id} in the first row, which the reference script \
+                             never reads: under `reference` the item has no score (docs/benchmark-format.md)",
+                            question.id
+                        );
+                        put(FindingKind::FirstRowParent, message);
                     }
                 }
                 _ => {}

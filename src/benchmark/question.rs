@@ -6,6 +6,9 @@ use super::category::Category;
 /// A question's number inside its item (`proposition_id`). Unique there, not always 1..n.
 pub type QuestionId = u32;
 
+/// Data row (from 1) that the reference script never reads: it takes it for the header.
+pub(crate) const SKIPPED_ROW: usize = 1;
+
 /// One entry of the `dependency` cell, as the file has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeclaredParent {

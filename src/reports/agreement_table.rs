@@ -8,9 +8,8 @@ use crate::aggregate::{
     QuestionDispute, ScoreDifference,
 };
 
-use super::comparison_tables::printed_p;
 use super::figure_table::printed;
-use super::numbers::{self, fixed, signed, signed_ends};
+use super::numbers::{self, fixed, p_value, signed, signed_ends};
 use super::terminal::{STYLE, interval_note};
 use crate::wording::{counted, plural};
 
@@ -94,7 +93,7 @@ fn figure(estimate: &Estimate) -> String {
 fn evidence(found: &ScoreDifference) -> String {
     match (found.low, found.high, found.p) {
         (Some(low), Some(high), Some(p)) => {
-            format!(" ({}, p {})", signed_ends((low, high), 2), printed_p(p))
+            format!(" ({}, p {})", signed_ends((low, high), 2), p_value(p))
         }
         _ => String::new(),
     }

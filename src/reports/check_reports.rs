@@ -2,11 +2,10 @@
 
 use crate::check::{Check, CheckedFigure, Outcome, Undecided};
 
-use super::comparison_tables::printed_p;
 use super::escape::escape;
 use super::exported_tables::escape_markdown;
 use super::figure_table::few_items_note;
-use super::numbers::{fixed, signed, signed_ends};
+use super::numbers::{fixed, p_value, signed, signed_ends};
 use crate::wording::{counted, points};
 
 /// One line a figure, and what they rest on.
@@ -45,7 +44,7 @@ fn sentence(figure: &CheckedFigure, check: &Check) -> String {
         text.push_str(&format!(" ({level} % interval of the change: {ends}"));
         if let Some(p) = figure.p_holm {
             let tolerated = points(check.max_drop);
-            text.push_str(&format!(", p {} for a true drop of {tolerated}", printed_p(p)));
+            text.push_str(&format!(", p {} for a true drop of {tolerated}", p_value(p)));
             if check.figures.len() > 1 {
                 text.push_str(&format!(" (Holm, {} numbers)", check.figures.len()));
             }
@@ -84,7 +83,7 @@ fn undecided(figure: &CheckedFigure, why: Undecided, check: &Check) -> String {
         text.push_str(&format!(
             ", nor can they fail at --alpha {}: their smallest possible p is {}",
             check.alpha,
-            printed_p(least)
+            p_value(least)
         ));
     }
     if let Some(needed) = figure.items_needed {

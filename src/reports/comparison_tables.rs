@@ -2,12 +2,15 @@
 
 use comfy_table::{CellAlignment, Table};
 
+use crate::benchmark::finding::shortened;
 use crate::compare::{Comparison, Difference, FEWEST_ITEMS, ItemDifference, Level};
 use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
 use super::figure_table::{few_items_note, short_name, telling_rows};
-use super::numbers::{fixed, signed, signed_ends};
+use super::numbers::{fixed, p_value, signed, signed_ends};
+use super::report_table::NONE;
+use super::settings_tables::short;
 use super::terminal::STYLE;
 use crate::wording::counted;
 
@@ -38,6 +41,7 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
         text.push_str(&note);
         text.push('\n');
     }
+    text.push_str(&settings_terminal(comparison));
     let (lost, won) = swung(comparison, swings);
     for (heading, items) in [("largest losses:", lost), ("largest gains:", won)] {
         if !items.is_empty() {
@@ -56,6 +60,39 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
     }
     text
 }
+
+/// `settings that differ:` and one line each, with the value of the base and that of the other.
+fn settings_terminal(comparison: &Comparison) -> String {
+    let (rows, more) = shown_settings(comparison);
+    if rows.is_empty() {
+        return "settings that differ: none\n".to_owned();
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let [name, base] = [0, 1].map(|column| width(column).unwrap_or_default());
+    let mut text = String::from("settings that differ (base, other):\n");
+    for [setting, of_base, of_other] in &rows {
+        text.push_str(&format!("  {setting:<name$}  {of_base:<base$}  {of_other}\n"));
+    }
+    if more > 0 {
+        text.push_str(&format!("  and {more} more, which --json shows\n"));
+    }
+    text
+}
+
+/// Name and both values of the first settings that differ, and how many there are more.
+fn shown_settings(comparison: &Comparison) -> (Vec<[String; 3]>, usize) {
+    let found = &comparison.differing_settings;
+    let value = |value: Option<&str>| shortened(short(value.unwrap_or(NONE)));
+    let rows = found.iter().take(SHOWN_SETTINGS);
+    let rows: Vec<_> = rows
+        .map(|one| [one.name.clone(), value(one.base.as_deref()), value(one.other.as_deref())])
+        .collect();
+    let more = found.len() - rows.len();
+    (rows, more)
+}
+
+/// Settings shown; what a server says of itself may be hundreds of lines.
+const SHOWN_SETTINGS: usize = 20;
 
 /// The figures that say something new.
 fn telling(comparison: &Comparison) -> Vec<&Difference> {
@@ -78,6 +115,18 @@ pub fn comparison_markdown(comparison: &Comparison, swings: usize) -> String {
     text.push('\n');
     for note in notes(comparison) {
         text.push_str(&format!("- {}\n", escape_markdown(&note)));
+    }
+    let (settings, more) = shown_settings(comparison);
+    if settings.is_empty() {
+        text.push_str("- settings that differ: none\n");
+    } else {
+        text.push_str("\n| settings that differ | base | other |\n| --- | --- | --- |\n");
+    }
+    for row in settings {
+        text.push_str(&format!("| {} |\n", row.map(|cell| escape_markdown(&cell)).join(" | ")));
+    }
+    if more > 0 {
+        text.push_str(&format!("| {more} more | | |\n"));
     }
     let (lost, won) = swung(comparison, swings);
     if !(lost.is_empty() && won.is_empty()) {
@@ -152,7 +201,7 @@ fn cells(figure: &Difference) -> [String; 6] {
         (Some(low), Some(high)) => signed_ends((low, high), 2),
         _ => "-".to_owned(),
     };
-    let p = |p: Option<f64>| p.map_or("-".to_owned(), printed_p);
+    let p = |p: Option<f64>| p.map_or("-".to_owned(), p_value);
     [
         fixed(figure.base.percent, 2),
         fixed(figure.other.percent, 2),
@@ -162,11 +211,6 @@ fn cells(figure: &Difference) -> [String; 6] {
         // One figure alone needs no correction.
         if figure.level == Level::Overall { String::new() } else { p(figure.p_holm) },
     ]
-}
-
-/// A p-value with two digits that count.
-pub(crate) fn printed_p(p: f64) -> String {
-    if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
 }
 
 fn notes(comparison: &Comparison) -> Vec<String> {
@@ -189,6 +233,8 @@ fn notes(comparison: &Comparison) -> Vec<String> {
             100.0 * comparison.level
         ),
         "p (Holm): corrected for the number of categories".to_owned(),
+        "p decides: significant below 0.05, of a category p (Holm) below 0.05".to_owned(),
+        "an interval that ends at +0.00 holds 0; that of a category is not corrected".to_owned(),
         format!(
             "interval and p: swapping the runs item by item, {} rounds (all patterns up to \
              {EXACT_ITEMS} items)",

@@ -237,7 +237,8 @@ impl History {
     fn notes(&self) -> Vec<String> {
         let mut notes = vec![
             self.about.clone(),
-            "change: the score minus that of the run before, over the items of both, in points; in brackets its 95 % interval"
+            "change: the score minus that of the run before, over the items of both, in points; in brackets its 95 % interval, \
+             which is not corrected: p decides"
                 .to_owned(),
             "p: two-sided, by swapping the runs item by item, by Holm's correction among the changes; *: more than noise \
              (p < 0.05)"
@@ -311,7 +312,14 @@ impl History {
         let note = "Marks: scores with their 95 % intervals. A full mark differs from the one before it by more than noise \
                     (p < 0.05, Holm's correction; taken item by item, so that overlapping intervals may still differ).";
         let about = format!("{} Protocol: {}.", self.about, self.protocol.name());
-        Chart { name: "history".to_owned(), title, note: note.to_owned(), about, drawing }
+        Chart {
+            name: "history".to_owned(),
+            title,
+            note: note.to_owned(),
+            about,
+            drawing,
+            narrow: None,
+        }
     }
 }
 

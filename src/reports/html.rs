@@ -7,7 +7,7 @@ use base64::Engine;
 use sha2::{Digest, Sha256};
 
 use super::differences::Differences;
-use super::drawing::page_svg;
+use super::drawing::{Drawing, page_svg};
 use super::escape::{escape, json_in_script};
 use super::figure_table::few_items_note;
 use super::report_input::ReportInput;
@@ -176,10 +176,20 @@ fn pair(class: &str, parts: &str) -> String {
 }
 
 fn figure(chart: &Chart) -> String {
+    let title = escape(&chart.title);
+    let picture = |class: &str, drawing: &Drawing| {
+        format!(
+            "<div class=\"picture{class}\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n{}</div>",
+            page_svg(drawing)
+        )
+    };
+    // The style sheet shows one of the two.
+    let pictures = match &chart.narrow {
+        Some(narrow) => picture(" wide", &chart.drawing) + &picture(" narrow", narrow),
+        None => picture("", &chart.drawing),
+    };
     format!(
-        "<figure><h3>{0}</h3><div class=\"picture\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n{1}</div><figcaption>{2} <a class=\"alone\" href=\"charts/{3}.svg\">This chart alone, to enlarge it</a></figcaption></figure>\n",
-        escape(&chart.title),
-        page_svg(&chart.drawing),
+        "<figure><h3>{title}</h3>{pictures}<figcaption>{} <a class=\"alone\" href=\"charts/{}.svg\">This chart alone, to enlarge it</a></figcaption></figure>\n",
         escape(&chart.note),
         chart.name
     )

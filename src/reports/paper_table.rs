@@ -103,13 +103,23 @@ pub(crate) fn incomplete_note(summary: &Summary, protocol: Protocol) -> String {
     }
 }
 
-/// `±1.31`, or `97.1–99.9` where the figure does not stand in the middle; short, for the column of a paper.
+/// `±1.31`, or `98.6–99.9` where the figure does not stand in the middle, and `87–97` where these ends lie far apart; short,
+/// for the column of a paper.
 fn interval(figure: &Estimate) -> Option<String> {
-    match (figure.margin(), figure.low.zip(figure.high)?) {
-        (Some(margin), _) => Some(format!("±{}", fixed(margin, 2))),
-        (None, (low, high)) => Some(format!("{}–{}", fixed(low, 1), fixed(high, 1))),
+    let (low, high) = figure.low.zip(figure.high)?;
+    if let Some(margin) = figure.margin() {
+        return Some(format!("±{}", fixed(margin, 2)));
     }
+    // Outwards: rounded, it still holds all that it held.
+    let [low, high] = match high - low >= WIDE {
+        true => [fixed(low.floor(), 0), fixed(high.ceil(), 0)],
+        false => [fixed(low, 1), fixed(high, 1).replace("100.0", "100")],
+    };
+    Some(format!("{low}–{high}"))
 }
+
+/// Ends so many points apart are whole numbers: a run of few items has such ends in every column.
+const WIDE: f64 = 2.0;
 
 fn figures(summary: &Summary, protocol: Protocol) -> Vec<(&'static str, Option<Estimate>)> {
     let own = summary.protocol(protocol);
@@ -123,7 +133,9 @@ fn figures(summary: &Summary, protocol: Protocol) -> Vec<(&'static str, Option<E
 
 /// The table for LaTeX, small enough for a column of a two-column article; needs `booktabs`.
 pub(crate) fn paper_latex(table: &ReportTable) -> String {
-    format!("{{\\scriptsize\\setlength{{\\tabcolsep}}{{1.5pt}}%\n{}}}\n", table.latex())
+    // A column has no room for a wide indent, nor at its sides.
+    let rows = table.latex().replace("\\quad ", "~").replace("{lrrrrrr}", "{@{}lrrrrrr@{}}");
+    format!("{{\\scriptsize\\setlength{{\\tabcolsep}}{{1.5pt}}%\n{rows}}}\n")
 }
 
 /// Which number compares with published ones; nothing where none does: they are of the whole official
@@ -222,7 +234,7 @@ mod tests {
             cells,
             [
                 "a_b:65.00 50.00 – – – –",
-                ":±7.50 41.0–62.0 – – – –",
+                ":±7.50 41–62 – – – –",
                 "reference:66.67 75.00 – – – –",
                 ":±7.50 – – – – –",
             ]
@@ -233,6 +245,30 @@ mod tests {
         let latex = paper_latex(&both);
         assert!(latex.contains("a\\_b & 65.00 & 50.00"), "{latex}");
         assert!(!latex.contains("3/4") && latex.contains("$\\pm$7.50"), "{latex}");
+    }
+
+    #[test]
+    fn uneven_ends_far_apart_are_whole_and_rounded_outwards() {
+        let printed = |mean, low, high| {
+            let ends = Estimate {
+                mean,
+                low: Some(low),
+                high: Some(high),
+                ..protocol(mean, false).overall?
+            };
+            interval(&ends)
+        };
+        for (mean, low, high, expected) in [
+            (50.0, 41.02, 62.0, "41–62"),
+            (99.0, 15.81, 99.95, "15–100"),
+            (2.0, 0.01, 40.2, "0–41"),
+            (99.5, 98.62, 99.91, "98.6–99.9"),
+            (99.81, 98.98, 99.99, "99.0–100"),
+            (99.2, 97.12, 99.91, "97–100"),
+            (50.0, 40.0, 60.0, "±10.00"),
+        ] {
+            assert_eq!(printed(mean, low, high).as_deref(), Some(expected));
+        }
     }
 
     #[test]

@@ -185,7 +185,7 @@ pub(crate) fn categories(input: &ReportInput<'_>) -> ReportTable {
     }
     let mut table = ReportTable {
         name: "categories".into(),
-        caption: "Share of yes in percent, by category (± half of the 95 % interval, or its ends)"
+        caption: "How often the judge said yes, in percent, by category (±: half of the 95 % interval; a–b: its ends)"
             .into(),
         headings,
         csv_headings: vec![
@@ -233,8 +233,13 @@ pub(crate) fn signed(points: f64) -> String {
     numbers::signed(points, 2).replace('-', "−")
 }
 
+/// An end of a difference's interval.
+pub(crate) fn signed_end(points: f64) -> String {
+    numbers::signed_end(points, 2).replace('-', "−")
+}
+
 pub(crate) fn p_value(p: Option<f64>) -> String {
-    p.map_or(NONE.to_owned(), |p| if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") })
+    p.map_or(NONE.to_owned(), |p| numbers::p_value(p).replace('<', "< "))
 }
 
 /// A run against the first.
@@ -242,7 +247,10 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
     let (base, other) = (&input.runs[0].name, &input.runs[found.run].name);
     let mut table = ReportTable {
         name: format!("differences-{}", found.run + 1),
-        caption: format!("{other} minus {base}, in points, over {} shared items", found.items),
+        caption: format!(
+            "{other} minus {base}, in points, over {} shared items; significant where p, for categories p (Holm), is below 0.05",
+            found.items
+        ),
         headings: strings(&["number"]),
         csv_headings: vec![
             "level",
@@ -270,7 +278,7 @@ pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> 
                 numbers::fixed(row.other, 2),
                 signed(row.points()),
                 row.interval.map_or(NONE.into(), |(low, high)| {
-                    format!("{} to {}", signed(low), signed(high))
+                    format!("{} to {}", signed_end(low), signed_end(high))
                 }),
                 p_value(row.p),
                 p_value(row.corrected_p),

@@ -3,12 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use super::report_input::{ReportInput, ReportRun};
 use super::report_table::{NONE, ReportTable, TableRow};
 use crate::aggregate::Coverage;
-use crate::results::Settings;
+use crate::aggregate::run_settings::flattened;
 
 /// `12 of 13 (92 %)`; only whole things are 100 %.
 pub(super) fn share(part: u64, whole: u64) -> String {
@@ -24,7 +22,7 @@ fn run_headings(input: &ReportInput<'_>, first: &str) -> Vec<String> {
 }
 
 /// The first 12 digits of a SHA-256 digest in hexadecimal; any other text as it is.
-fn short(text: &str) -> &str {
+pub(super) fn short(text: &str) -> &str {
     let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_digest { &text[..12] } else { text }
 }
@@ -148,60 +146,4 @@ fn all_settings(input: &ReportInput<'_>) -> ReportTable {
         (name.clone(), cells.collect())
     });
     text_table(input, "settings", "What decided the results of each run", rows.collect())
-}
-
-/// Nested objects as `outer.inner`.
-fn flattened(settings: &Settings) -> BTreeMap<String, String> {
-    fn put(name: String, value: &Value, flat: &mut BTreeMap<String, String>) {
-        match value {
-            Value::Object(inner) => {
-                for (key, value) in inner {
-                    put(format!("{name}.{key}"), value, flat);
-                }
-            }
-            Value::Null => {}
-            Value::String(text) => {
-                flat.insert(name, text.clone());
-            }
-            other => {
-                flat.insert(name, other.to_string());
-            }
-        }
-    }
-    let mut flat = BTreeMap::new();
-    for (name, value) in settings {
-        put(name.clone(), value, &mut flat);
-    }
-    // What the program calls the kind of thing: beside the name that the user gave, two words for one.
-    for (stored, shown) in [("generation.model", "generation.kind"), ("judge.judge", "judge.kind")]
-    {
-        if let Some(kind) = flat.remove(stored) {
-            flat.insert(shown.to_owned(), kind);
-        }
-    }
-    flat
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nested_settings_are_flat_and_kinds_are_called_so() {
-        let settings = serde_json::json!({
-            "judge": {"judge": "mplug", "beam": {"width": 5}},
-            "generation": {"model": "sd15", "name": "demo-sd", "ella_tokens": null},
-        });
-        let settings: Settings = serde_json::from_value(settings).unwrap();
-        let flat = flattened(&settings);
-        let flat: Vec<(&str, &str)> =
-            flat.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let expected = [
-            ("generation.kind", "sd15"),
-            ("generation.name", "demo-sd"),
-            ("judge.beam.width", "5"),
-            ("judge.kind", "mplug"),
-        ];
-        assert_eq!(flat, expected);
-    }
 }

@@ -85,6 +85,12 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> 
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    if wide {
+        // Within 120 columns.
+        for (number, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((u16::from(number > 0), 0));
+        }
+    }
     let mut text = table.trim_fmt();
     text.push('\n');
     let signs = [

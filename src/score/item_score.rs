@@ -1,13 +1,11 @@
 //! In: an item's question graph and its answers, image by image. Out: its verdicts and its score
 //! under a protocol, or the reason why it has none.
 
+use crate::benchmark::question::SKIPPED_ROW;
 use crate::benchmark::{DeclaredParent, QuestionGraph, QuestionId};
 
 use super::dependency_rule::{AbsentParent, in_file_order, in_topological_order};
 use super::verdict::{AnswerState, Protocol, Verdict};
-
-/// Data row (from 1) that the reference script never reads: it takes it for the header.
-pub(crate) const SKIPPED_ROW: usize = 1;
 
 /// The verdicts of one image, one per question in file order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,12 +8,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::item_score::SKIPPED_ROW;
 use super::log_alignment::align;
 use super::log_files::read_file_line;
 use super::log_line::{
     Crop, LogNote, LogNoteKind, Pass, Reading, RecoveredLog, answer_after, item_id,
 };
+use crate::benchmark::question::SKIPPED_ROW;
 use crate::benchmark::{Item, QuestionId};
 
 /// Reads a log against the items that it may be about.

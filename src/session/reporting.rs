@@ -9,6 +9,7 @@ use super::benchmarks::{benchmark_of_run, selected};
 use super::listener::{Listener, Quiet, Stage};
 use super::scoring::{Judged, choose_judge};
 use super::work::ensure_merged;
+use crate::aggregate::run_settings::run_settings;
 use crate::aggregate::{Protocol, Summary};
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::address::folder_address;
@@ -16,7 +17,7 @@ use crate::reports::paper_table::PaperOptions;
 use crate::reports::report_folder::{WriteOptions, Written, write_report};
 use crate::reports::report_input::{JudgedRun, ReportInput, ReportRun};
 use crate::reports::thumbnails::Picture;
-use crate::results::{AnswerRecord, ImageRecord, NewestAnswers, RunDirectory, Settings};
+use crate::results::{AnswerRecord, ImageRecord, NewestAnswers, RunDirectory};
 
 /// What a report is about, and where it goes.
 #[derive(Debug, Clone)]
@@ -222,9 +223,11 @@ fn report_run<'a>(
     let judges = judged.iter().map(|one| {
         JudgedRun::new(one.judge.to_owned(), one.answers, one.under(protocol, items, per_item))
     });
+    let mut settings = run_settings(&summary.run, &summary.judge);
+    settings.insert("program".into(), loaded.run.manifest().tool.clone().into());
     Ok(ReportRun {
         name: loaded.name.clone(),
-        settings: settings(loaded, &summary)?,
+        settings,
         pictures: if options.link_images {
             Some(address_of_pictures(&loaded.run, &options.out)?)
         } else {
@@ -261,20 +264,6 @@ fn address_of_pictures(run: &RunDirectory, out: &Path) -> anyhow::Result<String>
             pictures.display()
         )
     })
-}
-
-/// What can make runs differ, by where it was set. No path: where a benchmark lies decides nothing.
-fn settings(loaded: &Loaded, summary: &Summary) -> anyhow::Result<Settings> {
-    let manifest = loaded.run.manifest();
-    let mut settings = Settings::new();
-    settings.insert("benchmark digest".into(), summary.run.benchmark.digest.clone().into());
-    settings.insert("images per item".into(), manifest.images_per_item.into());
-    settings.insert("selection".into(), serde_json::to_value(&manifest.selection)?);
-    settings.insert("generation".into(), serde_json::to_value(&summary.run.generation)?);
-    settings.insert("judge".into(), serde_json::to_value(&summary.judge.settings)?);
-    settings.insert("judge name".into(), summary.judge.name.clone().into());
-    settings.insert("program".into(), manifest.tool.clone().into());
-    Ok(settings)
 }
 
 /// What makes the runs' figures hard to compare.

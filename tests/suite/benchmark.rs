@@ -56,6 +56,7 @@ fn wrong_figures(benchmark: &Benchmark, expected: &Value) -> Vec<String> {
         number("items_with_longer_cycle", items_with(benchmark, &[Cycle])),
         number("items_with_any_cycle", items_with(benchmark, &[Cycle, SelfLoop])),
         number("items_not_numbered_from_1", items_with(benchmark, &[UnusualNumbering])),
+        number("first_row_parents", count(benchmark, FirstRowParent)),
     ];
     assert_eq!(found.len(), expected.as_object().unwrap().len());
     let differ = found.into_iter().filter(|(name, value)| expected[name] != *value);
@@ -273,6 +274,34 @@ fn lenient_lets_graph_faults_through_and_nothing_else() {
     std::fs::write(&path, file(&[["a", "p", "1", "9"], ["a/b", "p", "1", "0"]])).unwrap();
     let error = Benchmark::load(&path, Strictness::Lenient).unwrap_err().to_string();
     assert!(error.contains("row 2 (line 3)"), "{error}");
+}
+
+#[test]
+fn what_depends_on_the_first_row_is_told() {
+    let odd = |rows: &[[&str; 4]]| {
+        let benchmark = Benchmark::from_csv(file(rows).as_bytes(), "own.csv").unwrap();
+        let of_it =
+            |oddity: &&dpg_bench::benchmark::Finding| oddity.kind == FindingKind::FirstRowParent;
+        benchmark
+            .oddities
+            .iter()
+            .filter(of_it)
+            .map(|oddity| oddity.row.unwrap())
+            .collect::<Vec<_>>()
+    };
+    // Directly, once a question, in the first item alone, and not the first question itself.
+    let rows = [
+        ["a", "p", "1", "1"],
+        ["a", "p", "2", "1"],
+        ["a", "p", "3", "2"],
+        ["a", "p", "4", "2,1,1"],
+        ["b", "q", "1", "0"],
+        ["b", "q", "2", "1"],
+    ];
+    assert_eq!(odd(&rows), [2, 4]);
+    // The number of the question in the first row counts, whatever it is.
+    assert_eq!(odd(&[["a", "p", "2", "0"], ["a", "p", "1", "0"], ["a", "p", "3", "1"]]), [0; 0]);
+    assert_eq!(odd(&[["a", "p", "2", "0"], ["a", "p", "1", "2"], ["a", "p", "3", "1"]]), [2]);
 }
 
 #[test]

@@ -229,6 +229,21 @@ fn what_must_be_the_same_is_or_the_output_says_so() {
     let (code, table, _) = dpg_bench("compare", &[&base, &judged], &["--allow", "judge"]);
     assert_eq!(code, Some(0));
     assert!(table.contains("note:") && table.contains("with other rule"), "{table}");
+    // Of two kinds of judges all settings differ: the kinds say it.
+    let settings = json!({"judge": "endpoint", "url": "u", "prompt": "p", "rule": "r"});
+    let asked = runs.run("asked", settings, |_| 0.7);
+    let (code, _, said) = dpg_bench("compare", &[&base, &asked], &[]);
+    assert!(
+        code == Some(2) && said.contains("by made-up (endpoint); let one judge, set alike"),
+        "{said}"
+    );
+    assert!(!said.contains("rule") && said.contains("--allow judge"), "{said}");
+    // Of one kind the first settings do, and how many there are beside.
+    let many = json!({"judge": "made-up", "a": 1, "b": 2, "c": 3, "d": 4, "rule": "hash"});
+    let many = runs.run("many", many, |_| 0.7);
+    let (_, _, said) = dpg_bench("compare", &[&base, &many], &[]);
+    let listed = "with other a (none, 1), b (none, 2), c (none, 3) and 1 more;";
+    assert!(said.contains(listed), "{said}");
 
     // Another benchmark, of which only some items are shared.
     let larger = Runs::new(14);
@@ -251,6 +266,44 @@ fn what_must_be_the_same_is_or_the_output_says_so() {
     std::fs::write(&nowhere, r#"{"format_version":"99.0","kind":"baseline"}"#).unwrap();
     let (_, _, said) = dpg_bench("compare", &[&base, &nowhere], &[]);
     assert!(said.contains("99.0") && said.contains("make the baseline anew"), "{said}");
+}
+
+#[test]
+fn the_settings_that_differ_are_named_in_every_form() {
+    let runs = Runs::new(12);
+    let base = runs.run("base", judge(), |_| 0.8);
+    let other = runs.run("other", judge(), |_| 0.7);
+    let made = |run: &Path, settings: Value| {
+        let path = run.join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        manifest["generation"] = json!({"settings": settings, "sittings": []});
+        std::fs::write(&path, manifest.to_string()).unwrap();
+    };
+    let weights = "5f3a".repeat(16);
+    made(
+        &base,
+        json!({"model": "sd15", "steps": 30, "scheduler": "ddim", "weights": {"unet": weights}}),
+    );
+    made(&other, json!({"model": "sd15", "steps": 50, "scheduler": "ddim", "lora": "a|b"}));
+    let (code, table, said) =
+        dpg_bench("compare", &[&base, &other], &["--out", runs.path("c").to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let told = "settings that differ (base, other):\n  \
+                generation.lora          –             a|b\n  \
+                generation.steps         30            50\n  \
+                generation.weights.unet  5f3a5f3a5f3a  –\n";
+    assert!(table.contains(told), "{table}");
+    let markdown = std::fs::read_to_string(runs.path("c.md")).unwrap();
+    assert!(markdown.contains("| generation.steps | 30 | 50 |\n"), "{markdown}");
+    assert!(markdown.contains("| generation.lora | – | a\\|b |\n"), "{markdown}");
+    let json: Value = serde_json::from_slice(&std::fs::read(runs.path("c.json")).unwrap()).unwrap();
+    let found = json[0]["differing_settings"].as_array().unwrap();
+    let names: Vec<&str> = found.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["generation.lora", "generation.steps", "generation.weights.unet"]);
+    assert_eq!((&found[2]["base"], &found[2]["other"]), (&json!(weights), &Value::Null));
+
+    let (_, table, _) = dpg_bench("compare", &[&base, &base], &[]);
+    assert!(table.contains("settings that differ: none\n"), "{table}");
 }
 
 #[test]

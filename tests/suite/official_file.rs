@@ -139,7 +139,7 @@ fn it_loads_without_a_flag_and_its_oddities_are_known() {
     for oddity in &benchmark.oddities {
         kinds.entry(oddity.kind).or_default().push(oddity);
     }
-    assert_eq!(kinds.len(), 7);
+    assert_eq!(kinds.len(), 8);
     for (kind, found) in &kinds {
         assert!(is_as_published(*kind, found), "{kind:?}: {}", found.len());
         assert!(!is_as_published(*kind, &found[1..]), "{kind:?}");
@@ -526,6 +526,7 @@ fn each_oddity_alone_changes_no_answer_and_stops_nothing() {
     use FindingKind::*;
     for (kind, expected) in [
         (SelfLoop, 2),
+        (FirstRowParent, 3),
         (RepeatedParent, 1),
         (ForwardReference, 1),
         (UnusualNumbering, 1),
@@ -534,7 +535,7 @@ fn each_oddity_alone_changes_no_answer_and_stops_nothing() {
     ] {
         assert_eq!(count(&benchmark, kind), expected, "{kind:?}");
     }
-    assert_eq!(benchmark.oddities.len(), 7);
+    assert_eq!(benchmark.oddities.len(), 10);
     let item = &benchmark.items[0];
     assert_eq!(item.graph.questions()[5].category.l2(), "other - count");
     assert_eq!((parents(item, 2), parents(item, 4)), ([].into(), [1].into()));

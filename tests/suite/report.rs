@@ -194,7 +194,7 @@ fn the_tables_tell_what_the_answers_say() {
     assert!((number(overall.unwrap(), "percent") - mean).abs() < 1e-9);
     let text = std::fs::read_to_string(out.join("tables/paper.tex")).unwrap();
     assert!(text.contains("Overall & Global & Entity") && text.contains("first & 75.00"), "{text}");
-    assert!(text.contains("\\quad reference &") && text.contains("\\pm"), "{text}");
+    assert!(text.contains("~reference &") && text.contains("\\pm"), "{text}");
     let text = std::fs::read_to_string(out.join("tables/categories.tex")).unwrap();
     assert!(text.contains("second \\textless{}img src=x\\textgreater{}"), "{text}");
     // A detailed category that is the whole of its broad one has a row in the CSV alone.
@@ -386,6 +386,19 @@ fn labels_of_the_charts_never_overlap_and_the_pngs_show_the_same() {
         // Bars, radar (of up to three runs), words, seeds, and a forest for every run but the first; all items have as many
         // questions, so that there is no chart against their number.
         assert_eq!(charts.len(), 3 + usize::from(count <= 3) + count - 1, "{charts:?}");
+        // The page has each once more for a narrow screen, with letters as large.
+        let page = std::fs::read_to_string(out.join("index.html")).unwrap();
+        let narrow: Vec<&str> = page.split("<div class=\"picture narrow\"").skip(1).collect();
+        assert_eq!(narrow.len(), charts.len());
+        for svg in narrow {
+            let svg = svg.split("</svg>").next().unwrap();
+            let (width, height) = between(svg, "viewBox=\"0 0 ", "\"").split_once(' ').unwrap();
+            let (width, height): (f64, f64) = (width.parse().unwrap(), height.parse().unwrap());
+            let labels = labels(svg);
+            assert!(width <= 360.0 && labels.len() > 5, "{svg}");
+            assert!(labels.iter().all(|(place, _)| place[3] - place[1] >= 12.0), "{labels:?}");
+            assert_eq!(misplaced(&labels, width, height), None, "{count} runs: {svg}");
+        }
         for name in charts {
             let svg = std::fs::read_to_string(out.join(&name)).unwrap();
             let size = between(svg.split_once('>').unwrap().0, "viewBox=\"0 0 ", "\"");

@@ -161,6 +161,10 @@ fn the_table_fits_eighty_columns_and_repeats_no_row() {
     for part in ["  attribute - texture", "before the rule", "after the rule"] {
         assert!(wide.contains(part), "{part}: {wide}");
     }
+    let end = wide.rfind('─').unwrap();
+    for line in wide[..end].lines() {
+        assert!(line.chars().count() <= 120, "{line}");
+    }
 }
 
 #[test]

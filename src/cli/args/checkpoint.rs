@@ -30,12 +30,12 @@ pub(crate) struct CheckpointArgs {
     /// Another autoencoder: its folder in the diffusers layout, or a .safetensors or .bin file
     #[arg(long, value_name = "DIR|FILE")]
     pub vae: Option<PathBuf>,
-    /// LoRA adapter, a .safetensors or .bin file or the folder that it was saved to, with a weight [default: 1];
-    /// can be repeated
+    /// LoRA adapter (a small file of changes to the weights): a .safetensors or .bin file or the folder that it was
+    /// saved to, with a weight [default: 1]; can be repeated
     #[arg(long, value_name = "FILE|DIR[:WEIGHT]")]
     pub lora: Vec<LoraFile>,
-    /// Textual-inversion embedding, a .safetensors, .bin or .pt file or the folder that it was saved to, with the
-    /// word that stands for it [default: the file's own]; can be repeated
+    /// Textual-inversion embedding (a file that teaches the text encoder a new word): a .safetensors, .bin or .pt
+    /// file or the folder that it was saved to, with the word for prompts [default: the file's own]; can be repeated
     #[arg(long, value_name = "FILE|DIR[:TOKEN]")]
     pub embedding: Vec<EmbeddingFile>,
 }

@@ -12,12 +12,14 @@ use serde::Serialize;
 
 use self::checks::{Check, State};
 use self::cost::{Cost, Counts};
+use crate::benchmark::{Benchmark, Item};
 use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
 use crate::cli::args::judge::JudgeArgs;
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use crate::cli::commands::run::{self, WhileGeneratingArg};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{BAD, GOOD, print_json, print_words};
+use crate::session::benchmarks::DEMO;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -65,8 +67,16 @@ struct Report {
     checks: Vec<Check>,
     /// Of the run that the flags describe; absent where its benchmark cannot be read.
     cost: Option<Cost>,
-    /// Of all of DPG-Bench, where the benchmark is another one.
-    cost_of_dpg_bench: Option<Cost>,
+    /// Of all of the benchmark, where the run takes a part of it.
+    cost_of_all: Option<CostOfAll>,
+}
+
+#[derive(Serialize)]
+struct CostOfAll {
+    /// What the benchmark is called.
+    benchmark: String,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 /// Runs the command.
@@ -75,15 +85,15 @@ struct Report {
 /// The model file cannot be read, or stdout is closed. What stands in the way of a run is no error here.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let options = args.generate.options()?;
-    let images = args.generate.images;
+    let (images, is_demo) = (args.generate.images, args.generate.is_demo());
     let chosen = run::judges_or_default(&args.judge, &args.generate);
     let wanted = chosen.as_deref().unwrap_or_default();
     let out = args.folder.path(&options);
     let mut found = Vec::new();
     checks::machine(&options, &mut found);
-    let benchmark = open_benchmark(&args.benchmark, args.generate.is_demo());
+    let benchmark = open_benchmark(&args.benchmark, is_demo);
     let selection = args.selection.selection();
-    let items = checks::benchmark(&benchmark, &selection, &mut found);
+    let items = checks::benchmark(&benchmark, &selection, is_demo, &mut found);
     let model = checks::model(&options, args.verify, &mut found);
     let about = (benchmark.as_ref().ok(), options.stated_size());
     let judges = checks::judges(&args.judge, chosen.as_deref(), about, args.verify, &mut found);
@@ -99,18 +109,35 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     let counts = items.as_deref().map(|items| Counts::of(items, images));
     let cost = counts.map(|counts| measured.cost(counts));
-    let is_official = benchmark.as_ref().is_ok_and(|benchmark| benchmark.source.official);
-    let is_whole = is_official && counts == Some(Counts::of_dpg_bench(images));
-    let whole = (!is_whole).then(|| measured.cost(Counts::of_dpg_bench(images)));
+    let all = all_of(benchmark.as_ref().ok(), is_demo, images);
+    let cost_of_all = all
+        .filter(|(_, all)| counts != Some(*all))
+        .map(|(benchmark, all)| CostOfAll { benchmark, cost: measured.cost(all) });
     checks::disk(&out, cost.as_ref(), &mut found);
     let fine = found.iter().all(|check| check.state != State::Problem);
-    let report = Report { fine, checks: found, cost, cost_of_dpg_bench: whole };
+    let report = Report { fine, checks: found, cost, cost_of_all };
     if args.output.json {
         print_json(&report)?;
     } else {
         print_words(&in_words(&report))?;
     }
     Ok(if fine { ExitStatus::Done } else { ExitStatus::CheckFailed })
+}
+
+/// What all of the benchmark is called and how much it is. Without a benchmark it is DPG-Bench, of which all other models
+/// than the demo's are asked; `None` for those.
+fn all_of(benchmark: Option<&Benchmark>, for_demo: bool, images: u32) -> Option<(String, Counts)> {
+    let Some(benchmark) = benchmark else {
+        return (!for_demo).then(|| ("DPG-Bench".to_owned(), Counts::of_dpg_bench(images)));
+    };
+    let path = &benchmark.source.path;
+    let name = match benchmark.source.official {
+        true => "DPG-Bench".to_owned(),
+        false if path.as_os_str() == DEMO => "the demo".to_owned(),
+        false => path.display().to_string(),
+    };
+    let items: Vec<&Item> = benchmark.items.iter().collect();
+    Some((name, Counts::of(&items, images)))
 }
 
 fn in_words(report: &Report) -> String {
@@ -129,8 +156,8 @@ fn in_words(report: &Report) -> String {
     if let Some(cost) = &report.cost {
         text.push_str(&format!("\nThis run\n{}", cost.in_words()));
     }
-    if let Some(cost) = &report.cost_of_dpg_bench {
-        text.push_str(&format!("\nAll of DPG-Bench\n{}", cost.in_words()));
+    if let Some(CostOfAll { benchmark, cost }) = &report.cost_of_all {
+        text.push_str(&format!("\nAll of {benchmark}\n{}", cost.in_words()));
     }
     let problems = report.checks.iter().filter(|check| check.state == State::Problem).count();
     text.push_str(&match problems {

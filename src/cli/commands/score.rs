@@ -54,7 +54,7 @@ pub(crate) struct ScoreOptions {
     /// Print the benchmark score even where images or answers are missing, or neither yes nor no
     #[arg(long)]
     pub allow_incomplete: bool,
-    /// Wider table: before and after the dependency rule, with all counts and whole category names
+    /// Wider table (120 columns): before and after the dependency rule, all counts, whole category names
     #[arg(long, conflicts_with_all = ["json", "table"])]
     pub wide: bool,
     /// Print the summary as one JSON document instead of the table; of several judges, a list

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Turn errors of the question graphs into oddities: the faulty edges are ignored
     #[arg(long)]
     lenient: bool,
-    /// Accept no oddity either (a peculiarity that does no harm): for question files of your own
+    /// Accept no oddity either (unusual, but no error): for question files of your own
     #[arg(long, conflicts_with = "lenient")]
     strict: bool,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use crate::score::score_run;
 use crate::session::benchmarks::{benchmark_of_run, selected};
 
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::pace::pace;
+use crate::cli::output::pace::{MINUTE, pace};
 use crate::cli::output::print::{print, say};
 use crate::wording::counted;
 
@@ -27,19 +27,20 @@ pub(crate) const IMAGES: &str = "images";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench watch results/ella-sd15
-  dpg-bench watch results/ella-sd15 --every 60 >> progress.log
+  dpg-bench watch results/ella-sd15 >> progress.log     # a line a minute
   dpg-bench watch results/ella-sd15 --once
 
-It ends when every image is there and every judge of the run has answered every question.
+It ends when every image is there and every judge of the run has answered every
+question. The last line says the state of the run.
 
 Exit status: 0 all is done, 2 error, 3 with --once where something is still missing.")]
 pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// Seconds between two looks
-    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    every: u64,
+    /// Seconds between two looks [default: 5 on a terminal, else 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    every: Option<u64>,
     /// Print once and exit
     #[arg(long)]
     once: bool,
@@ -66,7 +67,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
-    let redraws = std::io::stdout().is_terminal() && !args.once;
+    let is_terminal = std::io::stdout().is_terminal();
+    let redraws = is_terminal && !args.once;
+    let every = args.every.map_or_else(|| interval(is_terminal), Duration::from_secs);
     let begun = Instant::now();
     let mut first: Option<Vec<Part>> = None;
     let (mut shown, mut has_said) = (0, false);
@@ -79,9 +82,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         let up = if redraws && shown > 0 { format!("\x1b[{shown}A\x1b[J") } else { String::new() };
         print(&format!("{up}{}\n", lines.join("\n")))?;
         shown = lines.len();
-        let is_judged = parts.iter().any(|part| part.name != IMAGES);
-        let done = is_judged && parts.iter().all(|part| part.count.is_complete());
-        if !done && !args.once && !has_said && !is_worked_on(run.path()) {
+        let state = State::of(&parts, is_worked_on(run.path()));
+        let done = state == State::Finished;
+        if done || args.once {
+            print(state.words())?;
+        } else if !has_said && state != State::InProgress {
             has_said = true;
             say(
                 "no process works on this run now; this command waits for one until it is stopped (--once does not)",
@@ -90,7 +95,56 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         match (done, args.once) {
             (true, _) => return Ok(ExitStatus::Done),
             (false, true) => return Ok(ExitStatus::Incomplete),
-            (false, false) => std::thread::sleep(Duration::from_secs(args.every)),
+            (false, false) => std::thread::sleep(every),
+        }
+    }
+}
+
+/// Between two looks: in a log a line a minute, as the stages have it.
+fn interval(is_terminal: bool) -> Duration {
+    if is_terminal { ON_A_TERMINAL } else { MINUTE }
+}
+
+/// Between two looks on a terminal, where the lines are written over.
+const ON_A_TERMINAL: Duration = Duration::from_secs(5);
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Every image is there, and every judge has answered.
+    Finished,
+    /// A process works on it.
+    InProgress,
+    /// Something is missing, and no process works on it.
+    Stopped,
+    /// Every image is there, and no judge has begun.
+    Unjudged,
+}
+
+impl State {
+    fn of(parts: &[Part], is_worked_on: bool) -> Self {
+        let complete = parts.iter().all(|part| part.count.is_complete());
+        let judged = parts.iter().any(|part| part.name != IMAGES);
+        match (complete, judged) {
+            (true, true) => Self::Finished,
+            _ if is_worked_on => Self::InProgress,
+            (true, false) => Self::Unjudged,
+            (false, _) => Self::Stopped,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Finished => {
+                "finished: every image is there, and every judge has answered every question"
+            }
+            Self::InProgress => "in progress: a process works on this run",
+            Self::Stopped => {
+                "not finished: no process works on this run; the command that made it resumes it"
+            }
+            Self::Unjudged => {
+                "not judged: every image is there, but no judge has answered; `dpg-bench judge RUN --judge NAME` asks one"
+            }
         }
     }
 }
@@ -180,6 +234,31 @@ pub(crate) fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_has_a_line_a_minute_and_the_last_one_says_the_state() {
+        assert_eq!([true, false].map(interval), [5, 60].map(Duration::from_secs));
+        let part = |name: &str, done| Part {
+            name: name.into(),
+            count: StageCount { done, total: 8, failed: 0, filtered: 0 },
+            score: String::new(),
+        };
+        let (all, some) = (part(IMAGES, 8), part(IMAGES, 3));
+        let (judged, half) = (part("mplug", 8), part("mplug", 4));
+        for (parts, is_worked_on, state) in [
+            (vec![all.clone(), judged.clone()], false, State::Finished),
+            (vec![all.clone(), judged.clone()], true, State::Finished),
+            (vec![judged.clone()], false, State::Finished),
+            (vec![all.clone(), half.clone()], true, State::InProgress),
+            (vec![all.clone(), half, judged], false, State::Stopped),
+            (vec![some.clone()], true, State::InProgress),
+            (vec![some], false, State::Stopped),
+            (vec![all.clone()], true, State::InProgress),
+            (vec![all], false, State::Unjudged),
+        ] {
+            assert_eq!(State::of(&parts, is_worked_on), state, "{parts:?}");
+        }
+    }
 
     #[test]
     fn a_line_tells_rate_and_rest() {

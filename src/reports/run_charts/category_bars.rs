@@ -8,39 +8,68 @@ use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::{category_figure, telling_categories};
 
 use super::axis::Axis;
-use super::chart::{Chart, Key, about_all, head, run_entries};
+use super::chart::{Chart, Key, NARROW, Room, about_all, head, row_name, run_entries};
 
 const BAR: f64 = 9.0;
-const NUMBER: f64 = 50.0;
 
 /// Draws the chart.
 pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
-    let mut rows = vec![(Level::Overall, "DPG-Bench score".to_owned())];
-    rows.extend(telling_categories(input));
-    let runs = input.runs.len();
-    let longest = rows.iter().map(|(level, name)| text_width(name, 13.0, *level != Level::L2));
-    let left = longest.fold(120.0, f64::max).min(260.0) + 28.0;
-    let numbers = NUMBER * runs as f64 + 16.0;
-    let width = left + 480.0 + numbers;
-    let row_height = (BAR * runs as f64 + 9.0).max(22.0);
-    let stage = match input.stage() {
+    let note = match input.stage() {
+        Stage::Raw => {
+            "Bars: how often the judge said yes. Lines: 95 % intervals. Numbers at the right: the values of the bars."
+        }
+        Stage::Conditional => {
+            "Faint bars: how often the judge said yes, before the dependency rule. Strong bars: after it (where a question \
+             counts as 0, the questions that depend on it do too). Lines: 95 % intervals after the rule. Numbers at the \
+             right: values after the rule."
+        }
+    };
+    Chart {
+        name: "categories".into(),
+        title: title(input).into(),
+        note: note.into(),
+        about: about_all(input),
+        drawing: draw(input, Room::Wide),
+        narrow: Some(draw(input, Room::Narrow)),
+    }
+}
+
+fn title(input: &ReportInput<'_>) -> &'static str {
+    match input.stage() {
         Stage::Raw => {
             "Score, and share of yes by category (last image, before the dependency rule)"
         }
         Stage::Conditional => "Score, and share of yes by category (after the dependency rule)",
+    }
+}
+
+fn draw(input: &ReportInput<'_>, room: Room) -> Drawing {
+    let mut rows = vec![(Level::Overall, "DPG-Bench score".to_owned())];
+    rows.extend(telling_categories(input));
+    let runs = input.runs.len();
+    let width_of = |(level, name): &(Level, String)| {
+        text_width(&row_name(room, *level, name), 13.0, *level != Level::L2)
     };
-    let mut drawing = Drawing::new(width, 0.0, stage);
+    let longest = rows.iter().map(width_of).fold(room.pick(120.0, 60.0), f64::max);
+    let left = longest.min(room.pick(260.0, 112.0)) + room.pick(28.0, 22.0);
+    // On a narrow screen there is no room for those of many runs; the table below has them.
+    let has_numbers = room == Room::Wide || runs <= 2;
+    let number = room.pick(50.0, 44.0);
+    let numbers = if has_numbers { number * runs as f64 + 16.0 } else { 16.0 };
+    let width = room.pick(left + 480.0 + numbers, NARROW);
+    let row_height = (BAR * runs as f64 + 9.0).max(22.0);
+    let mut drawing = Drawing::new(width, 0.0, title(input));
     let top = head(&mut drawing, Key::Bar, &run_entries(input)) + 16.0;
     let bottom = top + row_height * rows.len() as f64;
     drawing.height = bottom + 34.0;
     let axis = Axis { from: 0.0, to: 100.0, start: left, end: width - numbers - 14.0 };
-    for tick in axis.ticks(5.0) {
+    for tick in axis.ticks(room.pick(5.0, 2.0)) {
         let x = axis.at(tick);
         drawing.line(&[(x, top - 4.0), (x, bottom)], Ink::Grid, 1.0);
         drawing.words(x, bottom + 14.0, Anchor::Middle, Ink::Soft, false, format!("{tick:.0} %"));
     }
-    let number_at = |run: usize| width - 12.0 - NUMBER * (runs - 1 - run) as f64;
-    for run in 0..runs {
+    let number_at = |run: usize| width - 12.0 - number * (runs - 1 - run) as f64;
+    for run in (0..runs).filter(|_| has_numbers) {
         let right = number_at(run);
         drawing.mark(right - 15.0, top - 7.0, 4.5, run, false);
     }
@@ -51,7 +80,8 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
             let y = middle - row_height / 2.0;
             drawing.line(&[(12.0, y), (width - 12.0, y)], Ink::Grid, 1.0);
         }
-        let words = shortened(name, left - 28.0, is_broad);
+        let words =
+            shortened(&row_name(room, *level, name), left - room.pick(28.0, 22.0), is_broad);
         let ink = if is_broad { Ink::Text } else { Ink::Soft };
         drawing.words(left - 10.0, middle, Anchor::End, ink, is_broad, words);
         for (run, scored) in input.runs.iter().enumerate() {
@@ -80,22 +110,12 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Chart {
                 );
                 drawing.interval(bar_top + BAR / 2.0, low, high, false, Ink::Text);
             }
-            let number = figure.map_or("–".to_owned(), |figure| format!("{:.1}", figure.mean));
-            drawing.text(number_at(run), middle, Anchor::End, number);
+            if has_numbers {
+                let number =
+                    figure.map_or("–".to_owned(), |figure| format!("{:.1}", figure.mean));
+                drawing.text(number_at(run), middle, Anchor::End, number);
+            }
         }
     }
-    let note = match input.stage() {
-        Stage::Raw => "Lines: 95 % intervals. Numbers at the right: the values of the bars.",
-        Stage::Conditional => {
-            "Faint bars: share of yes before the dependency rule. Strong bars: after it. Lines: 95 % intervals \
-             after the rule. Numbers at the right: values after the rule."
-        }
-    };
-    Chart {
-        name: "categories".into(),
-        title: stage.into(),
-        note: note.into(),
-        about: about_all(input),
-        drawing,
-    }
+    drawing
 }

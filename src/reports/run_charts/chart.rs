@@ -2,6 +2,7 @@
 //! alone, its title above and below it what it shows of which runs.
 
 use crate::reports::drawing::{Anchor, Drawing, Ink, Shape, Text, shortened, text_width};
+use crate::reports::figure_table::{Level, short_name};
 use crate::reports::paper_table::incomplete_note;
 use crate::reports::report_input::ReportInput;
 
@@ -18,6 +19,27 @@ pub struct Chart {
     pub about: String,
     /// The picture, without the texts above.
     pub drawing: Drawing,
+    /// The same for a narrow screen, where the page has one.
+    pub narrow: Option<Drawing>,
+}
+
+/// How much room a picture has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Of a page or a file.
+    Wide,
+    /// Of a narrow screen: [`NARROW`] pixels, with letters of the same size.
+    Narrow,
+}
+
+/// Width of the pictures for narrow screens.
+pub(crate) const NARROW: f64 = 360.0;
+
+impl Room {
+    /// One value or the other.
+    pub(crate) fn pick<T>(self, wide: T, narrow: T) -> T {
+        if self == Self::Wide { wide } else { narrow }
+    }
 }
 
 impl Chart {
@@ -116,6 +138,15 @@ pub(crate) fn about_all(input: &ReportInput<'_>) -> String {
     about(input, &runs, input.items.iter().filter(|item| scored(&item.id)).count())
 }
 
+/// What a row of a chart is called: on a narrow screen an L2 by what is behind its L1, below which it stands.
+pub(crate) fn row_name(room: Room, level: Level, name: &str) -> String {
+    match (room, level) {
+        (Room::Wide, _) => name.to_owned(),
+        (Room::Narrow, Level::Overall) => "score".to_owned(),
+        (Room::Narrow, _) => short_name(level, name).trim_start().to_owned(),
+    }
+}
+
 /// How runs are marked in a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
@@ -128,8 +159,10 @@ pub(crate) enum Key {
 /// Writes the runs with their marks, in as many lines as they need. Returns the height that is taken.
 pub(crate) fn head(drawing: &mut Drawing, key: Key, entries: &[String]) -> f64 {
     let (mut x, mut y) = (MARGIN, 16.0);
+    let widest = drawing.width - 2.0 * MARGIN - SAMPLE - 7.0;
     for (run, words) in entries.iter().enumerate() {
-        let width = SAMPLE + 7.0 + text_width(words, 13.0, false);
+        let words = shortened(words, widest, false);
+        let width = SAMPLE + 7.0 + text_width(&words, 13.0, false);
         if x > MARGIN && x + width > drawing.width - MARGIN {
             (x, y) = (MARGIN, y + 20.0);
         }
@@ -143,7 +176,7 @@ pub(crate) fn head(drawing: &mut Drawing, key: Key, entries: &[String]) -> f64 {
                 drawing.mark_in(x + SAMPLE / 2.0, y, 3.5, run, Ink::Ground, false);
             }
         }
-        drawing.text(x + SAMPLE + 7.0, y, Anchor::Start, words.as_str());
+        drawing.text(x + SAMPLE + 7.0, y, Anchor::Start, words);
         x += width + 22.0;
     }
     y + 18.0
@@ -182,6 +215,7 @@ mod tests {
                     .into(),
             about: "Models: one, two. Judge: three.".into(),
             drawing,
+            narrow: None,
         };
         let whole = chart.whole();
         let texts: Vec<&Text> = whole

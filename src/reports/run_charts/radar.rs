@@ -8,34 +8,56 @@ use crate::reports::figure_table::Level;
 use crate::reports::report_input::ReportInput;
 use crate::reports::report_tables::{category_figure, category_names};
 
-use super::chart::{Chart, Key, about_all, head, run_entries};
+use super::chart::{Chart, Key, NARROW, Room, about_all, head, run_entries};
 
 const WIDTH: f64 = 640.0;
-const RADIUS: f64 = 170.0;
 /// Of more runs nobody sees a profile.
 const MAX_SHOWN: usize = 3;
 
 /// Draws the chart; `None` of more than three runs, and below three categories that all runs have.
 pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     let stage = input.stage();
-    let of = |run: usize, name: &str| {
-        category_figure(input, &input.runs[run], Level::L1, name, stage).map(|figure| figure.mean)
-    };
     let names: Vec<String> = category_names(input, Level::L1)
         .into_iter()
-        .filter(|name| (0..input.runs.len()).all(|run| of(run, name).is_some()))
+        .filter(|name| (0..input.runs.len()).all(|run| mean(input, run, name).is_some()))
         .collect();
     if names.len() < 3 || input.runs.len() > MAX_SHOWN {
         return None;
     }
-    let title = "Share of yes by broad category";
-    let mut drawing = Drawing::new(WIDTH, 0.0, format!("{title}: share of yes in percent"));
+    Some(Chart {
+        name: "radar".into(),
+        title: TITLE.into(),
+        note: format!(
+            "From the middle outwards: how often the judge said yes, {}; rings at 20, 40, 60, 80 and 100 %. It shows the \
+             profile of a model; read sizes off the bars, since areas mislead.",
+            match stage {
+                Stage::Raw => "of the last image's questions, before the dependency rule",
+                Stage::Conditional => "after the dependency rule",
+            }
+        ),
+        about: about_all(input),
+        drawing: draw(input, &names, Room::Wide),
+        narrow: Some(draw(input, &names, Room::Narrow)),
+    })
+}
+
+const TITLE: &str = "Share of yes by broad category";
+
+/// A run's figure of a broad category.
+fn mean(input: &ReportInput<'_>, run: usize, name: &str) -> Option<f64> {
+    let figure = category_figure(input, &input.runs[run], Level::L1, name, input.stage());
+    figure.map(|figure| figure.mean)
+}
+
+fn draw(input: &ReportInput<'_>, names: &[String], room: Room) -> Drawing {
+    let (width, radius) = room.pick((WIDTH, 170.0), (NARROW, 90.0));
+    let mut drawing = Drawing::new(width, 0.0, format!("{TITLE}: share of yes in percent"));
     let top = head(&mut drawing, Key::Line, &run_entries(input)) + 34.0;
-    let middle = (WIDTH / 2.0, top + RADIUS);
-    drawing.height = top + 2.0 * RADIUS + 40.0;
+    let middle = (width / 2.0, top + radius);
+    drawing.height = top + 2.0 * radius + 40.0;
     let at = |axis: f64, share: f64| {
         let angle = TAU * (axis / names.len() as f64 - 0.25);
-        (middle.0 + RADIUS * share * angle.cos(), middle.1 + RADIUS * share * angle.sin())
+        (middle.0 + radius * share * angle.cos(), middle.1 + radius * share * angle.sin())
     };
     let around = |share: &dyn Fn(usize) -> f64| -> Vec<(f64, f64)> {
         (0..names.len()).map(|axis| at(axis as f64, share(axis))).collect()
@@ -48,16 +70,16 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
     }
     for (axis, name) in names.iter().enumerate() {
         drawing.line(&[middle, at(axis as f64, 1.0)], Ink::Grid, 1.0);
-        let (x, y) = at(axis as f64, 1.0 + 18.0 / RADIUS);
+        let (x, y) = at(axis as f64, 1.0 + 18.0 / radius);
         let anchor = match x - middle.0 {
             side if side.abs() < 1.0 => Anchor::Middle,
             side if side > 0.0 => Anchor::Start,
             _ => Anchor::End,
         };
-        drawing.words(x, y, anchor, Ink::Text, true, shortened(name, 120.0, true));
+        drawing.words(x, y, anchor, Ink::Text, true, shortened(name, room.pick(120.0, 74.0), true));
     }
     for run in 0..input.runs.len() {
-        let points = around(&|axis| of(run, &names[axis]).unwrap_or_default() / 100.0);
+        let points = around(&|axis| mean(input, run, &names[axis]).unwrap_or_default() / 100.0);
         let (inside, ink) = (points.clone(), Ink::Run(run));
         drawing.shapes.push(Shape::Polygon { points: inside, ink, opacity: 0.1, width: 0.0 });
         let mut line = points.clone();
@@ -68,7 +90,7 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
         }
     }
     // Between two axes, where runs have no corners.
-    for ring in 1..=5 {
+    for ring in (1..=5).step_by(room.pick(1, 2)) {
         let (a, b) = (at(0.0, f64::from(ring) / 5.0), at(1.0, f64::from(ring) / 5.0));
         let (x, y) = ((a.0 + b.0) / 2.0, (a.1 + b.1) / 2.0);
         let words = (ring * 20).to_string();
@@ -84,17 +106,5 @@ pub(super) fn chart(input: &ReportInput<'_>) -> Option<Chart> {
             words,
         }));
     }
-    Some(Chart {
-        name: "radar".into(),
-        title: title.into(),
-        note: format!(
-            "Rings: 20, 40, 60, 80 and 100 % {}. A radar shows a profile; compare sizes by the bars.",
-            match stage {
-                Stage::Raw => "of the last image's questions, before the dependency rule",
-                Stage::Conditional => "after the dependency rule",
-            }
-        ),
-        about: about_all(input),
-        drawing,
-    })
+    drawing
 }

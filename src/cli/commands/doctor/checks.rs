@@ -19,6 +19,7 @@ use crate::generate::catalog::{self as models, CatalogModel, Pipeline};
 use crate::judge::catalog::Runs;
 use crate::machine;
 use crate::measure::Measurements;
+use crate::session::benchmarks::DEMO;
 use crate::session::fetched;
 use crate::session::generator::LoadedGenerator;
 use crate::session::generator_options::GeneratorOptions;
@@ -180,10 +181,11 @@ pub(super) fn record(
     Ok(Some(record))
 }
 
-/// The benchmark, and the selected items.
+/// The benchmark, and the selected items. The demo's models (`for_demo`) are for the demo alone: nothing else is advised.
 pub(super) fn benchmark<'b>(
     benchmark: &'b anyhow::Result<Benchmark>,
     selection: &Selection,
+    for_demo: bool,
     found: &mut Vec<Check>,
 ) -> Option<Vec<&'b Item>> {
     let advice = || format!("`dpg-bench fetch {}` gets the official one", catalog::BENCHMARK);
@@ -202,6 +204,8 @@ pub(super) fn benchmark<'b>(
     );
     found.push(if benchmark.source.official {
         Check::fine("benchmark", format!("{what}; the official question file"))
+    } else if for_demo && benchmark.source.path.as_os_str() == DEMO {
+        Check::fine("benchmark", format!("{what}; inside the program"))
     } else {
         Check::note("benchmark", format!("{what}; not the official question file"), advice())
     });

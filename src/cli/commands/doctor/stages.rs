@@ -267,7 +267,7 @@ fn estimated_judge(
     speed: &mut Option<Speed>,
 ) -> Stage {
     let Some(work) = JUDGES.iter().find(|work| work.judge == judge) else {
-        return Stage::unknown(what, "it could not be made");
+        return Stage::unknown(what, "nothing is known of this judge's networks");
     };
     let Some(speed) = speed_of(options, speed) else {
         return Stage::unknown(what, "the device cannot be had");
