@@ -7,6 +7,7 @@ pub mod networks;
 pub mod parity;
 pub(crate) mod published_flops;
 pub mod record;
+pub(crate) mod rounding;
 pub(crate) mod speed;
 
 pub use networks::{Network, Size};

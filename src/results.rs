@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod merge;
 mod merge_error;
 mod merged_lines;
+mod other_products;
 pub mod png_data;
 pub(crate) mod png_rows;
 pub mod progress;

@@ -140,6 +140,12 @@ impl<'b> Session<'b> {
         Ok(Self { benchmark, work })
     }
 
+    /// Lets its stages go on although the products of the processor were rounded otherwise before
+    /// (see [`RunDirectory::allow_other_products`]).
+    pub fn allow_other_products(&mut self, allowed: bool) {
+        self.work.run.allow_other_products(allowed);
+    }
+
     /// The run, or the shard of it.
     pub fn run(&self) -> &RunDirectory {
         &self.work.run

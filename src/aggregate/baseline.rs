@@ -8,6 +8,7 @@ use crate::results::{FORMAT_VERSION, FormatVersion};
 use crate::score::{Protocol, RunScore};
 use crate::statistics::ItemRatio;
 
+use super::readable::MAX_UNPARSABLE;
 use super::shares::{CategoryShares, Shares};
 use super::summary::{JudgeIdentity, RunIdentity};
 
@@ -31,10 +32,18 @@ pub struct Baseline {
     pub questions_expected: u64,
     /// Those with an answer.
     pub questions_answered: u64,
+    /// Answers that are neither yes nor no. Where so many are that the score is withheld, they are taken for questions without an
+    /// answer; else 0 stands here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable_answers: u64,
     /// The L2 categories that [`ItemCounts::counts`] numbers.
     pub categories: Vec<String>,
     /// The items, in order.
     pub items: Vec<ItemCounts>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// One item of a run.
@@ -88,6 +97,7 @@ impl Baseline {
             protocol: score.protocol,
             questions_expected,
             questions_answered,
+            unreadable_answers: 0,
             items: items.collect(),
             categories: shares.l2.into_iter().map(|category| category.name).collect(),
         }
@@ -95,7 +105,21 @@ impl Baseline {
 
     /// Whether every selected question has an answer.
     pub fn is_complete(&self) -> bool {
-        self.questions_answered == self.questions_expected
+        self.gap().is_none()
+    }
+
+    /// What is missing of a run that is not complete.
+    pub fn gap(&self) -> Option<String> {
+        let Self { questions_answered: answered, questions_expected: expected, unreadable_answers, .. } = self;
+        let unreadable = || {
+            format!(
+                ": {unreadable_answers} answers are neither yes nor no, more than {} %, and left out here (`score \
+                 --allow-incomplete` counts them as no)",
+                100.0 * MAX_UNPARSABLE
+            )
+        };
+        let why = if *unreadable_answers > 0 { unreadable() } else { String::new() };
+        (answered != expected).then(|| format!("{answered} of {expected} questions have an answer{why}"))
     }
 
     /// The shares of the items at `places`, in that order, for the L2 categories `names` and the L1

@@ -9,6 +9,7 @@ pub(super) mod generator;
 pub(super) mod judge;
 pub(crate) mod local_judge;
 pub(super) mod messages;
+pub(super) mod other_products;
 pub(super) mod program;
 pub(super) mod sampling;
 pub(super) mod server;

@@ -138,12 +138,7 @@ pub(super) fn check_alike(
         warnings.push(sentence);
     }
     for (label, run) in [(of_base, a), (of_other, b)] {
-        if !run.is_complete() {
-            warnings.push(format!(
-                "{label} is incomplete: {} of {} questions have an answer",
-                run.questions_answered, run.questions_expected
-            ));
-        }
+        warnings.extend(run.gap().map(|gap| format!("{label} is incomplete: {gap}")));
         if run.run.seeds().is_some_and(|word| word != "repeats") {
             warnings.extend(run.run.server_note().map(|note| format!("{label}: {note}")));
         }

@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::cpu::attention::{Scores, attention};
+use super::products::Packing;
 use super::{cpu, cuda};
 
 /// Scores held at once for one batch entry, all heads together: 64 MiB of f32. It does not depend on
@@ -21,15 +22,18 @@ pub(crate) enum AttentionMask {
 }
 
 /// `softmax(q k^T / sqrt(d)) v` for `query` [b, n, heads * d], `key` and `value` [b, m, heads * d];
-/// gives [b, n, heads * d]. Scores and sums are f32, as in PyTorch's kernels, whatever the inputs.
+/// gives [b, n, heads * d]. Scores and sums are f32, as in PyTorch's kernels, whatever the inputs. `packing` is how the network's
+/// products are rounded on the processor, where they are.
 pub(crate) fn attend(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
     heads: usize,
     visible: AttentionMask,
+    packing: Option<Packing>,
 ) -> Result<Tensor> {
-    let scores = Scores { causal: visible == AttentionMask::Causal, ..Scores::default() };
+    let causal = visible == AttentionMask::Causal;
+    let scores = Scores { causal, packing, ..Scores::default() };
     if cpu::apply(&[query, key, value]) {
         return attention(query, key, value, heads, scores);
     }
@@ -46,7 +50,9 @@ pub(crate) fn attend(
     }
     if cpu::is_half(query) {
         let (key, value) = (key.to_dtype(DType::F32)?, value.to_dtype(DType::F32)?);
-        return cpu::through_f32(query, |query| attend(query, &key, &value, heads, visible));
+        return cpu::through_f32(query, |query| {
+            attend(query, &key, &value, heads, visible, packing)
+        });
     }
     attend_in_chunks(query, key, value, heads, visible, SCORES_AT_ONCE)
 }
@@ -59,8 +65,9 @@ pub(crate) fn attend_with_bias(
     value: &Tensor,
     heads: usize,
     bias: &Tensor,
+    packing: Option<Packing>,
 ) -> Result<Tensor> {
-    let scores = Scores { scale: Some(1.0), bias: Some(bias), ..Scores::default() };
+    let scores = Scores { scale: Some(1.0), bias: Some(bias), packing, ..Scores::default() };
     if cpu::apply(&[query, key, value, bias]) {
         return attention(query, key, value, heads, scores);
     }
@@ -71,7 +78,9 @@ pub(crate) fn attend_with_bias(
     }
     if cpu::is_half(query) {
         let (key, value) = (key.to_dtype(DType::F32)?, value.to_dtype(DType::F32)?);
-        return cpu::through_f32(query, |query| attend_with_bias(query, &key, &value, heads, bias));
+        return cpu::through_f32(query, |query| {
+            attend_with_bias(query, &key, &value, heads, bias, packing)
+        });
     }
     let (batch, queries, _) = query.dims3()?;
     let keys = key.dim(1)?;

@@ -8,19 +8,25 @@ use candle_nn::ops::softmax_last_dim;
 use super::attention::{join_heads, split_heads};
 use super::cpu::attention::Scores;
 use super::key_groups::Group;
+use super::products::Packing;
 use super::{cpu, cuda};
 
 /// `softmax(q k^T / sqrt(d)) v` for `query` [rows, heads * d], all of whose rows are in `groups`; gives
-/// [rows, heads * d]. Scores and sums are f32.
+/// [rows, heads * d]. Scores and sums are f32. `packing` is how the network's products are rounded on the processor, where they are.
 ///
 /// # Errors
 /// Shapes that do not fit, a row in no group or in two, a query that sees no key.
-pub(crate) fn attend_in_groups(query: &Tensor, heads: usize, groups: &[Group]) -> Result<Tensor> {
+pub(crate) fn attend_in_groups(
+    query: &Tensor,
+    heads: usize,
+    groups: &[Group],
+    packing: Option<Packing>,
+) -> Result<Tensor> {
     check(query, groups)?;
     let sources = || groups.iter().flat_map(|group| &group.sources);
     let fast = sources().all(|source| cpu::apply(&[source.key, source.value]));
     if fast && cpu::apply(&[query]) {
-        return cpu::attention::attention_in_groups(query, heads, groups);
+        return cpu::attention::attention_in_groups(query, heads, groups, packing);
     }
     attend_group_by_group(query, heads, groups)
 }
@@ -111,6 +117,7 @@ mod tests {
     use super::*;
     use crate::compute::golden::errors;
     use crate::compute::key_groups::{CachedMask, Source};
+    use crate::compute::products::{Products, packing};
     use candle_core::Device;
     use std::ops::Range;
 
@@ -154,17 +161,27 @@ mod tests {
             ),
         ];
         let plain = attend_group_by_group(&query, heads, &groups).unwrap();
-        let ours = attend_in_groups(&query, heads, &groups).unwrap();
+        let ours = attend_in_groups(&query, heads, &groups, None).unwrap();
         assert!(errors("groups", &ours, &plain).within(5e-6, 5e-6));
+        // By matrix tiles, each as near as the parts of its factors allow.
+        let by_tiles = |products: Products| {
+            let packing = products.by_the_model().while_loading(packing);
+            attend_in_groups(&query, heads, &groups, packing).unwrap()
+        };
+        let two = errors("two parts", &by_tiles(Products::Bf16x3), &plain);
+        assert!(two.within(2e-5, 2e-4));
+        let one = by_tiles(Products::Bf16);
+        assert!(errors("one part", &one, &plain).within(1e-2, 0.1));
+        assert!(!errors("one part", &one, &plain).within(2e-4, 0.1));
         // One row by hand, in f64: it sees a single key, and so takes over its value.
         let row = ours.get(127).unwrap();
         assert!(errors("one key", &row, &image_value.get(3).unwrap()).within(1e-6, 1e-6));
         let mut other = groups.clone();
         other[0].sources.swap(0, 1);
-        let swapped = attend_in_groups(&query, heads, &other).unwrap();
+        let swapped = attend_in_groups(&query, heads, &other, None).unwrap();
         assert!(errors("sources swapped", &swapped, &plain).within(5e-6, 5e-6));
         other[0].sources[1].seen = None;
-        let unmasked = attend_in_groups(&query, heads, &other).unwrap();
+        let unmasked = attend_in_groups(&query, heads, &other, None).unwrap();
         assert!(!errors("all own keys seen", &unmasked, &plain).within(5e-6, 5e-6));
         // What is at hand already is taken: masks of an earlier call, keys and values that are joined.
         let kept = [CachedMask::default(), CachedMask::default()];
@@ -187,11 +204,11 @@ mod tests {
         let rows: Vec<usize> = (0..153).collect();
         let source = Source { key: &key, value: &value, seen: None };
         let group = [Group::new(&rows, vec![source])];
-        let halved = attend_in_groups(&half(&query), heads, &group).unwrap();
+        let halved = attend_in_groups(&half(&query), heads, &group, None).unwrap();
         assert_eq!(halved.dtype(), DType::F16);
         let source = Source { key: &image_key, value: &image_value, seen: None };
         let group = [Group::new(&rows, vec![source])];
-        let exact = attend_in_groups(&query, heads, &group).unwrap();
+        let exact = attend_in_groups(&query, heads, &group, None).unwrap();
         assert!(errors("half precision", &halved, &exact).within(5e-3, 5e-3));
     }
 
@@ -200,7 +217,8 @@ mod tests {
         let (query, key) = (random(2, 4, 1), random(3, 4, 2));
         let run = |rows: &[usize], key: &Tensor, seen: Option<&[Range<usize>]>| {
             let sources = vec![Source { key, value: key, seen }];
-            attend_in_groups(&query, 2, &[Group::new(rows, sources)]).map_err(|e| e.to_string())
+            attend_in_groups(&query, 2, &[Group::new(rows, sources)], None)
+                .map_err(|e| e.to_string())
         };
         assert!(run(&[1, 0], &key, None).is_ok());
         assert!(run(&[0], &key, None).unwrap_err().contains("row 1 is in no group"));
@@ -211,6 +229,6 @@ mod tests {
         assert!(run(&[0, 1], &key, Some(&[0..3, 1..1])).unwrap_err().contains("row 1 sees no"));
         let source = Source { key: &key, value: &key, seen: None };
         let group = Group::new(&[0, 1], vec![source]);
-        assert!(attend_in_groups(&query, 3, &[group]).is_err());
+        assert!(attend_in_groups(&query, 3, &[group], None).is_err());
     }
 }

@@ -23,6 +23,7 @@ mod matmul;
 pub(crate) mod packed_linear;
 #[cfg(test)]
 mod tests;
+mod tile_attention;
 pub(crate) mod tile_conv2d;
 pub(crate) mod tile_linear;
 mod tile_map;

@@ -154,6 +154,11 @@ impl Products {
     pub(crate) fn by_the_model(self) -> ProductsHere {
         self.with(|| Ok(TileKernel::Model), &Device::Cpu).unwrap_or_default()
     }
+
+    /// The same without one of the three products of two parts: low times high, high times high, high times low.
+    pub(crate) fn by_a_model_lacking(self, product: usize) -> ProductsHere {
+        self.with(|| Ok(TileKernel::Lacking(product)), &Device::Cpu).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parity::Parity;
 use super::speed::{JudgeSpeed, PictureSpeed, ProductSpeed};
+use crate::compute::products::Products;
 
 /// Version of the file's format; a reader refuses another major.
 const FORMAT_VERSION: &str = "1.0";
@@ -85,14 +86,18 @@ impl Measurements {
         Ok(found)
     }
 
-    /// The times of `model`'s pictures at the largest batch that was measured.
-    pub(crate) fn picture(&self, model: &str) -> Option<&PictureSpeed> {
-        self.pictures.iter().filter(|speed| speed.model == model).max_by_key(|speed| speed.batch)
+    /// The times of `model`'s pictures with these products at the largest batch that was measured.
+    pub(crate) fn picture(&self, model: &str, products: Products) -> Option<&PictureSpeed> {
+        let is_meant =
+            |speed: &&PictureSpeed| speed.model == model && speed.rounding.is_asked(products);
+        self.pictures.iter().filter(is_meant).max_by_key(|speed| speed.batch)
     }
 
-    /// The times of the answers of `judge` with most pictures at a time.
-    pub(crate) fn judge(&self, judge: &str) -> Option<&JudgeSpeed> {
-        self.judges.iter().filter(|speed| speed.judge == judge).max_by_key(|speed| speed.pictures)
+    /// The times of the answers of `judge` with these products and most pictures at a time.
+    pub(crate) fn judge(&self, judge: &str, products: Products) -> Option<&JudgeSpeed> {
+        let is_meant =
+            |speed: &&JudgeSpeed| speed.judge == judge && speed.rounding.is_asked(products);
+        self.judges.iter().filter(is_meant).max_by_key(|speed| speed.pictures)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Module, Tensor};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +15,12 @@ use super::networks::{
     vae_config,
 };
 use super::published_flops::PICTURES;
+use super::rounding::Rounding;
 use crate::checkpoint::known_configs::{SD15, SDXL};
 use crate::checkpoint::scheduler_config::SchedulerConfig;
 use crate::compute::device::Place;
+use crate::compute::layers::Linear;
+use crate::compute::products::ProductsHere;
 use crate::generate::noise::ImageNoise;
 use crate::generate::pipelines::conditioning::{
     AddedConditions, Conditioning, FixedConditioning, TextCondition, WithAdded,
@@ -37,6 +40,9 @@ pub(crate) struct ProductSpeed {
     pub side: usize,
     /// Number format.
     pub dtype: String,
+    /// How products were rounded.
+    #[serde(flatten)]
+    pub rounding: Rounding,
     /// Floating-point operations a second, in units of 10^12; the best of several.
     pub tera: f64,
 }
@@ -48,6 +54,9 @@ pub(crate) struct PictureSpeed {
     pub model: String,
     /// Number format of the UNet.
     pub dtype: String,
+    /// How products were rounded.
+    #[serde(flatten)]
+    pub rounding: Rounding,
     /// Pictures of one prompt made at a time.
     pub batch: usize,
     /// Steps of a picture; a scheduler may call the UNet once more.
@@ -73,6 +82,9 @@ pub(crate) struct JudgeSpeed {
     pub judge: String,
     /// Number format.
     pub dtype: String,
+    /// How products were rounded.
+    #[serde(flatten)]
+    pub rounding: Rounding,
     /// Pictures at a time.
     pub pictures: usize,
     /// Questions about each.
@@ -92,6 +104,8 @@ pub(crate) struct Plan {
     pub size: Size,
     /// Where they compute.
     pub place: Place,
+    /// How the factors of their products are rounded there.
+    pub products: ProductsHere,
     /// Times that each is repeated.
     pub repeats: usize,
     /// Steps of a picture, in place of the usual number.
@@ -101,6 +115,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// What records say of its products.
+    pub(crate) fn rounding(&self) -> Rounding {
+        Rounding::of(self.products)
+    }
+
     /// Seconds of `work`, `repeats` times after one that is not counted, sorted.
     fn times(&self, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
         work()?;
@@ -140,15 +159,19 @@ impl Plan {
         };
         let (a, b) = (matrix("a")?, matrix("b")?);
         let calls = if device.is_cpu() { 1 } else { 10 };
+        // Rounded ones are those of a layer, whose weights are packed before.
+        let packed = self.products.while_loading(|| Linear::without_bias(b.clone()));
+        let product = || if packed.packing().is_some() { packed.forward(&a) } else { a.matmul(&b) };
         let times = self.times(|| {
             for _ in 0..calls {
-                a.matmul(&b)?;
+                product()?;
             }
             Ok(())
         })?;
         let best = times.first().copied().unwrap_or(f64::INFINITY) / f64::from(calls);
         let tera = 2.0 * (side as f64).powi(3) / best / 1e12;
-        Ok(ProductSpeed { side, dtype: computed.as_str().to_owned(), tera })
+        let (dtype, rounding) = (computed.as_str().to_owned(), self.rounding());
+        Ok(ProductSpeed { side, dtype, rounding, tera })
     }
 
     /// The time of batches of each of these sizes, with the networks loaded once.
@@ -160,7 +183,7 @@ impl Plan {
         model: ImageModel,
         batches: &[usize],
     ) -> Result<Vec<PictureSpeed>> {
-        let parts = Parts::load(self, model)?;
+        let parts = self.products.while_loading(|| Parts::load(self, model))?;
         batches.iter().map(|&batch| self.on(&parts, batch)).collect()
     }
 
@@ -185,6 +208,7 @@ impl Plan {
         Ok(PictureSpeed {
             model: model.name().to_owned(),
             dtype: self.place.dtype.as_str().to_owned(),
+            rounding: self.rounding(),
             batch,
             steps: parts.steps,
             side: 8 * parts.side,
@@ -203,7 +227,8 @@ impl Plan {
     pub(crate) fn judge(&self, pictures: usize) -> Result<JudgeSpeed> {
         let folder = mplug_folder(self.size)?;
         let options = MplugOptions { together: pictures, ..MplugOptions::new(self.place.clone()) };
-        let judge = MplugJudge::made_up(folder.path(), options)?;
+        let load = || MplugJudge::made_up(folder.path(), options);
+        let judge = self.products.while_loading(load)?;
         let shown: Vec<RgbImage> = (0..pictures as u32).map(made_up_picture).collect();
         let texts: Vec<String> =
             (0..QUESTIONS).map(|n| format!("is there a word{} word{}?", n + 20, n + 40)).collect();
@@ -219,6 +244,7 @@ impl Plan {
         Ok(JudgeSpeed {
             judge: "mplug".to_owned(),
             dtype: self.place.dtype.as_str().to_owned(),
+            rounding: self.rounding(),
             pictures,
             questions: QUESTIONS,
             seconds,
@@ -424,7 +450,8 @@ mod tests {
 
     fn plan() -> Plan {
         let place = Place { device: Device::Cpu, dtype: DType::F32 };
-        Plan { size: Size::Tiny, place, repeats: 1, steps: Some(2), side: Some(8) }
+        let products = ProductsHere::default();
+        Plan { size: Size::Tiny, place, products, repeats: 1, steps: Some(2), side: Some(8) }
     }
 
     #[test]

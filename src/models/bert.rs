@@ -273,7 +273,7 @@ impl BertAttention {
     }
 
     fn forward_query(&self, x: &Tensor, query: &Tensor, groups: &[Group]) -> Result<Tensor> {
-        let mixed = attend_in_groups(query, self.heads, groups)?;
+        let mixed = attend_in_groups(query, self.heads, groups, self.dense.packing())?;
         self.norm.forward(&self.dense.forward_with_shortcut(&mixed, x)?)
     }
 
@@ -318,7 +318,8 @@ impl BertAttention {
             apart => (apart[0].clone(), apart[1].clone()),
         };
         let query = self.query.forward(x)?.unsqueeze(1)?;
-        let mixed = attend(&query, &key, &value, self.heads, AttentionMask::All)?.squeeze(1)?;
+        let (visible, packing) = (AttentionMask::All, self.dense.packing());
+        let mixed = attend(&query, &key, &value, self.heads, visible, packing)?.squeeze(1)?;
         *past = Some(KvCache(all));
         self.norm.forward(&self.dense.forward_with_shortcut(&mixed, x)?)
     }

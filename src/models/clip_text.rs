@@ -327,7 +327,8 @@ impl EncoderLayer {
         let query = self.query.forward(&normed)?;
         let key = self.key.forward(&normed)?;
         let value = self.value.forward(&normed)?;
-        let mixed = attend(&query, &key, &value, self.heads, AttentionMask::Causal)?;
+        let (causal, packing) = (AttentionMask::Causal, self.out.packing());
+        let mixed = attend(&query, &key, &value, self.heads, causal, packing)?;
         let x = self.out.forward_with_shortcut(&mixed, x)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
         self.fc2.forward_with_shortcut(&self.activation.apply(&inner)?, &x)

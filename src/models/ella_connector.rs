@@ -329,7 +329,7 @@ impl Block {
         } else {
             (self.query.forward(&normed)?, self.key.forward(&seen)?, self.value.forward(&seen)?)
         };
-        let mixed = attend(&query, &key, &value, HEADS, AttentionMask::All)?;
+        let mixed = attend(&query, &key, &value, HEADS, AttentionMask::All, self.out.packing())?;
         let latents = self.out.forward_then_add(&mixed, latents)?;
         let inner = self.inner.forward(&feed_forward_norm.forward(&latents)?)?;
         self.outer.forward_then_add(&squared_relu(&inner)?, &latents)

@@ -2,6 +2,8 @@
 //! (`tests/fixtures/half`). Checks: networks whose products are rounded, by the model of the matrix tiles, are as near to
 //! f32 as the parts of their factors allow, nearer than PyTorch's bf16, and give the same bits at any number of threads.
 
+mod judges;
+
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};

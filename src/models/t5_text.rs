@@ -347,7 +347,8 @@ impl Block {
         let query = self.query.forward(&normed)?;
         let key = self.key.forward(&normed)?;
         let value = self.value.forward(&normed)?;
-        self.out.forward(&attend_with_bias(&query, &key, &value, heads, bias)?)
+        let packing = self.out.packing();
+        self.out.forward(&attend_with_bias(&query, &key, &value, heads, bias, packing)?)
     }
 }
 

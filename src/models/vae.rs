@@ -332,9 +332,8 @@ impl MidAttention {
         let query = self.query.forward(&positions)?;
         let key = self.key.forward(&positions)?;
         let value = self.value.forward(&positions)?;
-        self.out.forward_transposed_with_shortcut(
-            &attend(&query, &key, &value, 1, AttentionMask::All)?,
-            x,
-        )
+        let packing = self.out.packing();
+        let mixed = attend(&query, &key, &value, 1, AttentionMask::All, packing)?;
+        self.out.forward_transposed_with_shortcut(&mixed, x)
     }
 }

@@ -156,6 +156,9 @@ pub struct SittingEntry {
     pub git_commit: Option<String>,
     /// Where the arithmetic ran, e.g. `cpu, 2 threads`.
     pub device: String,
+    /// Which products it ran, where those of the stage are of several kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub products: Option<SittingProducts>,
     /// Wall time in seconds; absent when the sitting was killed.
     pub seconds: Option<f64>,
     /// Images finished in this sitting; absent when it was killed.
@@ -165,6 +168,15 @@ pub struct SittingEntry {
     /// The shard or run that it was a sitting of, where this run was merged from several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged_from: Option<String>,
+}
+
+/// How the factors of products were rounded in a sitting: `products` and `products_run` of its settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SittingProducts {
+    /// What was asked for.
+    pub asked: String,
+    /// What ran.
+    pub ran: String,
 }
 
 /// A setting that is not what the run was started with.

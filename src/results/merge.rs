@@ -12,9 +12,10 @@ use rayon::prelude::*;
 use super::atomic_write::{name_path, sync_folder};
 use super::image_store::{pixels_sha256, read_image};
 use super::journal::Journal;
-use super::manifest::{Difference, Settings, StageEntry, differences};
+use super::manifest::{Difference, Settings, SittingEntry, StageEntry, differences};
 pub(crate) use super::merge_error::MergeError;
 use super::merged_lines::{ImageLine, LinesByImage};
+use super::other_products;
 use super::records::{AnswerRecord, ImageOutcome, ImageRecord};
 use super::run_directory::{RunDirectory, RunError};
 use super::shard::Shard;
@@ -60,7 +61,7 @@ pub fn merge(
     items: &[&str],
     purpose: Purpose,
 ) -> Result<Merged, MergeError> {
-    check_settings(run, parts)?;
+    check_settings(run, parts, purpose)?;
     let wanted: BTreeSet<&str> = items.iter().copied().collect();
     let is_wanted = |item: &str| wanted.contains(item);
     let per_item = run.manifest().images_per_item;
@@ -175,11 +176,13 @@ fn judges(run: &RunDirectory, parts: &[Part]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Everything that decides the results must be the same.
-fn check_settings(run: &RunDirectory, parts: &[Part]) -> Result<(), MergeError> {
+/// Everything that decides the results must be the same. Products may differ where that is allowed; of what is dealt to a
+/// shard they are looked at when its stage begins.
+fn check_settings(run: &RunDirectory, parts: &[Part], purpose: Purpose) -> Result<(), MergeError> {
+    let other_products = run.allows_other_products || purpose == Purpose::SeedShard;
     let refuse =
         |first: &RunDirectory, other: &RunDirectory, what: &str, found: Vec<Difference>| {
-            if found.is_empty() {
+            if found.is_empty() || (other_products && other_products::are_all(&found)) {
                 return Ok(());
             }
             let (first, other) = (first.path().to_owned(), other.path().to_owned());
@@ -379,14 +382,14 @@ fn note_in_manifest(
         let theirs = part.run.manifest();
         if let Some(entry) = &theirs.generation {
             let own = run.manifest.generation.get_or_insert_with(StageEntry::default);
-            own.settings.clone_from(&entry.settings);
+            other_products::go_on_with(own, &entry.settings);
             note_sittings(own, entry, &part.name, purpose);
         }
         for (judge, entry) in &theirs.judges {
             let is_new = !run.manifest.judges.contains_key(judge);
             let own = run.manifest.judges.entry(judge.clone()).or_default();
             if is_new || answered.contains(&(place, judge.clone())) {
-                own.settings.clone_from(&entry.settings);
+                other_products::go_on_with(own, &entry.settings);
             }
             note_sittings(own, entry, &part.name, purpose);
         }
@@ -418,7 +421,8 @@ fn note_sittings(own: &mut StageEntry, theirs: &StageEntry, name: &str, purpose:
             None => name.to_owned(),
             Some(deeper) => format!("{name}/{deeper}"),
         };
-        own.sittings
-            .push(super::manifest::SittingEntry { merged_from: Some(from), ..sitting.clone() });
+        let products = || other_products::of_sitting(own, &theirs.settings);
+        let products = sitting.products.clone().or_else(products);
+        own.sittings.push(SittingEntry { merged_from: Some(from), products, ..sitting.clone() });
     }
 }

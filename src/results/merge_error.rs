@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::journal::JournalError;
 use super::manifest::Difference;
+use super::other_products;
 use super::run_directory::RunError;
 
 /// So many of a list are shown.
@@ -24,10 +25,11 @@ pub enum MergeError {
     Io(#[from] std::io::Error),
     /// They were made in different ways.
     #[error(
-        "{} and {} cannot be merged, they differ in {what}:{}",
+        "{} and {} cannot be merged, they differ in {what}:{}{}",
         first.display(),
         other.display(),
-        listed(differences)
+        listed(differences),
+        other_products::advice_on_merging(differences)
     )]
     Differ {
         /// A directory.

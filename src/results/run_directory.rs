@@ -11,6 +11,7 @@ use super::inside::inside;
 use super::journal::{Journal, JournalError};
 use super::journal_tail::JournalTail;
 use super::manifest::{BenchmarkIdentity, Difference, Manifest, Settings, StageEntry, differences};
+use super::other_products;
 use super::png_data::{self, PngData};
 use super::records::{AnswerRecord, ImageRecord};
 use super::sitting::{Sitting, StageName};
@@ -38,8 +39,9 @@ pub enum RunError {
     },
     /// Something that decides the results is not what the run was started with.
     #[error(
-        "{path} was started with other settings:{}\nUse the same, give another --out, or delete the folder",
-        differences.iter().map(|difference| format!("\n  {difference}")).collect::<String>()
+        "{path} was started with other settings:{}\n{}",
+        differences.iter().map(|difference| format!("\n  {difference}")).collect::<String>(),
+        other_products::advice(differences)
     )]
     SettingsChanged {
         /// The run directory.
@@ -65,6 +67,8 @@ pub struct RunDirectory {
     pub(super) manifest: Manifest,
     /// Whether the manifest here is about more than the one on the disk.
     pub(super) grows: bool,
+    /// Whether stages may go on with other products of the processor.
+    pub(super) allows_other_products: bool,
 }
 
 impl RunDirectory {
@@ -96,7 +100,7 @@ impl RunDirectory {
                 Ok(run)
             }
             Err(RunError::NoManifest(_)) => {
-                let run = Self { path: path.to_owned(), manifest: fresh(), grows: false };
+                let run = Self::with(path, fresh());
                 run.save()?;
                 Ok(run)
             }
@@ -130,7 +134,17 @@ impl RunDirectory {
             );
         }
         let manifest = serde_json::from_slice(&bytes).map_err(bad)?;
-        Ok(Self { path: path.to_owned(), manifest, grows: false })
+        Ok(Self::with(path, manifest))
+    }
+
+    fn with(path: &Path, manifest: Manifest) -> Self {
+        Self { path: path.to_owned(), manifest, grows: false, allows_other_products: false }
+    }
+
+    /// Lets stages go on, and parts be merged, where the products of the processor are rounded otherwise (`--products`, or a
+    /// machine with other abilities). Settings then name all kinds, and each sitting its own.
+    pub fn allow_other_products(&mut self, allowed: bool) {
+        self.allows_other_products = allowed;
     }
 
     fn refuse_differences(
@@ -139,7 +153,8 @@ impl RunDirectory {
         requested: &Settings,
     ) -> Result<(), RunError> {
         let differences = differences(recorded, requested);
-        if differences.is_empty() {
+        let are_allowed = self.allows_other_products && other_products::are_all(&differences);
+        if differences.is_empty() || are_allowed {
             return Ok(());
         }
         Err(RunError::SettingsChanged { path: self.path.clone(), differences })
@@ -165,7 +180,7 @@ impl RunDirectory {
         }
         self.drop_outgrown()?;
         let entry = self.manifest.generation.get_or_insert_with(StageEntry::default);
-        let sitting = Sitting::begin(entry, settings, device, StageName::Generation);
+        let sitting = Sitting::begin(entry, &settings, device, StageName::Generation);
         self.save()?;
         Ok(sitting)
     }
@@ -203,8 +218,13 @@ impl RunDirectory {
     ) -> Result<Sitting, RunError> {
         self.check_judge(judge, &settings)?;
         self.drop_outgrown()?;
+        let is_other = self.manifest.judges.get(judge).is_some_and(|e| e.settings != settings);
+        let is_free = is_other && !self.has_answers(judge)?;
         let entry = self.manifest.judges.entry(judge.to_owned()).or_default();
-        let sitting = Sitting::begin(entry, settings, device, StageName::Judge(judge.to_owned()));
+        if is_free {
+            entry.settings.clone_from(&settings);
+        }
+        let sitting = Sitting::begin(entry, &settings, device, StageName::Judge(judge.to_owned()));
         self.save()?;
         Ok(sitting)
     }

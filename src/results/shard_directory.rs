@@ -51,6 +51,9 @@ impl RunDirectory {
         };
         let mut all = shards_in(folder)?;
         all.retain(|sibling| sibling.shard() != Some(shard));
+        for sibling in &mut all {
+            sibling.allows_other_products = self.allows_other_products;
+        }
         Ok(all)
     }
 }

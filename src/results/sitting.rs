@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::manifest::{Settings, SittingEntry, StageEntry, Tool, now};
+use super::other_products;
 
 /// Whose sitting it is.
 #[derive(Debug, Clone)]
@@ -24,17 +25,19 @@ pub struct Sitting {
 impl Sitting {
     pub(super) fn begin(
         entry: &mut StageEntry,
-        settings: Settings,
+        settings: &Settings,
         device: &str,
         stage: StageName,
     ) -> Self {
         let tool = Tool::current();
-        entry.settings = settings;
+        other_products::go_on_with(entry, settings);
+        let products = other_products::of_sitting(entry, settings);
         entry.sittings.push(SittingEntry {
             started: now(),
             tool: tool.version,
             git_commit: tool.git_commit,
             device: device.to_owned(),
+            products,
             seconds: None,
             images_done: None,
             images_failed: None,

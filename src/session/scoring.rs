@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 
 use super::benchmarks::{benchmark_of_run, selected};
 use super::work::ensure_merged;
+use crate::aggregate::category_figures::count_raw;
 use crate::aggregate::readable::{unparsable_gap, without_unparsable};
 use crate::aggregate::score_table::{AnswerTable, answer_table, score_table};
 use crate::aggregate::{
@@ -21,7 +22,7 @@ use crate::results::{
     AnswerRecord, BenchmarkIdentity, ImageOutcome, ImageRecord, NewestAnswers, RunDirectory,
 };
 use crate::score::score_run::in_journal_order;
-use crate::score::{RunScore, score_run};
+use crate::score::{RunScore, Verdict, score_run};
 
 /// Scores `items` of a run by each of the `judges` under both protocols, writes each summary with its tables and
 /// chart into the run directory, and returns the summaries in the same order. With `allow_incomplete` there is a
@@ -136,7 +137,8 @@ pub fn scored_baseline(
     let judge = &choose_judge(&run, judge)?;
     let mut records = run.read_answers(judge)?;
     let images = run.read_images()?;
-    if is_unreadable(&run, judge, &images, &records, &items, protocol)? {
+    let unreadable_answers = unreadable(&run, judge, &images, &records, &items, protocol)?;
+    if unreadable_answers > 0 {
         records = without_unparsable(records, protocol);
     }
     let answers = NewestAnswers::merge(&records)?;
@@ -146,22 +148,24 @@ pub fn scored_baseline(
     let coverage = Coverage::count(all, &items, per_item, &images, &answers, &corrected);
     let counts = (coverage.questions_answered, coverage.questions_expected);
     let score = if protocol == Protocol::Reference { reference } else { corrected };
-    Ok(Baseline::of(run_identity(&run, &benchmark), judge_identity(&run, judge), &score, counts))
+    let (run, judge) = (run_identity(&run, &benchmark), judge_identity(&run, judge));
+    Ok(Baseline { unreadable_answers, ..Baseline::of(run, judge, &score, counts) })
 }
 
-/// Whether too many answers are neither yes nor no for a score.
-fn is_unreadable(
+/// How many answers are neither yes nor no, where they are too many for a score; else 0.
+fn unreadable(
     run: &RunDirectory,
     judge: &str,
     images: &[ImageRecord],
     records: &[AnswerRecord],
     items: &[&Item],
     protocol: Protocol,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<u64> {
     let answers = NewestAnswers::merge(records)?;
     let judged = Judged { judge, images, records, answers: &answers };
     let scores = judged.under_both(run, items)?;
-    Ok(scores.iter().any(|score| score.protocol == protocol && unparsable_gap(score).is_some()))
+    let too_many = scores.iter().filter(|one| one.protocol == protocol && unparsable_gap(one).is_some());
+    Ok(too_many.map(|score| count_raw(score, Verdict::Unparsable)).sum())
 }
 
 /// What a judge said in a run.

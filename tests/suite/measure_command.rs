@@ -65,6 +65,35 @@ fn a_record_has_every_part_and_is_printed_as_it_is_written() {
 }
 
 #[test]
+fn each_rounding_of_products_has_its_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("measured.json");
+    let usual =
+        "measure --device cpu --tiny --steps 1 --latents 8 --repeats 1 --batch 1 --model sd15";
+    let own = "--part product,pictures,judge --products f32,bf16 --out";
+    let arguments: Vec<&str> = usual.split(' ').chain(own.split(' ')).collect();
+    let (status, stdout, stderr) = run(&[&arguments[..], &[path.to_str().unwrap()]].concat());
+    assert_eq!(status, 0, "{stderr}");
+    let record = read(&path);
+    for part in ["products", "pictures", "judges"] {
+        let [plain, rounded] = record[part].as_array().unwrap().as_slice() else {
+            panic!("{record}")
+        };
+        assert!(plain.get("products").is_none() && plain.get("products_run").is_none(), "{plain}");
+        assert_eq!(rounded["products"], "bf16");
+        let ran = rounded["products_run"].as_str().unwrap();
+        let told = if ran == "amx" { "" } else { ", which ran in f32" };
+        for line in [
+            format!("Products of 256 x 256 in f32, products bf16{told}: "),
+            format!("  with products bf16{told}\n"),
+        ] {
+            assert!(["amx", "f32"].contains(&ran) && stdout.contains(&line), "{stdout}");
+        }
+        assert_eq!(stderr.contains("products run in f32, not bf16: "), ran == "f32", "{stderr}");
+    }
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused_in_a_sentence() {
     for (arguments, expected) in [
         (vec!["--device", "cuda"], "device `cuda`"),
@@ -73,6 +102,7 @@ fn what_cannot_be_measured_is_refused_in_a_sentence() {
         (vec!["--model", "sd3"], "no model `sd3`"),
         (vec!["--dtype", "int8", "--device", "cpu"], "int8"),
         (vec!["--batch", "0", "--device", "cpu"], "--batch"),
+        (vec!["--products", "bf8", "--device", "cpu"], "known are `f32`, `bf16x3` and `bf16`"),
     ] {
         let (status, stdout, stderr) =
             run(&[&["measure", "--tiny"], arguments.as_slice()].concat());
@@ -134,6 +164,20 @@ fn doctor_takes_times_from_a_record_of_full_size() {
     let seconds = stages[1]["seconds"].as_f64().unwrap();
     assert!((seconds - (6.0 * 0.13 + answers * 0.01)).abs() < 1e-9, "{seconds}");
     assert!(stages[0]["how"].as_str().unwrap().contains("A GPU"));
+
+    // Only times with the products that are asked for.
+    let of = |products: &str, per_picture: f64| {
+        let mut picture = picture(4, per_picture);
+        picture["products"] = products.into();
+        picture["products_run"] = "amx".into();
+        picture
+    };
+    let mut rounded = record.clone();
+    rounded["pictures"] = json!([picture(1, 2.0), of("bf16", 1.3)]);
+    let report: Value = serde_json::from_str(&doctor(&rounded).1).unwrap();
+    let seconds = report["cost"]["stages"][0]["seconds"].as_f64().unwrap();
+    // 1.4 s of calls for 50 steps, 2.8 for 100.
+    assert!((seconds - (2.0 * 0.4 + 6.0 * 3.0)).abs() < 1e-9, "{seconds}");
 
     // A judge that the record lacks is unknown, not guessed from this machine.
     record["judges"] = json!([]);

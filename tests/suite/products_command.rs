@@ -27,6 +27,30 @@ fn manifest(run: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(run.join("manifest.json")).unwrap()).unwrap()
 }
 
+/// Replaces what ran in the settings that `stage` finds in a run's manifest, as if another machine had begun. Returns what
+/// stood there, and what does now.
+fn begun_elsewhere(run: &Path, stage: impl Fn(&mut Value) -> &mut Value) -> (String, String) {
+    let mut manifest = manifest(run);
+    let ran = &mut stage(&mut manifest)["settings"]["products_run"];
+    let here = ran.as_str().unwrap().to_owned();
+    let elsewhere = if here == "amx" { "f32" } else { "amx" }.to_owned();
+    *ran = elsewhere.clone().into();
+    std::fs::write(run.join("manifest.json"), manifest.to_string()).unwrap();
+    (here, elsewhere)
+}
+
+/// What a sitting says of its products.
+fn of_sitting(stage: &Value, sitting: usize) -> [&str; 2] {
+    let products = &stage["sittings"][sitting]["products"];
+    ["asked", "ran"].map(|key| products[key].as_str().unwrap())
+}
+
+fn ended(output: &Output, code: i32) -> String {
+    let said = said(output);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
+}
+
 /// The pixels of its only image.
 fn pixels(run: &Path) -> Vec<u8> {
     let item = std::fs::read_dir(run.join("images")).unwrap().next().unwrap().unwrap().path();
@@ -81,6 +105,85 @@ fn what_was_asked_for_and_what_ran_stand_in_the_record() {
     recorded(&settings, "bf16x3", &said(&output));
     let output = judge(&[]);
     assert!(!output.status.success() && said(&output).contains("under other settings"));
+}
+
+const ALLOW: &str = "--allow-other-products";
+
+#[test]
+fn a_run_goes_on_where_products_run_otherwise_if_it_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let path = run.to_str().unwrap();
+    let generate = |limit: &str, more: &[&str]| {
+        let usual = "generate --model demo-sd --benchmark demo --images 1 --steps 2 --device cpu --products bf16";
+        let usual: Vec<&str> = usual.split_whitespace().collect();
+        dpg_bench(&[&usual[..], &["--out", path, "--limit", limit], more].concat())
+    };
+    ended(&generate("1", &[]), 0);
+    let (here, elsewhere) = begun_elsewhere(&run, |manifest| &mut manifest["generation"]);
+    let difference = format!("products_run: \"{elsewhere}\" in the run, \"{here}\" now");
+    let refused = ended(&generate("2", &[]), 2);
+    assert!(refused.contains(&difference) && refused.contains(ALLOW), "{refused}");
+    // Anything else stays a difference.
+    let refused = ended(&generate("2", &[ALLOW, "--seed", "5"]), 2);
+    assert!(refused.contains("seed: 0 in the run, 5 now") && !refused.contains(ALLOW), "{refused}");
+
+    ended(&generate("2", &[ALLOW]), 0);
+    let generation = manifest(&run)["generation"].clone();
+    assert_eq!(generation["settings"]["products_run"], "amx, f32");
+    assert_eq!(generation["settings"]["products"], "bf16");
+    assert_eq!(of_sitting(&generation, 0), ["bf16", &elsewhere]);
+    assert_eq!(of_sitting(&generation, 1), ["bf16", &here]);
+    assert_eq!(generation["sittings"][1]["images_done"], 1);
+    assert!(ended(&generate("2", &[]), 2).contains(ALLOW));
+
+    let judge = |more: &[&str]| {
+        let usual = ["judge", path, "--judge", "demo-judge", "--device", "cpu"];
+        dpg_bench(&[&usual[..], more].concat())
+    };
+    ended(&judge(&["--products", "bf16x3"]), 0);
+    let (_, elsewhere) = begun_elsewhere(&run, |manifest| &mut manifest["judges"]["demo-judge"]);
+    let refused = ended(&judge(&["--products", "bf16x3"]), 2);
+    assert!(refused.contains("under other settings") && refused.contains(ALLOW), "{refused}");
+    ended(&judge(&["--products", "f32", ALLOW]), 0);
+    let judge = manifest(&run)["judges"]["demo-judge"].clone();
+    assert_eq!(judge["settings"]["products"], "bf16x3, f32");
+    assert_eq!(of_sitting(&judge, 0), ["bf16x3", &elsewhere]);
+    assert_eq!(of_sitting(&judge, 1), ["f32", "f32"]);
+}
+
+#[test]
+fn shards_of_machines_that_differ_are_joined_if_it_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let path = run.to_str().unwrap();
+    let shard = |shard: &str, more: &[&str]| {
+        let usual =
+            "generate --model demo-sd --benchmark demo --limit 2 --images 1 --steps 2 --device cpu";
+        let usual: Vec<&str> = usual.split_whitespace().collect();
+        let own = ["--products", "bf16", "--out", path, "--shard", shard];
+        dpg_bench(&[&usual[..], &own, more].concat())
+    };
+    let merge = |more: &[&str]| dpg_bench(&[&["merge", path], more].concat());
+    ended(&shard("0/2", &[]), 0);
+    let first = run.join("shards/0-of-2");
+    let (here, elsewhere) = begun_elsewhere(&first, |manifest| &mut manifest["generation"]);
+    assert!(ended(&shard("1/2", &[]), 2).contains(ALLOW));
+    ended(&shard("1/2", &[ALLOW]), 0);
+    let refused = ended(&merge(&[]), 2);
+    assert!(refused.contains("products_run") && refused.contains(ALLOW), "{refused}");
+    // Twice is no other than once.
+    for _ in 0..2 {
+        ended(&merge(&[ALLOW]), 0);
+        let generation = manifest(&run)["generation"].clone();
+        assert_eq!(generation["settings"]["products_run"], "amx, f32");
+        assert_eq!(generation["sittings"].as_array().unwrap().len(), 2);
+        for (sitting, ran) in [(0, &elsewhere), (1, &here)] {
+            let from = &generation["sittings"][sitting]["merged_from"];
+            assert_eq!(*from, format!("{sitting}-of-2"));
+            assert_eq!(of_sitting(&generation, sitting), ["bf16", ran]);
+        }
+    }
 }
 
 #[test]

@@ -213,6 +213,32 @@ fn a_run_that_cannot_grow() {
 }
 
 #[test]
+fn products_of_another_machine() {
+    let place = Place::new();
+    let generate =
+        "generate --model demo-sd --limit 1 --images 1 --steps 1 --device cpu --benchmark demo";
+    for run in ["run", "plain"] {
+        place.quietly(&format!("{generate} --out {run}"));
+    }
+    place.quietly("judge run --judge demo-judge --device cpu");
+    let others = "\"products\": \"bf16\", \"products_run\": \"amx\",";
+    for stage in
+        ["\"generation\": {\n    \"settings\": {", "\"demo-judge\": {\n      \"settings\": {"]
+    {
+        place.replace("run/manifest.json", stage, &format!("{stage}{others}"));
+    }
+    words!(
+        "refused_other_products",
+        place,
+        [
+            format!("{generate} --out run"),
+            "judge run --judge demo-judge --device cpu".to_owned(),
+            "merge run plain --out both".to_owned(),
+        ]
+    );
+}
+
+#[test]
 fn a_shard_of_a_shard() {
     let place = Place::new();
     let generate =

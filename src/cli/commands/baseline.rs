@@ -7,7 +7,7 @@ use crate::aggregate::baseline::KIND;
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::interrupt;
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::say;
+use crate::cli::output::print::{say, warn};
 use crate::results::atomic_write::atomic_write;
 use crate::results::replaceable::{NewFile, Standing};
 use crate::wording::counted;
@@ -72,6 +72,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         run.questions_answered,
         counted(run.questions_expected, "question")
     ));
+    if let Some(gap) = run.gap() {
+        warn(&format!("{} is incomplete: {gap}", args.run.display()));
+    }
     let file = interrupt::quoted(&args.out.to_string_lossy());
     say(&format!("next: dpg-bench check OTHER_RUN --baseline {file}"));
     Ok(if run.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })

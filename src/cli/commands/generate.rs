@@ -1,6 +1,7 @@
 //! In: `generate --model M`. Out: the images of a run. The work is in `session`.
 
 use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
+use crate::cli::args::other_products::OtherProductsArgs;
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::args::shared::{BenchmarkArgs, OutputArgs, SelectionArgs, open_benchmark};
 use crate::cli::interrupt;
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// Which part of them.
     #[command(flatten)]
     pub shard: ShardArgs,
+    /// What may differ.
+    #[command(flatten)]
+    pub others: OtherProductsArgs,
     /// Load everything, print what was understood of it, and make nothing
     #[arg(long, help_heading = "Output")]
     pub dry_run: bool,
@@ -98,6 +102,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         &out,
     );
     let mut session = Session::open(&out, &benchmark, &about, &Console::default())?;
+    session.allow_other_products(args.others.allow_other_products);
     let summary = session.generate(&mut generator, &Console::default())?;
     if shard.is_some() {
         say_next(&out);

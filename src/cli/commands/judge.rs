@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::args::judge::JudgeArgs;
+use crate::cli::args::other_products::OtherProductsArgs;
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::interrupt;
 use crate::cli::output::console::{Console, say_next, say_work};
@@ -61,6 +62,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     shard: ShardArgs,
     #[command(flatten)]
+    others: OtherProductsArgs,
+    #[command(flatten)]
     options: JudgeArgs,
 }
 
@@ -88,6 +91,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     judges.iter().try_for_each(|judge| judge.check_made_for_run(&run))?;
     let mut session = Session::of_run(&args.run, &benchmark, shard, "judge", &Console::default())?;
+    session.allow_other_products(args.others.allow_other_products);
     let watched = session.items().to_vec();
     let live = Live::of(session.run().path(), &watched, false);
     let console = Console { live: live.as_ref() };

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use candle_core::{DType, Device};
 
 use crate::checkpoint::error_words::sentence;
-use crate::cli::args::shared::{OutputArgs, device_name, dtype_name};
+use crate::cli::args::shared::{OutputArgs, device_name, dtype_name, products_name};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, print_json, say, warn};
 use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
+use crate::compute::products::{Products, ProductsHere};
 use crate::measure::parity::compare;
+use crate::measure::rounding::Rounding;
 use crate::measure::speed::{ImageModel, Plan};
 use crate::measure::{Measurements, Network, Size};
 use crate::results::atomic_write::atomic_write;
@@ -46,6 +48,10 @@ pub(crate) struct Args {
         value_parser = dtype_name
     )]
     dtype: Vec<String>,
+    /// How the factors of products are rounded on the processor: `f32`, `bf16x3`, `bf16`; all parts but `parity` are
+    /// measured with each [default: f32]
+    #[arg(long, value_name = "PRODUCTS,..", value_delimiter = ',', value_parser = products_name)]
+    products: Vec<Products>,
     /// Parts [default: all]
     #[arg(long, value_enum, value_name = "PART,..", value_delimiter = ',')]
     part: Vec<Part>,
@@ -109,9 +115,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             .check(|bytes| standing(bytes, &described(&device), size))?;
     }
     let formats = formats(args, &device)?;
+    let products = products(args, &device)?;
     let mut record = Measurements::new(described(&device), size == Size::Full);
     let mut complete = true;
-    for job in jobs(args, &device, size, &formats) {
+    for job in jobs(args, &device, size, &formats, &products) {
         say(&format!("measuring {}", job.name));
         if let Err(error) = (job.work)(&mut record) {
             warn(&format!("{} failed and is missing: {}", job.name, sentence(&error)));
@@ -153,6 +160,20 @@ fn formats(args: &Args, device: &Device) -> anyhow::Result<Formats> {
     })
 }
 
+/// The products to measure with; says so where they run in f32.
+fn products(args: &Args, device: &Device) -> anyhow::Result<Vec<ProductsHere>> {
+    let asked = if args.products.is_empty() { &[Products::F32][..] } else { &args.products };
+    let mut all = Vec::new();
+    for products in asked {
+        let products = products.on(device)?;
+        if let Some(told) = products.described().filter(|_| products.is_fallback()) {
+            warn(&format!("products run in {told}"));
+        }
+        all.push(products);
+    }
+    Ok(all)
+}
+
 /// What measures something and enters it.
 type Work<'a> = Box<dyn Fn(&mut Measurements) -> anyhow::Result<()> + 'a>;
 
@@ -176,21 +197,33 @@ struct Job<'a> {
     work: Work<'a>,
 }
 
-fn jobs<'a>(args: &'a Args, device: &'a Device, size: Size, formats: &'a Formats) -> Vec<Job<'a>> {
+fn jobs<'a>(
+    args: &'a Args,
+    device: &'a Device,
+    size: Size,
+    formats: &'a Formats,
+    products: &[ProductsHere],
+) -> Vec<Job<'a>> {
     let wanted = |part: Part| args.part.is_empty() || args.part.contains(&part);
     let tiny = size == Size::Tiny;
-    let plan = Plan {
+    let plan = |&products: &ProductsHere| Plan {
         size,
         place: Place { device: device.clone(), dtype: formats.first },
+        products,
         repeats: args.repeats,
         steps: args.steps.or(tiny.then_some(3)),
         side: args.latents,
     };
+    let plans: Vec<Plan> = products.iter().map(plan).collect();
+    let named = |what: String, plan: &Plan| match plan.rounding() {
+        rounding if rounding == Rounding::default() => what,
+        rounding => format!("{what}, {}", rounding.in_words()),
+    };
     let mut jobs: Vec<Job> = Vec::new();
-    if wanted(Part::Product) {
+    for plan in plans.iter().filter(|_| wanted(Part::Product)) {
         let (plan, side) = (plan.clone(), if tiny { 256 } else { PRODUCT });
         jobs.push(Job {
-            name: format!("products of {side} x {side}"),
+            name: named(format!("products of {side} x {side}"), &plan),
             work: Box::new(move |record| {
                 record.products.push(plan.product(side)?);
                 Ok(())
@@ -210,12 +243,12 @@ fn jobs<'a>(args: &'a Args, device: &'a Device, size: Size, formats: &'a Formats
             });
         }
     }
-    if wanted(Part::Pictures) {
+    for plan in plans.iter().filter(|_| wanted(Part::Pictures)) {
         let all = if args.model.is_empty() { &ImageModel::ALL[..] } else { &args.model };
         for &model in all {
             let plan = plan.clone();
             jobs.push(Job {
-                name: format!("pictures of {}", model.name()),
+                name: named(format!("pictures of {}", model.name()), &plan),
                 work: Box::new(move |record| {
                     record.pictures.extend(plan.batches(model, &args.batch)?);
                     Ok(())
@@ -223,11 +256,11 @@ fn jobs<'a>(args: &'a Args, device: &'a Device, size: Size, formats: &'a Formats
             });
         }
     }
-    if wanted(Part::Judge) {
+    for plan in plans.iter().filter(|_| wanted(Part::Judge)) {
         for &pictures in &args.batch {
             let plan = plan.clone();
             jobs.push(Job {
-                name: format!("answers of mplug, {pictures} pictures at a time"),
+                name: named(format!("answers of mplug, {pictures} pictures at a time"), &plan),
                 work: Box::new(move |record| {
                     record.judges.push(plan.judge(pictures)?);
                     Ok(())
@@ -236,6 +269,15 @@ fn jobs<'a>(args: &'a Args, device: &'a Device, size: Size, formats: &'a Formats
         }
     }
     jobs
+}
+
+/// A line of a table where the products are others from here on.
+fn other_products(before: &mut Rounding, rounding: &Rounding) -> String {
+    if before == rounding {
+        return String::new();
+    }
+    before.clone_from(rounding);
+    format!("  with {}\n", rounding.in_words())
 }
 
 fn described(device: &Device) -> String {
@@ -261,10 +303,17 @@ fn in_words(record: &Measurements) -> String {
             parity.network, parity.dtype, parity.largest, parity.relative, parity.scale
         ));
     }
-    let peak = record.products.iter().map(|product| product.tera).fold(0.0, f64::max);
+    let peak = |rounding: &Rounding| {
+        let alike = record.products.iter().filter(|product| product.rounding == *rounding);
+        alike.map(|product| product.tera).fold(0.0, f64::max)
+    };
     for product in &record.products {
+        let rounding = match &product.rounding {
+            rounding if *rounding == Rounding::default() => String::new(),
+            rounding => format!(", {}", rounding.in_words()),
+        };
         text.push_str(&format!(
-            "\nProducts of {0} x {0} in {1}: {2:.3} TFLOP/s\n",
+            "\nProducts of {0} x {0} in {1}{rounding}: {2:.3} TFLOP/s\n",
             product.side, product.dtype, product.tera
         ));
     }
@@ -274,7 +323,10 @@ fn in_words(record: &Measurements) -> String {
             "  model      format  batch  pixels  steps  s/picture  text, s  decode, s  TFLOP/s\n",
         );
     }
+    let mut before = Rounding::default();
     for speed in &record.pictures {
+        text.push_str(&other_products(&mut before, &speed.rounding));
+        let peak = peak(&speed.rounding);
         let tera = speed.tera.map_or("-".to_owned(), |tera| {
             let share =
                 if peak > 0.0 { format!(" ({:.0} %)", 100.0 * tera / peak) } else { String::new() };
@@ -298,7 +350,9 @@ fn in_words(record: &Measurements) -> String {
             "  judge  format  pictures  questions  answers/s  s/picture with one question\n",
         );
     }
+    let mut before = Rounding::default();
     for speed in &record.judges {
+        text.push_str(&other_products(&mut before, &speed.rounding));
         text.push_str(&format!(
             "  {:<6} {:<7} {:>8} {:>10} {:>10.1} {:>11.3}\n",
             speed.judge,

@@ -40,6 +40,10 @@ pub(crate) struct Args {
     /// Remove the shards inside the merged run once nothing is missing
     #[arg(long)]
     remove_shards: bool,
+    /// Merge also parts whose products were rounded otherwise (`--products`), or ran on machines of different abilities;
+    /// manifest.json then names the products of each sitting
+    #[arg(long)]
+    allow_other_products: bool,
     /// Where the benchmark is now, if it is not where the runs were made with it
     #[arg(long, value_name = "PATH")]
     benchmark: Option<PathBuf>,
@@ -86,6 +90,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         "{} is a shard; name the run directory that it is in",
         out.display()
     );
+    run.allow_other_products(args.allow_other_products);
     let parts = parts(&run, &args.runs)?;
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
     let merged = merge(&mut run, &parts, &ids, Purpose::MergeShards).inspect_err(|_| {

@@ -82,6 +82,7 @@ pub(crate) fn run_all(list: &Path, models: &[ListedModel]) -> anyhow::Result<Exi
         let model = Some(options.run_name());
         say_work(&benchmark, items.len(), about.images_per_item, model, &judges, folder);
         let mut session = Session::open(folder, &benchmark, &about, &console)?;
+        session.allow_other_products(all.others.allow_other_products);
         status = status.max(generate::status(&session.generate(&mut generator, &console)?));
         if interrupt::requested() {
             return Ok(ExitStatus::Incomplete);
@@ -91,6 +92,7 @@ pub(crate) fn run_all(list: &Path, models: &[ListedModel]) -> anyhow::Result<Exi
         let judge = LoadedJudge::load(options, &console)?;
         for Planned { folder, .. } in &planned {
             let mut session = Session::of_run(folder, &benchmark, None, "run", &console)?;
+            session.allow_other_products(all.others.allow_other_products);
             if !session.judge(&judge, &console)?.is_complete() {
                 status = ExitStatus::Incomplete;
             }

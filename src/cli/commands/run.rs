@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::args::generator::{GeneratorArgs, RunFolderArgs};
 use crate::cli::args::judge::JudgeArgs;
+use crate::cli::args::other_products::OtherProductsArgs;
 use crate::cli::args::shard::{ShardArgs, has_items};
 use crate::cli::args::shared::{BenchmarkArgs, SelectionArgs, open_benchmark};
 use crate::cli::commands::{generate, judge, score};
@@ -74,6 +75,8 @@ pub(crate) struct Args {
     pub(super) live: bool,
     #[command(flatten)]
     pub(super) shard: ShardArgs,
+    #[command(flatten)]
+    pub(super) others: OtherProductsArgs,
     #[command(flatten)]
     pub(super) judge: JudgeArgs,
     /// Put the questions about an item as soon as its images are written, while the next ones are made: the run
@@ -149,6 +152,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         &out,
     );
     let mut session = Session::open(&out, &benchmark, &about, &Console::default())?;
+    session.allow_other_products(args.others.allow_other_products);
     let watched = session.items().to_vec();
     let live = Live::of(session.run().path(), &watched, args.live);
     let console = Console { live: live.as_ref() };

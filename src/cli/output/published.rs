@@ -53,10 +53,7 @@ pub(crate) fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyh
             (judge != Some(JUDGE), format!("was judged by {}, not by mPLUG-large", run.judge.name)),
             (
                 !run.is_complete(),
-                format!(
-                    "is incomplete: {} of {} questions have an answer",
-                    run.questions_answered, run.questions_expected
-                ),
+                format!("is incomplete: {}", run.gap().unwrap_or_default()),
             ),
         ] {
             if is_so {

@@ -10,6 +10,8 @@ use rayon::prelude::*;
 use super::Values;
 use super::attention_block::{Bias, Block, Keys, Matrix, QUERIES};
 use super::matmul::Target;
+use super::tile_attention::{self, TileKeys};
+use super::tile_packing::Packing;
 use crate::compute::key_groups::Group;
 use crate::compute::key_groups::Source;
 
@@ -23,6 +25,8 @@ pub(crate) struct Scores<'a> {
     /// What is added to them, [b, heads, n, m] or anything that broadcasts to it. Minus infinity hides
     /// a key; a query must see one.
     pub(crate) bias: Option<&'a Tensor>,
+    /// How both products are made by the processor's matrix tiles; in f32 where there is nothing.
+    pub(crate) packing: Option<Packing>,
 }
 
 /// `softmax(scale * q k^T + bias) v` for `query` [b, n, heads * d], `key` and `value` [b, m, heads * d];
@@ -32,7 +36,7 @@ pub(crate) fn attention(
     key: &Tensor,
     value: &Tensor,
     heads: usize,
-    Scores { scale, causal, bias }: Scores,
+    Scores { scale, causal, bias, packing }: Scores,
 ) -> Result<Tensor> {
     let (batch, queries, width) = query.dims3()?;
     let keys = key.dim(1)?;
@@ -58,7 +62,7 @@ pub(crate) fn attention(
         .map(|(rows, (key, value))| Group::new(rows, vec![source(key, value)]))
         .collect();
     let bias = bias.map(|bias| bias.broadcast_as((batch, heads, queries, keys))).transpose()?;
-    let extras = Extras { scale, bias: bias.as_ref() };
+    let extras = Extras { scale, bias: bias.as_ref(), packing };
     let result = attention_over(&query, rows.len(), width, heads, &groups, extras)?;
     Tensor::from_vec(result, query.dims(), &Device::Cpu)
 }
@@ -68,6 +72,7 @@ pub(crate) fn attention_in_groups(
     query: &Tensor,
     heads: usize,
     groups: &[Group],
+    packing: Option<Packing>,
 ) -> Result<Tensor> {
     let (rows, width) = query.dims2()?;
     let query = with_contiguous_rows(query)?;
@@ -93,7 +98,14 @@ pub(crate) fn attention_in_groups(
             Group::new(group.rows, sources)
         })
         .collect();
-    let result = attention_over(&query, rows, width, heads, &groups, Extras::default())?;
+    let result = attention_over(
+        &query,
+        rows,
+        width,
+        heads,
+        &groups,
+        Extras { packing, ..Extras::default() },
+    )?;
     Tensor::from_vec(result, query.dims(), &Device::Cpu)
 }
 
@@ -133,6 +145,18 @@ struct Extras<'a> {
     scale: Option<f64>,
     /// [groups, heads, rows, keys] over groups of one size and one source.
     bias: Option<&'a Tensor>,
+    packing: Option<Packing>,
+}
+
+/// A block of queries and what it sees.
+struct Queries<'a> {
+    rows: &'a [usize],
+    keys: Vec<Keys<'a>>,
+    group: usize,
+    /// The first one's place in the group.
+    first: usize,
+    /// The place of its group's first source among all.
+    first_source: usize,
 }
 
 fn attention_over(
@@ -141,7 +165,7 @@ fn attention_over(
     width: usize,
     heads: usize,
     groups: &[Group],
-    Extras { scale, bias }: Extras,
+    Extras { scale, bias, packing }: Extras,
 ) -> Result<Vec<f32>> {
     if heads == 0 || !width.is_multiple_of(heads) {
         candle_core::bail!("rows of {width} numbers cannot be cut into {heads} heads")
@@ -158,41 +182,48 @@ fn attention_over(
         .map(|group| group.sources.iter().map(|s| (Heads::of(s.key), Heads::of(s.value))).collect())
         .collect();
     // Every block of queries, with what its group sees.
-    let mut blocks = Vec::new();
+    let (mut blocks, mut sources) = (Vec::new(), Vec::new());
     for (number, (group, held)) in groups.iter().zip(&held).enumerate() {
+        let first_source = sources.len();
+        for (source, (key, value)) in group.sources.iter().zip(held) {
+            let (key, value, count) = (key.matrix()?, value.matrix()?, source.key.dim(0)?);
+            sources.push(Keys { key, value, count, seen: None });
+        }
         for first in (0..group.rows.len()).step_by(QUERIES) {
             let rows = &group.rows[first..(first + QUERIES).min(group.rows.len())];
-            let keys: Vec<Keys> = group
-                .sources
-                .iter()
-                .zip(held)
-                .map(|(source, (key, value))| {
-                    Ok(Keys {
-                        key: key.matrix()?,
-                        value: value.matrix()?,
-                        count: source.key.dim(0)?,
-                        seen: source.seen.map(|seen| &seen[first..first + rows.len()]),
-                    })
-                })
-                .collect::<Result<_>>()?;
-            blocks.push((rows, keys, number, first));
+            let sources = group.sources.iter().zip(&sources[first_source..]);
+            let keys = sources.map(|(source, keys)| Keys {
+                seen: source.seen.map(|seen| &seen[first..first + rows.len()]),
+                ..*keys
+            });
+            let keys = keys.collect();
+            blocks.push(Queries { rows, keys, group: number, first, first_source });
         }
     }
+    let packed = packing.map(|packing| TileKeys::pack_all(&sources, heads, head, packing.parts));
     let query = Heads::of(query);
     let query = query.matrix()?;
     let mut result = vec![0.0; rows * width];
     let target = Target::new(&mut result);
     (0..blocks.len() * heads).into_par_iter().try_for_each(|task| {
-        let (rows, keys, group, first) = &blocks[task / heads];
-        let offset = task % heads * head;
+        let Queries { rows, keys, group, first, first_source } = &blocks[task / heads];
+        let number = task % heads;
+        let offset = number * head;
         let keys: Vec<Keys> = keys.iter().map(|keys| keys.from(offset)).collect();
         let bias = bias.map(|(values, stride)| {
-            let start = group * stride[0] + task % heads * stride[1] + first * stride[2];
+            let start = group * stride[0] + number * stride[1] + first * stride[2];
             Bias { values: &values[start..], query_stride: stride[2], key_stride: stride[3] }
         });
+        let block = Block { rows, head, query: query.from(offset), keys: &keys, scale, bias };
         // SAFETY (of the writes inside): no two blocks share a row, no two heads a column.
-        Block { rows, head, query: query.from(offset), keys: &keys, scale, bias }
-            .attend(target.from(offset), width)
+        match (packing, &packed) {
+            (Some(packing), Some(packed)) => {
+                let of_source = |source| &packed[(first_source + source) * heads + number];
+                let packed: Vec<&TileKeys> = (0..keys.len()).map(of_source).collect();
+                tile_attention::attend(&block, packing, &packed, target.from(offset), width)
+            }
+            _ => block.attend(target.from(offset), width),
+        }
     })?;
     Ok(result)
 }

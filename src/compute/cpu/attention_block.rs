@@ -69,7 +69,7 @@ impl Keys<'_> {
     }
 
     /// From the first to the last key that any query sees.
-    fn reach(&self) -> Range<usize> {
+    pub(crate) fn reach(&self) -> Range<usize> {
         let Some(seen) = self.seen else { return 0..self.count };
         let some = || seen.iter().filter(|seen| !seen.is_empty());
         let first = some().map(|seen| seen.start).min().unwrap_or(0);
@@ -102,6 +102,15 @@ pub(crate) struct Bias<'a> {
 }
 
 impl Bias<'_> {
+    /// Adds it to the `scores` of query number `query` of the block and the keys from `from` on.
+    pub(crate) fn add_to_query(self, scores: &mut [f32], query: usize, from: usize) {
+        let start = query * self.query_stride;
+        for (key, score) in scores.iter_mut().enumerate() {
+            *score +=
+                std::f32::consts::LOG2_E * self.values[start + (from + key) * self.key_stride];
+        }
+    }
+
     /// Adds it to the scores [keys, columns] of the block's `count` queries and the keys from `from` on.
     fn add_to(self, scores: &mut [f32], columns: usize, count: usize, from: usize) {
         for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
@@ -126,10 +135,7 @@ impl Block<'_> {
         let columns = self.rows.len().next_multiple_of(LANES);
         step.begin(self.head, columns);
         for (column, row) in self.rows.iter().enumerate() {
-            let Some(query) = self.query.values[row * self.query.stride..].get(..self.head) else {
-                candle_core::bail!("query {row} reaches beyond its matrix")
-            };
-            for (part, value) in query.iter().enumerate() {
+            for (part, value) in self.query(*row)?.iter().enumerate() {
                 step.queries[part * columns + column] = *value;
             }
         }
@@ -139,15 +145,35 @@ impl Block<'_> {
                 step.take(&self, *keys, from..(from + KEYS).min(reach.end), columns)?;
             }
         }
-        for (column, row) in self.rows.iter().enumerate() {
-            // SAFETY: this head of this query belongs to this call alone.
-            let result = unsafe { target.part(row * width, self.head) };
+        self.for_each_result(target, width, |column, result| {
             let share = 1.0 / step.weights[column];
             for (part, result) in result.iter_mut().enumerate() {
                 *result = step.sums[part * columns + column] * share;
             }
-        }
+        });
         Ok(())
+    }
+
+    /// This head of the query in row `row`.
+    pub(crate) fn query(&self, row: usize) -> Result<&[f32]> {
+        match self.query.values[row * self.query.stride..].get(..self.head) {
+            Some(query) => Ok(query),
+            None => candle_core::bail!("query {row} reaches beyond its matrix"),
+        }
+    }
+
+    /// Has `write` fill this head's part of each row of the block, which belong to this call alone, in `target`, whose rows
+    /// are `width` apart; it is told the query's number in the block.
+    pub(crate) fn for_each_result(
+        &self,
+        target: Target,
+        width: usize,
+        mut write: impl FnMut(usize, &mut [f32]),
+    ) {
+        for (number, row) in self.rows.iter().enumerate() {
+            // SAFETY: this head of this query belongs to this call alone.
+            write(number, unsafe { target.part(row * width, self.head) });
+        }
     }
 }
 

@@ -139,7 +139,7 @@ fn biased_attention_equals_pytorch() {
     let get = |name: &str| golden.get(&format!("biased.{name}"));
     let (query, key, value, bias) = (get("query"), get("key"), get("value"), get("bias"));
     let run = |scale: Option<f64>, bias: Option<&Tensor>| {
-        let scores = Scores { scale, bias, causal: false };
+        let scores = Scores { scale, bias, ..Scores::default() };
         at_any_number_of_threads(|| attention(&query, &key, &value, 3, scores))
     };
     let output = get("output");

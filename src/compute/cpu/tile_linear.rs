@@ -30,6 +30,11 @@ impl TileWeights {
         Ok(Self { kernel, weights })
     }
 
+    /// How they are packed.
+    pub(crate) fn packing(&self) -> Packing {
+        Packing { kernel: self.kernel, parts: self.weights.parts() }
+    }
+
     /// Output and input width.
     pub(crate) fn dims(&self) -> [usize; 2] {
         [self.weights.outputs(), self.weights.inner()]

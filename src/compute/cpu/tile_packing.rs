@@ -1,6 +1,8 @@
 //! In: rows and weights of a product in f32. Out: both as the matrix tiles read them (`tiles.rs`): each number rounded to
 //! one part in bf16, or to two, of which the second is what the first leaves, and laid out step by step.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::matmul::Operand;
@@ -56,9 +58,49 @@ impl TileMatrix {
     /// Fewer numbers.
     pub(crate) fn pack(weights: &[f32], outputs: usize, inner: usize, parts: Parts) -> Self {
         let weights = &weights[..outputs * inner];
+        Self::pack_rows(weights, inner, outputs, inner, parts)
+    }
+
+    /// Packs the matrix of `outputs` rows of `inner` numbers, which begin `stride` apart.
+    ///
+    /// # Panics
+    /// Fewer numbers.
+    pub(crate) fn pack_rows(
+        rows: &[f32],
+        stride: usize,
+        outputs: usize,
+        inner: usize,
+        parts: Parts,
+    ) -> Self {
         Self::pack_steps(outputs, inner, parts, |output, step| {
-            line_of(&weights[output * inner..], 1, step * DEPTH, inner)
+            line_of(&rows[output * stride..], 1, step * DEPTH, inner)
         })
+    }
+
+    /// Packs the matrix whose columns are the outputs: `inner` rows of `outputs` numbers, which begin `stride` apart.
+    ///
+    /// # Panics
+    /// Fewer numbers.
+    pub(crate) fn pack_columns(
+        rows: &[f32],
+        stride: usize,
+        outputs: usize,
+        inner: usize,
+        parts: Parts,
+    ) -> Self {
+        let step = parts.count() * STEP;
+        let panel = steps(inner) * step;
+        let mut lines = vec![Line::ZERO; outputs.div_ceil(PANEL) * panel];
+        lines.par_chunks_mut(panel).enumerate().for_each(|(panel, lines)| {
+            let first = panel * PANEL;
+            let columns = first..outputs.min(first + PANEL);
+            for (number, lines) in lines.chunks_exact_mut(step).enumerate() {
+                let rows_left = inner.saturating_sub(number * DEPTH);
+                let rows = rows.get(number * DEPTH * stride..).unwrap_or_default();
+                pack_pairs(rows, stride, rows_left.min(DEPTH), columns.clone(), lines);
+            }
+        });
+        Self { parts, outputs, inner, lines }
     }
 
     /// Packs `outputs` rows of which `numbers(output, step)` are those of a step, zeros after an inner length that ends
@@ -157,6 +199,47 @@ pub(crate) fn split_line<const FUSED: bool>(
     if let Some(low) = low {
         for ((low, high), value) in low.0.iter_mut().zip(&high.0).zip(values) {
             *low = remainder(*value, *high);
+        }
+    }
+}
+
+for_processor!(
+    /// Packs `columns` of up to 32 `rows` into the lines of a step, zeros after the last of either.
+    fn pack_pairs(
+        rows: &[f32],
+        stride: usize,
+        count: usize,
+        columns: Range<usize>,
+        lines: &mut [Line],
+    ) = pack_pairs_body
+);
+
+#[inline(always)]
+fn pack_pairs_body<const FUSED: bool>(
+    rows: &[f32],
+    stride: usize,
+    count: usize,
+    columns: Range<usize>,
+    lines: &mut [Line],
+) {
+    let (high, low) = lines.split_at_mut(STEP);
+    let mut pair = [[0.0; PANEL]; 2];
+    for number in 0..TILE_ROWS {
+        for (second, row) in pair.iter_mut().enumerate() {
+            *row = [0.0; PANEL];
+            let at = 2 * number + second;
+            if at < count {
+                row[..columns.len()].copy_from_slice(&rows[at * stride..][columns.clone()]);
+            }
+        }
+        for tile in 0..2 {
+            let mut line = [0.0; DEPTH];
+            for column in 0..TILE_ROWS {
+                line[2 * column] = pair[0][tile * TILE_ROWS + column];
+                line[2 * column + 1] = pair[1][tile * TILE_ROWS + column];
+            }
+            let at = tile * TILE_ROWS + number;
+            split_line::<FUSED>(&line, &mut high[at], low.get_mut(at));
         }
     }
 }

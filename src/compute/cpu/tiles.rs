@@ -85,6 +85,9 @@ pub(crate) enum TileKernel {
     /// The same sums in plain Rust, slowly.
     #[cfg(test)]
     Model,
+    /// The model without one of the three products of two parts, for tests that must see that.
+    #[cfg(test)]
+    Lacking(usize),
 }
 
 impl TileKernel {
@@ -102,7 +105,7 @@ impl TileKernel {
         match self {
             Self::Amx(amx) => amx.configure(),
             #[cfg(test)]
-            Self::Model => {}
+            Self::Model | Self::Lacking(_) => {}
         }
         Session { kernel: self, on_one_thread: PhantomData }
     }
@@ -124,7 +127,9 @@ impl Session {
         match self.kernel {
             TileKernel::Amx(amx) => amx.add(block, sums),
             #[cfg(test)]
-            TileKernel::Model => model::add(block, sums),
+            TileKernel::Model => model::add(block, sums, None),
+            #[cfg(test)]
+            TileKernel::Lacking(product) => model::add(block, sums, Some(product)),
         }
     }
 
@@ -133,7 +138,7 @@ impl Session {
         match self.kernel {
             TileKernel::Amx(amx) => amx.prefetch(lines),
             #[cfg(test)]
-            TileKernel::Model => {}
+            TileKernel::Model | TileKernel::Lacking(_) => {}
         }
     }
 }
@@ -143,7 +148,7 @@ impl Drop for Session {
         match self.kernel {
             TileKernel::Amx(amx) => amx.release(),
             #[cfg(test)]
-            TileKernel::Model => {}
+            TileKernel::Model | TileKernel::Lacking(_) => {}
         }
     }
 }

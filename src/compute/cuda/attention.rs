@@ -81,7 +81,7 @@ pub(crate) fn attention(
     key: &Tensor,
     value: &Tensor,
     heads: usize,
-    Scores { scale, causal, bias }: Scores,
+    Scores { scale, causal, bias, .. }: Scores,
 ) -> Result<Option<Tensor>> {
     let (batch, queries, width) = query.dims3()?;
     let keys = key.dim(1)?;

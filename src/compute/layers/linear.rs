@@ -115,6 +115,14 @@ impl Linear {
         }
     }
 
+    /// How its weights are packed, where its products are rounded on the processor: attention beside it multiplies alike.
+    pub(crate) fn packing(&self) -> Option<Packing> {
+        match &self.weights {
+            LinearWeights::Tiles(packed) => Some(packed.packing()),
+            LinearWeights::Plain(_) | LinearWeights::Packed(_) => None,
+        }
+    }
+
     /// A linear layer that the checkpoint stores as a 1x1 convolution, [out, in, 1, 1], or plainly.
     pub(crate) fn load_pointwise(scope: &Scope, input: usize, output: usize) -> LoadResult<Self> {
         if scope.shape("weight").is_none_or(|shape| shape.len() != 4) {

@@ -95,7 +95,8 @@ impl Layer {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let all = self.qkv.forward(&self.layer_norm1.forward(x)?)?;
         let third = |number: usize| all.narrow(2, number * self.width, self.width);
-        let mixed = attend(&third(0)?, &third(1)?, &third(2)?, self.heads, AttentionMask::All)?;
+        let (visible, packing) = (AttentionMask::All, self.projection.packing());
+        let mixed = attend(&third(0)?, &third(1)?, &third(2)?, self.heads, visible, packing)?;
         let x = self.projection.forward_with_shortcut(&mixed, x)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
         self.fc2.forward_with_shortcut(&self.activation.apply(&inner)?, &x)

@@ -142,7 +142,8 @@ impl Block {
         let all = self.in_proj.forward(&self.ln_1.forward(x)?)?;
         let third = |number: usize| all.narrow(2, number * self.width, self.width);
         let heads = self.width / VISION_HEAD;
-        let mixed = attend(&third(0)?, &third(1)?, &third(2)?, heads, AttentionMask::All)?;
+        let (visible, packing) = (AttentionMask::All, self.out_proj.packing());
+        let mixed = attend(&third(0)?, &third(1)?, &third(2)?, heads, visible, packing)?;
         let x = self.out_proj.forward_with_shortcut(&mixed, x)?;
         let inner = self.c_fc.forward(&self.ln_2.forward(&x)?)?;
         self.c_proj.forward_with_shortcut(&Activation::QuickGelu.apply(&inner)?, &x)

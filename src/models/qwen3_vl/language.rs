@@ -234,7 +234,7 @@ impl Layer {
                 Group::new(&view.rows, whole.into_iter().chain(own).collect())
             })
             .collect();
-        let mixed = attend_in_groups(&query, key_heads, &groups)?
+        let mixed = attend_in_groups(&query, key_heads, &groups, self.out.packing())?
             .reshape((rows, shared, key_heads, head))?
             .transpose(1, 2)?
             .contiguous()?

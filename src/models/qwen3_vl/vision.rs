@@ -143,7 +143,8 @@ impl Block {
             turns.apply(&heads)?.reshape((1, count, width))
         };
         let value = all.narrow(1, 2 * width, width)?.unsqueeze(0)?;
-        let mixed = attend(&turned(0)?, &turned(1)?, &value, heads, AttentionMask::All)?;
+        let (visible, packing) = (AttentionMask::All, self.out.packing());
+        let mixed = attend(&turned(0)?, &turned(1)?, &value, heads, visible, packing)?;
         let x = self.out.forward_with_shortcut(&mixed.squeeze(0)?, x)?;
         let inner = self.inner.forward(&self.feed_forward_norm.forward(&x)?)?;
         self.outer.forward_with_shortcut(&self.activation.apply(&inner)?, &x)

@@ -166,7 +166,8 @@ impl Attention {
             true => query.clone(),
             false => query.reshape((rows, batch / rows * length, width))?,
         };
-        let mixed = attend(&query, keys, values, self.heads, AttentionMask::All)?;
+        let packing = self.to_out.packing();
+        let mixed = attend(&query, keys, values, self.heads, AttentionMask::All, packing)?;
         self.to_out.forward_with_shortcut(&mixed.reshape((batch, length, width))?, shortcut)
     }
 }

@@ -125,7 +125,7 @@ pub(super) fn recorded(
     let device = &record.device;
     let missing = |what: String| Stage::unknown(what, format!("the record of {device} has none"));
     let what = "generating".to_owned();
-    let picture = record.picture(&options.model);
+    let picture = record.picture(&options.model, options.products.unwrap_or_default());
     let generating = match (picture, model.and_then(|model| model.row)) {
         (Some(speed), Some(row)) => {
             let settings = options.resolve_sampling(row);
@@ -150,7 +150,7 @@ pub(super) fn recorded(
     let mut stages = vec![generating.shared_by(options.device_names().len())];
     for judge in judges {
         let what = judging(judge.filed_as());
-        stages.push(match record.judge(&judge.judge) {
+        stages.push(match record.judge(&judge.judge, judge.local.products.unwrap_or_default()) {
             Some(speed) => {
                 let whole = speed.seconds / speed.pictures.max(1) as f64;
                 let others = (speed.questions as f64 - 1.0).max(1.0);

@@ -7,21 +7,24 @@
 
 use super::{Block, STEP, Sums, TILE_ROWS};
 
-/// As [`super::Session::add`].
-pub(crate) fn add(block: Block, sums: &mut Sums) {
+/// As [`super::Session::add`]. Of factors of two parts the product `lacking` is left out.
+pub(crate) fn add(block: Block, sums: &mut Sums, lacking: Option<usize>) {
     block.check();
     let parts = block.parts();
     let row_tiles = if block.two_row_tiles { 2 } else { 1 };
     for (step, first) in block.steps.iter().enumerate() {
         let weights = |part: usize| &block.weights[(step * parts + part) * STEP..][..STEP];
         let high = &block.high[*first..];
-        let products = match parts {
+        let mut products = match parts {
             1 => vec![(high, weights(0))],
             _ => {
                 let low = &block.low[*first..];
                 vec![(low, weights(0)), (high, weights(0)), (high, weights(1))]
             }
         };
+        if let Some(product) = lacking.filter(|product| *product < products.len() && parts == 2) {
+            products.remove(product);
+        }
         for (rows, weights) in products {
             for (tile, sums) in sums.chunks_exact_mut(TILE_ROWS).take(2 * row_tiles).enumerate() {
                 let rows = &rows[tile / 2 * TILE_ROWS..][..TILE_ROWS];
@@ -82,7 +85,7 @@ mod tests {
         sums[0].0[0] = start;
         let block =
             Block { high: &rows, low: &[], steps: &[0], weights: &outputs, two_row_tiles: false };
-        add(block, &mut sums);
+        add(block, &mut sums, None);
         sums[0].0[0]
     }
 
@@ -109,7 +112,7 @@ mod tests {
         let lines = [Line::ZERO; STEP];
         let block =
             Block { high: &lines, low: &[], steps: &[1], weights: &lines, two_row_tiles: true };
-        add(block, &mut NO_SUMS.clone());
+        add(block, &mut NO_SUMS.clone(), None);
     }
 
     #[test]
