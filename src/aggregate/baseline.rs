@@ -110,7 +110,12 @@ impl Baseline {
 
     /// What is missing of a run that is not complete.
     pub fn gap(&self) -> Option<String> {
-        let Self { questions_answered: answered, questions_expected: expected, unreadable_answers, .. } = self;
+        let Self {
+            questions_answered: answered,
+            questions_expected: expected,
+            unreadable_answers,
+            ..
+        } = self;
         let unreadable = || {
             format!(
                 ": {unreadable_answers} answers are neither yes nor no, more than {} %, and left out here (`score \
@@ -119,7 +124,8 @@ impl Baseline {
             )
         };
         let why = if *unreadable_answers > 0 { unreadable() } else { String::new() };
-        (answered != expected).then(|| format!("{answered} of {expected} questions have an answer{why}"))
+        (answered != expected)
+            .then(|| format!("{answered} of {expected} questions have an answer{why}"))
     }
 
     /// The shares of the items at `places`, in that order, for the L2 categories `names` and the L1

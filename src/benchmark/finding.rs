@@ -107,7 +107,7 @@ impl FindingKind {
             Self::CategoryDisagrees => {
                 "category columns that disagree with the tuple (the tuple counts)"
             }
-            Self::UnlistedCategory => "L2 names outside the 13 of the reference table",
+            Self::UnlistedCategory => "categories that are none of the official file's 13",
             Self::PromptFileDiffers => {
                 "prompt files that differ from the question file (the prompt file counts)"
             }

@@ -288,7 +288,7 @@ fn unlisted_categories(items: &[Item]) -> Vec<Finding> {
         .map(|(name, (row, item, count))| {
             let message =
                 format!(
-                "{} of a category outside the 13 of the reference table, the first in row {row} (item `{item}`)",
+                "{} of a category that is none of the official file's 13 (docs/benchmark-format.md), the first in row {row} (item `{item}`)",
                 counted(count, "question")
             );
             Finding::of_file(FindingKind::UnlistedCategory, message).cell("tuple", name)

@@ -72,7 +72,10 @@ fn pair_text(pair: &PairAgreement) -> String {
                 signed(found.points, 2),
                 evidence(found)
             ),
-            None => format!("{}: no difference of scores, one is not there\n", protocol.name()),
+            None => format!(
+                "{}: no difference of scores, for one has none or is withheld (`dpg-bench score RUN` says why)\n",
+                protocol.name()
+            ),
         });
     }
     text.push_str(&format!("they disagree over {}", counted(pair.items_in_dispute, "item")));

@@ -241,6 +241,12 @@ fn notes(comparison: &Comparison) -> Vec<String> {
             comparison.draws
         ),
     ];
+    let says_nothing = |figure: &Difference| {
+        figure.low.is_some_and(|low| low <= -100.0) && figure.high.is_some_and(|high| high >= 100.0)
+    };
+    if comparison.figures.iter().any(says_nothing) {
+        notes.push("-100.00 to +100.00: five items or fewer can exclude nothing".to_owned());
+    }
     notes.extend(comparison.detectable.map(|points| match points {
         points if points > 0.0 => format!(
             "with {}, 80 % of comparisons find a true difference of {points:.2} points (5 % level)",

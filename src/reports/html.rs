@@ -130,7 +130,7 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
             .iter()
             .map(|found| {
                 let name = format!("differences-{}", found.run + 1);
-                pair("pair large", &(chart(&name) + &table(&name)))
+                pair(&(chart(&name) + &table(&name)))
             })
             .collect();
         sections.push(("differences", "Differences", content));
@@ -138,11 +138,11 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
     sections.push((
         "categories",
         "Categories",
-        pair("pair large", &(chart("categories") + &chart("radar"))) + &table("categories"),
+        pair(&(chart("categories") + &chart("radar"))) + &table("categories"),
     ));
     let against = chart("prompt-length") + &chart("question-count");
     if !against.is_empty() {
-        sections.push(("length", "Length", pair("pair", &against)));
+        sections.push(("length", "Length", pair(&against)));
     }
     let seeds = chart("seed-variance");
     if !seeds.is_empty() {
@@ -171,8 +171,8 @@ fn note(page: &Page<'_>) -> String {
 }
 
 /// Parts that stand side by side where the page is wide enough.
-fn pair(class: &str, parts: &str) -> String {
-    format!("<div class=\"{class}\">\n{parts}</div>\n")
+fn pair(parts: &str) -> String {
+    format!("<div class=\"pair\">\n{parts}</div>\n")
 }
 
 fn figure(chart: &Chart) -> String {

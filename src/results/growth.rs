@@ -31,6 +31,11 @@ impl RunDirectory {
         Ok(())
     }
 
+    /// Whether [`Self::grow`] was called and no stage has begun since.
+    pub(crate) fn is_to_grow(&self) -> bool {
+        self.grows
+    }
+
     fn growth_fault(&self, images_per_item: u32) -> Result<Option<GrowthFault>, RunError> {
         let manifest = self.manifest();
         if !self.shards()?.is_empty() {

@@ -29,6 +29,7 @@ use crate::generate::server::PROMPTS;
 use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
 use crate::stage_observer::StageObserver;
+use crate::wording::counted;
 
 /// A model ready to generate, and where it computes.
 pub struct LoadedGenerator {
@@ -266,7 +267,17 @@ impl LoadedGenerator {
         {
             listener.note(&note);
         }
-        Generation::begin(run, &self.generators(), plan, &device)
+        let grows = run.is_to_grow();
+        let generation = Generation::begin(run, &self.generators(), plan, &device)?;
+        if grows {
+            listener.note(&format!(
+                "{} grows to {} with {} each; what it has stays",
+                run.path().display(),
+                counted(items.len(), "item"),
+                counted(run.manifest().images_per_item, "image")
+            ));
+        }
+        Ok(generation)
     }
 
     /// Makes the images that are not there yet.

@@ -164,7 +164,8 @@ fn unreadable(
     let answers = NewestAnswers::merge(records)?;
     let judged = Judged { judge, images, records, answers: &answers };
     let scores = judged.under_both(run, items)?;
-    let too_many = scores.iter().filter(|one| one.protocol == protocol && unparsable_gap(one).is_some());
+    let too_many =
+        scores.iter().filter(|one| one.protocol == protocol && unparsable_gap(one).is_some());
     Ok(too_many.map(|score| count_raw(score, Verdict::Unparsable)).sum())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 
 use super::benchmarks::{all_selected, identity};
-use super::listener::{Listener, Quiet};
+use super::listener::Listener;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::near_names::did_you_mean;
 use crate::results::manifest::{differences, to_settings};
@@ -119,11 +119,11 @@ impl<'b> Subject<'b> {
         }
     }
 
-    /// Opens, starts or makes larger what is at `path`. Returns with it what was decided, for the user to read.
-    fn open_or_grow(&self, path: &Path) -> anyhow::Result<(RunDirectory, Option<String>)> {
+    /// Opens, starts or makes larger what is at `path`.
+    fn open_or_grow(&self, path: &Path) -> anyhow::Result<RunDirectory> {
         match self.other_part(path)? {
-            Some(part) => self.grown(part).map(|(run, note)| (run, Some(note))),
-            None => Ok((self.open_or_create(path)?, None)),
+            Some(part) => self.grown(part),
+            None => self.open_or_create(path),
         }
     }
 
@@ -148,32 +148,25 @@ impl<'b> Subject<'b> {
         Ok(Some(OtherPart { items: earlier.len(), left_out, wanted: items.len(), run }))
     }
 
-    fn grown(&self, part: OtherPart) -> anyhow::Result<(RunDirectory, String)> {
+    fn grown(&self, part: OtherPart) -> anyhow::Result<RunDirectory> {
         let OtherPart { items, left_out, wanted, mut run } = part;
         let (before, now) = (run.manifest().images_per_item, self.images_per_item);
         let path = run.path().display().to_string();
+        let advice = "Give the --images and the selection that it has (with none at all it grows to the whole \
+                      benchmark), or another --out, or delete the folder";
         ensure!(
-            left_out == 0 && now >= before,
-            "{path} is about more than is asked for now, and a run does not get smaller:{}{}{}\nGive the \
-             --images and the selection that it has (with none at all it grows to the whole benchmark), or another \
-             --out, or delete the folder",
-            self.differing_selection(&run),
-            match left_out {
-                0 => String::new(),
-                _ => format!("\n  items: {items} in the run, {left_out} of them left out now"),
-            },
-            match before == now {
-                true => String::new(),
-                false => format!("\n  images per item: {before} in the run, {now} now"),
-            },
-        );
-        let note = format!(
-            "{path} grows from {} with {} each to {wanted} with {now}; what it has stays",
+            left_out == 0,
+            "{path} has {}, of which {left_out} are not among the {wanted} asked for now, and a run keeps what it has:{}\n{advice}",
             counted(items, "item"),
+            self.differing_selection(&run),
+        );
+        ensure!(
+            now >= before,
+            "{path} has {} an item, {now} are asked for now, and a run keeps what it has\n{advice}",
             counted(before, "image")
         );
         run.grow(self.selection.clone(), now)?;
-        Ok((run, note))
+        Ok(run)
     }
 
     /// A shard cannot make the run larger that it is a part of.
@@ -221,7 +214,7 @@ pub fn open_work<'b>(
     listener: &dyn Listener,
 ) -> anyhow::Result<Work<'b>> {
     let (run, lock) = match shard {
-        None => open_whole_with(out, subject, work, listener)?,
+        None => open_whole(out, subject, work)?,
         Some(shard) => open_shard(out, subject, &items, shard, work, listener)?,
     };
     Ok(Work { run, items, _lock: lock })
@@ -279,17 +272,8 @@ pub fn open_whole(
     subject: &Subject<'_>,
     work: &str,
 ) -> anyhow::Result<(RunDirectory, RunLock)> {
-    open_whole_with(out, subject, work, &Quiet)
-}
-
-fn open_whole_with(
-    out: &Path,
-    subject: &Subject<'_>,
-    work: &str,
-    listener: &dyn Listener,
-) -> anyhow::Result<(RunDirectory, RunLock)> {
     let lock = RunLock::take(out, work)?;
-    let (run, grows) = subject.open_or_grow(out)?;
+    let run = subject.open_or_grow(out)?;
     if let Some(shard) = run.shard() {
         bail!(
             "{} is shard {shard} of a run; name the run directory and --shard {shard}",
@@ -298,9 +282,6 @@ fn open_whole_with(
     }
     refuse_shards_at_work(&run, |_| true)?;
     ensure_merged(&run)?;
-    if let Some(note) = grows {
-        listener.note(&note);
-    }
     Ok((run, lock))
 }
 

@@ -49,6 +49,7 @@ fn run(scores: impl IntoIterator<Item = f64>) -> Labelled {
             protocol: Protocol::Corrected,
             questions_expected: 1,
             questions_answered: 1,
+            unreadable_answers: 0,
             categories: vec!["entity - whole".into(), "other - count".into()],
             items,
         },

@@ -45,7 +45,7 @@ fn run(folder: &Path, out: &str, more: &str) -> String {
 }
 
 #[track_caller]
-fn refused(folder: &Path, more: &str, expected: &[&str]) {
+fn refused(folder: &Path, more: &str, expected: &[&str]) -> String {
     let run = folder.join("run");
     let before = (files(&run), std::fs::read(run.join("manifest.json")).unwrap());
     let said = ended(&job(folder, "run", "2", more).output().unwrap(), 2);
@@ -54,6 +54,7 @@ fn refused(folder: &Path, more: &str, expected: &[&str]) {
     }
     let after = (files(&run), std::fs::read(run.join("manifest.json")).unwrap());
     assert!(before == after, "a refused command changed the run");
+    said
 }
 
 #[track_caller]
@@ -88,7 +89,7 @@ fn more_items_more_images_and_both_end_in_the_bytes_of_a_run_made_at_once() {
     ] {
         run(folder, name, &small.replace("ITEMS", &item(2)));
         let said = run(folder, name, large);
-        assert!(said.contains(&format!("{name} grows from ")), "{said}");
+        assert!(said.contains(&format!("{name} grows to ")), "{said}");
         let whole = format!("whole-{name}");
         run(folder, &whole, large);
         assert_same(&folder.join(name), &folder.join(&whole));
@@ -176,10 +177,17 @@ fn a_smaller_selection_and_other_settings_are_refused_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     run(folder, "run", "--limit 3 --images 2");
-    let smaller = "a run does not get smaller";
-    refused(folder, "--limit 2 --images 2", &[smaller, "selection.limit: 3 in the run, 2 now"]);
-    refused(folder, "--limit 4 --images 1", &[smaller, "images per item: 2 in the run, 1 now"]);
-    refused(folder, "--limit 4 --images 2 --seed 5", &["seed: 0 in the run, 5 now"]);
+    let keeps = "a run keeps what it has";
+    let fewer = "has 3 items, of which 1 are not among the 2 asked for now";
+    refused(
+        folder,
+        "--limit 2 --images 2",
+        &[keeps, fewer, "selection.limit: 3 in the run, 2 now"],
+    );
+    refused(folder, "--limit 4 --images 1", &[keeps, "has 2 images an item, 1 are asked for now"]);
+    // Nothing is said of a growth that does not come.
+    let said = refused(folder, "--limit 4 --images 2 --seed 5", &["seed: 0 in the run, 5 now"]);
+    assert!(!said.contains("grows"), "{said}");
     let other_judge = "--limit 4 --images 2 --judge-seed 4";
     refused(
         folder,

@@ -107,11 +107,16 @@ fn the_terminal_table_shows_both_protocols_and_what_they_cover() {
 
 /// The official categories, each with the longest interval and as many counts as a whole run has.
 fn widest() -> Summary {
+    with_longest_intervals(9_999)
+}
+
+/// The official categories, each with the longest interval over `count` answers.
+fn with_longest_intervals(count: u64) -> Summary {
     let wide = |name: &str| {
         let figure = Estimate {
             low: Some(12.34),
             high: Some(100.0),
-            ..Estimate::of_counts(9_999, 9_999, 2).unwrap()
+            ..Estimate::of_counts(count, count, 2).unwrap()
         };
         CategoryFigure { name: name.into(), raw: Some(figure), conditional: Some(figure) }
     };
@@ -161,6 +166,8 @@ fn the_table_fits_eighty_columns_and_repeats_no_row() {
     for part in ["  attribute - texture", "before the rule", "after the rule"] {
         assert!(wide.contains(part), "{part}: {wide}");
     }
+    // Intervals are as long as that in runs of few answers only.
+    let wide = terminal_table(&with_longest_intervals(999), &Protocol::ALL, true);
     let end = wide.rfind('─').unwrap();
     for line in wide[..end].lines() {
         assert!(line.chars().count() <= 120, "{line}");

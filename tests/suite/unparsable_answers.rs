@@ -88,8 +88,13 @@ fn baseline_and_check_take_them_for_questions_without_an_answer() {
     let (code, _, err) = dpg_bench(&["baseline", &vague, "--out", &baseline]);
     assert_eq!(code, Some(3), "{err}");
     assert!(err.contains("24 of 36 questions answered"), "{err}");
+    let why = "24 of 36 questions have an answer: 12 answers are neither yes nor no, more than 20 %, and left out here";
+    assert!(err.contains(why), "{err}");
     let stored: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    assert_eq!(stored["questions_answered"], 24);
+    assert_eq!(
+        (&stored["questions_answered"], &stored["unreadable_answers"]),
+        (&24.into(), &12.into())
+    );
     // The item with them has no score; it is not one of 0.
     assert_eq!(stored["items"][0]["score"], Value::Null);
     assert_eq!(stored["items"][1]["score"], 1.0);
@@ -99,5 +104,5 @@ fn baseline_and_check_take_them_for_questions_without_an_answer() {
     let found: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
     assert_eq!(found["items"], 2);
     let warnings = found["warnings"].to_string();
-    assert!(warnings.contains("24 of 36 questions have an answer"), "{warnings}");
+    assert!(warnings.contains(why), "{warnings}");
 }

@@ -99,7 +99,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         let whole: Vec<&str> =
             listing.models.iter().filter(is_whole).map(|model| model.name).collect();
         let whole = if whole.is_empty() { "no model".to_owned() } else { whole.join(", ") };
-        text.push_str(&format!("{} has all files of: {whole}\n\n", folder.display()));
+        let shown = folder.display();
+        text.push_str(&match folder.is_file() {
+            true => format!(
+                "{shown} is a single file, which has no configurations and vocabulary beside it: give it with --base DIR \
+                 (docs/models.md), and ask `dpg-bench doctor --quick`; below are the files of folders\n\n"
+            ),
+            false => format!("{shown} has all files of: {whole}\n\n"),
+        });
     }
     text.push_str("Models (--model)\n");
     describe(&mut text, &listing.models, "needs, in the folder given with --weights or as a flag:");

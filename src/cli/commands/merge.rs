@@ -273,7 +273,7 @@ fn in_words(report: &Report) -> String {
     }
     if !progress.is_complete() {
         lines.push(
-            "the commands that made the parts go on where they stopped; then merge again"
+            "next: give the same commands with --shard again, which go on where they stopped; then merge again"
                 .to_owned(),
         );
     } else if progress.judges.is_empty() {

@@ -24,7 +24,8 @@ use crate::cli::output::print::{print, say, warn};
 
 The first run is the one that the others are compared with. All runs must be about one benchmark.
 
-Exit status: 0 done, 2 error, 3 done, but a run's score is withheld because images or answers are missing.")]
+Exit status: 0 done, 2 error, 3 done, but a run's score is withheld because images or answers are missing, or too many \
+answers are neither yes nor no.")]
 pub(crate) struct Args {
     /// Run directories
     #[arg(value_name = "RUN", required = true)]

@@ -51,7 +51,8 @@ use crate::session::{Session, SessionOptions};
 
 A shard ends without a score: `dpg-bench merge RUN` joins the shards, `dpg-bench score RUN` scores them. \
 An interrupted run goes on where it stopped when the same command is given again.
-Exit status: 0 done, 2 error, 3 a score is withheld because images or answers are missing.")]
+Exit status: 0 done, 2 error, 3 a score is withheld because images or answers are missing, or too many \
+answers are neither yes nor no.")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) generate: GeneratorArgs,

@@ -10,6 +10,7 @@ use crate::aggregate::summary::benchmark_score;
 use crate::aggregate::{IntervalMethod, Protocol, Shares};
 use crate::benchmark::Item;
 use crate::reports::printed;
+use crate::results::merge::unmerged_shards;
 use crate::results::progress::{Gathered, StageCount};
 use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory, RunLock};
 use crate::score::score_run;
@@ -27,7 +28,7 @@ pub(crate) const IMAGES: &str = "images";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dpg-bench watch results/ella-sd15
-  dpg-bench watch results/ella-sd15 >> progress.log     # a line a minute
+  dpg-bench watch results/ella-sd15 >> progress.log     # a look a minute
   dpg-bench watch results/ella-sd15 --once
 
 It ends when every image is there and every judge of the run has answered every
@@ -75,21 +76,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let (mut shown, mut has_said) = (0, false);
     loop {
         let parts = look(&args.run, &items)?;
+        let state = State::of(&parts, is_worked_on(run.path()), !unmerged_shards(&run)?.is_empty());
+        let is_moving = state == State::InProgress;
         let before = first.get_or_insert_with(|| parts.clone());
-        let lines: Vec<String> =
-            parts.iter().map(|part| line(part, before, begun.elapsed())).collect();
+        // Nothing is left to wait for where nobody works.
+        let elapsed = is_moving.then(|| begun.elapsed());
+        let mut lines: Vec<String> = parts.iter().map(|part| line(part, before, elapsed)).collect();
+        let done = matches!(state, State::Finished | State::Unmerged);
+        if done || args.once || !is_moving {
+            lines.push(state.words().to_owned());
+        }
         // On a terminal the lines of the last look are written over.
         let up = if redraws && shown > 0 { format!("\x1b[{shown}A\x1b[J") } else { String::new() };
         print(&format!("{up}{}\n", lines.join("\n")))?;
         shown = lines.len();
-        let state = State::of(&parts, is_worked_on(run.path()));
-        let done = state == State::Finished;
-        if done || args.once {
-            print(state.words())?;
-        } else if !has_said && state != State::InProgress {
+        if !done && !args.once && !has_said && !is_moving {
             has_said = true;
             say(
-                "no process works on this run now; this command waits for one until it is stopped (--once does not)",
+                "this command waits until it is stopped, or the run is resumed and finished (--once does not)",
             );
         }
         match (done, args.once) {
@@ -100,7 +104,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
 }
 
-/// Between two looks: in a log a line a minute, as the stages have it.
+/// Between two looks: in a log one a minute, as the stages have it.
 fn interval(is_terminal: bool) -> Duration {
     if is_terminal { ON_A_TERMINAL } else { MINUTE }
 }
@@ -113,6 +117,8 @@ const ON_A_TERMINAL: Duration = Duration::from_secs(5);
 enum State {
     /// Every image is there, and every judge has answered.
     Finished,
+    /// The same, and the shards are to be merged.
+    Unmerged,
     /// A process works on it.
     InProgress,
     /// Something is missing, and no process works on it.
@@ -122,10 +128,11 @@ enum State {
 }
 
 impl State {
-    fn of(parts: &[Part], is_worked_on: bool) -> Self {
+    fn of(parts: &[Part], is_worked_on: bool, has_new_shards: bool) -> Self {
         let complete = parts.iter().all(|part| part.count.is_complete());
         let judged = parts.iter().any(|part| part.name != IMAGES);
         match (complete, judged) {
+            (true, true) if has_new_shards => Self::Unmerged,
             (true, true) => Self::Finished,
             _ if is_worked_on => Self::InProgress,
             (true, false) => Self::Unjudged,
@@ -137,6 +144,9 @@ impl State {
         match self {
             Self::Finished => {
                 "finished: every image is there, and every judge has answered every question"
+            }
+            Self::Unmerged => {
+                "finished: every image is there, and every judge has answered; next: `dpg-bench merge RUN` joins the shards"
             }
             Self::InProgress => "in progress: a process works on this run",
             Self::Stopped => {
@@ -212,8 +222,8 @@ fn judged(judge: &str, items: &[&Item], per_item: u32, answers: &NewestAnswers<'
     Part { name: judge.to_owned(), count: StageCount::of_answers(items, per_item, answers), score }
 }
 
-/// `images: 120/4260, 2 failed, 3.5/min, 19 h 42 min left`.
-pub(crate) fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
+/// `images: 120/4260, 2 failed, 3.5/min, 19 h 42 min left`; without a pace where no time is given.
+pub(crate) fn line(part: &Part, before: &[Part], elapsed: Option<Duration>) -> String {
     let StageCount { done, failed, filtered, total } = part.count;
     let mut text = format!("{}: {done}/{total}", part.name);
     if failed > 0 {
@@ -224,7 +234,8 @@ pub(crate) fn line(part: &Part, before: &[Part], elapsed: Duration) -> String {
     }
     let earlier = before.iter().find(|earlier| earlier.name == part.name);
     let fresh = done.saturating_sub(earlier.map_or(0, |earlier| earlier.count.done));
-    text.push_str(&pace(fresh, total.saturating_sub(done), elapsed));
+    let left = total.saturating_sub(done);
+    text.push_str(&elapsed.map(|elapsed| pace(fresh, left, elapsed)).unwrap_or_default());
     if !part.score.is_empty() {
         text.push_str(&format!("; {}", part.score));
     }
@@ -244,6 +255,9 @@ mod tests {
             score: String::new(),
         };
         let (all, some) = (part(IMAGES, 8), part(IMAGES, 3));
+        let both = [all.clone(), part("mplug", 8)];
+        assert_eq!(State::of(&both, false, true), State::Unmerged);
+        assert_eq!(State::of(&both[..1], false, true), State::Unjudged);
         let (judged, half) = (part("mplug", 8), part("mplug", 4));
         for (parts, is_worked_on, state) in [
             (vec![all.clone(), judged.clone()], false, State::Finished),
@@ -256,7 +270,7 @@ mod tests {
             (vec![all.clone()], true, State::InProgress),
             (vec![all], false, State::Unjudged),
         ] {
-            assert_eq!(State::of(&parts, is_worked_on), state, "{parts:?}");
+            assert_eq!(State::of(&parts, is_worked_on, false), state, "{parts:?}");
         }
     }
 
@@ -268,10 +282,13 @@ mod tests {
             score: score.into(),
         };
         let minute = Duration::from_secs(60);
-        let told = line(&part(130, 2, ""), &[part(120, 0, "")], minute);
+        let told = line(&part(130, 2, ""), &[part(120, 0, "")], Some(minute));
         assert_eq!(told, "images: 130/4260, 2 failed, 10.0/min, 6 h 53 min left");
         // Nothing new, and nothing left.
-        assert_eq!(line(&part(120, 0, "s"), &[part(120, 0, "")], minute), "images: 120/4260; s");
-        assert_eq!(line(&part(4260, 0, ""), &[part(1, 0, "")], minute), "images: 4260/4260");
+        assert_eq!(
+            line(&part(120, 0, "s"), &[part(120, 0, "")], Some(minute)),
+            "images: 120/4260; s"
+        );
+        assert_eq!(line(&part(4260, 0, ""), &[part(1, 0, "")], Some(minute)), "images: 4260/4260");
     }
 }

@@ -68,7 +68,7 @@ impl LivePart<'_> {
         let elapsed = state.begun.elapsed();
         let first = state.first.get_or_insert_with(|| parts.clone());
         let part = parts.iter().find(|part| part.name == self.name)?;
-        Some(line(part, first, elapsed))
+        Some(line(part, first, Some(elapsed)))
     }
 
     /// The score so far, where there is one and looking for it takes no more than its share of the time.

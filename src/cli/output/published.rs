@@ -51,10 +51,7 @@ pub(crate) fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyh
         for (is_so, what) in [
             (!run.run.benchmark.official, "is not about the official question file".to_owned()),
             (judge != Some(JUDGE), format!("was judged by {}, not by mPLUG-large", run.judge.name)),
-            (
-                !run.is_complete(),
-                format!("is incomplete: {}", run.gap().unwrap_or_default()),
-            ),
+            (!run.is_complete(), format!("is incomplete: {}", run.gap().unwrap_or_default())),
         ] {
             if is_so {
                 notes.push(format!("{label} {what}: its score cannot be compared with the others"));

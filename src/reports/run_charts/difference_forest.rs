@@ -21,7 +21,7 @@ pub(super) fn chart(input: &ReportInput<'_>, found: &Differences) -> Option<Char
         title: format!("{} minus {}, in points", input.runs[found.run].name, input.runs[0].name),
         note: "Filled: significant, p below 0.05; for categories p with Holm's correction for their number. Hollow: not \
                significant. p decides: the interval of a category has no such correction, so it may leave out 0 where the mark \
-               is hollow. Lines and brackets: 95 % intervals."
+               is hollow. Lines, and brackets where there are any: 95 % intervals."
             .into(),
         about: about(input, &[0, found.run], found.items),
         drawing: draw(input, found, Room::Wide),
