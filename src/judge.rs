@@ -20,7 +20,8 @@ pub mod scripted;
 mod scripted_file;
 mod unparsable_guard;
 
-use std::io::Cursor;
+use std::borrow::Cow;
+use std::io::{self, Cursor};
 use std::path::PathBuf;
 
 use image::RgbImage;
@@ -57,33 +58,61 @@ pub struct JudgeRequest<'a> {
     pub questions: &'a [&'a Question],
 }
 
-/// A stored picture, decoded only by the judges that need pixels.
+/// A picture, decoded or encoded only for the judges that need it so.
 #[derive(Debug, Clone)]
 pub struct JudgedImage {
-    /// Where the file is.
-    pub path: PathBuf,
-    /// The bytes of the PNG file.
-    pub png: Vec<u8>,
+    /// For messages.
+    name: PathBuf,
+    held: Held,
+}
+
+#[derive(Debug, Clone)]
+enum Held {
+    /// The bytes of a PNG file.
+    Png(Vec<u8>),
+    Pixels(RgbImage),
 }
 
 impl JudgedImage {
+    /// The image of the PNG file `path`, which has the bytes `png`.
+    pub fn stored(path: PathBuf, png: Vec<u8>) -> Self {
+        Self { name: path, held: Held::Png(png) }
+    }
+
     /// An image that is in no file.
     ///
     /// # Errors
     /// It has no width or no height.
-    pub(crate) fn of(image: &RgbImage) -> std::io::Result<Self> {
-        Ok(Self { path: "the image".into(), png: png_bytes(image)? })
+    pub(crate) fn of(image: &RgbImage) -> anyhow::Result<Self> {
+        let (width, height) = image.dimensions();
+        anyhow::ensure!(width > 0 && height > 0, "the image has {width} x {height} pixels");
+        Ok(Self { name: "the image".into(), held: Held::Pixels(image.clone()) })
     }
 
-    /// Decodes the picture to 8-bit RGB.
+    /// The picture as 8-bit RGB.
     ///
     /// # Errors
-    /// The file is no readable PNG.
+    /// Its file is no readable PNG.
     pub fn decode(&self) -> anyhow::Result<RgbImage> {
-        let name = self.path.display();
-        anyhow::ensure!(self.png.starts_with(b"\x89PNG"), "{name} is no readable PNG");
-        read_image(Cursor::new(&self.png))
+        let png = match &self.held {
+            Held::Png(png) => png,
+            Held::Pixels(pixels) => return Ok(pixels.clone()),
+        };
+        let name = self.name.display();
+        anyhow::ensure!(png.starts_with(b"\x89PNG"), "{name} is no readable PNG");
+        read_image(Cursor::new(png))
             .map_err(|reason| anyhow::anyhow!("{name} is no readable PNG: {reason}"))
+    }
+
+    /// The picture as the bytes of a PNG file: those of its own where it has one.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn png(&self) -> io::Result<Cow<'_, [u8]>> {
+        match &self.held {
+            Held::Png(png) => Ok(Cow::Borrowed(png)),
+            Held::Pixels(pixels) => Ok(Cow::Owned(png_bytes(pixels)?)),
+        }
     }
 }
 

@@ -111,7 +111,7 @@ fn read_image(run: &RunDirectory, task: &Task<'_>) -> anyhow::Result<JudgedImage
     let path = run.image_path(&task.item.id, task.image);
     let name = format!("images/{}/{}.png", task.item.id, task.image);
     let png = std::fs::read(&path).with_context(|| format!("cannot read {name}"))?;
-    let picture = JudgedImage { path: path.clone(), png };
+    let picture = JudgedImage::stored(path, png);
     let Ok(pixels) = picture.decode() else {
         bail!("{name} is no readable PNG; make or import the image again");
     };

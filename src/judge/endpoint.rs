@@ -259,7 +259,7 @@ impl Judge for EndpointJudge {
     }
 
     fn answer(&self, request: &JudgeRequest<'_>) -> anyhow::Result<Vec<Result<Answer, String>>> {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(&request.image.png);
+        let encoded = base64::engine::general_purpose::STANDARD.encode(request.image.png()?);
         let picture_url = format!("data:image/png;base64,{encoded}");
         let mut results = Vec::with_capacity(request.questions.len());
         for question in request.questions {

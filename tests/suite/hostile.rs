@@ -95,8 +95,7 @@ fn pictures_that_claim_to_be_huge_are_refused_before_they_are_unpacked() {
     let [(_, png), ..] = bombs();
     let run = run_with_pictures(&folder.path().join("judged"), &items(1));
     std::fs::write(run.image_path("item0", 2), &png).unwrap();
-    let picture =
-        dpg_bench::judge::JudgedImage { path: run.image_path("item0", 2), png: png.clone() };
+    let picture = dpg_bench::judge::JudgedImage::stored(run.image_path("item0", 2), png.clone());
     let error = picture.decode().unwrap_err().to_string();
     assert!(error.contains("2.png is no readable PNG") && error.contains("larger than"), "{error}");
     let reported = first(folder.path());

@@ -31,7 +31,8 @@ fn checkpoint(kind: &str) -> PathBuf {
 
 fn picture(name: &str) -> JudgedImage {
     let path = fixtures().join(format!("qwen3-vl-golden/{name}.png"));
-    JudgedImage { png: std::fs::read(&path).unwrap(), path }
+    let png = std::fs::read(&path).unwrap();
+    JudgedImage::stored(path, png)
 }
 
 fn judge(kind: &str, dtype: DType, change: impl FnOnce(&mut Qwen3VlOptions)) -> Qwen3VlJudge {
@@ -345,7 +346,8 @@ fn a_picture_that_the_model_does_not_take_fails_its_questions_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("long.png");
     image::RgbImage::new(402, 2).save(&path).unwrap();
-    let image = JudgedImage { png: std::fs::read(&path).unwrap(), path };
+    let png = std::fs::read(&path).unwrap();
+    let image = JudgedImage::stored(path, png);
     let items = super::small_run::items(1);
     let questions: Vec<&Question> = items[0].graph.questions().iter().collect();
     let request =

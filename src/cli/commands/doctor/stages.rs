@@ -351,5 +351,5 @@ fn made_up(width: u32, height: u32) -> anyhow::Result<JudgedImage> {
     });
     let mut png = Cursor::new(Vec::new());
     picture.write_to(&mut png, ImageFormat::Png)?;
-    Ok(JudgedImage { path: PathBuf::from("a made-up image"), png: png.into_inner() })
+    Ok(JudgedImage::stored(PathBuf::from("a made-up image"), png.into_inner()))
 }
