@@ -157,7 +157,8 @@ fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
 /// Bytes of floats from 0 to 1, rounded as diffusers rounds: to the nearest, ties to even. Adding 2^23 does that in any processor's
 /// own arithmetic.
 fn bytes_of_singles(floats: &[f32], name: &str) -> PyResult<Vec<u8>> {
-    if !floats.iter().all(|value| (0.0..=1.0).contains(value)) {
+    // All of them are looked at, which is quicker than to stop at the first.
+    if !floats.iter().fold(true, |are_right, value| are_right & (0.0..=1.0).contains(value)) {
         let first = floats.iter().position(|value| !(0.0..=1.0).contains(value));
         let value = first.map(|place| f64::from(floats[place]));
         return Err(outside(value.unwrap_or(f64::NAN), name));
@@ -186,9 +187,9 @@ fn interleaved(planes: &[u8]) -> Vec<u8> {
     let (red, rest) = planes.split_at(count);
     let (green, blue) = rest.split_at(count);
     let pixels = red.iter().zip(green).zip(blue);
-    let mut bytes = Vec::with_capacity(planes.len());
-    for ((red, green), blue) in pixels {
-        bytes.extend_from_slice(&[*red, *green, *blue]);
+    let mut bytes = vec![0; 3 * count];
+    for (pixel, ((red, green), blue)) in bytes.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
+        *pixel = [*red, *green, *blue];
     }
     bytes
 }
