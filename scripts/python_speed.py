@@ -7,8 +7,8 @@
     python scripts/python_speed.py mplug FOLDER [--threads 2] [--rounds 2] [--questions 14]
 
 `evaluate`: `dpg_bench.evaluate` of the demo's 288 images as arrays, with the judge loaded anew each time, in turn with
-`dpg-bench judge` and `dpg-bench score` of a run that holds the same images. `evaluate` stores the images besides. The answers
-and tables must be the same bytes.
+`dpg-bench judge` and `dpg-bench score` of a run that holds the same images. `evaluate` stores the images besides, as `import`
+does, which is timed too. The answers and tables must be the same bytes.
 
 `border`: what a call of `Judge.answer` costs beside the judge's own work, for an image of 512 px: `scripted` answers no question.
 
@@ -82,14 +82,17 @@ def evaluate(options):
     import dpg_bench
 
     with tempfile.TemporaryDirectory() as folder:
-        made, judged, own = (Path(folder) / name for name in ("made", "judged", "own"))
+        made, imported, judged, own = (Path(folder) / name for name in ("made", "imported", "judged", "own"))
         command("generate", "--model", "demo-ella", "--benchmark", "demo", "--steps", options.steps, "--out", made)
         benchmark = dpg_bench.Benchmark.load("demo")
         images = {
             item.id: [numpy.asarray(PIL.Image.open(made / "images" / item.id / f"{number}.png")) for number in range(4)]
             for item in benchmark.items
         }
-        by_command, by_module = [], []
+        by_import, by_command, by_module = [], [], []
+
+        def bring():
+            command("import", "--images", made / "images", "--benchmark", "demo", "-n", 4, "--out", imported)
 
         def judge_and_score():
             command("judge", judged, "--judge", "demo-judge")
@@ -100,26 +103,33 @@ def evaluate(options):
             dpg_bench.evaluate(images, benchmark=benchmark, judge=judge, out=own)
 
         for number in range(options.rounds + 1):
-            for run in (judged, own):
+            for run in (imported, judged, own):
                 shutil.rmtree(run, ignore_errors=True)
             shutil.copytree(made, judged)
-            turn = [(by_command, judge_and_score, resource.RUSAGE_CHILDREN), (by_module, call, resource.RUSAGE_SELF)]
+            turn = [
+                (by_import, bring, resource.RUSAGE_CHILDREN),
+                (by_command, judge_and_score, resource.RUSAGE_CHILDREN),
+                (by_module, call, resource.RUSAGE_SELF),
+            ]
             for times, work, whose in turn[:: 1 if number % 2 else -1]:
                 times.append(timed(work, whose))
-            print(f"round {number}: command {by_command[-1]}, module {by_module[-1]}", file=sys.stderr, flush=True)
+            told = f"import {by_import[-1]}, judge and score {by_command[-1]}, module {by_module[-1]}"
+            print(f"round {number}: {told}", file=sys.stderr, flush=True)
         for name in ["answers/demo-judge.jsonl", "summary/demo-judge.csv"]:
             same = (judged / name).read_bytes() == (own / name).read_bytes()
             print(f"{name}: {'the same bytes' if same else 'OTHER BYTES'}", file=sys.stderr)
             assert same
     print(f"{sum(map(len, images.values()))} images of {len(images)} items, {options.rounds} rounds after one to warm up\n")
     print("| | wall, s | processor, s |\n|---|---|---|")
-    medians = []
-    for name, times in [("`dpg-bench judge` and `score`", by_command), ("`dpg_bench.evaluate`", by_module)]:
-        wall, cpu = zip(*times[1:])
-        medians.append((statistics.median(wall), statistics.median(cpu)))
-        print(f"| {name} | {spread(wall)} | {spread(cpu)} |")
-    (wall, cpu), (own_wall, own_cpu) = medians
-    print(f"| ratio of the medians | {own_wall / wall:.3f} | {own_cpu / cpu:.3f} |")
+    everything = [tuple(map(sum, zip(*parts))) for parts in zip(by_import, by_command)]
+    sides = {"judge` and `score": by_command, "import`, `judge` and `score": everything}
+    own = [statistics.median(times) for times in zip(*by_module[1:])]
+    for name, times in [*((f"`dpg-bench {name}`", times) for name, times in sides.items()), ("`dpg_bench.evaluate`", by_module)]:
+        print(f"| {name} | {' | '.join(spread(of) for of in zip(*times[1:]))} |")
+    for name, times in sides.items():
+        medians = [statistics.median(of) for of in zip(*times[1:])]
+        ratios = [f"{mine / other:.3f}" for mine, other in zip(own, medians)]
+        print(f"| `evaluate` / `{name}`, medians | {' | '.join(ratios)} |")
 
 
 def forms(side):
