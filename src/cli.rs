@@ -202,7 +202,8 @@ fn carry_out(command: &Command, given: &Given, typed: &[OsString]) -> anyhow::Re
         && let Some(list) = &args.model_list
     {
         let lines = settings_file::listed_lines(&Cli::command(), typed, list)?;
-        let models = lines.into_iter().map(listed_model).collect::<anyhow::Result<Vec<_>>>()?;
+        let models = lines.into_iter().filter_map(|line| listed_model(line).transpose());
+        let models = models.collect::<anyhow::Result<Vec<_>>>()?;
         return model_list::run_all(list, &models);
     }
     match (command, given.matches.subcommand()) {
@@ -215,12 +216,13 @@ fn carry_out(command: &Command, given: &Given, typed: &[OsString]) -> anyhow::Re
     }
 }
 
-fn listed_model(line: settings_file::ListedLine) -> anyhow::Result<ListedModel> {
+/// The model of a line; `None` where the line is not one of `run`.
+fn listed_model(line: settings_file::ListedLine) -> anyhow::Result<Option<ListedModel>> {
     let settings_file::ListedLine { name, at, matches } = line;
-    match Cli::from_arg_matches(&matches)?.command {
-        Command::Run(args) => Ok(ListedModel { name, at, args: *args }),
-        _ => anyhow::bail!("--model-list is a flag of `run`"),
-    }
+    Ok(match Cli::from_arg_matches(&matches)?.command {
+        Command::Run(args) => Some(ListedModel { name, at, args: *args }),
+        _ => None,
+    })
 }
 
 /// What `--color` says on a command line that is refused, or that asks for help; the parser stops before it has read it.

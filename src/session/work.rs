@@ -156,13 +156,13 @@ impl<'b> Subject<'b> {
                       benchmark), or another --out, or delete the folder";
         ensure!(
             left_out == 0,
-            "{path} has {}, of which {left_out} are not among the {wanted} asked for now, and a run keeps what it has:{}\n{advice}",
+            "{path} has {}, {left_out} of them left out of the {wanted} asked for now, and a run keeps what it has:{}\n{advice}",
             counted(items, "item"),
             self.differing_selection(&run),
         );
         ensure!(
             now >= before,
-            "{path} has {} an item, {now} are asked for now, and a run keeps what it has\n{advice}",
+            "{path} has {} an item, more than the {now} asked for now, and a run keeps what it has\n{advice}",
             counted(before, "image")
         );
         run.grow(self.selection.clone(), now)?;

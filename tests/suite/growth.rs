@@ -178,13 +178,17 @@ fn a_smaller_selection_and_other_settings_are_refused_and_change_nothing() {
     let folder = folder.path();
     run(folder, "run", "--limit 3 --images 2");
     let keeps = "a run keeps what it has";
-    let fewer = "has 3 items, of which 1 are not among the 2 asked for now";
+    let fewer = "has 3 items, 1 of them left out of the 2 asked for now";
     refused(
         folder,
         "--limit 2 --images 2",
         &[keeps, fewer, "selection.limit: 3 in the run, 2 now"],
     );
-    refused(folder, "--limit 4 --images 1", &[keeps, "has 2 images an item, 1 are asked for now"]);
+    refused(
+        folder,
+        "--limit 4 --images 1",
+        &[keeps, "has 2 images an item, more than the 1 asked for now"],
+    );
     // Nothing is said of a growth that does not come.
     let said = refused(folder, "--limit 4 --images 2 --seed 5", &["seed: 0 in the run, 5 now"]);
     assert!(!said.contains("grows"), "{said}");
