@@ -38,7 +38,7 @@ use crate::aggregate::Summary;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::generate::generate_run::GenerationSummary;
 use crate::generate::import::images::ImportSummary;
-use crate::generate::import::pixels::{ItemImages, import_pixels};
+use crate::generate::import::pixels::{ItemImages, begin_import, take_pixels};
 use crate::judge::judge_counts::JudgeCounts;
 use crate::judge::judge_run::judge_images;
 use crate::results::{RunDirectory, Shard};
@@ -206,9 +206,31 @@ impl<'b> Session<'b> {
     ) -> anyhow::Result<ImportSummary> {
         let Work { run, items, .. } = &mut self.work;
         let observer = Watched::new(listener, Stage::Generate, None);
-        let summary = import_pixels(run, items, model, images, &observer)?;
+        let sitting = begin_import(run, model)?;
+        let mut summary = ImportSummary::default();
+        let taken = take_pixels(run, items, images, &observer, &mut summary);
+        run.finish(&sitting, summary.done, summary.failed)?;
+        taken?;
         self.work.import_is_over()?;
         Ok(summary)
+    }
+
+    /// As [`Session::import`], and has the judge answer about an item as soon as its images are there. What is in the run then
+    /// is what [`Session::import`] and [`Session::judge`] leave there, where images of all items came.
+    ///
+    /// # Errors
+    /// As there: what stopped one of the two first; what is finished is kept.
+    pub fn import_and_judge(
+        &mut self,
+        model: Option<&str>,
+        images: impl IntoIterator<Item = anyhow::Result<ItemImages>>,
+        judge: &LoadedJudge,
+        listener: &dyn Listener,
+    ) -> anyhow::Result<(ImportSummary, JudgeCounts)> {
+        let Work { run, items, .. } = &mut self.work;
+        let done = side_by_side::import_and_judge(run, items, model, images, judge, listener)?;
+        self.work.import_is_over()?;
+        Ok(done)
     }
 
     /// Puts every question to the judge that it has not answered yet.

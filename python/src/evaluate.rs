@@ -88,7 +88,12 @@ pub(crate) fn evaluate(
                 session.generate(&mut model, desk)?;
             }
             Source::Pairs(first, others) => {
-                session.import(model.as_deref(), pairs(desk.clone(), first, others), desk)?;
+                let images = pairs(desk.clone(), first, others);
+                let (_, counts) =
+                    session.import_and_judge(model.as_deref(), images, &judge, desk)?;
+                if counts.is_complete() {
+                    return session.score(judge.name(), allow_incomplete);
+                }
             }
         }
         session.judge(&judge, desk)?;

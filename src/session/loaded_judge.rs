@@ -116,7 +116,7 @@ impl LoadedJudge {
         image: &RgbImage,
         questions: &[&str],
     ) -> anyhow::Result<Vec<Result<Answer, String>>> {
-        self.made_for.map_or(Ok(()), |made_for| made_for.check_size(image.dimensions()))?;
+        self.check_size(image.dimensions())?;
         let item = Item::of_questions(questions);
         let questions: Vec<&Question> = item.graph.questions().iter().collect();
         let image = JudgedImage::of(image)?;
@@ -126,6 +126,14 @@ impl LoadedJudge {
             image: &image,
             questions: &questions,
         })
+    }
+
+    /// Whether it was made for images of `size`: width and height in pixels.
+    ///
+    /// # Errors
+    /// It was made for others.
+    pub(super) fn check_size(&self, size: (u32, u32)) -> anyhow::Result<()> {
+        self.made_for.map_or(Ok(()), |made_for| made_for.check_size(size))
     }
 
     /// Where it computes.

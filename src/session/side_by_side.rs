@@ -1,15 +1,17 @@
-//! In: a run that is open, a loaded model and judges. Out: images and answers, the answers while the next
+//! In: a run that is open, a loaded model or images of memory, and judges. Out: images and answers, the answers while the next
 //! images are made; and which of several judges may work beside the model. What the stages do is theirs.
 
 use super::generator::LoadedGenerator;
 use super::judge_options::JudgeOptions;
 use super::listener::{Listener, Stage};
-use super::loaded_judge::LoadedJudge;
+use super::loaded_judge::{JudgeSitting, LoadedJudge};
 use super::shared_progress::SharedProgress;
 use super::watched::Watched;
 use crate::benchmark::Item;
 use crate::checkpoint::error_words::sentence;
 use crate::generate::generate_run::GenerationSummary;
+use crate::generate::import::images::ImportSummary;
+use crate::generate::import::pixels::{ItemImages, begin_import, take_pixels};
 use crate::judge::Judge;
 use crate::judge::judge_counts::JudgeCounts;
 use crate::judge::judge_run::judge_as_made;
@@ -72,16 +74,105 @@ pub fn generate_and_judge(
     // Before the run may grow, which cannot be taken back.
     judges.iter().try_for_each(|judge| judge.check_run(run))?;
     let mut generation = generator.begin(run, items, listener)?;
-    let mut sittings =
+    let sittings =
         judges.iter().map(|judge| judge.begin(run)).collect::<anyhow::Result<Vec<_>>>()?;
+    let make = |run: &RunDirectory, observer: &Watched<'_>| {
+        let made = generator.make(&mut generation, run, items, listener, observer);
+        // The judges may need the memory.
+        drop(generator);
+        made
+    };
+    let (made, ended) = beside(run, items, sittings, listener, make);
+    let noted = made.as_ref().map_or(Ok(()), |summary| generation.finish(run, summary));
+    let counts = ended.noted(run, listener)?;
+    noted?;
+    // Without an error every stage has come to its end.
+    Ok((made.unwrap_or_default(), counts))
+}
+
+/// Takes in images that the caller has in memory, and has the `judge` answer about each item as soon as its images are there,
+/// as [`generate_and_judge`]. The judge is asked about nothing after the last item that came.
+///
+/// # Errors
+/// As there; an image is not of the size that the judge was made for.
+pub fn import_and_judge(
+    run: &mut RunDirectory,
+    items: &[&Item],
+    model: Option<&str>,
+    given: impl IntoIterator<Item = anyhow::Result<ItemImages>>,
+    judge: &LoadedJudge,
+    listener: &dyn Listener,
+) -> anyhow::Result<(ImportSummary, JudgeCounts)> {
+    judge.check_run(run)?;
+    let import = begin_import(run, model)?;
+    let sittings = vec![judge.begin(run)?];
+    let given = given.into_iter().map(|next| {
+        let next = next?;
+        next.images.iter().try_for_each(|image| judge.check_size(image.dimensions()))?;
+        Ok(next)
+    });
+    let mut summary = ImportSummary::default();
+    let make = |run: &RunDirectory, observer: &Watched<'_>| {
+        take_pixels(run, items, given, observer, &mut summary)
+    };
+    let (_, ended) = beside(run, items, sittings, listener, make);
+    let noted = run.finish(&import, summary.done, summary.failed);
+    let mut counts = ended.noted(run, listener)?;
+    noted?;
+    Ok((summary, counts.pop().unwrap_or_default()))
+}
+
+/// Judges that worked beside a stage, and have come to their end.
+struct Ended<'j> {
+    sittings: Vec<JudgeSitting<'j>>,
+    /// What each did; `None` where it was stopped by an error.
+    counts: Vec<Option<JudgeCounts>>,
+    /// What stopped one of the stages first.
+    error: Option<anyhow::Error>,
+}
+
+impl Ended<'_> {
+    /// Notes in the manifest what each judge did.
+    ///
+    /// # Errors
+    /// What stopped one of the stages; else the disk said no.
+    fn noted(
+        self,
+        run: &mut RunDirectory,
+        listener: &dyn Listener,
+    ) -> anyhow::Result<Vec<JudgeCounts>> {
+        let mut noted = Ok(());
+        for (sitting, counts) in self.sittings.into_iter().zip(&self.counts) {
+            if let Some(counts) = counts {
+                noted = noted.and_then(|()| sitting.finish(run, counts, listener));
+            }
+        }
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        noted?;
+        Ok(self.counts.into_iter().map(Option::unwrap_or_default).collect())
+    }
+}
+
+/// Does `make`, and beside it the sittings of judges. An error of one stops the others after what they have in hand.
+fn beside<'j, T>(
+    run: &RunDirectory,
+    items: &[&Item],
+    mut sittings: Vec<JudgeSitting<'j>>,
+    listener: &dyn Listener,
+    make: impl FnOnce(&RunDirectory, &Watched<'_>) -> anyhow::Result<T>,
+) -> (Option<T>, Ended<'j>) {
     let shared = SharedProgress::default();
     let at_once = 1 + sittings.len();
     let watch = |stage| Watched::new(listener, stage, Some(&shared));
-    let generating = watch(Stage::Generate);
-    let judging: Vec<Watched<'_>> =
-        judges.iter().map(|judge| watch(Stage::Judge { name: judge.name(), at_once })).collect();
-    let (made, asked) = std::thread::scope(|scope| {
-        let (run, shared) = (&*run, &shared);
+    let making = watch(Stage::Generate);
+    let judging: Vec<Watched<'_>> = sittings
+        .iter()
+        .map(|sitting| watch(Stage::Judge { name: sitting.name(), at_once }))
+        .collect();
+    let (made, counts) = std::thread::scope(|scope| {
+        let shared = &shared;
         let mut threads = Vec::new();
         for (sitting, observer) in sittings.iter_mut().zip(&judging) {
             let ask = move |name: &str, judge: &dyn Judge| {
@@ -90,35 +181,14 @@ pub fn generate_and_judge(
             let work = move || outcome(shared, sitting.ask(ask), listener);
             threads.push(scope.spawn(move || shared.while_judging(work)));
         }
-        let made = shared.while_making(|| {
-            let made = generator.make(&mut generation, run, items, listener, &generating);
-            outcome(shared, made, listener)
-        });
-        // The judges may need the memory.
-        drop(generator);
+        let made = shared.while_making(|| outcome(shared, make(run, &making), listener));
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
         (made, threads.into_iter().map(join).collect::<Vec<_>>())
     });
-    let note = || {
-        if let Some(summary) = &made {
-            generation.finish(run, summary)?;
-        }
-        for (sitting, counts) in sittings.into_iter().zip(&asked) {
-            if let Some(counts) = counts {
-                sitting.finish(run, counts, listener)?;
-            }
-        }
-        anyhow::Ok(())
-    };
-    let noted = note();
-    if let Some(error) = shared.error() {
-        return Err(error);
-    }
-    noted?;
-    // Without an error every stage has come to its end.
-    Ok((made.unwrap_or_default(), asked.into_iter().map(Option::unwrap_or_default).collect()))
+    drop((making, judging));
+    (made, Ended { sittings, counts, error: shared.error() })
 }
 
 /// The outcome of a stage; an error stops the others. One that comes after another is only mentioned: it may well

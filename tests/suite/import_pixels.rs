@@ -86,6 +86,49 @@ fn images_of_memory_make_a_run_that_resumes_in_any_order() {
 }
 
 #[test]
+fn images_are_judged_while_they_come_and_leave_the_bytes_of_one_after_the_other() {
+    let (benchmark, folders) = (demo(), tempfile::tempdir().unwrap());
+    let ids: Vec<&str> = benchmark.items.iter().take(3).map(|item| item.id.as_str()).collect();
+    let after = folders.path().join("after");
+    let mut session = open(&after, &benchmark);
+    session.import(None, ids.iter().map(|id| Ok(images(id, 0))), &Quiet).unwrap();
+    let summary = scored(&mut session);
+    for (name, order) in [("in order", [0, 1, 2]), ("backwards", [2, 1, 0])] {
+        let folder = folders.path().join(name);
+        let mut session = open(&folder, &benchmark);
+        // The source breaks after its first item, and is asked again.
+        let breaks = [Ok(images(ids[order[0]], 0)), Err(anyhow::anyhow!("the source broke"))];
+        let error = session.import_and_judge(None, breaks, &judge(), &Quiet).unwrap_err();
+        assert_eq!(error.to_string(), "the source broke");
+        let all = order.map(|place| Ok(images(ids[place], 0)));
+        let (taken, counts) = session.import_and_judge(None, all, &judge(), &Quiet).unwrap();
+        assert_eq!((taken.done, taken.already_done, counts.is_complete()), (4, 2, true));
+        assert_eq!(session.score("scripted", false).unwrap(), summary);
+        drop(session);
+        assert_eq!(contents(&folder), contents(&after), "{name}");
+    }
+    // An item that never came is the next judging's to count.
+    let mut session = open(&folders.path().join("gap"), &benchmark);
+    let one = [Ok(images(ids[0], 0))];
+    let (_, counts) = session.import_and_judge(None, one, &judge(), &Quiet).unwrap();
+    assert!(!counts.is_complete());
+    assert!(!session.judge(&judge(), &Quiet).unwrap().is_complete());
+    let score = session.score("scripted", false).unwrap();
+    assert_eq!(score.coverage.images_present, 2);
+}
+
+#[test]
+fn images_of_a_size_that_the_judge_was_not_made_for_are_refused() {
+    let (benchmark, folder) = (demo(), tempfile::tempdir().unwrap());
+    let judge = LoadedJudge::load(&JudgeOptions::new("demo-judge"), &Quiet).unwrap();
+    let mut session = open(folder.path(), &benchmark);
+    let id = &benchmark.items[0].id;
+    let large = ItemImages { item: id.clone(), images: vec![RgbImage::new(96, 96); 2] };
+    let error = session.import_and_judge(None, [Ok(large)], &judge, &Quiet).unwrap_err();
+    assert!(error.to_string().contains("images of 96 x 96 pixels"), "{error}");
+}
+
+#[test]
 fn images_that_do_not_fit_the_run_are_refused_and_change_nothing() {
     let (benchmark, folder) = (demo(), tempfile::tempdir().unwrap());
     let id = benchmark.items[0].id.as_str();

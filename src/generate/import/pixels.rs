@@ -1,6 +1,8 @@
 //! In: images that the caller holds in memory, item by item. Out: them in a run directory with their records, as an import of files
 //! leaves them. Where they come from is the caller's.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use image::RgbImage;
 use rayon::prelude::*;
@@ -10,7 +12,7 @@ use crate::benchmark::Item;
 use crate::generate::image_ledger::ImageLedger;
 use crate::near_names::did_you_mean;
 use crate::results::image_store::{MAX_IMAGE_SIDE, pixels_sha256};
-use crate::results::{ImageOutcome, ImageRecord, RunDirectory, Settings};
+use crate::results::{ImageOutcome, ImageRecord, RunDirectory, Settings, Sitting};
 use crate::stage_observer::StageObserver;
 
 /// The images of one item, in order.
@@ -70,32 +72,24 @@ pub enum PixelsFault {
     },
 }
 
-/// Takes `given` into the run, one item after the other as they come; those that are there already are left as they are.
-/// `model` is the name of the model that made them, for tables. Counts as stopped where `observer` asks for it.
+/// Notes in the manifest that images of memory are taken in; `model` is the name of the model that made them, for tables.
 ///
 /// # Errors
-/// [`PixelsFault`]; an error that `given` ends with; the run was begun with other settings; or the disk said no. What came
-/// before is kept.
-pub fn import_pixels(
-    run: &mut RunDirectory,
-    items: &[&Item],
-    model: Option<&str>,
-    given: impl IntoIterator<Item = anyhow::Result<ItemImages>>,
-    observer: &dyn StageObserver,
-) -> anyhow::Result<ImportSummary> {
+/// The run was begun with other settings, or the disk said no.
+pub(crate) fn begin_import(run: &mut RunDirectory, model: Option<&str>) -> anyhow::Result<Sitting> {
     let mut settings = Settings::new();
     settings.insert("kind".to_owned(), "import".into());
     settings.insert("model".to_owned(), model.into());
     settings.insert("layout".to_owned(), "memory".into());
-    let sitting = run.begin_generation(settings, "cpu")?;
-    let mut summary = ImportSummary::default();
-    let taken = take(run, items, given, observer, &mut summary);
-    observer.finished();
-    run.finish(&sitting, summary.done, summary.failed)?;
-    taken.map(|()| summary)
+    Ok(run.begin_generation(settings, "cpu")?)
 }
 
-fn take(
+/// Takes `given` into the run, one item after the other as they come; those that are there already are left as they are.
+/// Counts in `summary`, as stopped where `observer` asks for it.
+///
+/// # Errors
+/// [`PixelsFault`]; an error that `given` ends with; or the disk said no. What came before is kept.
+pub(crate) fn take_pixels(
     run: &RunDirectory,
     items: &[&Item],
     given: impl IntoIterator<Item = anyhow::Result<ItemImages>>,
@@ -104,28 +98,71 @@ fn take(
 ) -> anyhow::Result<()> {
     let mut ledger = ImageLedger::open(run)?;
     observer.started(items.len() as u64 * u64::from(run.manifest().images_per_item), 0);
+    let mut finished = Finished { items, has_come: BTreeSet::new(), leading: 0 };
+    observer.items_finished(0);
     let mut given = given.into_iter();
-    loop {
+    let taken = loop {
         if observer.stop_requested() {
             summary.stopped = true;
-            return Ok(());
+            break Ok(());
         }
-        let Some(ItemImages { item, images }) = given.next().transpose()? else { return Ok(()) };
-        check(run, items, &item, &images)?;
-        let absent = absent(run, &ledger, &item, &images)?;
-        summary.already_done += (images.len() - absent.len()) as u64;
-        let written: Vec<anyhow::Result<ImageOutcome>> = absent
-            .par_iter()
-            .map(|(image, digest)| write(run, &item, *image, &images[*image as usize], digest))
-            .collect();
-        let mut records = Vec::new();
-        for ((image, _), outcome) in absent.iter().zip(written) {
-            records.push(ImageRecord { item: item.clone(), image: *image, outcome: outcome? });
+        let next = given.next().transpose();
+        let taken = next.and_then(|next| match next {
+            Some(next) => take(run, items, next, &mut ledger, observer, summary).map(Some),
+            None => Ok(None),
+        });
+        match taken {
+            Ok(Some(item)) => observer.items_finished(finished.with(item)),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
         }
-        ledger.record_all(records).context("the record of an image cannot be kept")?;
-        summary.done += absent.len() as u64;
-        absent.iter().for_each(|(image, _)| observer.image_done(&item, *image));
+    };
+    observer.finished();
+    taken
+}
+
+/// Which items have come, in whatever order.
+struct Finished<'a> {
+    items: &'a [&'a Item],
+    has_come: BTreeSet<String>,
+    /// Items from the first on that have.
+    leading: usize,
+}
+
+impl Finished<'_> {
+    /// With one more; how many have come from the first on.
+    fn with(&mut self, item: String) -> usize {
+        self.has_come.insert(item);
+        let next = &self.items[self.leading..];
+        self.leading += next.iter().take_while(|item| self.has_come.contains(&item.id)).count();
+        self.leading
     }
+}
+
+/// Takes in the images of one item; returns its id.
+fn take(
+    run: &RunDirectory,
+    items: &[&Item],
+    ItemImages { item, images }: ItemImages,
+    ledger: &mut ImageLedger,
+    observer: &dyn StageObserver,
+    summary: &mut ImportSummary,
+) -> anyhow::Result<String> {
+    check(run, items, &item, &images)?;
+    let absent = absent(run, ledger, &item, &images)?;
+    summary.already_done += (images.len() - absent.len()) as u64;
+    let written: Vec<anyhow::Result<ImageOutcome>> = absent
+        .par_iter()
+        .map(|(image, digest)| write(run, &item, *image, &images[*image as usize], digest))
+        .collect();
+    let mut records = Vec::new();
+    for ((image, _), outcome) in absent.iter().zip(written) {
+        records.push(ImageRecord { item: item.clone(), image: *image, outcome: outcome? });
+    }
+    ledger.record_all(records).context("the record of an image cannot be kept")?;
+    summary.done += absent.len() as u64;
+    absent.iter().for_each(|(image, _)| observer.image_done(&item, *image));
+    Ok(item)
 }
 
 fn check(
