@@ -5,6 +5,8 @@
 use std::ffi::c_void;
 use std::slice;
 
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::{bf16, f16};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
 
@@ -89,14 +91,16 @@ fn copied(tensor: &Tensor, name: &str) -> PyResult<Array> {
     // SAFETY, of each: the tensor says that its elements are of that kind, and it is in this process's memory.
     let samples = match (code, bits, lanes) {
         (1, 8, 1) => Samples::Bytes(unsafe { from.copied(|value: u8| value) }),
-        (2, 16, 1) => Samples::Singles(unsafe {
-            from.copied(|bits: u16| half::f16::from_bits(bits).to_f32())
-        }),
+        (2, 16, 1) => {
+            let bits = unsafe { from.copied(|bits: u16| bits) };
+            Samples::Singles(bits.reinterpret_cast::<f16>().to_f32_vec())
+        }
         (2, 32, 1) => Samples::Singles(unsafe { from.copied(|value: f32| value) }),
         (2, 64, 1) => Samples::Doubles(unsafe { from.copied(|value: f64| value) }),
-        (4, 16, 1) => Samples::Singles(unsafe {
-            from.copied(|bits: u16| half::bf16::from_bits(bits).to_f32())
-        }),
+        (4, 16, 1) => {
+            let bits = unsafe { from.copied(|bits: u16| bits) };
+            Samples::Singles(bits.reinterpret_cast::<bf16>().to_f32_vec())
+        }
         _ => {
             let kind = format!("of {bits} bits (DLPack's kind {code})");
             return Err(refused(name, &foreign_samples(&kind)));

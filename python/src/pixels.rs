@@ -2,6 +2,8 @@
 //! and not by its type. Out: 8-bit RGB, or a `ValueError` that says what it is instead.
 
 use dpg_bench::{MAX_IMAGE_SIDE, RgbImage};
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PyTuple};
@@ -135,9 +137,10 @@ fn of_buffer(given: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Array>> {
     let bytes = bytes.cast::<PyBytes>()?.as_bytes();
     let samples = match format.trim_start_matches(['@', '=', '<']) {
         "B" => Samples::Bytes(bytes.to_vec()),
-        "e" => Samples::Singles(
-            words(bytes).map(|word: [u8; 2]| half::f16::from_ne_bytes(word).to_f32()).collect(),
-        ),
+        "e" => {
+            let bits: Vec<u16> = words(bytes).map(u16::from_ne_bytes).collect();
+            Samples::Singles(bits.reinterpret_cast::<f16>().to_f32_vec())
+        }
         "f" => Samples::Singles(words(bytes).map(f32::from_ne_bytes).collect()),
         "d" => Samples::Doubles(words(bytes).map(f64::from_ne_bytes).collect()),
         _ => return Err(refused(name, &foreign_samples(&format!("of the kind `{format}`")))),
