@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::category::l1_of;
+use crate::results::progress::is_zero;
 use crate::results::{FORMAT_VERSION, FormatVersion};
 use crate::score::{Protocol, RunScore};
 use crate::statistics::ItemRatio;
@@ -40,10 +41,6 @@ pub struct Baseline {
     pub categories: Vec<String>,
     /// The items, in order.
     pub items: Vec<ItemCounts>,
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// One item of a run.

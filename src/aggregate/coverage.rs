@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::Item;
+use crate::results::progress::is_zero;
 use crate::results::{AnswerOutcome, ImageOutcome, ImageRecord, NewestAnswers};
 use crate::score::{Protocol, RunScore, Verdict};
 use crate::wording::counted;
@@ -49,10 +50,6 @@ pub struct Coverage {
     /// Images that a server sent as JPEG or WebP, whose artefacts a judge sees.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub images_lossy: u64,
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// An item without a score, and why.

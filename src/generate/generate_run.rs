@@ -12,11 +12,12 @@ use rayon::prelude::*;
 use super::image_keeper::{ImageFiles, ImageKeeper, Kept};
 use super::image_ledger::ImageLedger;
 use super::noise::seeds::SeedMode;
-use super::served_counts::{ServedCounts, is_zero};
+use super::served_counts::ServedCounts;
 use super::{GeneratedImage, Hopeless, ImageGenerator, ImageRequest};
 use crate::benchmark::Item;
 use crate::ordered_work::{Crew, Pool, for_each_batch_in_order};
 use crate::results::manifest::differences;
+use crate::results::progress::is_zero;
 use crate::results::{ImageOutcome, RunDirectory, Settings, Sitting};
 use crate::stage_observer::{Silent, StageObserver};
 

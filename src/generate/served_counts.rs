@@ -2,6 +2,7 @@
 //! with. What is said of them is left to `session`.
 
 use crate::results::Served;
+use crate::results::progress::is_zero;
 
 /// Images of which a server sent or said something that a score should be read with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -28,9 +29,4 @@ impl ServedCounts {
         self.lossy += u64::from(served.format != "png");
         self.other_seed += u64::from(served.seed_told.is_some());
     }
-}
-
-/// Whether a count is left out of what is written.
-pub(super) fn is_zero(count: &u64) -> bool {
-    *count == 0
 }

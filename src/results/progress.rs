@@ -101,7 +101,8 @@ pub(crate) struct StageCount {
     pub total: u64,
 }
 
-fn is_zero(count: &u64) -> bool {
+/// Whether a count is left out of what is written.
+pub(crate) fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
