@@ -12,7 +12,7 @@ use crate::benchmark::Item;
 use crate::reports::printed;
 use crate::results::merge::unmerged_shards;
 use crate::results::progress::{Gathered, StageCount};
-use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory, RunLock};
+use crate::results::{AnswerOutcome, NewestAnswers, RunDirectory, RunError, RunLock};
 use crate::score::score_run;
 use crate::session::benchmarks::{benchmark_of_run, selected};
 
@@ -76,7 +76,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let (mut shown, mut has_said) = (0, false);
     loop {
         let parts = look(&args.run, &items)?;
-        let state = State::of(&parts, is_worked_on(run.path()), !unmerged_shards(&run)?.is_empty());
+        let state =
+            State::of(&parts, is_worked_on(run.path()), || Ok(!unmerged_shards(&run)?.is_empty()))?;
         let is_moving = state == State::InProgress;
         let before = first.get_or_insert_with(|| parts.clone());
         // Nothing is left to wait for where nobody works.
@@ -128,16 +129,21 @@ enum State {
 }
 
 impl State {
-    fn of(parts: &[Part], is_worked_on: bool, has_new_shards: bool) -> Self {
+    /// `has_new_shards` is asked only where nothing else is left: it reads all journals.
+    fn of(
+        parts: &[Part],
+        is_worked_on: bool,
+        has_new_shards: impl FnOnce() -> Result<bool, RunError>,
+    ) -> Result<Self, RunError> {
         let complete = parts.iter().all(|part| part.count.is_complete());
         let judged = parts.iter().any(|part| part.name != IMAGES);
-        match (complete, judged) {
-            (true, true) if has_new_shards => Self::Unmerged,
+        Ok(match (complete, judged) {
+            (true, true) if has_new_shards()? => Self::Unmerged,
             (true, true) => Self::Finished,
             _ if is_worked_on => Self::InProgress,
             (true, false) => Self::Unjudged,
             (false, _) => Self::Stopped,
-        }
+        })
     }
 
     fn words(self) -> &'static str {
@@ -256,8 +262,11 @@ mod tests {
         };
         let (all, some) = (part(IMAGES, 8), part(IMAGES, 3));
         let both = [all.clone(), part("mplug", 8)];
-        assert_eq!(State::of(&both, false, true), State::Unmerged);
-        assert_eq!(State::of(&both[..1], false, true), State::Unjudged);
+        let of = |parts: &[Part], is_worked_on, has_new_shards| {
+            State::of(parts, is_worked_on, || Ok(has_new_shards)).unwrap()
+        };
+        assert_eq!(of(&both, false, true), State::Unmerged);
+        assert_eq!(of(&both[..1], false, true), State::Unjudged);
         let (judged, half) = (part("mplug", 8), part("mplug", 4));
         for (parts, is_worked_on, state) in [
             (vec![all.clone(), judged.clone()], false, State::Finished),
@@ -270,7 +279,7 @@ mod tests {
             (vec![all.clone()], true, State::InProgress),
             (vec![all], false, State::Unjudged),
         ] {
-            assert_eq!(State::of(&parts, is_worked_on, false), state, "{parts:?}");
+            assert_eq!(of(&parts, is_worked_on, false), state, "{parts:?}");
         }
     }
 
