@@ -91,9 +91,18 @@ fn a_list_goes_on_where_it_was_and_takes_another_model() {
     let report = std::fs::read_to_string(folder.join("runs/report/index.html")).unwrap();
     assert!(report.contains("ella 3"));
     // What is typed stands above the list, as for a trial of all.
-    let [_, said] = done(folder, "run --model-list table.toml --out trial --limit 1 --steps 2");
+    let [_, said] = done(
+        folder,
+        "run --model-list table.toml --out trial --limit 1 --steps 2 --protocol reference",
+    );
     assert!(said.contains("1 item with 2 images each"), "{said}");
     assert_eq!(whole(folder.join("trial/ella 3")).1["steps"], 2);
+    // So do the rules of the numbers, in all that is made of them.
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.join(name)).unwrap()).unwrap()
+    };
+    assert_eq!(read("trial/comparison.json")[0]["protocol"], "reference");
+    assert_eq!(read("trial/report/report.json")["protocol"], "reference");
 }
 
 #[test]
@@ -144,6 +153,7 @@ fn what_a_list_says_wrongly_is_refused_before_the_first_model() {
             "run --model-list broken.toml",
             "run --model-list good.toml --model sd15",
             "run --model-list good.toml --json",
+            "run --model-list good.toml --wide",
             "run --model-list good.toml --config none.toml",
             "run --model-list good.toml --shard 0/2",
             "run --model-list good.toml --live",

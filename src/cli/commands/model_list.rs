@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
+use crate::aggregate::Protocol;
 use crate::benchmark::{Benchmark, Item};
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::args::shared::open_benchmark;
@@ -15,12 +16,14 @@ use crate::cli::interrupt;
 use crate::cli::output::console::{Console, say_work};
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::print::{print, say};
+use crate::reports::paper_table::PaperOptions;
 use crate::results::RunDirectory;
 use crate::session::benchmarks::selected;
 use crate::session::generator::LoadedGenerator;
 use crate::session::generator_options::GeneratorOptions;
 use crate::session::judge_options::JudgeOptions;
 use crate::session::loaded_judge::LoadedJudge;
+use crate::session::reporting::ReportOptions;
 use crate::session::scoring::score_judges;
 use crate::session::side_by_side::WhileGenerating;
 use crate::session::{Session, SessionOptions};
@@ -103,7 +106,7 @@ pub(crate) fn run_all(list: &Path, models: &[ListedModel]) -> anyhow::Result<Exi
     }
     let folders: Vec<PathBuf> = planned.into_iter().map(|model| model.folder).collect();
     let scored = score_all(&folders, &benchmark, &names, &all.score)?;
-    let together = put_together(&folders, &folder, &names)?;
+    let together = put_together(&folders, &folder, names.first().cloned(), &all.score)?;
     Ok(status.max(scored).max(together))
 }
 
@@ -180,17 +183,30 @@ fn score_all(
     Ok(score::status(&summaries, options.protocol))
 }
 
-/// Compares the runs with the first, and reports on all of them, by the first judge.
-fn put_together(runs: &[PathBuf], folder: &Path, judges: &[String]) -> anyhow::Result<ExitStatus> {
-    let judge = judges.first().cloned();
+/// Compares the runs with the first, and reports on all of them, by the answers of `judge`.
+fn put_together(
+    runs: &[PathBuf],
+    folder: &Path,
+    judge: Option<String>,
+    options: &score::ScoreOptions,
+) -> anyhow::Result<ExitStatus> {
+    let score::ScoreOptions { protocol, intervals, both_protocols, allow_incomplete, .. } =
+        *options;
     let mut status = ExitStatus::Done;
     if runs.len() > 1 {
-        let compared = ComparedArgs { judge: judge.clone(), ..ComparedArgs::default() };
+        let compared = ComparedArgs { judge: judge.clone(), protocol, ..ComparedArgs::default() };
         let out = folder.join(COMPARISON);
         status = compare::run(&compare::Args::of(runs.to_vec(), compared, out))?;
     }
-    let out = folder.join(REPORT);
-    Ok(status.max(report::run(&report::Args::of(runs.to_vec(), judge, out))?))
+    let report = ReportOptions {
+        judge,
+        protocol: protocol.map_or(Protocol::Corrected, Protocol::from),
+        paper: PaperOptions { intervals, both_protocols },
+        allow_incomplete,
+        force: true,
+        ..ReportOptions::new(runs.to_vec(), &folder.join(REPORT))
+    };
+    Ok(status.max(report::make(&report)?))
 }
 
 #[cfg(test)]

@@ -63,25 +63,6 @@ pub(crate) struct Args {
     benchmark: Option<PathBuf>,
 }
 
-impl Args {
-    /// A report on `runs` by the answers of `judge`, in the folder `out`.
-    pub(super) fn of(runs: Vec<PathBuf>, judge: Option<String>, out: PathBuf) -> Self {
-        Self {
-            runs,
-            out,
-            judge,
-            protocol: ProtocolName::Corrected,
-            inline: false,
-            link_images: false,
-            intervals: false,
-            both_protocols: false,
-            allow_incomplete: false,
-            force: true,
-            benchmark: None,
-        }
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -99,7 +80,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         force: args.force,
         benchmark: args.benchmark.clone(),
     };
-    let Report { written, warnings, is_withheld } = report_to(&options, &Console::default())?;
+    make(&options)
+}
+
+/// Makes the report, and says where it is.
+///
+/// # Errors
+/// As [`report_to`].
+pub(super) fn make(options: &ReportOptions) -> anyhow::Result<ExitStatus> {
+    let Report { written, warnings, is_withheld } = report_to(options, &Console::default())?;
     warnings.iter().for_each(|warning| warn(warning));
     for reason in written.unreadable.iter().take(5) {
         warn(&format!("no thumbnail of {reason}"));

@@ -62,7 +62,7 @@ pub(crate) struct Args {
         long,
         value_name = "FILE",
         help_heading = "Model",
-        conflicts_with_all = ["model", "model_file", "print_config", "json"]
+        conflicts_with_all = ["model", "model_file", "print_config", "json", "wide"]
     )]
     pub model_list: Option<PathBuf>,
     #[command(flatten)]
