@@ -196,7 +196,7 @@ pub(crate) fn check_folder(
     let class = pipeline.class();
     ensure!(
         folder.is_dir(),
-        "{} is no folder; --weights takes a diffusers checkpoint",
+        "{} is no folder; --weights takes a diffusers folder, a single file or OWNER/NAME of the Hugging Face cache",
         folder.display()
     );
     let missing = pipeline.files().iter().filter(|file| !file.is_in(folder));

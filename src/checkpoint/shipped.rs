@@ -61,6 +61,9 @@ pub static DEMO_JUDGE: ShippedFolder = shipped!("demo-judge":
     "vocab.txt",
 );
 
+/// Width and height of the images of [`DEMO_SD`] in pixels.
+pub(crate) const DEMO_SIDE: u32 = 64;
+
 impl ShippedFolder {
     /// Writes the files to a temporary folder, which is removed when the value is dropped.
     ///
@@ -115,6 +118,17 @@ mod tests {
                 assert_eq!(std::fs::read(copy).unwrap(), std::fs::read(&file).unwrap());
             }
         }
+    }
+
+    #[test]
+    fn the_demo_makes_images_of_the_side_that_is_told() {
+        let config = |path: &str| -> serde_json::Value {
+            let found = DEMO_SD.files.iter().find(|(name, _)| *name == path).unwrap();
+            serde_json::from_slice(found.1).unwrap()
+        };
+        let latent = config("unet/config.json")["sample_size"].as_u64().unwrap();
+        let levels = config("vae/config.json")["block_out_channels"].as_array().unwrap().len();
+        assert_eq!(latent << (levels - 1), u64::from(DEMO_SIDE));
     }
 
     /// What issue and README promise of the models' size.

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use super::addons::single_file;
 use super::file_server::{FileServer, Repository};
 use super::tiny_checkpoint::{VAE_FILE, copy_of, fixture};
 
@@ -252,6 +253,20 @@ fn a_lora_that_is_not_there_is_a_problem_of_a_quick_look_too() {
     assert!(told.contains("nothere.safetensors"), "{report:#}");
 }
 
+#[test]
+fn a_single_file_without_configurations_is_a_problem_of_a_quick_look_too() {
+    let place = Place::new();
+    let single = single_file(place.0.path(), |_| ()).checkpoint;
+    let arguments = ["--model", "sd15", "--weights", path(&single), "--quick", "--judge"];
+    let more = ["scripted", "--judge-rule", "yes", "--benchmark", "items.csv"];
+    let told =
+        |more: &[&str]| found(&place.doctor(&[&arguments[..], more].concat()), "model", "problem");
+    let without = told(&more);
+    assert!(without.contains("add --tokenizer DIR") && without.contains("--base DIR"), "{without}");
+    let base = fixture("sd15-tiny");
+    assert_eq!(told(&[&more[..], &["--base", path(&base)]].concat()), "");
+}
+
 /// Bytes that changed behind a sound header are found by reading everything, and not otherwise.
 #[test]
 fn verify_reads_every_byte_of_what_was_fetched() {
@@ -323,6 +338,16 @@ fn the_whole_of_the_benchmark_that_would_run_is_told_where_a_run_is_a_part_of_it
     // No benchmark is here yet; it will be the official one, but for the demo's models.
     assert_eq!(all(&["--model", "sd15"]), named("DPG-Bench", 1065));
     assert_eq!(all(&["--benchmark", "nowhere.csv"]), (None, None));
+}
+
+/// An image of the demo has 64 x 64 pixels, some 6.6 kB; one of 512 x 512 would have 419 kB.
+#[test]
+fn the_room_of_the_demo_is_that_of_its_small_images() {
+    let place = Place::new();
+    let cost = place.doctor(&["--quick"])["cost"].clone();
+    let count = |what: &str| cost["counts"][what].as_u64().unwrap();
+    let due = count("images") * (4096 * 16 + 5000) / 10 + count("answers") * 130;
+    assert_eq!(cost["disk_bytes"], due, "{cost}");
 }
 
 /// A file system without a free byte.

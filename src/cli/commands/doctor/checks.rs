@@ -280,6 +280,9 @@ pub(super) fn model(
         Ok(Some(path)) => {
             let missing = if path.is_file() { Vec::new() } else { row.missing(&path) };
             if missing.is_empty() {
+                if let Err(error) = put_together(options, row, &path) {
+                    found.push(Check::problem("model", sentence(&error), None));
+                }
                 paths.push(path);
             } else {
                 let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -312,21 +315,22 @@ pub(super) fn model(
             }
         });
     }
-    let adapters = options.loras.iter().map(|lora| &lora.file);
-    for file in adapters.chain(options.embeddings.iter().map(|embedding| &embedding.file)) {
-        if let Err(error) = std::fs::metadata(file) {
-            let reason = format!("{}: {error}", file.display());
-            let advice =
-                "name the file or folder of the LoRA or embedding as it is here".to_owned();
-            found.push(Check::problem("model", reason, Some(advice)));
-        }
-    }
     if read_all {
         digests(row.name, found);
     }
     room(options, elements, found);
     let after = found.iter().filter(|check| check.state == State::Problem).count();
     Some(Model { row: Some(row), ready: after == before })
+}
+
+/// Whether the parts of a checkpoint that is more than a folder go together; no weights are read.
+fn put_together(options: &GeneratorOptions, row: &CatalogModel, path: &Path) -> anyhow::Result<()> {
+    let mut parts = options.parts(path);
+    if !parts.is_plain() {
+        parts.prediction = options.resolve_sampling(row)?.options.overrides.prediction;
+        parts.assemble()?;
+    }
+    Ok(())
 }
 
 /// How products are rounded, where the user asks for other than f32.

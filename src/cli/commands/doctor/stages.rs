@@ -11,6 +11,7 @@ use super::checks::{Check, Model, judge_advice, place};
 use super::cost::{Basis, Measured, Stage, duration};
 use crate::benchmark::Item;
 use crate::checkpoint::error_words::sentence;
+use crate::checkpoint::shipped::DEMO_SIDE;
 use crate::cli::commands::generate;
 use crate::cli::output::console::Console;
 use crate::cli::output::print::say;
@@ -75,8 +76,13 @@ pub(super) fn measure(
     found: &mut Vec<Check>,
 ) -> Measured {
     let mut speed = None;
-    let own_side = PICTURES.iter().find(|work| work.model == options.model);
-    let own_side = own_side.map_or(512, |work| work.side as u32);
+    let is_shipped = model.as_ref().and_then(|model| model.row).is_some_and(|row| row.is_shipped());
+    let published = PICTURES.iter().find(|work| work.model == options.model);
+    let own_side = match published {
+        _ if is_shipped => DEMO_SIDE,
+        Some(work) => work.side as u32,
+        None => 512,
+    };
     let (width, height) = options.stated_size().unwrap_or((own_side, own_side));
     let mut side = (f64::from(height), f64::from(width));
     let what = "generating".to_owned();
