@@ -98,7 +98,7 @@ fn between(
         let both = [base.place(&item.id), other.place(&item.id)];
         let [Some(a), Some(b)] = both else { continue };
         let has_score = |place: usize, judged: &super::report_input::JudgedRun<'_>| {
-            judged.score.items[place].outcome.score.is_ok()
+            judged.compared().items[place].outcome.score.is_ok()
         };
         if has_score(a, base) && has_score(b, other) {
             places[0].push(a);
@@ -110,12 +110,13 @@ fn between(
     let means = [(base, &places[0]), (other, &places[1])].map(|(judged, places)| {
         let mut places = places.clone();
         places.sort_unstable();
-        let scores = places.iter().map(|&place| judged.score.items[place].outcome.score.as_ref());
+        let scores =
+            places.iter().map(|&place| judged.compared().items[place].outcome.score.as_ref());
         numpy_mean(&scores.filter_map(|score| score.ok().copied()).collect::<Vec<_>>())
     });
     let means = means[0].zip(means[1]).map(<[f64; 2]>::from);
-    let base = Shares::of(&base.score).of_items(&places[0]);
-    let other = Shares::of(&other.score).of_items(&places[1]);
+    let base = Shares::of(base.compared()).of_items(&places[0]);
+    let other = Shares::of(other.compared()).of_items(&places[1]);
     let rows = rows(input, &base, &other, means.filter(|_| with_score));
     Some(Differences { run, items, rows })
 }

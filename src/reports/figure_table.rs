@@ -48,13 +48,14 @@ impl Column {
     }
 }
 
-/// A name for narrow tables: below its L1 an L2 needs no name of that.
+/// A name for narrow tables: below its L1 an L2 needs no name of that, but for `other`, which an L1 is called too.
 pub(super) fn short_name(level: Level, name: &str) -> String {
+    let own = match name.split_once(" - ") {
+        Some((_, "other")) | None => name,
+        Some((_, own)) => own,
+    };
     match level {
-        Level::L2 => {
-            let own = name.split_once(" - ").map_or(name, |(_, own)| own);
-            format!("  {own}")
-        }
+        Level::L2 => format!("  {own}"),
         _ => name.to_owned(),
     }
 }

@@ -64,7 +64,12 @@ impl ReportTable {
                 true => "<tr>".to_owned(),
                 false => format!("<tr class=\"{}\">", classes.join(" ")),
             });
-            html.push_str(&format!("<th scope=\"row\" dir=\"auto\">{}", escape(&row.name)));
+            let mut name = escape(&row.name);
+            if row.is_text {
+                // Names of settings, which have no blanks at which a narrow column could break them.
+                name = name.replace('.', ".<wbr>").replace('_', "_<wbr>");
+            }
+            html.push_str(&format!("<th scope=\"row\" dir=\"auto\">{name}"));
             if row.marked {
                 html.push_str(" <span class=\"differs\">differs</span>");
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::differences::Differences;
 use super::figure_table::{Level, printed, telling_rows};
 use super::numbers;
-use super::report_input::{ReportInput, ReportRun, words};
+use super::report_input::{JudgedRun, ReportInput, ReportRun, words};
 use super::report_table::{NONE, ReportTable, TableRow};
 use super::settings_tables::share;
 use crate::aggregate::category_order::table_order;
@@ -245,10 +245,13 @@ pub(crate) fn p_value(p: Option<f64>) -> String {
 /// A run against the first.
 pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> ReportTable {
     let (base, other) = (&input.runs[0].name, &input.runs[found.run].name);
+    let pair = [&input.runs[0], &input.runs[found.run]];
+    let unreadable = pair.iter().any(|run| run.judge().is_some_and(JudgedRun::has_unreadable));
+    let left_out = if unreadable { ", answers that are neither yes nor no left out" } else { "" };
     let mut table = ReportTable {
         name: format!("differences-{}", found.run + 1),
         caption: format!(
-            "{other} minus {base}, in points, over {} shared items; significant where p, for categories p (Holm), is below 0.05",
+            "{other} minus {base}, in points, over {} shared items{left_out}; significant where p, for categories p (Holm), is below 0.05",
             found.items
         ),
         headings: strings(&["number"]),

@@ -221,7 +221,9 @@ fn report_run<'a>(
         .collect();
     let summary = judged[0].score(&loaded.run, benchmark, items, options.allow_incomplete)?.summary;
     let judges = judged.iter().map(|one| {
-        JudgedRun::new(one.judge.to_owned(), one.answers, one.under(protocol, items, per_item))
+        let score = one.under(protocol, items, per_item);
+        let readable = one.without_unreadable(&score, items, per_item)?;
+        Ok(JudgedRun::new(one.judge.to_owned(), one.answers, score, readable))
     });
     let mut settings = run_settings(&summary.run, &summary.judge);
     settings.insert("program".into(), loaded.run.manifest().tool.clone().into());
@@ -233,7 +235,7 @@ fn report_run<'a>(
         } else {
             None
         },
-        judges: judges.collect(),
+        judges: judges.collect::<anyhow::Result<_>>()?,
         summary,
     })
 }

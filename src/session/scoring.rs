@@ -215,6 +215,26 @@ impl Judged<'_> {
         score_run(items, self.answers, per_item, protocol)
     }
 
+    /// `score` without the answers that are neither yes nor no, as runs are compared; `None` where they are so few that it has
+    /// them.
+    ///
+    /// # Errors
+    /// The journal is damaged.
+    pub(super) fn without_unreadable<'i>(
+        &self,
+        score: &RunScore<'_>,
+        items: &[&'i Item],
+        per_item: u32,
+    ) -> anyhow::Result<Option<RunScore<'i>>> {
+        if unparsable_gap(score).is_none() {
+            return Ok(None);
+        }
+        let records = without_unparsable(self.records.to_vec(), score.protocol);
+        let answers = NewestAnswers::merge(&records)?;
+        let readable = Judged { records: &records, answers: &answers, ..*self };
+        Ok(Some(readable.under(score.protocol, items, per_item)))
+    }
+
     /// Scores `items` under both protocols, with all figures.
     ///
     /// # Errors

@@ -106,3 +106,22 @@ fn baseline_and_check_take_them_for_questions_without_an_answer() {
     let warnings = found["warnings"].to_string();
     assert!(warnings.contains(why), "{warnings}");
 }
+
+#[test]
+fn the_report_leaves_them_out_of_its_differences_as_compare_does() {
+    let (good, vague, folder) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (good, vague) = (judged(good.path(), 0), judged(vague.path(), 12));
+    let out = folder.path().join("report");
+    let (code, _, err) = dpg_bench(&["report", &good, &vague, "--out", &out.display().to_string()]);
+    assert_eq!(code, Some(3), "{err}");
+    let mut table = csv::Reader::from_path(out.join("tables/differences-2.csv")).unwrap();
+    let rows: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
+    assert!(!rows.is_empty());
+    for row in &rows {
+        // All answers that can be read are yes.
+        assert_eq!((&row[4], &row[5]), ("100", "100"), "{row:?}");
+    }
+    let page = std::fs::read_to_string(out.join("index.html")).unwrap();
+    assert!(page.contains("over 2 shared items, answers that are neither yes nor no left out"));
+}

@@ -1,4 +1,4 @@
-// In: one item of the data. Out: its elements: prompt, pictures, question graph, answers. All texts are put
+// In: one item of the data. Out: its elements: prompt, images, question graph, answers. All texts are put
 // in as text, never as markup.
 
 const MARKS = {
@@ -54,11 +54,11 @@ function runView(item, own, number) {
       const folder = data.runs[number].pictures;
       if (folder) {
         const address = folder + encodeURIComponent(item.id) + "/" + place + ".png";
-        const title = "Full picture: " + picture.alt;
+        const title = "Full image: " + picture.alt;
         picture = make("a", { class: "full", href: address, target: "_blank", rel: "noopener", "aria-label": title }, picture);
       }
     } else {
-      picture = make("span", { class: "absent" }, "no picture");
+      picture = make("span", { class: "absent" }, "no image");
     }
     const score = image.score === null ? "no score" : percent(image.score);
     pictures.append(make("figure", {}, picture, make("figcaption", {}, what + ": " + score)));
@@ -180,6 +180,33 @@ function runMark(x, y, size, number) {
   return draw("polygon", { points: corners.map((corner) => corner.map((part) => part.toFixed(2)).join(",")).join(" "), ...attributes });
 }
 
+const middleOf = (node) => node.y + node.height / 2;
+
+// The line from a parent to a child: straight through the columns between them where no box stands, never behind one.
+function edge(from, to, nodes) {
+  let [x, y] = [from.x + NODE, middleOf(from)];
+  const end = middleOf(to);
+  let path = "M" + x + " " + y;
+  const bendTo = (nextX, nextY) => {
+    const bend = (x + nextX) / 2;
+    path += " C" + bend + " " + y + " " + bend + " " + nextY + " " + nextX + " " + nextY;
+    [x, y] = [nextX, nextY];
+  };
+  const between = [...new Set(nodes.map((node) => node.x))].filter((column) => column > from.x && column < to.x);
+  for (const column of between.sort((a, b) => a - b)) {
+    const wanted = y + (end - y) * (column + NODE / 2 - x) / (to.x - x);
+    const boxes = nodes.filter((node) => node.x === column);
+    const isFree = (height) => height > 0 && boxes.every((box) => height < box.y - 4 || height > box.y + box.height + 4);
+    const places = [wanted, ...boxes.flatMap((box) => [box.y - 6, box.y + box.height + 6])].filter(isFree);
+    places.sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted));
+    bendTo(column, places[0]);
+    x += NODE;
+    path += " H" + x;
+  }
+  bendTo(to.x, end);
+  return path;
+}
+
 function graphView(item) {
   measure.font = "13px " + getComputedStyle(document.body).fontFamily;
   const runs = item.runs.map((own, number) => [own, number]).filter(([own]) => own && own.images.some((image) => image.judges.length));
@@ -189,7 +216,6 @@ function graphView(item) {
     return { place, id, lines, category: data.categories[category], level: levels[place], height: 2 * PAD + LINE * (lines.length + 1) + runs.length * (MARK + 5) + 2 };
   });
   const depth = Math.max(0, ...levels);
-  const middleOf = (node) => node.y + node.height / 2;
   const isParent = new Set(item.questions.flatMap((question) => question[3]));
   let height = 0, left = 2;
   for (let level = 0; level <= depth; level += 1) {
@@ -218,12 +244,7 @@ function graphView(item) {
   const svg = draw("svg", { width, height, viewBox: "0 0 " + width + " " + height, role: "img",
     "aria-label": "Graph of " + item.questions.length + " questions in " + (depth + 1) + " levels; the tables below tell the same" });
   for (const node of nodes) {
-    for (const parent of item.questions[node.place][3]) {
-      const from = nodes[parent];
-      const [x1, y1, x2, y2] = [from.x + NODE, middleOf(from), node.x, middleOf(node)];
-      const bend = (x1 + x2) / 2;
-      svg.append(draw("path", { d: "M" + x1 + " " + y1 + " C" + bend + " " + y1 + " " + bend + " " + y2 + " " + x2 + " " + y2 }));
-    }
+    for (const parent of item.questions[node.place][3]) svg.append(draw("path", { d: edge(nodes[parent], node, nodes) }));
   }
   for (const node of nodes) svg.append(nodeView(node, runs));
   return make("div", { class: "graph", tabindex: "0", role: "region", "aria-label": "Question graph" }, svg);
