@@ -25,6 +25,9 @@ use crate::wording::counted;
 /// Names shown of each kind of file; the rest are counted (and listed with --json).
 const SHOWN_NAMES: usize = 5;
 
+/// As many ids as a command line that is to be copied may name.
+const COPIED_NAMES: usize = 50;
+
 /// The judge that reads the demo's images alone.
 const DEMO_JUDGE: &str = "demo-judge";
 
@@ -259,8 +262,12 @@ fn say_items_without_images(plan: &ImportPlan, items: &[&Item], images_per_item:
     let there: Vec<&str> =
         items.iter().filter(lacks).map(|item| item.id.as_str()).take(items.len() / 2 + 1).collect();
     if 2 * there.len() < items.len() {
-        let shown = there.iter().take(SHOWN_NAMES).copied().collect::<Vec<_>>().join(",");
-        let more = if there.len() > SHOWN_NAMES { ",..." } else { "" };
+        // The line is there to be copied, unless it would be very long.
+        let (count, more) = match there.len() {
+            few if few <= COPIED_NAMES => (few, ""),
+            _ => (SHOWN_NAMES, ",..."),
+        };
+        let shown = there[..count].join(",");
         say(&format!(
             "only {} of {} have images; to import these alone, give another --out and --items {shown}{more}",
             there.len(),
