@@ -119,7 +119,7 @@ impl std::fmt::Display for SchedulerConfig {
         ];
         flags.iter().filter(|(on, _)| *on).try_for_each(|(_, text)| f.write_str(text))?;
         match self.clip_sample_range {
-            Some(range) => write!(f, ", predicted pictures clipped to {range}"),
+            Some(range) => write!(f, ", predicted images clipped to {range}"),
             None => Ok(()),
         }
     }

@@ -51,7 +51,7 @@ pub(crate) fn square_patches(pixels: &Tensor, side: usize, patch: usize) -> Resu
     let (batch, channels, height, width) = pixels.dims4()?;
     if (channels, height, width) != (3, side, side) {
         let found = pixels.dims();
-        candle_core::bail!("pictures [b, 3, {side}, {side}] are needed, not {found:?}")
+        candle_core::bail!("images [b, 3, {side}, {side}] are needed, not {found:?}")
     }
     let grid = side / patch;
     pixels

@@ -8,8 +8,8 @@ use super::records::{AnswerOutcome, AnswerRecord, QuestionAnswer};
 /// Two lines of a journal speak of one image but of different pictures.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the answers to {item}, image {image} were given for two different pictures; delete the lines of \
-     the picture that is gone, or judge again under another name"
+    "the answers to {item}, image {image} were given for two different images; delete the lines of \
+     the image that is gone, or judge again under another name"
 )]
 pub struct MixedImages {
     /// Item identifier.

@@ -45,7 +45,7 @@ pub enum JpegFault {
     #[error("it has fewer pixels than its header says")]
     FewerPixels,
     /// It ends early.
-    #[error("it ends before the picture does: it was cut")]
+    #[error("it ends before the image does: it was cut")]
     Cut,
     /// It is of a kind that is not read.
     #[error("arithmetic coding is not read; save it as PNG")]

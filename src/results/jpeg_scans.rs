@@ -12,7 +12,7 @@ pub enum ScanFault {
     #[error("it has more than {MOST_SCANS} scans, and is not unpacked")]
     TooMany,
     /// Bits of the picture are in none of them.
-    #[error("its {scans} scans do not hold the whole picture: it was cut between two of them")]
+    #[error("its {scans} scans do not hold the whole image: it was cut between two of them")]
     Missing {
         /// Scans that are there.
         scans: usize,

@@ -78,7 +78,7 @@ pub fn merge(
             refuse_foreign(&part.run, lines, &wanted)?;
         }
         let disagree = images.take_in(lines, is_wanted);
-        refuse_contradiction(run, part, "pictures", disagree)?;
+        refuse_contradiction(run, part, "images", disagree)?;
     }
     let mut answers = BTreeMap::new();
     for judge in judges(run, parts) {

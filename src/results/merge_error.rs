@@ -54,14 +54,14 @@ pub enum MergeError {
         first: PathBuf,
         /// The part that does not fit what was merged before it.
         other: PathBuf,
-        /// `pictures` or `answers of JUDGE`.
+        /// `images` or `answers of JUDGE`.
         what: String,
         /// Item and index of each image.
         images: Vec<(String, u32)>,
     },
     /// Pictures are gone or not those that the journals speak of.
     #[error(
-        "these pictures are missing or not those of their journals: {}; give the command again that \
+        "these images are missing or not those of their journals: {}; give the command again that \
          made them, which makes them anew, then merge again",
         some_paths(paths)
     )]

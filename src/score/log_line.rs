@@ -92,7 +92,7 @@ impl LogNoteKind {
             Self::Ambiguous => "can be read in several ways; the answer is left out",
             Self::LostLines => "lines are missing before this one",
             Self::CutShort => {
-                "the answers end early: the script failed on this picture or was stopped"
+                "the answers end early: the script failed on this image or was stopped"
             }
             Self::Repeated => "the item was gone through more than once",
         }

@@ -236,7 +236,7 @@ fn one_judge_alone_strangers_and_other_pictures_are_told() {
     assert_eq!(output.status.code(), Some(2));
     assert!(
         said(&output).contains(
-            "bakery_window, image 0: `first` and `second` answered about different pictures"
+            "bakery_window, image 0: `first` and `second` answered about different images"
         ),
         "{}",
         said(&output)

@@ -118,7 +118,7 @@ fn a_jpeg_cut_anywhere_is_no_picture() {
         assert!(read_image(Cursor::new(&whole)).is_ok(), "{name}");
     }
     let says = |part: &str| reasons.keys().any(|reason| reason.contains(part));
-    assert!(says("it ends before the picture does: it was cut"), "{reasons:?}");
+    assert!(says("it ends before the image does: it was cut"), "{reasons:?}");
     assert!(says("it was cut between two of them"), "{reasons:?}");
     assert!(says("premature end of data segment"), "{reasons:?}");
 }

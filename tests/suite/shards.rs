@@ -367,7 +367,7 @@ fn contradictions_and_damage_are_refused_and_named() {
     let forged = format!("{}{}{}", &line[..at], "f".repeat(64), &line[at + 64..]);
     std::fs::write(&journal, whole.replace(line, &forged)).unwrap();
     let named = format!("{item}, image 1");
-    refused(program(folder, &["merge", "run"]), &["different pictures of", &named]);
+    refused(program(folder, &["merge", "run"]), &["different images of", &named]);
     std::fs::write(&journal, &whole).unwrap();
 
     let journal = folder.join("run/shards/0-of-2/answers/scripted.jsonl");

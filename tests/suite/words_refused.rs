@@ -46,7 +46,7 @@ fn flags_that_mean_nothing() {
             "fetch",
             "import --images pictures --tiling 2",
             "man scroe",
-            "measure --part pictures --model sd51",
+            "measure --part images --model sd51",
             "measure --part parity --network unett",
             "score run --quiet --verbose",
             "score run --color sometimes",

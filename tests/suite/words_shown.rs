@@ -304,7 +304,7 @@ fn the_machine() {
     let tiny = "measure --tiny --device cpu --repeats 1 --batch 1";
     words!("shown_measure", place, masks: MACHINE, [
         format!("{tiny} --part parity,product,judge --network vae --out measured.json"),
-        format!("{tiny} --part pictures --model sd15"),
+        format!("{tiny} --part images --model sd15"),
         "doctor --device cpu --model demo-sd --measured measured.json",
     ]);
 }

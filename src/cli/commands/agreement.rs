@@ -131,7 +131,7 @@ fn check_same_pictures(judges: &[String], answers: &[NewestAnswers<'_>]) -> anyh
                 ensure!(
                     same,
                     "{item}, image {image}: `{judge}` and `{other}` answered about different \
-                     pictures; judge it anew under another name"
+                     images; judge it anew under another name"
                 );
             }
         }

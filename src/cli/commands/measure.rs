@@ -16,6 +16,7 @@ use crate::measure::speed::{ImageModel, Plan};
 use crate::measure::{Measurements, Network, Size};
 use crate::results::atomic_write::atomic_write;
 use crate::results::replaceable::{NewFile, Standing};
+use crate::wording::counted;
 
 /// Side of the products at full size.
 const PRODUCT: usize = 8192;
@@ -26,13 +27,13 @@ const PRODUCT: usize = 8192;
   dpg-bench measure --tiny   # tries it out, in seconds
   dpg-bench measure --device cuda --out measured.json
   dpg-bench measure --device cuda --part parity --dtype f32,f16,bf16
-  dpg-bench measure --device cuda --part pictures --model sd15 \\
+  dpg-bench measure --device cuda --part images --model sd15 \\
       --batch 1,4 --repeats 5
   dpg-bench doctor --model sd15 --judge mplug --measured measured.json
 
 No weights are needed: the networks have the published sizes and made-up weights, so speed and rounding are \
 those of a run while the images are noise. `parity` holds each network against the processor in f32, \
-`product` gives the device's speed in large products, `pictures` and `judge` the times of whole images \
+`product` gives the device's speed in large products, `images` and `judge` the times of whole images \
 and of mPLUG's answers. Exit status: 0 done, 2 error, 3 a part failed and is missing.")]
 pub(crate) struct Args {
     /// `auto`, `cpu` or `cuda[:INDEX]`
@@ -94,7 +95,8 @@ enum Part {
     /// Large products
     Product,
     /// Whole images
-    Pictures,
+    #[value(alias = "pictures")]
+    Images,
     /// Answers of mPLUG
     Judge,
 }
@@ -243,12 +245,12 @@ fn jobs<'a>(
             });
         }
     }
-    for plan in plans.iter().filter(|_| wanted(Part::Pictures)) {
+    for plan in plans.iter().filter(|_| wanted(Part::Images)) {
         let all = if args.model.is_empty() { &ImageModel::ALL[..] } else { &args.model };
         for &model in all {
             let plan = plan.clone();
             jobs.push(Job {
-                name: named(format!("pictures of {}", model.name()), &plan),
+                name: named(format!("images of {}", model.name()), &plan),
                 work: Box::new(move |record| {
                     record.pictures.extend(plan.batches(model, &args.batch)?);
                     Ok(())
@@ -260,7 +262,10 @@ fn jobs<'a>(
         for &pictures in &args.batch {
             let plan = plan.clone();
             jobs.push(Job {
-                name: named(format!("answers of mplug, {pictures} pictures at a time"), &plan),
+                name: named(
+                    format!("answers of mplug, {} at a time", counted(pictures, "image")),
+                    &plan,
+                ),
                 work: Box::new(move |record| {
                     record.judges.push(plan.judge(pictures)?);
                     Ok(())
@@ -318,9 +323,9 @@ fn in_words(record: &Measurements) -> String {
         ));
     }
     if !record.pictures.is_empty() {
-        text.push_str("\nPictures\n");
+        text.push_str("\nImages\n");
         text.push_str(
-            "  model      format  batch  pixels  steps  s/picture  text, s  decode, s  TFLOP/s\n",
+            "  model      format  batch  pixels  steps    s/image  text, s  decode, s  TFLOP/s\n",
         );
     }
     let mut before = Rounding::default();
@@ -347,7 +352,7 @@ fn in_words(record: &Measurements) -> String {
     if !record.judges.is_empty() {
         text.push_str("\nAnswers\n");
         text.push_str(
-            "  judge  format  pictures  questions  answers/s  s/picture with one question\n",
+            "  judge  format    images  questions  answers/s  s/image with one question\n",
         );
     }
     let mut before = Rounding::default();

@@ -103,7 +103,7 @@ impl ImageProcessor {
     /// # Errors
     /// The picture has no pixels.
     pub fn pixels(&self, picture: &RgbImage) -> Result<Tensor> {
-        ensure!(picture.width() > 0 && picture.height() > 0, "the picture has no pixels");
+        ensure!(picture.width() > 0 && picture.height() > 0, "the image has no pixels");
         let resized = resize(picture, (self.side, self.side), self.filter, Order::default());
         let mut values = Vec::with_capacity(resized.as_raw().len());
         for channel in 0..CHANNELS {
