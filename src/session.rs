@@ -18,6 +18,8 @@ mod outside_models;
 mod program_command;
 pub mod program_options;
 pub mod reporting;
+#[cfg(test)]
+mod rounded_demo;
 pub mod scoring;
 mod server_command;
 pub mod server_options;

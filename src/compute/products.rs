@@ -48,6 +48,10 @@ impl Products {
     /// # Errors
     /// Rounded products on another device than the processor.
     pub fn on(self, device: &Device) -> Result<ProductsHere, ModelError> {
+        #[cfg(test)]
+        if BY_THE_MODEL.get() {
+            return self.with(|| Ok(TileKernel::Model), device);
+        }
         self.with(TileKernel::of_processor, device)
     }
 
@@ -146,6 +150,21 @@ impl Drop for Restored {
     fn drop(&mut self) {
         PACKING.set(self.0);
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Whether what this thread loads is computed by the model of the tile instruction, not by the processor's tiles.
+    static BY_THE_MODEL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `load`, for which the model of the tile instruction stands for the processor's tiles.
+#[cfg(test)]
+pub(crate) fn with_the_model_of_tiles<T>(load: impl FnOnce() -> T) -> T {
+    BY_THE_MODEL.set(true);
+    let loaded = load();
+    BY_THE_MODEL.set(false);
+    loaded
 }
 
 #[cfg(test)]
