@@ -27,6 +27,7 @@ pub(crate) mod run_lock;
 pub mod shard;
 mod shard_directory;
 mod sitting;
+pub mod thumbnail;
 
 pub use answers::{ImageAnswers, MixedImages, NewestAnswers};
 pub use format_version::{FORMAT_VERSION, FormatVersion};
