@@ -1,5 +1,5 @@
-//! In: the pictures of the runs. Out: small JPEGs of them and their addresses in the page. Where the files
-//! are put is left to `report_folder`.
+//! In: the pictures of the runs. Out: small JPEGs of them and their addresses in the page: those that the run keeps, where they are
+//! still those of its pictures, and else made of the PNGs. Where the files are put is left to `report_folder`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,6 +12,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::results::image_store::read_image;
+use crate::results::kept_thumbnail::read_kept;
 use crate::results::png_rows::{Buffers, png_rows};
 use crate::results::thumbnail::{Shrinking, jpeg_of, shrunk};
 use crate::stage_observer::StageObserver;
@@ -29,6 +30,8 @@ pub struct Picture {
     pub image: u32,
     /// The file.
     pub path: PathBuf,
+    /// Where the run keeps its thumbnail, if it does.
+    pub thumbnail: PathBuf,
 }
 
 /// Addresses of the thumbnails, by run, item and image.
@@ -70,7 +73,8 @@ impl Thumbnails {
             .par_iter()
             .map_init(Memory::default, |memory, picture| {
                 let _done = Done(observer, picture);
-                let jpeg = match thumbnail(&picture.path, memory) {
+                let kept = read_kept(&picture.thumbnail, &picture.path);
+                let jpeg = match kept.map_or_else(|| thumbnail(&picture.path, memory), Ok) {
                     Ok(jpeg) => jpeg,
                     Err(error) => return Ok(Err(format!("{}: {error}", picture.path.display()))),
                 };
@@ -141,7 +145,9 @@ fn shrunk_in_passing(bytes: &[u8], buffers: &mut Buffers) -> Option<RgbImage> {
 mod tests {
     use super::*;
     use crate::results::image_store::write_png;
+    use crate::results::kept_thumbnail::{PngMark, to_keep};
     use crate::results::thumbnail::thumbnail_of;
+    use crate::stage_observer::Silent;
 
     #[test]
     fn thumbnails_made_of_a_png_and_of_its_pixels_have_the_same_bytes() {
@@ -156,6 +162,45 @@ mod tests {
             let of_png = thumbnail(&path, &mut memory).unwrap();
             assert!(of_png == thumbnail_of(&pixels).unwrap(), "{width}x{height}");
         }
+    }
+
+    /// The thumbnail that the run keeps is of other pixels than the PNG, with its mark: so it is seen which of the two is shown.
+    #[test]
+    fn what_the_run_keeps_is_shown_as_long_as_it_is_that_of_the_png() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.png");
+        let kept_at = folder.path().join("0.jpg");
+        let of = |shade| RgbImage::from_pixel(300, 200, image::Rgb([shade, 9, 9]));
+        let [of_png, kept, of_other] = [1, 99, 200].map(|shade| thumbnail_of(&of(shade)).unwrap());
+        write_png(&path, &of(1), &[]).unwrap();
+        let shown = || {
+            let picture = Picture {
+                run: 0,
+                item: "a b".to_owned(),
+                image: 0,
+                path: path.clone(),
+                thumbnail: kept_at.clone(),
+            };
+            let one = std::slice::from_ref(&picture);
+            let out = folder.path().join("report");
+            let made = Thumbnails::make(one, Some(&out), &Silent).unwrap();
+            assert_eq!(made.address(0, "a b", 0), Some("images/1/a%20b/0.jpg"));
+            let beside = std::fs::read(out.join("images/1/a b/0.jpg")).unwrap();
+            let inline = Thumbnails::make(one, None, &Silent).unwrap();
+            let text = base64::engine::general_purpose::STANDARD.encode(&beside);
+            let address = format!("data:image/jpeg;base64,{text}");
+            assert_eq!(inline.address(0, "a b", 0), Some(address.as_str()));
+            beside
+        };
+        assert!(shown() == of_png);
+        std::fs::write(&kept_at, to_keep(&kept, &PngMark::of_file(&path).unwrap())).unwrap();
+        assert!(shown() == kept);
+        write_png(&path, &of(200), &[]).unwrap();
+        assert!(shown() == of_other);
+        write_png(&path, &of(1), &[]).unwrap();
+        assert!(shown() == kept);
+        std::fs::write(&kept_at, "no thumbnail").unwrap();
+        assert!(shown() == of_png);
     }
 
     #[test]
