@@ -150,6 +150,29 @@ def write_run(out, number, items, sources, hostile):
     (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
+def make(out, count=1065, runs=2, side=512, hostile=False):
+    """Writes the question file, the pictures and the runs; returns the size of a picture in bytes."""
+    (out / "pictures").mkdir(parents=True)
+    sources = []
+    for number in range(48 if count > 48 else 8):
+        sources.append(out / "pictures" / f"{number}.png")
+        sources[-1].write_bytes(picture(side, number))
+    items = make_items(count, hostile)
+    with open(out / "dpg_bench.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item_id", "text", "keywords", "proposition_id", "dependency", "category_broad", "category_detailed",
+                         "tuple", "question_natural_language"])
+        for item_id, prompt, questions in items:
+            for number, parents, category, text in questions:
+                writer.writerow([item_id, prompt, "", number, parents, "", "", category, text])
+    for number in range(runs):
+        name = f"run{number + 1}"
+        if hostile and number == 1:
+            name = "run2 <img src=x onerror=window.hostile=9>"
+        write_run(out / name, number, items, sources, hostile)
+    return sum(source.stat().st_size for source in sources) / len(sources)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -158,27 +181,8 @@ def main():
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--hostile", action="store_true")
     arguments = parser.parse_args()
-    out = arguments.out
-    (out / "pictures").mkdir(parents=True)
-    sources = []
-    for number in range(48 if arguments.items > 48 else 8):
-        sources.append(out / "pictures" / f"{number}.png")
-        sources[-1].write_bytes(picture(arguments.side, number))
-    items = make_items(arguments.items, arguments.hostile)
-    with open(out / "dpg_bench.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["item_id", "text", "keywords", "proposition_id", "dependency", "category_broad", "category_detailed",
-                         "tuple", "question_natural_language"])
-        for item_id, prompt, questions in items:
-            for number, parents, category, text in questions:
-                writer.writerow([item_id, prompt, "", number, parents, "", "", category, text])
-    for number in range(arguments.runs):
-        name = f"run{number + 1}"
-        if arguments.hostile and number == 1:
-            name = "run2 <img src=x onerror=window.hostile=9>"
-        write_run(out / name, number, items, sources, arguments.hostile)
-    size = sum(source.stat().st_size for source in sources) / len(sources)
-    print(f"{arguments.runs} runs of {len(items)} items; a picture has {size / 1e3:.0f} kB")
+    size = make(arguments.out, arguments.items, arguments.runs, arguments.side, arguments.hostile)
+    print(f"{arguments.runs} runs of {arguments.items} items; a picture has {size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,12 @@ def test_the_run_is_that_of_the_command(tmp_path, demo, looking):
     assert of_module.keys() == of_command.keys()
     summary_file = "summary/demo-judge.json"
     stored = {f"images/{item}/{number}.png" for item in images for number in range(2)}
-    assert {name for name in of_module if of_module[name] != of_command[name]} == {summary_file, "images.jsonl", *stored}
+    thumbnails = {f"thumbnails/{item}/{number}.jpg" for item in images for number in range(2)}
+    assert {name for name in of_module if of_module[name] != of_command[name]} == {summary_file, "images.jsonl", *stored, *thumbnails}
+    # After the JPEG a thumbnail has the length of its PNG.
+    for name in thumbnails:
+        by = [files[name].split(b"\ndpg-bench thumbnail ") for files in (of_command, of_module)]
+        assert len(by[0]) == len(by[1]) == 2 and by[0][0] == by[1][0]
     # Each image and its record name the file that it came from.
     assert re.sub(r'"source":"[^"]*"', '"source":null', of_command["images.jsonl"].decode()) == of_module["images.jsonl"].decode()
     for name in stored:

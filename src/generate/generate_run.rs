@@ -1,4 +1,4 @@
-//! In: a run directory, items and a generator. Out: `images/<item>/<k>.png` and `images.jsonl`. What
+//! In: a run directory, items and a generator. Out: `images/<item>/<k>.png` with thumbnails, and `images.jsonl`. What
 //! is there already is left as it is, so that a run killed at any point and started again ends in the
 //! same bytes. How a picture is made is left to the generator.
 
@@ -131,7 +131,7 @@ impl Generation {
     ) -> Result<GenerationSummary> {
         let ledger = ImageLedger::open(run)?;
         let images = run.manifest().images_per_item;
-        let present = present(run, items, images, &ledger);
+        let present = present(run, items, images, &ledger)?;
         let refused = match generators.iter().any(|generator| generator.retries_filtered()) {
             true => BTreeSet::new(),
             false => ledger.filtered_images().collect(),
@@ -244,12 +244,14 @@ fn present(
     items: &[&Item],
     images: u32,
     ledger: &ImageLedger,
-) -> BTreeSet<Key> {
-    items
-        .par_iter()
-        .flat_map_iter(|item| (0..images).map(|image| (item.id.clone(), image)))
-        .filter(|(item, image)| ledger.is_present(run, item, *image))
-        .collect()
+) -> Result<BTreeSet<Key>> {
+    let keys =
+        items.par_iter().flat_map_iter(|item| (0..images).map(|image| (item.id.clone(), image)));
+    let present = keys.filter_map(|(item, image)| {
+        let is_present = ledger.is_present(run, &item, image);
+        is_present.map(|is_present| is_present.then_some((item, image))).transpose()
+    });
+    Ok(present.collect::<std::io::Result<_>>()?)
 }
 
 /// Images of one item that are made in one call.

@@ -1,5 +1,5 @@
-//! In: images that a generator made, or why it made none. Out: their PNG files, and one record for each. Which are made, and
-//! when, is `generate_run.rs`.
+//! In: images that a generator made, or why it made none. Out: their PNG files and thumbnails, and one record for each. Which are
+//! made, and when, is `generate_run.rs`.
 
 use std::thread::scope;
 
@@ -135,7 +135,9 @@ impl ImageFiles<'_> {
         let texts: Vec<(&str, String)> =
             texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
         match picture.served.as_ref().and_then(|served| served.png.as_ref()) {
-            Some(data) => self.run.write_image_data(&item.id, image, data, &texts)?,
+            Some(data) => {
+                self.run.write_image_data(&item.id, image, &picture.pixels, data, &texts)?;
+            }
             None => self.run.write_image(&item.id, image, &picture.pixels, &texts)?,
         }
         Ok(ImageOutcome::Done {

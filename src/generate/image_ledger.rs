@@ -30,17 +30,26 @@ impl ImageLedger {
         Ok(Self { journal, latest })
     }
 
-    /// Whether the image is recorded as done and its picture is there with those very pixels.
-    pub(crate) fn is_present(&self, run: &RunDirectory, item: &str, image: u32) -> bool {
-        match self.latest.get(&(item.to_owned(), image)) {
-            Some(ImageOutcome::Done { pixels_sha256: digest, .. }) => {
-                File::open(run.image_path(item, image))
-                    .ok()
-                    .and_then(|file| read_image(BufReader::new(file)).ok())
-                    .is_some_and(|picture| pixels_sha256(&picture) == *digest)
-            }
-            _ => false,
+    /// Whether the image is recorded as done and its picture is there with those very pixels. Then it gets the thumbnail that
+    /// it may lack.
+    ///
+    /// # Errors
+    /// The thumbnail cannot be written.
+    pub(crate) fn is_present(
+        &self,
+        run: &RunDirectory,
+        item: &str,
+        image: u32,
+    ) -> std::io::Result<bool> {
+        let Some(digest) = self.digest(item, image) else { return Ok(false) };
+        let picture = File::open(run.image_path(item, image))
+            .ok()
+            .and_then(|file| read_image(BufReader::new(file)).ok())
+            .filter(|picture| pixels_sha256(picture) == digest);
+        if let Some(picture) = &picture {
+            run.see_to_thumbnail(item, image, picture)?;
         }
+        Ok(picture.is_some())
     }
 
     /// Digest of the pixels of an image that is recorded as done.

@@ -12,10 +12,19 @@ use std::path::Path;
 /// # Errors
 /// Any I/O error, with the path in its message.
 pub(crate) fn atomic_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_beside(path, bytes).map_err(|error| name_path(error, "write", path))
+    write_beside(path, bytes, true).map_err(|error| name_path(error, "write", path))
 }
 
-fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// As [`atomic_write`], but nothing is synced: a kill leaves the old file or the new one, a power cut perhaps half of it. For
+/// a file that is made anew where it is not whole.
+///
+/// # Errors
+/// As there.
+pub(crate) fn write_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_beside(path, bytes, false).map_err(|error| name_path(error, "write", path))
+}
+
+fn write_beside(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -26,15 +35,16 @@ fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Always the same name: what a kill leaves here is taken over by the next write of the file, so
     // that a resumed run ends in the same files as one that was never killed.
     let temporary = folder.join(hidden);
-    let written = write_synced(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    let written = write_new(&temporary, bytes, synced);
+    let written = written.and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
     written?;
-    sync_folder(folder)
+    if synced { sync_folder(folder) } else { Ok(()) }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
     // A file of our own: what stands there may be a stranger's link to somewhere else.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -42,7 +52,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    if synced { file.sync_all() } else { Ok(()) }
 }
 
 /// Makes a rename or a new file in `folder` survive a power cut.
@@ -76,10 +86,12 @@ mod tests {
     fn what_a_killed_write_left_is_taken_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("3.png");
-        std::fs::write(folder.path().join(".writing-3.png"), b"half a pict").unwrap();
-        atomic_write(&path, b"whole").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        for write in [atomic_write, write_unsynced] {
+            std::fs::write(folder.path().join(".writing-3.png"), b"half a pict").unwrap();
+            write(&path, b"whole").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
     }
 
     #[cfg(unix)]
@@ -88,10 +100,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let other = folder.path().join("other");
         std::fs::write(&other, "not ours").unwrap();
-        std::os::unix::fs::symlink(&other, folder.path().join(".writing-3.png")).unwrap();
-        atomic_write(&folder.path().join("3.png"), b"whole").unwrap();
-        assert_eq!(std::fs::read(&other).unwrap(), b"not ours");
-        assert!(!folder.path().join("3.png").is_symlink());
+        for write in [atomic_write, write_unsynced] {
+            std::os::unix::fs::symlink(&other, folder.path().join(".writing-3.png")).unwrap();
+            write(&folder.path().join("3.png"), b"whole").unwrap();
+            assert_eq!(std::fs::read(&other).unwrap(), b"not ours");
+            assert!(!folder.path().join("3.png").is_symlink());
+        }
     }
 
     #[test]

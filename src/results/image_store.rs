@@ -161,9 +161,7 @@ pub fn pixels_sha256(image: &RgbImage) -> String {
 /// # Errors
 /// Any I/O error, with the path; a keyword outside PNG's rules (1 to 79 Latin-1 characters).
 pub fn write_png(path: &Path, image: &RgbImage, texts: &[(&str, String)]) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    encode_png(&mut bytes, image, texts)
-        .map_err(|error| name_path(io::Error::other(error), "encode", path))?;
+    let bytes = encode_png(image, texts).map_err(|error| name_path(error, "encode", path))?;
     atomic_write(path, &bytes)
 }
 
@@ -183,14 +181,16 @@ pub(crate) fn png_bytes(image: &RgbImage) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn encode_png(
-    bytes: &mut Vec<u8>,
-    image: &RgbImage,
-    texts: &[(&str, String)],
-) -> Result<(), png::EncodingError> {
-    let mut writer = png_with_texts(bytes, image.dimensions(), texts)?;
-    writer.write_image_data(image.as_raw())?;
-    writer.finish()
+/// The bytes that [`write_png`] writes.
+pub(super) fn encode_png(image: &RgbImage, texts: &[(&str, String)]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    png_with_texts(&mut bytes, image.dimensions(), texts)
+        .and_then(|mut writer| {
+            writer.write_image_data(image.as_raw())?;
+            writer.finish()
+        })
+        .map_err(io::Error::other)?;
+    Ok(bytes)
 }
 
 /// The beginning of an 8-bit RGB PNG, with its texts; the pixels are to follow. `size` is width and height.

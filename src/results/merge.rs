@@ -264,16 +264,16 @@ fn merged_answers(
     Ok(all)
 }
 
-/// A picture to bring: where it is, and which image it is.
+/// A picture to bring: which run has it, and which image it is.
 struct Picture<'a> {
-    from: PathBuf,
+    from: &'a RunDirectory,
     item: &'a str,
     image: u32,
 }
 
 /// Which directory each picture is taken from that the first one, the merged run, has not.
 fn choose_pictures<'a>(
-    holders: &[(&RunDirectory, &LinesByImage<ImageRecord>)],
+    holders: &[(&'a RunDirectory, &LinesByImage<ImageRecord>)],
     images: &'a LinesByImage<ImageRecord>,
     purpose: Purpose,
 ) -> Result<Vec<Picture<'a>>, MergeError> {
@@ -284,7 +284,7 @@ fn choose_pictures<'a>(
             let Some(record) = images.of(item, image).last() else { return Ok(None) };
             let ImageOutcome::Done { pixels_sha256, .. } = &record.outcome else { return Ok(None) };
             let mut bad = None;
-            for (place, (run, lines)) in holders.iter().enumerate() {
+            for (place, &(run, lines)) in holders.iter().enumerate() {
                 if lines.of(item, image).last() != Some(record) {
                     continue;
                 }
@@ -295,7 +295,7 @@ fn choose_pictures<'a>(
                 };
                 match (is_good, place) {
                     (true, 0) => return Ok(None),
-                    (true, _) => return Ok(Some(Picture { from: path, item, image })),
+                    (true, _) => return Ok(Some(Picture { from: run, item, image })),
                     (false, _) => bad = Some(path),
                 }
             }
@@ -323,41 +323,13 @@ fn has_pixels(path: &Path, digest: &str) -> bool {
 fn bring_pictures(run: &RunDirectory, pictures: &[Picture<'_>]) -> Result<(), MergeError> {
     let mut folders = BTreeSet::new();
     for picture in pictures {
-        let to = run.checked_image_path(picture.item, picture.image)?;
-        link_or_copy(&picture.from, &to)?;
+        let to = run.take_image(picture.from, picture.item, picture.image)?;
         folders.extend(to.parent().map(Path::to_owned));
     }
     for folder in folders {
         sync_folder(&folder).map_err(|error| name_path(error, "sync", &folder))?;
     }
     Ok(())
-}
-
-/// Puts the same file at `to`, all or nothing: as a further name of it where the file system can, which
-/// takes no room. Pictures are never written in place, so neither name can change the other's bytes.
-fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    let named = |error| name_path(error, "write", to);
-    let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else {
-        return Err(named(std::io::ErrorKind::InvalidInput.into()));
-    };
-    std::fs::create_dir_all(folder).map_err(named)?;
-    let mut hidden = std::ffi::OsString::from(".writing-");
-    hidden.push(name);
-    let temporary = folder.join(hidden);
-    if let Err(error) = std::fs::remove_file(&temporary)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(named(error));
-    }
-    // A link that a stranger's part holds in the place of a picture is not taken over as one.
-    if !from.is_symlink() && std::fs::hard_link(from, &temporary).is_ok() {
-        std::fs::rename(&temporary, to).map_err(named)?;
-        // Where both are names of one file already, renaming leaves both.
-        let _ = std::fs::remove_file(&temporary);
-        return Ok(());
-    }
-    let bytes = std::fs::read(from).map_err(|error| name_path(error, "read", from))?;
-    super::atomic_write::atomic_write(to, &bytes)
 }
 
 /// The settings of the parts become the run's; when gathering, their sittings too.

@@ -3,11 +3,9 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::Path;
 
 use image::RgbImage;
 
-use super::atomic_write::{atomic_write, name_path};
 use super::image_store::png_with_texts;
 use super::png_rows::{Buffers, Chunks, MOST_BYTES, bytes_of, plain_size};
 
@@ -40,20 +38,20 @@ fn pixels_of(data: &PngData, buffers: &mut Buffers) -> Option<RgbImage> {
     RgbImage::from_raw(data.size.0, data.size.1, pixels)
 }
 
-/// Writes a PNG of this data, with one international text chunk per `(keyword, text)` and nothing else of the file that it
-/// came in, all or nothing. The same input gives the same bytes.
+/// A PNG of this data, with one international text chunk per `(keyword, text)` and nothing else of the file that it came in. The
+/// same input gives the same bytes.
 ///
 /// # Errors
-/// As [`write_png`](super::image_store::write_png).
-pub fn write_png_data(path: &Path, data: &PngData, texts: &[(&str, String)]) -> io::Result<()> {
+/// A keyword outside PNG's rules (1 to 79 Latin-1 characters).
+pub(super) fn encode_png_data(data: &PngData, texts: &[(&str, String)]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(data.idat.len() + 8192);
     png_with_texts(&mut bytes, data.size, texts)
         .and_then(|mut writer| {
             writer.write_chunk(png::chunk::IDAT, &data.idat)?;
             writer.finish()
         })
-        .map_err(|error| name_path(io::Error::other(error), "encode", path))?;
-    atomic_write(path, &bytes)
+        .map_err(io::Error::other)?;
+    Ok(bytes)
 }
 
 /// The data of the IDAT chunks of a file whose chunks are whole; `None` where they do not stand together, and of a file that is not
@@ -103,7 +101,6 @@ mod tests {
 
     #[test]
     fn what_is_written_has_the_pixels_the_data_and_our_texts_alone() {
-        let folder = tempfile::tempdir().unwrap();
         let mut bytes = Vec::new();
         let texts = [("parameters", "a stranger's".to_owned())];
         let mut encoder = png_with_texts(&mut bytes, (37, 23), &texts).unwrap();
@@ -111,9 +108,7 @@ mod tests {
         encoder.finish().unwrap();
         let (pixels, data) = read_png_data(&bytes).unwrap();
         assert!(pixels == picture());
-        let path = folder.path().join("0.png");
-        write_png_data(&path, &data, &[("prompt", "a kite".to_owned())]).unwrap();
-        let written = std::fs::read(&path).unwrap();
+        let written = encode_png_data(&data, &[("prompt", "a kite".to_owned())]).unwrap();
         assert!(read_image(Cursor::new(&written)).unwrap() == picture());
         let (_, again) = read_png_data(&written).unwrap();
         assert_eq!(again, data);
@@ -150,11 +145,8 @@ mod tests {
         let (_, mut data) = read_png_data(&whole).unwrap();
         let last = data.idat.len() - 1;
         data.idat[last] ^= 1;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("0.png");
         // The chunk has a right checksum, what is compressed in it a wrong one.
-        write_png_data(&path, &data, &[]).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = encode_png_data(&data, &[]).unwrap();
         assert!(read_image(Cursor::new(&bytes)).unwrap() == picture());
         assert!(read_png_data(&bytes).is_none());
     }

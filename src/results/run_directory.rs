@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use super::FORMAT_VERSION;
 use super::atomic_write::{atomic_write, name_path};
 use super::growth_error::GrowthError;
-use super::image_store;
 use super::inside::inside;
 use super::journal::{Journal, JournalError};
 use super::journal_tail::JournalTail;
 use super::manifest::{BenchmarkIdentity, Difference, Manifest, Settings, StageEntry, differences};
 use super::other_products;
-use super::png_data::{self, PngData};
 use super::records::{AnswerRecord, ImageRecord};
 use super::sitting::{Sitting, StageName};
 
@@ -59,7 +57,7 @@ pub enum RunError {
     BadJudgeName(String),
 }
 
-/// A run: `manifest.json`, `images/<item>/<k>.png`, `images.jsonl`, `answers/<judge>.jsonl`,
+/// A run: `manifest.json`, `images/<item>/<k>.png`, `thumbnails/<item>/<k>.jpg`, `images.jsonl`, `answers/<judge>.jsonl`,
 /// `scores/<judge>.parquet`, `summary/<judge>.json`.
 #[derive(Debug)]
 pub struct RunDirectory {
@@ -286,45 +284,6 @@ impl RunDirectory {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Where the picture of an image is: `images/<item>/<k>.png`. The item id must be one that the
-    /// benchmark loader let through.
-    pub fn image_path(&self, item: &str, image: u32) -> PathBuf {
-        self.path.join("images").join(item).join(format!("{image}.png"))
-    }
-
-    /// Keeps the picture of an image, with texts about it; see [`image_store::write_png`].
-    ///
-    /// # Errors
-    /// A symbolic link stands on the way, or the disk said no.
-    pub fn write_image(
-        &self,
-        item: &str,
-        image: u32,
-        pixels: &image::RgbImage,
-        texts: &[(&str, String)],
-    ) -> std::io::Result<()> {
-        image_store::write_png(&self.checked_image_path(item, image)?, pixels, texts)
-    }
-
-    /// As [`RunDirectory::write_image`], with compressed data that came from elsewhere.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_image_data(
-        &self,
-        item: &str,
-        image: u32,
-        data: &PngData,
-        texts: &[(&str, String)],
-    ) -> std::io::Result<()> {
-        png_data::write_png_data(&self.checked_image_path(item, image)?, data, texts)
-    }
-
-    /// Where the picture of an image is put, which no link on the way leads out of the run.
-    pub(super) fn checked_image_path(&self, item: &str, image: u32) -> std::io::Result<PathBuf> {
-        inside(&self.path, &["images", item, &format!("{image}.png")])
     }
 
     /// `images.jsonl`.

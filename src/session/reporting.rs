@@ -192,7 +192,9 @@ fn pictures_of(loaded: &Loaded, place: usize, items: &[&Item]) -> Vec<Picture> {
         for image in 0..loaded.run.manifest().images_per_item {
             if there.get(&(item.id.as_str(), image)).copied().unwrap_or_default() {
                 let path = loaded.run.image_path(&item.id, image);
-                pictures.push(Picture { run: place, item: item.id.clone(), image, path });
+                let thumbnail = loaded.run.thumbnail_path(&item.id, image);
+                let item = item.id.clone();
+                pictures.push(Picture { run: place, item, image, path, thumbnail });
             }
         }
     }

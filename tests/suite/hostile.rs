@@ -143,6 +143,9 @@ fn links_inside_a_run_lead_nowhere() {
     for (link, to_folder) in [
         ("images", true),
         ("images/IMAGES_OF_THE_ITEM", true),
+        ("thumbnails", true),
+        ("thumbnails/IMAGES_OF_THE_ITEM", true),
+        ("thumbnails/IMAGES_OF_THE_ITEM/0.jpg", false),
         ("images.jsonl", false),
         ("answers", true),
         ("answers/demo-judge.jsonl", false),

@@ -11,6 +11,8 @@ use dpg_bench::results::{BenchmarkIdentity, ImageOutcome, RunDirectory, Settings
 use dpg_bench::stage_observer::Silent;
 use image::{Rgb, RgbImage};
 
+use super::kept_thumbnails::kept;
+
 const HEADER: &str = "item_id,text,proposition_id,dependency,tuple,question_natural_language";
 
 pub fn benchmark(ids: &[&str]) -> Benchmark {
@@ -228,6 +230,7 @@ fn a_grid_is_cut_in_reading_order_and_a_resumed_import_ends_in_the_same_bytes() 
         ImportSummary { done: 8, already_done: 0, failed: 4, stopped: false }
     );
 
+    assert_eq!(kept(&whole), 8);
     let run = RunDirectory::open(&whole).unwrap();
     let records = run.read_images().unwrap();
     let order: Vec<(&str, u32)> =

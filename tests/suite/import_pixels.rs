@@ -10,6 +10,8 @@ use dpg_bench::{
     Summary, check_run, compare_runs, html_table, load_benchmark, scored_answers,
 };
 
+use super::kept_thumbnails::kept;
+
 fn demo() -> Benchmark {
     load_benchmark("demo".as_ref(), Strictness::Strict).unwrap()
 }
@@ -70,6 +72,7 @@ fn images_of_memory_make_a_run_that_resumes_in_any_order() {
     let mut session = open(&whole, &benchmark);
     let taken = session.import(Some("mine"), all(), &Quiet).unwrap();
     assert_eq!((taken.done, taken.already_done, taken.stopped), (6, 0, false));
+    assert_eq!(kept(&whole), 6);
     let summary = scored(&mut session);
     assert_eq!(summary.run.model.as_deref(), Some("mine"));
     assert_eq!(summary.coverage.images_present, 6);

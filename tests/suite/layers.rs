@@ -157,6 +157,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("strsim", &["near_names.rs"]),
     ("tokenizers", &["text/", "judge/"]),
     ("mozjpeg_sys", &["results/jpeg.rs"]),
+    ("jpeg_encoder", &["results/thumbnail.rs"]),
 ];
 
 /// What decodes a picture, and the only file that may call it: every picture is read in one way.

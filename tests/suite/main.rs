@@ -60,6 +60,7 @@ mod import_tiles;
 mod judge_command;
 mod judge_run;
 mod judged_as_made;
+mod kept_thumbnails;
 mod layers;
 mod loading;
 mod loopback;

@@ -9,6 +9,7 @@ use dpg_bench::results::ImageOutcome;
 use image::{Rgb, RgbImage};
 
 use crate::generate_run::files;
+use crate::kept_thumbnails::kept;
 
 const QUESTIONS: &str = "\
 item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
@@ -274,10 +275,10 @@ fn each_device_has_a_program_of_its_own() {
     done(&merge.args(["merge", "shards"]).current_dir(place.folder.path()).output().unwrap());
     let images = |run: &str| {
         let mut images = files(&place.path(run));
-        images.retain(|path, _| path.starts_with("images"));
+        images.retain(|path, _| path.starts_with("images") || path.starts_with("thumbnails"));
         images
     };
-    assert_eq!(images("one").len(), 6);
+    assert_eq!((images("one").len(), kept(&place.path("one"))), (12, 6));
     assert!(images("one") == images("shards"));
     // A model file names it too.
     let command = format!("sh {}", place.path("model.sh").display());

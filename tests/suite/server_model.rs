@@ -12,6 +12,7 @@ use super::generate_run::files;
 use super::image_server::{
     Kind, Played, WORKFLOW, asked, encoded, file, openai_reply, pixels, png as png_of,
 };
+use super::kept_thumbnails::kept;
 use super::loopback::{Loopback, Received, Reply};
 use super::server_place::{KEY, Place, QUESTIONS, asked_for, ended, good, wrong_about_cats};
 
@@ -145,6 +146,8 @@ fn what_a_server_changes_is_recorded_and_told() {
         assert_eq!((width, served.format.as_str(), served.asked), expected);
     }
 
+    assert_eq!(kept(&place.path("changed")), 6);
+
     // A PNG is kept in the server's own compression, without the server's texts.
     let mut sent = Vec::new();
     let mut encoder = png::Encoder::new(&mut sent, 8, 6);
@@ -155,9 +158,10 @@ fn what_a_server_changes_is_recorded_and_told() {
     let stored = idat(&sent);
     let server = wrong_about_cats(move |_, _, _| openai_reply(&sent));
     place.said(&server.url(), "as-it-came", "--server-api vllm-omni", 0);
-    let kept = std::fs::read(place.path("as-it-came/images/cat/1.png")).unwrap();
-    assert_eq!(idat(&kept), stored);
-    assert!(!contains(&kept, b"Steps: 4") && contains(&kept, b"iTXtprompt\0"));
+    let image = std::fs::read(place.path("as-it-came/images/cat/1.png")).unwrap();
+    assert_eq!(idat(&image), stored);
+    assert!(!contains(&image, b"Steps: 4") && contains(&image, b"iTXtprompt\0"));
+    assert_eq!(kept(&place.path("as-it-came")), 6);
     let line = "judge as-it-came --judge scripted --judge-rule yes";
     ended(&place.command(line).output().unwrap(), 0);
 

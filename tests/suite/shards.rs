@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use dpg_bench::results::{RunDirectory, RunLock};
 use serde_json::Value;
 
+use super::kept_thumbnails::kept;
+
 /// What a cluster may have set around the tests themselves.
 const ENVIRONMENT: [&str; 9] = [
     "SLURM_ARRAY_TASK_STEP",
@@ -111,6 +113,7 @@ fn assert_same(one: &Path, other: &Path) {
 /// The single run that shards are compared with, with its scores.
 fn single(folder: &Path) -> PathBuf {
     ended(&output(job(folder, "run", &["--out", "single"])), 0);
+    assert_eq!(kept(&folder.join("single")), 3 * ITEMS);
     folder.join("single")
 }
 

@@ -199,10 +199,15 @@ pub fn import_images(
         .files
         .par_iter()
         .map(|file| {
-            let absent = |image: &u32| !ledger.is_present(run, &file.item, *image);
-            (file, images_of(file, tiling, plan.images_per_item).filter(absent).collect())
+            let mut absent = Vec::new();
+            for image in images_of(file, tiling, plan.images_per_item) {
+                if !ledger.is_present(run, &file.item, image)? {
+                    absent.push(image);
+                }
+            }
+            Ok::<_, std::io::Error>((file, absent))
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     let total: u64 = plan
         .files
         .files

@@ -195,15 +195,15 @@ fn absent(
     ledger: &ImageLedger,
     item: &str,
     images: &[RgbImage],
-) -> Result<Vec<(u32, String)>, PixelsFault> {
+) -> anyhow::Result<Vec<(u32, String)>> {
     let mut absent = Vec::new();
     for (image, pixels) in (0..).zip(images) {
         let digest = pixels_sha256(pixels);
         if ledger.digest(item, image).is_some_and(|there| there != digest) {
             let run = run.path().display().to_string();
-            return Err(PixelsFault::Another { item: item.to_owned(), image, run });
+            return Err(PixelsFault::Another { item: item.to_owned(), image, run }.into());
         }
-        if !ledger.is_present(run, item, image) {
+        if !ledger.is_present(run, item, image)? {
             absent.push((image, digest));
         }
     }
