@@ -14,7 +14,9 @@
 
 use std::collections::HashMap;
 
-use polars_arrow::array::{Array, ArrayRef, PrimitiveArray, StructArray, Utf8Array, Utf8ViewArray};
+use polars_arrow::array::{
+    Array, ArrayRef, DictionaryArray, PrimitiveArray, StructArray, Utf8Array, Utf8ViewArray,
+};
 use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, Field};
 use polars_arrow::ffi::{ArrowArrayStream, export_iterator};
 use polars_arrow::record_batch::RecordBatchT;
@@ -211,7 +213,7 @@ impl<'a> Rows<'a> {
         // The writer adds a schema with `string_view` only where none is given. Parquet itself holds the
         // bytes of both kinds of text in the same way.
         let told = schema_to_metadata_key(&self::schema(&columns, |kind| match kind {
-            ArrowDataType::Utf8View => ArrowDataType::LargeUtf8,
+            ArrowDataType::Utf8View | ArrowDataType::Dictionary(..) => ArrowDataType::LargeUtf8,
             other => other.clone(),
         }));
         let version = KeyValue {
@@ -252,17 +254,41 @@ enum Texts {
 impl Texts {
     fn of(self, values: &[&str]) -> ArrayRef {
         match self {
-            Self::Views => Utf8ViewArray::from_slice_values(values).boxed(),
+            Self::Views => {
+                let values: Vec<Option<&str>> = values.iter().copied().map(Some).collect();
+                self.of_optional(&values)
+            }
             Self::Large => Utf8Array::<i64>::from_slice(values).boxed(),
         }
     }
 
     fn of_optional(self, values: &[Option<&str>]) -> ArrayRef {
         match self {
-            Self::Views => Utf8ViewArray::from_slice(values).boxed(),
+            Self::Views => {
+                dictionary(values).unwrap_or_else(|| Utf8ViewArray::from_slice(values).boxed())
+            }
             Self::Large => Utf8Array::<i64>::from(values).boxed(),
         }
     }
+}
+
+/// Each text once, and for each row which; `None` where so many rows have texts of their own that nothing is gained. The
+/// writer would make the same of them, in a crate that is built unoptimised (docs/measurements/build.md).
+fn dictionary(values: &[Option<&str>]) -> Option<ArrayRef> {
+    let (mut texts, mut places) = (Vec::new(), HashMap::new());
+    let mut place = |text| {
+        *places.entry(text).or_insert_with(|| {
+            texts.push(text);
+            (texts.len() - 1) as u32
+        })
+    };
+    let keys: Vec<Option<u32>> = values.iter().map(|value| value.map(&mut place)).collect();
+    if values.len() > 128 && texts.len() as f64 > 0.75 * values.len() as f64 {
+        return None;
+    }
+    let texts = Utf8ViewArray::from_slice_values(&texts).boxed();
+    let array = DictionaryArray::try_from_keys(PrimitiveArray::from(keys), texts, false).ok()?;
+    Some(array.boxed())
 }
 
 /// Names and kinds of the columns, the kinds as `told`.
