@@ -211,6 +211,7 @@ mod tests {
                 questions_unparsable: 0,
                 questions_failed: 0,
                 questions_missing: 0,
+                answers_without_probability: 0,
                 images_filtered: 0,
                 items_filtered: Vec::new(),
                 images_revised: 0,
@@ -219,6 +220,8 @@ mod tests {
             },
             reference: protocol(200.0 / 3.0, false),
             corrected: protocol(65.0, true),
+            soft: None,
+            soft_tifa_gm: None,
         }
     }
 

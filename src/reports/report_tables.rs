@@ -48,7 +48,7 @@ fn score_cells(figures: &ProtocolSummary) -> [String; 2] {
 pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
     let beside = match input.protocol {
         Protocol::Corrected => Protocol::Reference,
-        Protocol::Reference => Protocol::Corrected,
+        _ => Protocol::Corrected,
     };
     let mut table = ReportTable {
         name: "leaderboard".into(),

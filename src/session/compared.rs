@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-use super::scoring::scored_baseline;
+use super::baselines::scored_baseline;
 use crate::aggregate::Protocol;
-use crate::aggregate::baseline::{Baseline, KIND};
+use crate::aggregate::baseline::{Baseline, ItemCounts, KIND};
 use crate::check::{Check, Gate, check};
 use crate::compare::{Comparison, Labelled, Options, compare};
 use crate::results::{FORMAT_VERSION, FormatVersion};
@@ -169,10 +169,21 @@ pub fn read_baseline(path: &Path) -> anyhow::Result<Baseline> {
         ensure!(
             item.counts.iter().all(|&[category, yes, counted, yes_after, counted_after]| {
                 category < categories && yes <= counted && yes_after <= counted_after
-            }) && item.score.is_none_or(|score| (0.0..=1.0).contains(&score)),
+            }) && sums_can_be(item)
+                && item.score.is_none_or(|score| (0.0..=1.0).contains(&score)),
             "{shown}: the counts of item {} cannot be; make the baseline anew",
             item.id
         );
     }
     Ok(baseline)
+}
+
+/// Whether the sums of shares of a yes are there for each entry or for none, and no larger than its counted questions.
+fn sums_can_be(item: &ItemCounts) -> bool {
+    let fit = |(sums, counts): (&[f64; 2], &[u32; 5])| {
+        let ends = [counts[2], counts[4]].map(|counted| 0.0..=f64::from(counted) + 1e-9);
+        sums.iter().zip(ends).all(|(sum, ends)| ends.contains(sum))
+    };
+    (item.sums.is_empty() || item.sums.len() == item.counts.len())
+        && item.sums.iter().zip(&item.counts).all(fit)
 }

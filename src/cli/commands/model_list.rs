@@ -179,6 +179,7 @@ fn score_all(
         let items: Vec<&Item> = selected(benchmark, &run)?;
         summaries.extend(score_judges(&run, benchmark, &items, judges, options.allow_incomplete)?);
     }
+    score::ensure_have(&summaries, options.protocol)?;
     print(&score::paper(&summaries, options)?)?;
     Ok(score::status(&summaries, options.protocol))
 }
@@ -200,7 +201,11 @@ fn put_together(
     }
     let report = ReportOptions {
         judge,
-        protocol: protocol.map_or(Protocol::Corrected, Protocol::from),
+        protocol: match protocol.map_or(Protocol::Corrected, Protocol::from) {
+            // It has no categories; a report under `soft` shows it too.
+            Protocol::SoftTifaGm => Protocol::Soft,
+            other => other,
+        },
         paper: PaperOptions { intervals, both_protocols },
         allow_incomplete,
         force: true,
