@@ -27,6 +27,23 @@ pub(crate) fn scored_baseline(
     ReadRun::new(path, benchmark, judge)?.baseline(protocol)
 }
 
+/// The same under each of [`Protocol::SOFT`]; `None` where the judge states no P(yes).
+///
+/// # Errors
+/// As there.
+pub(crate) fn soft_baselines(
+    path: &Path,
+    benchmark: Option<&Path>,
+    judge: Option<&str>,
+) -> anyhow::Result<Option<[Baseline; 2]>> {
+    let read = ReadRun::new(path, benchmark, judge)?;
+    let [soft, means] = Protocol::SOFT.map(|protocol| read.baseline(protocol));
+    match soft {
+        Err(error) if error.is::<NoProbability>() => Ok(None),
+        soft => Ok(Some([soft?, means?])),
+    }
+}
+
 /// What a baseline is made of.
 struct ReadRun {
     run: RunDirectory,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-use super::baselines::scored_baseline;
+use super::baselines::{scored_baseline, soft_baselines};
 use crate::aggregate::Protocol;
 use crate::aggregate::baseline::{Baseline, ItemCounts, KIND};
 use crate::check::{Check, Gate, check};
@@ -31,6 +31,24 @@ pub fn load_compared(
         read_baseline(path)?
     };
     Ok(Labelled { label, run })
+}
+
+/// A run directory under each protocol of P(yes); nothing where its judge states none, and for a baseline file, which has one
+/// protocol.
+///
+/// # Errors
+/// As [`load_compared`].
+pub(crate) fn load_soft(
+    path: &Path,
+    judge: Option<&str>,
+    benchmark: Option<&Path>,
+) -> anyhow::Result<Vec<Labelled>> {
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    let label = path.display().to_string();
+    let found = soft_baselines(path, benchmark, judge)?.into_iter().flatten();
+    Ok(found.map(|run| Labelled { label: label.clone(), run }).collect())
 }
 
 /// How the run at `other` differs from that at `base`, under `corrected` and with the answers of `judge` (`None`: those of

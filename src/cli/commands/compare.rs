@@ -82,11 +82,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         files.check(|bytes| standing(bytes, &args.runs))?;
     }
     let options = args.compared.options();
-    let base = args.compared.load(base)?;
+    let (base, soft_base) = (args.compared.load(base)?, args.compared.load_soft(base)?);
     let mut comparisons: Vec<Comparison> = Vec::new();
-    for other in others {
-        let other = args.compared.load(other)?;
-        comparisons.push(compare(&base, &other, &options)?);
+    for path in others {
+        let other = args.compared.load(path)?;
+        let mut found = compare(&base, &other, &options)?;
+        if !soft_base.is_empty() {
+            let soft_other = args.compared.load_soft(path)?;
+            found.add_soft([&base, &other], [&soft_base, &soft_other], &options);
+        }
+        comparisons.push(found);
     }
     if args.json {
         print_json(&comparisons)?;
