@@ -112,6 +112,50 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
     table
 }
 
+/// The scores made of P(yes) beside those of yes and no; without rows where no judge states it.
+pub(crate) fn soft_scores(input: &ReportInput<'_>) -> ReportTable {
+    let protocols = [Protocol::Corrected, Protocol::Soft, Protocol::SoftTifaGm];
+    let headings = protocols.iter().flat_map(|protocol| [protocol.name(), "95 % interval"]);
+    let mut table = ReportTable {
+        name: "soft".into(),
+        caption: "DPG-Bench score with P(yes) in place of yes and no".into(),
+        headings: strings(&["run"]).into_iter().chain(headings.map(str::to_owned)).collect(),
+        csv_headings: vec![
+            "run",
+            "judge",
+            "protocol",
+            "score",
+            "low",
+            "high",
+            "standard_error",
+            "items",
+        ],
+        ..ReportTable::default()
+    };
+    table.headings.push("answers without P(yes)".to_owned());
+    for place in input.ranked() {
+        let run = &input.runs[place];
+        if run.summary.soft.is_none() {
+            continue;
+        }
+        let scores = protocols.iter().flat_map(|one| score_cells(run.summary.protocol(*one)));
+        let lacking = run.summary.coverage.answers_without_probability.to_string();
+        table.rows.push(TableRow {
+            name: run.name.clone(),
+            cells: scores.chain([lacking]).collect(),
+            ..TableRow::default()
+        });
+        for protocol in protocols {
+            let own = run.summary.protocol(protocol);
+            let mut row = strings(&[&run.name, &run.summary.judge.name, protocol.name()]);
+            row.extend(error_bar(own.overall));
+            row.push(own.items_scored.to_string());
+            table.csv_rows.push(row);
+        }
+    }
+    table
+}
+
 /// The names of all categories of one level that any run has, in table order.
 pub(crate) fn category_names(input: &ReportInput<'_>, level: Level) -> Vec<String> {
     let names: BTreeSet<String> = input
