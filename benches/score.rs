@@ -151,6 +151,7 @@ fn summarise(items: &[&Item], records: &[AnswerRecord], with_table: bool) -> (Su
         answers: &answers,
         reference: &reference,
         corrected: &corrected,
+        soft: None,
         allow_incomplete: false,
     });
     assert_eq!(summary.coverage.questions_answered, questions(items) * u64::from(IMAGES));

@@ -30,6 +30,6 @@ pub(crate) use judge_agreement::{
 };
 pub use shares::Shares;
 pub use summary::{
-    IntervalKind, IntervalMethod, JudgeIdentity, ProtocolSummary, RunIdentity, Summary,
-    SummaryInput,
+    IntervalKind, IntervalMethod, JudgeIdentity, NoProbability, ProtocolSummary, RunIdentity,
+    Summary, SummaryInput,
 };

@@ -7,11 +7,9 @@ use serde::Serialize;
 
 use crate::aggregate::Protocol;
 use crate::compare::differences::swaps;
-use crate::compare::{
-    CompareError, Labelled, Level, Options, Paired, Shared, compared, deviation, share,
-};
+use crate::compare::{CompareError, Labelled, Level, Options, Paired, compared, share};
 use crate::near_names::{category_named, did_you_mean_category};
-use crate::statistics::{ItemRatio, PermutationResult, PowerAnalysis, holm};
+use crate::statistics::{PermutationResult, PowerAnalysis, holm};
 
 /// Fewer items than this pass nothing: a harm that strikes every seventh item is missed by nineteen one time
 /// in twenty.
@@ -183,7 +181,7 @@ pub fn check(
         .zip(swaps.iter().zip(p.iter().zip(holm(&p))))
         .filter_map(|(row, (swaps, (p, p_holm)))| {
             let found = Found { row, swaps: swaps.as_ref()?, p: (*p)?, p_holm: p_holm? };
-            found.checked(&shared, gate, rows.len())
+            found.checked(gate, rows.len())
         })
         .collect();
     let any = |outcome| figures.iter().any(|figure| figure.outcome == outcome);
@@ -212,7 +210,7 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn checked(&self, shared: &Shared, gate: &Gate, figures: usize) -> Option<CheckedFigure> {
+    fn checked(&self, gate: &Gate, figures: usize) -> Option<CheckedFigure> {
         let Self { row, swaps, p, p_holm } = *self;
         let [base, other] = row.figures()?;
         let tolerated = -gate.max_drop / 100.0;
@@ -240,7 +238,7 @@ impl Found<'_> {
             let fewest = MIN_ITEMS.max(items + 1) as u64;
             let needed = match undecided {
                 Some(Undecided::FewItems) if would_pass => fewest,
-                _ => items_needed(shared, row, gate, drop, figures)?.max(fewest),
+                _ => items_needed(row, gate, drop, figures)?.max(fewest),
             };
             (needed <= TOO_MANY_ITEMS).then_some(needed)
         };
@@ -265,35 +263,10 @@ impl Found<'_> {
     }
 }
 
-/// Items that tell a drop of the size seen from the tolerated one. Of a category, the difference of two
-/// ratios spreads over its items as its standard error says.
-fn items_needed(
-    shared: &Shared,
-    row: &Paired<'_>,
-    gate: &Gate,
-    drop: f64,
-    figures: usize,
-) -> Option<u64> {
+/// Items that tell a drop of the size seen from the tolerated one.
+fn items_needed(row: &Paired<'_>, gate: &Gate, drop: f64, figures: usize) -> Option<u64> {
     // To fail it must stand out among all figures; passing is asked of each alone.
     let figures = if drop > gate.max_drop { figures as f64 } else { 1.0 };
     let demand = PowerAnalysis { alpha: gate.alpha / figures, power: 0.8, two_sided: false };
-    let deviation = match row.level {
-        Level::Overall => deviation(shared)?,
-        _ => linearised_deviation(row.base, row.other)?,
-    };
-    demand.items_for(deviation, (gate.max_drop - drop) / 100.0)
-}
-
-/// Standard deviation of the items' shares in the difference of two ratios: each item's residuals,
-/// over the mean denominators.
-fn linearised_deviation(base: &ItemRatio, other: &ItemRatio) -> Option<f64> {
-    let residuals = |ratio: &ItemRatio| -> Option<Vec<f64>> {
-        let value = ratio.value()?;
-        let mean = ratio.denominators.iter().sum::<f64>() / ratio.items() as f64;
-        let pairs = ratio.numerators.iter().zip(&ratio.denominators);
-        Some(pairs.map(|(yes, counted)| (yes - value * counted) / mean).collect())
-    };
-    let (base, other) = (residuals(base)?, residuals(other)?);
-    let differences = ItemRatio::mean_of(base.iter().zip(&other).map(|(a, b)| Some(b - a)));
-    Some(differences.standard_error()? * (differences.clusters() as f64).sqrt())
+    demand.items_for(row.deviation()?, (gate.max_drop - drop) / 100.0)
 }

@@ -3,6 +3,7 @@
 
 mod alike;
 pub mod differences;
+mod soft;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use self::alike::check_alike;
 pub use self::alike::{Allowed, CompareError, Labelled};
 pub use self::differences::{Difference, Figure, Paired, paired_differences};
+pub use self::soft::{ItemsNeeded, SoftComparison};
 pub use crate::aggregate::Level;
 use crate::aggregate::baseline::Baseline;
 use crate::aggregate::category_order::table_order;
@@ -19,7 +21,7 @@ use crate::aggregate::shares::Shares;
 use crate::aggregate::{Protocol, Stage};
 use crate::benchmark::category::l1_of;
 use crate::results::Settings;
-use crate::statistics::{ItemRatio, PermutationTest, PowerAnalysis, numpy_mean};
+use crate::statistics::{PermutationTest, PowerAnalysis, numpy_mean};
 
 /// Two runs compared. Differences are `other - base`, in points.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,6 +54,9 @@ pub struct Comparison {
     pub detectable: Option<f64>,
     /// The items, largest loss first.
     pub items_by_difference: Vec<ItemDifference>,
+    /// The same runs under the protocols of P(yes); empty where a judge states none, or another protocol was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub soft: Vec<SoftComparison>,
 }
 
 /// One of the runs.
@@ -123,7 +128,9 @@ pub fn compare(
 ) -> Result<Comparison, CompareError> {
     let shared = share(base, other, &options.allowed)?;
     let protocol = base.run.protocol;
-    let figures = paired_differences(&compared(&shared, protocol), options.test, options.level);
+    let rows = compared(&shared, protocol);
+    let deviation = rows[0].deviation();
+    let figures = paired_differences(&rows, options.test, options.level);
     let scores = shared.base.overall.numerators.iter().zip(&shared.other.overall.numerators);
     let mut items_by_difference: Vec<ItemDifference> = shared
         .ids
@@ -138,7 +145,6 @@ pub fn compare(
         .collect();
     // Stable, so that ties keep the benchmark's order.
     items_by_difference.sort_by(|a, b| a.difference.total_cmp(&b.difference));
-    let deviation = deviation(&shared);
     let items = shared.ids.len();
     Ok(Comparison {
         base: side(base),
@@ -156,7 +162,82 @@ pub fn compare(
             100.0 * PowerAnalysis::default().smallest_difference(deviation, items as f64)
         }),
         items_by_difference,
+        soft: Vec::new(),
     })
+}
+
+impl Comparison {
+    /// Adds the comparison of the same runs under the protocols of P(yes). What these cannot compare becomes a warning.
+    pub(crate) fn add_soft(
+        &mut self,
+        corrected: [&Labelled; 2],
+        soft: [&[Labelled]; 2],
+        options: &Options,
+    ) {
+        for (base, other) in soft[0].iter().zip(soft[1]) {
+            let name = base.run.protocol.name();
+            match soft_comparison(corrected, [base, other], options) {
+                Ok((found, warnings)) => {
+                    self.soft.push(found);
+                    let warnings = warnings.into_iter().filter(|one| !self.warnings.contains(one));
+                    let warnings: Vec<_> = warnings.map(|one| format!("{name}: {one}")).collect();
+                    self.warnings.extend(warnings);
+                }
+                Err(error) => self.warnings.push(format!("{name}: {error}")),
+            }
+        }
+    }
+}
+
+fn soft_comparison(
+    corrected: [&Labelled; 2],
+    soft: [&Labelled; 2],
+    options: &Options,
+) -> Result<(SoftComparison, Vec<String>), CompareError> {
+    let found = compare(soft[0], soft[1], options)?;
+    let (of_corrected, of_soft) = (needed(corrected, options)?, needed(soft, options)?);
+    let items_needed = of_soft.into_iter().filter_map(|own| {
+        let mut all = of_corrected.iter();
+        let other = all.find(|other| (other.level, &other.name) == (own.level, &own.name))?;
+        let is_same_direction = own.difference * other.difference > 0.0;
+        is_same_direction.then_some(ItemsNeeded {
+            level: own.level,
+            name: own.name,
+            corrected: other.items,
+            soft: own.items,
+        })
+    });
+    let soft = SoftComparison {
+        protocol: soft[0].run.protocol,
+        items: found.items,
+        detectable: found.detectable,
+        items_needed: items_needed.collect(),
+        figures: found.figures,
+    };
+    Ok((soft, found.warnings))
+}
+
+/// A figure's difference and the items that find it.
+struct Needed {
+    level: Level,
+    name: String,
+    difference: f64,
+    items: u64,
+}
+
+/// Those of all figures that differ; of none where the items are too few to tell how far they spread.
+fn needed([base, other]: [&Labelled; 2], options: &Options) -> Result<Vec<Needed>, CompareError> {
+    let shared = share(base, other, &options.allowed)?;
+    let rows = compared(&shared, base.run.protocol);
+    let found = rows.iter().filter_map(|row| {
+        let [base, other] = row.figures()?;
+        let difference = (other.percent - base.percent) / 100.0;
+        let has_enough = base.items.min(other.items) >= FEWEST_ITEMS;
+        let deviation = row.deviation().filter(|deviation| has_enough && *deviation > 0.0)?;
+        let items = PowerAnalysis::default().items_for(deviation, difference)?;
+        Some(Needed { level: row.level, name: row.name.to_owned(), difference, items })
+    });
+    Ok(found.collect())
 }
 
 fn settings(labelled: &Labelled) -> Settings {
@@ -174,13 +255,6 @@ fn side(labelled: &Labelled) -> Side {
 
 /// With fewer items no difference has a p-value below 5 %: the smallest is that of one of all 2^n patterns of signs and of its opposite.
 pub(crate) const FEWEST_ITEMS: usize = 6;
-
-/// Standard deviation of the items' differences, in 0..=1; `None` below two items.
-pub(crate) fn deviation(shared: &Shared) -> Option<f64> {
-    let pairs = shared.base.overall.numerators.iter().zip(&shared.other.overall.numerators);
-    let ratio = ItemRatio::mean_of(pairs.map(|(base, other)| Some(other - base)));
-    Some(ratio.standard_error()? * (ratio.clusters() as f64).sqrt())
-}
 
 /// The items with a score in both runs, and their shares.
 pub(crate) fn share(

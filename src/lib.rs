@@ -61,7 +61,7 @@ mod wording;
 pub use image::{Rgb, RgbImage};
 
 pub use aggregate::score_table::AnswerTable;
-pub use aggregate::{Coverage, Estimate, Protocol, Summary};
+pub use aggregate::{Coverage, Estimate, NoProbability, Protocol, Summary};
 pub use benchmark::{Benchmark, Category, Item, Question, Selection, Strictness};
 pub use check::{Check, CheckError, CheckedFigure, Gate, Outcome};
 pub use compare::{Comparison, Difference};

@@ -1,6 +1,7 @@
 //! In: a benchmark, a model, judges and a folder. Out: a run in that folder: its images, answers, scores and
 //! report. The door of the library: the command line comes through it as any other program does.
 
+mod baselines;
 pub mod benchmarks;
 pub mod compared;
 mod devices;
@@ -255,7 +256,7 @@ impl<'b> Session<'b> {
         Ok(counts)
     }
 
-    /// Scores the answers of a judge under both protocols, and writes its summary, tables and chart into the run
+    /// Scores the answers of a judge under each protocol, and writes its summary, tables and chart into the run
     /// directory. With `allow_incomplete` there is a benchmark score even where images or answers are missing.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! In: what the library cannot do. Out: the exception that Python's caller sees, with the whole sentence.
 
-use dpg_bench::{CheckError, GateFault, JudgeFault, PixelsFault};
+use dpg_bench::{CheckError, GateFault, JudgeFault, NoProbability, PixelsFault};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -36,6 +36,9 @@ fn fault_of_the_caller(error: &anyhow::Error) -> Option<String> {
             }
             _ => fault.to_string(),
         });
+    }
+    if let Some(fault) = error.downcast_ref::<NoProbability>() {
+        return Some(fault.to_string());
     }
     let fault = error.downcast_ref::<GateFault>()?;
     Some(match fault {

@@ -17,9 +17,10 @@ use crate::work::carry_out;
 
 /// The protocol of that name.
 pub(crate) fn protocol_of(name: &str) -> PyResult<Protocol> {
-    Protocol::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or_else(|| {
+    let mut all = Protocol::ALL.into_iter().chain(Protocol::SOFT);
+    all.find(|protocol| protocol.name() == name).ok_or_else(|| {
         PyValueError::new_err(format!(
-            "there is no protocol `{name}`; there are reference and corrected"
+            "there is no protocol `{name}`; there are reference, corrected, soft and soft_tifa_gm"
         ))
     })
 }
@@ -99,5 +100,5 @@ pub(crate) fn evaluate(
         session.judge(&judge, desk)?;
         session.score(judge.name(), allow_incomplete)
     })?;
-    Ok(Summary { summary, protocol, run: Run { folder } })
+    Summary::of(summary, protocol, Run { folder })
 }

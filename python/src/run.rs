@@ -80,7 +80,7 @@ impl Run {
         let directory = self.directory()?;
         let scored =
             py.detach(|| scored_run(&directory, benchmark.as_deref(), judge, allow_incomplete));
-        Ok(Summary { summary: scored.map_err(failed)?, protocol, run: self.clone() })
+        Summary::of(scored.map_err(failed)?, protocol, self.clone())
     }
 
     /// The table of answers of `judge` (None: its only one), one row an image and question, scored anew. `benchmark` is as for

@@ -1,6 +1,7 @@
 //! In: the scores of a run. Out: them as numbers, as a table in a terminal and a notebook, and as the JSON of the run's own file.
 
 use dpg_bench::{Estimate, Protocol, html_table, terminal_table};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -9,7 +10,7 @@ use crate::errors::failed;
 use crate::evaluate::protocol_of;
 use crate::run::Run;
 
-/// The scores of a run by one judge, under both protocols; the numbers are those of one.
+/// The scores of a run by one judge, under each protocol; the numbers are those of one.
 #[pyclass(frozen, module = "dpg_bench")]
 pub(crate) struct Summary {
     pub(crate) summary: dpg_bench::Summary,
@@ -18,6 +19,13 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// The scores under `protocol`, which must be there.
+    pub(crate) fn of(summary: dpg_bench::Summary, protocol: Protocol, run: Run) -> PyResult<Self> {
+        let fault = |error: dpg_bench::NoProbability| PyValueError::new_err(error.to_string());
+        summary.ensure_has(protocol).map_err(fault)?;
+        Ok(Self { summary, protocol, run })
+    }
+
     fn overall(&self) -> Option<&Estimate> {
         self.summary.protocol(self.protocol).overall.as_ref()
     }
@@ -61,8 +69,8 @@ impl Summary {
         self.summary.protocol(self.protocol).items_scored
     }
 
-    /// Percent of yes by category, broad ones and then detailed ones; after the dependency rule under `corrected`, before it under
-    /// `reference`.
+    /// Percent of yes by category, broad ones and then detailed ones; after the dependency rule under `corrected` and `soft`, before
+    /// it under `reference`.
     #[getter]
     fn categories<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let categories = PyDict::new(py);
@@ -74,7 +82,7 @@ impl Summary {
         Ok(categories)
     }
 
-    /// The rules of the numbers: `reference` or `corrected`.
+    /// The rules of the numbers: `reference`, `corrected`, `soft` or `soft_tifa_gm`.
     #[getter]
     fn protocol(&self) -> &'static str {
         self.protocol.name()
@@ -82,8 +90,7 @@ impl Summary {
 
     /// The same run under another protocol.
     fn under(&self, protocol: &str) -> PyResult<Self> {
-        let (summary, protocol) = (self.summary.clone(), protocol_of(protocol)?);
-        Ok(Self { summary, protocol, run: self.run.clone() })
+        Self::of(self.summary.clone(), protocol_of(protocol)?, self.run.clone())
     }
 
     /// Name of the judge in the run.
@@ -110,10 +117,10 @@ impl Summary {
     }
 
     fn __repr__(&self) -> String {
-        terminal_table(&self.summary, &Protocol::ALL, false)
+        terminal_table(&self.summary, &self.summary.protocols(), false)
     }
 
     fn _repr_html_(&self) -> String {
-        html_table(&self.summary, &Protocol::ALL)
+        html_table(&self.summary, &self.summary.protocols())
     }
 }

@@ -76,6 +76,8 @@ def test_a_summary_tells_its_numbers(demo, scripted):
     by_name = {figure["name"]: figure for figure in told["corrected"]["l1"] + told["corrected"]["l2"]}
     assert summary.categories == {name: figure["conditional"]["mean"] for name, figure in by_name.items()}
     assert summary.under("reference").score == told["reference"]["overall"]["mean"]
+    with pytest.raises(ValueError, match="state no P"):
+        summary.under("soft")
     assert (summary.items, summary.gap, summary.judge) == (3, None, "scripted")
     assert "DPG-Bench score" in repr(summary) and f"{summary.score:.2f}" in repr(summary)
     html = summary._repr_html_()

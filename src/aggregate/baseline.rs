@@ -9,7 +9,6 @@ use crate::results::{FORMAT_VERSION, FormatVersion};
 use crate::score::{Protocol, RunScore};
 use crate::statistics::ItemRatio;
 
-use super::readable::MAX_UNPARSABLE;
 use super::shares::{CategoryShares, Shares};
 use super::summary::{JudgeIdentity, RunIdentity};
 
@@ -33,8 +32,7 @@ pub struct Baseline {
     pub questions_expected: u64,
     /// Those with an answer.
     pub questions_answered: u64,
-    /// Answers that are neither yes nor no. Where so many are that the score is withheld, they are taken for questions without an
-    /// answer; else 0 stands here.
+    /// Answers that cannot be read and were left out, in files of earlier versions, which are refused; else 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unreadable_answers: u64,
     /// The L2 categories that [`ItemCounts::counts`] numbers.
@@ -53,6 +51,30 @@ pub struct ItemCounts {
     /// Per category: its number, yes and counted questions (one per image) before the dependency rule,
     /// and the same after it.
     pub counts: Vec<[u32; 5]>,
+    /// Under `soft`: per entry of `counts` the sums of what its questions count as, before and after the rule, in place of the
+    /// numbers of yes, which are these sums rounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sums: Vec<[f64; 2]>,
+}
+
+impl ItemCounts {
+    /// Yes and counted questions before the rule, and the same after it, of the categories whose numbers are `chosen`.
+    fn of(&self, chosen: &[bool]) -> [[f64; 2]; 2] {
+        let mut total = [[0.0; 2]; 2];
+        for (place, &[category, yes, counted, yes_after, counted_after]) in
+            self.counts.iter().enumerate()
+        {
+            if chosen.get(category as usize) == Some(&true) {
+                let sums = self.sums.get(place).copied();
+                let [before, after] = sums.unwrap_or([f64::from(yes), f64::from(yes_after)]);
+                let own = [[before, f64::from(counted)], [after, f64::from(counted_after)]];
+                for (total, own) in total.as_flattened_mut().iter_mut().zip(own.as_flattened()) {
+                    *total += own;
+                }
+            }
+        }
+        total
+    }
 }
 
 impl Baseline {
@@ -65,25 +87,23 @@ impl Baseline {
     ) -> Self {
         let shares = Shares::of(score);
         let count = |ratio: &ItemRatio, item: usize| {
-            // Counts are whole and small.
-            [ratio.numerators[item] as u32, ratio.denominators[item] as u32]
+            // Counts are small, and whole but for sums of shares.
+            [ratio.numerators[item].round() as u32, ratio.denominators[item] as u32]
         };
         let items = score.items.iter().enumerate().map(|(item, scored)| {
             let categories = (0..).zip(&shares.l2).filter_map(|(number, category)| {
                 let [yes, counted] = count(&category.raw, item);
                 let [yes_after, counted_after] = count(&category.conditional, item);
-                (counted + counted_after > 0).then_some([
-                    number,
-                    yes,
-                    counted,
-                    yes_after,
-                    counted_after,
-                ])
+                let sums = [category.raw.numerators[item], category.conditional.numerators[item]];
+                (counted + counted_after > 0)
+                    .then_some(([number, yes, counted, yes_after, counted_after], sums))
             });
+            let (counts, sums): (Vec<_>, Vec<_>) = categories.unzip();
             ItemCounts {
                 id: scored.item.id.clone(),
                 score: scored.outcome.score.as_ref().ok().copied(),
-                counts: categories.collect(),
+                counts,
+                sums: if score.protocol == Protocol::Soft { sums } else { Vec::new() },
             }
         });
         Self {
@@ -107,22 +127,8 @@ impl Baseline {
 
     /// What is missing of a run that is not complete.
     pub fn gap(&self) -> Option<String> {
-        let Self {
-            questions_answered: answered,
-            questions_expected: expected,
-            unreadable_answers,
-            ..
-        } = self;
-        let unreadable = || {
-            format!(
-                ": {unreadable_answers} answers are neither yes nor no, more than {} %, and left out here (`score \
-                 --allow-incomplete` counts them as no)",
-                100.0 * MAX_UNPARSABLE
-            )
-        };
-        let why = if *unreadable_answers > 0 { unreadable() } else { String::new() };
-        (answered != expected)
-            .then(|| format!("{answered} of {expected} questions have an answer{why}"))
+        let Self { questions_answered: answered, questions_expected: expected, .. } = self;
+        (answered != expected).then(|| format!("{answered} of {expected} questions have an answer"))
     }
 
     /// The shares of the items at `places`, in that order, for the L2 categories `names` and the L1
@@ -132,18 +138,12 @@ impl Baseline {
         let category = |name: &str, belongs: &dyn Fn(&str) -> bool| {
             let numbers: Vec<bool> =
                 self.categories.iter().map(|category| belongs(category)).collect();
-            let ratio = |yes: usize| {
-                let of = |item: &&ItemCounts, place: usize| -> f64 {
-                    let counts = item.counts.iter();
-                    let own = counts.filter(|count| numbers.get(count[0] as usize) == Some(&true));
-                    own.map(|count| f64::from(count[place])).sum()
-                };
-                ItemRatio {
-                    numerators: items.iter().map(|item| of(item, yes)).collect(),
-                    denominators: items.iter().map(|item| of(item, yes + 1)).collect(),
-                }
+            let totals: Vec<[[f64; 2]; 2]> = items.iter().map(|item| item.of(&numbers)).collect();
+            let ratio = |stage: usize| ItemRatio {
+                numerators: totals.iter().map(|total| total[stage][0]).collect(),
+                denominators: totals.iter().map(|total| total[stage][1]).collect(),
             };
-            CategoryShares { name: name.to_owned(), raw: ratio(1), conditional: ratio(3) }
+            CategoryShares { name: name.to_owned(), raw: ratio(0), conditional: ratio(1) }
         };
         Shares {
             overall: ItemRatio::mean_of(items.iter().map(|item| item.score)),

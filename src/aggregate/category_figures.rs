@@ -64,14 +64,15 @@ pub fn category_figures(shares: &Shares, level: f64) -> (Vec<CategoryFigure>, Ve
     (figures(&shares.l1), figures(&shares.l2))
 }
 
-/// Yes and counted questions after the rule, over the images that the protocol scores.
+/// Yes and counted questions after the rule, over the images that the protocol scores. Of shares of a yes it is their sum,
+/// rounded.
 pub(crate) fn counts_after_rule(score: &RunScore<'_>) -> (u64, u64) {
     let scored = score.items.iter().filter(|item| item.outcome.score.is_ok());
     let verdicts = scored.flat_map(|item| &item.outcome.images).flat_map(|image| &image.ruled);
-    verdicts.fold((0, 0), |(k, n), verdict| match verdict.counted() {
-        Some(is_yes) => (k + u64::from(is_yes), n + 1),
-        None => (k, n),
-    })
+    let (k, n) = verdicts
+        .filter_map(|verdict| verdict.weight())
+        .fold((0.0, 0), |(k, n), weight| (k + weight, n + 1));
+    (k.round() as u64, n)
 }
 
 /// How many of a run's questions, counted per image, have this verdict before the rule.

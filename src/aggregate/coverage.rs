@@ -35,6 +35,9 @@ pub struct Coverage {
     pub questions_failed: u64,
     /// Questions never put to the judge.
     pub questions_missing: u64,
+    /// Answers that state no P(yes), of a judge that states it for others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub answers_without_probability: u64,
     /// Images that are not there because a content filter refused the prompt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub images_filtered: u64,
@@ -87,6 +90,7 @@ impl Coverage {
             ),
             questions_failed: 0,
             questions_missing: 0,
+            answers_without_probability: 0,
             images_filtered: 0,
             items_filtered: Vec::new(),
             images_revised: 0,
@@ -187,8 +191,7 @@ impl Coverage {
     }
 
     /// Why a protocol's headline figure must not be read as that of the selected benchmark; `None`
-    /// where it may. `reference` needs every item that it does not drop by rule, `corrected` every
-    /// answer.
+    /// where it may. `reference` needs every item that it does not drop by rule, the others every answer.
     pub fn gap(&self, protocol: Protocol, dropped: &[DroppedItem]) -> Option<String> {
         match protocol {
             Protocol::Reference => {
@@ -201,7 +204,7 @@ impl Coverage {
                     )
                 })
             }
-            Protocol::Corrected => {
+            Protocol::Corrected | Protocol::Soft | Protocol::SoftTifaGm => {
                 let lost = self.questions_missing + self.questions_failed;
                 (lost > 0).then(|| {
                     format!(

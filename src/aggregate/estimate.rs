@@ -19,7 +19,7 @@ pub struct Estimate {
     /// Clustered standard error, in points; absent below two items.
     #[serde(default)]
     pub standard_error: Option<f64>,
-    /// Questions (one per image) that count as yes.
+    /// Questions (one per image) that count as yes; under the protocols of P(yes) the sum of what they count as, rounded.
     pub k: u64,
     /// Questions (one per image) that were counted.
     pub n: u64,
@@ -44,9 +44,10 @@ impl Estimate {
 
     /// The share of yes that `ratio` counts, with its interval at `level`; `None` where it counts nothing.
     pub(super) fn of_ratio(ratio: &ItemRatio, level: f64) -> Option<Self> {
-        let sum = |counts: &[f64]| counts.iter().sum::<f64>() as u64;
+        let sum = |counts: &[f64]| counts.iter().sum::<f64>().round() as u64;
         let (k, n) = (sum(&ratio.numerators), sum(&ratio.denominators));
-        Some(Self::of_counts(k, n, ratio.clusters() as u64)?.with_error(ratio, level))
+        let counted = Self::of_counts(k, n, ratio.clusters() as u64)?.with_error(ratio, level);
+        Some(Self { mean: ratio.value()? * 100.0, ..counted })
     }
 
     /// The same figure with the error bar of `ratio`, which is in 0..=1.

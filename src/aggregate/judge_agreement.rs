@@ -48,11 +48,12 @@ pub(crate) struct JudgeScore {
 }
 
 impl JudgeScore {
-    /// The score under a protocol.
+    /// The score under a protocol of yes and no.
     pub(crate) fn score(&self, protocol: Protocol) -> Option<Estimate> {
         match protocol {
             Protocol::Reference => self.reference,
             Protocol::Corrected => self.corrected,
+            Protocol::Soft | Protocol::SoftTifaGm => None,
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct Shares {
     pub l2: Vec<CategoryShares>,
 }
 
-/// One category's yes and counted questions (one per image) of each item.
+/// One category's yes (or shares of a yes) and counted questions (one per image) of each item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CategoryShares {
     /// L1 name (`attribute`) or L2 name with its L1 (`attribute - color`).
@@ -41,18 +41,18 @@ impl CategoryShares {
 
 impl Shares {
     /// Counts a run. `reference` counts the last image of scored items in its categories, before the
-    /// rule. `corrected` counts every image, before and after the rule.
+    /// rule. `corrected` and `soft` count every image, before and after the rule. `soft_tifa_gm` has no categories.
     pub fn of(score: &RunScore<'_>) -> Self {
         let items = score.items.len();
         let (mut l1, mut l2) = (Tallies::new(items), Tallies::new(items));
         for (index, scored) in score.items.iter().enumerate() {
             let images: &[ImageVerdicts] = match (score.protocol, &scored.outcome.score) {
-                (Protocol::Corrected, _) => &scored.outcome.images,
+                (Protocol::Corrected | Protocol::Soft, _) => &scored.outcome.images,
                 (Protocol::Reference, Ok(_)) => {
                     let images = &scored.outcome.images;
                     &images[images.len().saturating_sub(1)..]
                 }
-                (Protocol::Reference, Err(_)) => &[],
+                (Protocol::Reference, Err(_)) | (Protocol::SoftTifaGm, _) => &[],
             };
             let stages = if score.protocol == Protocol::Reference { 1 } else { 2 };
             for (position, question) in scored.item.graph.questions().iter().enumerate() {
@@ -61,8 +61,8 @@ impl Shares {
                 for image in images {
                     let verdicts = [image.raw[position], image.ruled[position]];
                     for (counts, verdict) in counts.iter_mut().zip(verdicts).take(stages) {
-                        if let Some(is_yes) = verdict.counted() {
-                            counts[0] += f64::from(u8::from(is_yes));
+                        if let Some(weight) = verdict.weight() {
+                            counts[0] += weight;
                             counts[1] += 1.0;
                         }
                     }
@@ -154,11 +154,11 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The stage of the category figures that stand beside a protocol's score: after the rule where there are such.
+    /// The stage of the category figures that stand beside a protocol's score: after the rule where it has such.
     pub fn of_categories(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::Reference => Self::Raw,
-            Protocol::Corrected => Self::Conditional,
+            Protocol::Reference | Protocol::SoftTifaGm => Self::Raw,
+            Protocol::Corrected | Protocol::Soft => Self::Conditional,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! In: a run scored under both protocols. Out: `summary/<judge>.json`: every figure with its counts,
+//! In: a run scored under each protocol. Out: `summary/<judge>.json`: every figure with its counts,
 //! what the run covers, and what made it. It holds no time and no machine, so that scoring again
 //! writes the same bytes.
 
@@ -8,10 +8,10 @@ use crate::benchmark::Item;
 use crate::results::{
     BenchmarkIdentity, FORMAT_VERSION, FormatVersion, ImageRecord, NewestAnswers, Settings,
 };
-use crate::score::{Protocol, RunScore};
+use crate::score::{Protocol, RunScore, Verdict};
 use crate::statistics::numpy_mean;
 
-use super::category_figures::{CategoryFigure, category_figures, counts_after_rule};
+use super::category_figures::{CategoryFigure, category_figures, count_raw, counts_after_rule};
 use super::coverage::{Coverage, DroppedItem, dropped_items};
 use super::estimate::Estimate;
 use super::image_spread::ScoreSpread;
@@ -36,6 +36,25 @@ pub struct Summary {
     pub reference: ProtocolSummary,
     /// Figures over all questions and images, dependencies in topological order.
     pub corrected: ProtocolSummary,
+    /// As `corrected`, but a question counts with the judge's P(yes); absent where the judge states none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft: Option<ProtocolSummary>,
+    /// Soft-TIFA's geometric mean of P(yes), which has no categories; absent as `soft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_tifa_gm: Option<ProtocolSummary>,
+}
+
+/// A judge that states no P(yes) has no score made of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the answers of `{judge}` state no P(yes), so there is no score under {}; there is one under corrected and reference",
+    protocol.name()
+)]
+pub struct NoProbability {
+    /// Name of the judge in the run.
+    pub judge: String,
+    /// The protocol that was asked for.
+    pub protocol: Protocol,
 }
 
 /// How intervals were made.
@@ -144,6 +163,8 @@ pub struct SummaryInput<'a> {
     pub reference: &'a RunScore<'a>,
     /// The run under `corrected`.
     pub corrected: &'a RunScore<'a>,
+    /// The run under `soft` and under `soft_tifa_gm`, where the judge states P(yes).
+    pub soft: Option<&'a [RunScore<'a>; 2]>,
     /// Whether a benchmark score over incomplete coverage may stand.
     pub allow_incomplete: bool,
 }
@@ -151,7 +172,7 @@ pub struct SummaryInput<'a> {
 impl Summary {
     /// Puts the figures together.
     pub fn new(input: SummaryInput<'_>) -> Self {
-        let coverage = Coverage::count(
+        let mut coverage = Coverage::count(
             input.run.benchmark.items,
             input.items,
             input.run.images_per_item,
@@ -160,30 +181,56 @@ impl Summary {
             input.corrected,
         );
         let intervals = IntervalMethod::default();
+        if let Some([soft, _]) = input.soft {
+            coverage.answers_without_probability = count_raw(soft, Verdict::Unparsable);
+        }
         let of =
             |score| ProtocolSummary::new(score, &coverage, input.allow_incomplete, intervals.level);
         let (reference, corrected) = rayon::join(|| of(input.reference), || of(input.corrected));
+        let [soft, soft_tifa_gm] = [0, 1].map(|place| Some(of(&input.soft?[place])));
         Self {
             format_version: FORMAT_VERSION,
             intervals: Some(intervals),
             reference,
             corrected,
+            soft,
+            soft_tifa_gm,
             run: input.run,
             judge: input.judge,
             coverage,
         }
     }
 
-    /// The figures of one protocol.
+    /// The figures of one protocol; none under those of P(yes) where the judge states none.
     pub fn protocol(&self, protocol: Protocol) -> &ProtocolSummary {
+        static NONE: ProtocolSummary = ProtocolSummary::NONE;
         match protocol {
             Protocol::Reference => &self.reference,
             Protocol::Corrected => &self.corrected,
+            Protocol::Soft => self.soft.as_ref().unwrap_or(&NONE),
+            Protocol::SoftTifaGm => self.soft_tifa_gm.as_ref().unwrap_or(&NONE),
+        }
+    }
+
+    /// The protocols that it has, in the order in which they are printed.
+    pub fn protocols(&self) -> Vec<Protocol> {
+        let soft = Protocol::SOFT.into_iter().filter(|_| self.soft.is_some());
+        Protocol::ALL.into_iter().chain(soft).collect()
+    }
+
+    /// That there are figures under `protocol`.
+    ///
+    /// # Errors
+    /// It needs P(yes), which the judge does not state.
+    pub fn ensure_has(&self, protocol: Protocol) -> Result<(), NoProbability> {
+        match self.protocols().contains(&protocol) {
+            true => Ok(()),
+            false => Err(NoProbability { judge: self.judge.name.clone(), protocol }),
         }
     }
 
     /// Names and estimates of a protocol's categories, the broad ones first: before the dependency rule under `reference`,
-    /// after it under `corrected`. `None` where nothing counts.
+    /// after it under `corrected` and `soft`. `None` where nothing counts.
     pub fn categories(&self, protocol: Protocol) -> impl Iterator<Item = (&str, Option<Estimate>)> {
         let (own, stage) = (self.protocol(protocol), Stage::of_categories(protocol));
         own.l1.iter().chain(&own.l2).map(move |figure| (figure.name.as_str(), figure.at(stage)))
@@ -191,6 +238,16 @@ impl Summary {
 }
 
 impl ProtocolSummary {
+    const NONE: Self = Self {
+        overall: None,
+        gap: None,
+        items_scored: 0,
+        spread: None,
+        dropped: Vec::new(),
+        l1: Vec::new(),
+        l2: Vec::new(),
+    };
+
     /// Whether the benchmark score is absent because images or answers are. A complete run of which the rules
     /// drop every item has none to withhold.
     pub fn is_withheld(&self) -> bool {

@@ -114,6 +114,18 @@ impl QuestionGraph {
         &self.parents[index]
     }
 
+    /// Positions of all questions above the question at `index`, each once, in file order.
+    pub(crate) fn ancestors(&self, index: usize) -> Vec<usize> {
+        let mut is_above = vec![false; self.len()];
+        let mut open = self.parents(index).to_vec();
+        while let Some(above) = open.pop() {
+            if !std::mem::replace(&mut is_above[above], true) {
+                open.extend_from_slice(self.parents(above));
+            }
+        }
+        (0..self.len()).filter(|&place| is_above[place]).collect()
+    }
+
     /// Positions of all questions, every parent before its children; ties in file order.
     pub fn topological_order(&self) -> &[usize] {
         &self.topological

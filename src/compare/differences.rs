@@ -102,6 +102,21 @@ impl<'a> Paired<'a> {
         Pair { a: self.other, b: self.base, step: self.step }
     }
 
+    /// Standard deviation of the items' differences, in 0..=1. Of a category, the difference of two ratios spreads over its
+    /// items as its standard error says. `None` below two items.
+    pub(crate) fn deviation(&self) -> Option<f64> {
+        match self.level {
+            Level::Overall => {
+                let pairs = self.base.numerators.iter().zip(&self.other.numerators);
+                deviation_of(pairs.map(|(base, other)| other - base))
+            }
+            _ => {
+                let (base, other) = (residuals(self.base)?, residuals(self.other)?);
+                deviation_of(base.iter().zip(&other).map(|(base, other)| other - base))
+            }
+        }
+    }
+
     /// The figure of the base and of the other; `None` where either counts nothing.
     pub(crate) fn figures(&self) -> Option<[Figure; 2]> {
         let figure = |ratio: &ItemRatio, mean: Option<f64>| {
@@ -115,6 +130,19 @@ impl<'a> Paired<'a> {
         let mean = |side: usize| self.means.map(|means| means[side]);
         Some([figure(self.base, mean(0))?, figure(self.other, mean(1))?])
     }
+}
+
+/// Each item's residual of a ratio, over the mean denominator.
+fn residuals(ratio: &ItemRatio) -> Option<Vec<f64>> {
+    let value = ratio.value()?;
+    let mean = ratio.denominators.iter().sum::<f64>() / ratio.items() as f64;
+    let pairs = ratio.numerators.iter().zip(&ratio.denominators);
+    Some(pairs.map(|(yes, counted)| (yes - value * counted) / mean).collect())
+}
+
+fn deviation_of(differences: impl Iterator<Item = f64>) -> Option<f64> {
+    let ratio = ItemRatio::mean_of(differences.map(Some));
+    Some(ratio.standard_error()? * (ratio.clusters() as f64).sqrt())
 }
 
 /// The differences of the figures over random sets of items, all over the same sets.

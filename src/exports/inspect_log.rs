@@ -155,9 +155,9 @@ fn results(facts: &RunFacts<'_>, scored: &ScoredImages<'_>, samples: &[ImageSamp
     })
 }
 
-/// The number that stands for the whole. Readers would take the first metric else.
+/// The number that stands for the whole: that of yes and no where there is such. Readers would take the first metric else.
 fn headline(facts: &RunFacts<'_>) -> Value {
-    let name = facts.protocols.last().map(|protocol| protocol.name());
+    let name = facts.named().last().map(|protocol| protocol.name());
     json!({"scorer": name, "score": name, "metric": "mean", "reducer": "mean"})
 }
 
@@ -244,9 +244,6 @@ fn sample_entry(
 
 /// The share of yes, the answers in one line, and what each question counts as.
 fn score_entry(score: f64, place: usize, questions: &[JudgedQuestion<'_>]) -> Value {
-    let counts_as = |question: &JudgedQuestion<'_>| {
-        question.verdicts[place].map_or("missing", |verdict| verdict.name())
-    };
     let answers: Vec<String> = questions
         .iter()
         .map(|question| format!("{} {}", question.id, question.answer.unwrap_or("-")))
@@ -255,12 +252,13 @@ fn score_entry(score: f64, place: usize, questions: &[JudgedQuestion<'_>]) -> Va
         .iter()
         .map(|question| {
             let answer = question.answer.unwrap_or("no answer");
-            format!("{}. {} {answer}: {}", question.id, question.question, counts_as(question))
+            let counts_as = question.counts_as(place);
+            format!("{}. {} {answer}: {counts_as}", question.id, question.question)
         })
         .collect();
     let verdicts: Map<String, Value> = questions
         .iter()
-        .map(|question| (question.id.to_string(), counts_as(question).into()))
+        .map(|question| (question.id.to_string(), question.counts_as(place).into()))
         .collect();
     json!({
         "value": score,

@@ -117,10 +117,8 @@ fn sample_line(
         .clone()
         .map(|question| [question.said.or(question.answer).unwrap_or_default()])
         .collect();
-    let counts_as: Vec<&str> = questions
-        .clone()
-        .map(|question| question.verdicts[place].map_or("missing", |verdict| verdict.name()))
-        .collect();
+    let counts_as: Vec<String> =
+        questions.clone().map(|question| question.counts_as(place)).collect();
     // Every question is to be answered with yes.
     let target = vec!["yes"; sample.questions.len()].join(" ");
     let first = sample.questions.first().map(|question| question.question).unwrap_or_default();

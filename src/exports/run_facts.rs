@@ -60,11 +60,17 @@ impl<'a> RunFacts<'a> {
         found
     }
 
+    /// The exported protocols by which the export is known: those of yes and no, where they are exported.
+    pub(crate) fn named(&self) -> impl Iterator<Item = Protocol> {
+        let has_plain = self.protocols.iter().any(|protocol| !protocol.is_soft());
+        self.protocols.iter().copied().filter(move |one| !(has_plain && one.is_soft()))
+    }
+
     /// The same for the same run directory, judge and protocols, whatever was added to the run meanwhile; `more` is what
     /// else tells two exports apart. In lower-case hex.
     pub(crate) fn digest(&self, more: &str) -> String {
         let run = &self.summary.run;
-        let names: Vec<&str> = self.protocols.iter().map(|protocol| protocol.name()).collect();
+        let names: Vec<&str> = self.named().map(Protocol::name).collect();
         let told = serde_json::json!([
             "dpg-bench export 1",
             self.created.as_second(),

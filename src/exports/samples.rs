@@ -66,6 +66,13 @@ pub(crate) struct JudgedQuestion<'a> {
     pub verdicts: Vec<Option<Verdict>>,
 }
 
+impl JudgedQuestion<'_> {
+    /// What it counts as under the protocol at `place`: a word, or a share of a yes.
+    pub(crate) fn counts_as(&self, place: usize) -> String {
+        self.verdicts[place].unwrap_or(Verdict::Missing).to_string()
+    }
+}
+
 impl<'a> ScoredImages<'a> {
     /// The images that have a score under one of the protocols, in benchmark order.
     pub(crate) fn samples(&self) -> Vec<ImageSample<'a>> {

@@ -3,7 +3,7 @@
 use crate::aggregate::{Protocol, Summary};
 
 /// The numbers of `protocols` in percent: `dpg_bench_corrected/overall`, its ends `.../overall low` and
-/// `.../overall high`, and every category, after the dependency rule under `corrected` and before it under `reference`.
+/// `.../overall high`, and every category, after the dependency rule under `corrected` and `soft`, before it under `reference`.
 /// What is absent or withheld has no number.
 pub(crate) fn scalars(summary: &Summary, protocols: &[Protocol]) -> Vec<(String, f64)> {
     let mut found = Vec::new();

@@ -2,8 +2,9 @@
 
 use comfy_table::{CellAlignment, Table};
 
+use crate::aggregate::Protocol;
 use crate::benchmark::finding::shortened;
-use crate::compare::{Comparison, Difference, FEWEST_ITEMS, ItemDifference, Level};
+use crate::compare::{Comparison, Difference, FEWEST_ITEMS, ItemDifference, Level, SoftComparison};
 use crate::statistics::paired_test::EXACT_ITEMS;
 
 use super::exported_tables::escape_markdown;
@@ -19,24 +20,14 @@ const HEADINGS: [&str; 6] = ["base", "other", "difference", "interval", "p", "p 
 
 /// The differences as a table, what they rest on below it, and the `swings` largest losses and gains of items.
 pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
-    let mut table = Table::new();
-    table.load_style(STYLE);
-    // Short, so that the table fits a terminal of 80 columns.
-    table.set_header(std::iter::once("").chain(HEADINGS.map(|heading| match heading {
-        "difference" => "diff.",
-        other => other,
-    })));
-    for figure in telling(comparison) {
-        table.add_row(std::iter::once(short_name(figure.level, &figure.name)).chain(cells(figure)));
+    let rows = telling(&comparison.figures).into_iter();
+    let rows = rows.map(|figure| (short_name(figure.level, &figure.name), figure));
+    let mut text = drawn("", rows);
+    let soft = soft_rows(comparison);
+    if !soft.is_empty() {
+        let rows = soft.into_iter();
+        text.push_str(&drawn(SOFT, rows.map(|(name, one)| (short_name(one.level, name), one))));
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((1, 0));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    let mut text = table.trim_fmt();
-    text.push('\n');
     for note in notes(comparison) {
         text.push_str(&note);
         text.push('\n');
@@ -59,6 +50,41 @@ pub fn comparison_terminal(comparison: &Comparison, swings: usize) -> String {
         }
     }
     text
+}
+
+/// Rows of figures in a table with this heading over their names.
+fn drawn<'a>(heading: &str, rows: impl Iterator<Item = (String, &'a Difference)>) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    // Short, so that the table fits a terminal of 80 columns.
+    table.set_header(std::iter::once(heading).chain(HEADINGS.map(|heading| match heading {
+        "difference" => "diff.",
+        other => other,
+    })));
+    for (name, figure) in rows {
+        table.add_row(std::iter::once(name).chain(cells(figure)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((1, 0));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// The heading of the figures of P(yes).
+const SOFT: &str = "soft: P(yes)";
+
+/// The figures of P(yes) that say something new, under their names: those of `soft`, then the score under `soft_tifa_gm`.
+fn soft_rows(comparison: &Comparison) -> Vec<(&str, &Difference)> {
+    let mut rows = Vec::new();
+    for one in &comparison.soft {
+        let name = (one.protocol != Protocol::Soft).then(|| one.protocol.name());
+        let figures = telling(&one.figures).into_iter();
+        rows.extend(figures.map(|figure| (name.unwrap_or(&figure.name), figure)));
+    }
+    rows
 }
 
 /// `settings that differ:` and one line each, with the value of the base and that of the other.
@@ -95,8 +121,7 @@ fn shown_settings(comparison: &Comparison) -> (Vec<[String; 3]>, usize) {
 const SHOWN_SETTINGS: usize = 20;
 
 /// The figures that say something new.
-fn telling(comparison: &Comparison) -> Vec<&Difference> {
-    let figures = &comparison.figures;
+fn telling(figures: &[Difference]) -> Vec<&Difference> {
     let same = |a: &Difference, b: &Difference| (a.base, a.other) == (b.base, b.other);
     let places = telling_rows(figures, |figure| figure.level, same);
     places.into_iter().map(|place| &figures[place]).collect()
@@ -104,15 +129,12 @@ fn telling(comparison: &Comparison) -> Vec<&Difference> {
 
 /// The same as Markdown.
 pub fn comparison_markdown(comparison: &Comparison, swings: usize) -> String {
-    let mut text = format!("| | {} |\n| --- |", HEADINGS.join(" | "));
-    text.push_str(&" ---: |".repeat(HEADINGS.len()));
-    text.push('\n');
-    for figure in telling(comparison) {
-        let name = escape_markdown(&figure.name);
-        let name = if figure.level == Level::L2 { name } else { format!("**{name}**") };
-        text.push_str(&format!("| {name} | {} |\n", cells(figure).join(" | ")));
+    let rows = telling(&comparison.figures).into_iter();
+    let mut text = markdown_rows("", rows.map(|figure| (figure.name.as_str(), figure)));
+    let soft = soft_rows(comparison);
+    if !soft.is_empty() {
+        text.push_str(&markdown_rows(&format!(" {SOFT}"), soft.into_iter()));
     }
-    text.push('\n');
     for note in notes(comparison) {
         text.push_str(&format!("- {}\n", escape_markdown(&note)));
     }
@@ -144,6 +166,22 @@ pub fn comparison_markdown(comparison: &Comparison, swings: usize) -> String {
     text
 }
 
+fn markdown_rows<'a>(
+    heading: &str,
+    rows: impl Iterator<Item = (&'a str, &'a Difference)>,
+) -> String {
+    let mut text = format!("|{heading} | {} |\n| --- |", HEADINGS.join(" | "));
+    text.push_str(&" ---: |".repeat(HEADINGS.len()));
+    text.push('\n');
+    for (name, figure) in rows {
+        let name = escape_markdown(name);
+        let name = if figure.level == Level::L2 { name } else { format!("**{name}**") };
+        text.push_str(&format!("| {name} | {} |\n", cells(figure).join(" | ")));
+    }
+    text.push('\n');
+    text
+}
+
 /// One row per figure of every comparison; numbers read back to the same ones, an absent one is empty.
 ///
 /// # Errors
@@ -171,11 +209,14 @@ pub fn comparison_csv(comparisons: &[Comparison]) -> Result<Vec<u8>, csv::Error>
     ])?;
     let optional = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
     for comparison in comparisons {
-        for figure in &comparison.figures {
+        let own = comparison.figures.iter().map(|figure| (comparison.protocol, figure));
+        let soft = comparison.soft.iter();
+        let soft = soft.flat_map(|one| one.figures.iter().map(|figure| (one.protocol, figure)));
+        for (protocol, figure) in own.chain(soft) {
             writer.write_record([
                 &comparison.base.label,
                 &comparison.other.label,
-                comparison.protocol.name(),
+                protocol.name(),
                 figure.level.name(),
                 &figure.name,
                 &figure.base.percent.to_string(),
@@ -245,7 +286,7 @@ fn notes(comparison: &Comparison) -> Vec<String> {
         figure.low.is_some_and(|low| low <= -100.0) && figure.high.is_some_and(|high| high >= 100.0)
     };
     if comparison.figures.iter().any(says_nothing) {
-        notes.push("-100.00 to +100.00: five items or fewer can exclude nothing".to_owned());
+        notes.push("-100.00 to +100.00: so few items have such questions, five or fewer, that nothing can be excluded".to_owned());
     }
     notes.extend(comparison.detectable.map(|points| match points {
         points if points > 0.0 => format!(
@@ -258,6 +299,7 @@ fn notes(comparison: &Comparison) -> Vec<String> {
         _ => "the runs differ by the same in every item, so which difference would be found cannot be estimated"
             .to_owned(),
     }));
+    notes.extend(comparison.soft.iter().filter_map(soft_note));
     if comparison.items < FEWEST_ITEMS {
         notes.push(format!(
             "{} cannot show a difference at the 5 % level, however large; it takes {FEWEST_ITEMS} or more",
@@ -268,6 +310,34 @@ fn notes(comparison: &Comparison) -> Vec<String> {
     notes.extend(comparison.warnings.iter().map(|warning| format!("note: {warning}")));
     notes
 }
+
+/// What comparisons under a protocol of P(yes) find, and of which numbers fewer items do.
+fn soft_note(soft: &SoftComparison) -> Option<String> {
+    let name = soft.protocol.name();
+    let found = soft.detectable.filter(|points| *points > 0.0).map(|points| {
+        format!(
+            "{name}: 80 % of comparisons find a true difference of {points:.2} points (5 % level)"
+        )
+    })?;
+    let fewer: Vec<String> = soft
+        .items_needed
+        .iter()
+        .filter(|needed| needed.soft < needed.corrected)
+        .map(|needed| format!("{} {} (corrected {})", needed.name, needed.soft, needed.corrected))
+        .collect();
+    let shown = fewer.iter().take(SHOWN_NEEDS).cloned().collect::<Vec<_>>().join(", ");
+    Some(match fewer.len() {
+        0 => format!("{found}; it needs fewer items than corrected for no number"),
+        count if count > SHOWN_NEEDS => format!(
+            "{found}; items that find what is seen, where it needs fewer: {shown} and {} more",
+            count - SHOWN_NEEDS
+        ),
+        _ => format!("{found}; items that find what is seen, where it needs fewer: {shown}"),
+    })
+}
+
+/// Further numbers are only counted; `--json` has them all.
+const SHOWN_NEEDS: usize = 4;
 
 /// The items that lost most and those that won most, the largest first; items that did neither are
 /// left out.

@@ -2,6 +2,7 @@
 //! both have scored, with intervals and p-values.
 
 use crate::aggregate::Shares;
+use crate::aggregate::readable::unparsable_gap;
 use crate::compare::{self, Paired, paired_differences};
 use crate::statistics::{PermutationTest, numpy_mean};
 
@@ -71,6 +72,11 @@ impl Difference {
         self.other - self.base
     }
 
+    /// Its interval, unless that is all that a difference can be.
+    pub(crate) fn telling_interval(&self) -> Option<(f64, f64)> {
+        self.interval.filter(|(low, high)| *low > -100.0 || *high < 100.0)
+    }
+
     /// Whether it is significant at a level of 5 %, the number of categories considered.
     pub(crate) fn is_significant(&self) -> bool {
         self.corrected_p.or(self.p).is_some_and(|p| p < 0.05)
@@ -93,12 +99,16 @@ fn between(
     // A withheld score does not come back by this door.
     let with_score = [base, other].iter().all(|run| input.figures(run).overall.is_some());
     let (base, other) = (base.judge()?, other.judge()?);
+    // Nor do numbers of answers of which too many cannot be read.
+    if [base, other].iter().any(|judged| unparsable_gap(&judged.score).is_some()) {
+        return None;
+    }
     let mut places = [Vec::new(), Vec::new()];
     for item in &input.items {
         let both = [base.place(&item.id), other.place(&item.id)];
         let [Some(a), Some(b)] = both else { continue };
         let has_score = |place: usize, judged: &super::report_input::JudgedRun<'_>| {
-            judged.compared().items[place].outcome.score.is_ok()
+            judged.score.items[place].outcome.score.is_ok()
         };
         if has_score(a, base) && has_score(b, other) {
             places[0].push(a);
@@ -110,13 +120,12 @@ fn between(
     let means = [(base, &places[0]), (other, &places[1])].map(|(judged, places)| {
         let mut places = places.clone();
         places.sort_unstable();
-        let scores =
-            places.iter().map(|&place| judged.compared().items[place].outcome.score.as_ref());
+        let scores = places.iter().map(|&place| judged.score.items[place].outcome.score.as_ref());
         numpy_mean(&scores.filter_map(|score| score.ok().copied()).collect::<Vec<_>>())
     });
     let means = means[0].zip(means[1]).map(<[f64; 2]>::from);
-    let base = Shares::of(base.compared()).of_items(&places[0]);
-    let other = Shares::of(other.compared()).of_items(&places[1]);
+    let base = Shares::of(&base.score).of_items(&places[0]);
+    let other = Shares::of(&other.score).of_items(&places[1]);
     let rows = rows(input, &base, &other, means.filter(|_| with_score));
     Some(Differences { run, items, rows })
 }

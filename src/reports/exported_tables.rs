@@ -1,7 +1,6 @@
 //! In: a summary. Out: its figures as CSV (full precision, one figure a row), Markdown, HTML and LaTeX
 //! (booktabs), for other programs, notes, notebooks and papers.
 
-use crate::aggregate::shares::Stage;
 use crate::aggregate::{Protocol, Summary};
 
 use super::escape::escape;
@@ -15,7 +14,6 @@ use crate::wording::counted;
 /// # Errors
 /// The CSV writer refused (a programming error).
 pub fn csv_table(summary: &Summary, protocols: &[Protocol]) -> Result<Vec<u8>, csv::Error> {
-    let table = FigureTable::new(summary, protocols);
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record([
         "level",
@@ -30,20 +28,17 @@ pub fn csv_table(summary: &Summary, protocols: &[Protocol]) -> Result<Vec<u8>, c
         "high",
         "standard_error",
     ])?;
-    for row in &table.rows {
+    let tables = FigureTable::parts(summary, protocols);
+    let rows = tables.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)));
+    for (table, row) in rows {
         for (column, cell) in table.columns.iter().zip(&row.cells) {
             let Cell::Figure(figure) = cell else { continue };
-            // The benchmark score is made after the rule under either protocol.
-            let stage = match (row.level, column.stage) {
-                (Level::Overall, _) | (_, Stage::Conditional) => "conditional",
-                (_, Stage::Raw) => "raw",
-            };
             let optional = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
             writer.write_record([
                 row.level.name(),
                 &row.name,
                 column.protocol.name(),
-                stage,
+                column.stage_name(row.level),
                 &figure.mean.to_string(),
                 &figure.k.to_string(),
                 &figure.n.to_string(),
@@ -59,10 +54,18 @@ pub fn csv_table(summary: &Summary, protocols: &[Protocol]) -> Result<Vec<u8>, c
 
 /// A Markdown table with the notes below it.
 pub fn markdown_table(summary: &Summary, protocols: &[Protocol]) -> String {
-    let table = FigureTable::new(summary, protocols);
+    let tables = FigureTable::parts(summary, protocols);
+    let mut text: String = tables.iter().map(markdown_rows).collect();
+    for note in notes(summary, protocols) {
+        text.push_str(&format!("- {}\n", escape_markdown(note.trim_start())));
+    }
+    text
+}
+
+fn markdown_rows(table: &FigureTable) -> String {
     let mut text = String::from("| |");
     for column in &table.columns {
-        text.push_str(&format!(" {} | k/n |", column.heading()));
+        text.push_str(&format!(" {} | k/n |", escape_markdown(column.heading())));
     }
     text.push_str("\n| --- |");
     text.push_str(&" ---: | ---: |".repeat(table.columns.len()));
@@ -82,15 +85,22 @@ pub fn markdown_table(summary: &Summary, protocols: &[Protocol]) -> String {
         text.push('\n');
     }
     text.push('\n');
-    for note in notes(summary, protocols) {
-        text.push_str(&format!("- {}\n", escape_markdown(note.trim_start())));
-    }
     text
 }
 
 /// A `<table>` for a notebook, with the notes below it.
 pub fn html_table(summary: &Summary, protocols: &[Protocol]) -> String {
-    let table = FigureTable::new(summary, protocols);
+    let tables = FigureTable::parts(summary, protocols);
+    let mut text: String = tables.iter().map(html_rows).collect();
+    text.push_str("<ul>\n");
+    for note in notes(summary, protocols) {
+        text.push_str(&format!("<li>{}</li>\n", escape(note.trim_start())));
+    }
+    text.push_str("</ul>\n");
+    text
+}
+
+fn html_rows(table: &FigureTable) -> String {
     let mut text = String::from("<table>\n<thead><tr><th></th>");
     for column in &table.columns {
         text.push_str(&format!("<th>{}</th><th>k/n</th>", escape(column.heading())));
@@ -108,27 +118,29 @@ pub fn html_table(summary: &Summary, protocols: &[Protocol]) -> String {
         }
         text.push_str("</tr>\n");
     }
-    text.push_str("</tbody>\n</table>\n<ul>\n");
-    for note in notes(summary, protocols) {
-        text.push_str(&format!("<li>{}</li>\n", escape(note.trim_start())));
-    }
-    text.push_str("</ul>\n");
+    text.push_str("</tbody>\n</table>\n");
     text
 }
 
-/// A `tabular` for LaTeX; needs the package `booktabs`. The notes stand in comments above it.
+/// A `tabular` for LaTeX, and below it one for the protocols of P(yes); needs the package `booktabs`. The notes stand in
+/// comments above them.
 pub fn latex_table(summary: &Summary, protocols: &[Protocol]) -> String {
-    let table = FigureTable::new(summary, protocols);
     let mut text = String::from("% Needs \\usepackage{booktabs}\n");
     for note in notes(summary, protocols) {
         text.push_str(&format!("% {note}\n"));
     }
+    let tables = FigureTable::parts(summary, protocols);
+    text + &tables.iter().map(latex_rows).collect::<Vec<_>>().join("\n")
+}
+
+fn latex_rows(table: &FigureTable) -> String {
+    let mut text = String::new();
     text.push_str(&format!(
         "\\begin{{tabular}}{{l{}}}\n\\toprule\n",
         "rr".repeat(table.columns.len())
     ));
     for column in &table.columns {
-        text.push_str(&format!(" & {} & $k/n$", column.heading()));
+        text.push_str(&format!(" & {} & $k/n$", escape_latex(column.heading())));
     }
     text.push_str(" \\\\\n");
     for row in &table.rows {

@@ -14,6 +14,8 @@ use crate::wording::counted;
 /// A table of figures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FigureTable {
+    /// The protocols that are shown.
+    pub protocols: Vec<Protocol>,
     /// The columns after the name.
     pub columns: Vec<Column>,
     /// The rows: overall first, then each L1 with its L2 below it.
@@ -36,15 +38,32 @@ impl Column {
             (Protocol::Reference, _) => "reference",
             (Protocol::Corrected, Stage::Raw) => "corrected, before the rule",
             (Protocol::Corrected, Stage::Conditional) => "corrected, after the rule",
+            (Protocol::Soft, Stage::Raw) => "soft, before the rule",
+            (Protocol::Soft, Stage::Conditional) => "soft, after the rule",
+            (Protocol::SoftTifaGm, _) => "soft_tifa_gm",
         }
     }
 }
 
 impl Column {
-    /// Whether it is the protocol's own column where there is room for one: the only one that `reference` has, and
-    /// the one whose stage the benchmark score is made from.
+    /// Whether it is the protocol's own column where there is room for one: the only one that it has, or the one whose
+    /// stage the benchmark score is made from.
     pub(super) fn is_printed_alone(self) -> bool {
-        self.protocol == Protocol::Reference || self.stage == Stage::Conditional
+        self.stage == Stage::of_categories(self.protocol)
+    }
+
+    /// Whether it has categories beside the benchmark score.
+    pub(super) fn has_categories(self) -> bool {
+        self.protocol != Protocol::SoftTifaGm
+    }
+
+    /// The name in CSV of the stage of a figure in it. The benchmark score is made after the rule, where there is one.
+    pub(super) fn stage_name(self, level: Level) -> &'static str {
+        match (level, self.stage) {
+            (Level::Overall, _) if self.has_categories() => "conditional",
+            (_, Stage::Conditional) => "conditional",
+            (_, Stage::Raw) => "raw",
+        }
     }
 }
 
@@ -113,14 +132,22 @@ impl From<Option<Estimate>> for Cell {
 }
 
 impl FigureTable {
+    /// One table of the protocols of yes and no, and one of those of P(yes), as far as `protocols` has them.
+    pub fn parts(summary: &Summary, protocols: &[Protocol]) -> Vec<Self> {
+        let (soft, plain): (Vec<Protocol>, Vec<Protocol>) =
+            protocols.iter().partition(|protocol| protocol.is_soft());
+        let parts = [plain, soft].into_iter().filter(|part| !part.is_empty());
+        parts.map(|part| Self::new(summary, &part)).collect()
+    }
+
     /// Lays out the figures of `protocols`, in the order given.
     pub fn new(summary: &Summary, protocols: &[Protocol]) -> Self {
         let columns: Vec<Column> = protocols
             .iter()
             .flat_map(|&protocol| {
                 let stages: &[Stage] = match protocol {
-                    Protocol::Reference => &[Stage::Raw],
-                    Protocol::Corrected => &[Stage::Raw, Stage::Conditional],
+                    Protocol::Reference | Protocol::SoftTifaGm => &[Stage::Raw],
+                    Protocol::Corrected | Protocol::Soft => &[Stage::Raw, Stage::Conditional],
                 };
                 stages.iter().map(move |&stage| Column { protocol, stage })
             })
@@ -139,7 +166,7 @@ impl FigureTable {
                 }
             }
         }
-        Self { columns, rows }
+        Self { protocols: protocols.to_vec(), columns, rows }
     }
 }
 
@@ -158,10 +185,10 @@ pub(super) fn telling_rows<R>(
     (0..rows.len()).filter(|place| !repeats(*place)).collect()
 }
 
-/// The benchmark score stands in the column whose stage it is made from: after the rule, which is
-/// the only column that `reference` has.
+/// The benchmark score stands in the column whose stage it is made from: after the rule, or the only column that the
+/// protocol has.
 fn overall_cell(summary: &Summary, column: Column) -> Cell {
-    if column.protocol == Protocol::Corrected && column.stage == Stage::Raw {
+    if !column.is_printed_alone() {
         return Cell::Absent;
     }
     let figures = summary.protocol(column.protocol);

@@ -197,6 +197,14 @@ fn answers(judge: &JudgedRun<'_>, item: &Item, image: u32, texts: &mut Texts) ->
             _ if is_failure => 'f',
             Some(Verdict::Yes) => 'y',
             Some(Verdict::No) => 'n',
+            // P(yes) stands beside it.
+            Some(Verdict::Share(share)) => {
+                if share >= 0.5 {
+                    'y'
+                } else {
+                    'n'
+                }
+            }
             Some(Verdict::ParentNo) => 'p',
             Some(Verdict::Unparsable) => 'u',
             Some(Verdict::Skipped) => 's',

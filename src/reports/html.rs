@@ -122,8 +122,8 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
         .iter()
         .map(|warning| format!("<p class=\"warning\">{}</p>\n", escape(warning)))
         .collect();
-    let mut sections =
-        vec![("leaderboard", "Leaderboard", warnings + &table("leaderboard") + &note(page))];
+    let leaderboard = warnings + &table("leaderboard") + &table("soft") + &note(page);
+    let mut sections = vec![("leaderboard", "Leaderboard", leaderboard)];
     if !page.differences.is_empty() {
         let content: String = page
             .differences

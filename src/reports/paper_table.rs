@@ -110,7 +110,8 @@ fn interval(figure: &Estimate) -> Option<String> {
     if let Some(margin) = figure.margin() {
         return Some(format!("±{}", fixed(margin, 2)));
     }
-    // Outwards: rounded, it still holds all that it held.
+    // Outwards, from the two decimals that other tables have: rounded, it still holds all that it held there.
+    let [low, high] = [low, high].map(|end| (100.0 * end).round() / 100.0);
     let [low, high] = match high - low >= WIDE {
         true => [fixed(low.floor(), 0), fixed(high.ceil(), 0)],
         false => [fixed(low, 1), fixed(high, 1).replace("100.0", "100")],
@@ -211,6 +212,7 @@ mod tests {
                 questions_unparsable: 0,
                 questions_failed: 0,
                 questions_missing: 0,
+                answers_without_probability: 0,
                 images_filtered: 0,
                 items_filtered: Vec::new(),
                 images_revised: 0,
@@ -219,6 +221,8 @@ mod tests {
             },
             reference: protocol(200.0 / 3.0, false),
             corrected: protocol(65.0, true),
+            soft: None,
+            soft_tifa_gm: None,
         }
     }
 

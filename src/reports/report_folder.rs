@@ -23,7 +23,9 @@ use super::html::{Page, page};
 use super::paper_table::{PaperOptions, paper_latex, paper_table};
 use super::report_input::{ReportInput, ReportRun};
 use super::report_table::ReportTable;
-use super::report_tables::{categories, category_names, difference_table, items, leaderboard};
+use super::report_tables::{
+    categories, category_names, difference_table, items, leaderboard, soft_scores,
+};
 use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
@@ -244,6 +246,7 @@ type Figures = (Vec<Differences>, Vec<ReportTable>, Vec<Chart>);
 fn figures(input: &ReportInput<'_>, folder: &Path, paper: PaperOptions) -> anyhow::Result<Figures> {
     let found = differences(input);
     let mut tables = vec![leaderboard(input), categories(input)];
+    tables.extend(Some(soft_scores(input)).filter(|soft| !soft.rows.is_empty()));
     tables.extend(found.iter().map(|found| difference_table(input, found)));
     tables.push(coverage(input));
     tables.extend(settings(input));

@@ -45,32 +45,15 @@ pub struct JudgedRun<'a> {
     pub answers: &'a NewestAnswers<'a>,
     /// What it counts as.
     pub score: RunScore<'a>,
-    readable: Option<RunScore<'a>>,
     places: HashMap<&'a str, usize>,
 }
 
 impl<'a> JudgedRun<'a> {
-    /// A judge's answers and their score; `readable` is the score without the answers that are neither yes nor no, where
-    /// those are too many to count.
-    pub fn new(
-        name: String,
-        answers: &'a NewestAnswers<'a>,
-        score: RunScore<'a>,
-        readable: Option<RunScore<'a>>,
-    ) -> Self {
+    /// A judge's answers and their score.
+    pub fn new(name: String, answers: &'a NewestAnswers<'a>, score: RunScore<'a>) -> Self {
         let places = score.items.iter().enumerate();
         let places = places.map(|(place, scored)| (scored.item.id.as_str(), place)).collect();
-        Self { name, answers, score, readable, places }
-    }
-
-    /// What is compared with other runs, as `dpg-bench compare` does it.
-    pub(super) fn compared(&self) -> &RunScore<'a> {
-        self.readable.as_ref().unwrap_or(&self.score)
-    }
-
-    /// Whether answers are left out of that, because too many are neither yes nor no.
-    pub(super) fn has_unreadable(&self) -> bool {
-        self.readable.is_some()
+        Self { name, answers, score, places }
     }
 
     /// Where an item stands in the score; `None` where the run has not selected it.

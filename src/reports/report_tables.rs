@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::differences::Differences;
 use super::figure_table::{Level, printed, telling_rows};
 use super::numbers;
-use super::report_input::{JudgedRun, ReportInput, ReportRun, words};
+use super::report_input::{ReportInput, ReportRun, words};
 use super::report_table::{NONE, ReportTable, TableRow};
 use super::settings_tables::share;
 use crate::aggregate::category_order::table_order;
@@ -48,7 +48,7 @@ fn score_cells(figures: &ProtocolSummary) -> [String; 2] {
 pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
     let beside = match input.protocol {
         Protocol::Corrected => Protocol::Reference,
-        Protocol::Reference => Protocol::Corrected,
+        _ => Protocol::Corrected,
     };
     let mut table = ReportTable {
         name: "leaderboard".into(),
@@ -108,6 +108,50 @@ pub(crate) fn leaderboard(input: &ReportInput<'_>) -> ReportTable {
         row.push(beside.name().to_owned());
         row.push(full(run.summary.protocol(beside).overall.map(|figure| figure.mean)));
         table.csv_rows.push(row);
+    }
+    table
+}
+
+/// The scores made of P(yes) beside those of yes and no; without rows where no judge states it.
+pub(crate) fn soft_scores(input: &ReportInput<'_>) -> ReportTable {
+    let protocols = [Protocol::Corrected, Protocol::Soft, Protocol::SoftTifaGm];
+    let headings = protocols.iter().flat_map(|protocol| [protocol.name(), "95 % interval"]);
+    let mut table = ReportTable {
+        name: "soft".into(),
+        caption: "DPG-Bench score with P(yes) in place of yes and no".into(),
+        headings: strings(&["run"]).into_iter().chain(headings.map(str::to_owned)).collect(),
+        csv_headings: vec![
+            "run",
+            "judge",
+            "protocol",
+            "score",
+            "low",
+            "high",
+            "standard_error",
+            "items",
+        ],
+        ..ReportTable::default()
+    };
+    table.headings.push("answers without P(yes)".to_owned());
+    for place in input.ranked() {
+        let run = &input.runs[place];
+        if run.summary.soft.is_none() {
+            continue;
+        }
+        let scores = protocols.iter().flat_map(|one| score_cells(run.summary.protocol(*one)));
+        let lacking = run.summary.coverage.answers_without_probability.to_string();
+        table.rows.push(TableRow {
+            name: run.name.clone(),
+            cells: scores.chain([lacking]).collect(),
+            ..TableRow::default()
+        });
+        for protocol in protocols {
+            let own = run.summary.protocol(protocol);
+            let mut row = strings(&[&run.name, &run.summary.judge.name, protocol.name()]);
+            row.extend(error_bar(own.overall));
+            row.push(own.items_scored.to_string());
+            table.csv_rows.push(row);
+        }
     }
     table
 }
@@ -245,13 +289,10 @@ pub(crate) fn p_value(p: Option<f64>) -> String {
 /// A run against the first.
 pub(crate) fn difference_table(input: &ReportInput<'_>, found: &Differences) -> ReportTable {
     let (base, other) = (&input.runs[0].name, &input.runs[found.run].name);
-    let pair = [&input.runs[0], &input.runs[found.run]];
-    let unreadable = pair.iter().any(|run| run.judge().is_some_and(JudgedRun::has_unreadable));
-    let left_out = if unreadable { ", answers that are neither yes nor no left out" } else { "" };
     let mut table = ReportTable {
         name: format!("differences-{}", found.run + 1),
         caption: format!(
-            "{other} minus {base}, in points, over {} shared items{left_out}; significant where p, for categories p (Holm), is below 0.05",
+            "{other} minus {base}, in points, over {} shared items; significant where p, for categories p (Holm), is below 0.05",
             found.items
         ),
         headings: strings(&["number"]),

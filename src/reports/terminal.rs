@@ -3,8 +3,8 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::aggregate::{
-    DroppedItem, Estimate, IntervalKind, IntervalMethod, Protocol, ProtocolSummary, ScoreSpread,
-    Summary,
+    Coverage, DroppedItem, Estimate, IntervalKind, IntervalMethod, Protocol, ProtocolSummary,
+    ScoreSpread, Summary,
 };
 
 use super::figure_table::{
@@ -22,19 +22,58 @@ categories: reference before the dependency rule, corrected (with its k/n) after
   it; the rule: where a question counts as 0, the questions below it do too
 k/n: k answers yes of n that count; --wide shows all columns";
 
+/// What the protocols of P(yes) count.
+const SOFT: &str = "\
+soft: a question counts with P(yes), after the rule times that of each question
+  above it; k: the sum of these, rounded";
+
+/// What the geometric mean is.
+const SOFT_TIFA_GM: &str = "\
+soft_tifa_gm: geometric mean of P(yes) of an image's questions, without the rule";
+
 /// Lines above, below and under the heading; nothing between the rows.
 pub(super) const STYLE: TableStyle =
     TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 
-/// The figures of `protocols` side by side, then what the run covers. `wide` shows both stages, all counts and whole
-/// names; without it the table fits 80 columns: one stage a protocol where there are two, the counts of the last.
+/// The figures of `protocols` side by side, those of P(yes) in a table of their own, then what the run covers. `wide` shows
+/// both stages, all counts and whole names; without it the table fits 80 columns: one stage a protocol where there are two,
+/// the counts of the last that has categories.
 pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> String {
-    let figures = FigureTable::new(summary, protocols);
+    let parts = FigureTable::parts(summary, protocols);
+    let mut found = Signs::default();
+    let mut text: String = parts.iter().map(|part| drawn(part, wide, &mut found)).collect();
+    let has_two = parts.iter().any(|part| part.protocols.len() > 1 && !part.protocols[0].is_soft());
+    let signs = [
+        (!wide && has_two).then_some(TWO_PROTOCOLS),
+        protocols.contains(&Protocol::Soft).then_some(SOFT),
+        protocols.contains(&Protocol::SoftTifaGm).then_some(SOFT_TIFA_GM),
+        found.has_absent.then_some("-: no such question was counted"),
+        found.has_bare.then_some("without an interval: it takes two items with such a question"),
+    ];
+    let lines = signs.into_iter().flatten().map(str::to_owned);
+    for line in lines.chain(notes(summary, protocols)) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+/// Signs of a table that need a word below it.
+#[derive(Debug, Default)]
+struct Signs {
+    has_absent: bool,
+    has_bare: bool,
+}
+
+fn drawn(figures: &FigureTable, wide: bool, found: &mut Signs) -> String {
+    let protocols = &figures.protocols;
     let shown: Vec<usize> = (0..figures.columns.len())
         .filter(|&place| wide || protocols.len() == 1 || figures.columns[place].is_printed_alone())
         .collect();
-    let has_counts = |place: usize| wide || shown.last() == Some(&place);
+    let counted_last = shown.iter().rfind(|&&place| figures.columns[place].has_categories());
+    let counted_last = counted_last.or(shown.last());
+    let has_counts = |place: usize| wide || counted_last == Some(&place);
     let mut table = Table::new();
     table.load_style(STYLE);
     let mut headings = vec![String::new()];
@@ -47,7 +86,6 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> 
         headings.extend(has_counts(place).then(|| "k/n".to_owned()));
     }
     table.set_header(headings);
-    let (mut has_absent, mut has_bare) = (false, false);
     let telling = telling_rows(&figures.rows, |row| row.level, |a, b| a.cells == b.cells);
     for (number, row) in figures.rows.iter().enumerate() {
         if !wide && !telling.contains(&number) {
@@ -67,13 +105,14 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> 
                         _ => format!("{}/{}", figure.k, figure.n),
                     };
                     let (mean, interval) = printed(figure);
-                    has_bare |= interval.is_none();
+                    found.has_bare |= interval.is_none();
                     (interval.map_or(mean.clone(), |interval| format!("{mean} {interval}")), counts)
                 }
                 Cell::Withheld => ("withheld".to_owned(), String::new()),
+                Cell::Absent if !figures.columns[place].has_categories() => Default::default(),
                 Cell::Absent => {
                     // Of the benchmark score before the rule there is none: `wide` has that column.
-                    has_absent |= row.level != Level::Overall;
+                    found.has_absent |= row.level != Level::Overall;
                     ("-".to_owned(), String::new())
                 }
             };
@@ -91,19 +130,7 @@ pub fn terminal_table(summary: &Summary, protocols: &[Protocol], wide: bool) -> 
             column.set_padding((u16::from(number > 0), 0));
         }
     }
-    let mut text = table.trim_fmt();
-    text.push('\n');
-    let signs = [
-        (!wide && protocols.len() > 1).then_some(TWO_PROTOCOLS),
-        has_absent.then_some("-: no such question was counted"),
-        has_bare.then_some("without an interval: it takes two items with such a question"),
-    ];
-    let lines = signs.into_iter().flatten().map(str::to_owned);
-    for line in lines.chain(notes(summary, protocols)) {
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text
+    table.trim_fmt() + "\n"
 }
 
 /// The table must fit a narrow terminal.
@@ -162,7 +189,10 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
             figures.items_scored,
             counted(figures.items_scored + figures.dropped.len() as u64, "item")
         ));
-        if let Some(spread) = figures.spread.filter(|_| protocol == Protocol::Corrected) {
+        if protocols.iter().find(|one| one.is_soft()) == Some(&protocol) {
+            lines.extend(without_probability(coverage));
+        }
+        if let Some(spread) = figures.spread.filter(|_| protocol != Protocol::Reference) {
             lines.extend(spread_lines(spread, figures.items_scored, summary.run.images_per_item));
         }
         lines.extend(figures.dropped.iter().take(SHOWN_ITEMS).map(dropped_line));
@@ -181,6 +211,16 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// That answers state no P(yes), where a judge states it for others.
+fn without_probability(coverage: &Coverage) -> Option<String> {
+    let (lacking, answers) = (coverage.answers_without_probability, coverage.questions_answered);
+    let [states, counts] = if lacking == 1 { ["states", "counts"] } else { ["state", "count"] };
+    (lacking > 0).then(|| {
+        let answers = counted(answers, "answer");
+        format!("  {lacking} of {answers} {states} no P(yes) and {counts} as 0")
+    })
 }
 
 /// Where the score's error bar comes from, and which difference can be found.

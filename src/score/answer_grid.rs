@@ -2,7 +2,7 @@
 //! question in file order. What they count as is left to `verdict`.
 
 use crate::benchmark::Item;
-use crate::results::{AnswerOutcome, NewestAnswers};
+use crate::results::NewestAnswers;
 
 use super::verdict::AnswerState;
 
@@ -16,10 +16,9 @@ pub(crate) fn answer_grid<'a>(
         let known = answers.image(&item.id, image);
         let questions = item.graph.questions().iter();
         questions
-            .map(|question| match known.and_then(|known| known.outcome(question.id)) {
-                Some(AnswerOutcome::Answered { text, .. }) => AnswerState::Answered(text),
-                Some(AnswerOutcome::Failed { .. }) => AnswerState::Failed,
-                None => AnswerState::Missing,
+            .map(|question| {
+                let outcome = known.and_then(|known| known.outcome(question.id));
+                outcome.map_or(AnswerState::Missing, AnswerState::of)
             })
             .collect()
     };
@@ -30,7 +29,7 @@ pub(crate) fn answer_grid<'a>(
 mod tests {
     use super::super::test_graphs::{graph, item};
     use super::*;
-    use crate::results::{AnswerRecord, QuestionAnswer};
+    use crate::results::{AnswerOutcome, AnswerRecord, QuestionAnswer};
 
     #[test]
     fn answers_stand_in_file_order_and_gaps_are_missing() {
@@ -47,10 +46,10 @@ mod tests {
         }];
         let newest = NewestAnswers::merge(&records).unwrap();
         let item = item("a", graph(&[(7, "0"), (1, "0"), (2, "0")]));
-        use AnswerState::{Answered, Failed, Missing};
+        use AnswerState::{Failed, Missing};
         assert_eq!(
             answer_grid(&item, 2, &newest),
-            [vec![Missing; 3], vec![Failed, Missing, Answered("no")]]
+            [vec![Missing; 3], vec![Failed, Missing, AnswerState::said("no")]]
         );
     }
 }

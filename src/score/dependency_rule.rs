@@ -50,22 +50,26 @@ pub(crate) fn in_file_order(
     Ok(ruled)
 }
 
-/// The rule in topological order: a failure reaches every descendant. A question is `Missing` when
-/// it has no answer itself, or when no parent fails but one is `Missing`: whether it counts cannot
-/// be known then.
+/// The rule in topological order: a failure reaches every descendant, and of shares every ancestor's is multiplied, each
+/// once. A question is `Missing` when it has no answer itself, or when no parent fails but one is `Missing`: whether it counts
+/// cannot be known then.
 ///
 /// `raw` has one verdict per question of the graph, in file order.
 pub fn in_topological_order(graph: &QuestionGraph, raw: &[Verdict]) -> Vec<Verdict> {
     let mut ruled = raw.to_vec();
     for &index in graph.topological_order() {
-        if raw[index].counted().is_none() {
+        if raw[index].weight().is_none() {
             continue;
         }
         let parents = graph.parents(index);
-        if parents.iter().any(|&parent| ruled[parent].counted() == Some(false)) {
+        if parents.iter().any(|&parent| ruled[parent].weight() == Some(0.0)) {
             ruled[index] = Verdict::ParentNo;
-        } else if parents.iter().any(|&parent| ruled[parent].counted().is_none()) {
+        } else if parents.iter().any(|&parent| ruled[parent].weight().is_none()) {
             ruled[index] = Verdict::Missing;
+        } else if let Verdict::Share(own) = raw[index] {
+            // None of the ancestors is missing, else a parent were.
+            let above = graph.ancestors(index).into_iter().filter_map(|above| raw[above].weight());
+            ruled[index] = Verdict::Share(above.fold(own, |product, share| product * share));
         }
     }
     ruled
@@ -75,7 +79,7 @@ pub fn in_topological_order(graph: &QuestionGraph, raw: &[Verdict]) -> Vec<Verdi
 mod tests {
     use super::super::test_graphs::graph;
     use super::*;
-    use crate::score::verdict::Verdict::{Missing, No, ParentNo, Skipped, Unparsable, Yes};
+    use crate::score::verdict::Verdict::{Missing, No, ParentNo, Share, Skipped, Unparsable, Yes};
 
     #[test]
     fn a_failure_reaches_a_grandchild_only_as_far_as_the_rows_let_it() {
@@ -127,5 +131,20 @@ mod tests {
         let graph = graph(&[(1, "0"), (2, "1"), (3, "1,4"), (4, "0")]);
         let raw = [Missing, Yes, Yes, Unparsable];
         assert_eq!(in_topological_order(&graph, &raw), [Missing, Missing, ParentNo, Unparsable]);
+    }
+
+    #[test]
+    fn shares_are_multiplied_with_each_ancestors_once() {
+        // 4 hangs on 2 and 3, and by both on 1.
+        let diamond = graph(&[(4, "2,3"), (1, "0"), (2, "1"), (3, "1")]);
+        let raw = [Share(0.5), Share(0.5), Share(0.25), Share(0.125)];
+        let by_hand = [Share(0.007_812_5), Share(0.5), Share(0.125), Share(0.0625)];
+        assert_eq!(in_topological_order(&diamond, &raw), by_hand);
+        let open = [Share(0.5), Share(0.5), Share(0.25), Missing];
+        let by_hand = [Missing, Share(0.5), Share(0.125), Missing];
+        assert_eq!(in_topological_order(&diamond, &open), by_hand);
+        let failed = [Share(0.5), Share(0.5), Share(0.0), Missing];
+        let by_hand = [ParentNo, Share(0.5), Share(0.0), Missing];
+        assert_eq!(in_topological_order(&diamond, &failed), by_hand);
     }
 }

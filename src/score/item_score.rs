@@ -8,18 +8,25 @@ use super::dependency_rule::{AbsentParent, in_file_order, in_topological_order};
 use super::verdict::{AnswerState, Protocol, Verdict};
 
 /// The verdicts of one image, one per question in file order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImageVerdicts {
     /// Before the dependency rule.
     pub raw: Vec<Verdict>,
-    /// After it.
+    /// After it; the same where the protocol has none.
     pub ruled: Vec<Verdict>,
+    score: Option<f64>,
 }
 
 impl ImageVerdicts {
-    /// The image's score: the share of yes after the rule, in 0..=1; `None` where nothing is counted.
+    fn new(raw: Vec<Verdict>, ruled: Vec<Verdict>, mean: fn(&[Verdict]) -> Option<f64>) -> Self {
+        let score = mean(&ruled);
+        Self { raw, ruled, score }
+    }
+
+    /// The image's score, in 0..=1: the share of yes after the rule, or the geometric mean of P(yes) under `soft_tifa_gm`;
+    /// `None` where nothing is counted.
     pub fn score(&self) -> Option<f64> {
-        share_of_yes(&self.ruled)
+        self.score
     }
 }
 
@@ -29,13 +36,12 @@ pub struct ItemScore {
     /// Verdicts per image, in image order. Where the reference script stops on an item, the images
     /// that it finished.
     pub images: Vec<ImageVerdicts>,
-    /// Mean over images of the share of yes after the dependency rule, in 0..=1.
+    /// Mean over images of their scores, in 0..=1.
     pub score: Result<f64, NotScored>,
 }
 
 impl ItemScore {
-    /// The images' scores: of each the share of yes after the dependency rule, in 0..=1; images of
-    /// which nothing is counted are left out.
+    /// The images' scores, in 0..=1; images of which nothing is counted are left out.
     pub(crate) fn image_scores(&self) -> impl Iterator<Item = f64> {
         self.images.iter().filter_map(ImageVerdicts::score)
     }
@@ -47,7 +53,7 @@ pub enum NotScored {
     /// Nothing was answered about any of its images.
     #[error("no answers")]
     NoAnswers,
-    /// Under `corrected`: every question lacks an answer, its own or a parent's.
+    /// Not under `reference`: every question lacks an answer, its own or a parent's.
     #[error("every question lacks an answer, its own or that of a question it depends on")]
     Undetermined,
     /// The reference protocol scores whole items only.
@@ -107,7 +113,12 @@ pub fn score_item(
 ) -> ItemScore {
     match protocol {
         Protocol::Reference => score_as_reference(graph, images),
-        Protocol::Corrected => score_corrected(graph, images),
+        Protocol::Corrected | Protocol::Soft => {
+            score_all(graph, images, protocol, in_topological_order, share_of_yes)
+        }
+        Protocol::SoftTifaGm => {
+            score_all(graph, images, protocol, |_, raw| raw.to_vec(), geometric_mean)
+        }
     }
 }
 
@@ -144,7 +155,7 @@ fn reference_images(
     let mut scores = Vec::with_capacity(images.len());
     for (image, answers) in (0_u32..).zip(images) {
         for &index in &asked {
-            if !matches!(answers[index], AnswerState::Answered(_)) {
+            if !matches!(answers[index], AnswerState::Answered { .. }) {
                 let question = graph.questions()[index].id;
                 let failed = answers[index] == AnswerState::Failed;
                 return Err(NotScored::Unanswered { image, question, failed });
@@ -161,20 +172,28 @@ fn reference_images(
         let ruled = in_file_order(graph, &raw).map_err(|AbsentParent { question, parent }| {
             NotScored::AbsentParent { image, question, parent }
         })?;
-        scores.extend(share_of_yes(&ruled));
-        done.push(ImageVerdicts { raw, ruled });
+        let image = ImageVerdicts::new(raw, ruled, share_of_yes);
+        scores.extend(image.score());
+        done.push(image);
     }
     mean_left_to_right(&scores).ok_or(NotScored::NoAnswers)
 }
 
-fn score_corrected(graph: &QuestionGraph, images: &[Vec<AnswerState<'_>>]) -> ItemScore {
+/// Scores all images, as far as their questions have answers; `rule` is the dependency rule, `mean` makes an image's score.
+fn score_all(
+    graph: &QuestionGraph,
+    images: &[Vec<AnswerState<'_>>],
+    protocol: Protocol,
+    rule: fn(&QuestionGraph, &[Verdict]) -> Vec<Verdict>,
+    mean: fn(&[Verdict]) -> Option<f64>,
+) -> ItemScore {
     let images: Vec<ImageVerdicts> = images
         .iter()
         .map(|answers| {
             let raw: Vec<Verdict> =
-                answers.iter().map(|answer| Verdict::of(*answer, Protocol::Corrected)).collect();
-            let ruled = in_topological_order(graph, &raw);
-            ImageVerdicts { raw, ruled }
+                answers.iter().map(|answer| Verdict::of(*answer, protocol)).collect();
+            let ruled = rule(graph, &raw);
+            ImageVerdicts::new(raw, ruled, mean)
         })
         .collect();
     let scores: Vec<f64> = images.iter().filter_map(ImageVerdicts::score).collect();
@@ -188,13 +207,20 @@ fn score_corrected(graph: &QuestionGraph, images: &[Vec<AnswerState<'_>>]) -> It
     ItemScore { images, score }
 }
 
-/// Yes over counted questions; `None` where nothing is counted.
+/// Yes over counted questions, or the mean of their shares; `None` where nothing is counted.
 fn share_of_yes(verdicts: &[Verdict]) -> Option<f64> {
-    let (yes, counted) = verdicts
-        .iter()
-        .filter_map(|verdict| verdict.counted())
-        .fold((0_u32, 0_u32), |(yes, counted), is_yes| (yes + u32::from(is_yes), counted + 1));
-    (counted > 0).then(|| f64::from(yes) / f64::from(counted))
+    mean_left_to_right(&weights(verdicts))
+}
+
+/// The geometric mean of the shares, 0 where one of them is; `None` where nothing is counted.
+fn geometric_mean(verdicts: &[Verdict]) -> Option<f64> {
+    let logarithms: Vec<f64> = weights(verdicts).into_iter().map(f64::ln).collect();
+    // The logarithm of 0 is minus infinity, whose exponential is 0.
+    mean_left_to_right(&logarithms).map(f64::exp)
+}
+
+fn weights(verdicts: &[Verdict]) -> Vec<f64> {
+    verdicts.iter().filter_map(|verdict| verdict.weight()).collect()
 }
 
 /// Python's `sum(scores) / len(scores)`, which adds floats from left to right up to Python 3.11
@@ -213,7 +239,7 @@ mod tests {
         let state = |text: &&'a str| match *text {
             "-" => AnswerState::Missing,
             "!" => AnswerState::Failed,
-            text => AnswerState::Answered(text),
+            text => AnswerState::said(text),
         };
         rows.iter().map(|row| row.iter().map(state).collect()).collect()
     }
@@ -267,5 +293,23 @@ mod tests {
             Err(NotScored::UnreadableParent { question: 2, text: "right".into() })
         );
         assert_eq!(score_item(&graph, &answers, Protocol::Corrected).score, Ok(1.0));
+    }
+
+    #[test]
+    fn the_geometric_mean_knows_no_rule_and_an_image_with_a_zero_is_zero() {
+        let graph = graph(&[(1, "0"), (2, "1"), (3, "2")]);
+        let stated = |p: f64| AnswerState::Answered { text: "no", yes_probability: Some(p) };
+        let images = vec![
+            vec![stated(0.5), stated(0.25), stated(0.125)],
+            vec![stated(0.0), stated(1.0), stated(1.0)],
+            vec![stated(1.0), AnswerState::Missing, stated(1.0)],
+        ];
+        let found = score_item(&graph, &images, Protocol::SoftTifaGm);
+        let scores: Vec<f64> = found.image_scores().collect();
+        assert!((scores[0] - 0.25).abs() < 1e-15 && scores[1..] == [0.0, 1.0], "{scores:?}");
+        let soft = score_item(&graph, &images, Protocol::Soft);
+        let scores: Vec<f64> = soft.image_scores().collect();
+        let by_hand = (0.5 + 0.125 + 0.015_625) / 3.0;
+        assert!((scores[0] - by_hand).abs() < 1e-15 && scores[1..] == [0.0, 1.0], "{scores:?}");
     }
 }

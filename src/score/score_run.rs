@@ -10,7 +10,7 @@ use crate::results::{AnswerRecord, NewestAnswers};
 
 use super::answer_grid::answer_grid;
 use super::item_score::{ItemScore, score_item};
-use super::verdict::Protocol;
+use super::verdict::{Protocol, Verdict};
 
 /// A run under one protocol.
 #[derive(Debug)]
@@ -38,6 +38,12 @@ pub struct ScoredItem<'a> {
 }
 
 impl RunScore<'_> {
+    /// Whether a question counts with P(yes).
+    pub(crate) fn states_probability(&self) -> bool {
+        let images = self.items.iter().flat_map(|item| &item.outcome.images);
+        images.flat_map(|image| &image.raw).any(|raw| matches!(raw, Verdict::Share(_)))
+    }
+
     /// The scores of the items that have one, in order, in 0..=1.
     pub fn item_scores(&self) -> Vec<f64> {
         self.items.iter().filter_map(|item| item.outcome.score.as_ref().ok().copied()).collect()

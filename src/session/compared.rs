@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-use super::scoring::scored_baseline;
+use super::baselines::{scored_baseline, soft_baselines};
 use crate::aggregate::Protocol;
-use crate::aggregate::baseline::{Baseline, KIND};
+use crate::aggregate::baseline::{Baseline, ItemCounts, KIND};
 use crate::check::{Check, Gate, check};
 use crate::compare::{Comparison, Labelled, Options, compare};
 use crate::results::{FORMAT_VERSION, FormatVersion};
@@ -31,6 +31,24 @@ pub fn load_compared(
         read_baseline(path)?
     };
     Ok(Labelled { label, run })
+}
+
+/// A run directory under each protocol of P(yes); nothing where its judge states none, and for a baseline file, which has one
+/// protocol.
+///
+/// # Errors
+/// As [`load_compared`].
+pub(crate) fn load_soft(
+    path: &Path,
+    judge: Option<&str>,
+    benchmark: Option<&Path>,
+) -> anyhow::Result<Vec<Labelled>> {
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    let label = path.display().to_string();
+    let found = soft_baselines(path, benchmark, judge)?.into_iter().flatten();
+    Ok(found.map(|run| Labelled { label: label.clone(), run }).collect())
 }
 
 /// How the run at `other` differs from that at `base`, under `corrected` and with the answers of `judge` (`None`: those of
@@ -164,15 +182,32 @@ pub fn read_baseline(path: &Path) -> anyhow::Result<Baseline> {
         head.format_version
     );
     let baseline: Baseline = serde_json::from_slice(&text).with_context(no_baseline)?;
+    ensure!(
+        baseline.unreadable_answers == 0,
+        "{shown} leaves out {} answers that are neither yes nor no, so many that the score of its run is withheld; make the \
+         baseline of a run that has a score",
+        baseline.unreadable_answers
+    );
     let categories = baseline.categories.len() as u32;
     for item in &baseline.items {
         ensure!(
             item.counts.iter().all(|&[category, yes, counted, yes_after, counted_after]| {
                 category < categories && yes <= counted && yes_after <= counted_after
-            }) && item.score.is_none_or(|score| (0.0..=1.0).contains(&score)),
+            }) && sums_can_be(item)
+                && item.score.is_none_or(|score| (0.0..=1.0).contains(&score)),
             "{shown}: the counts of item {} cannot be; make the baseline anew",
             item.id
         );
     }
     Ok(baseline)
+}
+
+/// Whether the sums of shares of a yes are there for each entry or for none, and no larger than its counted questions.
+fn sums_can_be(item: &ItemCounts) -> bool {
+    let fit = |(sums, counts): (&[f64; 2], &[u32; 5])| {
+        let ends = [counts[2], counts[4]].map(|counted| 0.0..=f64::from(counted) + 1e-9);
+        sums.iter().zip(ends).all(|(sum, ends)| ends.contains(sum))
+    };
+    (item.sums.is_empty() || item.sums.len() == item.counts.len())
+        && item.sums.iter().zip(&item.counts).all(fit)
 }

@@ -104,6 +104,10 @@ pub fn report(options: &ReportOptions) -> anyhow::Result<Report> {
 /// As [`report`].
 pub fn report_to(options: &ReportOptions, listener: &dyn Listener) -> anyhow::Result<Report> {
     ensure!(!options.runs.is_empty(), "a report needs a run");
+    ensure!(
+        options.protocol != Protocol::SoftTifaGm,
+        "soft_tifa_gm has no categories, which a report is made of; a report under soft shows its score too"
+    );
     let loaded = options
         .runs
         .iter()
@@ -222,10 +226,9 @@ fn report_run<'a>(
         })
         .collect();
     let summary = judged[0].score(&loaded.run, benchmark, items, options.allow_incomplete)?.summary;
+    summary.ensure_has(protocol)?;
     let judges = judged.iter().map(|one| {
-        let score = one.under(protocol, items, per_item);
-        let readable = one.without_unreadable(&score, items, per_item)?;
-        Ok(JudgedRun::new(one.judge.to_owned(), one.answers, score, readable))
+        JudgedRun::new(one.judge.to_owned(), one.answers, one.under(protocol, items, per_item))
     });
     let mut settings = run_settings(&summary.run, &summary.judge);
     settings.insert("program".into(), loaded.run.manifest().tool.clone().into());
@@ -237,7 +240,7 @@ fn report_run<'a>(
         } else {
             None
         },
-        judges: judges.collect::<anyhow::Result<_>>()?,
+        judges: judges.collect(),
         summary,
     })
 }

@@ -1,5 +1,5 @@
-//! In: a run's answers. Out: its summary, long table, exported tables and chart in the run directory, or in memory, or the
-//! run ready to be compared. Nothing is judged again.
+//! In: a run's answers. Out: its summary, long table, exported tables and chart in the run directory, or in memory.
+//! Nothing is judged again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,12 +8,8 @@ use anyhow::{Context, anyhow, bail, ensure};
 
 use super::benchmarks::{benchmark_of_run, selected};
 use super::work::ensure_merged;
-use crate::aggregate::category_figures::count_raw;
-use crate::aggregate::readable::{unparsable_gap, without_unparsable};
 use crate::aggregate::score_table::{AnswerTable, answer_table, score_table};
-use crate::aggregate::{
-    Baseline, Coverage, JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput,
-};
+use crate::aggregate::{JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
 use crate::benchmark::{Benchmark, Item};
 use crate::near_names::did_you_mean;
 use crate::reports::{category_chart, csv_table, latex_table, markdown_table};
@@ -22,9 +18,9 @@ use crate::results::{
     AnswerRecord, BenchmarkIdentity, ImageOutcome, ImageRecord, NewestAnswers, RunDirectory,
 };
 use crate::score::score_run::in_journal_order;
-use crate::score::{RunScore, Verdict, score_run};
+use crate::score::{RunScore, score_run};
 
-/// Scores `items` of a run by each of the `judges` under both protocols, writes each summary with its tables and
+/// Scores `items` of a run by each of the `judges` under each protocol, writes each summary with its tables and
 /// chart into the run directory, and returns the summaries in the same order. With `allow_incomplete` there is a
 /// benchmark score even where images or answers are missing.
 ///
@@ -88,7 +84,7 @@ pub fn scored_answers(
 
 /// A scored run with what it was scored from.
 pub(crate) struct WholeRun<'a> {
-    /// All figures, and the items under both protocols.
+    /// All figures, and the items under each protocol.
     pub scored: Scored<'a>,
     /// The selected items, in benchmark order.
     pub items: &'a [&'a Item],
@@ -120,55 +116,6 @@ pub(crate) fn with_scored_run<T>(
     Ok(use_it(WholeRun { scored, items: &items, images: &images, answers: &answers }))
 }
 
-/// A run directory scored under `protocol`, ready to be compared.
-///
-/// # Errors
-/// It is no run, its judge is not there or not the only one, or a journal is damaged.
-pub fn scored_baseline(
-    path: &Path,
-    benchmark: Option<&Path>,
-    judge: Option<&str>,
-    protocol: Protocol,
-) -> anyhow::Result<Baseline> {
-    let run = RunDirectory::open(path)?;
-    ensure_merged(&run)?;
-    let benchmark = benchmark_of_run(&run, benchmark)?;
-    let items = selected(&benchmark, &run)?;
-    let judge = &choose_judge(&run, judge)?;
-    let mut records = run.read_answers(judge)?;
-    let images = run.read_images()?;
-    let unreadable_answers = unreadable(&run, judge, &images, &records, &items, protocol)?;
-    if unreadable_answers > 0 {
-        records = without_unparsable(records, protocol);
-    }
-    let answers = NewestAnswers::merge(&records)?;
-    let judged = Judged { judge, images: &images, records: &records, answers: &answers };
-    let [reference, corrected] = judged.under_both(&run, &items)?;
-    let (all, per_item) = (benchmark.items.len() as u64, run.manifest().images_per_item);
-    let coverage = Coverage::count(all, &items, per_item, &images, &answers, &corrected);
-    let counts = (coverage.questions_answered, coverage.questions_expected);
-    let score = if protocol == Protocol::Reference { reference } else { corrected };
-    let (run, judge) = (run_identity(&run, &benchmark), judge_identity(&run, judge));
-    Ok(Baseline { unreadable_answers, ..Baseline::of(run, judge, &score, counts) })
-}
-
-/// How many answers are neither yes nor no, where they are too many for a score; else 0.
-fn unreadable(
-    run: &RunDirectory,
-    judge: &str,
-    images: &[ImageRecord],
-    records: &[AnswerRecord],
-    items: &[&Item],
-    protocol: Protocol,
-) -> anyhow::Result<u64> {
-    let answers = NewestAnswers::merge(records)?;
-    let judged = Judged { judge, images, records, answers: &answers };
-    let scores = judged.under_both(run, items)?;
-    let too_many =
-        scores.iter().filter(|one| one.protocol == protocol && unparsable_gap(one).is_some());
-    Ok(too_many.map(|score| count_raw(score, Verdict::Unparsable)).sum())
-}
-
 /// What a judge said in a run.
 pub struct Judged<'a> {
     /// Name in the run directory.
@@ -187,6 +134,8 @@ pub struct Scored<'a> {
     pub summary: Summary,
     /// The items under `reference` and under `corrected`.
     pub protocols: [RunScore<'a>; 2],
+    /// The items under `soft` and under `soft_tifa_gm`, where the judge states P(yes).
+    pub soft: Option<[RunScore<'a>; 2]>,
 }
 
 impl Judged<'_> {
@@ -204,6 +153,13 @@ impl Judged<'_> {
         Ok(Protocol::ALL.map(|protocol| self.under(protocol, items, per_item)))
     }
 
+    /// `items` under `soft` and under `soft_tifa_gm`, without figures; `None` where the judge states no P(yes).
+    fn under_soft<'i>(&self, items: &[&'i Item], per_item: u32) -> Option<[RunScore<'i>; 2]> {
+        let soft = self.under(Protocol::Soft, items, per_item);
+        let means = || self.under(Protocol::SoftTifaGm, items, per_item);
+        soft.states_probability().then(|| [soft, means()])
+    }
+
     /// `items` under `protocol`, without figures; `per_item` images were asked for of each.
     pub fn under<'i>(&self, protocol: Protocol, items: &[&'i Item], per_item: u32) -> RunScore<'i> {
         // The script adds item scores up in the order in which it met the files. Answers that came
@@ -215,27 +171,7 @@ impl Judged<'_> {
         score_run(items, self.answers, per_item, protocol)
     }
 
-    /// `score` without the answers that are neither yes nor no, as runs are compared; `None` where they are so few that it has
-    /// them.
-    ///
-    /// # Errors
-    /// The journal is damaged.
-    pub(super) fn without_unreadable<'i>(
-        &self,
-        score: &RunScore<'_>,
-        items: &[&'i Item],
-        per_item: u32,
-    ) -> anyhow::Result<Option<RunScore<'i>>> {
-        if unparsable_gap(score).is_none() {
-            return Ok(None);
-        }
-        let records = without_unparsable(self.records.to_vec(), score.protocol);
-        let answers = NewestAnswers::merge(&records)?;
-        let readable = Judged { records: &records, answers: &answers, ..*self };
-        Ok(Some(readable.under(score.protocol, items, per_item)))
-    }
-
-    /// Scores `items` under both protocols, with all figures.
+    /// Scores `items` under each protocol, with all figures.
     ///
     /// # Errors
     /// The answers are about other pictures than those of the run.
@@ -247,6 +183,7 @@ impl Judged<'_> {
         allow_incomplete: bool,
     ) -> anyhow::Result<Scored<'i>> {
         let [reference, corrected] = self.under_both(run, items)?;
+        let soft = self.under_soft(items, run.manifest().images_per_item);
         let Self { judge, images, answers, .. } = *self;
         let summary = Summary::new(SummaryInput {
             run: run_identity(run, benchmark),
@@ -256,9 +193,10 @@ impl Judged<'_> {
             answers,
             reference: &reference,
             corrected: &corrected,
+            soft: soft.as_ref(),
             allow_incomplete,
         });
-        Ok(Scored { summary, protocols: [reference, corrected] })
+        Ok(Scored { summary, protocols: [reference, corrected], soft })
     }
 }
 
@@ -327,7 +265,11 @@ pub fn choose_judge(run: &RunDirectory, named: Option<&str>) -> anyhow::Result<S
 }
 
 fn nobody_answered(run: &RunDirectory) -> anyhow::Error {
-    anyhow!("{}: {}; run `dpg-bench judge` first", run.path().display(), answered_by(&[]))
+    anyhow!(
+        "{}: {}; run `dpg-bench judge` first, or give the command that began the run again if it was stopped",
+        run.path().display(),
+        answered_by(&[])
+    )
 }
 
 /// # Errors
@@ -407,9 +349,10 @@ fn write_files(
     let chart = category_chart(summary)
         .map_err(|error| anyhow::anyhow!("the chart cannot be drawn: {error}"))?;
     atomic_write(&run.scores_path(judge)?, table)?;
-    atomic_write(&path.with_extension("csv"), &csv_table(summary, &Protocol::ALL)?)?;
-    atomic_write(&path.with_extension("md"), markdown_table(summary, &Protocol::ALL).as_bytes())?;
-    atomic_write(&path.with_extension("tex"), latex_table(summary, &Protocol::ALL).as_bytes())?;
+    let protocols = summary.protocols();
+    atomic_write(&path.with_extension("csv"), &csv_table(summary, &protocols)?)?;
+    atomic_write(&path.with_extension("md"), markdown_table(summary, &protocols).as_bytes())?;
+    atomic_write(&path.with_extension("tex"), latex_table(summary, &protocols).as_bytes())?;
     atomic_write(&path.with_extension("svg"), chart.as_bytes())?;
     atomic_write(&path, &json)?;
     Ok(())

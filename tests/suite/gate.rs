@@ -21,7 +21,12 @@ fn run(scores: impl IntoIterator<Item = f64>) -> Labelled {
         .map(|(item, score)| {
             let yes = score.round() as u32;
             let counts = [0, 1].map(|category| [category, yes, 100, yes, 100]).to_vec();
-            ItemCounts { id: format!("i{item}"), score: Some(score / 100.0), counts }
+            ItemCounts {
+                id: format!("i{item}"),
+                score: Some(score / 100.0),
+                counts,
+                sums: Vec::new(),
+            }
         })
         .collect();
     let benchmark = BenchmarkIdentity {

@@ -97,6 +97,7 @@ mod settings_file;
 mod several_judges;
 mod shards;
 mod small_run;
+mod soft_scores;
 mod statistics;
 mod tables;
 mod tiny_checkpoint;

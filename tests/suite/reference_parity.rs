@@ -204,8 +204,8 @@ fn sabotage_ruling_in_topological_order() {
                 .iter()
                 .map(|image| {
                     let ruled = in_topological_order(&item.item.graph, &image.raw);
-                    let counted: Vec<bool> = ruled.iter().filter_map(|v| v.counted()).collect();
-                    counted.iter().filter(|&&yes| yes).count() as f64 / counted.len() as f64
+                    let counted: Vec<f64> = ruled.iter().filter_map(|v| v.weight()).collect();
+                    counted.iter().filter(|&&yes| yes == 1.0).count() as f64 / counted.len() as f64
                 })
                 .collect();
             item.outcome.score = Ok(shares.iter().fold(0.0, |a, b| a + b) / shares.len() as f64);

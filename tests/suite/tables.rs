@@ -82,6 +82,7 @@ fn summary() -> Summary {
             questions_unparsable: 1,
             questions_failed: 2,
             questions_missing: 8,
+            answers_without_probability: 0,
             images_filtered: 0,
             items_filtered: Vec::new(),
             images_revised: 0,
@@ -90,6 +91,8 @@ fn summary() -> Summary {
         },
         reference: protocol(Some(200.0 / 3.0), None, false),
         corrected: protocol(None, Some("10 of 30 questions have no answer"), true),
+        soft: None,
+        soft_tifa_gm: None,
     }
 }
 
@@ -138,12 +141,21 @@ fn with_longest_intervals(count: u64) -> Summary {
     }
     // All of `relation` is spatial, but under the rule its parts are other ones.
     summary.corrected.l2[4].conditional = None;
+    summary.soft = Some(summary.corrected.clone());
+    let (l1, l2) = (Vec::new(), Vec::new());
+    summary.soft_tifa_gm = Some(ProtocolSummary { l1, l2, ..summary.corrected.clone() });
     summary
 }
 
 #[test]
 fn the_table_fits_eighty_columns_and_repeats_no_row() {
-    for protocols in [&Protocol::ALL[..], &[Protocol::Corrected], &[Protocol::Reference]] {
+    for protocols in [
+        &Protocol::ALL[..],
+        &[Protocol::Corrected],
+        &[Protocol::Reference],
+        &Protocol::SOFT,
+        &[Protocol::Soft],
+    ] {
         let text = terminal_table(&widest(), protocols, false);
         let end = text.rfind('─').unwrap();
         let table: Vec<&str> = text[..end].lines().collect();
@@ -157,7 +169,7 @@ fn the_table_fits_eighty_columns_and_repeats_no_row() {
         }
         // An L2 that is all of its L1 is left out, but not where a number differs.
         assert!(!rows.iter().any(|row| ["  -", "  texture"].contains(row)), "{rows:?}");
-        let has_absent = protocols.contains(&Protocol::Corrected);
+        let has_absent = protocols != [Protocol::Reference];
         assert_eq!(rows.contains(&"  non-spatial"), has_absent, "{rows:?}");
         assert_eq!(text.contains("-: no such question was counted"), has_absent, "{text}");
         assert!(!text.contains("it takes two items"), "{text}");
@@ -167,10 +179,12 @@ fn the_table_fits_eighty_columns_and_repeats_no_row() {
         assert!(wide.contains(part), "{part}: {wide}");
     }
     // Intervals are as long as that in runs of few answers only.
-    let wide = terminal_table(&with_longest_intervals(999), &Protocol::ALL, true);
-    let end = wide.rfind('─').unwrap();
-    for line in wide[..end].lines() {
-        assert!(line.chars().count() <= 120, "{line}");
+    for protocols in [Protocol::ALL, Protocol::SOFT] {
+        let wide = terminal_table(&with_longest_intervals(999), &protocols, true);
+        let end = wide.rfind('─').unwrap();
+        for line in wide[..end].lines() {
+            assert!(line.chars().count() <= 120, "{line}");
+        }
     }
 }
 

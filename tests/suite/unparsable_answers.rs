@@ -1,5 +1,4 @@
-//! A judge whose answers are neither yes nor no, as a process: its score is withheld, and what compares runs takes
-//! them for questions without an answer.
+//! A judge whose answers are neither yes nor no, as a process: its score is withheld, and nothing compares it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -79,49 +78,54 @@ fn a_few_unparsable_answers_are_counted_and_scored() {
 }
 
 #[test]
-fn baseline_and_check_take_them_for_questions_without_an_answer() {
+fn a_withheld_score_is_compared_with_nothing() {
     let (good, vague, folder) =
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (good, vague) = (judged(good.path(), 0), judged(vague.path(), 12));
-    let path = folder.path().join("baseline.json");
-    let baseline = path.display().to_string();
-    let (code, _, err) = dpg_bench(&["baseline", &vague, "--out", &baseline]);
-    assert_eq!(code, Some(3), "{err}");
-    assert!(err.contains("24 of 36 questions answered"), "{err}");
-    let why = "24 of 36 questions have an answer: 12 answers are neither yes nor no, more than 20 %, and left out here";
-    assert!(err.contains(why), "{err}");
-    let stored: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    assert_eq!(
-        (&stored["questions_answered"], &stored["unreadable_answers"]),
-        (&24.into(), &12.into())
-    );
-    // The item with them has no score; it is not one of 0.
-    assert_eq!(stored["items"][0]["score"], Value::Null);
-    assert_eq!(stored["items"][1]["score"], 1.0);
-
-    let (_, out, err) =
-        dpg_bench(&["check", &vague, "--baseline", &good, "--allow", "judge", "--json"]);
-    let found: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
-    assert_eq!(found["items"], 2);
-    let warnings = found["warnings"].to_string();
-    assert!(warnings.contains(why), "{warnings}");
-}
-
-#[test]
-fn the_report_leaves_them_out_of_its_differences_as_compare_does() {
-    let (good, vague, folder) =
-        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (good, vague) = (judged(good.path(), 0), judged(vague.path(), 12));
+    let baseline = folder.path().join("baseline.json").display().to_string();
     let out = folder.path().join("report");
+    let why = format!(
+        "{vague}: 12 of 36 answers are neither yes nor no, more than 20 %, so its score is withheld"
+    );
+    for command in [
+        &["baseline", &vague, "--out", &baseline][..],
+        &["compare", &good, &vague, "--allow", "judge"],
+        &["compare", &vague, &good, "--allow", "judge", "--protocol", "reference"],
+        &["check", &vague, "--baseline", &good, "--allow", "judge"],
+        &["check", &good, "--baseline", &vague, "--allow", "judge"],
+    ] {
+        let (code, out, err) = dpg_bench(command);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{command:?}: {err}");
+        assert!(err.contains(&why) && err.contains("dpg-bench judge"), "{command:?}: {err}");
+    }
+    assert!(!Path::new(&baseline).exists());
+    // Among published scores it has no row, and the reason stands below.
+    let (code, table, err) = dpg_bench(&["compare", &vague, "--published", "--allow", "benchmark"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(table.contains("12 of 36 answers are neither yes nor no"), "{table}");
+    assert!(!table.contains("this run"), "{table}");
+    // A report has no differences from it, or of it.
     let (code, _, err) = dpg_bench(&["report", &good, &vague, "--out", &out.display().to_string()]);
     assert_eq!(code, Some(3), "{err}");
-    let mut table = csv::Reader::from_path(out.join("tables/differences-2.csv")).unwrap();
-    let rows: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
-    assert!(!rows.is_empty());
-    for row in &rows {
-        // All answers that can be read are yes.
-        assert_eq!((&row[4], &row[5]), ("100", "100"), "{row:?}");
-    }
+    assert!(!out.join("tables/differences-2.csv").exists());
     let page = std::fs::read_to_string(out.join("index.html")).unwrap();
-    assert!(page.contains("over 2 shared items, answers that are neither yes nor no left out"));
+    assert!(page.contains("12 of 36 answers are neither yes nor no, more than 20 %"));
+}
+
+/// Earlier versions left such answers out.
+#[test]
+fn a_baseline_without_them_is_refused() {
+    let (run, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = judged(run.path(), 0);
+    let path = folder.path().join("baseline.json");
+    let baseline = path.display().to_string();
+    let (code, _, err) = dpg_bench(&["baseline", &run, "--out", &baseline]);
+    assert_eq!(code, Some(0), "{err}");
+    let mut stored: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(stored.get("unreadable_answers"), None);
+    stored["unreadable_answers"] = 12.into();
+    std::fs::write(&path, serde_json::to_vec(&stored).unwrap()).unwrap();
+    let (code, _, err) = dpg_bench(&["check", &run, "--baseline", &baseline]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("leaves out 12 answers that are neither yes nor no"), "{err}");
 }

@@ -164,6 +164,10 @@ fn figures() {
             "report run --out report",
             "report bare --out report",
             "report run --judge yes --out pictures",
+            "report run --judge yes --out never --protocol soft_tifa_gm",
+            "report run --judge yes --out never --protocol soft",
+            "score run --judge yes --protocol soft",
+            "compare run run --judge yes --protocol soft_tifa_gm",
         ]
     );
 }

@@ -159,6 +159,43 @@ fn figures() {
 }
 
 #[test]
+fn probabilities() {
+    let place = with_pictures();
+    let numbers = |first: f64, others: f64| {
+        let mut text = "item,image,question,answer,yes_probability\n".to_owned();
+        for (item, questions) in [("kite", 5), ("cat", 3)] {
+            for image in 0..2 {
+                for question in 1..=questions {
+                    let p = if question == 1 + image { first } else { others };
+                    let answer = if p < 0.5 { "no" } else { "yes" };
+                    text += &format!("{item},{image},{question},{answer},{p}\n");
+                }
+            }
+        }
+        text
+    };
+    for (run, first, others) in [("run", 0.4, 0.9), ("other", 0.6, 0.95)] {
+        place.quietly(&format!("{IMPORT} --out {run}"));
+        let answers = numbers(first, others);
+        // One answer states none.
+        place.write("answers.csv", answers.replacen("yes,0.9\n", "yes,\n", 1));
+        place.quietly(&format!("judge {run} --judge scripted --judge-answers answers.csv"));
+    }
+    words!(
+        "shown_soft",
+        place,
+        [
+            "score run",
+            "score run --protocol soft --wide",
+            "score run --protocol soft_tifa_gm",
+            "score run --table paper --protocol soft --intervals",
+            "baseline run --protocol soft --out soft.json",
+            "compare run other --allow judge",
+        ]
+    );
+}
+
+#[test]
 fn runs_compared() {
     let place = with_run();
     words!(

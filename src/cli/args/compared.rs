@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::aggregate::Protocol;
 use crate::cli::commands::score::ProtocolName;
 use crate::compare::{Allowed, Labelled, Options};
-use crate::session::compared::load_compared;
+use crate::session::compared::{load_compared, load_soft};
 use crate::statistics::PermutationTest;
 
 /// Flags of the commands that compare.
@@ -88,5 +88,17 @@ impl ComparedArgs {
     pub(crate) fn load(&self, path: &Path) -> anyhow::Result<Labelled> {
         let protocol = self.protocol.map_or(Protocol::Corrected, Protocol::from);
         load_compared(path, self.judge.as_deref(), protocol, self.benchmark.as_deref())
+    }
+
+    /// The run at `path` under the protocols of P(yes); nothing where its judge states none, for a baseline file, and where a
+    /// protocol was chosen.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn load_soft(&self, path: &Path) -> anyhow::Result<Vec<Labelled>> {
+        match self.protocol {
+            None => load_soft(path, self.judge.as_deref(), self.benchmark.as_deref()),
+            Some(_) => Ok(Vec::new()),
+        }
     }
 }

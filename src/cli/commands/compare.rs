@@ -1,15 +1,16 @@
 //! In: runs or baseline files. Out: how each differs from the first, with intervals and p-values.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 
+use crate::aggregate::readable::Withheld;
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::output::exit_status::ExitStatus;
 use crate::cli::output::prefixed_files::PrefixedFiles;
-use crate::cli::output::print::{print, print_json, print_words};
+use crate::cli::output::print::{print, print_json, print_words, warn};
 use crate::cli::output::published::published_table;
-use crate::compare::{Comparison, compare};
+use crate::compare::{Comparison, Labelled, compare};
 use crate::reports::{comparison_csv, comparison_markdown, comparison_terminal};
 use crate::results::replaceable::Standing;
 
@@ -82,11 +83,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         files.check(|bytes| standing(bytes, &args.runs))?;
     }
     let options = args.compared.options();
-    let base = args.compared.load(base)?;
+    let (base, soft_base) = (args.compared.load(base)?, load_soft(args, base)?);
     let mut comparisons: Vec<Comparison> = Vec::new();
-    for other in others {
-        let other = args.compared.load(other)?;
-        comparisons.push(compare(&base, &other, &options)?);
+    for path in others {
+        let other = args.compared.load(path)?;
+        let mut found = compare(&base, &other, &options)?;
+        if !soft_base.is_empty() {
+            let soft_other = load_soft(args, path)?;
+            found.add_soft([&base, &other], [&soft_base, &soft_other], &options);
+        }
+        comparisons.push(found);
     }
     if args.json {
         print_json(&comparisons)?;
@@ -104,6 +110,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     let complete = comparisons.iter().all(|found| found.base.complete && found.other.complete);
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
+}
+
+/// The run at `path` under the protocols of P(yes), if there are such scores; where they are withheld, it is told.
+fn load_soft(args: &Args, path: &Path) -> anyhow::Result<Vec<Labelled>> {
+    match args.compared.load_soft(path) {
+        Err(error) if error.is::<Withheld>() => {
+            warn(&error.to_string());
+            Ok(Vec::new())
+        }
+        loaded => loaded,
+    }
 }
 
 /// What the bytes of a JSON document are beside a new comparison of `runs`, the base first.

@@ -27,7 +27,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         Target::LmEval | Target::Inspect => logs::write_logs(args, &run)?,
         _ => export_summary(args, &run)?,
     };
-    let complete = Protocol::ALL.iter().all(|protocol| summary.protocol(*protocol).gap.is_none());
+    let protocols = Protocol::ALL.into_iter().chain(args.protocol.map(Protocol::from));
+    let complete = protocols.map(|one| summary.protocol(one)).all(|own| own.gap.is_none());
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
 }
 

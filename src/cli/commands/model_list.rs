@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use crate::aggregate::Protocol;
+use crate::aggregate::readable::Withheld;
 use crate::benchmark::{Benchmark, Item};
 use crate::cli::args::compared::ComparedArgs;
 use crate::cli::args::shared::open_benchmark;
@@ -15,7 +16,7 @@ use crate::cli::commands::{compare, generate, report, run, score};
 use crate::cli::interrupt;
 use crate::cli::output::console::{Console, say_work};
 use crate::cli::output::exit_status::ExitStatus;
-use crate::cli::output::print::{print, say};
+use crate::cli::output::print::{print, say, warn};
 use crate::reports::paper_table::PaperOptions;
 use crate::results::RunDirectory;
 use crate::session::benchmarks::selected;
@@ -179,6 +180,7 @@ fn score_all(
         let items: Vec<&Item> = selected(benchmark, &run)?;
         summaries.extend(score_judges(&run, benchmark, &items, judges, options.allow_incomplete)?);
     }
+    score::ensure_have(&summaries, options.protocol)?;
     print(&score::paper(&summaries, options)?)?;
     Ok(score::status(&summaries, options.protocol))
 }
@@ -196,11 +198,22 @@ fn put_together(
     if runs.len() > 1 {
         let compared = ComparedArgs { judge: judge.clone(), protocol, ..ComparedArgs::default() };
         let out = folder.join(COMPARISON);
-        status = compare::run(&compare::Args::of(runs.to_vec(), compared, out))?;
+        status = match compare::run(&compare::Args::of(runs.to_vec(), compared, out)) {
+            // The report tells the same of the run, and shows the others.
+            Err(error) if error.is::<Withheld>() => {
+                warn(&error.to_string());
+                ExitStatus::Incomplete
+            }
+            ended => ended?,
+        };
     }
     let report = ReportOptions {
         judge,
-        protocol: protocol.map_or(Protocol::Corrected, Protocol::from),
+        protocol: match protocol.map_or(Protocol::Corrected, Protocol::from) {
+            // It has no categories; a report under `soft` shows it too.
+            Protocol::SoftTifaGm => Protocol::Soft,
+            other => other,
+        },
         paper: PaperOptions { intervals, both_protocols },
         allow_incomplete,
         force: true,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::aggregate::{Protocol, Summary};
+use crate::aggregate::{NoProbability, Protocol, Summary};
 use crate::benchmark::{Benchmark, Item};
 use crate::reports::paper_table::{paper_latex, paper_table, published_line};
 use crate::reports::terminal_table;
@@ -48,7 +48,7 @@ pub(crate) struct ScoreOptions {
     /// Whose answers; none named: those of the only judge. Set by the command, which has its own flag.
     #[arg(skip)]
     pub judges: Vec<String>,
-    /// Show the numbers of one protocol only (all files hold both)
+    /// Show the numbers of one protocol only (all files hold all)
     #[arg(long, value_enum, value_name = "NAME")]
     pub protocol: Option<ProtocolName>,
     /// Print the benchmark score even where images or answers are missing, or neither yes nor no
@@ -100,6 +100,11 @@ pub(crate) enum ProtocolName {
     Reference,
     /// All questions about all images; a question counts as 0 where one above it does
     Corrected,
+    /// As corrected, but a question counts with the judge's P(yes), times that of those above it
+    Soft,
+    /// The geometric mean of P(yes) of an image's questions (GenEval 2); no categories
+    #[value(name = "soft_tifa_gm")]
+    SoftTifaGm,
 }
 
 impl From<Protocol> for ProtocolName {
@@ -107,6 +112,8 @@ impl From<Protocol> for ProtocolName {
         match protocol {
             Protocol::Reference => Self::Reference,
             Protocol::Corrected => Self::Corrected,
+            Protocol::Soft => Self::Soft,
+            Protocol::SoftTifaGm => Self::SoftTifaGm,
         }
     }
 }
@@ -116,6 +123,8 @@ impl From<ProtocolName> for Protocol {
         match name {
             ProtocolName::Reference => Self::Reference,
             ProtocolName::Corrected => Self::Corrected,
+            ProtocolName::Soft => Self::Soft,
+            ProtocolName::SoftTifaGm => Self::SoftTifaGm,
         }
     }
 }
@@ -137,17 +146,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 /// the figures.
 ///
 /// # Errors
-/// A judge is not there or not the only one, a journal is damaged, or the disk said no.
+/// A judge is not there or not the only one, or states no P(yes) where that is asked for, a journal is damaged, or the disk
+/// said no.
 pub(crate) fn execute(
     run: &RunDirectory,
     benchmark: &Benchmark,
     items: &[&Item],
     options: &ScoreOptions,
 ) -> anyhow::Result<ExitStatus> {
-    let protocols: Vec<Protocol> =
-        options.protocol.map_or_else(|| Protocol::ALL.to_vec(), |name| vec![name.into()]);
     let judges = choose_judges(run, &options.judges)?;
     let summaries = score_judges(run, benchmark, items, &judges, options.allow_incomplete)?;
+    ensure_have(&summaries, options.protocol)?;
     match (options.json, summaries.as_slice()) {
         (false, several) if options.table.is_some() => {
             print(&paper(several, options)?)?;
@@ -158,6 +167,8 @@ pub(crate) fn execute(
         (false, several) => {
             let table = |summary: &Summary| {
                 let line = published_line(summary).map(|line| line + "\n").unwrap_or_default();
+                let asked = options.protocol.map(|name| vec![name.into()]);
+                let protocols = asked.unwrap_or_else(|| summary.protocols());
                 terminal_table(summary, &protocols, options.wide) + &line
             };
             let tables: Vec<String> = several.iter().map(table).collect();
@@ -167,6 +178,14 @@ pub(crate) fn execute(
                     "written: {} (and .csv, .md, .tex, .svg), {}",
                     run.summary_path(judge)?.display(),
                     run.scores_path(judge)?.display()
+                ));
+            }
+            let silent = summaries.iter().filter(|summary| summary.soft.is_none());
+            let silent: Vec<&str> = silent.map(|summary| summary.judge.name.as_str()).collect();
+            if !silent.is_empty() && options.protocol.is_none() {
+                say(&format!(
+                    "no soft scores: the answers of {} state no P(yes)",
+                    silent.join(", ")
                 ));
             }
             say_report(
@@ -179,13 +198,20 @@ pub(crate) fn execute(
     Ok(status(&summaries, options.protocol))
 }
 
-/// Whether a score is withheld, under the protocol named or under any, for the shell.
+/// That all summaries have the protocol named.
+pub(super) fn ensure_have(
+    summaries: &[Summary],
+    protocol: Option<ProtocolName>,
+) -> Result<(), NoProbability> {
+    let Some(protocol) = protocol.map(Protocol::from) else { return Ok(()) };
+    summaries.iter().try_for_each(|summary| summary.ensure_has(protocol))
+}
+
+/// Whether a score is withheld, under the protocol named or under either of yes and no, for the shell.
 pub(super) fn status(summaries: &[Summary], protocol: Option<ProtocolName>) -> ExitStatus {
+    let protocols = protocol.map_or(Protocol::ALL.to_vec(), |name| vec![name.into()]);
     let is_withheld = |summary: &Summary| {
-        let mut protocols = Protocol::ALL.into_iter();
-        protocols.any(|one| {
-            protocol.is_none_or(|name| one == name.into()) && summary.protocol(one).is_withheld()
-        })
+        protocols.iter().any(|protocol| summary.protocol(*protocol).is_withheld())
     };
     if summaries.iter().any(is_withheld) { ExitStatus::Incomplete } else { ExitStatus::Done }
 }

@@ -156,7 +156,7 @@ impl State {
             }
             Self::InProgress => "in progress: a process works on this run",
             Self::Stopped => {
-                "not finished: no process works on this run; the command that made it resumes it"
+                "not finished: no process works on this run; the command that made it resumes it (what an import lacks is to be imported)"
             }
             Self::Unjudged => {
                 "not judged: every image is there, but no judge has answered; `dpg-bench judge RUN --judge NAME` asks one"

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::aggregate::IntervalMethod;
 use crate::aggregate::published::published_scores;
+use crate::aggregate::readable::Withheld;
 use crate::cli::args::compared::{AllowedName, ComparedArgs};
 use crate::cli::commands::score::ProtocolName;
 use crate::compare::Labelled;
@@ -21,7 +22,13 @@ pub(crate) fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyh
     let mut rows: Vec<Placed> = published_scores()?.into_iter().map(Placed::from).collect();
     let mut notes = Vec::new();
     for path in runs {
-        let Labelled { label, run } = compared.load(path)?;
+        let Labelled { label, run } = match compared.load(path) {
+            Err(error) if error.is::<Withheld>() => {
+                notes.push(error.to_string());
+                continue;
+            }
+            loaded => loaded?,
+        };
         anyhow::ensure!(
             run.protocol == crate::score::verdict::Protocol::Reference,
             "{label} is a baseline of the protocol `{}`; published scores are of `reference`, which \
@@ -50,6 +57,10 @@ pub(crate) fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyh
         let judge = run.judge.settings.get("judge").and_then(|judge| judge.as_str());
         for (is_so, what) in [
             (!run.run.benchmark.official, "is not about the official question file".to_owned()),
+            (
+                run.run.benchmark.official && run.items.len() < run.run.benchmark.items as usize,
+                format!("has {} of {} items", run.items.len(), run.run.benchmark.items),
+            ),
             (judge != Some(JUDGE), format!("was judged by {}, not by mPLUG-large", run.judge.name)),
             (!run.is_complete(), format!("is incomplete: {}", run.gap().unwrap_or_default())),
         ] {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::names::Names;
+use crate::aggregate::Protocol;
 use crate::exports::hugging_face::notes;
 use crate::exports::run_facts::{RunFacts, plain, sha256};
 use crate::exports::scalars::numbers;
@@ -37,19 +38,12 @@ impl MlflowRun {
     /// Everything that is known and finite; what is not has no metric.
     pub(crate) fn new(facts: &RunFacts<'_>, step: u64) -> Self {
         let summary = facts.summary;
-        let mut names = Names::default();
-        let metrics: Vec<(String, f64)> = numbers(summary, facts.protocols)
-            .into_iter()
-            .filter(|number| number.value.is_finite())
-            .map(|number| (names.give(&number.group, &number.name), number.value))
-            .collect();
-        let mut names = Names::default();
-        let params: Vec<(String, String)> = params(facts)
-            .into_iter()
-            .map(|(name, value)| (names.give("", &name), cut(&value)))
-            .collect();
         let source = facts.digest(&format!("mlflow {step}"));
-        let content = sha256(&json!([metrics, params]).to_string());
+        // What is made of P(yes) follows from the same answers.
+        let named: Vec<Protocol> = facts.named().collect();
+        let known = RunFacts { protocols: &named, ..*facts };
+        let content = sha256(&json!([named_metrics(&known), named_params(&known)]).to_string());
+        let (metrics, params) = (named_metrics(facts), named_params(facts));
         Self {
             name: format!("{}, {}", facts.model(), summary.judge.name),
             start: facts.created.as_millisecond(),
@@ -62,6 +56,23 @@ impl MlflowRun {
             content,
         }
     }
+}
+
+/// The numbers under names that MLflow takes.
+fn named_metrics(facts: &RunFacts<'_>) -> Vec<(String, f64)> {
+    let mut names = Names::default();
+    let numbers = numbers(facts.summary, facts.protocols).into_iter();
+    numbers
+        .filter(|number| number.value.is_finite())
+        .map(|number| (names.give(&number.group, &number.name), number.value))
+        .collect()
+}
+
+/// The parameters under names that MLflow takes.
+fn named_params(facts: &RunFacts<'_>) -> Vec<(String, String)> {
+    let mut names = Names::default();
+    let params = params(facts).into_iter();
+    params.map(|(name, value)| (names.give("", &name), cut(&value))).collect()
 }
 
 /// What the numbers were made with: by name, what each run has, then the settings of its generation and of its judge.

@@ -127,7 +127,7 @@ function levelsOf(questions) {
 
 const NODE = 216, GAP = 64, LINE = 16, PAD = 9, MARK = 17;
 // A level that would be taller stands in several columns, so far apart.
-const TALL = 640, BESIDE = 16;
+const TALL = 1800, BESIDE = 16;
 const measure = document.createElement("canvas").getContext("2d");
 
 // Breaks a text into lines that fit a node; a word that is too long is broken anywhere.

@@ -48,7 +48,8 @@ fn draw(input: &ReportInput<'_>, found: &Differences, room: Room) -> Drawing {
 
     let (mut from, mut to) = (-1.0_f64, 1.0_f64);
     for row in &rows {
-        let (low, high) = row.interval.unwrap_or((row.points(), row.points()));
+        // An interval that excludes nothing would leave no room for the others.
+        let (low, high) = row.telling_interval().unwrap_or((row.points(), row.points()));
         from = from.min(low).min(row.points());
         to = to.max(high).max(row.points());
     }
@@ -83,7 +84,9 @@ fn draw(input: &ReportInput<'_>, found: &Differences, room: Room) -> Drawing {
         drawing.words(left - 10.0, y, Anchor::End, ink, is_broad, words);
         let mut number = signed(row.points());
         if let Some((low, high)) = row.interval {
-            drawing.line(&[(axis.at(low), y), (axis.at(high), y)], Ink::Run(found.run), 2.0);
+            // One that leads out of the chart ends at its edge.
+            let [low_x, high_x] = [low, high].map(|end| axis.at(end.clamp(axis.from, axis.to)));
+            drawing.line(&[(low_x, y), (high_x, y)], Ink::Run(found.run), 2.0);
             if room == Room::Wide {
                 number.push_str(&format!(" [{}, {}]", signed_end(low), signed_end(high)));
             }

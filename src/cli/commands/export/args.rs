@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Whose answers the score is made of [default: those of the run's only judge]
     #[arg(short, long, value_name = "NAME")]
     pub(super) judge: Option<String>,
-    /// Rules of the score [default: hugging-face and model-index corrected, others both]
+    /// Rules of the score [default: hugging-face and model-index corrected, others all that there are]
     #[arg(long, value_enum, value_name = "NAME")]
     pub(super) protocol: Option<ProtocolName>,
     /// tensorboard, mlflow: the training step of the model
@@ -101,13 +101,16 @@ pub(super) fn make_folder(folder: &Path) -> anyhow::Result<()> {
 pub(super) const CREATED: &str = "`created` in the run's manifest.json is no time";
 
 impl Args {
-    /// The rules that are asked for, both where nothing is said; the run must have a score under each.
+    /// The rules that are asked for, and the run must have a score under each. Where nothing is said, both of yes and no, and
+    /// those of P(yes) under which it has a score.
     pub(super) fn protocols(&self, summary: &Summary) -> anyhow::Result<Vec<Protocol>> {
         let asked = self.protocol.map_or(Protocol::ALL.to_vec(), |name| vec![name.into()]);
         for protocol in &asked {
             ensure_score(self, summary, *protocol)?;
         }
-        Ok(asked)
+        let soft = Protocol::SOFT.into_iter().filter(|_| self.protocol.is_none());
+        let soft = soft.filter(|protocol| summary.protocol(*protocol).overall.is_some());
+        Ok(asked.into_iter().chain(soft).collect())
     }
 
     /// Writes a file. One that is there is replaced where it holds `mark`, as exports of this kind do within their first
@@ -136,6 +139,7 @@ pub(super) fn ensure_score(
     summary: &Summary,
     protocol: Protocol,
 ) -> anyhow::Result<f64> {
+    summary.ensure_has(protocol)?;
     let own = summary.protocol(protocol);
     let score = own.overall.map(|figure| figure.mean);
     score.with_context(|| {

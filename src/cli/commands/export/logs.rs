@@ -24,8 +24,8 @@ fn write(args: &Args, run: &RunDirectory, whole: WholeRun<'_>) -> anyhow::Result
     let summary = scored.summary;
     let out = args.out.as_ref().context("--to lm-eval and --to inspect need --out DIR")?;
     let protocols = args.protocols(&summary)?;
-    let wanted: Vec<_> =
-        scored.protocols.iter().filter(|score| protocols.contains(&score.protocol)).collect();
+    let all = scored.protocols.iter().chain(scored.soft.iter().flatten());
+    let wanted: Vec<_> = all.filter(|score| protocols.contains(&score.protocol)).collect();
     let facts = RunFacts::new(&summary, run.manifest(), &protocols).context(CREATED)?;
     let scored = ScoredImages {
         protocols: &wanted,
