@@ -226,6 +226,7 @@ fn comparisons() {
         ("newer.json", "\"format_version\":\"1.0\"", "\"format_version\":\"9.0\""),
         ("short.json", "\"items\":[", "\"itemz\":["),
         ("counts.json", "\"counts\":[[", "\"counts\":[[99,9,9,9,9],["),
+        ("unread.json", "\"items\":[", "\"unreadable_answers\":5,\"items\":["),
     ] {
         std::fs::copy(place.path("baseline.json"), place.path(file)).unwrap();
         place.replace(file, from, to);
@@ -252,6 +253,7 @@ fn comparisons() {
             "compare newer.json run --judge yes",
             "compare short.json run --judge yes",
             "compare counts.json run --judge yes",
+            "compare unread.json run --judge yes",
             "compare baseline.json --published",
             "compare baseline.json run --judge scripted",
             "compare run run --judge yes --out items.csv/x",
