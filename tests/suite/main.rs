@@ -90,6 +90,7 @@ mod schedulers;
 mod scoring;
 mod sd15_pipeline;
 mod sd2_pipeline;
+mod sd2_single_file;
 mod sdxl_models;
 mod sdxl_pipeline;
 mod seeded_answers;
