@@ -18,8 +18,8 @@ use super::lora::{Additions, LoraFile, Target, read_lora};
 use super::origins::Origins;
 use super::recipe::{Recipe, Rows, Table, absolute, of_files};
 use super::scheduler_config::PredictionType;
-use super::single_file::{SingleFile, left_out};
-use super::small_files::{pad_as_sdxl, write};
+use super::single_file::{Layout, SingleFile, left_out};
+use super::small_files::{pad_with_exclamation_mark, write};
 use super::weight_files::contents_of_weights;
 use super::{known_configs, ldm_names};
 use crate::text::clip::ClipTokenizer;
@@ -42,7 +42,7 @@ pub struct CheckpointParts {
     /// A folder in the diffusers layout, or a single safetensors file in the latent-diffusion layout.
     pub checkpoint: PathBuf,
     /// For a single file: a folder in the diffusers layout whose configurations and vocabulary it
-    /// uses. Where absent, those of Stable Diffusion 1.5 or of SDXL base are taken.
+    /// uses. Where absent, those of Stable Diffusion 1.5, of 2.1 or of SDXL base are taken.
     pub base: Option<PathBuf>,
     /// Folder with another vocabulary.
     pub tokenizer: Option<PathBuf>,
@@ -143,10 +143,14 @@ impl Assembly<'_> {
     /// Puts it together; returns the words that embeddings teach.
     fn make(&mut self) -> Result<Vec<EmbeddingWord>> {
         let (parts, root) = (self.parts, self.root);
+        // Whose known configurations are taken.
+        let mut known = None;
         if parts.checkpoint.is_file() {
             let single = SingleFile::open(&parts.checkpoint)?;
-            self.copy_configurations(single.sdxl)?;
-            self.understood.extend(single.apply_marks(root, parts.prediction)?);
+            self.copy_configurations(single.layout)?;
+            known = parts.base.is_none().then_some(single.layout);
+            let has_base = parts.base.is_some();
+            self.understood.extend(single.apply_marks(root, parts.prediction, has_base)?);
             self.recipes = single.recipes(root, parts.vae.is_some())?;
             for component in self.recipes.keys() {
                 self.origins.note(&root.join(component), &parts.checkpoint);
@@ -167,10 +171,13 @@ impl Assembly<'_> {
         }
         if let Some(tokenizer) = &parts.tokenizer {
             self.origins.copy_folder(tokenizer, &root.join("tokenizer"))?;
+            if known == Some(Layout::Sd2) {
+                pad_with_exclamation_mark(&root.join("tokenizer"))?;
+            }
             let second = root.join("tokenizer_2");
             if root.join("text_encoder_2").is_dir() && !second.is_dir() {
                 self.origins.copy_folder(tokenizer, &second)?;
-                pad_as_sdxl(&second)?;
+                pad_with_exclamation_mark(&second)?;
             }
         }
         if let Some(vae) = &parts.vae {
@@ -188,7 +195,7 @@ impl Assembly<'_> {
     }
 
     /// Configurations and vocabulary for a single file.
-    fn copy_configurations(&mut self, sdxl: bool) -> Result<()> {
+    fn copy_configurations(&mut self, layout: Layout) -> Result<()> {
         let parts = self.parts;
         if let Some(base) = &parts.base {
             ensure!(base.is_dir(), "--base {} is no folder", base.display());
@@ -200,10 +207,10 @@ impl Assembly<'_> {
              --base DIR, a diffusers folder of the same architecture",
             parts.checkpoint.display()
         );
-        let (known, name) = if sdxl {
-            (known_configs::SDXL, "SDXL base")
-        } else {
-            (known_configs::SD15, "Stable Diffusion 1.5")
+        let (known, name) = match layout {
+            Layout::Sdxl => (known_configs::SDXL, "SDXL base"),
+            Layout::Sd2 => (known_configs::SD2, "Stable Diffusion 2.1"),
+            Layout::Sd1 => (known_configs::SD15, "Stable Diffusion 1.5"),
         };
         for (path, text) in known {
             write(&self.root.join(path), text)?;

@@ -167,6 +167,11 @@ impl Config {
         }
     }
 
+    /// A whole number of at least `least`; `None` where the key is absent or null.
+    pub(crate) fn count_if_any(&self, least: u64, key: &str) -> Result<Option<usize>, ModelError> {
+        self.get(key).map(|_| self.count_from(least, key, None)).transpose()
+    }
+
     /// One whole number for each of `blocks` blocks, written as a list or as one number for all.
     pub(crate) fn counts(
         &self,

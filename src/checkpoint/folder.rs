@@ -17,14 +17,18 @@ use crate::text::clip::embedding_words::WORDS_FILE;
 /// docs/generation.md has the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiffusersPipeline {
-    /// `StableDiffusionPipeline`.
+    /// `StableDiffusionPipeline` over Stable Diffusion 1.x.
     Sd1,
+    /// `StableDiffusionPipeline` over Stable Diffusion 2.x.
+    Sd2,
+    /// `LatentConsistencyModelPipeline`.
+    Lcm,
     /// `StableDiffusionXLPipeline`.
     Sdxl,
 }
 
-/// A Stable Diffusion 1.x checkpoint in the diffusers layout.
-const SD15_FILES: &[NeededFile] = &[
+/// A checkpoint in the diffusers layout with one text encoder.
+const SD_FILES: &[NeededFile] = &[
     NeededFile::Exactly("model_index.json"),
     NeededFile::Exactly("scheduler/scheduler_config.json"),
     NeededFile::OneOf(&[
@@ -76,7 +80,8 @@ impl DiffusersPipeline {
     /// Its class.
     pub fn class(self) -> &'static str {
         match self {
-            Self::Sd1 => "StableDiffusionPipeline",
+            Self::Sd1 | Self::Sd2 => "StableDiffusionPipeline",
+            Self::Lcm => "LatentConsistencyModelPipeline",
             Self::Sdxl => "StableDiffusionXLPipeline",
         }
     }
@@ -84,7 +89,7 @@ impl DiffusersPipeline {
     /// The files that a folder of it must hold.
     pub fn files(self) -> &'static [NeededFile] {
         match self {
-            Self::Sd1 => SD15_FILES,
+            Self::Sd1 | Self::Sd2 | Self::Lcm => SD_FILES,
             Self::Sdxl => SDXL_FILES,
         }
     }
@@ -94,7 +99,7 @@ impl DiffusersPipeline {
         const UNET: Component = ("unet", "diffusers", &["UNet2DConditionModel"]);
         const VAE: Component = ("vae", "diffusers", &["AutoencoderKL"]);
         match self {
-            Self::Sd1 => &[
+            Self::Sd1 | Self::Sd2 | Self::Lcm => &[
                 ("tokenizer", "transformers", TOKENIZERS),
                 ("text_encoder", "transformers", &["CLIPTextModel"]),
                 UNET,
@@ -140,14 +145,58 @@ impl DiffusersPipeline {
                      diffusers",
                     path.display()
                 );
+                // Another scheduler would not help: the network is trained for these formulas.
+                let edm = class.filter(|class| class.starts_with("EDM"));
+                if let Some(class) = edm {
+                    bail!(
+                        "{}: {class} asks for the EDM sampling of Playground v2.5, which is not built here; Playground v2 is \
+                         (--model playground-v2)",
+                        path.display()
+                    );
+                }
                 class.map(str::to_owned)
             }
         };
-        Ok(PipelineRules { class_name, fixes_outdated: self == Self::Sd1 })
+        Ok(PipelineRules { class_name, fixes_outdated: self.fixes_outdated() })
+    }
+
+    /// Whether values of outdated files are mended.
+    fn fixes_outdated(self) -> bool {
+        matches!(self, Self::Sd1 | Self::Sd2)
+    }
+
+    /// The model that runs checkpoints of the class `found`, where there is one.
+    fn model_of_class(found: &str) -> Option<&'static str> {
+        match found {
+            "StableDiffusionPipeline" => Some("sd15"),
+            "LatentConsistencyModelPipeline" => Some("lcm"),
+            "StableDiffusionXLPipeline" => Some("sdxl"),
+            _ => None,
+        }
+    }
+
+    /// Refuses a checkpoint of the other Stable Diffusion: both name one class, and the width of the text tells them
+    /// apart.
+    fn check_release(self, folder: &Path) -> Result<()> {
+        let (width, release, model) = match self {
+            Self::Sd1 => (1024, "2.x", "sd2"),
+            Self::Sd2 => (768, "1.x", "sd15"),
+            Self::Lcm | Self::Sdxl => return Ok(()),
+        };
+        let path = folder.join("unet/config.json");
+        // What is wrong with the file is told where it is read.
+        let Ok(config) = read_component(&path) else { return Ok(()) };
+        ensure!(
+            config["cross_attention_dim"].as_u64() != Some(width),
+            "{}: cross_attention_dim = {width}: this is a checkpoint of Stable Diffusion {release}, which --model {model} \
+             runs",
+            path.display()
+        );
+        Ok(())
     }
 
     /// The size of the latents, `stated` in the UNet's configuration: checkpoints that were written before
-    /// diffusers 0.9 state a wrong one, which Stable Diffusion 1's pipeline mends.
+    /// diffusers 0.9 state a wrong one, which `StableDiffusionPipeline` mends.
     pub(crate) fn sample_size(
         self,
         folder: &Path,
@@ -155,9 +204,11 @@ impl DiffusersPipeline {
     ) -> Result<SampleSize> {
         let path = folder.join("unet/config.json");
         let config = read_component(&path)?;
-        let (Self::Sd1, Some(side), Some(version)) =
-            (self, config["sample_size"].as_u64(), config.get("_diffusers_version"))
-        else {
+        let (true, Some(side), Some(version)) = (
+            self.fixes_outdated(),
+            config["sample_size"].as_u64(),
+            config.get("_diffusers_version"),
+        ) else {
             return Ok(SampleSize { size: stated, note: None });
         };
         let release = version.as_str().and_then(release).with_context(|| {
@@ -207,12 +258,15 @@ pub(crate) fn check_folder(
     let path = folder.join("model_index.json");
     let index = read_component(&path)?;
     let found = index.get("_class_name").and_then(Value::as_str).unwrap_or("nothing");
+    let right = DiffusersPipeline::model_of_class(found);
+    let right = right.map(|model| format!("; try --model {model}")).unwrap_or_default();
     ensure!(
         found == class,
-        "{} names a {found}; model {model} runs {class} checkpoints",
+        "{} names a {found}; model {model} runs {class} checkpoints{right}",
         path.display()
     );
     pipeline.check_components(&index).with_context(|| path.display().to_string())?;
+    pipeline.check_release(folder)?;
     Ok(index)
 }
 

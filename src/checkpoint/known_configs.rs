@@ -1,4 +1,4 @@
-//! In: nothing. Out: the configurations that Stable Diffusion 1.5 and SDXL base were published with, for
+//! In: nothing. Out: the configurations that Stable Diffusion 1.5, 2.1 and SDXL base were published with, for
 //! single files that come without any. The vocabulary is too large to be inside.
 
 /// Path in a checkpoint's folder, and content.
@@ -32,6 +32,44 @@ pub(crate) const SD15: &[(&str, &str)] = &[
 "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D",
 "DownEncoderBlock2D"], "in_channels": 3, "latent_channels": 4, "layers_per_block": 2,
 "norm_num_groups": 32, "out_channels": 3, "sample_size": 512, "scaling_factor": 0.18215,
+"up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D",
+"UpDecoderBlock2D"]}"#,
+    ),
+];
+
+/// The same for Stable Diffusion 2.1 for 768 pixels. The scheduler states no prediction: there are files of both kinds. The
+/// vocabulary pads with `!`.
+pub(crate) const SD2: &[(&str, &str)] = &[
+    ("model_index.json", r#"{"_class_name": "StableDiffusionPipeline"}"#),
+    (
+        "scheduler/scheduler_config.json",
+        r#"{"_class_name": "DDIMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+"beta_start": 0.00085, "clip_sample": false, "num_train_timesteps": 1000, "set_alpha_to_one": false,
+"skip_prk_steps": true, "steps_offset": 1, "trained_betas": null}"#,
+    ),
+    (
+        "text_encoder/config.json",
+        r#"{"hidden_act": "gelu", "hidden_size": 1024, "intermediate_size": 4096,
+"layer_norm_eps": 1e-05, "max_position_embeddings": 77, "num_attention_heads": 16,
+"num_hidden_layers": 23, "vocab_size": 49408}"#,
+    ),
+    (
+        "unet/config.json",
+        r#"{"_class_name": "UNet2DConditionModel", "act_fn": "silu", "attention_head_dim": [5, 10, 20, 20],
+"block_out_channels": [320, 640, 1280, 1280], "center_input_sample": false,
+"cross_attention_dim": 1024, "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
+"CrossAttnDownBlock2D", "DownBlock2D"], "downsample_padding": 1, "dual_cross_attention": false,
+"flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2,
+"mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4,
+"sample_size": 96, "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D",
+"CrossAttnUpBlock2D"], "upcast_attention": true, "use_linear_projection": true}"#,
+    ),
+    (
+        "vae/config.json",
+        r#"{"_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
+"down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D",
+"DownEncoderBlock2D"], "in_channels": 3, "latent_channels": 4, "layers_per_block": 2,
+"norm_num_groups": 32, "out_channels": 3, "sample_size": 768, "scaling_factor": 0.18215,
 "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D",
 "UpDecoderBlock2D"]}"#,
     ),

@@ -10,6 +10,9 @@ pub(crate) const VAE: &str = "first_stage_model.";
 /// Where the tensors of CLIP's text encoder stand.
 pub(crate) const TEXT_ENCODER: &str = "cond_stage_model.transformer.";
 
+/// Where the tensors of Stable Diffusion 2's text encoder stand; they are called as behind [`SDXL_TEXT_ENCODER_2`].
+pub(crate) const SD2_TEXT_ENCODER: &str = "cond_stage_model.model.";
+
 /// Where the tensors of SDXL's first text encoder stand; they are called as behind [`TEXT_ENCODER`].
 pub(crate) const SDXL_TEXT_ENCODER: &str = "conditioner.embedders.0.transformer.";
 /// Where the tensors of SDXL's second text encoder stand.

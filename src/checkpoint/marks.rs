@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::folder::read;
 use super::ldm_names;
 use super::load_report::{LoadReport, tensors_in_nothing};
-use super::safetensors_file::{FileContents, values};
+use super::safetensors_file::{FileContents, values, whole_number};
 use super::scheduler_config::noise_schedule::NoiseSchedule;
 use super::scheduler_config::scheduler_class::SchedulerClass;
 use super::scheduler_config::{MARKED_ZERO_SNR, PredictionType, SchedulerConfig, parse};
@@ -54,6 +54,7 @@ const NETWORKS: &[&str] = &[
     ldm_names::UNET,
     ldm_names::VAE,
     ldm_names::TEXT_ENCODER,
+    ldm_names::SD2_TEXT_ENCODER,
     ldm_names::SDXL_TEXT_ENCODER,
     ldm_names::SDXL_TEXT_ENCODER_2,
     "model_ema.",
@@ -70,16 +71,17 @@ pub(crate) struct Marks {
 }
 
 /// Reads the marks of the checkpoint at `path` and writes them into the scheduler's file of the folder `root`;
-/// `wanted` is the prediction that the user asks for, which stands above them.
+/// `wanted` is the prediction that the user asks for, which stands above them. Where `is_open`, the configurations are
+/// those of a release with both kinds.
 ///
 /// # Errors
 /// The sampling that they ask for is not built, they contradict each other or the configuration, or a file
 /// cannot be read or written.
 pub(crate) fn apply_marks(
-    path: &Path,
-    contents: &FileContents,
+    (path, contents): (&Path, &FileContents),
     root: &Path,
     wanted: Option<PredictionType>,
+    is_open: bool,
 ) -> Result<LoadReport> {
     let mut understood = LoadReport::default();
     let marks = read_marks(path, contents, &mut understood)?;
@@ -106,6 +108,9 @@ pub(crate) fn apply_marks(
             ));
         }
         scheduler["prediction_type"] = Value::from(prediction.name());
+    } else if is_open && wanted.is_none() {
+        let prediction = prediction_of_release(path, &mut understood)?;
+        scheduler["prediction_type"] = Value::from(prediction.name());
     }
     let config = SchedulerConfig::from_json(
         &scheduler.to_string(),
@@ -129,6 +134,20 @@ pub(crate) fn apply_marks(
     check_scale(path, contents, root)?;
     write_json(&file, &scheduler)?;
     Ok(understood)
+}
+
+/// The prediction of an unmarked file of Stable Diffusion 2, as diffusers tells it: 2.0 base was saved at this step.
+fn prediction_of_release(path: &Path, understood: &mut LoadReport) -> Result<PredictionType> {
+    if whole_number(path, "global_step")? == Some(875_000) {
+        understood.line("mark", "`global_step` 875000: prediction epsilon");
+        return Ok(PredictionType::Epsilon);
+    }
+    understood.warn(format!(
+        "{}: nothing says what this Stable Diffusion 2 predicts; v is taken, as by diffusers: the base models for 512 \
+         pixels need --prediction epsilon --width 512 --height 512",
+        path.display()
+    ));
+    Ok(PredictionType::VPrediction)
 }
 
 fn read_marks(path: &Path, contents: &FileContents, understood: &mut LoadReport) -> Result<Marks> {

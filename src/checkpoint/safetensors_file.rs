@@ -300,6 +300,19 @@ pub fn values(path: &Path, name: &str) -> Result<Vec<f32>, ModelError> {
         .map_err(|source| shard.refused(name, source))
 }
 
+/// The whole number of 64 bits that a tensor of a safetensors file holds; `None` where there is none.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn whole_number(path: &Path, name: &str) -> Result<Option<i64>, ModelError> {
+    let shard = TensorFile::open(path)?;
+    let place = shard.tensors.get(name);
+    let Some(place) = place.filter(|place| place.info.dtype == safetensors::Dtype::I64) else {
+        return Ok(None);
+    };
+    Ok(<[u8; 8]>::try_from(shard.read(place)?).ok().map(i64::from_le_bytes))
+}
+
 /// What a file of tensors says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileContents {

@@ -87,9 +87,15 @@ pub struct SchedulerConfig {
     pub rescale_betas_zero_snr: bool,
     /// PNDM and DDIM: whether the last step ends at alpha 1 or at the first training alpha.
     pub set_alpha_to_one: bool,
-    /// DDIM: where the predicted picture is cut off, above and below zero; `None` leaves it as it is.
+    /// DDIM and LCM: where the predicted picture is cut off, above and below zero; `None` leaves it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_sample_range: Option<f64>,
+    /// LCM: steps of the schedule that the network was distilled on, of which a walk takes some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_inference_steps: Option<usize>,
+    /// LCM: what a timestep is multiplied by before it weighs latents against the predicted picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestep_scaling: Option<f64>,
 }
 
 /// In one line, for people.
@@ -118,6 +124,9 @@ impl std::fmt::Display for SchedulerConfig {
             (self.rescale_betas_zero_snr, ", zero terminal SNR"),
         ];
         flags.iter().filter(|(on, _)| *on).try_for_each(|(_, text)| f.write_str(text))?;
+        if let Some(original) = self.original_inference_steps {
+            write!(f, ", some of {original} steps")?;
+        }
         match self.clip_sample_range {
             Some(range) => write!(f, ", predicted images clipped to {range}"),
             None => Ok(()),
@@ -165,7 +174,10 @@ impl SchedulerConfig {
             beta_end: reader.read("beta_end", beta_end, "a number")?,
             beta_schedule: reader.read(
                 "beta_schedule",
-                BetaSchedule::Linear,
+                match class.scales_betas_unasked() {
+                    true => BetaSchedule::ScaledLinear,
+                    false => BetaSchedule::Linear,
+                },
                 "linear, scaled_linear",
             )?,
             timestep_spacing: reader.read(
@@ -184,10 +196,18 @@ impl SchedulerConfig {
             rescale_betas_zero_snr: class.knows_zero_terminal_snr()
                 && reader.truth("rescale_betas_zero_snr", false)?,
             set_alpha_to_one: reader.truth("set_alpha_to_one", class == SchedulerClass::Ddim)?,
-            clip_sample_range: (class == SchedulerClass::Ddim
-                && reader.truth("clip_sample", true)?)
-            .then(|| reader.read("clip_sample_range", 1.0, "a number"))
-            .transpose()?,
+            clip_sample_range: match class.clips_unasked() {
+                Some(default) if reader.truth("clip_sample", default)? => {
+                    Some(reader.read("clip_sample_range", 1.0, "a number")?)
+                }
+                _ => None,
+            },
+            original_inference_steps: (class == SchedulerClass::Lcm)
+                .then(|| reader.read("original_inference_steps", 50, "a whole number"))
+                .transpose()?,
+            timestep_scaling: (class == SchedulerClass::Lcm)
+                .then(|| reader.read("timestep_scaling", 10.0, "a number"))
+                .transpose()?,
         };
         config.check_ranges(&reader)?;
         Ok(config)
@@ -196,13 +216,16 @@ impl SchedulerConfig {
     /// The same with what the user wants otherwise.
     ///
     /// # Errors
-    /// Karras sigmas for a scheduler that has none.
+    /// Karras sigmas or a spacing for a scheduler that has none.
     pub fn overridden(self, wanted: &SchedulerOverrides) -> Result<Self, SchedulerError> {
         if wanted.karras == Some(true) && !self.class.knows_karras_sigmas() {
             return Err(SchedulerError::NoKarras {
                 class: self.class.short_name(),
                 known: SchedulerClass::names_with_karras_sigmas(),
             });
+        }
+        if wanted.spacing.is_some() && !self.class.knows_spacing() {
+            return Err(SchedulerError::NoSpacing(self.class.short_name()));
         }
         Ok(Self {
             timestep_spacing: wanted.spacing.unwrap_or(self.timestep_spacing),
@@ -233,18 +256,25 @@ impl SchedulerConfig {
         if self.steps_offset >= self.train_steps {
             return refuse("steps_offset", "less than num_train_timesteps");
         }
+        if self
+            .original_inference_steps
+            .is_some_and(|steps| !(1..=self.train_steps).contains(&steps))
+        {
+            return refuse("original_inference_steps", "1 to num_train_timesteps");
+        }
         Ok(())
     }
 
     pub(crate) fn check_steps(&self, steps: usize) -> Result<(), SchedulerError> {
-        if (1..=self.train_steps).contains(&steps) {
+        let most = self.original_inference_steps.unwrap_or(self.train_steps);
+        if (1..=most).contains(&steps) {
             return Ok(());
         }
-        Err(SchedulerError::TooManySteps { steps, train_steps: self.train_steps })
+        Err(SchedulerError::TooManySteps { steps, train_steps: most })
     }
 
     pub(crate) fn check_prediction(&self) -> Result<(), SchedulerError> {
-        let divides = self.class == SchedulerClass::Ddim && self.rescale_betas_zero_snr;
+        let divides = self.class.takes_exact_zero_snr() && self.rescale_betas_zero_snr;
         if divides && self.prediction_type == PredictionType::Epsilon {
             return Err(SchedulerError::EpsilonOfNoiseAlone(self.class.short_name()));
         }

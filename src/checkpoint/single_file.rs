@@ -33,13 +33,24 @@ type Names = Vec<(String, Option<Form>)>;
 /// A component, where its tensors stand, and what they are called.
 type Part<'r> = (&'static str, &'static str, Box<dyn Fn(&str) -> Names + 'r>);
 
-/// A single-file checkpoint of SD1.x or SDXL.
+/// Whose tensors a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Stable Diffusion 1.x.
+    Sd1,
+    /// Stable Diffusion 2.x.
+    Sd2,
+    /// Stable Diffusion XL.
+    Sdxl,
+}
+
+/// A single-file checkpoint of one of them.
 #[derive(Debug)]
 pub(crate) struct SingleFile {
     path: PathBuf,
     contents: FileContents,
-    /// Whether it is SDXL's.
-    pub(crate) sdxl: bool,
+    /// Which.
+    pub(crate) layout: Layout,
 }
 
 impl SingleFile {
@@ -52,21 +63,22 @@ impl SingleFile {
             .with_context(|| "a single-file checkpoint must be a .safetensors file")?;
         let has = |prefix: &str| contents.shapes.keys().any(|name| name.starts_with(prefix));
         ensure!(
-            !has("cond_stage_model.model."),
-            "{} is an SD2.x checkpoint, which no model here runs",
-            path.display()
-        );
-        ensure!(
             !has("conditioner.embedders.0.model."),
             "{} is an SDXL refiner, which no model here runs",
             path.display()
         );
-        let sdxl = has("conditioner.");
-        Ok(Self { path: path.to_path_buf(), contents, sdxl })
+        let layout = if has("conditioner.") {
+            Layout::Sdxl
+        } else if has(ldm_names::SD2_TEXT_ENCODER) {
+            Layout::Sd2
+        } else {
+            Layout::Sd1
+        };
+        Ok(Self { path: path.to_path_buf(), contents, layout })
     }
 
     /// Writes what the file says about its sampling into the scheduler's file in `root`; `prediction` is what
-    /// the user says.
+    /// the user says, and `has_base` whether the configurations are of a folder of theirs.
     ///
     /// # Errors
     /// It asks for sampling that is not built here.
@@ -74,8 +86,10 @@ impl SingleFile {
         &self,
         root: &Path,
         prediction: Option<PredictionType>,
+        has_base: bool,
     ) -> Result<LoadReport> {
-        apply_marks(&self.path, &self.contents, root, prediction)
+        let is_open = self.layout == Layout::Sd2 && !has_base;
+        apply_marks((&self.path, &self.contents), root, prediction, is_open)
     }
 
     /// Recipes for its components, with the configurations in `root`. Its autoencoder may be absent where the
@@ -90,9 +104,12 @@ impl SingleFile {
         has_other_vae: bool,
     ) -> Result<BTreeMap<String, Recipe>> {
         let path = self.path.display();
-        if self.sdxl != root.join("text_encoder_2").is_dir() {
-            let (own, other) =
-                if self.sdxl { ("SDXL", "SD1.x") } else { ("SD1.x or none", "SDXL") };
+        if (self.layout == Layout::Sdxl) != root.join("text_encoder_2").is_dir() {
+            let (own, other) = match self.layout {
+                Layout::Sdxl => ("SDXL", "SD1.x"),
+                Layout::Sd2 => ("SD2.x", "SDXL"),
+                Layout::Sd1 => ("SD1.x or none", "SDXL"),
+            };
             bail!("{path} is a checkpoint of {own}, and --base holds configurations of {other}");
         }
         let layers = number(&root.join("unet/config.json"), "layers_per_block")?;
@@ -103,17 +120,30 @@ impl SingleFile {
             ("vae", ldm_names::VAE, Box::new(move |name| plain(vae_name(name, levels)))),
         ];
         let clip = Box::new(move |name: &str| plain(text_encoder_name(name)));
-        if self.sdxl {
-            parts.push(("text_encoder", ldm_names::SDXL_TEXT_ENCODER, clip));
-            let second = ldm_names::SDXL_TEXT_ENCODER_2;
-            parts.push(("text_encoder_2", second, Box::new(open_clip_names)));
-        } else {
-            parts.push(("text_encoder", ldm_names::TEXT_ENCODER, clip));
+        // Stable Diffusion 2 attends to the layer before the last, so its configuration ends there.
+        let mut last_layer = None;
+        match self.layout {
+            Layout::Sdxl => {
+                parts.push(("text_encoder", ldm_names::SDXL_TEXT_ENCODER, clip));
+                let second = ldm_names::SDXL_TEXT_ENCODER_2;
+                parts.push(("text_encoder_2", second, Box::new(open_clip_names)));
+            }
+            Layout::Sd2 => {
+                let prefix = ldm_names::SD2_TEXT_ENCODER;
+                parts.push(("text_encoder", prefix, Box::new(open_clip_names)));
+                let depth = number(&root.join("text_encoder/config.json"), "num_hidden_layers")?;
+                last_layer = Some(format!("transformer.resblocks.{depth}."));
+            }
+            Layout::Sd1 => parts.push(("text_encoder", ldm_names::TEXT_ENCODER, clip)),
         }
         let mut recipes = BTreeMap::new();
         for (component, prefix, rename) in parts {
             let known = Known::read(component, &root.join(component).join("config.json"))?;
-            let recipe = self.recipe(prefix, rename, &known, left_out(component))?;
+            let mut unread = left_out(component).to_vec();
+            if let (Some(layer), "text_encoder") = (&last_layer, component) {
+                unread.extend([layer.as_str(), "text_projection"]);
+            }
+            let recipe = self.recipe(prefix, rename, &known, &unread)?;
             if recipe.names.is_empty() {
                 match component {
                     "vae" if has_other_vae => continue,

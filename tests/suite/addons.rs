@@ -342,7 +342,7 @@ fn unusable_parts_are_refused_in_a_sentence() {
         (embedding(write("known", &[("cat</w>", &[1, 24])])), "vocabulary already"),
         (single(write("lonely", &[("betas", &[1])])), "--tokenizer DIR"),
         (based(write("xl", &[("conditioner.embedders.0.x", &[1])])), "SDXL"),
-        (based(write("v2", &[("cond_stage_model.model.x", &[1])])), "SD2"),
+        (based(write("v2", &[("cond_stage_model.model.x", &[1])])), "model.diffusion_model."),
         (based(write("none", &[("betas", &[1])])), "model.diffusion_model."),
         (based(fixture("sd15-tiny")), "--base"),
         (single("no/such/thing".into()), "no/such/thing"),

@@ -229,7 +229,7 @@ fn configurations_that_ask_for_other_arithmetic_are_refused_by_key() {
     unet("dual_cross_attention", true.into());
     unet("resnet_time_scale_shift", "scale_shift".into());
     unet("mid_block_type", "UNetMidBlock2D".into());
-    unet("time_cond_proj_dim", 256.into());
+    unet("time_cond_proj_dim", 3.into());
     unet("downsample_padding", 0.into());
     unet("down_block_types", serde_json::json!(["AttnDownBlock2D", "DownBlock2D"]));
     unet("up_block_types", serde_json::json!(["UpBlock2D"]));

@@ -191,7 +191,7 @@ fn components_of_other_classes_are_refused_by_name() {
         ("sd15-tiny", "model_index.json", index("unet", "diffusers", "UNet3DConditionModel")),
         ("sd15-tiny", "model_index.json", index("unet", "my_module", "UNet2DConditionModel")),
         ("sd15-tiny", "model_index.json", index("scheduler", "my_module", "PNDMScheduler")),
-        ("sd15-tiny", "model_index.json", index("scheduler", "diffusers", "LCMScheduler")),
+        ("sd15-tiny", "model_index.json", index("scheduler", "diffusers", "HeunDiscreteScheduler")),
         (
             "sd15-tiny",
             "model_index.json",

@@ -182,7 +182,8 @@ fn near_misses_are_told_apart() {
         let right = config(&case.scheduler, &case.config).unwrap();
         let mut wrong = vec![];
         // Karras sigmas of the solvers ignore the spacing.
-        let spaced = !right.use_karras_sigmas || right.class == SchedulerClass::EulerDiscrete;
+        let spaced = (!right.use_karras_sigmas && right.class != SchedulerClass::Lcm)
+            || right.class == SchedulerClass::EulerDiscrete;
         for spacing in
             [TimestepSpacing::Linspace, TimestepSpacing::Leading, TimestepSpacing::Trailing]
         {
@@ -218,6 +219,17 @@ fn near_misses_are_told_apart() {
         }
         if right.class == SchedulerClass::EulerAncestral {
             let class = SchedulerClass::EulerDiscrete;
+            wrong.push(("fresh noise", SchedulerConfig { class, ..right.clone() }));
+        }
+        if right.class == SchedulerClass::Lcm {
+            let scaling = right.timestep_scaling.map(|scaling| scaling / 1000.0);
+            wrong.push(("scaling", SchedulerConfig { timestep_scaling: scaling, ..right.clone() }));
+            let original = right.original_inference_steps.map(|steps| steps + 1);
+            let original_inference_steps = original;
+            wrong.push(("steps", SchedulerConfig { original_inference_steps, ..right.clone() }));
+            let clip_sample_range = Some(0.5);
+            wrong.push(("clipping", SchedulerConfig { clip_sample_range, ..right.clone() }));
+            let class = SchedulerClass::Ddim;
             wrong.push(("fresh noise", SchedulerConfig { class, ..right.clone() }));
         }
         // Fourth order against first, on nearly the same timesteps.
@@ -314,6 +326,11 @@ fn what_is_not_supported_is_named() {
         ("ddim", "rescale_betas_zero_snr", json!("yes")),
         ("dpm++", "use_exponential_sigmas", json!(true)),
         ("euler-a", "trained_betas", json!([0.5])),
+        ("lcm", "thresholding", json!(true)),
+        ("lcm", "prediction_type", json!("sample")),
+        ("lcm", "original_inference_steps", json!(1001)),
+        ("lcm", "original_inference_steps", json!(0)),
+        ("lcm", "timestep_scaling", json!("ten")),
         ("unipc", "shift_terminal", json!(0.1)),
         ("unipc", "solver_order", json!(3)),
         ("unipc", "solver_type", json!("bh1")),
@@ -367,7 +384,10 @@ fn a_flag_stands_above_what_the_json_says() {
         let off = SchedulerOverrides { karras: Some(false), ..Default::default() };
         assert!(!flagged.overridden(&off).unwrap().use_karras_sigmas);
     }
-    for name in ["pndm", "ddim", "euler-a"] {
+    let spacing = SchedulerOverrides { karras: None, ..wanted };
+    let message = config("lcm", &sd15()).unwrap().overridden(&spacing).unwrap_err().to_string();
+    assert!(message.contains("lcm") && message.contains("--spacing"), "{message}");
+    for name in ["pndm", "ddim", "euler-a", "lcm"] {
         let own = config(name, &with(sd15(), "use_karras_sigmas", json!(true))).unwrap();
         // diffusers' classes pass over the key that they do not know.
         assert!(!own.use_karras_sigmas);
@@ -379,7 +399,7 @@ fn a_flag_stands_above_what_the_json_says() {
 /// In Python null is no, and a class passes over what it does not know.
 #[test]
 fn values_that_change_nothing_are_accepted() {
-    for name in ["pndm", "ddim", "dpm++", "euler", "euler-a", "unipc"] {
+    for name in ["pndm", "ddim", "dpm++", "euler", "euler-a", "unipc", "lcm"] {
         let plain = config(name, &sd15()).unwrap();
         for (key, value) in [
             ("use_karras_sigmas", json!(null)),
@@ -399,9 +419,11 @@ fn values_that_change_nothing_are_accepted() {
         assert_eq!(config(name, &zero).unwrap().rescale_betas_zero_snr, name != "pndm");
     }
     // Noise alone says nothing about noise: diffusers divides by zero.
-    let zero = config("ddim", &with(sd15(), "rescale_betas_zero_snr", json!(true))).unwrap();
-    let message = zero.scheduler(5).err().unwrap().to_string();
-    assert!(message.contains("rescale_betas_zero_snr") && message.contains("--prediction v"));
+    for name in ["ddim", "lcm"] {
+        let zero = config(name, &with(sd15(), "rescale_betas_zero_snr", json!(true))).unwrap();
+        let message = zero.scheduler(5).err().unwrap().to_string();
+        assert!(message.contains("rescale_betas_zero_snr") && message.contains("--prediction v"));
+    }
 }
 
 /// As diffusers turns `solver_type` of one class into another's.
@@ -423,7 +445,7 @@ fn a_value_that_python_writes_and_json_has_not_is_read() {
 
 #[test]
 fn impossible_walks_are_refused() {
-    for name in ["pndm", "ddim", "dpm++", "euler", "euler-a", "unipc"] {
+    for name in ["pndm", "ddim", "dpm++", "euler", "euler-a", "unipc", "lcm"] {
         let config = config(name, &sd15()).unwrap();
         for steps in [0, 1001] {
             let message = config.scheduler(steps).err().unwrap().to_string();
@@ -435,6 +457,14 @@ fn impossible_walks_are_refused() {
     }
     // The offset pushes the first of 1000 leading timesteps to 1000, which was never trained.
     assert!(config("ddim", &sd15()).unwrap().scheduler(1000).is_err());
+    // More steps than the network was distilled on.
+    assert!(config("lcm", &sd15()).unwrap().scheduler(50).is_ok());
+    let message = config("lcm", &sd15()).unwrap().scheduler(51).err().unwrap().to_string();
+    assert!(message.contains("1 to 50"), "{message}");
+    let mut lcm = config("lcm", &sd15()).unwrap().scheduler(4).unwrap();
+    let latents = Tensor::ones(4, candle_core::DType::F32, &Device::Cpu).unwrap();
+    assert!(lcm.wants_noise(2) && !lcm.wants_noise(3));
+    assert!(lcm.step(0, &latents, &latents, None).is_err());
     // Two timesteps fall together: the step between them has no length.
     assert!(config("dpm++", &sd15()).unwrap().scheduler(1000).is_err());
     assert!(config("unipc", &sd15()).unwrap().scheduler(1000).is_err());

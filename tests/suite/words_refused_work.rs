@@ -91,6 +91,15 @@ fn judges() {
 fn models() {
     let place = Place::new();
     place.fixture("sd15-tiny", "sd15");
+    // As wide as the published ones, so that the releases can be told apart.
+    for (folder, width) in [("wide1", "768"), ("wide2", "1024")] {
+        place.fixture("sd15-tiny", folder);
+        let of_width = |width: &str| format!("\"cross_attention_dim\": {width}");
+        place.replace(&format!("{folder}/unet/config.json"), &of_width("24"), &of_width(width));
+    }
+    place.fixture("sdxl-tiny", "edm");
+    let (own, other) = ("EulerDiscreteScheduler", "EDMDPMSolverMultistepScheduler");
+    place.replace("edm/model_index.json", own, other);
     let demo = "generate --limit 1 --device cpu --benchmark demo";
     let tiny = format!("{demo} --model sd15 --weights sd15");
     place.write("capital.toml", "name = \"x\"\nmodel = \"SD15\"\ncheckpoint = \"sd15\"\n");
@@ -113,6 +122,10 @@ fn models() {
             format!("{demo} --model demo-ella --text-encoder x"),
             format!("{demo} --model demo-sd --base home"),
             format!("TMPDIR=nowhere {demo} --model demo-sd"),
+            format!("{demo} --model sd15 --weights wide2"),
+            format!("{demo} --model sd2 --weights wide1"),
+            format!("{demo} --model lcm --weights sd15"),
+            format!("{demo} --model playground-v2 --weights edm"),
             format!("{demo} --model ella-sd15 --weights sd15"),
             format!("{demo} --model ella-sd15 --weights sd15 --ella x.safetensors"),
             format!("{demo} --model ella-sdxl --weights sd15"),
@@ -125,6 +138,8 @@ fn models() {
             format!("{tiny} --preset papr"),
             format!("{tiny} --scheduler heun"),
             format!("{tiny} --scheduler eulr"),
+            format!("{tiny} --scheduler lcm --steps 51"),
+            format!("{tiny} --scheduler lcm --spacing trailing --steps 4"),
             format!("{tiny} --steps 0"),
             format!("{tiny} --width 100"),
             format!("{tiny} --dtype int8"),

@@ -43,6 +43,12 @@ pub enum SchedulerError {
         /// Those that have them.
         known: String,
     },
+    /// A spacing for a scheduler with timesteps of its own.
+    #[error(
+        "scheduler {0} takes its timesteps from those that the network was distilled on; leave out --spacing (a preset may \
+         state it too)"
+    )]
+    NoSpacing(&'static str),
     /// A schedule that ends in noise alone, for a scheduler without it.
     #[error(
         "the checkpoint is marked for zero terminal SNR, which scheduler {0} has not; choose another with --scheduler"

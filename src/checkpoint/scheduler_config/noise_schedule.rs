@@ -1,7 +1,7 @@
 //! In: the betas that a network was trained with. Out: the table of cumulative alphas and the sigmas between them,
 //! rounded as PyTorch rounds them inside diffusers.
 
-use super::{BetaSchedule, SchedulerClass, SchedulerConfig};
+use super::{BetaSchedule, SchedulerConfig};
 
 /// How much of the picture is left at each training timestep.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ impl NoiseSchedule {
         if config.rescale_betas_zero_snr {
             alphas = cumulative_alphas(&with_zero_terminal_snr(&alphas));
             // Those that divide by it have the smallest number of half precision in its place.
-            if let (Some(last), true) = (alphas.last_mut(), config.class != SchedulerClass::Ddim) {
+            if let (Some(last), false) = (alphas.last_mut(), config.class.takes_exact_zero_snr()) {
                 *last = 2.0_f32.powi(-24);
             }
         }

@@ -28,6 +28,9 @@ pub enum SchedulerClass {
     /// UniPC of order 2, B2(h) (arXiv 2302.04867).
     #[serde(rename = "UniPCMultistepScheduler")]
     UniPc,
+    /// Latent consistency: the clean image at each step, with fresh noise between steps (arXiv 2310.04378).
+    #[serde(rename = "LCMScheduler")]
+    Lcm,
 }
 
 /// Options that are read, and those that change nothing while the others have their supported values.
@@ -42,24 +45,27 @@ const OTHER_OPTIONS: &[&str] = &[
     "flow_shift",
     "lower_order_final",
     "num_train_timesteps",
+    "original_inference_steps",
     "prediction_type",
     "rescale_betas_zero_snr",
     "sample_max_value",
     "set_alpha_to_one",
     "steps_offset",
     "time_shift_type",
+    "timestep_scaling",
     "timestep_spacing",
     "use_karras_sigmas",
 ];
 
 impl SchedulerClass {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Pndm,
         Self::Ddim,
         Self::DpmSolverMultistep,
         Self::EulerDiscrete,
         Self::EulerAncestral,
         Self::UniPc,
+        Self::Lcm,
     ];
 
     /// Class name in diffusers.
@@ -71,6 +77,7 @@ impl SchedulerClass {
             Self::EulerDiscrete => "EulerDiscreteScheduler",
             Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
             Self::UniPc => "UniPCMultistepScheduler",
+            Self::Lcm => "LCMScheduler",
         }
     }
 
@@ -83,6 +90,7 @@ impl SchedulerClass {
             Self::EulerDiscrete => "euler",
             Self::EulerAncestral => "euler-a",
             Self::UniPc => "unipc",
+            Self::Lcm => "lcm",
         }
     }
 
@@ -118,14 +126,16 @@ impl SchedulerClass {
         match self {
             Self::DpmSolverMultistep => Some(("midpoint", &["logrho", "bh1", "bh2"])),
             Self::UniPc => Some(("bh2", &["midpoint", "heun", "logrho"])),
-            Self::Pndm | Self::Ddim | Self::EulerDiscrete | Self::EulerAncestral => None,
+            Self::Pndm | Self::Ddim | Self::EulerDiscrete | Self::EulerAncestral | Self::Lcm => {
+                None
+            }
         }
     }
 
     /// The spread of timesteps where the configuration does not say.
     pub(crate) fn default_spacing(self) -> TimestepSpacing {
         match self {
-            Self::Pndm | Self::Ddim => TimestepSpacing::Leading,
+            Self::Pndm | Self::Ddim | Self::Lcm => TimestepSpacing::Leading,
             Self::DpmSolverMultistep | Self::EulerDiscrete | Self::EulerAncestral | Self::UniPc => {
                 TimestepSpacing::Linspace
             }
@@ -141,6 +151,59 @@ impl SchedulerClass {
             | Self::EulerDiscrete
             | Self::EulerAncestral
             | Self::UniPc => (1e-4, 0.02),
+            Self::Lcm => (0.00085, 0.012),
+        }
+    }
+
+    /// Whether the roots of the betas run in equal steps, not they themselves, where the configuration does not say.
+    pub(crate) fn scales_betas_unasked(self) -> bool {
+        match self {
+            Self::Pndm
+            | Self::Ddim
+            | Self::DpmSolverMultistep
+            | Self::EulerDiscrete
+            | Self::EulerAncestral
+            | Self::UniPc => false,
+            Self::Lcm => true,
+        }
+    }
+
+    /// Whether `clip_sample` is an option of this scheduler, and its value where the configuration does not say.
+    pub(crate) fn clips_unasked(self) -> Option<bool> {
+        match self {
+            Self::Ddim => Some(true),
+            Self::Lcm => Some(false),
+            Self::Pndm
+            | Self::DpmSolverMultistep
+            | Self::EulerDiscrete
+            | Self::EulerAncestral
+            | Self::UniPc => None,
+        }
+    }
+
+    /// Whether a step divides by the share of the picture, which zero terminal SNR then makes zero: the others have a
+    /// small number in its place.
+    pub(crate) fn takes_exact_zero_snr(self) -> bool {
+        match self {
+            Self::Ddim | Self::Lcm => true,
+            Self::Pndm
+            | Self::DpmSolverMultistep
+            | Self::EulerDiscrete
+            | Self::EulerAncestral
+            | Self::UniPc => false,
+        }
+    }
+
+    /// Whether the timesteps are spread as the configuration says.
+    pub(crate) fn knows_spacing(self) -> bool {
+        match self {
+            Self::Pndm
+            | Self::Ddim
+            | Self::DpmSolverMultistep
+            | Self::EulerDiscrete
+            | Self::EulerAncestral
+            | Self::UniPc => true,
+            Self::Lcm => false,
         }
     }
 
@@ -152,7 +215,8 @@ impl SchedulerClass {
             | Self::DpmSolverMultistep
             | Self::EulerDiscrete
             | Self::EulerAncestral
-            | Self::UniPc => true,
+            | Self::UniPc
+            | Self::Lcm => true,
         }
     }
 
@@ -160,7 +224,7 @@ impl SchedulerClass {
     pub(crate) fn knows_karras_sigmas(self) -> bool {
         match self {
             Self::DpmSolverMultistep | Self::EulerDiscrete | Self::UniPc => true,
-            Self::Pndm | Self::Ddim | Self::EulerAncestral => false,
+            Self::Pndm | Self::Ddim | Self::EulerAncestral | Self::Lcm => false,
         }
     }
 
@@ -168,7 +232,9 @@ impl SchedulerClass {
     pub(crate) fn divides_by_step_size(self) -> bool {
         match self {
             Self::DpmSolverMultistep | Self::UniPc => true,
-            Self::Pndm | Self::Ddim | Self::EulerDiscrete | Self::EulerAncestral => false,
+            Self::Pndm | Self::Ddim | Self::EulerDiscrete | Self::EulerAncestral | Self::Lcm => {
+                false
+            }
         }
     }
 
@@ -187,7 +253,7 @@ impl SchedulerClass {
         let mut options = vec![("trained_betas", Value::Null, Value::Null)];
         match self {
             Self::Pndm => options.push(("skip_prk_steps", false.into(), true.into())),
-            Self::Ddim => options.extend(off(&["thresholding"])),
+            Self::Ddim | Self::Lcm => options.extend(off(&["thresholding"])),
             Self::DpmSolverMultistep => {
                 options.extend(off(&[
                     "thresholding",

@@ -59,7 +59,8 @@ impl Diffusion {
         let scheduler = read.config.clone();
         scheduler.scheduler(options.steps)?;
         ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
-        let unet = UNet::load(&folder.join("unet"), dtype, device)?;
+        let mut unet = UNet::load(&folder.join("unet"), dtype, device)?;
+        unet.tell_guidance(options.guidance, device)?;
         let vae = match vae_dtype == DType::F32 && dtype != DType::F32 {
             true => VaeDecoder::load_upcast(&folder.join("vae"), device)?,
             false => VaeDecoder::load(&folder.join("vae"), vae_dtype, device)?,
@@ -89,18 +90,30 @@ impl Diffusion {
             vae_dtype,
             device: device.clone(),
         };
-        loaded.understood = loaded.describe(&read, own.note);
+        loaded.understood = loaded.describe(&read, own.note, options.negative_prompt.as_deref());
         Ok(loaded)
     }
 
     /// What was understood, for people.
-    fn describe(&self, read: &ReadScheduler, size_note: Option<String>) -> LoadReport {
+    fn describe(
+        &self,
+        read: &ReadScheduler,
+        size_note: Option<String>,
+        negative_prompt: Option<&str>,
+    ) -> LoadReport {
         let mut understood = LoadReport::default();
         understood.line("pipeline", self.pipeline.class());
         understood.line("prediction", self.scheduler.prediction_type.name());
         understood.line("schedule", format!("{}; {} steps", self.scheduler, self.steps));
         understood.line("size", format!("{} x {}", self.width, self.height));
-        understood.line("guidance", self.guidance.to_string());
+        let told = if self.unet.takes_guidance() { ", told to the UNet" } else { "" };
+        understood.line("guidance", format!("{}{told}", self.guidance));
+        if self.unet.takes_guidance() && negative_prompt.is_some_and(|text| !text.is_empty()) {
+            understood.warn(
+                "the negative prompt changes nothing: this UNet is told the guidance (time_cond_proj_dim in \
+                 unet/config.json) and sees the prompt alone",
+            );
+        }
         for note in read.notes.iter().cloned().chain(size_note) {
             understood.line("mended", note);
         }
@@ -169,7 +182,7 @@ impl Diffusion {
 
     /// Whether there is an unconditional half.
     pub(crate) fn is_guided(&self) -> bool {
-        self.guidance > 1.0
+        self.guidance > 1.0 && !self.unet.takes_guidance()
     }
 
     /// Pictures before they are rounded to bytes: `[seeds, 3, height, width]`, f32 in 0..=1.

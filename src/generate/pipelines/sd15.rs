@@ -1,9 +1,9 @@
-//! In: a Stable Diffusion 1.x checkpoint in the diffusers layout, settings, prompts and seeds. Out:
-//! pictures. The networks are left to `models`, the way from noise to pictures to `diffusion`, the
-//! files of a run to `generate_run`.
+//! In: a checkpoint of Stable Diffusion 1.x or 2.x, or a latent consistency model of one, in the diffusers layout,
+//! settings, prompts and seeds. Out: pictures. The networks are left to `models`, the way from noise to pictures to
+//! `diffusion`, the files of a run to `generate_run`.
 //!
-//! Equal to `StableDiffusionPipeline` of diffusers without its safety checker, with one CPU generator
-//! per image.
+//! Equal to `StableDiffusionPipeline` and `LatentConsistencyModelPipeline` of diffusers without their safety
+//! checker, with one CPU generator per image.
 
 use std::path::Path;
 use std::time::Instant;
@@ -24,8 +24,40 @@ use crate::models::TextContext;
 use crate::results::Settings;
 use crate::text::clip::EncodedPrompt;
 
-/// A loaded Stable Diffusion 1.x pipeline with fixed settings.
+/// The models that are loaded and run alike, with one CLIP text encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SdModel {
+    /// Stable Diffusion 1.x.
+    Sd15,
+    /// Stable Diffusion 2.x.
+    Sd2,
+    /// A latent consistency model.
+    Lcm,
+}
+
+impl SdModel {
+    /// Its name, as runs record it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sd15 => "sd15",
+            Self::Sd2 => "sd2",
+            Self::Lcm => "lcm",
+        }
+    }
+
+    /// The pipeline whose checkpoints it takes.
+    pub(crate) fn pipeline(self) -> DiffusersPipeline {
+        match self {
+            Self::Sd15 => DiffusersPipeline::Sd1,
+            Self::Sd2 => DiffusersPipeline::Sd2,
+            Self::Lcm => DiffusersPipeline::Lcm,
+        }
+    }
+}
+
+/// A loaded pipeline of one of them with fixed settings.
 pub struct Sd15 {
+    model: SdModel,
     clip: ClipPrompts,
     diffusion: Diffusion,
     negative_prompt: String,
@@ -37,7 +69,7 @@ pub struct Sd15 {
 }
 
 impl Sd15 {
-    /// Loads the checkpoint in `folder`.
+    /// Loads the checkpoint of Stable Diffusion 1.x in `folder`.
     ///
     /// # Errors
     /// A file is missing or broken, the checkpoint is of another kind, or a setting is impossible.
@@ -47,14 +79,29 @@ impl Sd15 {
         device: &Device,
         options: DiffusionOptions,
     ) -> Result<Self> {
-        let pipeline = DiffusersPipeline::Sd1;
-        check_folder(folder, "sd15", pipeline)?;
+        Self::load_model(SdModel::Sd15, folder, dtype, device, options)
+    }
+
+    /// Loads the checkpoint of `model` in `folder`.
+    ///
+    /// # Errors
+    /// As [`Sd15::load`].
+    pub fn load_model(
+        model: SdModel,
+        folder: &Path,
+        dtype: DType,
+        device: &Device,
+        options: DiffusionOptions,
+    ) -> Result<Self> {
+        let pipeline = model.pipeline();
+        check_folder(folder, model.name(), pipeline)?;
         let diffusion = Diffusion::load(folder, pipeline, (dtype, dtype), device, &options)?;
         let clip = ClipPrompts::load(folder, dtype, device)?;
         let negative_prompt = options.negative_prompt.unwrap_or_default();
         let (_, negative) = clip.encode(&negative_prompt)?;
         diffusion.check_context(negative.dim(2)?, "text encoder", folder)?;
         Ok(Self {
+            model,
             clip,
             unconditional: diffusion.is_guided().then(|| TextContext::new(negative)),
             diffusion,
@@ -96,8 +143,8 @@ impl ImageGenerator for Sd15 {
         let mut settings = self.diffusion.settings();
         settings.extend(
             [
-                ("model", json!("sd15")),
-                ("pipeline", json!("StableDiffusionPipeline")),
+                ("model", json!(self.model.name())),
+                ("pipeline", json!(self.model.pipeline().class())),
                 ("weights", json!(weights)),
                 ("negative_prompt", json!(self.negative_prompt)),
             ]

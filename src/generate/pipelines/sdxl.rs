@@ -24,8 +24,28 @@ use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
 use crate::results::Settings;
 use crate::text::clip::EncodedPrompt;
 
+/// The models that are loaded and run alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SdxlModel {
+    /// Stable Diffusion XL base.
+    Sdxl,
+    /// Playground v2.
+    PlaygroundV2,
+}
+
+impl SdxlModel {
+    /// Its name, as runs record it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sdxl => "sdxl",
+            Self::PlaygroundV2 => "playground-v2",
+        }
+    }
+}
+
 /// A loaded Stable Diffusion XL pipeline with fixed settings.
 pub struct Sdxl {
+    model: SdxlModel,
     texts: SdxlPrompts,
     diffusion: Diffusion,
     /// `None` where zeros stand in its place.
@@ -38,7 +58,20 @@ pub struct Sdxl {
 }
 
 impl Sdxl {
-    /// Loads the checkpoint in `folder`. A negative prompt of `None` is zeros in place of a text, where
+    /// Loads the checkpoint of Stable Diffusion XL in `folder`.
+    ///
+    /// # Errors
+    /// As [`Sdxl::load_model`].
+    pub fn load(
+        folder: &Path,
+        dtype: DType,
+        device: &Device,
+        options: DiffusionOptions,
+    ) -> Result<Self> {
+        Self::load_model(SdxlModel::Sdxl, folder, dtype, device, options)
+    }
+
+    /// Loads the checkpoint of `model` in `folder`. A negative prompt of `None` is zeros in place of a text, where
     /// the checkpoint's `force_zeros_for_empty_prompt` says so; the empty text is a text, and is encoded.
     ///
     /// Where the run is f16 and the autoencoder's configuration has `force_upcast`, pictures are decoded
@@ -46,15 +79,17 @@ impl Sdxl {
     ///
     /// # Errors
     /// A file is missing or broken, the checkpoint is of another kind, or a setting is impossible.
-    pub fn load(
+    pub fn load_model(
+        model: SdxlModel,
         folder: &Path,
         dtype: DType,
         device: &Device,
         options: DiffusionOptions,
     ) -> Result<Self> {
-        let index = check_folder(folder, "sdxl", DiffusersPipeline::Sdxl)?;
+        let index = check_folder(folder, model.name(), DiffusersPipeline::Sdxl)?;
         let diffusion = load_diffusion(folder, dtype, device, &options)?;
         let mut pipeline = Self {
+            model,
             texts: SdxlPrompts::load(folder, dtype, device)?,
             diffusion,
             negative_prompt: negative_prompt(&index, options.negative_prompt),
@@ -123,7 +158,7 @@ impl ImageGenerator for Sdxl {
         let mut settings = self.diffusion.settings();
         settings.extend(
             [
-                ("model", json!("sdxl")),
+                ("model", json!(self.model.name())),
                 ("pipeline", json!("StableDiffusionXLPipeline")),
                 ("weights", json!(weights)),
                 // Null where zeros stand in its place.

@@ -34,7 +34,6 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("resnet_skip_time_act", &["false"]),
     ("resnet_time_scale_shift", &["default"]),
     ("reverse_transformer_layers_per_block", &[]),
-    ("time_cond_proj_dim", &[]),
     ("time_embedding_act_fn", &[]),
     ("time_embedding_type", &["positional"]),
     ("timestep_post_act", &[]),
@@ -57,6 +56,7 @@ const READ: &[&str] = &[
     "out_channels",
     "projection_class_embeddings_input_dim",
     "sample_size",
+    "time_cond_proj_dim",
     "time_embedding_dim",
     "transformer_layers_per_block",
     "up_block_types",
@@ -113,6 +113,8 @@ pub(super) struct UNetConfig {
     pub(super) up_attention: Vec<bool>,
     pub(super) sinusoid: Sinusoid,
     pub(super) added: Option<TextTimeSize>,
+    /// Width of the embedding of guidance, where the network is told it.
+    pub(super) guidance: Option<usize>,
     pub(super) common: BlockConfig,
 }
 
@@ -182,6 +184,7 @@ impl UNetConfig {
             up_attention,
             sinusoid,
             added,
+            guidance: config.count_if_any(4, "time_cond_proj_dim")?,
             common: BlockConfig {
                 time_width: config.count("time_embedding_dim", Some(4 * first))?,
                 norm: NormSettings { groups, eps: config.number("norm_eps", 1e-5)? },
