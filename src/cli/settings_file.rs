@@ -271,7 +271,7 @@ mod tests {
             ("images = 0", "`images`: invalid value '0' for '--images <N>': 0 is not in 1..=10000"),
             (
                 "protocol = 'x'",
-                "`protocol`: invalid value 'x' for '--protocol <NAME>' [possible values: reference, corrected]",
+                "`protocol`: invalid value 'x' for '--protocol <NAME>' [possible values: reference, corrected, soft, soft_tifa_gm]",
             ),
             (
                 "steps = 1\nnum_inference_steps = 2",

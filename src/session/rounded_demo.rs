@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::benchmark::{Benchmark, Selection, Strictness};
 use crate::compute::products::{Products, with_the_model_of_tiles};
+use crate::results::image_store::read_image;
 use crate::results::{AnswerOutcome, RunDirectory};
 use crate::session::benchmarks::load_benchmark;
 use crate::session::generator::LoadedGenerator;
@@ -38,7 +39,10 @@ fn run(folder: &Path, products: Products, items: usize, images: u32, steps: Opti
     session.judge(&judge, &Quiet).unwrap();
     drop(session);
     let run = RunDirectory::open(folder).unwrap();
-    let pixels = |path: &Path| image::open(path).unwrap().to_rgb8().into_raw();
+    let pixels = |path: &Path| {
+        let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+        read_image(file).unwrap().into_raw()
+    };
     let mut made = Made { images: Vec::new(), answers: Vec::new() };
     for record in run.read_answers("demo-judge").unwrap() {
         made.images.push(pixels(&run.image_path(&record.item, record.image)));

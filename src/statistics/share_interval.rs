@@ -8,6 +8,10 @@ use super::interval::Interval;
 use super::item_ratio::ItemRatio;
 use super::power::upper_quantile;
 
+/// A share is never worth more independent answers: its interval is then no wider than 0.1 points to either side. Shares of P(yes)
+/// that are nearly the same for all items would be worth billions, for which no quantile of a beta distribution is to be had.
+const MOST_ANSWERS: f64 = 1e6;
+
 impl ItemRatio {
     /// Interval of the figure, which must lie in 0..=1, at `level` such as 0.95; `None` below two items.
     ///
@@ -15,7 +19,7 @@ impl ItemRatio {
     /// are not the items less one but those that the residuals leave their variance, at most as many: where
     /// two items of a hundred hold all that is not yes, two items tell how far the share varies. And it is
     /// never worth less than its items, as if each had given one answer; so much it is also worth where
-    /// nothing varies, which says nothing about how far it may.
+    /// nothing varies, which says nothing about how far it may. Nor is it worth more than [`MOST_ANSWERS`].
     pub fn interval(&self, level: f64) -> Option<Interval> {
         let (value, error) = (self.value()?, self.standard_error()?);
         let squares = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
@@ -25,7 +29,9 @@ impl ItemRatio {
         let size = match self.freedom() {
             Some(freedom) if value > 0.0 && value < 1.0 => {
                 let infinite = f64::INFINITY;
-                effective_size(value, error * error, [infinite, freedom], level).max(items)
+                effective_size(value, error * error, [infinite, freedom], level)
+                    .max(items)
+                    .min(MOST_ANSWERS)
             }
             _ => items,
         };
@@ -77,5 +83,30 @@ pub fn t_quantile(share: f64, freedom: f64) -> f64 {
     match StudentsT::new(0.0, 1.0, freedom) {
         Ok(student) if freedom.is_finite() => -student.inverse_cdf(share),
         _ => upper_quantile(share),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P(yes) of images that show nothing: each question's about the same, and nearly none.
+    #[test]
+    fn shares_that_hardly_vary_have_an_interval() {
+        for share in [1e-5, 0.3] {
+            for mirrored in [false, true] {
+                let shares = (0..20).map(|item| share * (1.0 - 1e-4 * f64::from(item)));
+                let shares = shares.map(|share| if mirrored { 1.0 - share } else { share });
+                let numerators = shares.map(|share| 10.0 * share).collect();
+                let ratio = ItemRatio { numerators, denominators: vec![10.0; 20] };
+                let (value, found) = (ratio.value().unwrap(), ratio.interval(0.95).unwrap());
+                assert_eq!(found, clopper_pearson(value, MOST_ANSWERS, 0.95));
+                assert!(found.low <= value && value <= found.high, "{value}: {found:?}");
+                assert!(found.high - found.low < 2e-3, "{value}: {found:?}");
+            }
+        }
+        // Of nearly no yes in a million the upper end is that of none: 1 - 0.025^(1/1,000,000).
+        let none = clopper_pearson(1e-9, MOST_ANSWERS, 0.95);
+        assert!((none.high - 3.688_872_6e-6).abs() < 1e-8 && none.low < 1e-9, "{none:?}");
     }
 }

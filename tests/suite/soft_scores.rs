@@ -259,15 +259,17 @@ fn answers_without_a_probability_count_as_0_and_too_many_withhold_the_score() {
     assert_eq!(found.soft_tifa_gm.unwrap().overall.unwrap().mean, 0.0);
     assert_eq!(score(&path, &["--protocol", "soft"]).0, Some(3));
     assert_eq!(score(&path, &["--protocol", "corrected"]).0, Some(0));
-    // A difference would say where P(yes) is stated: such answers are taken for missing ones.
+    // A difference would say where P(yes) is stated.
     let file = runs.path("soft.json").display().to_string();
     let (code, _, stderr) =
         dpg_bench("baseline", &[&path], &["--protocol", "soft", "--out", &file]);
-    assert_eq!(code, Some(3), "{stderr}");
-    assert!(
-        stderr.contains("36 answers state no P(yes), more than 20 %, and left out"),
-        "{stderr}"
-    );
+    assert_eq!(code, Some(2), "{stderr}");
+    let why = "36 of 144 answers state no P(yes), more than 20 %, so its score is withheld";
+    assert!(stderr.contains(why), "{stderr}");
+    // Beside yes and no it is told, and the rest is compared.
+    let (code, stdout, stderr) = dpg_bench("compare", &[&path, &path], &[]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains(why) && !stdout.contains("soft_tifa_gm"), "{stdout}{stderr}");
 }
 
 #[test]

@@ -84,9 +84,7 @@ fn a_withheld_score_is_compared_with_nothing() {
     let (good, vague) = (judged(good.path(), 0), judged(vague.path(), 12));
     let baseline = folder.path().join("baseline.json").display().to_string();
     let out = folder.path().join("report");
-    let why = format!(
-        "{vague}: 12 of 36 answers are neither yes nor no, more than 20 %, so its score is withheld"
-    );
+    let why = "answers are neither yes nor no, more than 20 %, so its score is withheld";
     for command in [
         &["baseline", &vague, "--out", &baseline][..],
         &["compare", &good, &vague, "--allow", "judge"],
@@ -96,7 +94,10 @@ fn a_withheld_score_is_compared_with_nothing() {
     ] {
         let (code, out, err) = dpg_bench(command);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{command:?}: {err}");
-        assert!(err.contains(&why) && err.contains("dpg-bench judge"), "{command:?}: {err}");
+        // `reference` does not read all of them.
+        let named = ["12 of 36", "8 of 32"].map(|count| format!("{vague}: {count} {why}"));
+        assert!(named.iter().any(|named| err.contains(named)), "{command:?}: {err}");
+        assert!(err.contains("dpg-bench judge"), "{command:?}: {err}");
     }
     assert!(!Path::new(&baseline).exists());
     // Among published scores it has no row, and the reason stands below.
