@@ -1,5 +1,6 @@
 //! In: the demo, with products rounded by the model of the matrix tiles. Checks: how far its images and answers are from those
 //! with products in f32.
+#![expect(clippy::print_stdout, reason = "measurements, with --nocapture")]
 
 use std::path::Path;
 

@@ -103,7 +103,8 @@ fn a_withheld_score_is_compared_with_nothing() {
     // Among published scores it has no row, and the reason stands below.
     let (code, table, err) = dpg_bench(&["compare", &vague, "--published", "--allow", "benchmark"]);
     assert_eq!(code, Some(0), "{err}");
-    assert!(table.contains("12 of 36 answers are neither yes nor no"), "{table}");
+    let words: Vec<&str> = table.split_whitespace().collect();
+    assert!(words.join(" ").contains("8 of 32 answers are neither yes nor no"), "{table}");
     assert!(!table.contains("this run"), "{table}");
     // A report has no differences from it, or of it.
     let (code, _, err) = dpg_bench(&["report", &good, &vague, "--out", &out.display().to_string()]);
