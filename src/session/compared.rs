@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use super::baselines::{scored_baseline, soft_baselines};
 use crate::aggregate::Protocol;
 use crate::aggregate::baseline::{Baseline, ItemCounts, KIND};
+use crate::aggregate::readable::Withheld;
 use crate::check::{Check, Gate, check};
 use crate::compare::{Comparison, Labelled, Options, compare};
 use crate::results::{FORMAT_VERSION, FormatVersion};
@@ -51,7 +52,7 @@ pub(crate) fn load_soft(
     Ok(found.map(|run| Labelled { label: label.clone(), run }).collect())
 }
 
-/// How the run at `other` differs from that at `base`, under `corrected` and with the answers of `judge` (`None`: those of
+/// How the run at `other` differs from that at `base`, under `corrected`, where the judge states P(yes) under `soft` too, and with the answers of `judge` (`None`: those of
 /// their only judges); either may be a baseline file, which has one judge.
 ///
 /// # Errors
@@ -65,7 +66,19 @@ pub(crate) fn load_soft(
 /// ```
 pub fn compare_runs(base: &Path, other: &Path, judge: Option<&str>) -> anyhow::Result<Comparison> {
     let load = |path| load_compared(path, judge, Protocol::Corrected, None);
-    Ok(compare(&load(base)?, &load(other)?, &Options::default())?)
+    let (options, corrected) = (Options::default(), [load(base)?, load(other)?]);
+    let corrected = corrected.each_ref();
+    let mut found = compare(corrected[0], corrected[1], &options)?;
+    match load_soft(base, judge, None).and_then(|soft| Ok([soft, load_soft(other, judge, None)?])) {
+        Err(error) if error.is::<Withheld>() => found.warnings.push(error.to_string()),
+        soft => {
+            let soft = soft?;
+            if !soft[0].is_empty() {
+                found.add_soft(corrected, [&soft[0], &soft[1]], &options);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether the run at `run` is worse than that at `baseline`, a run directory or a baseline file, whose protocol counts; with the
