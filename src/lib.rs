@@ -9,6 +9,8 @@
 #[doc(hidden)]
 pub mod aggregate;
 #[doc(hidden)]
+pub mod audit;
+#[doc(hidden)]
 pub mod benchmark;
 #[doc(hidden)]
 pub mod check;

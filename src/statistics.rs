@@ -8,6 +8,7 @@ pub(crate) mod paired_test;
 pub mod pairwise_sum;
 pub mod power;
 mod resample;
+pub mod sampling;
 pub mod share_interval;
 pub mod variance;
 

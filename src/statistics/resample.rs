@@ -77,6 +77,6 @@ pub(super) fn sums(
 
 /// A whole number below `count`, each equally likely to within 2^-32 of its share: the upper half of a
 /// product (Lemire, arXiv 1805.10941, without the rejection that takes away the last trace of bias).
-fn below(random: &mut Pcg64, count: usize) -> usize {
+pub(super) fn below(random: &mut Pcg64, count: usize) -> usize {
     ((u128::from(random.next_u64()) * count as u128) >> 64) as usize
 }

@@ -53,6 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("measure", &["checkpoint", "compute", "generate", "judge", "models", "near_names"]),
     ("score", &["benchmark", "results"]),
     ("aggregate", &["benchmark", "results", "score", "statistics"]),
+    ("audit", &["aggregate", "benchmark", "near_names", "results", "score", "statistics"]),
     ("forensics", &["aggregate", "statistics", "benchmark"]),
     ("compare", &["aggregate", "benchmark", "results", "statistics"]),
     ("check", &["aggregate", "compare", "near_names", "statistics"]),
@@ -95,6 +96,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "aggregate",
+            "audit",
             "benchmark",
             "check",
             "checkpoint",
