@@ -7,6 +7,7 @@ pub(crate) mod item_ratio;
 pub(crate) mod paired_test;
 pub mod pairwise_sum;
 pub mod power;
+pub mod prediction_powered;
 mod resample;
 pub mod sampling;
 pub mod share_interval;
