@@ -2,14 +2,18 @@
 //! to people, and their labels, read again and checked against it. How the page looks on which they are asked is left to `reports`.
 
 pub mod cells;
+pub mod correction;
 pub mod draw;
+mod figures;
 pub mod folder;
 pub mod label_file;
 pub mod labels;
+pub mod people;
 pub mod population;
 pub mod sample;
 
 pub use cells::Cell;
+pub use correction::{Correction, CorrectionError, ScoredRun, compare_corrected};
 pub use draw::{Strata, Stratum};
 pub use folder::AuditFolder;
 pub use label_file::LabelFile;

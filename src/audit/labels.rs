@@ -43,6 +43,15 @@ impl Label {
             Self::CannotTell => "cannot_tell",
         }
     }
+
+    /// Whether it says yes; `None` where it cannot be told.
+    pub fn is_yes(self) -> Option<bool> {
+        match self {
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+            Self::CannotTell => None,
+        }
+    }
 }
 
 /// The first line of a file of labels.

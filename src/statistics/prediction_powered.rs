@@ -133,6 +133,12 @@ impl Corrected {
     }
 }
 
+/// Per unit how many of its stratum it stands for; 0 where it is not labelled. Thin strata are joined as in [`correct`].
+pub fn stands_for(units: &[Unit]) -> Vec<f64> {
+    let survey = Survey::of(units, &joined_strata(units));
+    survey.weighted().map(|(_, _, stands_for)| stands_for).collect()
+}
+
 /// A difference of two corrected figures over the same clusters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CorrectedDifference {

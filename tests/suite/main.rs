@@ -9,6 +9,7 @@ mod addon_forms;
 mod addons;
 mod addons_sdxl;
 mod agreement;
+mod audit_correction;
 mod audit_draw;
 mod audit_fixture;
 mod audit_labels;

@@ -1,0 +1,163 @@
+//! In: a sample and its labels. Out: what people say of each question that was drawn, before and after the dependency rule, and
+//! how far annotators agree with each other.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::labels::{Label, Labels};
+use super::sample::{AskedFor, AuditSample};
+use crate::benchmark::Item;
+use crate::statistics::TwoByTwo;
+
+/// A question about an image: place of the item among the run's items, index of the image, position in the item's graph.
+pub(super) type QuestionKey = (usize, u32, usize);
+
+/// What people say of the questions that were drawn: the share of the annotators who say yes, in 0..=1.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    /// Before the dependency rule.
+    pub raw: HashMap<QuestionKey, f64>,
+    /// After it: an annotator says yes to a question where they do to all that it depends on. Absent where nobody's labels tell.
+    pub ruled: HashMap<QuestionKey, f64>,
+}
+
+impl People {
+    /// What the labels say. Questions of items that are not among `items` are none of the run's.
+    pub(super) fn of(sample: &AuditSample, labels: &Labels, items: &[&Item]) -> Self {
+        let places: HashMap<&str, usize> =
+            items.iter().enumerate().map(|(place, item)| (item.id.as_str(), place)).collect();
+        let keys: Vec<Option<QuestionKey>> = sample
+            .questions
+            .iter()
+            .map(|asked| {
+                let place = *places.get(asked.item.as_str())?;
+                Some((place, asked.image, items[place].graph.position(asked.question)?))
+            })
+            .collect();
+        let mut said: BTreeMap<&str, HashMap<QuestionKey, Label>> = BTreeMap::new();
+        for label in &labels.labels {
+            if let Some(key) = keys[label.question] {
+                said.entry(&label.annotator).or_default().insert(key, label.label);
+            }
+        }
+        let mut people = Self::default();
+        for (asked, key) in sample.questions.iter().zip(&keys) {
+            let (AskedFor::Sample, Some(key)) = (asked.asked_for, *key) else { continue };
+            let (place, image, position) = key;
+            let above = items[place].graph.ancestors(position);
+            let raw = said.values().filter_map(|said| said.get(&key)?.is_yes());
+            let ruled = said.values().filter_map(|said| {
+                let own = [position].into_iter().chain(above.iter().copied());
+                all_yes(own.map(|position| said.get(&(place, image, position))?.is_yes()))
+            });
+            people.raw.extend(mean(raw).map(|share| (key, share)));
+            people.ruled.extend(mean(ruled).map(|share| (key, share)));
+        }
+        people
+    }
+}
+
+/// Whether all are yes; `None` where those that are not known decide.
+fn all_yes(answers: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let (mut is_open, mut is_no) = (false, false);
+    for answer in answers {
+        is_open |= answer.is_none();
+        is_no |= answer == Some(false);
+    }
+    if is_no { Some(false) } else { (!is_open).then_some(true) }
+}
+
+fn mean(answers: impl Iterator<Item = bool>) -> Option<f64> {
+    let (mut yes, mut all) = (0_u32, 0_u32);
+    for answer in answers {
+        yes += u32::from(answer);
+        all += 1;
+    }
+    (all > 0).then(|| f64::from(yes) / f64::from(all))
+}
+
+/// What an annotator said, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnotatorCounts {
+    /// Who.
+    pub name: String,
+    /// Questions to which they said yes.
+    pub yes: u64,
+    /// No.
+    pub no: u64,
+    /// That it cannot be told.
+    pub cannot_tell: u64,
+}
+
+/// How far two annotators agree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnnotatorPair {
+    /// Who.
+    pub one: String,
+    /// And who.
+    pub other: String,
+    /// Questions to which both said yes or no.
+    pub questions: u64,
+    /// Those to which both said the same.
+    pub equal: u64,
+    /// Cohen's kappa; absent where it is not defined: no such question, or both said one word throughout.
+    pub kappa: Option<f64>,
+}
+
+/// What each annotator said.
+pub(super) fn annotator_counts(labels: &Labels) -> Vec<AnnotatorCounts> {
+    let count = |name: &str, wanted: Label| {
+        labels.of(name).filter(|(_, label)| *label == wanted).count() as u64
+    };
+    let names = labels.annotators().into_iter();
+    names
+        .map(|name| AnnotatorCounts {
+            name: name.to_owned(),
+            yes: count(name, Label::Yes),
+            no: count(name, Label::No),
+            cannot_tell: count(name, Label::CannotTell),
+        })
+        .collect()
+}
+
+/// How far every two annotators agree.
+pub(super) fn annotator_pairs(labels: &Labels) -> Vec<AnnotatorPair> {
+    let names = labels.annotators();
+    let mut pairs = Vec::new();
+    for (place, one) in names.iter().enumerate() {
+        let said: HashMap<usize, Label> = labels.of(one).collect();
+        for other in &names[place + 1..] {
+            let mut table = TwoByTwo::default();
+            for (question, theirs) in labels.of(other) {
+                let own = said.get(&question).and_then(|label| label.is_yes());
+                if let (Some(own), Some(theirs)) = (own, theirs.is_yes()) {
+                    table.add(own, theirs);
+                }
+            }
+            pairs.push(AnnotatorPair {
+                one: (*one).to_owned(),
+                other: (*other).to_owned(),
+                questions: table.total(),
+                equal: table.agreed(),
+                kappa: table.kappa(),
+            });
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_no_above_decides_and_what_is_open_does_not() {
+        let of = |answers: &[Option<bool>]| all_yes(answers.iter().copied());
+        assert_eq!(of(&[Some(true), Some(true)]), Some(true));
+        assert_eq!(of(&[Some(true), Some(false)]), Some(false));
+        assert_eq!(of(&[None, Some(false)]), Some(false));
+        assert_eq!(of(&[Some(true), None]), None);
+        assert_eq!(of(&[]), Some(true));
+    }
+}
