@@ -7,7 +7,9 @@ pub mod folder;
 pub mod label_file;
 pub mod labels;
 pub mod population;
+pub mod request;
 pub mod sample;
+pub mod server;
 
 pub use cells::Cell;
 pub use draw::{Strata, Stratum};
@@ -16,3 +18,4 @@ pub use label_file::LabelFile;
 pub use labels::{GivenLabel, Label, LabelCheck, LabelError, LabelFault, LabelRecord, Labels};
 pub use population::{JudgedRun, Population, Unit, UnitKind};
 pub use sample::{AskedFor, AskedQuestion, AuditSample, SampleError};
+pub use server::{AuditServer, ServerObserver};
