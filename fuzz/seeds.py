@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the first inputs of the fuzzers, from the test data: python fuzz/seeds.py OUT (OUT/<target>/<name>)."""
 
+import hashlib
 import json
 import struct
 import sys
@@ -111,3 +112,23 @@ for name in ["bare", "model", "module", "prefixed", "protocol4", "protocol5", "w
 for path in sorted((FIXTURES / "pictures").iterdir()) + sorted((FIXTURES / "import").glob("*.webp")):
     if path.suffix != ".json":
         seed("pictures", path.name, path.read_bytes())
+
+sample = read("audit/sample.json")
+header = {"format_version": "1.0", "kind": "audit labels", "sample": hashlib.sha256(sample).hexdigest()}
+label = {"item": "a", "image": 0, "question": 1, "text": "Is it?", "pixels_sha256": "p", "annotator": "ann",
+         "time": "2026-01-31T09:30:00.250Z", "label": "yes"}
+other = label | {"question": 2, "text": "Two \"dogs\"?", "annotator": "\u674e-2", "label": "cannot_tell"}
+seed("audit_files", "sample", b"\0" + sample)
+seed("audit_files", "twice", b"\0" + sample.replace(b'"question": 2', b'"question": 1'))
+seed("audit_files", "labels", b"\1" + lines(header, label, other, label | {"label": "withdrawn"}))
+seed("audit_files", "torn", b"\1" + lines(header, label, other)[:-9])
+seed("audit_files", "another", b"\1" + lines(header | {"sample": "0"}, label))
+seed("audit_files", "unasked", b"\1" + lines(header, label | {"question": 3}))
+seed("audit_files", "newer", b"\1" + lines(header | {"format_version": "2.0"}))
+body = json.dumps(label).encode()
+post = b"POST /0123456789abcdef/labels HTTP/1.1\r\nHost: localhost:8137\r\nOrigin: http://localhost:8137\r\nContent-Type: application/json\r\n"
+seed("audit_requests", "page", b"GET /0123456789abcdef/ HTTP/1.1\r\nHost: 127.0.0.1:8137\r\nAccept: */*\r\n\r\n")
+seed("audit_requests", "label", post + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+seed("audit_requests", "chunked", post + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+seed("audit_requests", "twice", post + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab")
+seed("audit_requests", "endless", post + b"Content-Length: 99999999999999999999999\r\n\r\nab")

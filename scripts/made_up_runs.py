@@ -41,6 +41,7 @@ def chunk(kind, data):
 
 
 def picture(side, number):
+    """A PNG, and the digest of its pixels as runs record it."""
     rng = random.Random(number)
     noise = bytes(rng.getrandbits(8) & 7 for _ in range(4096 + side * 3))
     base = [[rng.randrange(40, 200) for _ in range(3)] for _ in range(4)]
@@ -63,7 +64,8 @@ def picture(side, number):
         data += bytes((a - b) & 255 for a, b in zip(row, before))
         before = row
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(data), 6)) + chunk(b"IEND", b"")
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(data), 6)) + chunk(b"IEND", b"")
+    return png, hashlib.sha256(struct.pack("<II", side, side) + b"".join(rows)).hexdigest()
 
 
 def make_items(count, hostile):
@@ -120,9 +122,8 @@ def write_run(out, number, items, sources, hostile):
             if hostile and (place * IMAGES + image) % 5 == 3:
                 images.append(json.dumps({"item": item_id, "image": image, "outcome": {"state": "failed", "reason": "<b>out of memory</b>"}}))
                 continue
-            source = sources[(place * IMAGES + image + number) % len(sources)]
+            source, pixels = sources[(place * IMAGES + image + number) % len(sources)]
             os.link(source, folder / f"{image}.png")
-            pixels = f"{number:x}{place:x}{image:x}".rjust(64, "0")
             images.append(json.dumps({"item": item_id, "image": image, "outcome": {
                 "state": "done", "pixels_sha256": pixels, "width": 1, "height": 1, "seed": image, "prompt_tokens": None,
                 "truncated": None, "source": None}}))
@@ -155,8 +156,9 @@ def make(out, count=1065, runs=2, side=512, hostile=False):
     (out / "pictures").mkdir(parents=True)
     sources = []
     for number in range(48 if count > 48 else 8):
-        sources.append(out / "pictures" / f"{number}.png")
-        sources[-1].write_bytes(picture(side, number))
+        png, pixels = picture(side, number)
+        sources.append((out / "pictures" / f"{number}.png", pixels))
+        sources[-1][0].write_bytes(png)
     items = make_items(count, hostile)
     with open(out / "dpg_bench.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -170,7 +172,7 @@ def make(out, count=1065, runs=2, side=512, hostile=False):
         if hostile and number == 1:
             name = "run2 <img src=x onerror=window.hostile=9>"
         write_run(out / name, number, items, sources, hostile)
-    return sum(source.stat().st_size for source in sources) / len(sources)
+    return sum(source.stat().st_size for source, _ in sources) / len(sources)
 
 
 def main():

@@ -10,7 +10,9 @@ pub mod label_file;
 pub mod labels;
 pub mod people;
 pub mod population;
+pub mod request;
 pub mod sample;
+pub mod server;
 
 pub use cells::Cell;
 pub use correction::{Correction, CorrectionError, ScoredRun, compare_corrected};
@@ -20,3 +22,4 @@ pub use label_file::LabelFile;
 pub use labels::{GivenLabel, Label, LabelCheck, LabelError, LabelFault, LabelRecord, Labels};
 pub use population::{JudgedRun, Population, Unit, UnitKind};
 pub use sample::{AskedFor, AskedQuestion, AuditSample, SampleError};
+pub use server::{AuditServer, ServerObserver};

@@ -22,9 +22,9 @@ mod settings_file;
 use self::args::messages::MessageArgs;
 use self::commands::model_list::ListedModel;
 use self::commands::{
-    agreement, baseline, check, compare, convert, demo, doctor, export, fetch, forensics, generate,
-    history, import, import_log, judge, list, measure, merge, model_list, report, run, score, show,
-    validate, watch,
+    agreement, audit, baseline, check, compare, convert, demo, doctor, export, fetch, forensics,
+    generate, history, import, import_log, judge, list, measure, merge, model_list, report, run,
+    score, show, validate, watch,
 };
 use self::output::exit_status::ExitStatus;
 use self::output::print::{self, print, say, set_colours};
@@ -84,6 +84,8 @@ enum Command {
     Check(check::Args),
     /// Measure how far the judges of a run agree
     Agreement(agreement::Args),
+    /// Draw answers for people to label, and collect the labels
+    Audit(audit::Args),
     /// Make a page, tables and charts from one or more runs
     Report(report::Args),
     /// Write a run's score in the form of another tool
@@ -261,6 +263,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Baseline(args) => baseline::run(args),
         Command::Check(args) => check::run(args),
         Command::Agreement(args) => agreement::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Report(args) => report::run(args),
         Command::ImportLog(args) => import_log::run(args),
         Command::Forensics(args) => forensics::run(args),

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub(crate) mod agreement_table;
+pub mod audit_page;
 pub mod charts;
 pub mod check_reports;
 pub(crate) mod comparison_tables;
@@ -15,6 +16,7 @@ pub(crate) mod gallery_data;
 pub(crate) mod history;
 pub mod html;
 pub mod numbers;
+mod page_template;
 pub(crate) mod paper_table;
 pub(crate) mod published_table;
 pub(crate) mod report_folder;

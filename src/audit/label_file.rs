@@ -2,7 +2,7 @@
 //! before the next one is written.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::labels::{LabelCheck, LabelError, LabelHeader, LabelRecord};
@@ -30,9 +30,10 @@ impl LabelFile {
         }
         let bytes = std::fs::read(path).map_err(name)?;
         let whole = check.parse(path, &bytes)?.whole as u64;
-        let mut file = OpenOptions::new().write(true).open(path).map_err(name)?;
-        file.set_len(whole).map_err(name)?;
-        file.seek(SeekFrom::Start(whole)).map_err(name)?;
+        let cut = OpenOptions::new().write(true).open(path).map_err(name)?;
+        cut.set_len(whole).map_err(name)?;
+        // At the end, wherever that is: two names may lead to one file where letter case does not count.
+        let file = OpenOptions::new().append(true).open(path).map_err(name)?;
         Ok(Self { path: path.to_owned(), file })
     }
 
@@ -44,11 +45,10 @@ impl LabelFile {
         let name = |error: std::io::Error| name_path(error, "append to", &self.path);
         let mut line = serde_json::to_vec(record).map_err(|error| name(error.into()))?;
         line.push(b'\n');
-        let start = self.file.stream_position().map_err(name)?;
+        let start = self.file.metadata().map_err(name)?.len();
         if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
             // A full disk may have taken a part: take it back so that the file stays clean.
             let _ = self.file.set_len(start);
-            let _ = self.file.seek(SeekFrom::Start(start));
             return Err(name(error).into());
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! In: a command's flags. Out: what it does, one file a command.
 
 pub(super) mod agreement;
+pub(super) mod audit;
 pub(super) mod baseline;
 pub(super) mod check;
 pub(super) mod compare;

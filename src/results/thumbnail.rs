@@ -9,6 +9,8 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 /// Longest side of a thumbnail in pixels.
 pub(crate) const THUMBNAIL_SIDE: u32 = 192;
 const QUALITY: u8 = 78;
+/// Of a JPEG that people are to look at closely.
+const CLOSE_QUALITY: u8 = 95;
 
 /// The thumbnail of an image whose sides are at most `MAX_IMAGE_SIDE` of `image_store`.
 ///
@@ -23,12 +25,24 @@ pub fn thumbnail_of(picture: &RgbImage) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`thumbnail_of`].
 pub(crate) fn jpeg_of(small: &RgbImage) -> io::Result<Vec<u8>> {
+    encoded(small, QUALITY, SamplingFactor::F_2_2)
+}
+
+/// A JPEG that people are to look at closely, colours at full resolution.
+///
+/// # Errors
+/// Those of the encoder: a side has more than 65,535 pixels or none.
+pub(crate) fn close_jpeg_of(picture: &RgbImage) -> io::Result<Vec<u8>> {
+    encoded(picture, CLOSE_QUALITY, SamplingFactor::F_1_1)
+}
+
+fn encoded(picture: &RgbImage, quality: u8, colours: SamplingFactor) -> io::Result<Vec<u8>> {
     let mut jpeg = Vec::new();
-    let mut encoder = Encoder::new(&mut jpeg, QUALITY);
-    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    let mut encoder = Encoder::new(&mut jpeg, quality);
+    encoder.set_sampling_factor(colours);
     let side = |pixels: u32| u16::try_from(pixels).map_err(io::Error::other);
-    let (width, height) = (side(small.width())?, side(small.height())?);
-    encoder.encode(small.as_raw(), width, height, ColorType::Rgb).map_err(io::Error::other)?;
+    let (width, height) = (side(picture.width())?, side(picture.height())?);
+    encoder.encode(picture.as_raw(), width, height, ColorType::Rgb).map_err(io::Error::other)?;
     Ok(jpeg)
 }
 

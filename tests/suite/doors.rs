@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device};
+use dpg_bench::audit::request::read_request;
+use dpg_bench::audit::{AuditSample, LabelCheck, LabelFile, LabelRecord, Labels};
 use dpg_bench::benchmark::{Benchmark, Item, Strictness};
 use dpg_bench::checkpoint::StateDictLayout;
 use dpg_bench::checkpoint::recipe::Recipe;
@@ -43,6 +45,8 @@ pub const DOORS: &[Door] = &[
     ("pickle", pickle),
     ("checkpoint_archive", checkpoint_archive),
     ("pictures", pictures),
+    ("audit_files", audit_files),
+    ("audit_requests", audit_requests),
 ];
 
 /// Texts that every tokenizer is given.
@@ -397,4 +401,53 @@ pub fn pictures(bytes: &[u8]) -> bool {
     let Ok(picture) = read_image(Cursor::new(bytes)) else { return false };
     assert_eq!(header.map(|it| (it.width, it.height)), Some(picture.dimensions()));
     true
+}
+
+/// A sample of an audit, and a file of labels: read, opened, appended to.
+pub fn audit_files(bytes: &[u8]) -> bool {
+    let (kind, rest) = choice(bytes, 2);
+    if kind == 0 {
+        return AuditSample::parse(Path::new("sample.json"), rest).is_ok();
+    }
+    let own = include_bytes!("../fixtures/audit/sample.json");
+    let sample = AuditSample::parse(Path::new("sample.json"), own).expect("the fixture is sound");
+    let scratch = Scratch::new();
+    let path = scratch.put("labels.jsonl", rest);
+    let Ok(before) = Labels::read(&sample, std::slice::from_ref(&path)) else { return false };
+    assert!(before.labels.iter().all(|label| label.question < sample.questions.len()));
+    let check = LabelCheck::of(&sample);
+    let mut file = LabelFile::open(&path, &check).expect("what can be read can be opened");
+    let asked = &sample.questions[0];
+    let record = LabelRecord {
+        item: asked.item.clone(),
+        image: asked.image,
+        question: asked.question,
+        text: asked.text.clone(),
+        pixels_sha256: asked.pixels_sha256.clone(),
+        annotator: "door".to_owned(),
+        time: "2026-01-31T09:30:00Z".to_owned(),
+        label: "no".to_owned(),
+    };
+    check.check(&record).expect("it is of the sample");
+    file.append(&record).expect("a label is appended");
+    let after = Labels::read(&sample, &[path]).expect("what was appended to can be read");
+    assert_eq!(after.of("door").filter(|(place, _)| *place == 0).count(), 1);
+    assert!(after.labels.len() >= before.labels.len() && after.warnings.is_empty());
+    true
+}
+
+/// What comes in at the server of an audit.
+pub fn audit_requests(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    match read_request(&mut rest) {
+        Ok(Some(request)) => {
+            assert!(request.body.len() <= bytes.len());
+            true
+        }
+        Ok(None) => false,
+        Err(reply) => {
+            assert!(reply.bytes().starts_with(b"HTTP/1.1 4"));
+            false
+        }
+    }
 }

@@ -61,6 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "reports",
         &[
             "aggregate",
+            "audit",
             "results",
             "benchmark",
             "forensics",
@@ -75,6 +76,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "session",
         &[
             "aggregate",
+            "audit",
             "benchmark",
             "check",
             "checkpoint",
@@ -138,6 +140,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("plotters", &["reports/"]),
     ("tiny_skia", &["reports/drawing/"]),
     ("ttf_parser", &["reports/drawing/"]),
+    ("httparse", &["audit/request.rs"]),
+    ("getrandom", &["audit/server.rs"]),
     ("comfy_table", &["reports/"]),
     ("ureq", &["fetch/", "http", "judge/endpoint"]),
     (

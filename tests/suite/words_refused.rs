@@ -173,6 +173,42 @@ fn figures() {
 }
 
 #[test]
+fn audits() {
+    let place = with_run();
+    place.quietly("import --images pictures --images-per-item 2 --benchmark items.csv --out bare");
+    place.quietly("audit run --judge yes --labels-wanted 8");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let pattern = format!(r"\b{port}\b");
+    words!("refused_audit", place, masks: &[("[PORT]", pattern.as_str())], [
+        "audit run",
+        "audit run --labels-wanted 1",
+        "audit run --labels-wanted 8",
+        "audit run --labels-wanted 8 --judge nobody",
+        "audit run --labels-wanted 8 --judge yes --name ../elsewhere",
+        "audit run --labels-wanted 8 --judge yes --unit pages",
+        "audit run --judge yes --serve",
+        "audit run --serve --json",
+        "audit bare --labels-wanted 8",
+        "audit bare --serve",
+        "audit run --labels-wanted 9 --judge yes",
+        "audit run --serve --name audti",
+        format!("audit run --serve {port}"),
+    ]);
+    std::fs::remove_file(place.path("run/images/cat/1.png")).unwrap();
+    place.replace(
+        "run/audits/audit/sample.json",
+        "\"kind\": \"audit sample\"",
+        "\"kind\": \"other\"",
+    );
+    words!(
+        "refused_audit_files",
+        place,
+        ["audit run --labels-wanted 9 --judge scripted --name new", "audit run --serve"]
+    );
+}
+
+#[test]
 fn files_about_something_else() {
     let place = with_run();
     place.quietly("import --images pictures --images-per-item 2 --benchmark items.csv --model other --out other");

@@ -151,6 +151,12 @@ fn figures() {
         place,
         ["agreement run", "agreement run --judges yes,scripted --worst 1"]
     );
+    words!("shown_audit", place, masks: &[("[SIZE]", r"\d+\.\d+ MB\b")], [
+        "audit run --judge yes --labels-wanted 8",
+        "audit run --judge yes --labels-wanted 8",
+        "audit run --judge scripted --labels-wanted 12 --unit images --name whole",
+        "audit run --judge scripted --labels-wanted 5 --seed 1 --name third --json",
+    ]);
     words!("shown_report", place, masks: &[("[SIZE]", r"\d+\.\d+ MB\b")], [
         "report run --judge yes --out report",
         "report run --judge scripted --out report",
