@@ -7,6 +7,7 @@ pub mod audit_page;
 pub mod charts;
 pub mod check_reports;
 pub(crate) mod comparison_tables;
+mod correction_tables;
 pub mod differences;
 pub mod drawing;
 pub(crate) mod escape;
@@ -31,6 +32,9 @@ pub mod thumbnails;
 pub(crate) use agreement_table::{agreement_csv, agreement_text};
 pub use charts::category_chart;
 pub use comparison_tables::{comparison_csv, comparison_markdown, comparison_terminal};
+pub(crate) use correction_tables::{
+    corrected_comparison_text, correction_csv, correction_markdown, correction_text,
+};
 pub use exported_tables::{csv_table, html_table, latex_table, markdown_table};
 pub use figure_table::{Cell, FigureTable, Level, printed};
 pub use terminal::terminal_table;

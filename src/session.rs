@@ -1,6 +1,7 @@
 //! In: a benchmark, a model, judges and a folder. Out: a run in that folder: its images, answers, scores and
 //! report. The door of the library: the command line comes through it as any other program does.
 
+pub mod audit_correction;
 pub mod auditing;
 mod baselines;
 pub mod benchmarks;

@@ -142,7 +142,7 @@ pub struct CorrectedFigure {
     pub name: String,
     /// By the judge's answers alone, over the answers that could be drawn, in percent.
     pub judge: f64,
-    /// By people's labels alone.
+    /// By people's labels alone: their weighted share, as if nothing were known of answers that nobody labelled.
     pub labels_alone: Option<CorrectedValue>,
     /// By both, with the judge's words.
     pub corrected: Option<CorrectedValue>,
@@ -353,8 +353,8 @@ fn figure(
     let kind = category.map_or(Figure::Score, Figure::Category);
     let units = answered.units(scored.corrected, kind, stage.stage());
     let (labels, items) = labelled(&units);
-    let alone = correct_if_enough(&units, Weight::Fixed(0.0));
     let both = correct_if_enough(&units, Weight::Tuned);
+    let alone = both.as_ref().and_then(|_| labels_alone(&units));
     let by_probability = scored.soft.and_then(|soft| {
         correct_if_enough(&answered.units(soft, kind, stage.stage()), Weight::Tuned)
     });
@@ -366,7 +366,7 @@ fn figure(
         stage,
         name: category.unwrap_or(SCORE).to_owned(),
         judge: 100.0 * share_of_yes(&units),
-        labels_alone: value(&alone),
+        labels_alone: alone,
         corrected: value(&both),
         corrected_by_probability: value(&by_probability),
         labels,
@@ -374,6 +374,20 @@ fn figure(
         labels_lacking: if both.is_some() { 0 } else { lacking.max(1) },
         labels_for_one_point: needed.map(|labels| labels.ceil() as u64),
     }
+}
+
+/// The weighted share of people's yes among the labelled units, with an interval over their items.
+fn labels_alone(units: &[Unit]) -> Option<CorrectedValue> {
+    let items = units.iter().map(|unit| unit.cluster + 1).max().unwrap_or(0);
+    let mut ratio = ItemRatio { numerators: vec![0.0; items], denominators: vec![0.0; items] };
+    for (unit, weight) in units.iter().zip(stands_for(units)) {
+        ratio.numerators[unit.cluster] += weight * unit.labelled.unwrap_or(0.0);
+        ratio.denominators[unit.cluster] += weight * unit.size;
+    }
+    let Interval { low, high } = ratio.interval(LEVEL)?;
+    let [percent, low, high, standard_error] =
+        [ratio.value()?, low, high, ratio.standard_error()?].map(|share| 100.0 * share);
+    Some(CorrectedValue { percent, low, high, standard_error, judge_weight: 0.0 })
 }
 
 fn share_of_yes(units: &[Unit]) -> f64 {

@@ -1,5 +1,5 @@
-//! In: a run and the name of an audit. Out: where its files are: `RUN/audits/NAME/` with `sample.json`, `page.html` and
-//! `labels/ANNOTATOR.jsonl`. No link leads out of the run.
+//! In: a run and the name of an audit. Out: where its files are: `RUN/audits/NAME/` with `sample.json`, `page.html`,
+//! `labels/ANNOTATOR.jsonl` and `corrected.json`. No link leads out of the run.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,14 @@ impl AuditFolder {
     /// As [`Self::path`].
     pub fn page(&self) -> io::Result<PathBuf> {
         inside(&self.run, &["audits", &self.name, "page.html"])
+    }
+
+    /// `corrected.ENDING`, what the labels say.
+    ///
+    /// # Errors
+    /// As [`Self::path`].
+    pub fn result(&self, ending: &str) -> io::Result<PathBuf> {
+        inside(&self.run, &["audits", &self.name, &format!("corrected.{ending}")])
     }
 
     /// `labels/ANNOTATOR.jsonl`; the name must be one ([`is_annotator`]).

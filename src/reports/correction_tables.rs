@@ -6,13 +6,13 @@ use comfy_table::{CellAlignment, Table};
 use super::numbers::{ends, fixed, p_value, signed, signed_ends};
 use super::terminal::STYLE;
 use crate::audit::correction::{
-    Correction, CorrectedComparison, CorrectedFigure, CorrectedValue, JudgeAgainstPeople, Rate,
+    CorrectedComparison, CorrectedFigure, CorrectedValue, Correction, JudgeAgainstPeople, Rate,
     RuleStage,
 };
 use crate::wording::counted;
 
 /// The counts of labels, how often the judge is right, the figures after and before the rule, and the judges.
-pub fn correction_text(found: &Correction) -> String {
+pub(crate) fn correction_text(found: &Correction) -> String {
     let mut text = labels_text(found);
     text.push_str("\nhow often the judge says what people say\n");
     text.push_str(&drawn(&errors_table(found)));
@@ -37,9 +37,11 @@ pub fn correction_text(found: &Correction) -> String {
 }
 
 /// The same for documents.
-pub fn correction_markdown(found: &Correction) -> String {
+pub(crate) fn correction_markdown(found: &Correction) -> String {
     let mut text = format!("# Audit of `{}`\n\n", found.judge);
-    text.push_str(&labels_text(found).lines().map(|line| format!("- {line}\n")).collect::<String>());
+    text.push_str(
+        &labels_text(found).lines().map(|line| format!("- {line}\n")).collect::<String>(),
+    );
     text.push_str("\n## How often the judge says what people say\n\n");
     text.push_str(&piped(&errors_table(found)));
     for stage in [RuleStage::AfterRule, RuleStage::BeforeRule] {
@@ -65,9 +67,10 @@ pub fn correction_markdown(found: &Correction) -> String {
 ///
 /// # Errors
 /// The CSV writer refused (a programming error).
-pub fn correction_csv(found: &Correction) -> Result<Vec<u8>, csv::Error> {
+pub(crate) fn correction_csv(found: &Correction) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut names = ["stage", "name", "judge_percent", "labels", "items"].map(str::to_owned).to_vec();
+    let mut names =
+        ["stage", "name", "judge_percent", "labels", "items"].map(str::to_owned).to_vec();
     for kind in ["labels_alone", "corrected", "corrected_by_probability"] {
         let parts = ["percent", "low", "high", "standard_error", "judge_weight"];
         names.extend(parts.map(|part| format!("{kind}_{part}")));
@@ -93,7 +96,11 @@ pub fn correction_csv(found: &Correction) -> Result<Vec<u8>, csv::Error> {
 }
 
 /// The corrected figures of two runs and their differences.
-pub fn corrected_comparison_text(base: &str, other: &str, rows: &[CorrectedComparison]) -> String {
+pub(crate) fn corrected_comparison_text(
+    base: &str,
+    other: &str,
+    rows: &[CorrectedComparison],
+) -> String {
     let mut text = format!("corrected by labels: {other} - {base}\n");
     for stage in [RuleStage::AfterRule, RuleStage::BeforeRule] {
         let mut table = vec![["", base, other, "difference", "p"].map(str::to_owned).to_vec()];
@@ -177,7 +184,7 @@ fn rate_labels(rate: Option<&Rate>) -> String {
 
 fn value_text(value: Option<&CorrectedValue>) -> String {
     let Some(value) = value else { return "-".to_owned() };
-    format!("{} ({})", fixed(value.percent, 2), ends((value.low, value.high), 1))
+    format!("{} ({})", fixed(value.percent, 1), ends((value.low, value.high), 1))
 }
 
 fn figures_table(found: &Correction, stage: RuleStage) -> Rows {
@@ -231,8 +238,9 @@ fn notes(found: &Correction) -> impl Iterator<Item = String> {
         .filter(|figure| figure.stage == RuleStage::AfterRule && figure.labels_lacking > 0)
         .map(|figure| format!("{} {}", figure.name, figure.labels_lacking))
         .collect();
-    let lacking = (!lacking.is_empty())
-        .then(|| format!("too few labels to correct by category; still lacking: {}", lacking.join(", ")));
+    let lacking = (!lacking.is_empty()).then(|| {
+        format!("too few labels to correct by category; still lacking: {}", lacking.join(", "))
+    });
     [score.map(gain), score.map(more_labels), lacking, favoured(found)].into_iter().flatten()
 }
 
@@ -243,17 +251,16 @@ fn gain(score: &CorrectedFigure) -> String {
     };
     let length = |value: CorrectedValue| value.high - value.low;
     format!(
-        "the score's interval is {} points long, {} by the labels alone; the judge's answers have weight {}",
+        "the corrected score's interval is {} points long, that of the labels alone {}",
         fixed(length(both), 2),
-        fixed(length(alone), 2),
-        fixed(both.judge_weight, 2)
+        fixed(length(alone), 2)
     )
 }
 
 fn more_labels(score: &CorrectedFigure) -> String {
     match score.labels_for_one_point {
         Some(wanted) if wanted <= score.labels => {
-            "it ends less than one point to either side of the score".to_owned()
+            "it ends no more than about one point to either side".to_owned()
         }
         Some(wanted) => format!(
             "for one point to either side it would take {} in all, {} more",
@@ -271,7 +278,8 @@ fn favoured(found: &Correction) -> Option<String> {
     let [best, next, ..] = found.judges.as_slice() else { return None };
     // Of the best two, one is the judge that the differences are taken from, or both are compared with it.
     let is_audited = |judge: &JudgeAgainstPeople| judge.judge == found.judge;
-    let difference = if is_audited(best) { next.agreement_less_audited } else { best.agreement_less_audited };
+    let difference =
+        if is_audited(best) { next.agreement_less_audited } else { best.agreement_less_audited };
     let audited = &found.judge;
     let other = if is_audited(best) { &next.judge } else { &best.judge };
     let difference = difference?;
@@ -279,9 +287,14 @@ fn favoured(found: &Correction) -> Option<String> {
         (signed(difference.points, 1), signed_ends((difference.low, difference.high), 1));
     let is_told = difference.low > 0.0 || difference.high < 0.0;
     Some(if is_told {
-        format!("the labels favour `{}`: `{other}` less `{audited}` agrees with people in {points} points ({ends})", best.judge)
+        format!(
+            "the labels favour `{}`: `{other}` less `{audited}` agrees with people in {points} points ({ends})",
+            best.judge
+        )
     } else {
-        format!("the labels do not tell `{other}` and `{audited}` apart: {points} points of agreement ({ends})")
+        format!(
+            "the labels do not tell `{other}` and `{audited}` apart: {points} points of agreement ({ends})"
+        )
     })
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::ensure;
 
 use super::auditing::{Audit, open_audit, with_population};
+use super::scoring::check_pictures;
 use crate::aggregate::Protocol;
 use crate::audit::correction::{CorrectedComparison, Correction, ScoredRun, compare_corrected};
 use crate::audit::{AuditFolder, AuditSample, Labels};
@@ -49,8 +50,7 @@ pub fn correct_audit(
     Ok(CorrectedAudit { audit, correction, warnings: labels.warnings })
 }
 
-/// The corrected figures of the audit `name` of both runs, the other less the base, by the labels in `files` that belong to each
-/// run's sample (none: those that each audit's server has kept).
+/// The corrected figures of the audit `name` of both runs, the other less the base, by the labels in each audit's folder.
 ///
 /// # Errors
 /// As [`correct_audit`]; the runs have other items.
@@ -102,10 +102,16 @@ fn with_scored<T>(
             if name != sample.judge {
                 let records = run.read_answers(&name)?;
                 let answers = NewestAnswers::merge(&records)?;
+                check_pictures(judged.images, &answers)?;
                 let score = score_run(judged.items, &answers, per_item, Protocol::Corrected);
                 others.push((name, score));
             }
         }
-        look(&ScoredRun { run: *judged, corrected: &corrected, soft: soft.as_ref(), others: &others })
+        look(&ScoredRun {
+            run: *judged,
+            corrected: &corrected,
+            soft: soft.as_ref(),
+            others: &others,
+        })
     })
 }

@@ -1,5 +1,5 @@
 //! In: a run that a judge has answered. Out: a random sample of its answers for people to label, as a page that needs no network or
-//! by a server on this machine. The work is in `session::auditing` and `audit`.
+//! by a server on this machine; or, with their labels, the run's scores made right by them. The work is in `session::auditing` and `audit`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,7 +11,9 @@ use serde_json::json;
 
 use crate::audit::{AskedFor, AuditServer, ServerObserver, UnitKind};
 use crate::reports::audit_page::{AuditPage, OpenedFrom};
+use crate::reports::correction_text;
 use crate::results::{RunDirectory, RunLock};
+use crate::session::audit_correction::correct_audit;
 use crate::session::auditing::{Audit, AuditOptions, DrawnAudit, draw_audit, open_audit};
 use crate::wording::counted;
 
@@ -28,12 +30,15 @@ use crate::cli::output::print::{detail, print_json, print_words, say, warn};
       --name whole-images
   dpg-bench audit results/sd15 --serve
   dpg-bench audit results/sd15 --serve 8137
+  dpg-bench audit results/sd15 --labels labels-ann.jsonl,labels-bob.jsonl
 
 The first draws 200 answers at random, and writes RUN/audits/audit with the sample and page.html: one file to open in a \
 browser or to send to others. It shows image and question and not what the judge said, and saves labels as a file.
 
 --serve shows the page to browsers on this machine, and keeps each label in RUN/audits/NAME/labels as it is given. \
 Others reach it with a port that ssh passes on: `ssh -L 8137:127.0.0.1:8137 HOST`.
+
+--labels says how often the judge is right, and corrects its scores, with intervals (docs/audit.md).
 
 Exit status: 0 done, 2 error; a server goes on until Ctrl-C.")]
 pub(crate) struct Args {
@@ -64,6 +69,15 @@ pub(crate) struct Args {
     /// Serve the page on 127.0.0.1, at this port or one that is free, and keep the labels
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "0", conflicts_with = "json")]
     serve: Option<u16>,
+    /// Correct the scores by the labels in these files, or in those that --serve has kept
+    #[arg(
+        long,
+        value_name = "FILE,..",
+        num_args = 0..=1,
+        value_delimiter = ',',
+        conflicts_with_all = ["labels_wanted", "serve"]
+    )]
+    labels: Option<Vec<PathBuf>>,
     /// Where the benchmark is now, if it is not where the run was made with it
     #[arg(long, value_name = "PATH")]
     benchmark: Option<PathBuf>,
@@ -95,6 +109,9 @@ impl From<UnitName> for UnitKind {
 /// Whatever stops it, in one sentence.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let run = RunDirectory::open(&args.run)?;
+    if let Some(files) = &args.labels {
+        return correct(&run, args, files);
+    }
     let audit = match args.labels_wanted {
         Some(labels_wanted) => {
             let drawn = draw_audit(
@@ -113,13 +130,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         }
         None if args.serve.is_some() => open_audit(&run, &args.name)?,
         None => bail!(
-            "say what to do: --labels-wanted N draws answers for people to label, --serve shows those that were drawn"
+            "say what to do: --labels-wanted N draws answers for people to label, --serve shows those that were drawn, --labels corrects the scores"
         ),
     };
     match args.serve {
         Some(port) => serve(&run, &audit, port),
         None => Ok(ExitStatus::Done),
     }
+}
+
+/// Corrects the run's scores and says so.
+fn correct(run: &RunDirectory, args: &Args, files: &[PathBuf]) -> anyhow::Result<ExitStatus> {
+    let found = correct_audit(run, &args.name, files, args.benchmark.as_deref())?;
+    found.warnings.iter().for_each(|warning| warn(warning));
+    if args.output.json {
+        print_json(&found.correction)?;
+        return Ok(ExitStatus::Done);
+    }
+    print_words(&correction_text(&found.correction))?;
+    let path = found.audit.folder.result("json")?;
+    say(&format!("written: {} (and .csv, .md)", path.display()));
+    Ok(ExitStatus::Done)
 }
 
 /// Says what was drawn, and what to do with it.

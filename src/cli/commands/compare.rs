@@ -11,8 +11,12 @@ use crate::cli::output::prefixed_files::PrefixedFiles;
 use crate::cli::output::print::{print, print_json, print_words, warn};
 use crate::cli::output::published::published_table;
 use crate::compare::{Comparison, Labelled, compare};
-use crate::reports::{comparison_csv, comparison_markdown, comparison_terminal};
+use crate::reports::{
+    comparison_csv, comparison_markdown, comparison_terminal, corrected_comparison_text,
+};
+use crate::results::RunDirectory;
 use crate::results::replaceable::Standing;
+use crate::session::audit_correction::compare_audits;
 
 /// Items shown that lost and that won most, unless the user says otherwise.
 const SWINGS: usize = 10;
@@ -25,6 +29,7 @@ const SWINGS: usize = 10;
       --out reports/comparison
   dpg-bench compare baseline.json results/ella-sd15 --json | jq .[0]
   dpg-bench compare results/ella-sd15 --published
+  dpg-bench compare results/sd15 results/ella-sd15 --audit
 
 Differences are other - base, over the items that both runs have; the first run is the base.")]
 pub(crate) struct Args {
@@ -36,6 +41,9 @@ pub(crate) struct Args {
     /// Lay the runs' benchmark scores (protocol `reference`) beside published ones
     #[arg(long)]
     published: bool,
+    /// Compare the scores that people's labels correct: those of this audit of both runs
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "audit", conflicts_with_all = ["published", "out", "protocol", "judge"])]
+    audit: Option<String>,
     /// Items shown that lost and that won most
     #[arg(long, default_value_t = SWINGS, value_name = "N")]
     swings: usize,
@@ -53,8 +61,8 @@ pub(crate) struct Args {
 impl Args {
     /// The comparison of `runs` with the first of them, in files that begin with `out` too.
     pub(super) fn of(runs: Vec<PathBuf>, compared: ComparedArgs, out: PathBuf) -> Self {
-        let (published, swings, json) = (false, SWINGS, false);
-        Self { runs, compared, published, swings, out: Some(out), force: true, json }
+        let (published, audit, swings, json) = (false, None, SWINGS, false);
+        Self { runs, compared, published, audit, swings, out: Some(out), force: true, json }
     }
 }
 
@@ -74,6 +82,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     if others.is_empty() {
         return Ok(ExitStatus::Done);
+    }
+    if let Some(audit) = &args.audit {
+        return compare_labelled(args, audit);
     }
     let files = args.out.as_deref().map(|prefix| {
         let (command, endings, force) = ("compare", &["csv", "md", "json"], args.force);
@@ -110,6 +121,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     }
     let complete = comparisons.iter().all(|found| found.base.complete && found.other.complete);
     Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
+}
+
+/// Prints the scores of the audit `name` of all runs, corrected by their labels, less those of the first run.
+fn compare_labelled(args: &Args, name: &str) -> anyhow::Result<ExitStatus> {
+    let [base, others @ ..] = args.runs.as_slice() else { bail!("name the runs to compare") };
+    let benchmark = args.compared.benchmark.as_deref();
+    let base_run = RunDirectory::open(base)?;
+    let mut found = Vec::new();
+    for path in others {
+        let other = RunDirectory::open(path)?;
+        found.push(compare_audits([&base_run, &other], name, benchmark)?);
+    }
+    if args.json {
+        print_json(&found)?;
+        return Ok(ExitStatus::Done);
+    }
+    let label = |path: &Path| path.display().to_string();
+    let tables: Vec<String> = found
+        .iter()
+        .zip(others)
+        .map(|(rows, other)| corrected_comparison_text(&label(base), &label(other), rows))
+        .collect();
+    print_words(&tables.join("\n"))?;
+    Ok(ExitStatus::Done)
 }
 
 /// The run at `path` under the protocols of P(yes), if there are such scores; where they are withheld, it is told.
