@@ -7,12 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cells::Cell;
 use super::population::{Population, UnitKind};
-use crate::statistics::sampling::{allocation, simple_random_sample};
+use crate::statistics::sampling::{Sampler, allocation};
 
 /// Fewest units that are drawn of a stratum: below two nothing is known of its spread.
 pub const FEWEST: u64 = 2;
-/// The stream of random numbers that puts the drawn units in order; those of the strata are numbered from 0.
-const ORDER_STREAM: u64 = u64::MAX;
 
 /// A part of the population, of which a number of units is drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,15 +84,15 @@ impl Strata {
     /// Draws the units: of each stratum a simple random sample without replacement. Returns their places in the population, in
     /// random order.
     pub fn draw(&self, seed: u64) -> Vec<usize> {
+        let mut sampler = Sampler::of_seed(seed);
         let mut drawn = Vec::new();
-        for (stream, stratum) in self.strata.iter().enumerate() {
+        for (place, stratum) in self.strata.iter().enumerate() {
             let units: Vec<usize> =
-                (0..self.of_unit.len()).filter(|&unit| self.of_unit[unit] == stream).collect();
-            let sample =
-                simple_random_sample(units.len(), stratum.drawn as usize, seed, stream as u64);
+                (0..self.of_unit.len()).filter(|&unit| self.of_unit[unit] == place).collect();
+            let sample = sampler.sample(units.len(), stratum.drawn as usize);
             drawn.extend(sample.into_iter().map(|place| units[place]));
         }
-        let order = simple_random_sample(drawn.len(), drawn.len(), seed, ORDER_STREAM);
+        let order = sampler.sample(drawn.len(), drawn.len());
         order.into_iter().map(|place| drawn[place]).collect()
     }
 }

@@ -306,6 +306,14 @@ impl AuditSample {
     }
 }
 
+/// An image while the questions about it are gathered.
+struct ShownImage {
+    /// Which of the drawn units is the first about it.
+    first: usize,
+    /// Per position in the graph the stratum, where the question was drawn.
+    asked: BTreeMap<usize, Option<usize>>,
+}
+
 /// The questions of the units at the places `drawn`, and all that these depend on. Images come in the order in which they are
 /// first drawn; of the questions about one, each comes after those that it depends on.
 fn asked_questions(
@@ -313,25 +321,24 @@ fn asked_questions(
     strata: &Strata,
     drawn: &[usize],
 ) -> Vec<AskedQuestion> {
-    // By item and image: where it is first, and its questions with their strata.
-    let mut images: BTreeMap<(usize, u32), (usize, BTreeMap<usize, Option<usize>>)> =
-        BTreeMap::new();
-    for (order, &place) in drawn.iter().enumerate() {
+    let mut images: BTreeMap<(usize, u32), ShownImage> = BTreeMap::new();
+    for (first, &place) in drawn.iter().enumerate() {
         let unit = &population.units[place];
-        let (_, asked) =
-            images.entry((unit.place, unit.image)).or_insert_with(|| (order, BTreeMap::new()));
+        let shown = images
+            .entry((unit.place, unit.image))
+            .or_insert_with(|| ShownImage { first, asked: BTreeMap::new() });
         for question in unit.questions() {
-            asked.insert(question, Some(strata.of_unit[place]));
+            shown.asked.insert(question, Some(strata.of_unit[place]));
             for above in unit.item.graph.ancestors(question) {
-                asked.entry(above).or_insert(None);
+                shown.asked.entry(above).or_insert(None);
             }
         }
     }
-    let mut images: Vec<(usize, BTreeMap<usize, Option<usize>>)> = images.into_values().collect();
-    images.sort_by_key(|(order, _)| *order);
+    let mut images: Vec<ShownImage> = images.into_values().collect();
+    images.sort_by_key(|shown| shown.first);
     let mut questions = Vec::new();
-    for (order, asked) in images {
-        let unit = &population.units[drawn[order]];
+    for ShownImage { first, asked } in images {
+        let unit = &population.units[drawn[first]];
         let in_order = unit.item.graph.topological_order().iter();
         questions.extend(in_order.filter_map(|place| {
             let stratum = *asked.get(place)?;

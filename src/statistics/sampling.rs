@@ -1,23 +1,38 @@
-//! In: how many numbers there are, and how many are wanted. Out: a simple random sample of them, in random order. A seed and the
-//! number of a stream give the same sample everywhere.
+//! In: how many numbers there are, and how many are wanted. Out: simple random samples of them, in random order. A seed gives the
+//! same samples everywhere.
 
 use rand_pcg::Pcg64;
+use sha2::{Digest, Sha256};
 
 use super::resample::below;
 
-/// `count` of the numbers below `of` without replacement: every such set, in every order, is equally likely. All of them where
-/// there are no more than `count`.
-pub fn simple_random_sample(of: usize, count: usize, seed: u64, stream: u64) -> Vec<usize> {
-    let mut random = Pcg64::new(u128::from(seed), u128::from(stream));
-    let mut numbers: Vec<usize> = (0..of).collect();
-    let count = count.min(of);
-    // The first steps of a shuffle by Fisher and Yates.
-    for place in 0..count {
-        let other = place + below(&mut random, of - place);
-        numbers.swap(place, other);
+/// Draws samples one after the other.
+#[derive(Debug)]
+pub struct Sampler {
+    random: Pcg64,
+}
+
+impl Sampler {
+    /// That of a seed. Its digest begins the random numbers: those of seeds that follow each other have nothing in common.
+    pub fn of_seed(seed: u64) -> Self {
+        let digest = Sha256::digest(format!("dpg-bench sampler 1:{seed}"));
+        let number = |bytes: &[u8]| bytes.iter().fold(0_u128, |all, &b| all << 8 | u128::from(b));
+        Self { random: Pcg64::new(number(&digest[..16]), number(&digest[16..])) }
     }
-    numbers.truncate(count);
-    numbers
+
+    /// `count` of the numbers below `of` without replacement: every such set, in every order, is equally likely. All of them where
+    /// there are no more than `count`.
+    pub fn sample(&mut self, of: usize, count: usize) -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..of).collect();
+        let count = count.min(of);
+        // The first steps of a shuffle by Fisher and Yates.
+        for place in 0..count {
+            let other = place + below(&mut self.random, of - place);
+            numbers.swap(place, other);
+        }
+        numbers.truncate(count);
+        numbers
+    }
 }
 
 /// How many are to be drawn of each of several groups: `wanted` in all, in proportion to `weights`, of each at least `low` and
@@ -84,14 +99,15 @@ mod tests {
 
     #[test]
     fn a_sample_has_each_number_once_and_of_all_is_an_order() {
-        let sample = simple_random_sample(10, 4, 1, 0);
+        let mut sampler = Sampler::of_seed(1);
+        let sample = sampler.sample(10, 4);
         let mut sorted = sample.clone();
         sorted.sort_unstable();
         sorted.dedup();
         assert_eq!(sorted.len(), 4);
-        assert_eq!(simple_random_sample(10, 4, 1, 0), sample);
-        assert_ne!(simple_random_sample(10, 10, 1, 0), simple_random_sample(10, 10, 1, 1));
-        let mut all = simple_random_sample(10, 99, 1, 0);
+        assert_eq!(Sampler::of_seed(1).sample(10, 4), sample);
+        assert_ne!(Sampler::of_seed(2).sample(10, 10), Sampler::of_seed(1).sample(10, 10));
+        let mut all = sampler.sample(10, 99);
         all.sort_unstable();
         assert_eq!(all, (0..10).collect::<Vec<_>>());
     }

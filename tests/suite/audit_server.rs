@@ -233,7 +233,7 @@ fn broken_requests_get_a_reply_and_leave_nothing() {
         let given = |body: &str| client.post("given", json, body).0;
         assert_eq!(given("{\"annotator\": \"../ann\"}"), 422);
         assert_eq!(given("{}"), 400);
-        assert_eq!(audit.label_files().unwrap(), [std::path::PathBuf::new(); 0]);
+        assert!(audit.label_files().unwrap().is_empty());
         // After all that it still answers.
         assert_eq!(post(&good).0, 200);
     });

@@ -127,7 +127,7 @@ function show(at) {
   part("open").disabled = done === questions.length;
   part("undo").disabled = state.undo.length === 0;
   part("unsaved").textContent = (isKept ? "" : "Nothing is kept in this browser. ") +
-    (state.changes > 0 ? counted(state.changes, "change") + " since the labels were last saved as a file." : "");
+    (state.changes > 0 && !data.served ? counted(state.changes, "change") + " since the labels were last saved as a file." : "");
   state.at = place;
 }
 
