@@ -32,7 +32,7 @@ pub mod thumbnails;
 pub(crate) use agreement_table::{agreement_csv, agreement_text};
 pub use charts::category_chart;
 pub use comparison_tables::{comparison_csv, comparison_markdown, comparison_terminal};
-pub(crate) use correction_tables::{
+pub use correction_tables::{
     corrected_comparison_text, correction_csv, correction_markdown, correction_text,
 };
 pub use exported_tables::{csv_table, html_table, latex_table, markdown_table};

@@ -12,7 +12,7 @@ use crate::audit::correction::{
 use crate::wording::counted;
 
 /// The counts of labels, how often the judge is right, the figures after and before the rule, and the judges.
-pub(crate) fn correction_text(found: &Correction) -> String {
+pub fn correction_text(found: &Correction) -> String {
     let mut text = labels_text(found);
     text.push_str("\nhow often the judge says what people say\n");
     text.push_str(&drawn(&errors_table(found)));
@@ -37,7 +37,7 @@ pub(crate) fn correction_text(found: &Correction) -> String {
 }
 
 /// The same for documents.
-pub(crate) fn correction_markdown(found: &Correction) -> String {
+pub fn correction_markdown(found: &Correction) -> String {
     let mut text = format!("# Audit of `{}`\n\n", found.judge);
     text.push_str(
         &labels_text(found).lines().map(|line| format!("- {line}\n")).collect::<String>(),
@@ -67,7 +67,7 @@ pub(crate) fn correction_markdown(found: &Correction) -> String {
 ///
 /// # Errors
 /// The CSV writer refused (a programming error).
-pub(crate) fn correction_csv(found: &Correction) -> Result<Vec<u8>, csv::Error> {
+pub fn correction_csv(found: &Correction) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut names =
         ["stage", "name", "judge_percent", "labels", "items"].map(str::to_owned).to_vec();
@@ -96,11 +96,7 @@ pub(crate) fn correction_csv(found: &Correction) -> Result<Vec<u8>, csv::Error> 
 }
 
 /// The corrected figures of two runs and their differences.
-pub(crate) fn corrected_comparison_text(
-    base: &str,
-    other: &str,
-    rows: &[CorrectedComparison],
-) -> String {
+pub fn corrected_comparison_text(base: &str, other: &str, rows: &[CorrectedComparison]) -> String {
     let mut text = format!("corrected by labels: {other} - {base}\n");
     for stage in [RuleStage::AfterRule, RuleStage::BeforeRule] {
         let mut table = vec![["", base, other, "difference", "p"].map(str::to_owned).to_vec()];

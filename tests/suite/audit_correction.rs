@@ -350,6 +350,37 @@ fn the_demos_audit_holds_the_checkers_score() {
     }
 }
 
+/// What users see of the demo's audit: the tables that docs/trust.md explains.
+#[test]
+fn the_tables_of_the_demos_audit() {
+    let Demo { run, judge, checker } = demo();
+    let judge = |item: usize, image: u32, question: usize| judge[item][image as usize][question];
+    let people = |item: usize, image: u32, question: usize| checker[item][image as usize][question];
+    let yes = |_: usize, _: u32, _: usize| true;
+    run.scored(&judge, &[("always-yes", &yes)], |scored| {
+        let sample = drawn(scored, UnitKind::Questions, 200, 0);
+        let labels = labels(&sample, &run.items, &[("checker", &people)]);
+        let found = Correction::of(scored, &sample, &labels).unwrap();
+        let text = dpg_bench::reports::correction_text(&found);
+        let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(
+            text.lines().filter(|line| line.contains('─')).all(|line| line.chars().count() <= 80)
+        );
+        assert!(widest <= 160, "{widest}");
+        crate::tables::assert_snapshot("audit_correction_text", &text);
+        crate::tables::assert_snapshot(
+            "audit_correction_markdown",
+            &dpg_bench::reports::correction_markdown(&found),
+        );
+        let csv = String::from_utf8(dpg_bench::reports::correction_csv(&found).unwrap()).unwrap();
+        let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+        assert!(rows.len() == 13 && rows.iter().all(|row| row.len() == 22));
+        assert_eq!(rows[1][..2], ["before_rule", "DPG-Bench score"]);
+        let stored = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<Correction>(&stored).unwrap(), found);
+    });
+}
+
 /// Two runs whose judge is worn by different amounts, with people who see no difference: nothing differs; and with people who do.
 #[test]
 fn corrected_runs_are_compared_by_their_items() {

@@ -97,7 +97,7 @@ fn summary() -> Summary {
 }
 
 /// Compares with `tests/snapshots/`.
-fn assert_snapshot(name: &str, text: &str) {
+pub fn assert_snapshot(name: &str, text: &str) {
     insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!(name, text);
     });

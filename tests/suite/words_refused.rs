@@ -194,6 +194,11 @@ fn audits() {
         "audit run --labels-wanted 9 --judge yes",
         "audit run --serve --name audti",
         format!("audit run --serve {port}"),
+        "audit run --labels",
+        "audit run --labels nowhere.jsonl",
+        "audit run --labels --serve",
+        "compare run run --audit",
+        "compare run run --audit audti",
     ]);
     std::fs::remove_file(place.path("run/images/cat/1.png")).unwrap();
     place.replace(
