@@ -3,9 +3,11 @@
 
 pub mod address;
 pub(crate) mod agreement_table;
+pub(crate) mod chance_table;
 pub mod charts;
 pub mod check_reports;
 pub(crate) mod comparison_tables;
+pub(crate) mod control_table;
 pub mod differences;
 pub mod drawing;
 pub(crate) mod escape;
@@ -26,9 +28,10 @@ pub(crate) mod settings_tables;
 pub mod terminal;
 pub mod thumbnails;
 
-pub(crate) use agreement_table::{agreement_csv, agreement_text};
+pub(crate) use agreement_table::{agreement_csv, agreement_text, ensembles_csv};
 pub use charts::category_chart;
 pub use comparison_tables::{comparison_csv, comparison_markdown, comparison_terminal};
+pub(crate) use control_table::{always_yes_csv, control_text};
 pub use exported_tables::{csv_table, html_table, latex_table, markdown_table};
 pub use figure_table::{Cell, FigureTable, Level, printed};
 pub use terminal::terminal_table;

@@ -4,7 +4,10 @@
 mod baselines;
 pub mod benchmarks;
 pub mod compared;
+mod control_scores;
+pub mod controls;
 mod devices;
+pub mod dropped;
 pub mod ella_options;
 pub mod fetched;
 mod generation_words;

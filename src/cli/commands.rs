@@ -4,6 +4,7 @@ pub(super) mod agreement;
 pub(super) mod baseline;
 pub(super) mod check;
 pub(super) mod compare;
+pub(super) mod control;
 pub(super) mod convert;
 pub(super) mod demo;
 pub(super) mod doctor;
