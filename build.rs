@@ -6,6 +6,8 @@ use std::process::Command;
 
 /// The kernels of `src/compute/cuda`.
 const KERNELS: &str = "src/compute/cuda/kernels";
+/// The images that the prompts of the demo describe.
+const TRUE_RENDERINGS: &str = "benchmark/demo/true";
 /// Files that are compiled once, and the head sizes for which `attention.cu` is.
 const FILES: [&str; 5] =
     ["group_norm", "group_norm_last", "row_norm", "pointwise", "attention_f32"];
@@ -19,6 +21,9 @@ fn main() {
         && let Err(problem) = compile_kernels()
     {
         println!("cargo::error=the GPU kernels cannot be compiled: {problem}");
+    }
+    if let Err(problem) = list_true_renderings() {
+        println!("cargo::error=the images in {TRUE_RENDERINGS} cannot be listed: {problem}");
     }
     // A new commit moves HEAD or the branch that HEAD names; both are watched.
     let Some(head) = git(&["rev-parse", "--git-path", "HEAD"]) else { return };
@@ -37,6 +42,24 @@ fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+/// Writes a list of item and PNG for `session/controls/pictures.rs`.
+fn list_true_renderings() -> std::io::Result<()> {
+    println!("cargo:rerun-if-changed={TRUE_RENDERINGS}");
+    let items = std::fs::read_dir(TRUE_RENDERINGS)?.map(|entry| Ok(entry?.file_name()));
+    let mut items = items.collect::<std::io::Result<Vec<_>>>()?;
+    items.sort();
+    let mut list = String::from("&[\n");
+    for item in items {
+        let item = item.to_string_lossy();
+        list.push_str(&format!(
+            "({item:?}, include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{TRUE_RENDERINGS}/{item}/0.png\"))),\n"
+        ));
+    }
+    list.push_str("]\n");
+    let target = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    std::fs::write(target.join("true_renderings.rs"), list)
 }
 
 /// PTX for the architecture of `CUDA_COMPUTE_CAP`, which devices from that one on can translate.

@@ -153,6 +153,7 @@ fn summarise(items: &[&Item], records: &[AnswerRecord], with_table: bool) -> (Su
         corrected: &corrected,
         soft: None,
         allow_incomplete: false,
+        chance: None,
     });
     assert_eq!(summary.coverage.questions_answered, questions(items) * u64::from(IMAGES));
     (summary, table)

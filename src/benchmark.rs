@@ -2,6 +2,7 @@
 //! digest. Nothing here knows about images, judges or scores.
 
 pub mod category;
+pub mod derangement;
 pub mod digest;
 pub mod error;
 pub mod finding;
@@ -18,6 +19,7 @@ pub mod select;
 mod subset;
 
 pub use category::Category;
+pub use derangement::{Derangement, MixDifference};
 pub use error::BenchmarkError;
 pub use finding::{Finding, FindingKind, Oddity};
 pub use item::Item;

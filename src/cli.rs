@@ -22,9 +22,9 @@ mod settings_file;
 use self::args::messages::MessageArgs;
 use self::commands::model_list::ListedModel;
 use self::commands::{
-    agreement, audit, baseline, check, compare, convert, demo, doctor, export, fetch, forensics,
-    generate, history, import, import_log, judge, list, measure, merge, model_list, report, run,
-    score, show, validate, watch,
+    agreement, audit, baseline, check, compare, control, convert, demo, doctor, export, fetch,
+    forensics, generate, history, import, import_log, judge, list, measure, merge, model_list,
+    report, run, score, show, validate, watch,
 };
 use self::output::exit_status::ExitStatus;
 use self::output::print::{self, print, say, set_colours};
@@ -68,6 +68,8 @@ enum Command {
     Import(import::Args),
     /// Put every question to a judge
     Judge(Box<judge::Args>),
+    /// Ask a judge about images that do not fit the questions: what is chance?
+    Control(Box<control::Args>),
     /// Join the shards of a run, or runs made in several places
     Merge(merge::Args),
     /// Score a run's answers, without judging again
@@ -130,7 +132,12 @@ impl Command {
     fn makes_a_run(&self) -> bool {
         matches!(
             self,
-            Self::Run(_) | Self::Demo(_) | Self::Generate(_) | Self::Import(_) | Self::Judge(_)
+            Self::Run(_)
+                | Self::Demo(_)
+                | Self::Generate(_)
+                | Self::Import(_)
+                | Self::Judge(_)
+                | Self::Control(_)
         )
     }
 }
@@ -254,6 +261,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitStatus> {
         Command::Generate(args) => generate::run(args),
         Command::Import(args) => import::run(args),
         Command::Judge(args) => judge::run(args),
+        Command::Control(args) => control::run(args),
         Command::Merge(args) => merge::run(args),
         Command::Score(args) => score::run(args),
         Command::Watch(args) => watch::run(args),

@@ -4,9 +4,11 @@
 pub mod address;
 pub(crate) mod agreement_table;
 pub mod audit_page;
+pub(crate) mod chance_table;
 pub mod charts;
 pub mod check_reports;
 pub(crate) mod comparison_tables;
+pub(crate) mod control_table;
 mod correction_tables;
 pub mod differences;
 pub mod drawing;
@@ -29,9 +31,10 @@ pub(crate) mod settings_tables;
 pub mod terminal;
 pub mod thumbnails;
 
-pub(crate) use agreement_table::{agreement_csv, agreement_text};
+pub(crate) use agreement_table::{agreement_csv, agreement_text, ensembles_csv};
 pub use charts::category_chart;
 pub use comparison_tables::{comparison_csv, comparison_markdown, comparison_terminal};
+pub(crate) use control_table::{always_yes_csv, control_text};
 pub use correction_tables::{
     corrected_comparison_text, correction_csv, correction_markdown, correction_text,
 };

@@ -3,6 +3,8 @@
 
 pub mod answers;
 pub(crate) mod atomic_write;
+mod control_kind;
+mod controls;
 mod format_version;
 mod growth;
 mod growth_error;
@@ -32,6 +34,7 @@ mod sitting;
 pub mod thumbnail;
 
 pub use answers::{ImageAnswers, MixedImages, NewestAnswers};
+pub use control_kind::ControlKind;
 pub use format_version::{FORMAT_VERSION, FormatVersion};
 pub use growth_error::GrowthError;
 pub use journal::{HeaderFault, Journal, JournalError, JournalRecord};

@@ -9,6 +9,7 @@ use crate::results::{FORMAT_VERSION, FormatVersion};
 use crate::score::{Protocol, RunScore};
 use crate::statistics::ItemRatio;
 
+use super::dropped_questions::DroppedQuestions;
 use super::shares::{CategoryShares, Shares};
 use super::summary::{JudgeIdentity, RunIdentity};
 
@@ -35,6 +36,9 @@ pub struct Baseline {
     /// Answers that cannot be read and were left out, in files of earlier versions, which are refused; else 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unreadable_answers: u64,
+    /// Which questions the user had left out; absent where none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_questions: Option<DroppedQuestions>,
     /// The L2 categories that [`ItemCounts::counts`] numbers.
     pub categories: Vec<String>,
     /// The items, in order.
@@ -115,6 +119,7 @@ impl Baseline {
             questions_expected,
             questions_answered,
             unreadable_answers: 0,
+            dropped_questions: None,
             items: items.collect(),
             categories: shares.l2.into_iter().map(|category| category.name).collect(),
         }

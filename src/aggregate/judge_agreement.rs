@@ -7,12 +7,17 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::category_order::table_order;
+use super::ensemble::{EnsembleScore, ensembles};
 use super::estimate::Estimate;
+use super::probability_agreement::ProbabilityAgreement;
 use super::summary::{IntervalMethod, JudgeIdentity, RunIdentity, Summary};
 use crate::benchmark::Item;
-use crate::results::{FORMAT_VERSION, FormatVersion, NewestAnswers};
+use crate::results::{FormatVersion, NewestAnswers};
 use crate::score::{Protocol, RunScore, Verdict, answer_grid};
 use crate::statistics::{Bootstrap, Interval, ItemRatio, Pair, PermutationTest, TwoByTwo};
+
+/// Version of `agreement.json`; 1.1 added the ensembles and P(yes) of pairs.
+const AGREEMENT_VERSION: FormatVersion = FormatVersion { major: 1, minor: 1 };
 
 /// How the judges of a run compare.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,6 +35,8 @@ pub(crate) struct AgreementReport {
     pub seed: u64,
     /// The judges with their scores, in the order asked for.
     pub judges: Vec<JudgeScore>,
+    /// What all of them score together.
+    pub ensembles: Vec<EnsembleScore>,
     /// Every two of them, the earlier one first.
     pub pairs: Vec<PairAgreement>,
 }
@@ -72,6 +79,9 @@ pub(crate) struct PairAgreement {
     /// The first judge's score less the second's, in points, by protocol; no entry where one of the
     /// two is withheld.
     pub score_differences: BTreeMap<&'static str, ScoreDifference>,
+    /// Their P(yes); absent where there is no question of which both state one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probabilities: Option<ProbabilityAgreement>,
     /// Items over which they disagree.
     pub items_in_dispute: u64,
     /// The items with the most disagreements: most first, at equal numbers the larger share first,
@@ -187,13 +197,17 @@ impl AgreementReport {
         let place = |name: &str| scores.iter().position(|score| score.judge.name == name);
         pairs.sort_by_key(|pair| (place(&pair.first), place(&pair.second)));
         let Bootstrap { draws, seed, level } = Bootstrap::default();
+        let answers: Vec<&NewestAnswers<'_>> = judges.iter().map(|judge| judge.answers).collect();
+        let all_state = judges.iter().all(|judge| judge.summary.soft.is_some());
+        let ensembles = ensembles(&answers, items, images, all_state, level);
         Self {
-            format_version: FORMAT_VERSION,
+            format_version: AGREEMENT_VERSION,
             run,
             intervals: IntervalMethod { level, ..IntervalMethod::default() },
             draws: draws as u64,
             seed,
             judges: scores,
+            ensembles,
             pairs,
         }
     }
@@ -370,6 +384,7 @@ fn pair(
         overall,
         l1: rows,
         score_differences: BTreeMap::new(),
+        probabilities: ProbabilityAgreement::of(answers, items, images),
         items_in_dispute,
         worst: disputes,
     }

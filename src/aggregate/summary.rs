@@ -9,10 +9,12 @@ use crate::results::{
     BenchmarkIdentity, FORMAT_VERSION, FormatVersion, ImageRecord, NewestAnswers, Settings,
 };
 use crate::score::{Protocol, RunScore, Verdict};
-use crate::statistics::numpy_mean;
 
-use super::category_figures::{CategoryFigure, category_figures, count_raw, counts_after_rule};
+use super::benchmark_score::benchmark_score;
+use super::category_figures::{CategoryFigure, category_figures, count_raw};
+use super::control_figures::Chance;
 use super::coverage::{Coverage, DroppedItem, dropped_items};
+use super::dropped_questions::DroppedQuestions;
 use super::estimate::Estimate;
 use super::image_spread::ScoreSpread;
 use super::readable::unparsable_gap;
@@ -42,6 +44,12 @@ pub struct Summary {
     /// Soft-TIFA's geometric mean of P(yes), which has no categories; absent as `soft`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_tifa_gm: Option<ProtocolSummary>,
+    /// What the score would be if the images did not fit the prompts; absent where the judge was not asked (`control`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<Chance>,
+    /// Which questions the user had left out; absent where none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_questions: Option<DroppedQuestions>,
 }
 
 /// A judge that states no P(yes) has no score made of it.
@@ -167,6 +175,8 @@ pub struct SummaryInput<'a> {
     pub soft: Option<&'a [RunScore<'a>; 2]>,
     /// Whether a benchmark score over incomplete coverage may stand.
     pub allow_incomplete: bool,
+    /// What the judge said of images that do not fit the questions, where it was asked.
+    pub chance: Option<Chance>,
 }
 
 impl Summary {
@@ -195,6 +205,8 @@ impl Summary {
             corrected,
             soft,
             soft_tifa_gm,
+            chance: input.chance,
+            dropped_questions: None,
             run: input.run,
             judge: input.judge,
             coverage,
@@ -266,12 +278,4 @@ impl ProtocolSummary {
         let spread = ScoreSpread::of(score);
         Self { overall, gap, items_scored, spread, dropped, l1, l2 }
     }
-}
-
-/// The benchmark score: `numpy.mean(item scores) * 100`, to the last bit; without an error bar.
-pub fn benchmark_score(score: &RunScore<'_>) -> Option<Estimate> {
-    let scores = score.item_scores();
-    let (k, n) = counts_after_rule(score);
-    let mean = numpy_mean(&scores)? * 100.0;
-    Some(Estimate { mean, ..Estimate::of_counts(k, n, scores.len() as u64)? })
 }

@@ -2,7 +2,7 @@
 //! graphs are valid, with every oddity that was met, or an error that lists what to mend. Which part
 //! of it a run uses is left to `select`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -14,6 +14,7 @@ use super::graph_findings::{fault_finding, graph_oddities, places};
 use super::item::Item;
 use super::official::{are_official_questions, is_official_digest};
 use super::prompt_files::PromptFiles;
+use super::question::QuestionId;
 use super::question_graph::QuestionGraph;
 use super::rows::{ItemRows, read_rows};
 use crate::wording::counted;
@@ -64,6 +65,18 @@ pub struct Source {
 }
 
 impl Benchmark {
+    /// The same items without some of their questions: `dropped` has numbers by item id. What depended on a dropped question
+    /// depends on its parents. Digest and source stay those of the whole.
+    pub fn without(&self, dropped: &BTreeMap<String, BTreeSet<QuestionId>>) -> Self {
+        let mut left = self.clone();
+        for item in &mut left.items {
+            if let Some(dropped) = dropped.get(&item.id) {
+                item.graph = item.graph.without(dropped);
+            }
+        }
+        left
+    }
+
     /// Loads the CSV file at `path`, or from the folder at `path` its `dpg_bench.csv` (or its only
     /// CSV file). Where the folder has `prompts/<item>.txt`, that prompt counts, because it is what
     /// published runs gave their models; a file named directly is taken alone.

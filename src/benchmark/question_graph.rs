@@ -1,6 +1,8 @@
 //! In: an item's questions in file order. Out: their dependency graph, valid by construction, with
 //! the faults that were met. Whether a fault is an error or a warning is left to the loader.
 
+mod without;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 

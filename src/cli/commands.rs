@@ -5,6 +5,7 @@ pub(super) mod audit;
 pub(super) mod baseline;
 pub(super) mod check;
 pub(super) mod compare;
+pub(super) mod control;
 pub(super) mod convert;
 pub(super) mod demo;
 pub(super) mod doctor;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::aggregate::JudgeIdentity;
 use crate::aggregate::baseline::Baseline;
+use crate::aggregate::{DroppedQuestions, JudgeIdentity};
 use crate::results::Settings;
 use crate::wording::counted;
 
@@ -68,6 +68,21 @@ pub enum CompareError {
         /// Its protocol.
         other_protocol: &'static str,
     },
+    /// Other questions were left out of one than of the other.
+    #[error(
+        "{base} leaves out {base_dropped} and {other} {other_dropped}; leave the same questions out of both, with the same file of \
+         --drop-questions, or none"
+    )]
+    Dropped {
+        /// Label of the base.
+        base: String,
+        /// How many questions it leaves out.
+        base_dropped: String,
+        /// Label of the other.
+        other: String,
+        /// How many that one leaves out.
+        other_dropped: String,
+    },
     /// No item in common.
     #[error("{base} and {other} have no item with a score in common")]
     NothingShared {
@@ -101,6 +116,15 @@ pub(super) fn check_alike(
             other: other.label.clone(),
             other_protocol: b.protocol.name(),
         });
+    }
+    let digest = |run: &Baseline| run.dropped_questions.as_ref().map(|one| one.sha256.clone());
+    if digest(a) != digest(b) {
+        let [base_dropped, other_dropped] = [a, b].map(|run| match &run.dropped_questions {
+            Some(dropped) => dropped.counted(),
+            None => "no questions".to_owned(),
+        });
+        let (base, other) = (base.label.clone(), other.label.clone());
+        return Err(CompareError::Dropped { base, base_dropped, other, other_dropped });
     }
     let (of_base, of_other) = (&base.label, &other.label);
     let mut found = Vec::new();
@@ -137,6 +161,7 @@ pub(super) fn check_alike(
         }
         warnings.push(sentence);
     }
+    warnings.extend(b.dropped_questions.as_ref().map(DroppedQuestions::described));
     for (label, run) in [(of_base, a), (of_other, b)] {
         warnings.extend(run.gap().map(|gap| format!("{label} is incomplete: {gap}")));
         if run.run.seeds().is_some_and(|word| word != "repeats") {

@@ -4,11 +4,11 @@
 use comfy_table::{CellAlignment, Table};
 
 use crate::aggregate::{
-    AgreementReport, CategoryAgreement, Estimate, ItemDispute, PairAgreement, Protocol,
-    QuestionDispute, ScoreDifference,
+    AgreementReport, CategoryAgreement, EnsembleRule, EnsembleScore, Estimate, ItemDispute,
+    PairAgreement, ProbabilityAgreement, Protocol, QuestionDispute, ScoreDifference,
 };
 
-use super::figure_table::printed;
+use super::figure_table::with_margin;
 use super::numbers::{self, fixed, p_value, signed, signed_ends};
 use super::terminal::{STYLE, interval_note};
 use crate::wording::{counted, plural};
@@ -19,15 +19,17 @@ const SHOWN_QUESTIONS: usize = 3;
 /// The scores of all judges, then for every two of them a table by category and the items over which
 /// they disagree most.
 pub(crate) fn agreement_text(report: &AgreementReport) -> String {
-    let mut text = scores(report);
+    let mut text = scores(report) + "\n" + &ensembles(report);
     for pair in &report.pairs {
         text.push('\n');
         text.push_str(&pair_text(pair));
     }
     text.push('\n');
     text.push_str(&interval_note(report.intervals, true, true));
+    let has_stated = report.pairs.iter().any(|pair| pair.probabilities.is_some());
     text.push_str(&format!(
-        "\nof kappa: {} bootstrap draws of whole items; of differences: swapping the judges item by item\n",
+        "\nof kappa{}: {} bootstrap draws of whole items; of differences: swapping the judges item by item\n",
+        if has_stated { " and P(yes)" } else { "" },
         report.draws
     ));
     text
@@ -40,13 +42,49 @@ fn scores(report: &AgreementReport) -> String {
     table.set_header(std::iter::once("judge".to_owned()).chain(headings));
     for judge in &report.judges {
         let score = |protocol: Protocol| match judge.score(protocol) {
-            Some(score) => figure(&score),
+            Some(score) => with_margin(&score),
             None if judge.gaps.contains_key(protocol.name()) => "withheld".to_owned(),
             None => "-".to_owned(),
         };
         table.add_row(std::iter::once(judge.judge.name.clone()).chain(Protocol::ALL.map(score)));
     }
     finished(table)
+}
+
+/// What all judges score together: a column for each way.
+fn ensembles(report: &AgreementReport) -> String {
+    let all = &report.ensembles;
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    let heading = |one: &EnsembleScore| match (one.rule, one.protocol) {
+        (EnsembleRule::Majority, _) => "majority",
+        (EnsembleRule::MeanProbability, Protocol::Soft) => "mean P(yes), soft",
+        (EnsembleRule::MeanProbability, _) => "mean P(yes) > 0.5",
+    };
+    let name = format!("{} together", counted(report.judges.len(), "judge"));
+    table.set_header(std::iter::once(name.as_str()).chain(all.iter().map(heading)));
+    let cell = |figure: Option<Estimate>| figure.map_or("-".to_owned(), |one| with_margin(&one));
+    let scores = all.iter().map(|one| cell(one.score));
+    table.add_row(std::iter::once("score".to_owned()).chain(scores));
+    for category in &all[0].l1 {
+        let figures = all.iter().map(|one| {
+            let found = one.l1.iter().find(|found| found.name == category.name);
+            cell(found.and_then(|found| found.conditional))
+        });
+        table.add_row(std::iter::once(category.name.clone()).chain(figures));
+    }
+    let asked =
+        all.iter().map(|one| format!("{} of {}", one.answered, counted(one.questions, "question")));
+    table.add_row(std::iter::once("over".to_owned()).chain(asked));
+    let mut text = finished(table);
+    text.push_str(
+        "over the questions that all of them answered; categories after the dependency rule\n\
+         majority: yes where more than half say yes, so that a tie is not yes\n",
+    );
+    if all.len() == 1 {
+        text.push_str("no mean P(yes): not all of them state one\n");
+    }
+    text
 }
 
 fn pair_text(pair: &PairAgreement) -> String {
@@ -78,6 +116,9 @@ fn pair_text(pair: &PairAgreement) -> String {
             ),
         });
     }
+    if let Some(stated) = &pair.probabilities {
+        text.push_str(&probabilities_text(stated, pair));
+    }
     text.push_str(&format!("they disagree over {}", counted(pair.items_in_dispute, "item")));
     text.push_str(if pair.worst.is_empty() { "\n" } else { ", most over\n" });
     for dispute in &pair.worst {
@@ -86,10 +127,26 @@ fn pair_text(pair: &PairAgreement) -> String {
     text
 }
 
-/// A figure with its margin, where it has one.
-fn figure(estimate: &Estimate) -> String {
-    let (mean, margin) = printed(estimate);
-    margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
+/// `P(yes): correlation 0.912 (0.880 to 0.934); a minus b is +0.031 (+0.012 to +0.050), over 96 questions`.
+fn probabilities_text(stated: &ProbabilityAgreement, pair: &PairAgreement) -> String {
+    let within = |ends: Option<(f64, f64)>, shown: fn((f64, f64), usize) -> String| {
+        ends.map_or(String::new(), |ends| format!(" ({})", shown(ends, 3)))
+    };
+    let correlation = match stated.correlation {
+        Some(found) => fixed(found, 3),
+        None => "undefined".to_owned(),
+    };
+    let ends = stated.correlation_low.zip(stated.correlation_high);
+    let correlation = correlation + &within(ends, numbers::ends);
+    let ends = stated.difference_low.zip(stated.difference_high);
+    format!(
+        "P(yes): correlation {correlation}\nP(yes): {} minus {} is {}{}, over {}\n",
+        pair.first,
+        pair.second,
+        signed(stated.difference, 3),
+        within(ends, signed_ends),
+        counted(stated.questions, "question")
+    )
 }
 
 /// The interval of a difference and its p-value, where there are any.
@@ -106,7 +163,7 @@ fn evidence(found: &ScoreDifference) -> String {
 fn figures(row: &CategoryAgreement) -> [String; 3] {
     let absent = || "-".to_owned();
     let [share, counts] = match row.agreement {
-        Some(share) => [figure(&share), format!("{}/{}", share.k, share.n)],
+        Some(share) => [with_margin(&share), format!("{}/{}", share.k, share.n)],
         None => [absent(), "0/0".to_owned()],
     };
     let ends = row.kappa_low.zip(row.kappa_high);
@@ -198,6 +255,48 @@ pub(crate) fn agreement_csv(report: &AgreementReport) -> Result<Vec<u8>, csv::Er
             let ends = [low, high, row.kappa_low, row.kappa_high];
             record.extend(ends.map(|end| number(end).unwrap_or_default()));
             writer.write_record(&record)?;
+        }
+    }
+    writer.into_inner().map_err(|error| error.into_error().into())
+}
+
+/// One row per ensemble, category and stage: `ensemble,protocol,level,category,stage,percent,low,high,standard_error,k,n,items,answered,
+/// questions`. They stand in a file of their own, for the rows of the other are pairs.
+///
+/// # Errors
+/// The CSV writer refused (a programming error).
+pub(crate) fn ensembles_csv(report: &AgreementReport) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record([
+        "ensemble",
+        "protocol",
+        "level",
+        "category",
+        "stage",
+        "percent",
+        "low",
+        "high",
+        "standard_error",
+        "k",
+        "n",
+        "items",
+        "answered",
+        "questions",
+    ])?;
+    for one in &report.ensembles {
+        let score = ("overall", "overall", "conditional", one.score);
+        let categories = one.l1.iter().flat_map(|found| {
+            [("raw", found.raw), ("conditional", found.conditional)]
+                .map(|(stage, figure)| ("l1", found.name.as_str(), stage, figure))
+        });
+        for (level, name, stage, figure) in std::iter::once(score).chain(categories) {
+            let Some(figure) = figure else { continue };
+            let names = [one.rule.name(), one.protocol.name(), level, name, stage];
+            let ends = [Some(figure.mean), figure.low, figure.high, figure.standard_error];
+            let ends = ends.map(|end| end.map(|end| end.to_string()).unwrap_or_default());
+            let counts = [figure.k, figure.n, figure.items, one.answered, one.questions];
+            let cells = names.map(str::to_owned).into_iter().chain(ends);
+            writer.write_record(cells.chain(counts.map(|count| count.to_string())))?;
         }
     }
     writer.into_inner().map_err(|error| error.into_error().into())

@@ -112,6 +112,12 @@ pub fn printed(figure: &Estimate) -> (String, Option<String>) {
     (fixed(figure.mean, 2), interval)
 }
 
+/// A figure with its interval, where it has one.
+pub(super) fn with_margin(figure: &Estimate) -> String {
+    let (mean, margin) = printed(figure);
+    margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
+}
+
 /// What must be said of figures over so few items; nothing from thirty on, and of none.
 pub(crate) fn few_items_note(items: u64) -> Option<String> {
     (1..FEW_ITEMS).contains(&items).then(|| {

@@ -103,7 +103,8 @@ fn sections(page: &Page<'_>) -> Vec<(&'static str, &'static str, String)> {
         .iter()
         .map(|warning| format!("<p class=\"warning\">{}</p>\n", escape(warning)))
         .collect();
-    let leaderboard = warnings + &table("leaderboard") + &table("soft") + &note(page);
+    let beside = table("soft") + &table("chance");
+    let leaderboard = warnings + &table("leaderboard") + &beside + &note(page);
     let mut sections = vec![("leaderboard", "Leaderboard", leaderboard)];
     if !page.differences.is_empty() {
         let content: String = page

@@ -222,6 +222,8 @@ mod tests {
             reference: protocol(200.0 / 3.0, false),
             corrected: protocol(65.0, true),
             soft: None,
+            chance: None,
+            dropped_questions: None,
             soft_tifa_gm: None,
         }
     }

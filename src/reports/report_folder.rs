@@ -14,6 +14,7 @@ use crate::results::FORMAT_VERSION;
 use crate::results::atomic_write::{name_path, sync_folder};
 use crate::results::replaceable::InTheWay;
 
+use super::chance_table::chance;
 use super::differences::{Differences, differences};
 use super::drawing::png_picture;
 use super::drawing::svg_picture;
@@ -246,7 +247,8 @@ type Figures = (Vec<Differences>, Vec<ReportTable>, Vec<Chart>);
 fn figures(input: &ReportInput<'_>, folder: &Path, paper: PaperOptions) -> anyhow::Result<Figures> {
     let found = differences(input);
     let mut tables = vec![leaderboard(input), categories(input)];
-    tables.extend(Some(soft_scores(input)).filter(|soft| !soft.rows.is_empty()));
+    let beside = [soft_scores(input), chance(input)];
+    tables.extend(beside.into_iter().filter(|table| !table.rows.is_empty()));
     tables.extend(found.iter().map(|found| difference_table(input, found)));
     tables.push(coverage(input));
     tables.extend(settings(input));

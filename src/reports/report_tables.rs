@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::differences::Differences;
-use super::figure_table::{Level, printed, telling_rows};
+use super::figure_table::{Level, printed, telling_rows, with_margin};
 use super::numbers;
 use super::report_input::{ReportInput, ReportRun, words};
 use super::report_table::{NONE, ReportTable, TableRow};
@@ -14,26 +14,21 @@ use crate::aggregate::shares::Stage;
 use crate::aggregate::{Estimate, Protocol, ProtocolSummary};
 use crate::benchmark::category::l1_of;
 
-fn full(value: Option<f64>) -> String {
+pub(super) fn full(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn error_bar(figure: Option<Estimate>) -> [String; 4] {
+pub(super) fn error_bar(figure: Option<Estimate>) -> [String; 4] {
     let of = |part: fn(Estimate) -> Option<f64>| full(figure.and_then(part));
     [of(|f| Some(f.mean)), of(|f| f.low), of(|f| f.high), of(|f| f.standard_error)]
 }
 
-fn with_margin(figure: &Estimate) -> String {
-    let (mean, margin) = printed(figure);
-    margin.map_or(mean.clone(), |margin| format!("{mean} {margin}"))
-}
-
-fn strings(texts: &[&str]) -> Vec<String> {
+pub(super) fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 /// A benchmark score, and the ends of its interval.
-fn score_cells(figures: &ProtocolSummary) -> [String; 2] {
+pub(super) fn score_cells(figures: &ProtocolSummary) -> [String; 2] {
     let score = match (&figures.overall, &figures.gap) {
         (Some(figure), None) => printed(figure).0,
         (Some(figure), Some(_)) => format!("{} (incomplete)", printed(figure).0),

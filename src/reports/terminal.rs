@@ -3,12 +3,12 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::aggregate::{
-    Coverage, DroppedItem, Estimate, IntervalKind, IntervalMethod, Protocol, ProtocolSummary,
-    ScoreSpread, Summary,
+    Chance, ControlFigures, Coverage, DroppedItem, DroppedQuestions, Estimate, IntervalKind,
+    IntervalMethod, Protocol, ProtocolSummary, ScoreSpread, Summary,
 };
 
 use super::figure_table::{
-    Cell, FigureTable, Level, few_items_note, printed, short_name, telling_rows,
+    Cell, FigureTable, Level, few_items_note, printed, short_name, telling_rows, with_margin,
 };
 use crate::compare::FEWEST_ITEMS;
 use crate::wording::counted;
@@ -180,6 +180,8 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
         (!(even.is_empty() && uneven.is_empty()))
             .then(|| interval_note(method, !even.is_empty(), !uneven.is_empty()))
     }));
+    lines.extend(summary.dropped_questions.iter().map(DroppedQuestions::described));
+    lines.extend(summary.chance.iter().flat_map(|chance| chance_lines(chance, protocols)));
     lines.extend(few_items_note(summary.corrected.items_scored.min(coverage.items_expected)));
     for &protocol in protocols {
         let figures = summary.protocol(protocol);
@@ -211,6 +213,30 @@ pub fn notes(summary: &Summary, protocols: &[Protocol]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What the scores would be if the images did not fit the prompts.
+fn chance_lines(chance: &Chance, protocols: &[Protocol]) -> Vec<String> {
+    let ControlFigures { corrected, soft, yes, gap, .. } = &chance.figures;
+    let mut scores = Vec::new();
+    for (protocol, score) in [(Protocol::Corrected, corrected), (Protocol::Soft, soft)] {
+        if protocols.iter().any(|shown| shown.is_soft() == protocol.is_soft()) {
+            scores
+                .extend(score.map(|score| format!("{} {}", protocol.name(), with_margin(&score))));
+        }
+    }
+    let scores = match gap {
+        Some(gap) => format!("withheld, {gap}"),
+        None => scores.join(", "),
+    };
+    let yes = yes.map(|yes| format!(", yes {}", with_margin(&yes))).unwrap_or_default();
+    vec![
+        format!("chance: {scores}{yes}"),
+        format!(
+            "  the same images asked other items' questions (seed {}); yes: before the rule",
+            chance.seed
+        ),
+    ]
 }
 
 /// That answers state no P(yes), where a judge states it for others.

@@ -138,7 +138,7 @@ impl RunDirectory {
 
 /// Puts the same file at `to`, all or nothing: as a further name of it where the file system can, which
 /// takes no room.
-fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     let named = |error| name_path(error, "write", to);
     let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else {
         return Err(named(io::ErrorKind::InvalidInput.into()));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::FORMAT_VERSION;
 use super::atomic_write::{atomic_write, name_path};
+use super::control_kind::ControlKind;
 use super::growth_error::GrowthError;
 use super::inside::inside;
 use super::journal::{Journal, JournalError};
@@ -357,6 +358,11 @@ impl RunDirectory {
         self.path.join("agreement.json")
     }
 
+    /// `agreement-ensembles.csv`, what its judges score together.
+    pub fn ensembles_path(&self) -> PathBuf {
+        self.path.join("agreement-ensembles.csv")
+    }
+
     /// Names of the judges whose answers are there, in order.
     pub fn judges(&self) -> Vec<String> {
         self.manifest.judges.keys().cloned().collect()
@@ -377,7 +383,7 @@ impl RunDirectory {
         Ok(judges)
     }
 
-    /// Takes a judge's answers, scores and summary away, in this run and in its shards, and its entry in the manifest
+    /// Takes a judge's answers, scores and summary away, in this run, its shards and its controls, and its entry in the manifest
     /// last: what a kill leaves is taken away when it is called again. Returns whether something was there.
     ///
     /// # Errors
@@ -386,6 +392,11 @@ impl RunDirectory {
         let mut removed = false;
         for mut shard in self.shards()? {
             removed |= shard.remove_judge(judge)?;
+        }
+        for kind in ControlKind::ALL {
+            if let Some(mut control) = self.control(kind)? {
+                removed |= control.remove_judge(judge)?;
+            }
         }
         removed |= self.remove_computed(judge)?;
         removed |= remove_if_there(&self.answers_journal(judge)?)?;
@@ -396,7 +407,7 @@ impl RunDirectory {
         Ok(removed)
     }
 
-    /// Takes away what was computed of a judge's answers: its scores and summary, and how far judges agree. Returns
+    /// Takes away what was computed of a judge's answers: its scores and summary, what its controls told, and how far judges agree. Returns
     /// whether something was there.
     pub(super) fn remove_computed(&self, judge: &str) -> Result<bool, RunError> {
         let mut files = vec![self.scores_path(judge)?];
@@ -404,6 +415,8 @@ impl RunDirectory {
             files.push(self.judge_file("summary", judge, ending)?);
         }
         files.extend([self.agreement_path(), self.agreement_path().with_extension("csv")]);
+        files.push(self.ensembles_path());
+        files.extend(self.control_files(judge)?);
         let mut removed = false;
         for path in files {
             removed |= remove_if_there(&path)?;
@@ -426,7 +439,7 @@ fn remove_if_there(path: &Path) -> Result<bool, RunError> {
     }
 }
 
-fn check_judge_name(judge: &str) -> Result<(), RunError> {
+pub(super) fn check_judge_name(judge: &str) -> Result<(), RunError> {
     let good = judge.starts_with(|c: char| c.is_ascii_alphanumeric())
         && judge.len() <= 100
         && judge.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::benchmarks::{benchmark_of_run, selected};
+use super::dropped::ToDrop;
 use super::scoring::{Judged, check_pictures, choose_judge, judge_identity, run_identity};
 use super::work::ensure_merged;
 use crate::aggregate::readable::{Withheld, unparsable_gap};
@@ -10,7 +11,7 @@ use crate::aggregate::{Baseline, Coverage, NoProbability, Protocol};
 use crate::benchmark::Benchmark;
 use crate::results::{AnswerRecord, ImageRecord, NewestAnswers, RunDirectory};
 
-/// A run directory scored under `protocol`, ready to be compared.
+/// A run directory scored under `protocol`, ready to be compared; `dropped` names the file of questions that count nowhere.
 ///
 /// # Errors
 /// It is no run, its judge is not there or not the only one, a journal is damaged, or the protocol needs P(yes), which the
@@ -19,9 +20,10 @@ pub(crate) fn scored_baseline(
     path: &Path,
     benchmark: Option<&Path>,
     judge: Option<&str>,
+    dropped: Option<&Path>,
     protocol: Protocol,
 ) -> anyhow::Result<Baseline> {
-    ReadRun::new(path, benchmark, judge)?.baseline(protocol)
+    ReadRun::new(path, benchmark, judge, dropped)?.baseline(protocol)
 }
 
 /// The same under each of [`Protocol::SOFT`]; `None` where the judge states no P(yes).
@@ -32,8 +34,9 @@ pub(crate) fn soft_baselines(
     path: &Path,
     benchmark: Option<&Path>,
     judge: Option<&str>,
+    dropped: Option<&Path>,
 ) -> anyhow::Result<Option<[Baseline; 2]>> {
-    let read = ReadRun::new(path, benchmark, judge)?;
+    let read = ReadRun::new(path, benchmark, judge, dropped)?;
     let [soft, means] = Protocol::SOFT.map(|protocol| read.baseline(protocol));
     match soft {
         Err(error) if error.is::<NoProbability>() => Ok(None),
@@ -48,21 +51,29 @@ struct ReadRun {
     judge: String,
     records: Vec<AnswerRecord>,
     images: Vec<ImageRecord>,
+    dropped: Option<ToDrop>,
 }
 
 impl ReadRun {
-    fn new(path: &Path, benchmark: Option<&Path>, judge: Option<&str>) -> anyhow::Result<Self> {
+    fn new(
+        path: &Path,
+        benchmark: Option<&Path>,
+        judge: Option<&str>,
+        dropped: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let run = RunDirectory::open(path)?;
         ensure_merged(&run)?;
-        let benchmark = benchmark_of_run(&run, benchmark)?;
+        let whole = benchmark_of_run(&run, benchmark)?;
+        let dropped = dropped.map(|file| ToDrop::read(file, &whole)).transpose()?;
+        let benchmark = dropped.as_ref().map_or(whole.clone(), |dropped| dropped.apply(&whole));
         selected(&benchmark, &run)?;
         let judge = choose_judge(&run, judge)?;
         let (records, images) = (run.read_answers(&judge)?, run.read_images()?);
-        Ok(Self { run, benchmark, judge, records, images })
+        Ok(Self { run, benchmark, judge, records, images, dropped })
     }
 
     fn baseline(&self, protocol: Protocol) -> anyhow::Result<Baseline> {
-        let Self { run, benchmark, judge, records, images } = self;
+        let Self { run, benchmark, judge, records, images, dropped } = self;
         let items = selected(benchmark, run)?;
         let per_item = run.manifest().images_per_item;
         let answers = NewestAnswers::merge(records)?;
@@ -80,6 +91,7 @@ impl ReadRun {
         let coverage = Coverage::count(all, &items, per_item, images, &answers, &corrected);
         let counts = (coverage.questions_answered, coverage.questions_expected);
         let (run, judge) = (run_identity(run, benchmark), judge_identity(run, judge));
-        Ok(Baseline::of(run, judge, &score, counts))
+        let dropped = dropped.as_ref().map(|dropped| dropped.record(&items));
+        Ok(Baseline { dropped_questions: dropped, ..Baseline::of(run, judge, &score, counts) })
     }
 }

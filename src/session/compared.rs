@@ -15,7 +15,8 @@ use crate::results::{FORMAT_VERSION, FormatVersion};
 use crate::wording::counted;
 
 /// The run at `path`: a run directory, which is scored by `protocol` with the answers of `judge` (`None`: those of
-/// its only judge), or a baseline file. `benchmark` says where the benchmark is now, if it is not where it was.
+/// its only judge), or a baseline file. `benchmark` says where the benchmark is now, if it is not where it was, and `dropped`
+/// names the file of questions that count nowhere, which a baseline file has left out already.
 ///
 /// # Errors
 /// It is neither, is damaged, or cannot be scored.
@@ -24,10 +25,11 @@ pub fn load_compared(
     judge: Option<&str>,
     protocol: Protocol,
     benchmark: Option<&Path>,
+    dropped: Option<&Path>,
 ) -> anyhow::Result<Labelled> {
     let label = path.display().to_string();
     let run = if path.is_dir() {
-        scored_baseline(path, benchmark, judge, protocol)?
+        scored_baseline(path, benchmark, judge, dropped, protocol)?
     } else {
         read_baseline(path)?
     };
@@ -43,12 +45,13 @@ pub(crate) fn load_soft(
     path: &Path,
     judge: Option<&str>,
     benchmark: Option<&Path>,
+    dropped: Option<&Path>,
 ) -> anyhow::Result<Vec<Labelled>> {
     if !path.is_dir() {
         return Ok(Vec::new());
     }
     let label = path.display().to_string();
-    let found = soft_baselines(path, benchmark, judge)?.into_iter().flatten();
+    let found = soft_baselines(path, benchmark, judge, dropped)?.into_iter().flatten();
     Ok(found.map(|run| Labelled { label: label.clone(), run }).collect())
 }
 
@@ -65,11 +68,13 @@ pub(crate) fn load_soft(
 /// # anyhow::Ok(())
 /// ```
 pub fn compare_runs(base: &Path, other: &Path, judge: Option<&str>) -> anyhow::Result<Comparison> {
-    let load = |path| load_compared(path, judge, Protocol::Corrected, None);
+    let load = |path| load_compared(path, judge, Protocol::Corrected, None, None);
     let (options, corrected) = (Options::default(), [load(base)?, load(other)?]);
     let corrected = corrected.each_ref();
     let mut found = compare(corrected[0], corrected[1], &options)?;
-    match load_soft(base, judge, None).and_then(|soft| Ok([soft, load_soft(other, judge, None)?])) {
+    match load_soft(base, judge, None, None)
+        .and_then(|soft| Ok([soft, load_soft(other, judge, None, None)?]))
+    {
         Err(error) if error.is::<Withheld>() => found.warnings.push(error.to_string()),
         soft => {
             let soft = soft?;
@@ -103,8 +108,8 @@ pub fn check_run(
 ) -> anyhow::Result<Check> {
     let options = Options::default();
     ensure_can_fail(gate, options.test.rounds)?;
-    let baseline = load_compared(baseline, judge, Protocol::Corrected, None)?;
-    let run = load_compared(run, judge, baseline.run.protocol, None)?;
+    let baseline = load_compared(baseline, judge, Protocol::Corrected, None, None)?;
+    let run = load_compared(run, judge, baseline.run.protocol, None, None)?;
     Ok(check(&baseline, &run, gate, &options)?)
 }
 

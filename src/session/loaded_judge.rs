@@ -162,6 +162,16 @@ impl LoadedJudge {
         run.check_judge(&self.name, &self.settings()).map_err(|error| self.explained(error))
     }
 
+    /// Whether it is set as when it answered in the run.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(super) fn check_set_as_in(&self, run: &RunDirectory) -> anyhow::Result<()> {
+        run.check_judge(&self.name, &self.settings()).with_context(|| {
+            format!("give the judge `{}` the flags that it had in `dpg-bench judge`", self.name)
+        })
+    }
+
     fn explained(&self, error: RunError) -> anyhow::Error {
         let name = &self.name;
         let other_settings = matches!(error, RunError::SettingsChanged { .. });

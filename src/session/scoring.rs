@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use super::benchmarks::{benchmark_of_run, selected};
+use super::control_scores::chance;
+use super::dropped::ToDrop;
 use super::work::ensure_merged;
 use crate::aggregate::score_table::{AnswerTable, answer_table, score_table};
 use crate::aggregate::{JudgeIdentity, Protocol, RunIdentity, Summary, SummaryInput};
@@ -46,6 +48,32 @@ pub fn score_judges(
             .context("the table of answers cannot be made")?;
         write_files(run, judge, &scored.summary, &table)?;
         summaries.push(scored.summary);
+    }
+    Ok(summaries)
+}
+
+/// As [`score_judges`] without the questions `dropped`, and nothing is written: what is in the run is the score of all questions.
+///
+/// # Errors
+/// As there.
+pub fn score_without(
+    run: &RunDirectory,
+    benchmark: &Benchmark,
+    dropped: &ToDrop,
+    judges: &[String],
+    allow_incomplete: bool,
+) -> anyhow::Result<Vec<Summary>> {
+    let benchmark = dropped.apply(benchmark);
+    let items = selected(&benchmark, run)?;
+    let images = run.read_images()?;
+    let mut summaries = Vec::new();
+    for judge in judges {
+        let records = run.read_answers(judge)?;
+        let answers = NewestAnswers::merge(&records)?;
+        let judged = Judged { judge, images: &images, records: &records, answers: &answers };
+        let mut summary = judged.score(run, &benchmark, &items, allow_incomplete)?.summary;
+        summary.dropped_questions = Some(dropped.record(&items));
+        summaries.push(summary);
     }
     Ok(summaries)
 }
@@ -174,7 +202,7 @@ impl Judged<'_> {
     /// Scores `items` under each protocol, with all figures.
     ///
     /// # Errors
-    /// The answers are about other pictures than those of the run.
+    /// The answers are about other pictures than those of the run, or a control of the run is damaged.
     pub fn score<'i>(
         &self,
         run: &RunDirectory,
@@ -185,6 +213,7 @@ impl Judged<'_> {
         let [reference, corrected] = self.under_both(run, items)?;
         let soft = self.under_soft(items, run.manifest().images_per_item);
         let Self { judge, images, answers, .. } = *self;
+        let chance = chance(run, judge, items, images)?;
         let summary = Summary::new(SummaryInput {
             run: run_identity(run, benchmark),
             judge: judge_identity(run, judge),
@@ -195,6 +224,7 @@ impl Judged<'_> {
             corrected: &corrected,
             soft: soft.as_ref(),
             allow_incomplete,
+            chance,
         });
         Ok(Scored { summary, protocols: [reference, corrected], soft })
     }

@@ -55,6 +55,7 @@ fn run(scores: impl IntoIterator<Item = f64>) -> Labelled {
             questions_expected: 1,
             questions_answered: 1,
             unreadable_answers: 0,
+            dropped_questions: None,
             categories: vec!["entity - whole".into(), "other - count".into()],
             items,
         },

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use dpg_bench::aggregate::summary::benchmark_score;
+use dpg_bench::aggregate::benchmark_score::benchmark_score;
 use dpg_bench::aggregate::{CategoryFigure, Shares, category_figures};
 use dpg_bench::benchmark::{Item, QuestionGraph};
 use dpg_bench::results::NewestAnswers;

@@ -71,6 +71,8 @@ fn summary() -> Summary {
             images_per_item: 4,
         },
         judge: JudgeIdentity { name: "scripted".into(), settings: Default::default() },
+        chance: None,
+        dropped_questions: None,
         coverage: Coverage {
             items_in_benchmark: 3,
             items_expected: 3,

@@ -88,6 +88,71 @@ fn judges() {
 }
 
 #[test]
+fn controls() {
+    let place = with_run();
+    let own = "--judge scripted --judge-rule hash:0.7";
+    let import = "import --images pictures --images-per-item 2 --benchmark items.csv --items kite";
+    place.quietly(&format!("{import} --out one"));
+    place.quietly(&format!("judge one {own}"));
+    place.quietly(&format!("{import} --out two"));
+    place.quietly(&format!("judge two {own} --shard 0/2"));
+    words!(
+        "refused_control",
+        place,
+        [
+            format!("control nowhere {own}"),
+            "control run",
+            format!("control run {own} --kinds blue"),
+            format!("control run {own} --kinds swapped,true"),
+            format!("control run {own} --judge-name other"),
+            "control run --judge scripted --judge-rule yes",
+            "control run --judge scripted,demo-judge --judge-rule hash:0.7 --judge-name yes,scripted",
+            format!("control one {own}"),
+            format!("control two/shards/0-of-2 {own}"),
+        ]
+    );
+    place.quietly(&format!("control one {own} --kinds grey"));
+    place.quietly(&format!("control run {own} --kinds swapped"));
+    words!("refused_control_again", place, [format!("control run {own} --seed 1")]);
+    place.replace("run/controls/swapped/images.jsonl", "\"width\":8", "\"width\":9");
+    words!("refused_control_images", place, [format!("control run {own}")]);
+}
+
+#[test]
+fn dropped_questions() {
+    let place = with_run();
+    place.write("binary.csv", b"item,\xff\n");
+    place.write("row.csv", b"item,question\nkite,1\nkite,\xff\n");
+    place.write("columns.csv", "item,number\nkite,1\n");
+    place.write("item.csv", "item,question\nkite,1\nkyte,2\n");
+    place.write("number.csv", "item,question\nkite,7\n");
+    place.write("word.csv", "item,question,text\nkite,first,Is this a photograph?\n");
+    place.write("twice.csv", "item,question\nkite,1\ncat,1\nkite,1\n");
+    place.write("good.csv", "item,question\nkite,1\n");
+    let score = "score run --judge yes --drop-questions";
+    words!(
+        "refused_drop_questions",
+        place,
+        [
+            format!("{score} nowhere.csv"),
+            format!("{score} binary.csv"),
+            format!("{score} row.csv"),
+            format!("{score} columns.csv"),
+            format!("{score} item.csv"),
+            format!("{score} number.csv"),
+            format!("{score} word.csv"),
+            format!("{score} twice.csv"),
+        ]
+    );
+    place.quietly("baseline run --judge yes --out all.json");
+    words!(
+        "refused_dropped_beside_all",
+        place,
+        ["compare all.json run --judge yes --drop-questions good.csv"]
+    );
+}
+
+#[test]
 fn models() {
     let place = Place::new();
     place.fixture("sd15-tiny", "sd15");

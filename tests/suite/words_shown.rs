@@ -146,6 +146,19 @@ fn figures() {
         ["score run --judge scripted", "score run --judge yes,scripted --protocol reference",]
     );
     words!("shown_watch", place, ["watch run"]);
+    let control = format!("control run {HASH}");
+    let list = "run/controls/scripted-always-yes.csv";
+    let dropping = format!("score run --judge scripted --drop-questions {list}");
+    words!(
+        "shown_control",
+        place,
+        [
+            format!("{control} --kinds swapped"),
+            control,
+            "score run --judge scripted".to_owned(),
+            format!("{dropping} --protocol corrected"),
+        ]
+    );
     words!(
         "shown_agreement",
         place,

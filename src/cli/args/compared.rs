@@ -21,6 +21,10 @@ pub(crate) struct ComparedArgs {
     /// Where the benchmark is now, if it is not where the runs were made with it
     #[arg(long, value_name = "PATH")]
     pub benchmark: Option<PathBuf>,
+    /// Leave out the questions that this file names (CSV: item, question), as `control` lists them; a baseline file has its own
+    /// left out
+    #[arg(long, value_name = "FILE")]
+    pub drop_questions: Option<PathBuf>,
     /// Compare although the runs differ in it; the output says so. Can be repeated
     #[arg(long, value_enum, value_name = "WHAT")]
     pub allow: Vec<AllowedName>,
@@ -42,6 +46,7 @@ impl Default for ComparedArgs {
             judge: None,
             protocol: None,
             benchmark: None,
+            drop_questions: None,
             allow: Vec::new(),
             draws: DRAWS,
             statistics_seed: 0,
@@ -87,7 +92,8 @@ impl ComparedArgs {
     /// It is neither, is damaged, or cannot be scored.
     pub(crate) fn load(&self, path: &Path) -> anyhow::Result<Labelled> {
         let protocol = self.protocol.map_or(Protocol::Corrected, Protocol::from);
-        load_compared(path, self.judge.as_deref(), protocol, self.benchmark.as_deref())
+        let (judge, dropped) = (self.judge.as_deref(), self.drop_questions.as_deref());
+        load_compared(path, judge, protocol, self.benchmark.as_deref(), dropped)
     }
 
     /// The run at `path` under the protocols of P(yes); nothing where its judge states none, for a baseline file, and where a
@@ -97,7 +103,10 @@ impl ComparedArgs {
     /// As [`Self::load`].
     pub(crate) fn load_soft(&self, path: &Path) -> anyhow::Result<Vec<Labelled>> {
         match self.protocol {
-            None => load_soft(path, self.judge.as_deref(), self.benchmark.as_deref()),
+            None => {
+                let (judge, dropped) = (self.judge.as_deref(), self.drop_questions.as_deref());
+                load_soft(path, judge, self.benchmark.as_deref(), dropped)
+            }
             Some(_) => Ok(Vec::new()),
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 
 use crate::aggregate::{AgreementReport, JudgedSummary};
-use crate::reports::{agreement_csv, agreement_text};
+use crate::reports::{agreement_csv, agreement_text, ensembles_csv};
 use crate::results::atomic_write::atomic_write;
 use crate::results::{AnswerRecord, NewestAnswers, RunDirectory};
 use crate::session::benchmarks::{benchmark_of_run, selected};
@@ -26,7 +26,8 @@ use crate::cli::output::print::{print_json, print_words, say};
 
 For every two judges and each broad category: the share of equal answers with its counts, Cohen's \
 kappa, and how often each said yes or no. Questions to which one of them said neither are counted \
-and enter no number. The scores are those of `dpg-bench score`.
+and enter no number. The scores are those of `dpg-bench score`. Together the judges score by their \
+majority (a tie is not yes) and, where all state P(yes), by its mean, over the questions that all answered.
 Exit status: 0 done, 2 error, 3 two of the judges have no answered question in common.")]
 pub(crate) struct Args {
     /// Run directory
@@ -81,12 +82,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut json = serde_json::to_vec_pretty(&report)?;
     json.push(b'\n');
     atomic_write(&path.with_extension("csv"), &agreement_csv(&report)?)?;
+    atomic_write(&run.ensembles_path(), &ensembles_csv(&report)?)?;
     atomic_write(&path, &json)?;
     if args.output.json {
         print_json(&report)?;
     } else {
         print_words(&agreement_text(&report))?;
-        say(&format!("written: {} (and .csv)", path.display()));
+        say(&format!("written: {} (and .csv), {}", path.display(), run.ensembles_path().display()));
     }
     let strangers = report.pairs.iter().any(|pair| pair.overall.answered == 0);
     Ok(if strangers { ExitStatus::Incomplete } else { ExitStatus::Done })

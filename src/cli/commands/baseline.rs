@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Where the benchmark is now, if it is not where the run was made with it
     #[arg(long, value_name = "PATH")]
     benchmark: Option<PathBuf>,
+    /// Leave out the questions that this file names (CSV: item, question), as `control` lists them
+    #[arg(long, value_name = "FILE")]
+    drop_questions: Option<PathBuf>,
     /// Replace a FILE that is no baseline, or that of another run
     #[arg(long)]
     force: bool,
@@ -53,6 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         judge: args.judge.clone(),
         protocol: args.protocol,
         benchmark: args.benchmark.clone(),
+        drop_questions: args.drop_questions.clone(),
         ..ComparedArgs::default()
     };
     anyhow::ensure!(args.run.is_dir(), "{} is no run directory", args.run.display());
@@ -72,6 +76,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         run.questions_answered,
         counted(run.questions_expected, "question")
     ));
+    if let Some(dropped) = &run.dropped_questions {
+        say(&dropped.described());
+    }
     if let Some(gap) = run.gap() {
         warn(&format!("{} is incomplete: {gap}", args.run.display()));
     }

@@ -10,7 +10,8 @@ use crate::reports::paper_table::{paper_latex, paper_table, published_line};
 use crate::reports::terminal_table;
 use crate::results::RunDirectory;
 use crate::session::benchmarks::{benchmark_of_run, selected};
-use crate::session::scoring::{choose_judges, score_judges};
+use crate::session::dropped::ToDrop;
+use crate::session::scoring::{choose_judges, score_judges, score_without};
 use crate::session::work::ensure_merged;
 
 use crate::cli::output::console::say_report;
@@ -37,6 +38,10 @@ pub(crate) struct Args {
     /// Where the benchmark is now, if it is not where the run was made with it
     #[arg(long, value_name = "PATH")]
     benchmark: Option<PathBuf>,
+    /// Leave out the questions that this file names (CSV: item, question), as `control` lists them; then nothing is
+    /// written, and the run's own files stay those of all questions
+    #[arg(long, value_name = "FILE")]
+    drop_questions: Option<PathBuf>,
     #[command(flatten)]
     options: ScoreOptions,
 }
@@ -139,7 +144,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let benchmark = benchmark_of_run(&run, args.benchmark.as_deref())?;
     let items = selected(&benchmark, &run)?;
     let options = ScoreOptions { judges: args.judge.clone(), ..args.options.clone() };
-    execute(&run, &benchmark, &items, &options)
+    let Some(file) = &args.drop_questions else {
+        return execute(&run, &benchmark, &items, &options);
+    };
+    let dropped = ToDrop::read(file, &benchmark)?;
+    let judges = choose_judges(&run, &options.judges)?;
+    let allowed = options.allow_incomplete;
+    let summaries = score_without(&run, &benchmark, &dropped, &judges, allowed)?;
+    ensure_have(&summaries, options.protocol)?;
+    show(&summaries, &options)?;
+    if let Some(record) = summaries.iter().find_map(|summary| summary.dropped_questions.as_ref()) {
+        say(&format!("{}; nothing is written", record.described()));
+    }
+    Ok(status(&summaries, options.protocol))
 }
 
 /// Scores `items` of a run by each judge asked for, writes what belongs into its directory and prints
@@ -157,13 +174,35 @@ pub(crate) fn execute(
     let judges = choose_judges(run, &options.judges)?;
     let summaries = score_judges(run, benchmark, items, &judges, options.allow_incomplete)?;
     ensure_have(&summaries, options.protocol)?;
-    match (options.json, summaries.as_slice()) {
-        (false, several) if options.table.is_some() => {
-            print(&paper(several, options)?)?;
-            ExitStatus::Done
+    show(&summaries, options)?;
+    if !options.json && options.table.is_none() {
+        for judge in &judges {
+            say(&format!(
+                "written: {} (and .csv, .md, .tex, .svg), {}",
+                run.summary_path(judge)?.display(),
+                run.scores_path(judge)?.display()
+            ));
         }
-        (true, [only]) => print_json(only)?,
-        (true, several) => print_json(&several)?,
+        let silent = summaries.iter().filter(|summary| summary.soft.is_none());
+        let silent: Vec<&str> = silent.map(|summary| summary.judge.name.as_str()).collect();
+        if !silent.is_empty() && options.protocol.is_none() {
+            let silent = silent.join(", ");
+            say(&format!("no soft scores: the answers of {silent} state no P(yes)"));
+        }
+        say_report(
+            run.path(),
+            judges.first().filter(|_| run.judges().len() > 1).map(String::as_str),
+        );
+    }
+    Ok(status(&summaries, options.protocol))
+}
+
+/// Prints the figures.
+fn show(summaries: &[Summary], options: &ScoreOptions) -> anyhow::Result<ExitStatus> {
+    match (options.json, summaries) {
+        (false, several) if options.table.is_some() => print(&paper(several, options)?),
+        (true, [only]) => print_json(only),
+        (true, several) => print_json(&several),
         (false, several) => {
             let table = |summary: &Summary| {
                 let line = published_line(summary).map(|line| line + "\n").unwrap_or_default();
@@ -172,30 +211,9 @@ pub(crate) fn execute(
                 terminal_table(summary, &protocols, options.wide) + &line
             };
             let tables: Vec<String> = several.iter().map(table).collect();
-            print_words(&tables.join("\n"))?;
-            for judge in &judges {
-                say(&format!(
-                    "written: {} (and .csv, .md, .tex, .svg), {}",
-                    run.summary_path(judge)?.display(),
-                    run.scores_path(judge)?.display()
-                ));
-            }
-            let silent = summaries.iter().filter(|summary| summary.soft.is_none());
-            let silent: Vec<&str> = silent.map(|summary| summary.judge.name.as_str()).collect();
-            if !silent.is_empty() && options.protocol.is_none() {
-                say(&format!(
-                    "no soft scores: the answers of {} state no P(yes)",
-                    silent.join(", ")
-                ));
-            }
-            say_report(
-                run.path(),
-                judges.first().filter(|_| run.judges().len() > 1).map(String::as_str),
-            );
-            ExitStatus::Done
+            print_words(&tables.join("\n"))
         }
-    };
-    Ok(status(&summaries, options.protocol))
+    }
 }
 
 /// That all summaries have the protocol named.
@@ -225,9 +243,13 @@ pub(super) fn paper(summaries: &[Summary], options: &ScoreOptions) -> anyhow::Re
     let judges: BTreeSet<&str> = summaries.iter().map(|one| one.judge.name.as_str()).collect();
     let name = |summary: &Summary| {
         let model = summary.run.model.as_deref().unwrap_or("not stated");
-        match judges.len() {
+        let name = match judges.len() {
             1 => model.to_owned(),
             _ => format!("{model}, {}", summary.judge.name),
+        };
+        match &summary.dropped_questions {
+            Some(dropped) => format!("{name}, without {}", dropped.counted()),
+            None => name,
         }
     };
     let rows: Vec<_> = summaries.iter().map(|summary| (name(summary), summary)).collect();

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::aggregate::benchmark_score::benchmark_score;
 use crate::aggregate::readable::unparsable_gap;
-use crate::aggregate::summary::benchmark_score;
 use crate::aggregate::{IntervalMethod, Protocol, Shares};
 use crate::benchmark::Item;
 use crate::reports::printed;

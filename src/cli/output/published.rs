@@ -62,6 +62,12 @@ pub(crate) fn published_table(runs: &[PathBuf], compared: &ComparedArgs) -> anyh
                 format!("has {} of {} items", run.items.len(), run.run.benchmark.items),
             ),
             (judge != Some(JUDGE), format!("was judged by {}, not by mPLUG-large", run.judge.name)),
+            (
+                run.dropped_questions.is_some(),
+                run.dropped_questions
+                    .as_ref()
+                    .map_or(String::new(), |dropped| format!("leaves out {}", dropped.counted())),
+            ),
             (!run.is_complete(), format!("is incomplete: {}", run.gap().unwrap_or_default())),
         ] {
             if is_so {
