@@ -167,8 +167,9 @@ pub fn difference(base: &Corrected, other: &Corrected, level: f64) -> CorrectedD
     let value = other.value - base.value;
     let half = super::share_interval::t_quantile((1.0 - level) / 2.0, freedom) * standard_error;
     let p = match StudentsT::new(0.0, 1.0, freedom) {
-        Ok(student) => 2.0 * student.sf((value / standard_error).abs()),
-        Err(_) => f64::NAN,
+        _ if value == 0.0 => 1.0,
+        Ok(student) if standard_error > 0.0 => 2.0 * student.sf((value / standard_error).abs()),
+        _ => 0.0,
     };
     let interval = Interval { low: value - half, high: value + half };
     CorrectedDifference { value, standard_error, interval, p }
@@ -381,7 +382,7 @@ mod tests {
 
     use super::*;
     use crate::statistics::resample::below;
-    use crate::statistics::sampling::{allocation, simple_random_sample};
+    use crate::statistics::sampling::{Sampler, allocation};
 
     #[derive(serde::Deserialize)]
     struct Golden {
@@ -669,11 +670,12 @@ mod tests {
             let roots = sizes.map(|size: u64| (size as f64).sqrt());
             let low = sizes.map(|size| size.min(2));
             let drawn = allocation(self.labels as u64, &roots, &low, &sizes);
+            let mut sampler = Sampler::of_seed(seed);
             let mut is_drawn = vec![false; units.len()];
             for (stratum, &count) in drawn.iter().enumerate() {
                 let own: Vec<usize> =
                     (0..units.len()).filter(|&unit| units[unit].stratum == stratum).collect();
-                let sample = simple_random_sample(own.len(), count as usize, seed, stratum as u64);
+                let sample = sampler.sample(own.len(), count as usize);
                 sample.into_iter().for_each(|place| is_drawn[own[place]] = true);
             }
             for (unit, is_drawn) in units.iter_mut().zip(is_drawn) {
