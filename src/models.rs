@@ -10,6 +10,8 @@ pub mod clip_text;
 pub(crate) mod ella_connector;
 pub(crate) mod made_up;
 pub mod mplug;
+pub(crate) mod patches;
+pub mod pixart;
 pub mod qwen3_vl;
 mod resnet;
 #[cfg(test)]
@@ -25,6 +27,7 @@ pub use self::blip_vqa::{BlipVqa, BlipVqaConfig};
 pub use self::clip_text::{ClipTextModel, ClipTextModelWithProjection};
 pub use self::ella_connector::EllaConnector;
 pub use self::mplug::{Mplug, MplugConfig};
+pub use self::pixart::PixArtTransformer;
 pub use self::qwen3_vl::Qwen3Vl;
 pub use self::t5_text::T5EncoderModel;
 pub use self::unet::{AddedCondition, TextContext, UNet};

@@ -28,8 +28,9 @@ use crate::text::clip::embedding_words::{EmbeddingWord, WORDS_FILE};
 pub(crate) use super::small_files::{level_count, number, read_json, write_json};
 
 /// Components with weights, and how their files begin.
-const COMPONENTS: [(&str, &str); 4] = [
+const COMPONENTS: [(&str, &str); 5] = [
     ("unet", "diffusion_pytorch_model"),
+    ("transformer", "diffusion_pytorch_model"),
     ("vae", "diffusion_pytorch_model"),
     ("text_encoder", "model"),
     ("text_encoder_2", "model"),
@@ -221,9 +222,13 @@ impl Assembly<'_> {
     }
 
     fn add_loras(&mut self) -> Result<()> {
-        if self.parts.loras.is_empty() {
-            return Ok(());
-        }
+        let Some(lora) = self.parts.loras.first() else { return Ok(()) };
+        ensure!(
+            !self.recipes.contains_key("transformer"),
+            "adapter {} cannot be added: {} has a transformer, to which diffusers' pipeline adds none; leave --lora out",
+            lora.file.display(),
+            self.parts.checkpoint.display()
+        );
         let targets = self
             .recipes
             .iter()
@@ -253,9 +258,13 @@ impl Assembly<'_> {
     }
 
     fn add_embeddings(&mut self) -> Result<Vec<EmbeddingWord>> {
-        if self.parts.embeddings.is_empty() {
-            return Ok(Vec::new());
-        }
+        let Some(embedding) = self.parts.embeddings.first() else { return Ok(Vec::new()) };
+        ensure!(
+            !self.recipes.contains_key("transformer"),
+            "embedding {} cannot be added: {} reads prompts with T5, which learns no words; leave --embedding out",
+            embedding.file.display(),
+            self.parts.checkpoint.display()
+        );
         let (root, recipes) = (self.root, &mut self.recipes);
         let encoders = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")];
         let encoders: Vec<_> =

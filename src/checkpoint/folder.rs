@@ -25,6 +25,10 @@ pub enum DiffusersPipeline {
     Lcm,
     /// `StableDiffusionXLPipeline`.
     Sdxl,
+    /// `PixArtAlphaPipeline`.
+    PixArtAlpha,
+    /// `PixArtSigmaPipeline`.
+    PixArtSigma,
 }
 
 /// A checkpoint in the diffusers layout with one text encoder.
@@ -65,6 +69,19 @@ const SDXL_FILES: &[NeededFile] = &[
     NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
 ];
 
+/// A PixArt checkpoint in the diffusers layout.
+const PIXART_FILES: &[NeededFile] = &[
+    NeededFile::Exactly("model_index.json"),
+    NeededFile::Exactly("scheduler/scheduler_config.json"),
+    NeededFile::OneOf(&[&["tokenizer/spiece.model"], &["tokenizer/tokenizer.json"]]),
+    NeededFile::Exactly("text_encoder/config.json"),
+    NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("transformer/config.json"),
+    NeededFile::Weights { folder: "transformer", stem: "diffusion_pytorch_model" },
+    NeededFile::Exactly("vae/config.json"),
+    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+];
+
 /// A component of a pipeline: its name, its library, and the classes that are built here.
 type Component = (&'static str, &'static str, &'static [&'static str]);
 
@@ -83,6 +100,8 @@ impl DiffusersPipeline {
             Self::Sd1 | Self::Sd2 => "StableDiffusionPipeline",
             Self::Lcm => "LatentConsistencyModelPipeline",
             Self::Sdxl => "StableDiffusionXLPipeline",
+            Self::PixArtAlpha => "PixArtAlphaPipeline",
+            Self::PixArtSigma => "PixArtSigmaPipeline",
         }
     }
 
@@ -91,6 +110,7 @@ impl DiffusersPipeline {
         match self {
             Self::Sd1 | Self::Sd2 | Self::Lcm => SD_FILES,
             Self::Sdxl => SDXL_FILES,
+            Self::PixArtAlpha | Self::PixArtSigma => PIXART_FILES,
         }
     }
 
@@ -112,6 +132,13 @@ impl DiffusersPipeline {
                 ("text_encoder", "transformers", &["CLIPTextModel", "CLIPTextModelWithProjection"]),
                 ("text_encoder_2", "transformers", &["CLIPTextModelWithProjection"]),
                 UNET,
+                VAE,
+            ],
+            Self::PixArtAlpha | Self::PixArtSigma => &[
+                ("tokenizer", "transformers", &["T5Tokenizer", "T5TokenizerFast"]),
+                ("text_encoder", "transformers", &["T5EncoderModel"]),
+                // The second is what files of 2023 name; diffusers takes it for the first.
+                ("transformer", "diffusers", &["PixArtTransformer2DModel", "Transformer2DModel"]),
                 VAE,
             ],
         }
@@ -171,6 +198,8 @@ impl DiffusersPipeline {
             "StableDiffusionPipeline" => Some("sd15"),
             "LatentConsistencyModelPipeline" => Some("lcm"),
             "StableDiffusionXLPipeline" => Some("sdxl"),
+            "PixArtAlphaPipeline" => Some("pixart-alpha"),
+            "PixArtSigmaPipeline" => Some("pixart-sigma"),
             _ => None,
         }
     }
@@ -181,7 +210,7 @@ impl DiffusersPipeline {
         let (width, release, model) = match self {
             Self::Sd1 => (1024, "2.x", "sd2"),
             Self::Sd2 => (768, "1.x", "sd15"),
-            Self::Lcm | Self::Sdxl => return Ok(()),
+            Self::Lcm | Self::Sdxl | Self::PixArtAlpha | Self::PixArtSigma => return Ok(()),
         };
         let path = folder.join("unet/config.json");
         // What is wrong with the file is told where it is read.

@@ -8,6 +8,7 @@ use anyhow::Context;
 use super::ImageGenerator;
 use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use super::pipelines::options::DiffusionOptions;
+use super::pipelines::pixart::{PixArt, PixArtModel};
 use super::pipelines::sd15::{Sd15, SdModel};
 use super::pipelines::sdxl::{Sdxl, SdxlModel};
 use crate::checkpoint::folder::DiffusersPipeline;
@@ -39,6 +40,8 @@ pub enum Pipeline {
     Sd(SdModel),
     /// Stable Diffusion XL, and models of its layout.
     Sdxl(SdxlModel),
+    /// PixArt-alpha and PixArt-Sigma.
+    PixArt(PixArtModel),
     /// ELLA over one of them.
     Ella(EllaBase),
 }
@@ -73,6 +76,9 @@ impl Pipeline {
             }
             Self::Sdxl(model) => {
                 Box::new(Sdxl::load_model(model, checkpoint, dtype, &device, options)?)
+            }
+            Self::PixArt(model) => {
+                Box::new(PixArt::load(model, checkpoint, dtype, &device, options)?)
             }
             Self::Ella(base) => {
                 let files = ella.context("an ELLA needs its connector and text encoder")?;
@@ -124,6 +130,9 @@ const DIFFUSERS_LCM: Defaults = Defaults { steps: 4, guidance: 8.5, scheduler: N
 
 /// Those of Playground v2's page.
 const PLAYGROUND_V2: Defaults = Defaults { guidance: 3.0, ..DIFFUSERS };
+
+/// Those of diffusers' `PixArtAlphaPipeline` and `PixArtSigmaPipeline`.
+const DIFFUSERS_PIXART: Defaults = Defaults { steps: 20, guidance: 4.5, scheduler: None };
 
 /// Those of ELLA's released test code.
 const ELLA: Defaults =
@@ -210,6 +219,22 @@ pub const MODELS: &[CatalogModel] = &[
         pipeline: Pipeline::Sd(SdModel::Lcm),
         source: Source::Folder(DiffusersPipeline::Lcm),
         defaults: DIFFUSERS_LCM,
+    },
+    CatalogModel {
+        name: "pixart-alpha",
+        description: "PixArt-alpha (PixArtAlphaPipeline in the diffusers layout), 1024 x 1024, or what its \
+                      transformer was trained on",
+        pipeline: Pipeline::PixArt(PixArtModel::Alpha),
+        source: Source::Folder(DiffusersPipeline::PixArtAlpha),
+        defaults: DIFFUSERS_PIXART,
+    },
+    CatalogModel {
+        name: "pixart-sigma",
+        description: "PixArt-Sigma (PixArtSigmaPipeline in the diffusers layout), 1024 x 1024, or what its \
+                      transformer was trained on",
+        pipeline: Pipeline::PixArt(PixArtModel::Sigma),
+        source: Source::Folder(DiffusersPipeline::PixArtSigma),
+        defaults: DIFFUSERS_PIXART,
     },
     CatalogModel {
         name: "ella-sd15",

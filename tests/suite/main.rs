@@ -79,6 +79,7 @@ mod pickle_files;
 mod pictures;
 mod pictures_ahead;
 mod pillow_resize;
+mod pixart_pipeline;
 mod playground_pipeline;
 mod products_command;
 mod program_model;

@@ -126,6 +126,7 @@ fn models() {
             format!("{demo} --model sd2 --weights wide1"),
             format!("{demo} --model lcm --weights sd15"),
             format!("{demo} --model playground-v2 --weights edm"),
+            format!("{demo} --model pixart-alpha --weights sd15"),
             format!("{demo} --model ella-sd15 --weights sd15"),
             format!("{demo} --model ella-sd15 --weights sd15 --ella x.safetensors"),
             format!("{demo} --model ella-sdxl --weights sd15"),

@@ -1,0 +1,114 @@
+//! In: nothing. Out: what a denoising network tells of itself to the way from noise to pictures. Its arithmetic is left to
+//! `models`.
+
+use candle_core::Tensor;
+
+use super::denoise::Denoiser;
+use crate::models::{AddedCondition, PixArtTransformer, TextContext, UNet, UnusedParts};
+
+/// A denoising network of a checkpoint.
+pub(crate) trait Network: Denoiser + Send {
+    /// What it is called: also its folder in the checkpoint.
+    fn component(&self) -> &'static str;
+
+    /// Channels of the latents.
+    fn in_channels(&self) -> usize;
+
+    /// Width of the text's hidden states.
+    fn context_width(&self) -> usize;
+
+    /// Width of the pooled text that it takes as well, where it takes one.
+    fn pooled_width(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether it is told the guidance, and needs no second call for it.
+    fn takes_guidance(&self) -> bool {
+        false
+    }
+
+    /// What of its files changed nothing.
+    fn unused_parts(&self) -> &UnusedParts;
+
+    /// Digest of its weights.
+    fn sha256(&self) -> &str;
+}
+
+impl Denoiser for UNet {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        texts: &[&TextContext],
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        self.forward_contexts(latents, timestep, texts, added)
+    }
+}
+
+impl Network for UNet {
+    fn component(&self) -> &'static str {
+        "unet"
+    }
+
+    fn in_channels(&self) -> usize {
+        self.in_channels()
+    }
+
+    fn context_width(&self) -> usize {
+        self.context_width()
+    }
+
+    fn pooled_width(&self) -> Option<usize> {
+        self.pooled_width()
+    }
+
+    fn takes_guidance(&self) -> bool {
+        self.takes_guidance()
+    }
+
+    fn unused_parts(&self) -> &UnusedParts {
+        self.unused_parts()
+    }
+
+    fn sha256(&self) -> &str {
+        self.sha256()
+    }
+}
+
+impl Denoiser for PixArtTransformer {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        texts: &[&TextContext],
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        if added.is_some() {
+            candle_core::bail!("this transformer takes no pooled text")
+        }
+        self.forward_contexts(latents, timestep, texts)
+    }
+}
+
+impl Network for PixArtTransformer {
+    fn component(&self) -> &'static str {
+        "transformer"
+    }
+
+    fn in_channels(&self) -> usize {
+        self.in_channels()
+    }
+
+    fn context_width(&self) -> usize {
+        self.context_width()
+    }
+
+    fn unused_parts(&self) -> &UnusedParts {
+        self.unused_parts()
+    }
+
+    fn sha256(&self) -> &str {
+        self.sha256()
+    }
+}
