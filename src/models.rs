@@ -16,6 +16,7 @@ pub mod qwen3_vl;
 mod resnet;
 #[cfg(test)]
 mod rounded_products;
+pub mod sd3;
 pub(crate) mod t5_text;
 mod tensor_list;
 pub(crate) mod timestep_cache;
@@ -29,6 +30,7 @@ pub use self::ella_connector::EllaConnector;
 pub use self::mplug::{Mplug, MplugConfig};
 pub use self::pixart::PixArtTransformer;
 pub use self::qwen3_vl::Qwen3Vl;
+pub use self::sd3::Sd3Transformer;
 pub use self::t5_text::T5EncoderModel;
 pub use self::unet::{AddedCondition, TextContext, UNet};
 pub(crate) use self::unused_parts::UnusedParts;

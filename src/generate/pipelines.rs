@@ -12,6 +12,8 @@ pub mod pixart;
 pub(crate) mod pixels;
 pub(crate) mod scheduler_of;
 pub mod sd15;
+pub mod sd3;
+pub(crate) mod sd3_prompts;
 pub mod sdxl;
 pub(crate) mod sdxl_prompts;
 pub(crate) mod t5_prompts;

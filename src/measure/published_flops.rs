@@ -57,6 +57,10 @@ const PIXART: ImageFlops = ImageFlops {
     side: 1024,
 };
 
+/// Stable Diffusion 3 medium: 4,096 squares and 333 tokens; T5 v1.1 XXL reads 256.
+const SD3: ImageFlops =
+    ImageFlops { model: "sd3", text: 2.5, call: 17.8, decode: 10.5, convolution: 0.0, side: 1024 };
+
 /// Of flan-t5-xl's encoder for 128 tokens.
 const T5: f64 = 0.31;
 
@@ -70,6 +74,7 @@ pub(crate) const PICTURES: &[ImageFlops] = &[
     ImageFlops { model: "lcm", text: SD15.text, call: SD2.call / 2.0, ..SD2 },
     PIXART,
     ImageFlops { model: "pixart-sigma", ..PIXART },
+    SD3,
     ImageFlops { model: "ella-sd15", text: T5, ..SD15 },
     ImageFlops { model: "ella-sdxl", text: T5 + 0.12, ..SDXL },
 ];

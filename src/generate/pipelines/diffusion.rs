@@ -14,11 +14,9 @@ use super::network::Network;
 use super::options::DiffusionOptions;
 use super::pixels::resized_and_cropped;
 pub use super::pixels::to_pixels;
-use super::scheduler_of::read_scheduler;
+use super::scheduler_of::{ReadSchedule, Schedule, read_scheduler};
 use crate::checkpoint::folder::DiffusersPipeline;
 use crate::checkpoint::load_report::{LoadReport, tensors_in_nothing};
-use crate::checkpoint::scheduler_config::SchedulerConfig;
-use crate::checkpoint::scheduler_config::pipeline_rules::ReadScheduler;
 use crate::generate::ImageTimes;
 use crate::generate::noise::{ImageNoise, NoiseSource};
 use crate::models::{LatentStatistics, UNet, UnusedParts, VaeDecoder};
@@ -32,7 +30,7 @@ pub struct Diffusion {
     network: Box<dyn Network>,
     vae: VaeDecoder,
     pipeline: DiffusersPipeline,
-    scheduler: SchedulerConfig,
+    scheduler: Schedule,
     understood: LoadReport,
     steps: usize,
     guidance: f64,
@@ -51,7 +49,7 @@ pub struct Diffusion {
 pub(crate) struct DiffusionParts {
     pub(crate) network: Box<dyn Network>,
     pub(crate) vae: VaeDecoder,
-    pub(crate) read: ReadScheduler,
+    pub(crate) read: ReadSchedule,
     pub(crate) size: PictureSize,
 }
 
@@ -94,7 +92,7 @@ impl Diffusion {
         let width = side("width", options.width, own.size.map(|(_, width)| width))?;
         let height = side("height", options.height, own.size.map(|(height, _)| height))?;
         let size = PictureSize { asked: (height, width), made: (height, width), note: own.note };
-        let parts = DiffusionParts { network: Box::new(unet), vae, read, size };
+        let parts = DiffusionParts { network: Box::new(unet), vae, read: read.into(), size };
         Self::of(parts, pipeline, (dtype, vae_dtype), device, options)
     }
 
@@ -115,7 +113,7 @@ impl Diffusion {
             understood: LoadReport::default(),
             network,
             vae,
-            scheduler: read.config.clone(),
+            scheduler: read.schedule.clone(),
             steps: options.steps,
             guidance: options.guidance,
             rng: options.rng,
@@ -131,13 +129,13 @@ impl Diffusion {
     /// What was understood, for people.
     fn describe(
         &self,
-        read: &ReadScheduler,
+        read: &ReadSchedule,
         size_note: Option<String>,
         negative_prompt: Option<&str>,
     ) -> LoadReport {
         let mut understood = LoadReport::default();
         understood.line("pipeline", self.pipeline.class());
-        understood.line("prediction", self.scheduler.prediction_type.name());
+        understood.line("prediction", self.scheduler.prediction());
         understood.line("schedule", format!("{}; {} steps", self.scheduler, self.steps));
         let made = match self.made == (self.height, self.width) {
             true => String::new(),
@@ -160,7 +158,10 @@ impl Diffusion {
         warn_of_files(&mut understood, network.component(), network.unused_parts());
         warn_of_files(&mut understood, "vae", self.vae.unused_parts());
         let unused_parts = [
-            ("shift_factor", self.vae.has_shift()),
+            (
+                "shift_factor",
+                self.vae.shift_factor() != 0.0 && self.pipeline != DiffusersPipeline::Sd3,
+            ),
             (
                 "latents_mean and latents_std",
                 self.vae.latent_statistics().is_some() && self.pipeline != DiffusersPipeline::Sdxl,
@@ -283,7 +284,11 @@ impl Diffusion {
     /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the
     /// most memory of all parts.
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?;
+        let shift = match self.pipeline {
+            DiffusersPipeline::Sd3 => self.vae.shift_factor(),
+            _ => 0.0,
+        };
+        let mut unscaled = latents.affine(1.0 / self.vae.scaling_factor(), shift)?;
         if let (Some(LatentStatistics { mean, std }), DiffusersPipeline::Sdxl) =
             (self.vae.latent_statistics(), self.pipeline)
         {

@@ -4,7 +4,9 @@
 use candle_core::Tensor;
 
 use super::denoise::Denoiser;
-use crate::models::{AddedCondition, PixArtTransformer, TextContext, UNet, UnusedParts};
+use crate::models::{
+    AddedCondition, PixArtTransformer, Sd3Transformer, TextContext, UNet, UnusedParts,
+};
 
 /// A denoising network of a checkpoint.
 pub(crate) trait Network: Denoiser + Send {
@@ -102,6 +104,58 @@ impl Network for PixArtTransformer {
 
     fn context_width(&self) -> usize {
         self.context_width()
+    }
+
+    fn unused_parts(&self) -> &UnusedParts {
+        self.unused_parts()
+    }
+
+    fn sha256(&self) -> &str {
+        self.sha256()
+    }
+}
+
+impl Denoiser for Sd3Transformer {
+    /// One call for each text: time and text together decide what every layer makes of the tokens.
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        texts: &[&TextContext],
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        let Some(added) = added else {
+            candle_core::bail!("this transformer needs pooled text as well")
+        };
+        let (batch, rows) = (latents.dim(0)?, added.pooled.dim(0)?);
+        let count = texts.len().max(1);
+        if !batch.is_multiple_of(count) || !rows.is_multiple_of(count) {
+            candle_core::bail!("{batch} latents and {rows} pooled texts for {count} texts")
+        }
+        let halves = texts.iter().enumerate().map(|(number, text)| {
+            let latents = latents.narrow(0, number * (batch / count), batch / count)?;
+            let pooled = added.pooled.narrow(0, number * (rows / count), 1)?;
+            self.forward(&latents, timestep, text.states(), &pooled)
+        });
+        Tensor::cat(&halves.collect::<candle_core::Result<Vec<_>>>()?, 0)
+    }
+}
+
+impl Network for Sd3Transformer {
+    fn component(&self) -> &'static str {
+        "transformer"
+    }
+
+    fn in_channels(&self) -> usize {
+        self.in_channels()
+    }
+
+    fn context_width(&self) -> usize {
+        self.context_width()
+    }
+
+    fn pooled_width(&self) -> Option<usize> {
+        Some(self.pooled_width())
     }
 
     fn unused_parts(&self) -> &UnusedParts {

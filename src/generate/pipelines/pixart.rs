@@ -129,7 +129,7 @@ impl PixArt {
         let latents = (made.0 / factor, made.1 / factor);
         transformer.prepare(latents, made, device)?;
         let size = PictureSize { asked, made, note: None };
-        let parts = DiffusionParts { network: Box::new(transformer), vae, read, size };
+        let parts = DiffusionParts { network: Box::new(transformer), vae, read: read.into(), size };
         let diffusion = Diffusion::of(parts, pipeline, dtypes, device, &options)?;
         let names = ("tokenizer", "text_encoder");
         let texts = T5Prompts::load(folder, names, model.tokens(), dtype, device)?;

@@ -46,6 +46,13 @@ impl T5Prompts {
         Ok((encoded, hidden))
     }
 
+    /// Hidden states `[1, most, width]` of the text, cut or padded, where nothing hides the padding.
+    pub(crate) fn encode_padded(&self, text: &str) -> Result<(T5Prompt, Tensor)> {
+        let encoded = self.tokenizer.encode_to(text, self.most)?;
+        let hidden = self.encoder.forward(std::slice::from_ref(&encoded.ids), &[self.most])?;
+        Ok((encoded, hidden))
+    }
+
     /// Width of the hidden states.
     pub(crate) fn width(&self) -> usize {
         self.encoder.width()
