@@ -10,6 +10,7 @@ pub mod model_file;
 pub mod noise;
 pub mod pipelines;
 pub mod program;
+pub mod recognised;
 pub mod sampling_choice;
 pub mod schedulers;
 pub mod served_counts;

@@ -28,11 +28,13 @@ use crate::text::clip::embedding_words::{EmbeddingWord, WORDS_FILE};
 pub(crate) use super::small_files::{level_count, number, read_json, write_json};
 
 /// Components with weights, and how their files begin.
-const COMPONENTS: [(&str, &str); 4] = [
+const COMPONENTS: [(&str, &str); 6] = [
     ("unet", "diffusion_pytorch_model"),
+    ("transformer", "diffusion_pytorch_model"),
     ("vae", "diffusion_pytorch_model"),
     ("text_encoder", "model"),
     ("text_encoder_2", "model"),
+    ("text_encoder_3", "model"),
 ];
 const TOKEN_TABLE: &str = "text_model.embeddings.token_embedding.weight";
 
@@ -221,9 +223,13 @@ impl Assembly<'_> {
     }
 
     fn add_loras(&mut self) -> Result<()> {
-        if self.parts.loras.is_empty() {
-            return Ok(());
-        }
+        let Some(lora) = self.parts.loras.first() else { return Ok(()) };
+        ensure!(
+            !self.recipes.contains_key("transformer"),
+            "adapter {} cannot be added: {} has a transformer, and adapters are read for UNets alone; leave --lora out",
+            lora.file.display(),
+            self.parts.checkpoint.display()
+        );
         let targets = self
             .recipes
             .iter()
@@ -253,9 +259,13 @@ impl Assembly<'_> {
     }
 
     fn add_embeddings(&mut self) -> Result<Vec<EmbeddingWord>> {
-        if self.parts.embeddings.is_empty() {
-            return Ok(Vec::new());
-        }
+        let Some(embedding) = self.parts.embeddings.first() else { return Ok(Vec::new()) };
+        ensure!(
+            !self.recipes.contains_key("transformer"),
+            "embedding {} cannot be added: {} has a transformer, and diffusers' pipelines of these learn no words; leave --embedding out",
+            embedding.file.display(),
+            self.parts.checkpoint.display()
+        );
         let (root, recipes) = (self.root, &mut self.recipes);
         let encoders = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")];
         let encoders: Vec<_> =
@@ -351,7 +361,7 @@ fn copy_checkpoint(origins: &mut Origins, from: &Path) -> Result<()> {
     if index.is_file() {
         origins.copy(&index, &root.join("model_index.json"))?;
     }
-    let parts = ["scheduler", "tokenizer", "tokenizer_2"].into_iter();
+    let parts = ["scheduler", "tokenizer", "tokenizer_2", "tokenizer_3"].into_iter();
     for part in parts.chain(COMPONENTS.map(|(component, _)| component)) {
         if from.join(part).is_dir() {
             origins.copy_folder(&from.join(part), &root.join(part))?;

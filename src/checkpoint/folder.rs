@@ -25,6 +25,12 @@ pub enum DiffusersPipeline {
     Lcm,
     /// `StableDiffusionXLPipeline`.
     Sdxl,
+    /// `PixArtAlphaPipeline`.
+    PixArtAlpha,
+    /// `PixArtSigmaPipeline`.
+    PixArtSigma,
+    /// `StableDiffusion3Pipeline`.
+    Sd3,
 }
 
 /// A checkpoint in the diffusers layout with one text encoder.
@@ -65,6 +71,41 @@ const SDXL_FILES: &[NeededFile] = &[
     NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
 ];
 
+/// A PixArt checkpoint in the diffusers layout.
+const PIXART_FILES: &[NeededFile] = &[
+    NeededFile::Exactly("model_index.json"),
+    NeededFile::Exactly("scheduler/scheduler_config.json"),
+    NeededFile::OneOf(&[&["tokenizer/spiece.model"], &["tokenizer/tokenizer.json"]]),
+    NeededFile::Exactly("text_encoder/config.json"),
+    NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("transformer/config.json"),
+    NeededFile::Weights { folder: "transformer", stem: "diffusion_pytorch_model" },
+    NeededFile::Exactly("vae/config.json"),
+    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+];
+
+/// A Stable Diffusion 3 checkpoint in the diffusers layout; T5 may be absent.
+const SD3_FILES: &[NeededFile] = &[
+    NeededFile::Exactly("model_index.json"),
+    NeededFile::Exactly("scheduler/scheduler_config.json"),
+    NeededFile::OneOf(&[
+        &["tokenizer/vocab.json", "tokenizer/merges.txt"],
+        &["tokenizer/tokenizer.json"],
+    ]),
+    NeededFile::OneOf(&[
+        &["tokenizer_2/vocab.json", "tokenizer_2/merges.txt"],
+        &["tokenizer_2/tokenizer.json"],
+    ]),
+    NeededFile::Exactly("text_encoder/config.json"),
+    NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("text_encoder_2/config.json"),
+    NeededFile::Weights { folder: "text_encoder_2", stem: "model" },
+    NeededFile::Exactly("transformer/config.json"),
+    NeededFile::Weights { folder: "transformer", stem: "diffusion_pytorch_model" },
+    NeededFile::Exactly("vae/config.json"),
+    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+];
+
 /// A component of a pipeline: its name, its library, and the classes that are built here.
 type Component = (&'static str, &'static str, &'static [&'static str]);
 
@@ -83,6 +124,9 @@ impl DiffusersPipeline {
             Self::Sd1 | Self::Sd2 => "StableDiffusionPipeline",
             Self::Lcm => "LatentConsistencyModelPipeline",
             Self::Sdxl => "StableDiffusionXLPipeline",
+            Self::PixArtAlpha => "PixArtAlphaPipeline",
+            Self::PixArtSigma => "PixArtSigmaPipeline",
+            Self::Sd3 => "StableDiffusion3Pipeline",
         }
     }
 
@@ -91,6 +135,8 @@ impl DiffusersPipeline {
         match self {
             Self::Sd1 | Self::Sd2 | Self::Lcm => SD_FILES,
             Self::Sdxl => SDXL_FILES,
+            Self::PixArtAlpha | Self::PixArtSigma => PIXART_FILES,
+            Self::Sd3 => SD3_FILES,
         }
     }
 
@@ -112,6 +158,22 @@ impl DiffusersPipeline {
                 ("text_encoder", "transformers", &["CLIPTextModel", "CLIPTextModelWithProjection"]),
                 ("text_encoder_2", "transformers", &["CLIPTextModelWithProjection"]),
                 UNET,
+                VAE,
+            ],
+            Self::PixArtAlpha | Self::PixArtSigma => &[
+                ("tokenizer", "transformers", &["T5Tokenizer", "T5TokenizerFast"]),
+                ("text_encoder", "transformers", &["T5EncoderModel"]),
+                // The second is what files of 2023 name; diffusers takes it for the first.
+                ("transformer", "diffusers", &["PixArtTransformer2DModel", "Transformer2DModel"]),
+                VAE,
+            ],
+            // Whether there is a T5 is up to the pipeline.
+            Self::Sd3 => &[
+                ("tokenizer", "transformers", TOKENIZERS),
+                ("tokenizer_2", "transformers", TOKENIZERS),
+                ("text_encoder", "transformers", &["CLIPTextModelWithProjection"]),
+                ("text_encoder_2", "transformers", &["CLIPTextModelWithProjection"]),
+                ("transformer", "diffusers", &["SD3Transformer2DModel"]),
                 VAE,
             ],
         }
@@ -166,11 +228,14 @@ impl DiffusersPipeline {
     }
 
     /// The model that runs checkpoints of the class `found`, where there is one.
-    fn model_of_class(found: &str) -> Option<&'static str> {
+    pub(crate) fn model_of_class(found: &str) -> Option<&'static str> {
         match found {
             "StableDiffusionPipeline" => Some("sd15"),
             "LatentConsistencyModelPipeline" => Some("lcm"),
             "StableDiffusionXLPipeline" => Some("sdxl"),
+            "PixArtAlphaPipeline" => Some("pixart-alpha"),
+            "PixArtSigmaPipeline" => Some("pixart-sigma"),
+            "StableDiffusion3Pipeline" => Some("sd3"),
             _ => None,
         }
     }
@@ -181,7 +246,9 @@ impl DiffusersPipeline {
         let (width, release, model) = match self {
             Self::Sd1 => (1024, "2.x", "sd2"),
             Self::Sd2 => (768, "1.x", "sd15"),
-            Self::Lcm | Self::Sdxl => return Ok(()),
+            Self::Lcm | Self::Sdxl | Self::PixArtAlpha | Self::PixArtSigma | Self::Sd3 => {
+                return Ok(());
+            }
         };
         let path = folder.join("unet/config.json");
         // What is wrong with the file is told where it is read.

@@ -40,7 +40,7 @@ impl Origins {
         for entry in entries {
             let path = entry.with_context(|| format!("cannot read {}", from.display()))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let small = name.ends_with(".json") || name.ends_with(".txt");
+            let small = name.ends_with(".json") || name.ends_with(".txt") || name == "spiece.model";
             if path.is_file() && small && !name.contains(".safetensors") && !name.contains(".bin") {
                 self.copy(&path, &to.join(name))?;
             }

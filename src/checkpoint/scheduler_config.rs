@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub mod error;
+pub mod flow_match;
 pub mod noise_schedule;
 pub(crate) mod pipeline_rules;
 pub mod scheduler_class;

@@ -77,6 +77,17 @@ impl SingleFile {
         Ok(Self { path: path.to_path_buf(), contents, layout })
     }
 
+    /// Whether it holds a UNet, under the names of the layout.
+    pub(crate) fn has_unet(&self) -> bool {
+        self.contents.shapes.keys().any(|name| name.starts_with(ldm_names::UNET))
+    }
+
+    /// Whether that is told the guidance.
+    pub(crate) fn is_told_guidance(&self) -> bool {
+        let name = format!("{}time_embed.cond_proj.weight", ldm_names::UNET);
+        self.contents.shapes.contains_key(&name)
+    }
+
     /// Writes what the file says about its sampling into the scheduler's file in `root`; `prediction` is what
     /// the user says, and `has_base` whether the configurations are of a folder of theirs.
     ///

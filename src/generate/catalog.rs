@@ -8,6 +8,8 @@ use anyhow::Context;
 use super::ImageGenerator;
 use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
 use super::pipelines::options::DiffusionOptions;
+use super::pipelines::pixart::{PixArt, PixArtModel};
+use super::pipelines::sd3::Sd3;
 use super::pipelines::sd15::{Sd15, SdModel};
 use super::pipelines::sdxl::{Sdxl, SdxlModel};
 use crate::checkpoint::folder::DiffusersPipeline;
@@ -39,6 +41,10 @@ pub enum Pipeline {
     Sd(SdModel),
     /// Stable Diffusion XL, and models of its layout.
     Sdxl(SdxlModel),
+    /// PixArt-alpha and PixArt-Sigma.
+    PixArt(PixArtModel),
+    /// Stable Diffusion 3 and 3.5.
+    Sd3,
     /// ELLA over one of them.
     Ella(EllaBase),
 }
@@ -74,6 +80,10 @@ impl Pipeline {
             Self::Sdxl(model) => {
                 Box::new(Sdxl::load_model(model, checkpoint, dtype, &device, options)?)
             }
+            Self::PixArt(model) => {
+                Box::new(PixArt::load(model, checkpoint, dtype, &device, options)?)
+            }
+            Self::Sd3 => Box::new(Sd3::load(checkpoint, dtype, &device, options)?),
             Self::Ella(base) => {
                 let files = ella.context("an ELLA needs its connector and text encoder")?;
                 let options = EllaOptions { tokens, low_memory, pictures: options };
@@ -125,6 +135,12 @@ const DIFFUSERS_LCM: Defaults = Defaults { steps: 4, guidance: 8.5, scheduler: N
 /// Those of Playground v2's page.
 const PLAYGROUND_V2: Defaults = Defaults { guidance: 3.0, ..DIFFUSERS };
 
+/// Those of diffusers' `PixArtAlphaPipeline` and `PixArtSigmaPipeline`.
+const DIFFUSERS_PIXART: Defaults = Defaults { steps: 20, guidance: 4.5, scheduler: None };
+
+/// Those of diffusers' `StableDiffusion3Pipeline`.
+const DIFFUSERS_SD3: Defaults = Defaults { steps: 28, guidance: 7.0, scheduler: None };
+
 /// Those of ELLA's released test code.
 const ELLA: Defaults =
     Defaults { steps: 50, guidance: 12.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
@@ -155,6 +171,9 @@ impl CatalogModel {
 
 /// The model where the user names none.
 pub(crate) const DEFAULT: &str = "demo-ella";
+
+/// In place of a name: the model that the checkpoint is of.
+pub(crate) const AUTO: &str = "auto";
 
 /// Every model that works.
 pub const MODELS: &[CatalogModel] = &[
@@ -210,6 +229,30 @@ pub const MODELS: &[CatalogModel] = &[
         pipeline: Pipeline::Sd(SdModel::Lcm),
         source: Source::Folder(DiffusersPipeline::Lcm),
         defaults: DIFFUSERS_LCM,
+    },
+    CatalogModel {
+        name: "pixart-alpha",
+        description: "PixArt-alpha (PixArtAlphaPipeline in the diffusers layout), 1024 x 1024, or what its \
+                      transformer was trained on",
+        pipeline: Pipeline::PixArt(PixArtModel::Alpha),
+        source: Source::Folder(DiffusersPipeline::PixArtAlpha),
+        defaults: DIFFUSERS_PIXART,
+    },
+    CatalogModel {
+        name: "pixart-sigma",
+        description: "PixArt-Sigma (PixArtSigmaPipeline in the diffusers layout), 1024 x 1024, or what its \
+                      transformer was trained on",
+        pipeline: Pipeline::PixArt(PixArtModel::Sigma),
+        source: Source::Folder(DiffusersPipeline::PixArtSigma),
+        defaults: DIFFUSERS_PIXART,
+    },
+    CatalogModel {
+        name: "sd3",
+        description: "Stable Diffusion 3 and 3.5, medium and large (StableDiffusion3Pipeline in the diffusers \
+                      layout), 1024 x 1024, with T5 or without",
+        pipeline: Pipeline::Sd3,
+        source: Source::Folder(DiffusersPipeline::Sd3),
+        defaults: DIFFUSERS_SD3,
     },
     CatalogModel {
         name: "ella-sd15",
@@ -284,7 +327,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), UnknownModel> {
 /// Every model's name.
 fn names() -> impl Iterator<Item = &'static str> {
     let inside = MODELS.iter().map(|model| model.name);
-    inside.chain(OUTSIDE.iter().map(|model| model.name))
+    inside.chain(OUTSIDE.iter().map(|model| model.name)).chain([AUTO])
 }
 
 /// No model of that name.
@@ -333,6 +376,6 @@ mod tests {
             model.missing(folder.path()).iter().map(|f| f.to_string()).collect();
         assert_eq!(missing.len(), 1, "{missing:?}");
         assert!(missing[0].starts_with("vae/diffusion_pytorch_model.safetensors"));
-        assert!(find("sd3").unwrap_err().to_string().contains("sd15"));
+        assert!(find("sd4").unwrap_err().to_string().contains("sd15"));
     }
 }

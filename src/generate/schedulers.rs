@@ -11,12 +11,14 @@ mod ddim;
 mod dpm_solver;
 mod euler;
 mod euler_ancestral;
+mod flow_match_euler;
 mod lcm;
 mod pndm;
 mod scheduler;
 mod timesteps;
 mod unipc;
 
+pub(crate) use self::flow_match_euler::FlowMatchEuler;
 pub(crate) use self::scheduler::Scheduler;
 pub use crate::checkpoint::scheduler_config::{
     SchedulerClass, SchedulerConfig, SchedulerError, SchedulerOverrides,

@@ -9,7 +9,7 @@ pub(crate) struct ImageFlops {
     pub model: &'static str,
     /// Encoding a prompt.
     pub text: f64,
-    /// One call of the UNet.
+    /// One call of the network.
     pub call: f64,
     /// Decoding a picture.
     pub decode: f64,
@@ -47,6 +47,20 @@ const SDXL: ImageFlops = ImageFlops {
     side: 1024,
 };
 
+/// The transformer for 1024 pixels, of 4,096 squares; T5 v1.1 XXL reads a prompt of some 80 tokens.
+const PIXART: ImageFlops = ImageFlops {
+    model: "pixart-alpha",
+    text: 0.74,
+    call: 13.0,
+    decode: 10.5,
+    convolution: 0.0,
+    side: 1024,
+};
+
+/// Stable Diffusion 3 medium: 4,096 squares and 333 tokens; T5 v1.1 XXL reads 256.
+const SD3: ImageFlops =
+    ImageFlops { model: "sd3", text: 2.5, call: 17.8, decode: 10.5, convolution: 0.0, side: 1024 };
+
 /// Of flan-t5-xl's encoder for 128 tokens.
 const T5: f64 = 0.31;
 
@@ -58,6 +72,9 @@ pub(crate) const PICTURES: &[ImageFlops] = &[
     ImageFlops { model: "playground-v2", ..SDXL },
     // The published one is for 768 pixels as well, and has no second half.
     ImageFlops { model: "lcm", text: SD15.text, call: SD2.call / 2.0, ..SD2 },
+    PIXART,
+    ImageFlops { model: "pixart-sigma", ..PIXART },
+    SD3,
     ImageFlops { model: "ella-sd15", text: T5, ..SD15 },
     ImageFlops { model: "ella-sdxl", text: T5 + 0.12, ..SDXL },
 ];

@@ -105,6 +105,8 @@ struct BlockSize {
     gated: bool,
     activation: Activation,
     eps: f64,
+    /// Whether the feed-forward's output layer, and with it the sum of all blocks, stays in f32.
+    sums_in_f32: bool,
 }
 
 impl T5EncoderModel {
@@ -121,8 +123,23 @@ impl T5EncoderModel {
         Self::build(&config, &Weights::open(folder, "model", dtype, device)?)
     }
 
+    /// As [`T5EncoderModel::load`], but under f16 the feed-forward's `wo` is f32, and so is the sum of the blocks, as
+    /// transformers alone has it: T5 v1.1 overflows f16 there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_summing_in_f32(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
+        let config = Config::read(folder)?;
+        let weights = Weights::open(folder, "model", dtype, device)?;
+        Self::with_sums(&config, &weights, dtype == DType::F16)
+    }
+
     /// The encoder that `config` describes, of `weights`.
     pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        Self::with_sums(config, weights, false)
+    }
+
+    fn with_sums(config: &Config, weights: &Weights, sums_in_f32: bool) -> LoadResult<Self> {
         config.refuse_unless_neutral(NEUTRAL)?;
         config.refuse_null(READ)?;
         for (alias, key) in ALIASES {
@@ -157,6 +174,7 @@ impl T5EncoderModel {
             gated,
             activation,
             eps: config.number("layer_norm_epsilon", 1e-6)?,
+            sums_in_f32,
         };
         let depth = config.count("num_layers", None)?;
         let vocabulary = config.count("vocab_size", None)?;
@@ -204,7 +222,7 @@ impl T5EncoderModel {
         for block in &self.blocks {
             x = block.forward(&x, &bias, self.heads)?;
         }
-        self.final_layer_norm.forward(&x)
+        self.final_layer_norm.forward(&x)?.to_dtype(self.token_embedding.dtype())
     }
 
     /// What is added to the attention scores, f32: relative position and mask, [b, heads, n, n], or
@@ -306,17 +324,24 @@ struct Block {
     inner: Linear,
     outer: Linear,
     activation: Activation,
+    /// Number formats of the layers' inputs, and of the last layer's.
+    dtypes: (DType, DType),
 }
 
 impl Block {
     fn load(scope: &Scope, size: BlockSize) -> LoadResult<Self> {
-        let BlockSize { width, attention, inner, gated, activation, eps } = size;
+        let BlockSize { width, attention, inner, gated, activation, eps, sums_in_f32 } = size;
         let (first, second) = (scope.at(0), scope.at(1));
         let heads = first.at("SelfAttention");
         let dense = second.at("DenseReluDense");
         let linear = |scope: &Scope, input: usize, output: usize| {
             Linear::load_without_bias(scope, input, output).map(Linear::for_few_rows)
         };
+        let last = dense.at("wo");
+        let stored = last.tensor("weight", &[width, inner])?;
+        let dtype = stored.dtype();
+        let outer = if sums_in_f32 { stored.to_dtype(DType::F32) } else { Ok(stored) };
+        let outer = outer.map_err(|source| last.refused("weight", source))?;
         Ok(Self {
             attention_norm: RmsNorm::load(&first.at("layer_norm"), width, eps)?,
             query: linear(&heads.at("q"), width, attention)?,
@@ -326,24 +351,27 @@ impl Block {
             feed_forward_norm: RmsNorm::load(&second.at("layer_norm"), width, eps)?,
             gate: gated.then(|| linear(&dense.at("wi_1"), width, inner)).transpose()?,
             inner: linear(&dense.at(if gated { "wi_0" } else { "wi" }), width, inner)?,
-            outer: linear(&dense.at("wo"), inner, width)?,
+            dtypes: (dtype, outer.dtype()),
+            outer: Linear::without_bias(outer).for_few_rows(),
             activation,
         })
     }
 
     fn forward(&self, x: &Tensor, bias: &Tensor, heads: usize) -> Result<Tensor> {
-        let x = without_infinities((x + self.attend(x, bias, heads)?)?)?;
-        let normed = self.feed_forward_norm.forward(&x)?;
+        let (dtype, sum) = self.dtypes;
+        let x = without_infinities((x + self.attend(x, bias, heads)?.to_dtype(x.dtype())?)?)?;
+        let normed = self.feed_forward_norm.forward(&x)?.to_dtype(dtype)?;
         let mut inner = self.activation.apply(&self.inner.forward(&normed)?)?;
         if let Some(gate) = &self.gate {
             inner = (inner * gate.forward(&normed)?)?;
         }
-        without_infinities((&x + self.outer.forward(&inner)?)?)
+        let outer = self.outer.forward(&inner.to_dtype(sum)?)?;
+        without_infinities((x.to_dtype(sum)? + outer)?)
     }
 
     /// Scores are not divided by the root of the head size: T5's weights hold that factor.
     fn attend(&self, x: &Tensor, bias: &Tensor, heads: usize) -> Result<Tensor> {
-        let normed = self.attention_norm.forward(x)?;
+        let normed = self.attention_norm.forward(x)?.to_dtype(self.dtypes.0)?;
         let query = self.query.forward(&normed)?;
         let key = self.key.forward(&normed)?;
         let value = self.value.forward(&normed)?;

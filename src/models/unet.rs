@@ -6,14 +6,13 @@ mod added;
 mod blocks;
 mod config;
 mod guidance;
-mod text_context;
+pub(crate) mod text_context;
 mod time_shifts;
 pub(crate) mod timestep;
 mod transformer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
@@ -23,7 +22,7 @@ use self::blocks::{DownBlock, MidBlock, UpBlock, UpChannels};
 use self::config::UNetConfig;
 use self::guidance::GuidanceEmbedding;
 pub use self::text_context::TextContext;
-use self::text_context::{CrossAttentionTexts, KeysAndValues, pairs};
+use self::text_context::{CrossAttentionTexts, KeysAndValues, next_network, pairs};
 use self::time_shifts::TimeShifts;
 use self::timestep::{Sinusoid, TimestepEmbedding};
 use self::transformer::Transformer2DModel;
@@ -63,9 +62,6 @@ pub struct UNet {
     /// Tells this network from every other of the process.
     number: u64,
 }
-
-/// The number of the next network to be loaded.
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl UNet {
     /// Loads `unet/`: `config.json` and `diffusion_pytorch_model.safetensors` or a variant of it.
@@ -162,7 +158,7 @@ impl UNet {
             sha256: weights.sha256().to_owned(),
             unused_parts: UnusedParts { keys: plan.unknown_keys, tensors: weights.not_taken(&[]) },
             cached_shifts: TimestepCache::default(),
-            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            number: next_network(),
         })
     }
 

@@ -68,7 +68,7 @@ pub struct VaeDecoder {
     latent_channels: usize,
     scaling_factor: f64,
     statistics: Option<LatentStatistics>,
-    has_shift: bool,
+    shift_factor: f64,
     unused_parts: UnusedParts,
     dtype: DType,
     sha256: String,
@@ -174,7 +174,7 @@ impl VaeDecoder {
                 .numbers("latents_mean", latent_channels)?
                 .zip(config.numbers("latents_std", latent_channels)?)
                 .map(|(mean, std)| LatentStatistics { mean, std }),
-            has_shift: config.number("shift_factor", 0.0)? != 0.0,
+            shift_factor: config.number("shift_factor", 0.0)?,
             unused_parts: UnusedParts::of(
                 (config, &[&neutral, READ, WITHOUT_EFFECT]),
                 (weights, &["encoder.", "quant_conv."]),
@@ -231,9 +231,9 @@ impl VaeDecoder {
         self.statistics.as_ref()
     }
 
-    /// Whether its configuration has a `shift_factor`, which the pipelines of Stable Diffusion pass over.
-    pub(crate) fn has_shift(&self) -> bool {
-        self.has_shift
+    /// What stands in the middle of its latents: the pipelines of Stable Diffusion 1 to XL pass it over, that of 3 adds it.
+    pub(crate) fn shift_factor(&self) -> f64 {
+        self.shift_factor
     }
 
     /// Channels of the latents.

@@ -80,6 +80,7 @@ impl LoadedGenerator {
     /// # Errors
     /// One is not.
     pub fn check(options: &GeneratorOptions) -> anyhow::Result<()> {
+        let options = &options.clone().with_recognised_model()?;
         if OutsideModels::check(options)? {
             return Ok(());
         }
@@ -106,6 +107,8 @@ impl LoadedGenerator {
     /// # Errors
     /// There is no such model or device, the model's files are missing or damaged, or a setting does not fit it.
     pub fn load(options: &GeneratorOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
+        let options = &options.clone().with_recognised_model()?;
+        options.recognised.iter().for_each(|sentence| listener.note(sentence));
         if let Some(outside) = OutsideModels::load(options, listener)? {
             let OutsideModels { generators, devices, seed, seed_mode } = outside;
             return Ok(Self::of_one_at_a_time(generators, devices, seed, seed_mode));

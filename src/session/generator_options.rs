@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
+
 use super::ella_options::EllaPartOptions;
 use super::fetched;
 use super::program_options::ProgramPartOptions;
@@ -16,6 +18,7 @@ use crate::generate::catalog::{self, CatalogModel};
 use crate::generate::model_file::ModelFile;
 use crate::generate::noise::seeds::SeedMode;
 use crate::generate::pipelines::options::DiffusionOptions;
+use crate::generate::recognised::recognise;
 use crate::generate::sampling_choice::{SamplingChoice, preset};
 use crate::results::Settings;
 
@@ -26,6 +29,8 @@ pub struct GeneratorOptions {
     pub model: String,
     /// Name of its own for the record, as a model file gives it.
     pub name: Option<String>,
+    /// Where the model was `auto`: a sentence on which it is, and by what it was known.
+    pub recognised: Option<String>,
     /// The checkpoint: a folder in the diffusers layout, or one .safetensors file in the latent-diffusion
     /// layout; where it is `None`, what `fetch` got.
     pub weights: Option<PathBuf>,
@@ -78,6 +83,7 @@ impl GeneratorOptions {
         Self {
             model: model.to_owned(),
             name: None,
+            recognised: None,
             weights: None,
             base: None,
             tokenizer: None,
@@ -125,6 +131,26 @@ impl GeneratorOptions {
             products: self.products.or(file.products),
             ..self
         })
+    }
+
+    /// The same with the model that the checkpoint is of, where the model is `auto`.
+    ///
+    /// # Errors
+    /// No checkpoint is named, no model here runs it, or two models could.
+    pub fn with_recognised_model(mut self) -> anyhow::Result<Self> {
+        if self.model != catalog::AUTO {
+            return Ok(self);
+        }
+        let Some(weights) = &self.weights else {
+            bail!("model auto needs --weights: that checkpoint tells which model it is");
+        };
+        let mut found = recognise(self.base.as_deref().unwrap_or(&fetched::named(weights)?))?;
+        if self.ella.connector.is_some() {
+            found = found.with_ella();
+        }
+        self.recognised = Some(format!("model auto is {}: {}", found.model, found.why));
+        found.model.clone_into(&mut self.model);
+        Ok(self)
     }
 
     /// Whether the model is one of the demo's, which draw nothing but the demo's prompts.

@@ -128,7 +128,7 @@ impl Place {
         text
     }
 
-    fn output(&self, line: &str) -> Output {
+    pub fn output(&self, line: &str) -> Output {
         let Line { variables, words, input, .. } = read(line);
         let mut command = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
         command.args(words).current_dir(self.folder.path()).env_clear();

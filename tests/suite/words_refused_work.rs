@@ -165,6 +165,8 @@ fn models() {
     place.fixture("sdxl-tiny", "edm");
     let (own, other) = ("EulerDiscreteScheduler", "EDMDPMSolverMultistepScheduler");
     place.replace("edm/model_index.json", own, other);
+    place.fixture("sdxl-tiny", "ancestral");
+    place.replace("ancestral/model_index.json", own, "EulerAncestralDiscreteScheduler");
     let demo = "generate --limit 1 --device cpu --benchmark demo";
     let tiny = format!("{demo} --model sd15 --weights sd15");
     place.write("capital.toml", "name = \"x\"\nmodel = \"SD15\"\ncheckpoint = \"sd15\"\n");
@@ -191,6 +193,10 @@ fn models() {
             format!("{demo} --model sd2 --weights wide1"),
             format!("{demo} --model lcm --weights sd15"),
             format!("{demo} --model playground-v2 --weights edm"),
+            format!("{demo} --model pixart-alpha --weights sd15"),
+            format!("{demo} --model auto"),
+            format!("{demo} --model auto --weights home"),
+            format!("{demo} --model auto --weights ancestral"),
             format!("{demo} --model ella-sd15 --weights sd15"),
             format!("{demo} --model ella-sd15 --weights sd15 --ella x.safetensors"),
             format!("{demo} --model ella-sdxl --weights sd15"),

@@ -35,6 +35,18 @@ pub enum SchedulerError {
         /// What can be had.
         supported: String,
     },
+    /// The same of a scheduler for which there is no other.
+    #[error("{class}: option `{option}` = {value} is not supported (supported: {supported})")]
+    OnlyOne {
+        /// Class name in diffusers.
+        class: &'static str,
+        /// Key of the JSON.
+        option: String,
+        /// Its value there.
+        value: String,
+        /// What can be had.
+        supported: String,
+    },
     /// Karras sigmas for a scheduler without them.
     #[error("scheduler {class} has no Karras sigmas; leave out --karras, or choose one of {known}")]
     NoKarras {

@@ -79,13 +79,15 @@ impl GeneratorArgs {
     /// The model with its settings; those of the model file, where one is named, are overridden by the flags.
     ///
     /// # Errors
-    /// A scheduler or number format is unknown, or the model file cannot be read or says something unknown.
+    /// A scheduler or number format is unknown, the model file cannot be read or says something unknown, or `auto` knows no
+    /// model.
     pub(crate) fn options(&self) -> anyhow::Result<GeneratorOptions> {
         let CheckpointArgs { weights, base, tokenizer, vae, lora, embedding } =
             self.checkpoint.clone();
         let options = GeneratorOptions {
             model: self.model_name().to_owned(),
             name: None,
+            recognised: None,
             weights,
             base,
             tokenizer,
@@ -108,9 +110,9 @@ impl GeneratorArgs {
                 if let Some(model) = &self.model {
                     options.model.clone_from(model);
                 }
-                Ok(options)
+                options.with_recognised_model()
             }
-            None => Ok(options),
+            None => options.with_recognised_model(),
         }
     }
 
@@ -128,7 +130,9 @@ impl GeneratorArgs {
 
 fn model_help() -> String {
     let default = catalog::DEFAULT;
-    format!("Model, as `dpg-bench list` names it [default: {default}, or the model file's]")
+    format!(
+        "Model, as `dpg-bench list` names it, or auto: that of the checkpoint [default: {default}, or the model file's]"
+    )
 }
 
 /// Where the run of a model is.

@@ -26,11 +26,13 @@ pub(crate) struct SamplingArgs {
     /// [default: cpu]
     #[arg(long, value_name = "SOURCE")]
     pub rng: Option<NoiseSource>,
-    /// Denoising steps [default: 50; 4 for lcm, 20 for the demo's models]
+    /// Denoising steps [default: 50; 4 for lcm, 20 for pixart-alpha, pixart-sigma and the
+    /// demo's models, 28 for sd3]
     #[arg(long, visible_alias = "num-inference-steps", value_name = "N")]
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
-    /// sdxl 5, for playground-v2 3, for lcm 8.5, for ella-sd15 12, for the demo's models 4]
+    /// sdxl 5, for playground-v2 3, for lcm 8.5, for pixart-alpha and pixart-sigma 4.5, for sd3 7,
+    /// for ella-sd15 12, for the demo's models 4]
     #[arg(long, visible_alias = "guidance-scale", alias = "cfg-scale", value_name = "NUMBER")]
     pub guidance: Option<f64>,
     /// Width in pixels [default: the checkpoint's own]

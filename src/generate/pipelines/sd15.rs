@@ -14,9 +14,10 @@ use serde_json::json;
 
 use super::clip_prompts::{ClipPrompts, configuration_sha256};
 use super::conditioning::{FixedConditioning, TextCondition};
-pub use super::diffusion::to_pixels;
-use super::diffusion::{Diffusion, images};
+use super::diffusion::Diffusion;
 use super::options::DiffusionOptions;
+use super::pixels::images;
+pub use super::pixels::to_pixels;
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder};
 use crate::checkpoint::load_report::LoadReport;
 use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};

@@ -13,8 +13,9 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use super::conditioning::{FixedConditioning, TextCondition, WithAdded};
-use super::diffusion::{Diffusion, images};
+use super::diffusion::Diffusion;
 use super::options::DiffusionOptions;
+use super::pixels::images;
 use super::sdxl_prompts::{
     SdxlPrompts, SdxlText, added, configuration_sha256, load_diffusion, negative_prompt, time_ids,
 };

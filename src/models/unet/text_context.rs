@@ -2,9 +2,18 @@
 //! them, computed when the network first meets the texts and kept with them: they depend on neither
 //! the latents nor, for a given text, the timestep, so all steps and images that share a text share them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, Tensor};
+
+/// The number of the next network to be loaded.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// A number that tells a network from every other of the process.
+pub(crate) fn next_network() -> u64 {
+    NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
+}
 
 /// A layer's keys and values of a text, each [r, n, channels].
 #[derive(Debug, Clone)]

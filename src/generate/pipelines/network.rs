@@ -1,0 +1,168 @@
+//! In: nothing. Out: what a denoising network tells of itself to the way from noise to pictures. Its arithmetic is left to
+//! `models`.
+
+use candle_core::Tensor;
+
+use super::denoise::Denoiser;
+use crate::models::{
+    AddedCondition, PixArtTransformer, Sd3Transformer, TextContext, UNet, UnusedParts,
+};
+
+/// A denoising network of a checkpoint.
+pub(crate) trait Network: Denoiser + Send {
+    /// What it is called: also its folder in the checkpoint.
+    fn component(&self) -> &'static str;
+
+    /// Channels of the latents.
+    fn in_channels(&self) -> usize;
+
+    /// Width of the text's hidden states.
+    fn context_width(&self) -> usize;
+
+    /// Width of the pooled text that it takes as well, where it takes one.
+    fn pooled_width(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether it is told the guidance, and needs no second call for it.
+    fn takes_guidance(&self) -> bool {
+        false
+    }
+
+    /// What of its files changed nothing.
+    fn unused_parts(&self) -> &UnusedParts;
+
+    /// Digest of its weights.
+    fn sha256(&self) -> &str;
+}
+
+impl Denoiser for UNet {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        texts: &[&TextContext],
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        self.forward_contexts(latents, timestep, texts, added)
+    }
+}
+
+impl Network for UNet {
+    fn component(&self) -> &'static str {
+        "unet"
+    }
+
+    fn in_channels(&self) -> usize {
+        self.in_channels()
+    }
+
+    fn context_width(&self) -> usize {
+        self.context_width()
+    }
+
+    fn pooled_width(&self) -> Option<usize> {
+        self.pooled_width()
+    }
+
+    fn takes_guidance(&self) -> bool {
+        self.takes_guidance()
+    }
+
+    fn unused_parts(&self) -> &UnusedParts {
+        self.unused_parts()
+    }
+
+    fn sha256(&self) -> &str {
+        self.sha256()
+    }
+}
+
+impl Denoiser for PixArtTransformer {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        texts: &[&TextContext],
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        if added.is_some() {
+            candle_core::bail!("this transformer takes no pooled text")
+        }
+        self.forward_contexts(latents, timestep, texts)
+    }
+}
+
+impl Network for PixArtTransformer {
+    fn component(&self) -> &'static str {
+        "transformer"
+    }
+
+    fn in_channels(&self) -> usize {
+        self.in_channels()
+    }
+
+    fn context_width(&self) -> usize {
+        self.context_width()
+    }
+
+    fn unused_parts(&self) -> &UnusedParts {
+        self.unused_parts()
+    }
+
+    fn sha256(&self) -> &str {
+        self.sha256()
+    }
+}
+
+impl Denoiser for Sd3Transformer {
+    /// One call for each text: time and text together decide what every layer makes of the tokens.
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        texts: &[&TextContext],
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        let Some(added) = added else {
+            candle_core::bail!("this transformer needs pooled text as well")
+        };
+        let (batch, rows) = (latents.dim(0)?, added.pooled.dim(0)?);
+        let count = texts.len().max(1);
+        if !batch.is_multiple_of(count) || !rows.is_multiple_of(count) {
+            candle_core::bail!("{batch} latents and {rows} pooled texts for {count} texts")
+        }
+        let halves = texts.iter().enumerate().map(|(number, text)| {
+            let latents = latents.narrow(0, number * (batch / count), batch / count)?;
+            let pooled = added.pooled.narrow(0, number * (rows / count), 1)?;
+            self.forward(&latents, timestep, text.states(), &pooled)
+        });
+        Tensor::cat(&halves.collect::<candle_core::Result<Vec<_>>>()?, 0)
+    }
+}
+
+impl Network for Sd3Transformer {
+    fn component(&self) -> &'static str {
+        "transformer"
+    }
+
+    fn in_channels(&self) -> usize {
+        self.in_channels()
+    }
+
+    fn context_width(&self) -> usize {
+        self.context_width()
+    }
+
+    fn pooled_width(&self) -> Option<usize> {
+        Some(self.pooled_width())
+    }
+
+    fn unused_parts(&self) -> &UnusedParts {
+        self.unused_parts()
+    }
+
+    fn sha256(&self) -> &str {
+        self.sha256()
+    }
+}
