@@ -284,7 +284,7 @@ fn favoured(found: &Correction) -> Option<String> {
     let is_told = difference.low > 0.0 || difference.high < 0.0;
     Some(if is_told {
         format!(
-            "the labels favour `{}`: `{other}` less `{audited}` agrees with people in {points} points ({ends})",
+            "the labels favour `{}`: agreement of `{other}` less that of `{audited}` is {points} points ({ends})",
             best.judge
         )
     } else {
