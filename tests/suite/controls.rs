@@ -433,6 +433,17 @@ fn chance_of_other_images_or_another_judge_is_not_shown() {
     assert!(error.contains("does not have now; delete that folder"), "{error}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_out_of_the_run_is_not_followed() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(place.path("elsewhere"), place.path("run/controls")).unwrap();
+    let error = place.ask(ControlKind::Grey, usize::MAX).unwrap_err();
+    assert!(format!("{error:#}").contains("controls is a symbolic link"), "{error:#}");
+    assert_eq!(std::fs::read_dir(place.path("elsewhere")).unwrap().count(), 0);
+}
+
 #[test]
 fn a_control_that_cannot_be_made_is_refused() {
     let place = Place::new();
