@@ -61,8 +61,7 @@ fn ensembles(report: &AgreementReport) -> String {
         (EnsembleRule::MeanProbability, Protocol::Soft) => "mean P(yes), soft",
         (EnsembleRule::MeanProbability, _) => "mean P(yes) > 0.5",
     };
-    let name = format!("{} together", counted(report.judges.len(), "judge"));
-    table.set_header(std::iter::once(name.as_str()).chain(all.iter().map(heading)));
+    table.set_header(std::iter::once("together").chain(all.iter().map(heading)));
     let cell = |figure: Option<Estimate>| figure.map_or("-".to_owned(), |one| with_margin(&one));
     let scores = all.iter().map(|one| cell(one.score));
     table.add_row(std::iter::once("score".to_owned()).chain(scores));
@@ -76,11 +75,16 @@ fn ensembles(report: &AgreementReport) -> String {
     let asked =
         all.iter().map(|one| format!("{} of {}", one.answered, counted(one.questions, "question")));
     table.add_row(std::iter::once("over".to_owned()).chain(asked));
+    // Within 80 columns.
+    for column in table.column_iter_mut().skip(1) {
+        column.set_padding((1, 0));
+    }
     let mut text = finished(table);
-    text.push_str(
-        "over the questions that all of them answered; categories after the dependency rule\n\
+    text.push_str(&format!(
+        "over the questions that all {} judges answered; categories after the rule\n\
          majority: yes where more than half say yes, so that a tie is not yes\n",
-    );
+        report.judges.len()
+    ));
     if all.len() == 1 {
         text.push_str("no mean P(yes): not all of them state one\n");
     }

@@ -127,8 +127,11 @@ fn the_table_and_the_csv_have_the_ensembles_and_go_with_the_agreement() {
     let folder = tempfile::tempdir().unwrap();
     let run = judged_run(folder.path());
     let (_, text, said) = dpg_bench("agreement", &run, &[]);
-    assert!(text.contains("3 judges together") && text.contains("mean P(yes), soft"), "{text}");
+    assert!(text.contains("all 3 judges answered") && text.contains("mean P(yes), soft"), "{text}");
     assert!(said.contains("agreement-ensembles.csv"), "{said}");
+    let table: Vec<&str> = text.lines().take_while(|line| !line.starts_with("over ")).collect();
+    let widest = table.iter().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(80), "{text}");
     let report: Value =
         serde_json::from_slice(&std::fs::read(run.join("agreement.json")).unwrap()).unwrap();
     let csv = std::fs::read(run.join("agreement-ensembles.csv")).unwrap();
