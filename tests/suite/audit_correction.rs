@@ -228,7 +228,7 @@ fn rates_of_a_wholly_labelled_run_are_its_counts() {
 fn annotators_are_averaged_and_their_kappa_is_told() {
     let run = Run::new(crate::audit_fixture::items(12), 2);
     let judge = |_, _, _| true;
-    let ann = |item: usize, _: u32, _: usize| item % 2 == 0;
+    let ann = |item: usize, _: u32, _: usize| item.is_multiple_of(2);
     let bob = |_: usize, image: u32, _: usize| image == 0;
     run.scored(&judge, &[], |scored| {
         let sample = drawn(scored, UnitKind::Questions, 1_000_000, 1);
