@@ -223,13 +223,9 @@ impl Assembly<'_> {
     }
 
     fn add_loras(&mut self) -> Result<()> {
-        let Some(lora) = self.parts.loras.first() else { return Ok(()) };
-        ensure!(
-            !self.recipes.contains_key("transformer"),
-            "adapter {} cannot be added: {} has a transformer, and adapters are read for UNets alone; leave --lora out",
-            lora.file.display(),
-            self.parts.checkpoint.display()
-        );
+        if self.parts.loras.is_empty() {
+            return Ok(());
+        }
         let targets = self
             .recipes
             .iter()

@@ -7,6 +7,7 @@
 mod added_words;
 mod addon_forms;
 mod addons;
+mod addons_sd3;
 mod addons_sdxl;
 mod agreement;
 mod audit_command;

@@ -21,7 +21,7 @@ const GOLDEN: &str = "sd3-golden";
 
 /// The checkpoint of a case, named before the stroke, with the parts that other fixtures hold; without T5 where the name has
 /// a colon.
-fn whole(name: &str) -> TempDir {
+pub fn whole(name: &str) -> TempDir {
     let name = name.split('/').next().unwrap();
     let (name, without_t5) = name.split_once(':').map_or((name, false), |(name, _)| (name, true));
     let folder = copy_of("sd3-tiny");

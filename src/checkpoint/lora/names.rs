@@ -88,12 +88,13 @@ pub(super) struct Place<'t> {
 }
 
 /// How names of a network's modules begin.
-const STARTS: [(&str, &str); 7] = [
+const STARTS: [(&str, &str); 8] = [
     ("lora_unet_", "unet"),
     ("lora_te1_", "text_encoder"),
     ("lora_te2_", "text_encoder_2"),
     ("lora_te_", "text_encoder"),
     ("unet.", "unet"),
+    ("transformer.", "transformer"),
     ("text_encoder.", "text_encoder"),
     ("text_encoder_2.", "text_encoder_2"),
 ];
@@ -154,7 +155,7 @@ impl<'t> Index<'t> {
         let mut module = module.replace(".processor.", ".");
         if component == "unet" && module.ends_with(".to_out") {
             module += ".0";
-        } else if component != "unet" {
+        } else if component.starts_with("text_encoder") {
             module = module.replace("self_attn.to_", "self_attn.");
             for name in ["q", "k", "v", "out"] {
                 if module.ends_with(&format!("self_attn.{name}")) {
