@@ -21,6 +21,7 @@ pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod matmul;
 pub(crate) mod packed_linear;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod tile_attention;

@@ -2,13 +2,15 @@
 //! by the activation of the other half, in one pass.
 
 use candle_core::{Device, Result, Tensor};
-use rayon::prelude::*;
 
 use super::Values;
+use super::sharing::each_piece;
 use super::vector::{erf, for_processor, sigmoid};
 
 /// Numbers that one thread takes at a time.
 const AT_ONCE: usize = 4096;
+/// Rows of a gated projection that one thread takes at a time.
+const ROWS_AT_ONCE: usize = 8;
 
 /// The activations that are computed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +30,10 @@ pub(crate) fn activation(x: &Tensor, curve: ActivationKind) -> Result<Tensor> {
     let x = x.contiguous()?;
     let mut output = vec![0.0; x.elem_count()];
     let values = Values::of(&x)?;
-    output
-        .par_chunks_mut(AT_ONCE)
-        .zip(values.slice()?.par_chunks(AT_ONCE))
-        .for_each(|(output, values)| bend(output, values, curve));
+    let (values, steps) = (values.slice()?, 2 * output.len());
+    each_piece(&mut output, AT_ONCE, steps, |number, output| {
+        bend(output, &values[number * AT_ONCE..][..output.len()], curve);
+    });
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
 }
 
@@ -48,11 +50,14 @@ pub(crate) fn geglu(x: &Tensor) -> Result<Tensor> {
     }
     let mut output = vec![0.0; x.elem_count() / 2];
     let values = Values::of(&x)?;
-    output
-        .par_chunks_mut(inner.max(1))
-        .zip(values.slice()?.par_chunks(2 * inner.max(1)))
-        .with_min_len(8)
-        .for_each(|(output, row)| gate(output, &row[..inner], &row[inner..]));
+    let (some, width, steps) = (ROWS_AT_ONCE * inner, inner.max(1), 2 * output.len());
+    let values = values.slice()?;
+    each_piece(&mut output, some, steps, |number, output| {
+        let rows = values[2 * number * some..].chunks(2 * width);
+        for (output, row) in output.chunks_mut(width).zip(rows) {
+            gate(output, &row[..inner], &row[inner..]);
+        }
+    });
     Tensor::from_vec(output, shape, &Device::Cpu)
 }
 

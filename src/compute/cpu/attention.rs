@@ -5,11 +5,11 @@
 use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
-use rayon::prelude::*;
 
 use super::Values;
 use super::attention_block::{Bias, Block, Keys, Matrix, QUERIES};
 use super::matmul::Target;
+use super::sharing::{PRODUCTS_A_STEP, each_task};
 use super::tile_attention::{self, TileKeys};
 use super::tile_packing::Packing;
 use crate::compute::key_groups::Group;
@@ -205,7 +205,12 @@ fn attention_over(
     let query = query.matrix()?;
     let mut result = vec![0.0; rows * width];
     let target = Target::new(&mut result);
-    (0..blocks.len() * heads).into_par_iter().try_for_each(|task| {
+    let seen = |queries: &Queries| {
+        queries.rows.len() * queries.keys.iter().map(|keys| keys.count).sum::<usize>()
+    };
+    // A score is two products of a head's length and a power.
+    let steps = blocks.iter().map(seen).sum::<usize>() * heads * (2 * head / PRODUCTS_A_STEP + 2);
+    each_task(blocks.len() * heads, steps, |task| {
         let Queries { rows, keys, group, first, first_source } = &blocks[task / heads];
         let number = task % heads;
         let offset = number * head;

@@ -11,10 +11,10 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
 use gemm::Parallelism;
-use rayon::prelude::*;
 
 use super::Values;
 use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
+use super::sharing::{PRODUCTS_A_STEP, each_piece, each_task};
 
 /// Output pixels of a tile.
 const TILE: usize = 512;
@@ -70,6 +70,10 @@ impl Shape {
 
     fn output(&self) -> usize {
         self.out_channels * self.pixels()
+    }
+
+    fn products(&self) -> usize {
+        self.output() * self.channels * self.kernel_area()
     }
 
     /// Weights that meet one input channel in one output channel.
@@ -140,7 +144,8 @@ fn initial_output(batch: usize, shape: &Shape, start: InitialOutput) -> Result<V
         candle_core::bail!("bias, shift or shortcut do not fit the map {shape:?}")
     }
     let mut result = vec![0.0; planes * pixels];
-    result.par_chunks_mut(pixels.max(1)).enumerate().for_each(|(plane, result)| {
+    let steps = result.len();
+    each_piece(&mut result, pixels, steps, |plane, result| {
         let of = |values: &[f32]| {
             if values.is_empty() { 0.0 } else { values[plane % values.len()] }
         };
@@ -171,7 +176,8 @@ fn large(
     let parts = TASKS.div_ceil((batch * tiles).max(1)).min(most);
     let part = channels.div_ceil(parts);
     let target = Target::new(result);
-    (0..batch * tiles * parts).into_par_iter().try_for_each(|task| {
+    let steps = batch * shape.products() / PRODUCTS_A_STEP;
+    each_task(batch * tiles * parts, steps, |task| {
         let (entry, tile, number) = (task / (tiles * parts), task / parts % tiles, task % parts);
         let tile = tile * TILE..pixels.min((tile + 1) * TILE);
         let outs = number * part..channels.min((number + 1) * part);
@@ -255,27 +261,35 @@ fn small(
     for first in (0..inputs).step_by(at_once) {
         let some = first..inputs.min(first + at_once);
         let inner = some.len() * kernel_area;
-        layout.par_chunks_mut(kernel_area * count).zip(some.clone()).for_each(|(rows, channel)| {
-            for entry in 0..batch {
-                let map = &values[entry * shape.input()..(entry + 1) * shape.input()];
-                let plane = plane(map, channel, shape);
-                im2col(&mut rows[entry * pixels..], count, plane, shape, &(0..pixels));
-            }
-        });
+        each_piece(
+            &mut layout[..inner * count],
+            kernel_area * count,
+            inner * count,
+            |number, rows| {
+                let channel = some.start + number;
+                for entry in 0..batch {
+                    let map = &values[entry * shape.input()..(entry + 1) * shape.input()];
+                    let plane = plane(map, channel, shape);
+                    im2col(&mut rows[entry * pixels..], count, plane, shape, &(0..pixels));
+                }
+            },
+        );
         let right =
             Operand { values: &layout[..inner * count], row_stride: count, column_stride: 1 };
-        sums.par_chunks_mut(CHANNELS * count).enumerate().try_for_each(|(part, sums)| {
+        let (target, channels) = (Target::new(&mut sums), shape.out_channels);
+        let steps = channels * inner * count / PRODUCTS_A_STEP;
+        each_task(channels.div_ceil(CHANNELS), steps, |part| {
             let left = Operand {
                 values: &weights[(part * CHANNELS * inputs + some.start) * kernel_area..],
                 row_stride: inputs * kernel_area,
                 column_stride: 1,
             };
-            let size = Size { rows: sums.len() / count, inner, columns: count };
-            let target = Target::new(sums);
-            // SAFETY: `target` borrows this part of the sums alone.
+            let rows = CHANNELS.min(channels - part * CHANNELS);
+            let size = Size { rows, inner, columns: count };
+            // SAFETY: `target` alone borrows the sums, and a channel's belong to one task.
             unsafe {
                 matmul_into(
-                    target,
+                    target.from(part * CHANNELS * count),
                     count,
                     size,
                     left,
@@ -286,7 +300,8 @@ fn small(
             }
         })?;
     }
-    result.par_chunks_mut(pixels.max(1)).enumerate().for_each(|(plane, result)| {
+    let steps = result.len();
+    each_piece(result, pixels, steps, |plane, result| {
         let (entry, channel) = (plane / shape.out_channels, plane % shape.out_channels);
         let sums = &sums[channel * count + entry * pixels..];
         for (result, sum) in result.iter_mut().zip(sums) {

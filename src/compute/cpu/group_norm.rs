@@ -2,9 +2,9 @@
 //! the caller wants it, while the group is still in the cache.
 
 use candle_core::{Device, Result, Tensor};
-use rayon::prelude::*;
 
 use super::Values;
+use super::sharing::each_piece;
 use super::vector::{for_processor, mean_and_scale, multiply_add, sigmoid};
 
 /// What follows the normalisation.
@@ -35,13 +35,12 @@ pub(crate) fn group_norm(
     let wide = channels / groups;
     let (values, weight, bias) = (Values::of(&x)?, Values::of(weight)?, Values::of(bias)?);
     let (weight, bias) = (weight.slice()?, bias.slice()?);
-    output.par_chunks_mut(size).zip(values.slice()?.par_chunks(size)).enumerate().for_each(
-        |(number, (output, values))| {
-            let first = number % groups * wide;
-            let affine = (&weight[first..first + wide], &bias[first..first + wide]);
-            normalise(output, values, affine, eps, then);
-        },
-    );
+    let (values, steps) = (values.slice()?, 2 * output.len());
+    each_piece(&mut output, size, steps, |number, output| {
+        let first = number % groups * wide;
+        let affine = (&weight[first..first + wide], &bias[first..first + wide]);
+        normalise(output, &values[number * size..][..output.len()], affine, eps, then);
+    });
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
 }
 

@@ -8,11 +8,11 @@ use std::cell::RefCell;
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 use gemm::Parallelism;
 use half::slice::HalfFloatSliceExt;
-use rayon::prelude::*;
 
 use super::Values;
 use super::linear::{result_shape, start};
 use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
+use super::sharing::{PRODUCTS_A_STEP, each_task};
 
 /// Rows that share one widening of a tile.
 const ROWS: usize = 512;
@@ -65,7 +65,8 @@ pub(crate) fn linear(
     let outputs = OUTPUTS[usize::from(rows >= 128)];
     let (tiles, blocks) = (output.div_ceil(outputs), rows.div_ceil(ROWS));
     let target = Target::new(&mut result);
-    (0..tiles * blocks).into_par_iter().try_for_each(|task| {
+    let steps = rows * input * output / PRODUCTS_A_STEP;
+    each_task(tiles * blocks, steps, |task| {
         let (column, row) = (task / blocks * outputs, task % blocks * ROWS);
         let (columns, rows) = (outputs.min(output - column), ROWS.min(rows - row));
         TILE.with_borrow_mut(|tile| {

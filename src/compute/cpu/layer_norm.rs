@@ -2,10 +2,13 @@
 //! of its mean square and scaled, in two passes over a row that the cache still holds.
 
 use candle_core::{Device, Result, Tensor};
-use rayon::prelude::*;
 
 use super::Values;
+use super::sharing::each_piece;
 use super::vector::{for_processor, mean_and_scale, multiply_add, sum};
+
+/// Rows that one thread takes at a time.
+const ROWS_AT_ONCE: usize = 16;
 
 /// Normalises the last dimension of `x` [..., width]; `weight` and `bias` are [width].
 pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
@@ -14,12 +17,24 @@ pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -
     let mut output = vec![0.0; x.elem_count()];
     let (values, weight, bias) = (Values::of(&x)?, Values::of(weight)?, Values::of(bias)?);
     let (weight, bias) = (weight.slice()?, bias.slice()?);
-    output
-        .par_chunks_mut(width)
-        .zip(values.slice()?.par_chunks(width))
-        .with_min_len(16)
-        .for_each(|(output, row)| normalise(output, row, weight, bias, eps));
+    each_row(&mut output, values.slice()?, width, |output, row| {
+        normalise(output, row, weight, bias, eps);
+    });
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
+/// Calls `norm` with every row of the output and of `values`.
+fn each_row(
+    output: &mut [f32],
+    values: &[f32],
+    width: usize,
+    norm: impl Fn(&mut [f32], &[f32]) + Send + Sync,
+) {
+    let (some, steps) = (ROWS_AT_ONCE * width, output.len());
+    each_piece(output, some, steps, |number, output| {
+        let values = values[number * some..].chunks(width);
+        output.chunks_mut(width).zip(values).for_each(|(output, row)| norm(output, row));
+    });
 }
 
 for_processor!(
@@ -48,11 +63,7 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> 
     let mut output = vec![0.0; x.elem_count()];
     let (values, weight) = (Values::of(&x)?, Values::of(weight)?);
     let weight = weight.slice()?;
-    output
-        .par_chunks_mut(width)
-        .zip(values.slice()?.par_chunks(width))
-        .with_min_len(16)
-        .for_each(|(output, row)| divide(output, row, weight, eps));
+    each_row(&mut output, values.slice()?, width, |output, row| divide(output, row, weight, eps));
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
 }
 

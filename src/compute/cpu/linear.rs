@@ -4,10 +4,10 @@
 
 use candle_core::{Device, Result, Tensor};
 use gemm::Parallelism;
-use rayon::prelude::*;
 
 use super::Values;
 use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
+use super::sharing::each_piece;
 
 /// Rows whose start is written by one thread at a time.
 const ROWS_AT_ONCE: usize = 64;
@@ -93,8 +93,8 @@ pub(crate) fn start(
     if bias.is_empty() && shortcut.is_empty() {
         return Ok(result);
     }
-    let block = (ROWS_AT_ONCE * width).max(1);
-    result.par_chunks_mut(block).enumerate().for_each(|(number, block_of_rows)| {
+    let (block, steps) = ((ROWS_AT_ONCE * width).max(1), result.len());
+    each_piece(&mut result, block, steps, |number, block_of_rows| {
         for (row, result) in block_of_rows.chunks_mut(width).enumerate() {
             let at = number * block + row * width;
             match (shortcut.get(at..at + width), bias.is_empty()) {
