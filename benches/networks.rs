@@ -18,7 +18,9 @@ use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::compute::device::Place;
 use dpg_bench::judge::mplug::{Found, MplugJudge, MplugOptions};
-use dpg_bench::models::{ClipTextModel, T5EncoderModel, UNet, VaeDecoder};
+use dpg_bench::models::{
+    ClipTextModel, PixArtTransformer, Sd3Transformer, T5EncoderModel, TextContext, UNet, VaeDecoder,
+};
 use image::RgbImage;
 
 fn main() -> anyhow::Result<()> {
@@ -103,7 +105,29 @@ fn network(stage: &str, folder: &Path, inputs: HashMap<String, Tensor>) -> anyho
             let lengths = vec![ids[0].len(); ids.len()];
             Box::new(move || Ok(network.forward(&ids, &lengths)?))
         }
-        other => bail!("no network {other:?}: unet, vae, text_encoder, t5 and mplug are"),
+        "sd2" | "lcm" => {
+            let mut network = UNet::load(&folder, dtype, &device)?;
+            network.tell_guidance(7.5, &device)?;
+            let (latents, context) = (get("latents")?, get("context")?);
+            Box::new(move || Ok(network.forward(&latents, 481.0, &context)?))
+        }
+        "pixart" => {
+            let mut network = PixArtTransformer::load(&folder, dtype, &device)?;
+            let (latents, context) = (get("latents")?, get("context")?);
+            let (_, _, height, width) = latents.dims4()?;
+            network.prepare((height, width), (8 * height, 8 * width), &device)?;
+            // A text of its own for each call: a run keeps what it makes of one.
+            Box::new(move || {
+                let text = TextContext::new(context.clone());
+                Ok(network.forward_contexts(&latents, 481.0, &[&text])?)
+            })
+        }
+        "sd3" | "sd35" => {
+            let network = Sd3Transformer::load(&folder, dtype, &device)?;
+            let (latents, context, pooled) = (get("latents")?, get("context")?, get("pooled")?);
+            Box::new(move || Ok(network.forward(&latents, 481.0, &context, &pooled)?))
+        }
+        other => bail!("no network {other:?}: scripts/cpu_speed.py and mplug_speed.py name them"),
     })
 }
 

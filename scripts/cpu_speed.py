@@ -1,9 +1,9 @@
 """Full-size networks on the processor: ours and PyTorch's, call by call in turn, in f32.
 
 In: a folder (4.3 GB of seeded random weights from full_size_parity.py, made where missing, and 1.3 GB of a
-T5-large). Out: a Markdown table on standard output, and the calls as they come on standard error.
+T5-large; of the newer models 2 to 10 GB each). Out: a Markdown table on standard output, and the calls as they come on standard error.
 
-    python scripts/cpu_speed.py FOLDER [--threads 1 2] [--rounds 5] [--stages unet vae text_encoder t5]
+    python scripts/cpu_speed.py FOLDER [--threads 1 2] [--rounds 5] [--stages unet vae text_encoder t5 sd2 ...]
 
 For each network and number of threads, one process of ours (cargo bench --bench networks) and one of
 PyTorch take turns at the same inputs: one call each to warm up, then ROUNDS each, whose medians are
@@ -22,8 +22,12 @@ import sys
 import time
 from pathlib import Path
 
-STAGES = ["unet", "vae", "text_encoder", "t5"]
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from full_size_transformers import NETWORKS, make, torch_call  # noqa: E402
+
+OLDER = ["unet", "vae", "text_encoder", "t5"]
+STAGES = [*OLDER, *NETWORKS]
 
 
 def make_t5(folder):
@@ -59,6 +63,8 @@ def torch_network(stage, folder):
     from transformers import CLIPTextModel, T5EncoderModel
 
     inputs = load_file(folder / f"{stage}.inputs.safetensors")
+    if stage in NETWORKS:
+        return torch_call(stage, folder, inputs)
     if stage == "unet":
         network = UNet2DConditionModel.from_pretrained(folder / stage).eval()
         return lambda: network(inputs["latents"], 981.0, inputs["context"]).sample
@@ -176,19 +182,22 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=OLDER)
     parser.add_argument("--binary", help="a networks benchmark that is built already")
     parser.add_argument("--serve", choices=STAGES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         return serve_torch(options.serve, options.folder, options.threads[0])
     folder = options.folder
-    if {*options.stages} != {"t5"} and not (folder / "unet").exists():
+    if {*options.stages} & {*OLDER[:3]} and not (folder / "unet").exists():
         subprocess.run([sys.executable, HERE / "full_size_parity.py", folder], check=True)
     folder.mkdir(parents=True, exist_ok=True)
     if "t5" in options.stages and not (folder / "t5").exists():
         make_t5(folder)
     make_inputs(folder)
+    for stage in options.stages:
+        if stage in NETWORKS:
+            make(stage, folder)
     binary = options.binary or build()
     print(
         "| network | threads | wall, s, median | processor, s, median | processor, s, least "

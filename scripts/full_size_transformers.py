@@ -1,0 +1,100 @@
+"""Transformers and UNets of the newer models at their published dimensions, seeded random weights: what scripts/cpu_speed.py
+times and compares beside ours.
+
+Each entry of NETWORKS has the class of diffusers, its configuration as published, and the inputs of one call on a small picture.
+`layers` of the published number are kept where 24 GiB do not hold both sides.
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SD2 = {
+    "sample_size": 96,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),
+    "use_linear_projection": True,
+}
+LCM = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8, "time_cond_proj_dim": 256}
+PIXART = {
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "num_layers": 28,
+    "cross_attention_dim": 1152,
+    "caption_channels": 4096,
+    "sample_size": 128,
+}
+SD3 = {
+    "sample_size": 128,
+    "num_layers": 24,
+    "num_attention_heads": 24,
+    "attention_head_dim": 64,
+    "caption_projection_dim": 1536,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 2048,
+    "in_channels": 16,
+    "out_channels": 16,
+    "pos_embed_max_size": 192,
+}
+SD35 = {**SD3, "pos_embed_max_size": 384, "qk_norm": "rms_norm", "dual_attention_layers": tuple(range(13))}
+# Latents, text rows and the text's width of one call.
+NETWORKS = {
+    "sd2": ("UNet2DConditionModel", SD2, (2, 4, 32, 32), (2, 77, 1024)),
+    "lcm": ("UNet2DConditionModel", LCM, (1, 4, 32, 32), (1, 77, 768)),
+    "pixart": ("PixArtTransformer2DModel", {**PIXART, "interpolation_scale": 2}, (2, 4, 32, 32), (2, 120, 4096)),
+    "sd3": ("SD3Transformer2DModel", SD3, (1, 16, 32, 32), (1, 333, 4096)),
+    "sd35": ("SD3Transformer2DModel", SD35, (1, 16, 32, 32), (1, 333, 4096)),
+}
+TIMESTEP = 481.0
+GUIDANCE = 7.5
+
+
+def make(name, folder):
+    """The network of `name` in `folder`, where it is not there yet, and the inputs of a call beside it."""
+    import diffusers
+    import torch
+    from safetensors.torch import save_file
+
+    sys.path.insert(0, str(HERE.parent / "tests/fixtures"))
+    from make_sd15 import roughen
+
+    kind, config, latents, text = NETWORKS[name]
+    generator = torch.Generator().manual_seed(33)
+    if not (folder / name).exists():
+        torch.manual_seed(33)
+        network = getattr(diffusers, kind)(**config).eval()
+        roughen(network, generator)
+        network.save_pretrained(folder / name)
+    inputs = {
+        "latents": torch.randn(latents, generator=generator),
+        "context": torch.randn(text, generator=generator),
+        "pooled": torch.randn((text[0], 2048), generator=generator),
+    }
+    save_file(inputs, folder / f"{name}.inputs.safetensors")
+
+
+def torch_call(name, folder, inputs):
+    """One call of diffusers' network."""
+    import diffusers
+    import torch
+
+    kind = NETWORKS[name][0]
+    network = getattr(diffusers, kind).from_pretrained(folder / name).eval()
+    latents, context, pooled = (inputs[key] for key in ("latents", "context", "pooled"))
+    time = torch.tensor([TIMESTEP] * len(latents))
+    if name == "sd2":
+        return lambda: network(latents, TIMESTEP, context).sample
+    if name == "lcm":
+        from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_text2img import (
+            LatentConsistencyModelPipeline as Pipeline,
+        )
+
+        told = Pipeline.get_guidance_scale_embedding(None, torch.tensor([GUIDANCE - 1]), embedding_dim=256)
+        return lambda: network(latents, TIMESTEP, context, timestep_cond=told).sample
+    if name == "pixart":
+        size = torch.tensor([[256.0, 256.0]] * len(latents))
+        ratio = torch.tensor([[1.0]] * len(latents))
+        told = {"resolution": size, "aspect_ratio": ratio}
+        run = lambda: network(latents, context, timestep=time, added_cond_kwargs=told).sample
+        return lambda: run().chunk(2, 1)[0]
+    return lambda: network(latents, context, pooled, time).sample
