@@ -1,6 +1,7 @@
 //! In: items. Out: images, four to a prompt, in the run directory. Judging them is left to `judge`.
 
 pub mod catalog;
+pub mod control_images;
 pub mod generate_run;
 mod image_keeper;
 pub mod image_ledger;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use image::RgbImage;
 
+use self::control_images::ControlImages;
 use crate::checkpoint::load_report::LoadReport;
 use crate::results::png_data::PngData;
 use crate::results::{Served, Settings};
@@ -148,6 +150,12 @@ pub trait ImageGenerator: Send {
         false
     }
 
+    /// The control images that its pictures are made under; `None` where they are made of texts alone. A generator that has them
+    /// is asked by [`Self::generate_asked`], and each record of an image says which one it was.
+    fn control_images(&self) -> Option<&ControlImages> {
+        None
+    }
+
     /// Whether prompts that a content filter refused before are asked again.
     fn retries_filtered(&self) -> bool {
         false
@@ -182,7 +190,8 @@ pub trait ImageGenerator: Send {
         None
     }
 
-    /// As [`Self::generate`], for a generator that wants to know more of what is asked. No pixel may depend on that.
+    /// As [`Self::generate`], for a generator that wants to know more of what is asked. No pixel may depend on that, but on the
+    /// item's control image.
     ///
     /// # Errors
     /// As there.

@@ -11,7 +11,6 @@ pub mod judge_run;
 pub mod mplug;
 mod open_questions;
 pub mod options;
-pub mod pillow_resize;
 pub mod pool;
 pub mod processor_config;
 pub mod qwen3_vl;
@@ -29,6 +28,7 @@ use image::RgbImage;
 use crate::benchmark::{Item, Question};
 use crate::results::Settings;
 use crate::results::image_store::{png_bytes, read_image};
+pub use crate::results::pillow_resize;
 
 /// The environment variable that holds the endpoint's key unless another is named.
 pub const DEFAULT_KEY_VARIABLE: &str = "OPENAI_API_KEY";

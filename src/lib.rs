@@ -82,6 +82,7 @@ pub use results::image_store::MAX_IMAGE_SIDE;
 pub use results::{RunDirectory, Settings, Shard};
 pub use session::benchmarks::{benchmark_of_run, default_benchmark, load_benchmark};
 pub use session::compared::{GateFault, check_run, compare_runs};
+pub use session::control_options::ControlPartOptions;
 pub use session::ella_options::EllaPartOptions;
 pub use session::generator::LoadedGenerator;
 pub use session::generator_options::GeneratorOptions;

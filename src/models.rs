@@ -7,6 +7,7 @@
 mod bert;
 pub mod blip_vqa;
 pub mod clip_text;
+pub mod controlnet;
 pub(crate) mod ella_connector;
 pub(crate) mod made_up;
 pub mod mplug;
@@ -26,12 +27,13 @@ pub mod vae;
 
 pub use self::blip_vqa::{BlipVqa, BlipVqaConfig};
 pub use self::clip_text::{ClipTextModel, ClipTextModelWithProjection};
+pub use self::controlnet::ControlNet;
 pub use self::ella_connector::EllaConnector;
 pub use self::mplug::{Mplug, MplugConfig};
 pub use self::pixart::PixArtTransformer;
 pub use self::qwen3_vl::Qwen3Vl;
 pub use self::sd3::Sd3Transformer;
 pub use self::t5_text::T5EncoderModel;
-pub use self::unet::{AddedCondition, TextContext, UNet};
+pub use self::unet::{AddedCondition, ControlResiduals, TextContext, UNet};
 pub(crate) use self::unused_parts::UnusedParts;
 pub use self::vae::{LatentStatistics, VaeDecoder};

@@ -21,6 +21,7 @@ pub mod merge;
 mod merge_error;
 mod merged_lines;
 mod other_products;
+pub mod pillow_resize;
 pub mod png_data;
 pub(crate) mod png_rows;
 pub mod progress;

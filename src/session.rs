@@ -6,6 +6,7 @@ pub mod auditing;
 mod baselines;
 pub mod benchmarks;
 pub mod compared;
+pub mod control_options;
 mod control_scores;
 pub mod controls;
 mod devices;

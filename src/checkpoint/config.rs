@@ -99,6 +99,11 @@ impl Config {
         self.values.get(key).is_some_and(Value::is_null)
     }
 
+    /// Whether the key is there and its value is not null.
+    pub(crate) fn is_stated(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     /// The keys that are in none of `known`, with their values as JSON. Names that begin with `_` are
     /// notes, and what is null asks for nothing.
     pub(crate) fn unknown_keys(&self, known: &[&[&str]]) -> Vec<String> {

@@ -130,6 +130,15 @@ impl DiffusersPipeline {
         }
     }
 
+    /// The class of the pipeline that runs its checkpoints under a ControlNet; its own where there is none here.
+    pub fn class_with_controlnet(self) -> &'static str {
+        match self {
+            Self::Sd1 | Self::Sd2 => "StableDiffusionControlNetPipeline",
+            Self::Sdxl => "StableDiffusionXLControlNetPipeline",
+            _ => self.class(),
+        }
+    }
+
     /// The files that a folder of it must hold.
     pub fn files(self) -> &'static [NeededFile] {
         match self {

@@ -3,6 +3,7 @@
 pub(super) mod chat;
 pub(super) mod checkpoint;
 pub(super) mod compared;
+pub(super) mod control;
 pub(super) mod ella;
 pub(super) mod endpoint;
 pub(super) mod generator;

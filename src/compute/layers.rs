@@ -16,7 +16,7 @@ mod norms;
 use candle_core::{Result, Tensor};
 
 pub(crate) use self::activations::{Activation, gated_by_gelu, silu, squared_relu};
-pub(crate) use self::channels_last::{enlarged, join_channels, positions, rows};
+pub(crate) use self::channels_last::{enlarged, join_channels, positions, rows, sum_of_maps};
 pub(crate) use self::convolution::Conv2d;
 pub(crate) use self::fused::FusedLinears;
 pub(crate) use self::linear::{Linear, LoadResult};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::ImageGenerator;
 use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
@@ -73,6 +73,10 @@ impl Pipeline {
     pub fn load(self, parts: PipelineParts<'_>) -> anyhow::Result<Box<dyn ImageGenerator>> {
         let PipelineParts { checkpoint, ella, tokens, low_memory, options, place } = parts;
         let Place { dtype, device } = place;
+        ensure!(
+            options.control.is_none() || self.takes_controlnet(),
+            "this pipeline takes no ControlNet"
+        );
         Ok(match self {
             Self::Sd(model) => {
                 Box::new(Sd15::load_model(model, checkpoint, dtype, &device, options)?)
@@ -90,6 +94,15 @@ impl Pipeline {
                 Box::new(Ella::load(base, files, dtype, &device, options)?)
             }
         })
+    }
+
+    /// Whether it can be run under a ControlNet.
+    pub(crate) fn takes_controlnet(self) -> bool {
+        match self {
+            Self::Sd(model) => model != SdModel::Lcm,
+            Self::Sdxl(_) | Self::Ella(_) => true,
+            Self::PixArt(_) | Self::Sd3 => false,
+        }
     }
 
     /// Whether it is an ELLA.
@@ -311,6 +324,12 @@ pub const OUTSIDE: &[OutsideModel] = &[
 /// There is none; the sentence lists those there are.
 pub fn find(name: &str) -> Result<&'static CatalogModel, UnknownModel> {
     MODELS.iter().find(|model| model.name == name).ok_or_else(|| UnknownModel(name.to_owned()))
+}
+
+/// The models that a ControlNet may be given for; nobody trained one for the demo's.
+pub(crate) fn controlled_models() -> Vec<&'static str> {
+    let takes = |model: &&CatalogModel| model.pipeline.takes_controlnet() && !model.is_shipped();
+    MODELS.iter().filter(takes).map(|model| model.name).collect()
 }
 
 /// Makes sure that there is a model of that name, inside or outside.

@@ -3,12 +3,13 @@
 //! same bytes. How a picture is made is left to the generator.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use super::control_images::ControlImages;
 use super::image_keeper::{ImageFiles, ImageKeeper, Kept};
 use super::image_ledger::ImageLedger;
 use super::noise::seeds::SeedMode;
@@ -88,7 +89,7 @@ pub fn generate_on_devices(
     device: &str,
     observer: &dyn StageObserver,
 ) -> Result<GenerationSummary> {
-    let mut generation = Generation::begin(run, &generators, plan, device)?;
+    let mut generation = Generation::begin(run, items, &generators, plan, device)?;
     let summary = generation.make(run, items, generators, observer)?;
     generation.finish(run, &summary)?;
     Ok(summary)
@@ -99,23 +100,28 @@ pub struct Generation {
     settings: Settings,
     plan: GenerationPlan,
     sitting: Sitting,
+    /// Digests of the items' control images, where the model has any.
+    controls: BTreeMap<String, String>,
 }
 
 impl Generation {
     /// Notes the sitting in the manifest.
     ///
     /// # Errors
-    /// The run was started with other settings, the generators have different ones or there is none, or the
-    /// disk said no.
+    /// The run was started with other settings, the generators have different ones or there is none, a control image of
+    /// `items` cannot be read or is not that of the images that the run has, or the disk said no.
     pub fn begin(
         run: &mut RunDirectory,
+        items: &[&Item],
         generators: &[&mut dyn ImageGenerator],
         plan: GenerationPlan,
         device: &str,
     ) -> Result<Self> {
         let settings = all_settings(shared_settings(generators)?, plan);
+        let images = generators.first().and_then(|generator| generator.control_images());
+        let controls = images.map(|images| controls(run, items, images)).transpose()?;
         let sitting = run.begin_generation(settings.clone(), device)?;
-        Ok(Self { settings, plan, sitting })
+        Ok(Self { settings, plan, sitting, controls: controls.unwrap_or_default() })
     }
 
     /// Makes the pictures, with the generators that it was begun with.
@@ -148,7 +154,8 @@ impl Generation {
         let refused = settled.count_refused(items, images);
         observer.started(summary.images, summary.already_done + refused);
         let groups = groups_to_make(items, images, self.plan, &settled);
-        let keeper = ImageKeeper { files: ImageFiles { run, settings: &self.settings }, ledger };
+        let files = ImageFiles { run, settings: &self.settings, controls: &self.controls };
+        let keeper = ImageKeeper { files, ledger };
         let stage = Stage { keeper, observer, items, images };
         let made = stage.make_all(&groups, generators, &mut summary);
         observer.finished();
@@ -182,6 +189,30 @@ fn shared_settings(generators: &[&mut dyn ImageGenerator]) -> Result<Settings> {
         }
     }
     Ok(settings)
+}
+
+/// Digests of the control images of `items`, which are those of the images that the run has.
+fn controls(
+    run: &RunDirectory,
+    items: &[&Item],
+    images: &ControlImages,
+) -> Result<BTreeMap<String, String>> {
+    let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
+    images.check(&ids)?;
+    let digests = images.note(&ids)?;
+    // A run without a ControlNet has other settings, which are refused as such.
+    let recorded = run.generation_settings()?;
+    if recorded.is_some_and(|settings| settings.contains_key("controlnet_scale")) {
+        let records = run.read_images()?;
+        let made = records.iter().filter_map(|record| match &record.outcome {
+            ImageOutcome::Done { control_sha256, .. } => {
+                Some((record.item.as_str(), control_sha256.as_deref()))
+            }
+            _ => None,
+        });
+        images.refuse_others(&digests, made)?;
+    }
+    Ok(digests)
 }
 
 /// Each generator encodes the prompts for itself, all at the same time.

@@ -1,6 +1,7 @@
 //! In: images that a generator made, or why it made none. Out: their PNG files and thumbnails, and one record for each. Which are
 //! made, and when, is `generate_run.rs`.
 
+use std::collections::BTreeMap;
 use std::thread::scope;
 
 use anyhow::{Context, Result};
@@ -78,6 +79,8 @@ impl ImageKeeper<'_> {
 pub(super) struct ImageFiles<'a> {
     pub(super) run: &'a RunDirectory,
     pub(super) settings: &'a Settings,
+    /// Digests of the items' control images, where they have any.
+    pub(super) controls: &'a BTreeMap<String, String>,
 }
 
 impl ImageFiles<'_> {
@@ -131,7 +134,8 @@ impl ImageFiles<'_> {
             Some(served) => served.seed,
             None => Some(picture.seed),
         };
-        let texts = texts(self.settings, item, image, seed);
+        let control = self.controls.get(&item.id);
+        let texts = texts(self.settings, item, image, seed, control);
         let texts: Vec<(&str, String)> =
             texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
         match picture.served.as_ref().and_then(|served| served.png.as_ref()) {
@@ -148,6 +152,7 @@ impl ImageFiles<'_> {
             prompt_tokens: picture.prompt_tokens,
             truncated: picture.truncated,
             source: None,
+            control_sha256: control.cloned(),
             served: picture.served.as_ref().map(|served| served.told.clone()),
         })
     }

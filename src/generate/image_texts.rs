@@ -1,4 +1,4 @@
-//! In: an image's place in the benchmark, its seed and the settings. Out: the texts that its PNG carries.
+//! In: an image's place in the benchmark, its seed, its control image and the settings. Out: the texts that its PNG carries.
 
 use crate::benchmark::Item;
 use crate::results::{FORMAT_VERSION, Settings};
@@ -10,6 +10,7 @@ pub(super) fn texts(
     item: &Item,
     image: u32,
     seed: Option<u64>,
+    control: Option<&String>,
 ) -> Vec<(String, String)> {
     let mut texts = vec![
         ("Software".to_owned(), "dpg-bench".to_owned()),
@@ -19,6 +20,7 @@ pub(super) fn texts(
         ("prompt".to_owned(), item.prompt.clone()),
     ];
     texts.extend(seed.map(|seed| ("seed".to_owned(), seed.to_string())));
+    texts.extend(control.map(|digest| ("control_sha256".to_owned(), digest.clone())));
     // What is null is not set: a text would read as the word. What a server says of itself, and a workflow, may be
     // larger than the image.
     let is_kept = |name: &str, value: &serde_json::Value| {

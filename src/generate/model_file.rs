@@ -39,6 +39,16 @@ pub struct ModelFile {
     pub ella: Option<PathBuf>,
     /// ELLA's text encoder.
     pub text_encoder: Option<PathBuf>,
+    /// A ControlNet's folder.
+    pub controlnet: Option<PathBuf>,
+    /// Folder with the control image of each item.
+    pub control_images: Option<PathBuf>,
+    /// What the ControlNet's maps are multiplied by.
+    pub controlnet_scale: Option<f64>,
+    /// Share of the steps after which the ControlNet begins.
+    pub control_guidance_start: Option<f64>,
+    /// Share of the steps after which it ends.
+    pub control_guidance_end: Option<f64>,
     /// Low-rank adapters.
     #[serde(default)]
     pub loras: Vec<LoraFile>,
@@ -131,6 +141,8 @@ impl ModelFile {
             &mut file.vae,
             &mut file.ella,
             &mut file.text_encoder,
+            &mut file.controlnet,
+            &mut file.control_images,
             &mut file.checkpoint,
         ];
         let listed = file.loras.iter_mut().map(|lora| &mut lora.file);
@@ -162,7 +174,8 @@ mod tests {
     fn every_key_is_read() {
         let file = read(
             "name = 'dream-8'\nmodel = 'ella-sd15'\ncheckpoint = 'c.safetensors'\nbase = 'sd'\n\
-             ella = 'e.safetensors'\ntext_encoder = '/t5'\n\
+             ella = 'e.safetensors'\ntext_encoder = '/t5'\ncontrolnet = '/net'\ncontrol_images = '/edges'\n\
+             controlnet_scale = 0.5\ncontrol_guidance_start = 0.1\ncontrol_guidance_end = 0.9\n\
              [[loras]]\nfile = 'l.safetensors'\nweight = 0.5\n[[loras]]\nfile = 'k.safetensors'\n\
              [[embeddings]]\nfile = 'n.safetensors'\ntoken = '<n>'\n\
              [settings]\nsteps = 25\nscheduler = 'unipc'\nkarras = true\nspacing = 'trailing'\n\
@@ -171,6 +184,10 @@ mod tests {
         .unwrap();
         assert_eq!((file.name.as_str(), file.model.as_str()), ("dream-8", "ella-sd15"));
         assert_eq!(file.text_encoder, Some(PathBuf::from("/t5")));
+        assert_eq!(file.controlnet, Some(PathBuf::from("/net")));
+        assert_eq!(file.control_images, Some(PathBuf::from("/edges")));
+        let shares = (file.control_guidance_start, file.control_guidance_end);
+        assert_eq!((file.controlnet_scale, shares), (Some(0.5), (Some(0.1), Some(0.9))));
         assert_eq!((file.loras[0].weight, file.loras[1].weight), (0.5, 1.0));
         assert_eq!(file.settings.scheduler, Some(SchedulerClass::UniPc));
         assert_eq!(file.settings.rng, Some(NoiseSource::Cuda { threads: None }));

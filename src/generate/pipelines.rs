@@ -3,6 +3,7 @@
 
 pub(crate) mod clip_prompts;
 pub mod conditioning;
+mod control;
 pub(crate) mod denoise;
 pub mod diffusion;
 pub mod ella;

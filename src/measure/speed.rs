@@ -25,7 +25,7 @@ use crate::generate::noise::ImageNoise;
 use crate::generate::pipelines::conditioning::{
     AddedConditions, Conditioning, FixedConditioning, TextCondition, WithAdded,
 };
-use crate::generate::pipelines::denoise::denoise;
+use crate::generate::pipelines::denoise::{Networks, denoise};
 use crate::generate::pipelines::diffusion::to_pixels;
 use crate::judge::mplug::{MplugJudge, MplugOptions};
 use crate::models::ella_connector::ProjectedText;
@@ -424,8 +424,8 @@ impl Parts {
             }),
             None => condition,
         };
-        let latents =
-            denoise(&self.unet, condition.as_ref(), scheduler.as_mut(), GUIDANCE, &mut noise)?;
+        let (networks, condition) = (Networks::one(&self.unet), condition.as_ref());
+        let latents = denoise(networks, condition, scheduler.as_mut(), GUIDANCE, &mut noise)?;
         let unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?;
         for image in 0..batch {
             let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?;

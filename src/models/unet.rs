@@ -2,14 +2,15 @@
 //! `UNet2DConditionModel` of diffusers as Stable Diffusion 1, 2 and XL configure it; dimensions come
 //! from `config.json`. Guidance and schedules are left to the caller.
 
-mod added;
-mod blocks;
+pub(crate) mod added;
+pub(crate) mod blocks;
 mod config;
+pub(crate) mod control;
 mod guidance;
 pub(crate) mod text_context;
-mod time_shifts;
+pub(crate) mod time_shifts;
 pub(crate) mod timestep;
-mod transformer;
+pub(crate) mod transformer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use self::added::AddedCondition;
 use self::added::TextTimeEmbedding;
 use self::blocks::{DownBlock, MidBlock, UpBlock, UpChannels};
 use self::config::UNetConfig;
+pub use self::control::{ControlResiduals, Levels};
 use self::guidance::GuidanceEmbedding;
 pub use self::text_context::TextContext;
 use self::text_context::{CrossAttentionTexts, KeysAndValues, next_network, pairs};
@@ -53,6 +55,7 @@ pub struct UNet {
     out_channels: usize,
     sample_size: Option<(usize, usize)>,
     context_width: usize,
+    levels: Levels,
     dtype: DType,
     sha256: String,
     unused_parts: UnusedParts,
@@ -154,6 +157,7 @@ impl UNet {
             out_channels: plan.out_channels,
             sample_size: plan.sample_size,
             context_width: plan.context,
+            levels: Levels { channels: plan.channels, layers: plan.layers },
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
             unused_parts: UnusedParts { keys: plan.unknown_keys, tensors: weights.not_taken(&[]) },
@@ -205,19 +209,28 @@ impl UNet {
         contexts: &[&TextContext],
         added: Option<&AddedCondition>,
     ) -> Result<Tensor> {
+        self.forward_controlled(latents, timestep, contexts, added, None)
+    }
+
+    /// As [`UNet::forward_contexts`], with what a ControlNet adds to its maps, where one does.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_controlled(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        contexts: &[&TextContext],
+        added: Option<&AddedCondition>,
+        control: Option<&ControlResiduals>,
+    ) -> Result<Tensor> {
         let (batch, channels, _, _) = latents.dims4()?;
-        let shapes: Vec<&[usize]> =
-            contexts.iter().map(|context| context.states().dims()).collect();
-        let rows: usize = shapes.iter().map(|shape| shape[0]).sum();
-        let fits = |shape: &&[usize]| matches!(*shape, &[_, n, width] if n == shapes[0][1] && width == self.context_width);
-        if channels != self.in_channels
-            || !shapes.iter().all(fits)
-            || rows == 0
-            || !batch.is_multiple_of(rows)
-        {
+        let rows = TextContext::rows(contexts, self.context_width);
+        if channels != self.in_channels || rows.is_none_or(|rows| !batch.is_multiple_of(rows)) {
             candle_core::bail!(
-                "latents {:?} with context {shapes:?}: this UNet takes [b, {}, h, w] with [b, n, {}]",
+                "latents {:?} with context {:?}: this UNet takes [b, {}, h, w] with [b, n, {}]",
                 latents.dims(),
+                contexts.iter().map(|context| context.states().dims()).collect::<Vec<_>>(),
                 self.in_channels,
                 self.context_width
             )
@@ -248,6 +261,9 @@ impl UNet {
         }
         if let Some(block) = &self.mid_block {
             x = block.forward(&x, &mut shifts, &mut texts)?;
+        }
+        if let Some(control) = control {
+            x = control.add_to(&mut skips, &x)?;
         }
         for block in &self.up_blocks {
             x = block.forward(&x, &mut shifts, &mut texts, &mut skips)?;
@@ -323,6 +339,11 @@ impl UNet {
     /// Width of the hidden states that it attends to.
     pub fn context_width(&self) -> usize {
         self.context_width
+    }
+
+    /// The maps that its way down leaves.
+    pub fn levels(&self) -> &Levels {
+        &self.levels
     }
 
     /// Width of the pooled text that it needs beside six sizes; `None` where it needs neither.

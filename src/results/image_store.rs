@@ -4,7 +4,8 @@
 use std::io::{self, BufRead, Read, Seek};
 use std::path::Path;
 
-use image::{DynamicImage, ImageError, ImageReader, Limits, RgbImage};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 use sha2::{Digest, Sha256};
 
 use super::atomic_write::{atomic_write, name_path};
@@ -94,16 +95,47 @@ pub fn read_image(mut file: impl BufRead + Seek) -> Result<RgbImage, PictureFaul
             fault => PictureFault::Jpeg(fault),
         });
     }
-    let mut reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
+    let picture = limited(file).map_err(unreadable)?.decode().map_err(undecodable)?;
+    Ok(eight_bits(picture, samples_of(&beginning)))
+}
+
+/// As [`read_image`], turned as the file's EXIF data says that it is to be seen: Pillow's `ImageOps.exif_transpose` and then
+/// `convert("RGB")`.
+///
+/// # Errors
+/// See [`PictureFault`].
+pub fn read_upright_image(mut file: impl BufRead + Seek) -> Result<RgbImage, PictureFault> {
+    let unreadable = PictureFault::Unreadable;
+    let orientation = limited(&mut file)
+        .map_err(unreadable)?
+        .into_decoder()
+        .and_then(|mut decoder| decoder.orientation())
+        .map_err(undecodable)?;
+    file.rewind().map_err(unreadable)?;
+    let picture = read_image(file)?;
+    if orientation == Orientation::NoTransforms {
+        return Ok(picture);
+    }
+    let mut picture = DynamicImage::ImageRgb8(picture);
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}
+
+/// A reader of no more than this program takes.
+fn limited<R: BufRead + Seek>(file: R) -> io::Result<ImageReader<R>> {
+    let mut reader = ImageReader::new(file).with_guessed_format()?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_IMAGE_SIDE);
     limits.max_image_height = Some(MAX_IMAGE_SIDE);
     limits.max_alloc = Some(LARGEST_MEMORY);
     reader.limits(limits);
-    match reader.decode() {
-        Ok(picture) => Ok(eight_bits(picture, samples_of(&beginning))),
-        Err(ImageError::Limits(_)) => Err(PictureFault::TooLarge),
-        Err(error) => Err(PictureFault::Undecodable(error)),
+    Ok(reader)
+}
+
+fn undecodable(error: ImageError) -> PictureFault {
+    match error {
+        ImageError::Limits(_) => PictureFault::TooLarge,
+        error => PictureFault::Undecodable(error),
     }
 }
 

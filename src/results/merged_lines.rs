@@ -176,6 +176,7 @@ mod tests {
             prompt_tokens: None,
             truncated: None,
             source: None,
+            control_sha256: None,
             served: None,
         };
         ImageRecord { item: item.into(), image, outcome }

@@ -39,6 +39,10 @@ pub enum ImageOutcome {
         truncated: Option<bool>,
         /// File that it was imported from, with the tile for a grid (`grid.png#2`).
         source: Option<String>,
+        /// [`pixels_sha256`](super::image_store::pixels_sha256) of the item's control image; absent where it was made of
+        /// texts alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        control_sha256: Option<String>,
         /// What the server that made it sent and said; absent where no server did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         served: Option<Served>,

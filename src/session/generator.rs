@@ -81,6 +81,9 @@ impl LoadedGenerator {
     /// One is not.
     pub fn check(options: &GeneratorOptions) -> anyhow::Result<()> {
         let options = &options.clone().with_recognised_model()?;
+        catalog::check_name(&options.model)?;
+        options.control.refuse_for(&options.model)?;
+        options.control.resolve()?;
         if OutsideModels::check(options)? {
             return Ok(());
         }
@@ -109,6 +112,8 @@ impl LoadedGenerator {
     pub fn load(options: &GeneratorOptions, listener: &dyn Listener) -> anyhow::Result<Self> {
         let options = &options.clone().with_recognised_model()?;
         options.recognised.iter().for_each(|sentence| listener.note(sentence));
+        catalog::check_name(&options.model)?;
+        options.control.refuse_for(&options.model)?;
         if let Some(outside) = OutsideModels::load(options, listener)? {
             let OutsideModels { generators, devices, seed, seed_mode } = outside;
             return Ok(Self::of_one_at_a_time(generators, devices, seed, seed_mode));
@@ -149,6 +154,10 @@ impl LoadedGenerator {
         let mut parts = options.parts(checkpoint);
         parts.prediction = settings.overrides.prediction;
         settings.record.extend(record(&parts));
+        settings.control = options.control.resolve()?;
+        if let Some(name) = options.control.controlnet.as_ref().and_then(|path| path.file_name()) {
+            settings.record.insert("controlnet".to_owned(), json!(name.to_string_lossy()));
+        }
         // Devices that share the work are of one kind.
         let products = options.products.unwrap_or_default();
         let products = devices.first().map(|device| products.on(device)).transpose()?;
@@ -219,6 +228,15 @@ impl LoadedGenerator {
         })
     }
 
+    /// Whether each of `items` has the files that the model takes beside its prompt: a control image, where there is a
+    /// ControlNet. Nothing is loaded.
+    ///
+    /// # Errors
+    /// One has not, in a sentence that names it.
+    pub fn check_items(options: &GeneratorOptions, items: &[&Item]) -> anyhow::Result<()> {
+        options.control.check_items(items)
+    }
+
     /// What was understood of its files.
     pub fn understood(&self) -> &LoadReport {
         &self.understood
@@ -271,7 +289,7 @@ impl LoadedGenerator {
             listener.note(&note);
         }
         let grows = run.is_to_grow();
-        let generation = Generation::begin(run, &self.generators(), plan, &device)?;
+        let generation = Generation::begin(run, items, &self.generators(), plan, &device)?;
         if grows {
             listener.note(&format!(
                 "{} grows to {} with {} each; what it has stays",

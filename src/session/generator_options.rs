@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use super::control_options::ControlPartOptions;
 use super::ella_options::EllaPartOptions;
 use super::fetched;
 use super::program_options::ProgramPartOptions;
@@ -46,6 +47,8 @@ pub struct GeneratorOptions {
     pub embeddings: Vec<EmbeddingFile>,
     /// Parts and settings of ELLA.
     pub ella: EllaPartOptions,
+    /// A ControlNet.
+    pub control: ControlPartOptions,
     /// The user's program, for the model `program`.
     pub program: ProgramPartOptions,
     /// The image server, for the model `server`.
@@ -91,6 +94,7 @@ impl GeneratorOptions {
             loras: Vec::new(),
             embeddings: Vec::new(),
             ella: EllaPartOptions::default(),
+            control: ControlPartOptions::default(),
             program: ProgramPartOptions::default(),
             server: ServerPartOptions::default(),
             sampling: SamplingChoice::default(),
@@ -121,6 +125,13 @@ impl GeneratorOptions {
                 connector: self.ella.connector.or(file.ella),
                 text_encoder: self.ella.text_encoder.or(file.text_encoder),
                 ..self.ella
+            },
+            control: ControlPartOptions {
+                controlnet: self.control.controlnet.or(file.controlnet),
+                images: self.control.images.or(file.control_images),
+                scale: self.control.scale.or(file.controlnet_scale),
+                start: self.control.start.or(file.control_guidance_start),
+                end: self.control.end.or(file.control_guidance_end),
             },
             program: ProgramPartOptions {
                 command: self.program.command.or(file.program),
@@ -235,6 +246,7 @@ impl GeneratorOptions {
                 overrides: choice.scheduler_overrides(),
                 negative_prompt: choice.negative_prompt,
                 rng: choice.rng.unwrap_or_default(),
+                control: None,
                 record,
             },
             note,

@@ -36,6 +36,7 @@ impl Run {
                     prompt_tokens: None,
                     truncated: None,
                     source: None,
+                    control_sha256: None,
                     served: None,
                 };
                 images.push(ImageRecord { item: item.id.clone(), image, outcome });

@@ -103,6 +103,7 @@ fn stored(item: &str, image: u32) -> ImageRecord {
         prompt_tokens: None,
         truncated: None,
         source: None,
+        control_sha256: None,
         served: None,
     };
     ImageRecord { item: item.to_owned(), image, outcome }

@@ -52,6 +52,7 @@ fn make_run(folder: &Path, more: &str) -> PathBuf {
             prompt_tokens: None,
             truncated: None,
             source: None,
+            control_sha256: None,
             served: None,
         };
         journal.append(&ImageRecord { item: "window".to_owned(), image, outcome }).unwrap();

@@ -18,7 +18,7 @@ use dpg_bench::generate::model_file::ModelFile;
 use dpg_bench::models::{
     BlipVqaConfig, ClipTextModel, MplugConfig, Qwen3Vl, T5EncoderModel, UNet, VaeDecoder,
 };
-use dpg_bench::results::image_store::{image_header, read_image};
+use dpg_bench::results::image_store::{image_header, read_image, read_upright_image};
 use dpg_bench::results::{
     AnswerRecord, ImageRecord, Journal, JournalRecord, NewestAnswers, RunDirectory,
 };
@@ -400,6 +400,11 @@ pub fn pictures(bytes: &[u8]) -> bool {
     let header = image_header(Cursor::new(bytes));
     let Ok(picture) = read_image(Cursor::new(bytes)) else { return false };
     assert_eq!(header.map(|it| (it.width, it.height)), Some(picture.dimensions()));
+    // As a control image.
+    if let Ok(upright) = read_upright_image(Cursor::new(bytes)) {
+        let (width, height) = picture.dimensions();
+        assert!([(width, height), (height, width)].contains(&upright.dimensions()));
+    }
     true
 }
 

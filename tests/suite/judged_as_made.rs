@@ -223,7 +223,8 @@ fn sit(folder: &Path, sitting: &Sitting) -> Outcome {
         .map(|left| Told { making: &making, left: left.map(AtomicUsize::new) });
     let counts = if sitting.beside {
         let generators: Vec<&mut dyn ImageGenerator> = vec![&mut painter];
-        let mut generation = Generation::begin(&mut run, &generators, plan, "easel").unwrap();
+        let mut generation =
+            Generation::begin(&mut run, &items, &generators, plan, "easel").unwrap();
         std::thread::scope(|scope| {
             let (run, items) = (&run, &items);
             let judge = || judge_as_made(run, "j", items, &critic, &making, &answers);

@@ -25,6 +25,8 @@ mod checkpoints;
 mod clip_tokenizer;
 mod compare;
 mod component_files;
+mod controlnet;
+mod controlnet_command;
 mod controls;
 mod coverage_study;
 mod cuda_noise;

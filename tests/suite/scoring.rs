@@ -71,6 +71,7 @@ impl TestRun {
                 prompt_tokens: None,
                 truncated: None,
                 source: None,
+                control_sha256: None,
                 served: None,
             };
             images.append(&ImageRecord { item: (*item).into(), image: *image, outcome }).unwrap();

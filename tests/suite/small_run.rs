@@ -65,6 +65,7 @@ pub fn put_picture(run: &RunDirectory, item: &str, image: u32, shade: u8) {
         prompt_tokens: None,
         truncated: None,
         source: None,
+        control_sha256: None,
         served: None,
     };
     let (mut journal, _) = run.open_images().unwrap();

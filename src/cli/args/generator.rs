@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::args::checkpoint::CheckpointArgs;
+use crate::cli::args::control::ControlArgs;
 use crate::cli::args::ella::EllaArgs;
 use crate::cli::args::program::ProgramArgs;
 use crate::cli::args::sampling::SamplingArgs;
@@ -51,6 +52,9 @@ pub(crate) struct GeneratorArgs {
     /// Parts and settings of ELLA.
     #[command(flatten)]
     pub ella: EllaArgs,
+    /// A ControlNet.
+    #[command(flatten)]
+    pub control: ControlArgs,
     /// A program that makes the images.
     #[command(flatten)]
     pub program: ProgramArgs,
@@ -95,6 +99,7 @@ impl GeneratorArgs {
             loras: lora,
             embeddings: embedding,
             ella: self.ella.options(),
+            control: self.control.options(),
             program: self.program.options(),
             server: self.server.options(),
             sampling: self.sampling.choice()?,

@@ -95,6 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let selection = args.selection.selection();
     let items = checks::benchmark(&benchmark, &selection, is_demo, &mut found);
     let model = checks::model(&options, args.verify, &mut found);
+    checks::control_images(&options, items.as_deref(), &mut found);
     let about = (benchmark.as_ref().ok(), options.stated_size());
     let judges = checks::judges(&args.judge, chosen.as_deref(), about, args.verify, &mut found);
     let prompt = items.as_deref().and_then(cost::middle_item);
@@ -103,6 +104,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         Some(record) => stages::recorded(record, &options, wanted, model.as_ref()),
         None => stages::measure(&options, wanted, model, judges, prompt, args.quick, &mut found),
     };
+    if options.control.controlnet.is_some() && (args.quick || record.is_some()) {
+        found.push(Check::note(
+            "controlnet",
+            "estimated and recorded times leave it out",
+            "without --quick and --measured the model is timed with it",
+        ));
+    }
     let beside = stages::beside(args.judge_while_generating.into(), &options, wanted);
     for stage in &mut measured.stages {
         stage.beside = beside.iter().any(|name| stage.what == stages::judging(name));

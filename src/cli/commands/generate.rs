@@ -76,6 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if !has_items(&selected, shard) {
         return Ok(ExitStatus::Done);
     }
+    LoadedGenerator::check_items(&options, &selected)?;
     if args.dry_run {
         let loaded = LoadedGenerator::load(&options, &Console::default())?;
         if args.output.json {

@@ -72,6 +72,10 @@ pub(crate) fn run_all(list: &Path, models: &[ListedModel]) -> anyhow::Result<Exi
         work: "run".to_owned(),
     };
     let items = benchmark.select(&about.selection)?;
+    for Planned { options, .. } in &planned {
+        LoadedGenerator::check_items(options, &items)
+            .with_context(|| format!("model {}", options.run_name()))?;
+    }
     let suit = |size| judges.iter().try_for_each(|judge| judge.check_made_for(&benchmark, size));
     planned.iter().try_for_each(|model| suit(model.options.stated_size()))?;
     let names: Vec<String> = judges.iter().map(|judge| judge.filed_as().to_owned()).collect();

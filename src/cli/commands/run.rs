@@ -132,6 +132,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if !has_items(&selected, shard) {
         return Ok(ExitStatus::Done);
     }
+    LoadedGenerator::check_items(&options, &selected)?;
     let suit = |size| judges.iter().try_for_each(|judge| judge.check_made_for(&benchmark, size));
     suit(options.stated_size())?;
     let generator = generate::load(&options)?;

@@ -76,6 +76,15 @@ pub(crate) fn join_channels(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     of_rows(&joined, height, width)
 }
 
+/// The sum of maps of one shape; channels last where both are.
+pub(crate) fn sum_of_maps(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if !is_channels_last(x) || !is_channels_last(y) {
+        return x + y;
+    }
+    let (_, _, height, width) = x.dims4()?;
+    of_rows(&(rows(x)? + rows(y)?)?, height, width)
+}
+
 /// `x` enlarged to `height` x `width`, each pixel the nearest one; in the order of `x`.
 pub(crate) fn enlarged(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     if is_channels_last(x)
@@ -149,6 +158,14 @@ mod tests {
             assert_eq!(values(&joined), values(&due));
         }
         assert!(join_channels(&last_x, &map((1, 2, 2, 3), 0.0)).is_err());
+        let (other, due) = (map((2, 3, 2, 3), 50.0), (&x + map((2, 3, 2, 3), 50.0)).unwrap());
+        let last_other = channels_last(&other).unwrap();
+        for (x, other, last) in
+            [(&x, &other, false), (&last_x, &last_other, true), (&last_x, &other, false)]
+        {
+            let sum = sum_of_maps(x, other).unwrap();
+            assert_eq!((values(&sum), is_channels_last(&sum)), (values(&due), last));
+        }
         let due = x.upsample_nearest2d(3, 6).unwrap();
         for map in [&x, &last_x] {
             assert_eq!(values(&enlarged(map, 3, 6).unwrap()), values(&due));

@@ -296,6 +296,7 @@ fn bring(
             prompt_tokens: None,
             truncated: None,
             source: Some(source),
+            control_sha256: None,
             served: None,
         };
         outcomes.push((image, outcome));

@@ -232,6 +232,7 @@ fn write(
         prompt_tokens: None,
         truncated: None,
         source: None,
+        control_sha256: None,
         served: None,
     })
 }

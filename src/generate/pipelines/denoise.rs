@@ -43,6 +43,47 @@ impl<F: Fn(&Tensor, f64, &Tensor) -> candle_core::Result<Tensor>> Denoiser for F
     }
 }
 
+/// The network of a walk, and another one that takes its place in a part of the steps.
+#[derive(Clone, Copy)]
+pub(crate) struct Networks<'a> {
+    /// Where the other one does not predict.
+    pub(crate) usual: &'a dyn Denoiser,
+    /// The other one, where there is one.
+    pub(crate) other: Option<(StepRange, &'a dyn Denoiser)>,
+}
+
+impl<'a> Networks<'a> {
+    /// One network for all steps.
+    pub(crate) fn one(network: &'a dyn Denoiser) -> Self {
+        Self { usual: network, other: None }
+    }
+
+    /// That of step `index` of `steps`.
+    fn at(&self, index: usize, steps: usize) -> &'a dyn Denoiser {
+        match self.other {
+            Some((range, other)) if range.holds(index, steps) => other,
+            _ => self.usual,
+        }
+    }
+}
+
+/// A part of a walk, as shares of its steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct StepRange {
+    /// No step begins before it.
+    pub(crate) start: f64,
+    /// No step ends after it.
+    pub(crate) end: f64,
+}
+
+impl StepRange {
+    /// Whether step `index` of `steps` lies in it, as `controlnet_keep` of diffusers' pipelines has it.
+    fn holds(self, index: usize, steps: usize) -> bool {
+        let share = |index: usize| index as f64 / steps as f64;
+        share(index) >= self.start && share(index + 1) <= self.end
+    }
+}
+
 /// Walks from noise to latents with classifier-free guidance (arXiv 2207.12598):
 /// `unconditional + guidance * (conditional - unconditional)`. The latents stay f32 throughout:
 /// `[images, channels, height, width]`.
@@ -50,13 +91,13 @@ impl<F: Fn(&Tensor, f64, &Tensor) -> candle_core::Result<Tensor>> Denoiser for F
 /// # Errors
 /// The network, the conditioning or a tensor operation failed.
 pub(crate) fn denoise(
-    network: &dyn Denoiser,
+    networks: Networks<'_>,
     conditioning: &dyn Conditioning,
     scheduler: &mut dyn Scheduler,
     guidance: f64,
     noise: &mut ImageNoise,
 ) -> candle_core::Result<Tensor> {
-    denoise_up_to(network, conditioning, scheduler, guidance, noise, usize::MAX)
+    denoise_up_to(networks, conditioning, scheduler, guidance, noise, usize::MAX)
 }
 
 /// As [`denoise`], but no further than `most` timesteps: to measure how long they take.
@@ -64,7 +105,7 @@ pub(crate) fn denoise(
 /// # Errors
 /// As there.
 pub(crate) fn denoise_up_to(
-    network: &dyn Denoiser,
+    networks: Networks<'_>,
     conditioning: &dyn Conditioning,
     scheduler: &mut dyn Scheduler,
     guidance: f64,
@@ -78,6 +119,7 @@ pub(crate) fn denoise_up_to(
     for (index, &timestep) in timesteps.iter().enumerate().take(most) {
         let shown = scheduler.scale_model_input(index, &latents)?;
         let condition = conditioning.at(timestep)?;
+        let network = networks.at(index, timesteps.len());
         let prediction = guided(network, &shown, timestep, (&condition, &added), guidance)?;
         let fresh = scheduler.wants_noise(index).then(|| noise.draw()).transpose()?;
         latents = scheduler.step(index, &latents, &prediction, fresh.as_ref())?;
@@ -190,7 +232,8 @@ mod tests {
         let mut scheduler = config.unwrap().scheduler(6).unwrap();
         let mut noise = ImageNoise::new(seeds, SHAPE, &Device::Cpu);
         let conditioning = FixedConditioning(condition);
-        let latents = denoise(&network, &conditioning, scheduler.as_mut(), guidance, &mut noise);
+        let networks = Networks::one(&network);
+        let latents = denoise(networks, &conditioning, scheduler.as_mut(), guidance, &mut noise);
         latents.unwrap().flatten_from(1).unwrap().to_vec2().unwrap()
     }
 
@@ -229,6 +272,31 @@ mod tests {
         // The halves the other way round: 0.5 + 3 * (0.25 - 0.5) = -0.25.
         assert!(!close(&run(&[3], both(0.25, 0.5), 3.0)[0], &guided[0]));
         assert!(close(&run(&[3], both(0.25, 0.5), 3.0)[0], &run(&[3], plain(-0.25), 1.0)[0]));
+    }
+
+    #[test]
+    fn another_network_predicts_in_its_part_of_the_steps() {
+        let held = |start: f64, end: f64, steps: usize| -> Vec<usize> {
+            (0..steps).filter(|&index| StepRange { start, end }.holds(index, steps)).collect()
+        };
+        assert_eq!(held(0.0, 1.0, 3), [0, 1, 2]);
+        assert_eq!(held(0.3, 0.7, 8), [3, 4]);
+        assert_eq!(held(0.25, 0.5, 4), [1]);
+        assert_eq!(held(0.5, 1.0, 5), [3, 4]);
+        assert_eq!(held(0.4, 0.41, 8), [0; 0]);
+        // What floats make of a third of three steps is what Python makes of it.
+        assert_eq!(held(1.0 / 3.0, 2.0 / 3.0, 3), [1]);
+        let other = |latents: &Tensor, _: f64, _: &Tensor| Ok(latents.clone());
+        let networks =
+            Networks { usual: &network, other: Some((StepRange { start: 0.5, end: 1.0 }, &other)) };
+        let latents = Tensor::ones((1, 4, 3, 5), DType::F32, &Device::Cpu).unwrap();
+        let first = |index| {
+            let text = context(7, 0.5);
+            let made = networks.at(index, 2).predict(&latents, 1.0, &[&text], None).unwrap();
+            made.flatten_all().unwrap().get(0).unwrap().to_scalar::<f32>().unwrap()
+        };
+        assert_eq!(first(1), 1.0);
+        assert!(first(0) < 0.5);
     }
 
     /// Adds the first number of each row's pooled text, so that each entry shows which row it got.
@@ -311,7 +379,8 @@ mod tests {
         let mut noise = ImageNoise::new(&[8, 9], SHAPE, &Device::Cpu);
         let mut scheduler = Restless(vec![3.0, 2.0, 1.0]);
         let conditioning = FixedConditioning(condition);
-        let latents = denoise(&network, &conditioning, &mut scheduler, 1.0, &mut noise).unwrap();
+        let networks = Networks::one(&network);
+        let latents = denoise(networks, &conditioning, &mut scheduler, 1.0, &mut noise).unwrap();
         let latents: Vec<Vec<f32>> = latents.flatten_from(1).unwrap().to_vec2().unwrap();
         for (seed, found) in [8, 9].into_iter().zip(latents) {
             let mut generator = TorchGenerator::new(seed);

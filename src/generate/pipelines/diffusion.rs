@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use super::conditioning::Conditioning;
-use super::denoise::{denoise, denoise_up_to};
+use super::control::{Control, Controlled};
+use super::denoise::{Networks, denoise, denoise_up_to};
 use super::network::Network;
 use super::options::DiffusionOptions;
 use super::pixels::resized_and_cropped;
@@ -18,6 +19,7 @@ use super::scheduler_of::{ReadSchedule, Schedule, read_scheduler};
 use crate::checkpoint::folder::DiffusersPipeline;
 use crate::checkpoint::load_report::{LoadReport, tensors_in_nothing};
 use crate::generate::ImageTimes;
+use crate::generate::control_images::ControlImages;
 use crate::generate::noise::{ImageNoise, NoiseSource};
 use crate::models::{LatentStatistics, UNet, UnusedParts, VaeDecoder};
 use crate::results::Settings;
@@ -28,6 +30,7 @@ pub(super) const MAX_SIDE: usize = 8192;
 /// The half of a pipeline that comes after the text: from noise to pictures, with fixed settings.
 pub struct Diffusion {
     network: Box<dyn Network>,
+    control: Option<Control>,
     vae: VaeDecoder,
     pipeline: DiffusersPipeline,
     scheduler: Schedule,
@@ -92,12 +95,26 @@ impl Diffusion {
         let width = side("width", options.width, own.size.map(|(_, width)| width))?;
         let height = side("height", options.height, own.size.map(|(height, _)| height))?;
         let size = PictureSize { asked: (height, width), made: (height, width), note: own.note };
+        let load = |options| Control::load(options, (&unet, folder), factor, dtype, device);
+        let control = options.control.as_ref().map(load).transpose()?;
         let parts = DiffusionParts { network: Box::new(unet), vae, read: read.into(), size };
-        Self::of(parts, pipeline, (dtype, vae_dtype), device, options)
+        Self::under(control, parts, pipeline, (dtype, vae_dtype), device, options)
     }
 
     /// Of parts that go together.
     pub(crate) fn of(
+        parts: DiffusionParts,
+        pipeline: DiffusersPipeline,
+        dtypes: (DType, DType),
+        device: &Device,
+        options: &DiffusionOptions,
+    ) -> Result<Self> {
+        Self::under(None, parts, pipeline, dtypes, device, options)
+    }
+
+    /// The same under a ControlNet, where there is one.
+    fn under(
+        control: Option<Control>,
         DiffusionParts { network, vae, read, size }: DiffusionParts,
         pipeline: DiffusersPipeline,
         (dtype, vae_dtype): (DType, DType),
@@ -112,6 +129,7 @@ impl Diffusion {
             pipeline,
             understood: LoadReport::default(),
             network,
+            control,
             vae,
             scheduler: read.schedule.clone(),
             steps: options.steps,
@@ -134,7 +152,7 @@ impl Diffusion {
         negative_prompt: Option<&str>,
     ) -> LoadReport {
         let mut understood = LoadReport::default();
-        understood.line("pipeline", self.pipeline.class());
+        understood.line("pipeline", self.class());
         understood.line("prediction", self.scheduler.prediction());
         understood.line("schedule", format!("{}; {} steps", self.scheduler, self.steps));
         let made = match self.made == (self.height, self.width) {
@@ -157,6 +175,11 @@ impl Diffusion {
         let network = &self.network;
         warn_of_files(&mut understood, network.component(), network.unused_parts());
         warn_of_files(&mut understood, "vae", self.vae.unused_parts());
+        if let Some(control) = &self.control {
+            understood.line("controlnet", control.described());
+            let (folder, unused_parts) = control.unused_parts();
+            warn_of_files(&mut understood, &folder, unused_parts);
+        }
         let unused_parts = [
             (
                 "shift_factor",
@@ -237,13 +260,37 @@ impl Diffusion {
     /// Pictures before they are rounded to bytes: `[seeds, 3, height, width]`, f32 in 0..=1.
     ///
     /// # Errors
-    /// A network failed.
+    /// A network failed, or there is a ControlNet, which needs an item's image.
     pub fn pictures(&self, conditioning: &dyn Conditioning, seeds: &[u64]) -> Result<Tensor> {
+        self.pictures_of(None, conditioning, seeds)
+    }
+
+    /// As [`Diffusion::pictures`], of `item`, whose control image is taken where there is a ControlNet.
+    ///
+    /// # Errors
+    /// A network failed, or the control image cannot be read.
+    pub fn pictures_of(
+        &self,
+        item: Option<&str>,
+        conditioning: &dyn Conditioning,
+        seeds: &[u64],
+    ) -> Result<Tensor> {
+        let controlled = match (self.control.as_ref(), item, self.network.as_unet()) {
+            (Some(control), Some(item), Some(unet)) => Some(control.over(unet, item, self.made)?),
+            (Some(_), None, _) => bail!("a ControlNet needs the control image of an item"),
+            _ => None,
+        };
         let mut noise = self.noise(seeds);
         let mut scheduler = self.scheduler.scheduler(self.steps)?;
-        let (scheduler, network) = (scheduler.as_mut(), self.network.as_ref());
-        let latents = denoise(network, conditioning, scheduler, self.guidance, &mut noise)?;
+        let networks = self.networks(controlled.as_ref());
+        let scheduler = scheduler.as_mut();
+        let latents = denoise(networks, conditioning, scheduler, self.guidance, &mut noise)?;
         self.decode(&latents)
+    }
+
+    /// The network of a walk, and that with a ControlNet in its part of the steps.
+    fn networks<'a>(&'a self, controlled: Option<&'a Controlled<'a>>) -> Networks<'a> {
+        controlled.map_or_else(|| Networks::one(self.network.as_ref()), Controlled::networks)
     }
 
     /// Noise in the shape of the latents.
@@ -264,10 +311,15 @@ impl Diffusion {
         let all = scheduler.timesteps().len();
         let calls = calls.clamp(1, all.max(1));
         self.device.synchronize()?;
+        let controlled = match (self.control.as_ref(), self.network.as_unet()) {
+            (Some(control), Some(unet)) => Some(control.over_black(unet, self.made)?),
+            _ => None,
+        };
+        let networks = self.networks(controlled.as_ref());
         let start = Instant::now();
-        let (scheduler, network) = (scheduler.as_mut(), self.network.as_ref());
-        let guidance = self.guidance;
-        let latents = denoise_up_to(network, conditioning, scheduler, guidance, &mut noise, calls)?;
+        let (scheduler, guidance) = (scheduler.as_mut(), self.guidance);
+        let latents =
+            denoise_up_to(networks, conditioning, scheduler, guidance, &mut noise, calls)?;
         self.device.synchronize()?;
         let denoised = start.elapsed();
         self.decode(&latents)?;
@@ -322,6 +374,7 @@ impl Diffusion {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
+        settings.extend(self.control.iter().flat_map(Control::settings));
         settings.extend(self.record.clone());
         settings
     }
@@ -336,7 +389,21 @@ impl Diffusion {
         [(self.network.component(), self.network.sha256()), ("vae", self.vae.sha256())]
             .into_iter()
             .map(|(name, digest)| (name.to_owned(), json!(digest)))
+            .chain(self.control.iter().flat_map(Control::digests))
             .collect()
+    }
+
+    /// The control images, where there is a ControlNet.
+    pub(crate) fn control_images(&self) -> Option<&ControlImages> {
+        self.control.as_ref().map(Control::images)
+    }
+
+    /// The class of diffusers that it is equal to.
+    pub(crate) fn class(&self) -> &'static str {
+        match self.control {
+            Some(_) => self.pipeline.class_with_controlnet(),
+            None => self.pipeline.class(),
+        }
     }
 }
 

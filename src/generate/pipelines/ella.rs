@@ -25,7 +25,8 @@ use crate::checkpoint::folder::check_folder;
 use crate::checkpoint::load_report::LoadReport;
 use crate::compute::products;
 use crate::compute::products::{Packing, while_packing};
-use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
+use crate::generate::control_images::ControlImages;
+use crate::generate::{GeneratedImage, ImageGenerator, ImageRequest, ImageTimes};
 use crate::models::EllaConnector;
 use crate::results::Settings;
 use crate::stage_observer::{Silent, StageObserver};
@@ -87,7 +88,7 @@ impl Ella {
         diffusion.check_context(connector.output_width(), "connector", &files.connector)?;
         let (mut settings, mut digests) = (diffusion.settings(), diffusion.digests());
         let (guided, pooled_width) = (diffusion.is_guided(), diffusion.pooled_width());
-        let mut understood = diffusion.understood();
+        let (mut understood, class) = (diffusion.understood(), diffusion.class());
         let given = options.pictures.negative_prompt.clone();
         let negative_prompt = match base {
             EllaBase::Sd15 => Some(given.unwrap_or_default()),
@@ -128,7 +129,7 @@ impl Ella {
         settings.extend(
             [
                 ("model", json!(base.model())),
-                ("pipeline", json!(format!("{} with ELLA", base.pipeline().class()))),
+                ("pipeline", json!(format!("{class} with ELLA"))),
                 ("ella_tokens", json!(options.tokens)),
                 ("weights", json!(digests)),
                 ("negative_prompt", json!(negative_prompt)),
@@ -159,12 +160,26 @@ impl Ella {
     /// # Errors
     /// The prompt cannot be tokenized or a network failed.
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(Tensor, usize, bool)> {
+        self.pictures_of(None, prompt, seeds)
+    }
+
+    /// As [`Ella::pictures`], of `item`, whose control image is taken where there is a ControlNet. That gets what the UNet
+    /// gets: the connector's tokens at each timestep.
+    ///
+    /// # Errors
+    /// As there, or the control image cannot be read.
+    pub fn pictures_of(
+        &mut self,
+        item: Option<&str>,
+        prompt: &str,
+        seeds: &[u64],
+    ) -> Result<(Tensor, usize, bool)> {
         let text = match self.last_prompt.take() {
             Some((last, text)) if last == prompt => text,
             _ => TextByTimestep::new(self.encoded(prompt)?, !self.options.low_memory),
         };
         let pictures = self.with_conditioning(&text, |diffusion, conditioning| {
-            diffusion.pictures(conditioning, seeds)
+            diffusion.pictures_of(item, conditioning, seeds)
         });
         let (length, truncated) = (text.encoded.full_length, text.encoded.truncated);
         self.last_prompt = Some((prompt.to_owned(), text));
@@ -266,8 +281,19 @@ impl ImageGenerator for Ella {
         Ok(Some(ImageTimes { text, ..times }))
     }
 
+    fn control_images(&self) -> Option<&ControlImages> {
+        // The networks of the other half may not be loaded yet.
+        self.options.pictures.control.as_ref().map(|control| &control.images)
+    }
+
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
         let (pictures, tokens, truncated) = self.pictures(prompt, seeds)?;
+        images(&pictures, seeds, tokens, truncated, self.dtype)
+    }
+
+    fn generate_asked(&mut self, request: ImageRequest<'_>) -> Result<Vec<GeneratedImage>> {
+        let ImageRequest { item, prompt, seeds, .. } = request;
+        let (pictures, tokens, truncated) = self.pictures_of(Some(item), prompt, seeds)?;
         images(&pictures, seeds, tokens, truncated, self.dtype)
     }
 }

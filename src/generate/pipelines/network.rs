@@ -29,6 +29,11 @@ pub(crate) trait Network: Denoiser + Send {
         false
     }
 
+    /// Itself, where it is a network that a ControlNet may stand beside.
+    fn as_unet(&self) -> Option<&UNet> {
+        None
+    }
+
     /// What of its files changed nothing.
     fn unused_parts(&self) -> &UnusedParts;
 
@@ -67,6 +72,10 @@ impl Network for UNet {
 
     fn takes_guidance(&self) -> bool {
         self.takes_guidance()
+    }
+
+    fn as_unet(&self) -> Option<&UNet> {
+        Some(self)
     }
 
     fn unused_parts(&self) -> &UnusedParts {

@@ -1,7 +1,10 @@
 //! In: nothing. Out: the settings that every diffusion pipeline has.
 
+use std::path::PathBuf;
+
 use crate::checkpoint::scheduler_config::SchedulerOverrides;
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
+use crate::generate::control_images::ControlImages;
 use crate::generate::noise::NoiseSource;
 use crate::results::Settings;
 
@@ -24,8 +27,32 @@ pub struct DiffusionOptions {
     pub negative_prompt: Option<String>,
     /// Whose random numbers the noise is made of.
     pub rng: NoiseSource,
+    /// A ControlNet, where pictures are made under one.
+    pub control: Option<ControlOptions>,
     /// More for the record: the preset, the adapters and so on.
     pub record: Settings,
+}
+
+/// A ControlNet and how it is used; the defaults are those of diffusers' `StableDiffusionControlNetPipeline`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControlOptions {
+    /// Its folder in the diffusers layout.
+    pub network: PathBuf,
+    /// One image for each item.
+    pub images: ControlImages,
+    /// What its residuals are multiplied by (`controlnet_conditioning_scale`).
+    pub scale: f64,
+    /// Share of the steps after which it begins (`control_guidance_start`).
+    pub start: f64,
+    /// Share of the steps after which it ends (`control_guidance_end`).
+    pub end: f64,
+}
+
+impl ControlOptions {
+    /// The ControlNet in `network` with the defaults.
+    pub fn new(network: PathBuf, images: ControlImages) -> Self {
+        Self { network, images, scale: 1.0, start: 0.0, end: 1.0 }
+    }
 }
 
 impl Default for DiffusionOptions {
@@ -39,6 +66,7 @@ impl Default for DiffusionOptions {
             overrides: SchedulerOverrides::default(),
             negative_prompt: None,
             rng: NoiseSource::Cpu,
+            control: None,
             record: Settings::new(),
         }
     }

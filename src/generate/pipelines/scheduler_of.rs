@@ -96,7 +96,9 @@ pub(super) fn read_scheduler(
     options: &DiffusionOptions,
 ) -> Result<ReadScheduler> {
     let path = folder.join("scheduler/scheduler_config.json");
-    let rules = pipeline.scheduler_rules(folder)?;
+    let mut rules = pipeline.scheduler_rules(folder)?;
+    // The pipelines with a ControlNet take the file as it is.
+    rules.fixes_outdated &= options.control.is_none();
     let read = SchedulerConfig::of_pipeline(&read(&path)?, &rules, options.scheduler).map_err(
         |error| {
             let of_index =

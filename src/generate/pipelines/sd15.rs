@@ -2,8 +2,8 @@
 //! settings, prompts and seeds. Out: pictures. The networks are left to `models`, the way from noise to pictures to
 //! `diffusion`, the files of a run to `generate_run`.
 //!
-//! Equal to `StableDiffusionPipeline` and `LatentConsistencyModelPipeline` of diffusers without their safety
-//! checker, with one CPU generator per image.
+//! Equal to `StableDiffusionPipeline`, `StableDiffusionControlNetPipeline` and `LatentConsistencyModelPipeline` of diffusers
+//! without their safety checker, with one CPU generator per image.
 
 use std::path::Path;
 use std::time::Instant;
@@ -20,7 +20,8 @@ use super::pixels::images;
 pub use super::pixels::to_pixels;
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder};
 use crate::checkpoint::load_report::LoadReport;
-use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
+use crate::generate::control_images::ControlImages;
+use crate::generate::{GeneratedImage, ImageGenerator, ImageRequest, ImageTimes};
 use crate::models::TextContext;
 use crate::results::Settings;
 use crate::text::clip::EncodedPrompt;
@@ -118,8 +119,32 @@ impl Sd15 {
     /// # Errors
     /// The prompt cannot be tokenized or a network failed.
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(EncodedPrompt, Tensor)> {
+        self.pictures_of(None, prompt, seeds)
+    }
+
+    /// As [`Sd15::pictures`], of `item`, whose control image is taken where there is a ControlNet.
+    ///
+    /// # Errors
+    /// As there, or the control image cannot be read.
+    pub fn pictures_of(
+        &mut self,
+        item: Option<&str>,
+        prompt: &str,
+        seeds: &[u64],
+    ) -> Result<(EncodedPrompt, Tensor)> {
         let (encoded, conditioning) = self.conditioning(prompt)?;
-        Ok((encoded, self.diffusion.pictures(&conditioning, seeds)?))
+        Ok((encoded, self.diffusion.pictures_of(item, &conditioning, seeds)?))
+    }
+
+    fn images_of(
+        &mut self,
+        item: Option<&str>,
+        prompt: &str,
+        seeds: &[u64],
+    ) -> Result<Vec<GeneratedImage>> {
+        let (encoded, pictures) = self.pictures_of(item, prompt, seeds)?;
+        let dtype = self.diffusion.dtype();
+        images(&pictures, seeds, encoded.full_length, encoded.truncated, dtype)
     }
 
     fn conditioning(&mut self, prompt: &str) -> Result<(EncodedPrompt, FixedConditioning)> {
@@ -145,7 +170,7 @@ impl ImageGenerator for Sd15 {
         settings.extend(
             [
                 ("model", json!(self.model.name())),
-                ("pipeline", json!(self.model.pipeline().class())),
+                ("pipeline", json!(self.diffusion.class())),
                 ("weights", json!(weights)),
                 ("negative_prompt", json!(self.negative_prompt)),
             ]
@@ -173,9 +198,15 @@ impl ImageGenerator for Sd15 {
         Ok(Some(ImageTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
     }
 
+    fn control_images(&self) -> Option<&ControlImages> {
+        self.diffusion.control_images()
+    }
+
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
-        let (encoded, pictures) = self.pictures(prompt, seeds)?;
-        let dtype = self.diffusion.dtype();
-        images(&pictures, seeds, encoded.full_length, encoded.truncated, dtype)
+        self.images_of(None, prompt, seeds)
+    }
+
+    fn generate_asked(&mut self, request: ImageRequest<'_>) -> Result<Vec<GeneratedImage>> {
+        self.images_of(Some(request.item), request.prompt, request.seeds)
     }
 }

@@ -2,8 +2,8 @@
 //! pictures. The networks are left to `models`, the way from noise to pictures to `diffusion`, the
 //! files of a run to `generate_run`. There is no refiner.
 //!
-//! Equal to `StableDiffusionXLPipeline` of diffusers without its watermark, with one CPU generator per
-//! image.
+//! Equal to `StableDiffusionXLPipeline` and `StableDiffusionXLControlNetPipeline` of diffusers without their watermark, with
+//! one CPU generator per image.
 
 use std::path::Path;
 use std::time::Instant;
@@ -21,7 +21,8 @@ use super::sdxl_prompts::{
 };
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder};
 use crate::checkpoint::load_report::LoadReport;
-use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
+use crate::generate::control_images::ControlImages;
+use crate::generate::{GeneratedImage, ImageGenerator, ImageRequest, ImageTimes};
 use crate::results::Settings;
 use crate::text::clip::EncodedPrompt;
 
@@ -126,8 +127,32 @@ impl Sdxl {
     /// # Errors
     /// The prompt cannot be tokenized or a network failed.
     pub fn pictures(&mut self, prompt: &str, seeds: &[u64]) -> Result<(EncodedPrompt, Tensor)> {
+        self.pictures_of(None, prompt, seeds)
+    }
+
+    /// As [`Sdxl::pictures`], of `item`, whose control image is taken where there is a ControlNet.
+    ///
+    /// # Errors
+    /// As there, or the control image cannot be read.
+    pub fn pictures_of(
+        &mut self,
+        item: Option<&str>,
+        prompt: &str,
+        seeds: &[u64],
+    ) -> Result<(EncodedPrompt, Tensor)> {
         let (encoded, conditioning) = self.conditioning(prompt)?;
-        Ok((encoded, self.diffusion.pictures(&conditioning, seeds)?))
+        Ok((encoded, self.diffusion.pictures_of(item, &conditioning, seeds)?))
+    }
+
+    fn images_of(
+        &mut self,
+        item: Option<&str>,
+        prompt: &str,
+        seeds: &[u64],
+    ) -> Result<Vec<GeneratedImage>> {
+        let (encoded, pictures) = self.pictures_of(item, prompt, seeds)?;
+        let dtype = self.diffusion.dtype();
+        images(&pictures, seeds, encoded.full_length, encoded.truncated, dtype)
     }
 
     fn conditioning(
@@ -160,7 +185,7 @@ impl ImageGenerator for Sdxl {
         settings.extend(
             [
                 ("model", json!(self.model.name())),
-                ("pipeline", json!("StableDiffusionXLPipeline")),
+                ("pipeline", json!(self.diffusion.class())),
                 ("weights", json!(weights)),
                 // Null where zeros stand in its place.
                 ("negative_prompt", json!(self.negative_prompt)),
@@ -193,9 +218,15 @@ impl ImageGenerator for Sdxl {
         Ok(Some(ImageTimes { text, ..self.diffusion.measure(&conditioning, calls)? }))
     }
 
+    fn control_images(&self) -> Option<&ControlImages> {
+        self.diffusion.control_images()
+    }
+
     fn generate(&mut self, prompt: &str, seeds: &[u64]) -> Result<Vec<GeneratedImage>> {
-        let (encoded, pictures) = self.pictures(prompt, seeds)?;
-        let dtype = self.diffusion.dtype();
-        images(&pictures, seeds, encoded.full_length, encoded.truncated, dtype)
+        self.images_of(None, prompt, seeds)
+    }
+
+    fn generate_asked(&mut self, request: ImageRequest<'_>) -> Result<Vec<GeneratedImage>> {
+        self.images_of(Some(request.item), request.prompt, request.seeds)
     }
 }

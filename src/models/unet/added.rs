@@ -17,8 +17,12 @@ pub struct AddedCondition {
     /// Original height and width, top and left of the crop, target height and width, in pixels; the
     /// same for all entries of the batch.
     pub time_ids: Vec<f64>,
-    embedded: Arc<Mutex<Option<Embedded>>>,
+    /// By the network, the newest last.
+    embedded: Arc<Mutex<Vec<Embedded>>>,
 }
+
+/// Networks whose embedding is kept: a UNet's, and that of a ControlNet beside it.
+const NETWORKS: usize = 2;
 
 /// What one network has made of it, for a batch.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ impl AddedCondition {
 
     /// What the network of that number makes of it for a batch, by `embed` where it is not at hand: it is the same at
     /// every timestep.
-    pub(super) fn embedding(
+    pub(crate) fn embedding(
         &self,
         network: u64,
         batch: usize,
@@ -44,11 +48,15 @@ impl AddedCondition {
     ) -> Result<Tensor> {
         let mut kept = self.embedded.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |kept: &&Embedded| kept.network == network && kept.batch == batch;
-        if let Some(Embedded { embedding, .. }) = kept.as_ref().filter(same) {
+        if let Some(Embedded { embedding, .. }) = kept.iter().find(same) {
             return Ok(embedding.clone());
         }
         let embedding = embed()?;
-        *kept = Some(Embedded { network, batch, embedding: embedding.clone() });
+        kept.retain(|kept| kept.network != network);
+        if kept.len() == NETWORKS {
+            kept.remove(0);
+        }
+        kept.push(Embedded { network, batch, embedding: embedding.clone() });
         Ok(embedding)
     }
 }

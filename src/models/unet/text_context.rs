@@ -37,8 +37,12 @@ pub(crate) fn pairs(parts: Vec<Tensor>) -> Vec<KeysAndValues> {
 pub struct TextContext {
     states: Tensor,
     joins: bool,
-    projected: Arc<Mutex<Option<Projected>>>,
+    /// By the network, the newest last.
+    projected: Arc<Mutex<Vec<Projected>>>,
 }
+
+/// Networks whose share of a text is kept: a UNet, and a ControlNet beside it.
+const NETWORKS: usize = 2;
 
 /// What one network has made of a text, layer by layer in the order of its forward pass.
 #[derive(Debug)]
@@ -71,6 +75,16 @@ impl TextContext {
         &self.states
     }
 
+    /// Rows of all of `contexts`, which are one text at least, all of one length and `width` wide; `None` where they are not.
+    pub(crate) fn rows(contexts: &[&Self], width: usize) -> Option<usize> {
+        let length = contexts.first()?.states.dim(1).ok()?;
+        let rows = contexts.iter().map(|context| match *context.states.dims() {
+            [rows, own, wide] if own == length && wide == width => Some(rows),
+            _ => None,
+        });
+        rows.sum::<Option<usize>>().filter(|rows| *rows > 0)
+    }
+
     /// Bytes of the keys and values that are kept.
     pub fn cached_bytes(&self) -> usize {
         let projected = self.projected.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,20 +104,28 @@ impl TextContext {
     ) -> Result<Arc<[KeysAndValues]>> {
         let mut projected = self.projected.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Projected { layers, .. }) =
-            projected.as_ref().filter(|projected| projected.network == network)
+            projected.iter().find(|projected| projected.network == network)
         {
             return Ok(layers.clone());
         }
         let layers: Arc<[KeysAndValues]> = project(&self.states)?.into();
-        *projected = Some(Projected { network, layers: layers.clone(), joined: None });
+        if projected.len() == NETWORKS {
+            projected.remove(0);
+        }
+        projected.push(Projected { network, layers: layers.clone(), joined: None });
         Ok(layers)
     }
 
-    /// The layers of `texts`, the last of which is this one's, joined: made once for
+    /// The layers of `texts` in `network`, the last of which is this one's, joined: made once for
     /// all steps of a picture.
-    fn joined(&self, texts: Vec<Arc<[KeysAndValues]>>) -> Result<Arc<[KeysAndValues]>> {
+    fn joined(
+        &self,
+        network: u64,
+        texts: Vec<Arc<[KeysAndValues]>>,
+    ) -> Result<Arc<[KeysAndValues]>> {
         let mut projected = self.projected.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = projected.as_ref().and_then(|projected| projected.joined.as_ref());
+        let own = projected.iter_mut().find(|projected| projected.network == network);
+        let kept = own.as_ref().and_then(|projected| projected.joined.as_ref());
         let same = |joined: &&Joined| {
             joined.texts.len() == texts.len()
                 && joined.texts.iter().zip(&texts).all(|(kept, text)| Arc::ptr_eq(kept, text))
@@ -120,7 +142,7 @@ impl TextContext {
             Ok(KeysAndValues { keys, values: join(number, |layer| &layer.values)? })
         });
         let layers: Arc<[KeysAndValues]> = layers.collect::<Result<Vec<_>>>()?.into();
-        if let Some(projected) = projected.as_mut().filter(|_| self.joins) {
+        if let Some(projected) = own.filter(|_| self.joins) {
             projected.joined = Some(Joined { texts, layers: layers.clone() });
         }
         Ok(layers)
@@ -157,7 +179,7 @@ impl CrossAttentionTexts {
         let texts: Vec<_> = texts.collect::<Result<_>>()?;
         let layers = match texts.as_slice() {
             [only] => only.clone(),
-            _ => last.joined(texts)?,
+            _ => last.joined(network, texts)?,
         };
         Ok(Self { layers, next: 0 })
     }

@@ -231,6 +231,7 @@ fn done(
         prompt_tokens: None,
         truncated: None,
         source,
+        control_sha256: None,
         served: None,
     }
 }

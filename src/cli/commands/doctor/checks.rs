@@ -297,6 +297,11 @@ pub(super) fn model(
             Err(error) => found.push(Check::problem("model", sentence(&error), None)),
         }
     }
+    let refused = options.control.refuse_for(row.name);
+    match refused.and_then(|()| options.control.resolve()) {
+        Ok(control) => paths.extend(control.map(|control| control.network)),
+        Err(error) => found.push(Check::problem("model", sentence(&error), None)),
+    }
     let mut elements = 0;
     for path in &paths {
         found.push(match headers(path) {
@@ -321,6 +326,25 @@ pub(super) fn model(
     room(options, elements, found);
     let after = found.iter().filter(|check| check.state == State::Problem).count();
     Some(Model { row: Some(row), ready: after == before })
+}
+
+/// Whether each item has its control image, where there is a ControlNet.
+pub(super) fn control_images(
+    options: &GeneratorOptions,
+    items: Option<&[&Item]>,
+    found: &mut Vec<Check>,
+) {
+    let (Some(items), Some(folder)) = (items, &options.control.images) else { return };
+    found.push(match options.control.check_items(items) {
+        Ok(()) => {
+            let count = counted(items.len(), "item");
+            Check::fine(
+                "control images",
+                format!("one for each of {count} in {}", folder.display()),
+            )
+        }
+        Err(error) => Check::problem("control images", sentence(&error), None),
+    });
 }
 
 /// Whether the parts of a checkpoint that is more than a folder go together; no weights are read.

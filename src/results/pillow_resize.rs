@@ -1,5 +1,5 @@
 //! In: an 8-bit RGB picture and a size. Out: the picture in that size, equal bit for bit to what Pillow's
-//! `Image.resize` gives, for the judges whose originals prepare their pictures with it.
+//! `Image.resize` gives, for judges and models whose originals prepare their pictures with it.
 //!
 //! Written after `src/libImaging/Resample.c` of Pillow: one pass along each axis with weights in fixed
 //! point, the picture between the passes in 8 bits. `tests/suite/pillow_resize.rs` holds it to Pillow.
