@@ -6,6 +6,8 @@ pub mod conditioning;
 pub(crate) mod denoise;
 pub mod diffusion;
 pub mod ella;
+pub mod flux;
+pub(crate) mod flux_prompts;
 pub(crate) mod network;
 pub mod options;
 pub mod pixart;
