@@ -31,6 +31,8 @@ pub enum DiffusersPipeline {
     PixArtSigma,
     /// `StableDiffusion3Pipeline`.
     Sd3,
+    /// `FluxPipeline`.
+    Flux,
 }
 
 /// A checkpoint in the diffusers layout with one text encoder.
@@ -106,6 +108,25 @@ const SD3_FILES: &[NeededFile] = &[
     NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
 ];
 
+/// A FLUX.1 checkpoint in the diffusers layout.
+const FLUX_FILES: &[NeededFile] = &[
+    NeededFile::Exactly("model_index.json"),
+    NeededFile::Exactly("scheduler/scheduler_config.json"),
+    NeededFile::OneOf(&[
+        &["tokenizer/vocab.json", "tokenizer/merges.txt"],
+        &["tokenizer/tokenizer.json"],
+    ]),
+    NeededFile::OneOf(&[&["tokenizer_2/spiece.model"], &["tokenizer_2/tokenizer.json"]]),
+    NeededFile::Exactly("text_encoder/config.json"),
+    NeededFile::Weights { folder: "text_encoder", stem: "model" },
+    NeededFile::Exactly("text_encoder_2/config.json"),
+    NeededFile::Weights { folder: "text_encoder_2", stem: "model" },
+    NeededFile::Exactly("transformer/config.json"),
+    NeededFile::Weights { folder: "transformer", stem: "diffusion_pytorch_model" },
+    NeededFile::Exactly("vae/config.json"),
+    NeededFile::Weights { folder: "vae", stem: "diffusion_pytorch_model" },
+];
+
 /// A component of a pipeline: its name, its library, and the classes that are built here.
 type Component = (&'static str, &'static str, &'static [&'static str]);
 
@@ -127,6 +148,7 @@ impl DiffusersPipeline {
             Self::PixArtAlpha => "PixArtAlphaPipeline",
             Self::PixArtSigma => "PixArtSigmaPipeline",
             Self::Sd3 => "StableDiffusion3Pipeline",
+            Self::Flux => "FluxPipeline",
         }
     }
 
@@ -146,6 +168,7 @@ impl DiffusersPipeline {
             Self::Sdxl => SDXL_FILES,
             Self::PixArtAlpha | Self::PixArtSigma => PIXART_FILES,
             Self::Sd3 => SD3_FILES,
+            Self::Flux => FLUX_FILES,
         }
     }
 
@@ -153,6 +176,7 @@ impl DiffusersPipeline {
         const TOKENIZERS: &[&str] = &["CLIPTokenizer", "CLIPTokenizerFast"];
         const UNET: Component = ("unet", "diffusers", &["UNet2DConditionModel"]);
         const VAE: Component = ("vae", "diffusers", &["AutoencoderKL"]);
+        const T5_TOKENIZERS: &[&str] = &["T5Tokenizer", "T5TokenizerFast"];
         match self {
             Self::Sd1 | Self::Sd2 | Self::Lcm => &[
                 ("tokenizer", "transformers", TOKENIZERS),
@@ -170,7 +194,7 @@ impl DiffusersPipeline {
                 VAE,
             ],
             Self::PixArtAlpha | Self::PixArtSigma => &[
-                ("tokenizer", "transformers", &["T5Tokenizer", "T5TokenizerFast"]),
+                ("tokenizer", "transformers", T5_TOKENIZERS),
                 ("text_encoder", "transformers", &["T5EncoderModel"]),
                 // The second is what files of 2023 name; diffusers takes it for the first.
                 ("transformer", "diffusers", &["PixArtTransformer2DModel", "Transformer2DModel"]),
@@ -183,6 +207,14 @@ impl DiffusersPipeline {
                 ("text_encoder", "transformers", &["CLIPTextModelWithProjection"]),
                 ("text_encoder_2", "transformers", &["CLIPTextModelWithProjection"]),
                 ("transformer", "diffusers", &["SD3Transformer2DModel"]),
+                VAE,
+            ],
+            Self::Flux => &[
+                ("tokenizer", "transformers", TOKENIZERS),
+                ("tokenizer_2", "transformers", T5_TOKENIZERS),
+                ("text_encoder", "transformers", &["CLIPTextModel"]),
+                ("text_encoder_2", "transformers", &["T5EncoderModel"]),
+                ("transformer", "diffusers", &["FluxTransformer2DModel"]),
                 VAE,
             ],
         }
@@ -236,6 +268,11 @@ impl DiffusersPipeline {
         matches!(self, Self::Sd1 | Self::Sd2)
     }
 
+    /// Whether it adds the autoencoder's `shift_factor` to latents; the others pass it over.
+    pub(crate) fn adds_shift_factor(self) -> bool {
+        matches!(self, Self::Sd3 | Self::Flux)
+    }
+
     /// The model that runs checkpoints of the class `found`, where there is one.
     pub(crate) fn model_of_class(found: &str) -> Option<&'static str> {
         match found {
@@ -245,6 +282,7 @@ impl DiffusersPipeline {
             "PixArtAlphaPipeline" => Some("pixart-alpha"),
             "PixArtSigmaPipeline" => Some("pixart-sigma"),
             "StableDiffusion3Pipeline" => Some("sd3"),
+            "FluxPipeline" => Some("flux"),
             _ => None,
         }
     }
@@ -255,9 +293,12 @@ impl DiffusersPipeline {
         let (width, release, model) = match self {
             Self::Sd1 => (1024, "2.x", "sd2"),
             Self::Sd2 => (768, "1.x", "sd15"),
-            Self::Lcm | Self::Sdxl | Self::PixArtAlpha | Self::PixArtSigma | Self::Sd3 => {
-                return Ok(());
-            }
+            Self::Lcm
+            | Self::Sdxl
+            | Self::PixArtAlpha
+            | Self::PixArtSigma
+            | Self::Sd3
+            | Self::Flux => return Ok(()),
         };
         let path = folder.join("unet/config.json");
         // What is wrong with the file is told where it is read.

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 
 use super::ImageGenerator;
 use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
+use super::pipelines::flux::Flux;
 use super::pipelines::options::DiffusionOptions;
 use super::pipelines::pixart::{PixArt, PixArtModel};
 use super::pipelines::sd3::Sd3;
@@ -16,6 +17,7 @@ use crate::checkpoint::folder::DiffusersPipeline;
 use crate::checkpoint::needed_file::NeededFile;
 use crate::checkpoint::scheduler_config::scheduler_class::SchedulerClass;
 use crate::checkpoint::shipped::{DEMO_ELLA, DEMO_SD, ShippedFolder};
+use crate::checkpoint::small_files::read_component;
 use crate::compute::device::Place;
 use crate::near_names::did_you_mean;
 
@@ -45,6 +47,8 @@ pub enum Pipeline {
     PixArt(PixArtModel),
     /// Stable Diffusion 3 and 3.5.
     Sd3,
+    /// FLUX.1 dev and schnell.
+    Flux,
     /// ELLA over one of them.
     Ella(EllaBase),
 }
@@ -88,6 +92,7 @@ impl Pipeline {
                 Box::new(PixArt::load(model, checkpoint, dtype, &device, options)?)
             }
             Self::Sd3 => Box::new(Sd3::load(checkpoint, dtype, &device, options)?),
+            Self::Flux => Box::new(Flux::load(checkpoint, dtype, &device, options)?),
             Self::Ella(base) => {
                 let files = ella.context("an ELLA needs its connector and text encoder")?;
                 let options = EllaOptions { tokens, low_memory, pictures: options };
@@ -154,6 +159,12 @@ const DIFFUSERS_PIXART: Defaults = Defaults { steps: 20, guidance: 4.5, schedule
 /// Those of diffusers' `StableDiffusion3Pipeline`.
 const DIFFUSERS_SD3: Defaults = Defaults { steps: 28, guidance: 7.0, scheduler: None };
 
+/// Those of diffusers' `FluxPipeline`, which are for FLUX.1 dev.
+const DIFFUSERS_FLUX: Defaults = Defaults { steps: 28, guidance: 3.5, scheduler: None };
+
+/// Those of FLUX.1 schnell's page.
+const FLUX_SCHNELL: Defaults = Defaults { steps: 4, guidance: 0.0, scheduler: None };
+
 /// Those of ELLA's released test code.
 const ELLA: Defaults =
     Defaults { steps: 50, guidance: 12.0, scheduler: Some(SchedulerClass::DpmSolverMultistep) };
@@ -169,6 +180,23 @@ impl CatalogModel {
             Source::Folder(pipeline) => pipeline.files(),
             Source::Shipped { .. } => &[],
         }
+    }
+
+    /// Settings where the user says nothing, for the checkpoint in `folder`, where there is one: one model runs FLUX.1 dev and
+    /// schnell, and what a transformer is told tells them apart.
+    pub fn defaults_for(&self, folder: Option<&Path>) -> Defaults {
+        let transformer = folder
+            .filter(|_| self.pipeline == Pipeline::Flux)
+            .and_then(|folder| read_component(&folder.join("transformer/config.json")).ok());
+        match transformer {
+            Some(config) if config["guidance_embeds"].as_bool() != Some(true) => FLUX_SCHNELL,
+            _ => self.defaults,
+        }
+    }
+
+    /// The pixels to whose multiples it rounds a stated side down; 1 where it makes what is stated or refuses it.
+    pub(crate) fn size_step(&self) -> usize {
+        if self.pipeline == Pipeline::Flux { 16 } else { 1 }
     }
 
     /// Whether it is inside the program.
@@ -266,6 +294,14 @@ pub const MODELS: &[CatalogModel] = &[
         pipeline: Pipeline::Sd3,
         source: Source::Folder(DiffusersPipeline::Sd3),
         defaults: DIFFUSERS_SD3,
+    },
+    CatalogModel {
+        name: "flux",
+        description: "FLUX.1 dev and schnell (FluxPipeline in the diffusers layout), 1024 x 1024; schnell is known \
+                      by its transformer, and makes images in 4 steps without guidance",
+        pipeline: Pipeline::Flux,
+        source: Source::Folder(DiffusersPipeline::Flux),
+        defaults: DIFFUSERS_FLUX,
     },
     CatalogModel {
         name: "ella-sd15",

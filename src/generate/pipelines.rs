@@ -7,6 +7,8 @@ mod control;
 pub(crate) mod denoise;
 pub mod diffusion;
 pub mod ella;
+pub mod flux;
+pub(crate) mod flux_prompts;
 pub(crate) mod network;
 pub mod options;
 pub mod pixart;

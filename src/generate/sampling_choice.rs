@@ -19,6 +19,8 @@ pub struct SamplingChoice {
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance.
     pub guidance: Option<f64>,
+    /// Strength of the second guidance of models that are told one.
+    pub true_cfg: Option<f64>,
     /// Width in pixels.
     pub width: Option<usize>,
     /// Height in pixels.
@@ -49,6 +51,7 @@ impl SamplingChoice {
         Self {
             steps: self.steps.or(lower.steps),
             guidance: self.guidance.or(lower.guidance),
+            true_cfg: self.true_cfg.or(lower.true_cfg),
             width: self.width.or(lower.width),
             height: self.height.or(lower.height),
             scheduler: self.scheduler.or(lower.scheduler),
@@ -79,6 +82,7 @@ impl SamplingChoice {
         [
             ("steps", differ(&self.steps, &other.steps)),
             ("guidance", differ(&self.guidance, &other.guidance)),
+            ("true-cfg", differ(&self.true_cfg, &other.true_cfg)),
             ("width", differ(&self.width, &other.width)),
             ("height", differ(&self.height, &other.height)),
             ("scheduler", differ(&self.scheduler, &other.scheduler)),

@@ -61,6 +61,10 @@ const PIXART: ImageFlops = ImageFlops {
 const SD3: ImageFlops =
     ImageFlops { model: "sd3", text: 2.5, call: 17.8, decode: 10.5, convolution: 0.0, side: 1024 };
 
+/// FLUX.1 dev, told the guidance: 4,096 squares and 512 tokens, which T5 v1.1 XXL reads.
+const FLUX: ImageFlops =
+    ImageFlops { model: "flux", text: 4.8, call: 74.4, decode: 10.5, convolution: 0.0, side: 1024 };
+
 /// Of flan-t5-xl's encoder for 128 tokens.
 const T5: f64 = 0.31;
 
@@ -75,6 +79,7 @@ pub(crate) const PICTURES: &[ImageFlops] = &[
     PIXART,
     ImageFlops { model: "pixart-sigma", ..PIXART },
     SD3,
+    FLUX,
     ImageFlops { model: "ella-sd15", text: T5, ..SD15 },
     ImageFlops { model: "ella-sdxl", text: T5 + 0.12, ..SDXL },
 ];

@@ -199,12 +199,18 @@ pub struct ClipStates {
     pub last: Tensor,
 }
 
+/// CLIP's text encoder with its pooled output: FLUX's.
+#[derive(Debug)]
+pub struct ClipTextModelWithPooling {
+    text: ClipTextModel,
+    end: EndToken,
+}
+
 /// CLIP's text encoder with the projection of its pooled output: SDXL's second one.
 #[derive(Debug)]
 pub struct ClipTextModelWithProjection {
-    text: ClipTextModel,
+    inner: ClipTextModelWithPooling,
     text_projection: Linear,
-    end: EndToken,
 }
 
 /// The position whose state is pooled.
@@ -216,22 +222,20 @@ enum EndToken {
     Id(u32),
 }
 
-impl ClipTextModelWithProjection {
-    /// Loads `text_encoder_2/` as [`ClipTextModel::load`] does, and `text_projection.weight`.
+impl ClipTextModelWithPooling {
+    /// Loads `text_encoder/` as [`ClipTextModel::load`] does.
     ///
     /// # Errors
     /// As [`ClipTextModel::load`].
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
-        config.refuse_null(&["eos_token_id", "projection_dim"])?;
-        let weights = Weights::open(folder, "model", dtype, device)?;
-        let text = ClipTextModel::build(&config, &weights)?;
-        let width = config.count("hidden_size", None)?;
-        let projected = config.count("projection_dim", Some(512))?;
-        let scope = weights.root().at("text_projection");
+        Self::build(&config, &Weights::open(folder, "model", dtype, device)?)
+    }
+
+    fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        config.refuse_null(&["eos_token_id"])?;
         Ok(Self {
-            text,
-            text_projection: Linear::load_without_bias(&scope, width, projected)?,
+            text: ClipTextModel::build(config, weights)?,
             end: match config.count_from(0, "eos_token_id", Some(49407))? {
                 2 => EndToken::HighestId,
                 id => EndToken::Id(id as u32),
@@ -239,8 +243,8 @@ impl ClipTextModelWithProjection {
         })
     }
 
-    /// Hidden states as [`ClipTextModel::states`] gives them, and the pooled output [b, projection]: the
-    /// last layer's normed state at the end token, projected.
+    /// Hidden states as [`ClipTextModel::states`] gives them, and the pooled output [b, width]: the last layer's normed state at
+    /// the end token.
     ///
     /// # Errors
     /// As [`ClipTextModel::forward`].
@@ -251,28 +255,61 @@ impl ClipTextModelWithProjection {
             .enumerate()
             .map(|(row, ids)| states.last.get(row)?.narrow(0, self.end.position(ids), 1))
             .collect::<Result<Vec<_>>>()?;
-        let pooled = self.text_projection.forward(&Tensor::cat(&pooled, 0)?)?;
+        let pooled = Tensor::cat(&pooled, 0)?;
         Ok((states, pooled))
+    }
+
+    /// The encoder alone.
+    pub fn text(&self) -> &ClipTextModel {
+        &self.text
+    }
+}
+
+impl ClipTextModelWithProjection {
+    /// Loads `text_encoder_2/` as [`ClipTextModel::load`] does, and `text_projection.weight`.
+    ///
+    /// # Errors
+    /// As [`ClipTextModel::load`].
+    pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
+        let config = Config::read(folder)?;
+        config.refuse_null(&["eos_token_id", "projection_dim"])?;
+        let weights = Weights::open(folder, "model", dtype, device)?;
+        let inner = ClipTextModelWithPooling::build(&config, &weights)?;
+        let width = config.count("hidden_size", None)?;
+        let projected = config.count("projection_dim", Some(512))?;
+        let scope = weights.root().at("text_projection");
+        let text_projection = Linear::load_without_bias(&scope, width, projected)?;
+        Ok(Self { inner, text_projection })
+    }
+
+    /// Hidden states as [`ClipTextModel::states`] gives them, and the pooled output [b, projection]: the
+    /// last layer's normed state at the end token, projected.
+    ///
+    /// # Errors
+    /// As [`ClipTextModel::forward`].
+    pub fn forward(&self, ids: &[Vec<u32>]) -> Result<(ClipStates, Tensor)> {
+        let (states, pooled) = self.inner.forward(ids)?;
+        Ok((states, self.text_projection.forward(&pooled)?))
     }
 
     /// The longest row of ids.
     pub fn max_tokens(&self) -> usize {
-        self.text.max_tokens()
+        self.inner.text.max_tokens()
     }
 
     /// Rows of the table of tokens.
     pub(crate) fn token_rows(&self) -> usize {
-        self.text.token_rows()
+        self.inner.text.token_rows()
     }
 
     /// What of the files changed nothing.
     pub(crate) fn unused_parts(&self) -> &UnusedParts {
-        self.text.unused_parts()
+        self.inner.text.unused_parts()
     }
 
     /// Digest of the weight files, see [`Weights::sha256`].
     pub fn sha256(&self) -> &str {
-        self.text.sha256()
+        self.inner.text.sha256()
     }
 }
 

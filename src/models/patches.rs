@@ -31,19 +31,31 @@ impl PatchEmbedding {
 
     /// [b, channels, h, w] to [b, h / patch * w / patch, width], row by row.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = x.dims4()?;
-        let side = self.patch;
-        let (rows, columns) = (height / side, width / side);
-        if (rows * side, columns * side) != (height, width) {
-            candle_core::bail!("latents of {height} x {width} are no squares of {side} x {side}")
-        }
-        let squares = x
-            .reshape((batch, channels, rows, side, columns, side))?
-            .permute([0, 2, 4, 1, 3, 5])?
-            .contiguous()?
-            .reshape((batch, rows * columns, channels * side * side))?;
-        self.proj.forward(&squares)
+        self.proj.forward(&packed(x, self.patch)?)
     }
+}
+
+/// [b, channels, h, w] to [b, h / side * w / side, channels * side * side], row by row.
+pub(crate) fn packed(x: &Tensor, side: usize) -> Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    let (rows, columns) = (height / side, width / side);
+    if (rows * side, columns * side) != (height, width) {
+        candle_core::bail!("latents of {height} x {width} are no squares of {side} x {side}")
+    }
+    x.reshape((batch, channels, rows, side, columns, side))?
+        .permute([0, 2, 4, 1, 3, 5])?
+        .contiguous()?
+        .reshape((batch, rows * columns, channels * side * side))
+}
+
+/// The way back from [`packed`], of `rows` x `columns` squares.
+pub(crate) fn unpacked(x: &Tensor, (rows, columns): (usize, usize), side: usize) -> Result<Tensor> {
+    let (batch, _, width) = x.dims3()?;
+    let channels = width / (side * side);
+    x.reshape((batch, rows, columns, channels, side, side))?
+        .permute([0, 3, 1, 4, 2, 5])?
+        .contiguous()?
+        .reshape((batch, channels, rows * side, columns * side))
 }
 
 /// [b, rows * columns, patch * patch * channels] to [b, channels, rows * patch, columns * patch].

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use self::block::{Block, Modulation};
+use self::block::Block;
 use self::config::Sd3Config;
+use super::joint::Modulation;
 use super::patches::{PatchEmbedding, joined_patches, sincos_positions};
 use super::unet::timestep::{Sinusoid, TimestepEmbedding};
 use super::unused_parts::UnusedParts;

@@ -231,7 +231,7 @@ impl VaeDecoder {
         self.statistics.as_ref()
     }
 
-    /// What stands in the middle of its latents: the pipelines of Stable Diffusion 1 to XL pass it over, that of 3 adds it.
+    /// What stands in the middle of its latents: the pipelines of Stable Diffusion 1 to XL pass it over, those of 3 and of FLUX.1 add it.
     pub(crate) fn shift_factor(&self) -> f64 {
         self.shift_factor
     }

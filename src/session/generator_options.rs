@@ -171,7 +171,9 @@ impl GeneratorOptions {
 
     /// Width and height of the images in pixels, where they are known without loading the model: both are stated.
     pub fn stated_size(&self) -> Option<(u32, u32)> {
-        let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
+        let step = catalog::find(&self.model).map_or(1, CatalogModel::size_step);
+        let side =
+            |side: Option<usize>| side.and_then(|side| u32::try_from(side / step * step).ok());
         side(self.sampling.width).zip(side(self.sampling.height))
     }
 
@@ -234,15 +236,19 @@ impl GeneratorOptions {
             });
         }
         let choice = stated.or(preset.map(|preset| preset.choice).unwrap_or_default());
+        // A checkpoint that is not there is told where it is loaded.
+        let checkpoint = self.find_weights(model.name).ok().flatten();
+        let defaults = model.defaults_for(checkpoint.as_deref());
         Ok(Sampling {
             seed: choice.seed.unwrap_or_default(),
             seed_mode: choice.seed_mode.unwrap_or_default(),
             options: DiffusionOptions {
-                steps: choice.steps.unwrap_or(model.defaults.steps),
-                guidance: choice.guidance.unwrap_or(model.defaults.guidance),
+                steps: choice.steps.unwrap_or(defaults.steps),
+                guidance: choice.guidance.unwrap_or(defaults.guidance),
+                true_cfg: choice.true_cfg,
                 width: choice.width,
                 height: choice.height,
-                scheduler: choice.scheduler.or(model.defaults.scheduler),
+                scheduler: choice.scheduler.or(defaults.scheduler),
                 overrides: choice.scheduler_overrides(),
                 negative_prompt: choice.negative_prompt,
                 rng: choice.rng.unwrap_or_default(),

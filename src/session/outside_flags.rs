@@ -18,6 +18,7 @@ pub(super) fn idle_flag(options: &GeneratorOptions) -> Option<&'static str> {
         ("--batch", options.batch.is_some()),
         ("--dtype", options.dtype != "auto"),
         ("--products", options.products.is_some()),
+        ("--true-cfg", stated.true_cfg.is_some()),
         ("--scheduler", stated.scheduler.is_some()),
         ("--spacing", stated.spacing.is_some()),
         ("--karras", stated.karras.is_some()),

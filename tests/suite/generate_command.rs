@@ -69,7 +69,10 @@ fn of_several_mistakes_the_first_is_told() {
     let file = folder.path().join("model.toml");
     std::fs::write(&file, "name = \"x\"\nmodel = \"sdlx\"\ncheckpoint = \"x\"\n").unwrap();
     for (flags, expected) in [
-        (&["--judge-device", "tpu", "--judge-dtype", "x", "--model", "flux"][..], "model `flux`"),
+        (
+            &["--judge-device", "tpu", "--judge-dtype", "x", "--model", "kandinsky"][..],
+            "model `kandinsky`",
+        ),
         (&["--judge-device", "tpu", "--device", "tpu"], "--device tpu: known are"),
         (&["--judge", "blip", "--dtype", "f61"], "--dtype f61: known are"),
         (

@@ -53,6 +53,7 @@ mod faults;
 mod fetch;
 mod fetch_command;
 mod file_server;
+mod flux_pipeline;
 mod forensics;
 mod fuzz_corpus;
 mod gate;

@@ -177,7 +177,8 @@ fn models() {
         [
             format!("{demo} --model sd16"),
             format!("{demo} --model SD15"),
-            format!("{demo} --model flux"),
+            format!("{demo} --model kandinsky"),
+            format!("{demo} --model flux --weights sd15"),
             format!("{demo} --model-file capital.toml"),
             format!("{demo} --model sd15"),
             format!("{demo} --model sd15 --weights nowhere"),
@@ -211,6 +212,7 @@ fn models() {
             format!("{tiny} --scheduler eulr"),
             format!("{tiny} --scheduler lcm --steps 51"),
             format!("{tiny} --scheduler lcm --spacing trailing --steps 4"),
+            format!("{tiny} --true-cfg 2"),
             format!("{tiny} --steps 0"),
             format!("{tiny} --width 100"),
             format!("{tiny} --dtype int8"),

@@ -27,14 +27,18 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "SOURCE")]
     pub rng: Option<NoiseSource>,
     /// Denoising steps [default: 50; 4 for lcm, 20 for pixart-alpha, pixart-sigma and the
-    /// demo's models, 28 for sd3]
+    /// demo's models, 28 for sd3, 28 for flux, 4 where that is schnell]
     #[arg(long, visible_alias = "num-inference-steps", value_name = "N")]
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
-    /// sdxl 5, for playground-v2 3, for lcm 8.5, for pixart-alpha and pixart-sigma 4.5, for sd3 7,
-    /// for ella-sd15 12, for the demo's models 4]
+    /// sdxl 5, for playground-v2 3, for lcm 8.5, for pixart-alpha and pixart-sigma 4.5, for sd3 7, for flux
+    /// 3.5, for ella-sd15 12, for the demo's models 4]
     #[arg(long, visible_alias = "guidance-scale", alias = "cfg-scale", value_name = "NUMBER")]
     pub guidance: Option<f64>,
+    /// For flux: a second guidance, away from the negative prompt, at twice the work; above 1 and
+    /// with --negative-prompt alone [default: none]
+    #[arg(long, visible_alias = "true-cfg-scale", value_name = "NUMBER")]
+    pub true_cfg: Option<f64>,
     /// Width in pixels [default: the checkpoint's own]
     #[arg(long, value_name = "PIXELS")]
     pub width: Option<usize>,
@@ -140,6 +144,7 @@ impl SamplingArgs {
         Ok(SamplingChoice {
             steps: self.steps,
             guidance: self.guidance,
+            true_cfg: self.true_cfg,
             width: self.width,
             height: self.height,
             scheduler: self.scheduler.as_deref().map(SchedulerClass::from_name).transpose()?,

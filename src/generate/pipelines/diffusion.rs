@@ -11,7 +11,7 @@ use serde_json::json;
 use super::conditioning::Conditioning;
 use super::control::{Control, Controlled};
 use super::denoise::{Networks, denoise, denoise_up_to};
-use super::network::Network;
+use super::network::{GuidanceUse, Network};
 use super::options::DiffusionOptions;
 use super::pixels::resized_and_cropped;
 pub use super::pixels::to_pixels;
@@ -37,6 +37,8 @@ pub struct Diffusion {
     understood: LoadReport,
     steps: usize,
     guidance: f64,
+    /// The second guidance, of a network that is told one, where it changes something.
+    true_cfg: Option<f64>,
     width: usize,
     height: usize,
     /// Height and width that the networks make, which is then brought to those asked for.
@@ -122,6 +124,14 @@ impl Diffusion {
         options: &DiffusionOptions,
     ) -> Result<Self> {
         let (height, width) = size.asked;
+        if let Some(scale) = options.true_cfg {
+            ensure!(
+                pipeline == DiffusersPipeline::Flux && scale.is_finite(),
+                "--true-cfg {scale}: it is a number for model flux, a guidance beside the one that its transformer is told; \
+                 other models have --guidance alone"
+            );
+        }
+        let negates = options.negative_prompt.is_some();
         let mut loaded = Self {
             width,
             height,
@@ -134,13 +144,14 @@ impl Diffusion {
             scheduler: read.schedule.clone(),
             steps: options.steps,
             guidance: options.guidance,
+            true_cfg: options.true_cfg.filter(|scale| *scale > 1.0 && negates),
             rng: options.rng,
             record: options.record.clone(),
             dtype,
             vae_dtype,
             device: device.clone(),
         };
-        loaded.understood = loaded.describe(&read, size.note, options.negative_prompt.as_deref());
+        loaded.understood = loaded.describe(&read, size.note, options);
         Ok(loaded)
     }
 
@@ -149,7 +160,7 @@ impl Diffusion {
         &self,
         read: &ReadSchedule,
         size_note: Option<String>,
-        negative_prompt: Option<&str>,
+        options: &DiffusionOptions,
     ) -> LoadReport {
         let mut understood = LoadReport::default();
         understood.line("pipeline", self.class());
@@ -160,14 +171,7 @@ impl Diffusion {
             false => format!(", made at {} x {} and cut", self.made.1, self.made.0),
         };
         understood.line("size", format!("{} x {}{made}", self.width, self.height));
-        let told = if self.network.takes_guidance() { ", told to the UNet" } else { "" };
-        understood.line("guidance", format!("{}{told}", self.guidance));
-        if self.network.takes_guidance() && negative_prompt.is_some_and(|text| !text.is_empty()) {
-            understood.warn(
-                "the negative prompt changes nothing: this UNet is told the guidance (time_cond_proj_dim in \
-                 unet/config.json) and sees the prompt alone",
-            );
-        }
+        self.describe_guidance(&mut understood, options);
         for note in read.notes.iter().cloned().chain(size_note) {
             understood.line("mended", note);
         }
@@ -181,10 +185,7 @@ impl Diffusion {
             warn_of_files(&mut understood, &folder, unused_parts);
         }
         let unused_parts = [
-            (
-                "shift_factor",
-                self.vae.shift_factor() != 0.0 && self.pipeline != DiffusersPipeline::Sd3,
-            ),
+            ("shift_factor", self.vae.shift_factor() != 0.0 && !self.pipeline.adds_shift_factor()),
             (
                 "latents_mean and latents_std",
                 self.vae.latent_statistics().is_some() && self.pipeline != DiffusersPipeline::Sdxl,
@@ -199,6 +200,51 @@ impl Diffusion {
             }
         }
         understood
+    }
+
+    /// What was understood of guidance and negative prompt.
+    fn describe_guidance(&self, understood: &mut LoadReport, options: &DiffusionOptions) {
+        let (network, component) = (self.network_name(), self.network.component());
+        let (guidance, told) = match self.network.guidance_use() {
+            GuidanceUse::Halves => {
+                understood.line("guidance", self.guidance.to_string());
+                return;
+            }
+            GuidanceUse::Told(key) => (
+                format!("{}, told to the {network}", self.guidance),
+                format!("is told the guidance ({key} in {component}/config.json)"),
+            ),
+            GuidanceUse::Without(key) => {
+                let told =
+                    format!("is not told the guidance (no {key} in {component}/config.json)");
+                if self.guidance != 0.0 {
+                    let guidance = self.guidance;
+                    understood.warn(format!(
+                        "guidance {guidance} changes nothing: this {network} {told}"
+                    ));
+                }
+                (format!("none: the {network} was distilled without"), told)
+            }
+        };
+        understood.line("guidance", guidance);
+        if let Some(scale) = self.true_cfg {
+            understood.line("true cfg", format!("{scale}, away from the negative prompt"));
+            return;
+        }
+        if let Some(scale) = options.true_cfg {
+            understood.warn(format!(
+                "--true-cfg {scale} changes nothing: it takes a number above 1 and a negative prompt"
+            ));
+        }
+        if options.negative_prompt.as_ref().is_some_and(|text| !text.is_empty()) {
+            let advice = match self.pipeline {
+                DiffusersPipeline::Flux => ", without --true-cfg",
+                _ => "",
+            };
+            understood.warn(format!(
+                "the negative prompt changes nothing: this {network} {told} and sees the prompt alone{advice}"
+            ));
+        }
     }
 
     /// What was understood of these parts.
@@ -254,7 +300,20 @@ impl Diffusion {
 
     /// Whether there is an unconditional half.
     pub(crate) fn is_guided(&self) -> bool {
-        self.guidance > 1.0 && !self.network.takes_guidance()
+        match self.network.guidance_use() {
+            GuidanceUse::Halves => self.guidance > 1.0,
+            GuidanceUse::Told(_) | GuidanceUse::Without(_) => self.true_cfg.is_some(),
+        }
+    }
+
+    /// How far the halves are led apart.
+    fn scale(&self) -> f64 {
+        self.true_cfg.unwrap_or(self.guidance)
+    }
+
+    /// The second guidance, where it changes something.
+    pub(crate) fn true_cfg(&self) -> Option<f64> {
+        self.true_cfg
     }
 
     /// Pictures before they are rounded to bytes: `[seeds, 3, height, width]`, f32 in 0..=1.
@@ -284,7 +343,7 @@ impl Diffusion {
         let mut scheduler = self.scheduler.scheduler(self.steps)?;
         let networks = self.networks(controlled.as_ref());
         let scheduler = scheduler.as_mut();
-        let latents = denoise(networks, conditioning, scheduler, self.guidance, &mut noise)?;
+        let latents = denoise(networks, conditioning, scheduler, self.scale(), &mut noise)?;
         self.decode(&latents)
     }
 
@@ -317,7 +376,7 @@ impl Diffusion {
         };
         let networks = self.networks(controlled.as_ref());
         let start = Instant::now();
-        let (scheduler, guidance) = (scheduler.as_mut(), self.guidance);
+        let (scheduler, guidance) = (scheduler.as_mut(), self.scale());
         let latents =
             denoise_up_to(networks, conditioning, scheduler, guidance, &mut noise, calls)?;
         self.device.synchronize()?;
@@ -336,9 +395,9 @@ impl Diffusion {
     /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the
     /// most memory of all parts.
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let shift = match self.pipeline {
-            DiffusersPipeline::Sd3 => self.vae.shift_factor(),
-            _ => 0.0,
+        let shift = match self.pipeline.adds_shift_factor() {
+            true => self.vae.shift_factor(),
+            false => 0.0,
         };
         let mut unscaled = latents.affine(1.0 / self.vae.scaling_factor(), shift)?;
         if let (Some(LatentStatistics { mean, std }), DiffusersPipeline::Sdxl) =

@@ -5,8 +5,20 @@ use candle_core::Tensor;
 
 use super::denoise::Denoiser;
 use crate::models::{
-    AddedCondition, PixArtTransformer, Sd3Transformer, TextContext, UNet, UnusedParts,
+    AddedCondition, FluxTransformer, PixArtTransformer, Sd3Transformer, TextContext, UNet,
+    UnusedParts,
 };
+
+/// What becomes of the guidance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuidanceUse {
+    /// It leads from what the network says without the prompt to what it says with it.
+    Halves,
+    /// The network is told it, and sees the prompt alone; by what, in its configuration, that is known.
+    Told(&'static str),
+    /// The network was distilled without, and sees the prompt alone; by what, in its configuration, that is known.
+    Without(&'static str),
+}
 
 /// A denoising network of a checkpoint.
 pub(crate) trait Network: Denoiser + Send {
@@ -24,9 +36,9 @@ pub(crate) trait Network: Denoiser + Send {
         None
     }
 
-    /// Whether it is told the guidance, and needs no second call for it.
-    fn takes_guidance(&self) -> bool {
-        false
+    /// What becomes of the guidance.
+    fn guidance_use(&self) -> GuidanceUse {
+        GuidanceUse::Halves
     }
 
     /// Itself, where it is a network that a ControlNet may stand beside.
@@ -70,8 +82,11 @@ impl Network for UNet {
         self.pooled_width()
     }
 
-    fn takes_guidance(&self) -> bool {
-        self.takes_guidance()
+    fn guidance_use(&self) -> GuidanceUse {
+        match self.takes_guidance() {
+            true => GuidanceUse::Told("time_cond_proj_dim"),
+            false => GuidanceUse::Halves,
+        }
     }
 
     fn as_unet(&self) -> Option<&UNet> {
@@ -124,8 +139,31 @@ impl Network for PixArtTransformer {
     }
 }
 
+/// One call `forward` with latents, states and pooled text for each text: time and text together decide what every layer makes of
+/// the tokens.
+fn text_by_text(
+    latents: &Tensor,
+    texts: &[&TextContext],
+    added: Option<&AddedCondition>,
+    forward: impl Fn(&Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Tensor> {
+    let Some(added) = added else {
+        candle_core::bail!("this transformer needs pooled text as well")
+    };
+    let (batch, rows) = (latents.dim(0)?, added.pooled.dim(0)?);
+    let count = texts.len().max(1);
+    if !batch.is_multiple_of(count) || !rows.is_multiple_of(count) {
+        candle_core::bail!("{batch} latents and {rows} pooled texts for {count} texts")
+    }
+    let halves = texts.iter().enumerate().map(|(number, text)| {
+        let latents = latents.narrow(0, number * (batch / count), batch / count)?;
+        let pooled = added.pooled.narrow(0, number * (rows / count), 1)?;
+        forward(&latents, text.states(), &pooled)
+    });
+    Tensor::cat(&halves.collect::<candle_core::Result<Vec<_>>>()?, 0)
+}
+
 impl Denoiser for Sd3Transformer {
-    /// One call for each text: time and text together decide what every layer makes of the tokens.
     fn predict(
         &self,
         latents: &Tensor,
@@ -133,20 +171,56 @@ impl Denoiser for Sd3Transformer {
         texts: &[&TextContext],
         added: Option<&AddedCondition>,
     ) -> candle_core::Result<Tensor> {
-        let Some(added) = added else {
-            candle_core::bail!("this transformer needs pooled text as well")
-        };
-        let (batch, rows) = (latents.dim(0)?, added.pooled.dim(0)?);
-        let count = texts.len().max(1);
-        if !batch.is_multiple_of(count) || !rows.is_multiple_of(count) {
-            candle_core::bail!("{batch} latents and {rows} pooled texts for {count} texts")
+        text_by_text(latents, texts, added, |latents, states, pooled| {
+            self.forward(latents, timestep, states, pooled)
+        })
+    }
+}
+
+impl Denoiser for FluxTransformer {
+    fn predict(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        texts: &[&TextContext],
+        added: Option<&AddedCondition>,
+    ) -> candle_core::Result<Tensor> {
+        text_by_text(latents, texts, added, |latents, states, pooled| {
+            self.forward(latents, timestep, states, pooled)
+        })
+    }
+}
+
+impl Network for FluxTransformer {
+    fn component(&self) -> &'static str {
+        "transformer"
+    }
+
+    fn in_channels(&self) -> usize {
+        self.in_channels()
+    }
+
+    fn context_width(&self) -> usize {
+        self.context_width()
+    }
+
+    fn pooled_width(&self) -> Option<usize> {
+        Some(self.pooled_width())
+    }
+
+    fn guidance_use(&self) -> GuidanceUse {
+        match self.takes_guidance() {
+            true => GuidanceUse::Told("guidance_embeds"),
+            false => GuidanceUse::Without("guidance_embeds"),
         }
-        let halves = texts.iter().enumerate().map(|(number, text)| {
-            let latents = latents.narrow(0, number * (batch / count), batch / count)?;
-            let pooled = added.pooled.narrow(0, number * (rows / count), 1)?;
-            self.forward(&latents, timestep, text.states(), &pooled)
-        });
-        Tensor::cat(&halves.collect::<candle_core::Result<Vec<_>>>()?, 0)
+    }
+
+    fn unused_parts(&self) -> &UnusedParts {
+        self.unused_parts()
+    }
+
+    fn sha256(&self) -> &str {
+        self.sha256()
     }
 }
 

@@ -15,6 +15,9 @@ pub struct DiffusionOptions {
     pub steps: usize,
     /// Strength of classifier-free guidance; 1 or less turns it off.
     pub guidance: f64,
+    /// Strength of classifier-free guidance beside the one that a network is told, FLUX.1's alone; it takes a negative prompt,
+    /// and a number above 1.
+    pub true_cfg: Option<f64>,
     /// Width in pixels; `None` takes the checkpoint's own.
     pub width: Option<usize>,
     /// Height in pixels; `None` takes the checkpoint's own.
@@ -60,6 +63,7 @@ impl Default for DiffusionOptions {
         Self {
             steps: 50,
             guidance: 7.5,
+            true_cfg: None,
             width: None,
             height: None,
             scheduler: None,

@@ -66,11 +66,13 @@ impl From<ReadScheduler> for ReadSchedule {
     }
 }
 
-/// `scheduler/` of the flow-matching checkpoint in `folder`, under `options`, whose steps it can walk.
+/// `scheduler/` of the flow-matching checkpoint in `folder`, under `options`, whose steps it can walk; `tokens` are those of a
+/// picture, where the pipeline hands over noise levels for them.
 pub(super) fn read_flow(
     folder: &Path,
     pipeline: DiffusersPipeline,
     options: &DiffusionOptions,
+    tokens: Option<usize>,
 ) -> Result<ReadSchedule> {
     ensure!(
         options.scheduler.is_none() && options.overrides == SchedulerOverrides::default(),
@@ -81,7 +83,7 @@ pub(super) fn read_flow(
     let path = folder.join("scheduler/scheduler_config.json");
     let rules = pipeline.scheduler_rules(folder)?;
     let (config, unknown_keys) =
-        FlowMatchConfig::from_json(&read(&path)?, rules.class_name.as_deref())
+        FlowMatchConfig::from_json(&read(&path)?, rules.class_name.as_deref(), tokens)
             .with_context(|| path.display().to_string())?;
     let schedule = Schedule::Flow(config);
     schedule.scheduler(options.steps)?;

@@ -51,7 +51,7 @@ impl Sd3 {
         options: DiffusionOptions,
     ) -> Result<Self> {
         let index = check_folder(folder, NAME, PIPELINE)?;
-        let read = read_flow(folder, PIPELINE, &options)?;
+        let read = read_flow(folder, PIPELINE, &options, None)?;
         let upcast = dtype == DType::F16 && VaeDecoder::overflows_f16(&folder.join("vae"))?;
         let dtypes = (dtype, if upcast { DType::F32 } else { dtype });
         let transformer = Sd3Transformer::load(&folder.join("transformer"), dtype, device)?;

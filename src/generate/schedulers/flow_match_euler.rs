@@ -1,5 +1,5 @@
 //! In: velocities at descending timesteps. Out: latents after each Euler step from noise to the picture along a straight line, as
-//! `FlowMatchEulerDiscreteScheduler` of diffusers without dynamic shifting.
+//! `FlowMatchEulerDiscreteScheduler` of diffusers.
 
 use candle_core::Tensor;
 
@@ -26,6 +26,9 @@ impl FlowMatchEuler {
         if !(1..=train_steps).contains(&steps) {
             return Err(SchedulerError::TooManySteps { steps, train_steps });
         }
+        if config.even_sigmas {
+            return Ok(Self::of(even_sigmas(config, steps), train_steps));
+        }
         // The ends are shifted in f32 when the class is made, and all of them once more, in f64, for the walk.
         let end = |timestep: usize| {
             let sigma = timestep as f32 / train_steps as f32;
@@ -41,12 +44,41 @@ impl FlowMatchEuler {
         if let (true, Some(last)) = (steps > 1, shares.last_mut()) {
             *last = smallest - largest;
         }
-        let mut sigmas: Vec<f64> = shares.into_iter().map(sigma).collect();
+        Ok(Self::of(shares.into_iter().map(sigma).collect(), train_steps))
+    }
+
+    /// A walk through `sigmas`, then to 0.
+    fn of(mut sigmas: Vec<f64>, train_steps: usize) -> Self {
         let timesteps =
             sigmas.iter().map(|sigma| f64::from(*sigma as f32 * train_steps as f32)).collect();
         sigmas.push(0.0);
-        Ok(Self { timesteps, sigmas, next: 0 })
+        Self { timesteps, sigmas, next: 0 }
     }
+}
+
+/// Noise levels as a pipeline hands them over, shifted, all in f32 as NumPy has it.
+fn even_sigmas(config: &FlowMatchConfig, steps: usize) -> Vec<f64> {
+    let count = steps as f64;
+    let last = 1.0 / count;
+    let mut even: Vec<f64> =
+        numpy_linspace(last - 1.0, steps).into_iter().map(|share| 1.0 + share).collect();
+    if let (true, Some(end)) = (steps > 1, even.last_mut()) {
+        *end = last;
+    }
+    let shifted = |sigma: f64| {
+        let sigma = sigma as f32;
+        match config.dynamic_shift {
+            Some(dynamic) => {
+                let shift = dynamic.shift() as f32;
+                shift / (shift + (1.0 / sigma - 1.0))
+            }
+            None => {
+                let shift = config.shift;
+                shift as f32 * sigma / (1.0 + (shift - 1.0) as f32 * sigma)
+            }
+        }
+    };
+    even.into_iter().map(|sigma| f64::from(shifted(sigma))).collect()
 }
 
 impl Scheduler for FlowMatchEuler {
@@ -76,7 +108,7 @@ mod tests {
     #[test]
     fn the_shift_is_applied_at_the_low_end_too() {
         let text = "{\"shift\": 3.0}";
-        let (config, unknown) = FlowMatchConfig::from_json(text, None).unwrap();
+        let (config, unknown) = FlowMatchConfig::from_json(text, None, None).unwrap();
         assert!(unknown.is_empty());
         let walk = FlowMatchEuler::new(&config, 4).unwrap();
         let close = |found: &[f64], due: &[f64]| {
@@ -88,10 +120,38 @@ mod tests {
         assert!(FlowMatchEuler::new(&config, 1001).is_err());
     }
 
+    /// As `FluxPipeline` of diffusers lays out four steps, for pictures of 1024 and 512 pixels and without a shift.
+    #[test]
+    fn levels_that_are_handed_over_are_shifted_by_the_size_of_the_picture() {
+        let dev = "{\"shift\": 3.0, \"use_dynamic_shifting\": true}";
+        for (text, tokens, due) in [
+            (dev, 4096, [1000.0, 904.53, 759.51, 512.84]),
+            (dev, 1024, [1000.0, 849.23, 652.49, 384.94]),
+            ("{}", 4096, [1000.0, 750.0, 500.0, 250.0]),
+        ] {
+            let (config, _) = FlowMatchConfig::from_json(text, None, Some(tokens)).unwrap();
+            let walk = FlowMatchEuler::new(&config, 4).unwrap();
+            let pairs = walk.timesteps().iter().zip(due);
+            assert!(pairs.clone().all(|(found, due)| (found - due).abs() < 0.01), "{walk:?}");
+        }
+        let refusal =
+            |text: &str| FlowMatchConfig::from_json(text, None, Some(6)).unwrap_err().to_string();
+        for (change, option) in [
+            ("\"time_shift_type\": \"cubic\"", "time_shift_type"),
+            ("\"max_image_seq_len\": 256", "max_image_seq_len"),
+            ("\"base_shift\": \"x\"", "base_shift"),
+            ("\"time_shift_type\": \"linear\", \"base_shift\": -1", "max_shift"),
+        ] {
+            let text = format!("{{\"use_dynamic_shifting\": true, {change}}}");
+            assert!(refusal(&text).contains(option), "{}", refusal(&text));
+        }
+        assert!(refusal("{\"use_dynamic_shifting\": 1}").contains("true or false"));
+    }
+
     #[test]
     fn options_that_ask_for_other_arithmetic_are_refused_by_name() {
         let refusal = |text: &str, class: Option<&str>| {
-            FlowMatchConfig::from_json(text, class).unwrap_err().to_string()
+            FlowMatchConfig::from_json(text, class, None).unwrap_err().to_string()
         };
         for (text, option) in [
             ("{\"use_dynamic_shifting\": true}", "use_dynamic_shifting"),
@@ -104,7 +164,7 @@ mod tests {
         }
         assert!(refusal("{}", Some("DDIMScheduler")).contains("DDIMScheduler"));
         let (_, unknown) =
-            FlowMatchConfig::from_json("{\"x\": 1, \"base_shift\": 0.5}", None).unwrap();
+            FlowMatchConfig::from_json("{\"x\": 1, \"base_shift\": 0.5}", None, None).unwrap();
         assert_eq!(unknown, ["x = 1"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::config::Config;
 use crate::compute::layers::LoadResult;
+use crate::models::joint::BlockSize;
 
 /// Keys that change the arithmetic, with the values under which they do not.
 const NEUTRAL: &[(&str, &[&str])] = &[("quantization_config", &[])];
@@ -48,15 +49,6 @@ pub(super) struct Sd3Config {
     /// Blocks that attend a second time, to the picture alone.
     pub(super) dual: Vec<usize>,
     pub(super) block: BlockSize,
-}
-
-/// Dimensions of a block.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct BlockSize {
-    pub(super) width: usize,
-    pub(super) heads: usize,
-    /// Whether each head's queries and keys are normalised.
-    pub(super) qk_norm: bool,
 }
 
 impl Sd3Config {
