@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::ImageGenerator;
-use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
+use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaReading};
 use super::pipelines::options::DiffusionOptions;
 use super::pipelines::pixart::{PixArt, PixArtModel};
 use super::pipelines::sd3::Sd3;
@@ -55,8 +55,8 @@ pub struct PipelineParts<'a> {
     pub checkpoint: &'a Path,
     /// The files of an ELLA.
     pub ella: Option<EllaFiles>,
-    /// What an ELLA reads.
-    pub tokens: EllaTokens,
+    /// How an ELLA reads texts.
+    pub reading: EllaReading,
     /// Whether an ELLA frees its text encoders before the UNet is loaded.
     pub low_memory: bool,
     /// How images are made.
@@ -71,7 +71,7 @@ impl Pipeline {
     /// # Errors
     /// A file is missing or broken, the parts do not go together, or a setting is impossible.
     pub fn load(self, parts: PipelineParts<'_>) -> anyhow::Result<Box<dyn ImageGenerator>> {
-        let PipelineParts { checkpoint, ella, tokens, low_memory, options, place } = parts;
+        let PipelineParts { checkpoint, ella, reading, low_memory, options, place } = parts;
         let Place { dtype, device } = place;
         Ok(match self {
             Self::Sd(model) => {
@@ -86,7 +86,7 @@ impl Pipeline {
             Self::Sd3 => Box::new(Sd3::load(checkpoint, dtype, &device, options)?),
             Self::Ella(base) => {
                 let files = ella.context("an ELLA needs its connector and text encoder")?;
-                let options = EllaOptions { tokens, low_memory, pictures: options };
+                let options = EllaOptions { reading, low_memory, pictures: options };
                 Box::new(Ella::load(base, files, dtype, &device, options)?)
             }
         })
@@ -257,15 +257,15 @@ pub const MODELS: &[CatalogModel] = &[
     CatalogModel {
         name: "ella-sd15",
         description: "ELLA over Stable Diffusion 1.x: its checkpoint, and with --ella the connector and \
-                      with --text-encoder the folder of flan-t5-xl",
+                      with --text-encoder the folder of flan-t5-xl or a language model",
         pipeline: Pipeline::Ella(EllaBase::Sd15),
         source: Source::Folder(DiffusersPipeline::Sd1),
         defaults: ELLA,
     },
     CatalogModel {
         name: "ella-sdxl",
-        description: "ELLA over Stable Diffusion XL base, for a connector of your own (none was \
-                      published), with --ella and --text-encoder as for ella-sd15",
+        description: "ELLA over Stable Diffusion XL base, for a connector of your own (ELLA's authors \
+                      published none) or an adapter that pools, with --ella and --text-encoder as for ella-sd15",
         pipeline: Pipeline::Ella(EllaBase::Sdxl),
         source: Source::Folder(DiffusersPipeline::Sdxl),
         defaults: DIFFUSERS_XL,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::catalog;
+use super::pipelines::ella::EllaTokens;
 use super::sampling_choice::SamplingChoice;
 use crate::checkpoint::embeddings::EmbeddingFile;
 use crate::checkpoint::lora::LoraFile;
@@ -39,6 +40,13 @@ pub struct ModelFile {
     pub ella: Option<PathBuf>,
     /// ELLA's text encoder.
     pub text_encoder: Option<PathBuf>,
+    /// What of a text ELLA's connector and the UNet get.
+    pub ella_tokens: Option<EllaTokens>,
+    /// What a decoder-only text encoder is told, with `{prompt}` in it.
+    pub text_template: Option<String>,
+    /// How many of its first tokens' states are dropped.
+    #[serde(default)]
+    pub text_skip: usize,
     /// Low-rank adapters.
     #[serde(default)]
     pub loras: Vec<LoraFile>,
@@ -163,6 +171,7 @@ mod tests {
         let file = read(
             "name = 'dream-8'\nmodel = 'ella-sd15'\ncheckpoint = 'c.safetensors'\nbase = 'sd'\n\
              ella = 'e.safetensors'\ntext_encoder = '/t5'\n\
+             ella_tokens = 'clip+ella'\ntext_template = '<s>{prompt}'\ntext_skip = 2\n\
              [[loras]]\nfile = 'l.safetensors'\nweight = 0.5\n[[loras]]\nfile = 'k.safetensors'\n\
              [[embeddings]]\nfile = 'n.safetensors'\ntoken = '<n>'\n\
              [settings]\nsteps = 25\nscheduler = 'unipc'\nkarras = true\nspacing = 'trailing'\n\
@@ -171,6 +180,8 @@ mod tests {
         .unwrap();
         assert_eq!((file.name.as_str(), file.model.as_str()), ("dream-8", "ella-sd15"));
         assert_eq!(file.text_encoder, Some(PathBuf::from("/t5")));
+        assert_eq!(file.ella_tokens, Some(EllaTokens::ClipAndElla));
+        assert_eq!((file.text_template.as_deref(), file.text_skip), (Some("<s>{prompt}"), 2));
         assert_eq!((file.loras[0].weight, file.loras[1].weight), (0.5, 1.0));
         assert_eq!(file.settings.scheduler, Some(SchedulerClass::UniPc));
         assert_eq!(file.settings.rng, Some(NoiseSource::Cuda { threads: None }));
