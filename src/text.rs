@@ -2,6 +2,7 @@
 //! mean is left to `models`.
 
 pub mod clip;
+pub mod decoder;
 pub(crate) mod protobuf;
 pub mod sentence_piece;
 pub mod t5;

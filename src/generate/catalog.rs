@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use super::ImageGenerator;
-use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaTokens};
+use super::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaReading};
 use super::pipelines::flux::Flux;
 use super::pipelines::options::DiffusionOptions;
 use super::pipelines::pixart::{PixArt, PixArtModel};
@@ -59,8 +59,8 @@ pub struct PipelineParts<'a> {
     pub checkpoint: &'a Path,
     /// The files of an ELLA.
     pub ella: Option<EllaFiles>,
-    /// What an ELLA reads.
-    pub tokens: EllaTokens,
+    /// How an ELLA reads texts.
+    pub reading: EllaReading,
     /// Whether an ELLA frees its text encoders before the UNet is loaded.
     pub low_memory: bool,
     /// How images are made.
@@ -75,7 +75,7 @@ impl Pipeline {
     /// # Errors
     /// A file is missing or broken, the parts do not go together, or a setting is impossible.
     pub fn load(self, parts: PipelineParts<'_>) -> anyhow::Result<Box<dyn ImageGenerator>> {
-        let PipelineParts { checkpoint, ella, tokens, low_memory, options, place } = parts;
+        let PipelineParts { checkpoint, ella, reading, low_memory, options, place } = parts;
         let Place { dtype, device } = place;
         ensure!(
             options.control.is_none() || self.takes_controlnet(),
@@ -95,7 +95,7 @@ impl Pipeline {
             Self::Flux => Box::new(Flux::load(checkpoint, dtype, &device, options)?),
             Self::Ella(base) => {
                 let files = ella.context("an ELLA needs its connector and text encoder")?;
-                let options = EllaOptions { tokens, low_memory, pictures: options };
+                let options = EllaOptions { reading, low_memory, pictures: options };
                 Box::new(Ella::load(base, files, dtype, &device, options)?)
             }
         })
@@ -106,7 +106,7 @@ impl Pipeline {
         match self {
             Self::Sd(model) => model != SdModel::Lcm,
             Self::Sdxl(_) | Self::Ella(_) => true,
-            Self::PixArt(_) | Self::Sd3 => false,
+            Self::PixArt(_) | Self::Sd3 | Self::Flux => false,
         }
     }
 
@@ -306,15 +306,15 @@ pub const MODELS: &[CatalogModel] = &[
     CatalogModel {
         name: "ella-sd15",
         description: "ELLA over Stable Diffusion 1.x: its checkpoint, and with --ella the connector and \
-                      with --text-encoder the folder of flan-t5-xl",
+                      with --text-encoder the folder of flan-t5-xl or a language model",
         pipeline: Pipeline::Ella(EllaBase::Sd15),
         source: Source::Folder(DiffusersPipeline::Sd1),
         defaults: ELLA,
     },
     CatalogModel {
         name: "ella-sdxl",
-        description: "ELLA over Stable Diffusion XL base, for a connector of your own (none was \
-                      published), with --ella and --text-encoder as for ella-sd15",
+        description: "ELLA over Stable Diffusion XL base, for a connector of your own (ELLA's authors \
+                      published none) or an adapter that pools, with --ella and --text-encoder as for ella-sd15",
         pipeline: Pipeline::Ella(EllaBase::Sdxl),
         source: Source::Folder(DiffusersPipeline::Sdxl),
         defaults: DIFFUSERS_XL,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::catalog;
+use super::pipelines::ella::EllaTokens;
 use super::sampling_choice::SamplingChoice;
 use crate::checkpoint::embeddings::EmbeddingFile;
 use crate::checkpoint::lora::LoraFile;
@@ -49,6 +50,13 @@ pub struct ModelFile {
     pub control_guidance_start: Option<f64>,
     /// Share of the steps after which it ends.
     pub control_guidance_end: Option<f64>,
+    /// What of a text ELLA's connector and the UNet get.
+    pub ella_tokens: Option<EllaTokens>,
+    /// What a decoder-only text encoder is told, with `{prompt}` in it.
+    pub text_template: Option<String>,
+    /// How many of its first tokens' states are dropped.
+    #[serde(default)]
+    pub text_skip: usize,
     /// Low-rank adapters.
     #[serde(default)]
     pub loras: Vec<LoraFile>,
@@ -176,6 +184,7 @@ mod tests {
             "name = 'dream-8'\nmodel = 'ella-sd15'\ncheckpoint = 'c.safetensors'\nbase = 'sd'\n\
              ella = 'e.safetensors'\ntext_encoder = '/t5'\ncontrolnet = '/net'\ncontrol_images = '/edges'\n\
              controlnet_scale = 0.5\ncontrol_guidance_start = 0.1\ncontrol_guidance_end = 0.9\n\
+             ella_tokens = 'clip+ella'\ntext_template = '<s>{prompt}'\ntext_skip = 2\n\
              [[loras]]\nfile = 'l.safetensors'\nweight = 0.5\n[[loras]]\nfile = 'k.safetensors'\n\
              [[embeddings]]\nfile = 'n.safetensors'\ntoken = '<n>'\n\
              [settings]\nsteps = 25\nscheduler = 'unipc'\nkarras = true\nspacing = 'trailing'\n\
@@ -188,6 +197,8 @@ mod tests {
         assert_eq!(file.control_images, Some(PathBuf::from("/edges")));
         let shares = (file.control_guidance_start, file.control_guidance_end);
         assert_eq!((file.controlnet_scale, shares), (Some(0.5), (Some(0.1), Some(0.9))));
+        assert_eq!(file.ella_tokens, Some(EllaTokens::ClipAndElla));
+        assert_eq!((file.text_template.as_deref(), file.text_skip), (Some("<s>{prompt}"), 2));
         assert_eq!((file.loras[0].weight, file.loras[1].weight), (0.5, 1.0));
         assert_eq!(file.settings.scheduler, Some(SchedulerClass::UniPc));
         assert_eq!(file.settings.rng, Some(NoiseSource::Cuda { threads: None }));

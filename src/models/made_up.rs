@@ -119,6 +119,7 @@ impl ConnectorSize {
         let mut shapes = BTreeMap::from([
             ("connector.latents".to_owned(), vec![tokens, width]),
             ("connector.proj_in.weight".to_owned(), vec![width, input]),
+            ("connector.time_aware_linear.weight".to_owned(), vec![width, width]),
             ("time_embedding.linear_1.weight".to_owned(), vec![width, sinusoid]),
         ]);
         for block in 0..depth {

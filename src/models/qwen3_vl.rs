@@ -121,7 +121,7 @@ impl Qwen3Vl {
         let outline = Outline::of(&sizes);
         let visual = weights.root().at("model.visual");
         Ok(Self {
-            vision: Vision::load(&visual, sizes.vision, sizes.language.width, dtype)?,
+            vision: Vision::load(&visual, sizes.vision, sizes.language.layer.width, dtype)?,
             language: Language::load(&weights.root(), sizes.language, dtype)?,
             outline,
             sha256: weights.sha256().to_owned(),

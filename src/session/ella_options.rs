@@ -8,17 +8,18 @@ use anyhow::{Context, bail};
 use super::fetched;
 use crate::checkpoint::assembled::CheckpointParts;
 use crate::fetch::Role;
-use crate::generate::pipelines::ella::{EllaFiles, EllaTokens};
+use crate::generate::pipelines::ella::{EllaFiles, EllaReading, EllaTokens};
 
 /// Parts and settings of ELLA, for the models `ella-sd15` and `ella-sdxl`.
 #[derive(Debug, Clone, Default)]
 pub struct EllaPartOptions {
     /// The connector, a .safetensors file; where it is `None`, the one that `fetch ella-sd15` got.
     pub connector: Option<PathBuf>,
-    /// Folder of the T5 encoder and its tokenizer; where it is `None`, what `fetch` got.
+    /// Folder of the text encoder and its tokenizer, T5 or a decoder-only language model; where it is `None`, what
+    /// `fetch` got.
     pub text_encoder: Option<PathBuf>,
-    /// What of a prompt the connector gets; where it is `None`, 128 tokens.
-    pub tokens: Option<EllaTokens>,
+    /// What the text encoder is told of a prompt, and what of it the connector gets.
+    pub reading: EllaReading,
     /// Whether the text encoders are freed before the UNet is loaded.
     pub low_memory: bool,
 }
@@ -49,7 +50,7 @@ impl EllaPartOptions {
             text_encoder: needed(
                 &self.text_encoder,
                 Role::TextEncoder,
-                "--text-encoder DIR, the folder of the T5 encoder with its tokenizer",
+                "--text-encoder DIR, the folder of the text encoder with its tokenizer",
             )?,
         })
     }
@@ -59,11 +60,11 @@ impl EllaPartOptions {
     /// # Errors
     /// In a sentence that names the flag.
     pub fn refuse_idle_tokenizer(&self, parts: &CheckpointParts) -> anyhow::Result<()> {
-        let is_idle = self.tokens.unwrap_or_default() != EllaTokens::ClipAndElla;
+        let is_idle = self.reading.tokens.unwrap_or_default() != EllaTokens::ClipAndElla;
         if let (Some(tokenizer), true) = (&parts.tokenizer, is_idle && parts.checkpoint.is_dir()) {
             bail!(
-                "--tokenizer {} would do nothing: ELLA's T5 reads the prompt; --ella-tokens clip+ella reads CLIP \
-                 as well; use that, or leave it out",
+                "--tokenizer {} would do nothing: ELLA's own text encoder reads the prompt; --ella-tokens clip+ella \
+                 reads CLIP as well; use that, or leave it out",
                 tokenizer.display()
             );
         }
@@ -78,7 +79,9 @@ impl EllaPartOptions {
         let given = [
             ("--ella", self.connector.is_some()),
             ("--text-encoder", self.text_encoder.is_some()),
-            ("--ella-tokens", self.tokens.is_some()),
+            ("--ella-tokens", self.reading.tokens.is_some()),
+            ("--text-template", self.reading.template.is_some()),
+            ("--text-skip", self.reading.skip > 0),
             ("--low-memory", self.low_memory),
         ];
         for (flag, given) in given {

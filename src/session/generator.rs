@@ -187,7 +187,7 @@ impl LoadedGenerator {
             let parts = PipelineParts {
                 checkpoint: weights,
                 ella: files.clone(),
-                tokens: ella.tokens.unwrap_or_default(),
+                reading: ella.reading.clone(),
                 low_memory: ella.low_memory,
                 options: settings.clone(),
                 place: Place { device: device.clone(), dtype },

@@ -18,6 +18,7 @@ use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel};
 use crate::generate::model_file::ModelFile;
 use crate::generate::noise::seeds::SeedMode;
+use crate::generate::pipelines::ella::EllaReading;
 use crate::generate::pipelines::options::DiffusionOptions;
 use crate::generate::recognised::recognise;
 use crate::generate::sampling_choice::{SamplingChoice, preset};
@@ -124,6 +125,14 @@ impl GeneratorOptions {
             ella: EllaPartOptions {
                 connector: self.ella.connector.or(file.ella),
                 text_encoder: self.ella.text_encoder.or(file.text_encoder),
+                reading: EllaReading {
+                    tokens: self.ella.reading.tokens.or(file.ella_tokens),
+                    template: self.ella.reading.template.or(file.text_template),
+                    skip: match self.ella.reading.skip {
+                        0 => file.text_skip,
+                        skip => skip,
+                    },
+                },
                 ..self.ella
             },
             control: ControlPartOptions {

@@ -226,7 +226,8 @@ fn ella_runs_over_a_single_file() {
         };
         let pictures =
             DiffusionOptions { steps: 3, width: Some(64), height: Some(64), ..Default::default() };
-        let options = EllaOptions { tokens: EllaTokens::ClipAndElla, low_memory: false, pictures };
+        let options =
+            EllaOptions { reading: EllaTokens::ClipAndElla.into(), low_memory: false, pictures };
         let mut ella =
             Ella::load(EllaBase::Sdxl, files, DType::F32, &Device::Cpu, options).unwrap();
         ella.pictures(&golden().plain, &[21]).unwrap().0

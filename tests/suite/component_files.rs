@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use dpg_bench::checkpoint::assembled::CheckpointParts;
 use dpg_bench::checkpoint::lora::LoraFile;
 use dpg_bench::generate::pipelines::ella::EllaTokens;
-use dpg_bench::generate::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions};
+use dpg_bench::generate::pipelines::ella::{Ella, EllaBase, EllaFiles, EllaOptions, EllaReading};
 use dpg_bench::generate::pipelines::options::DiffusionOptions;
 use dpg_bench::generate::pipelines::sd15::Sd15;
 use dpg_bench::generate::pipelines::sdxl::Sdxl;
@@ -320,7 +320,8 @@ fn ella_tells_what_it_passes_over_in_t5_and_in_clip() {
         };
         let pictures =
             DiffusionOptions { steps: 2, width: Some(32), height: Some(32), ..Default::default() };
-        let options = EllaOptions { tokens, low_memory: true, pictures };
+        let options =
+            EllaOptions { reading: EllaReading::from(tokens), low_memory: true, pictures };
         let ella = Ella::load(EllaBase::Sd15, files, DType::F32, &Device::Cpu, options);
         ella.unwrap().understood().warnings
     };

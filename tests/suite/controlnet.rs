@@ -308,7 +308,7 @@ impl EllaCase {
         };
         let control = Some(ControlOptions { scale, start, end, ..usual });
         let pictures = DiffusionOptions { control, ..case.options() };
-        let options = EllaOptions { tokens: self.tokens, low_memory, pictures };
+        let options = EllaOptions { reading: self.tokens.into(), low_memory, pictures };
         let files = EllaFiles {
             checkpoint: fixture(checkpoint),
             connector: fixture(connector),

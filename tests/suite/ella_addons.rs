@@ -24,7 +24,7 @@ fn ella(base: EllaBase, tokens: EllaTokens, parts: &CheckpointParts) -> anyhow::
     };
     let pictures =
         DiffusionOptions { steps: 2, width: Some(32), height: Some(32), ..Default::default() };
-    let options = EllaOptions { tokens, low_memory: false, pictures };
+    let options = EllaOptions { reading: tokens.into(), low_memory: false, pictures };
     Ella::load(base, files, DType::F32, &Device::Cpu, options)
 }
 

@@ -51,7 +51,7 @@ impl Case {
             negative_prompt: self.negative_prompt.clone(),
             ..Default::default()
         };
-        let options = EllaOptions { tokens: self.tokens, low_memory, pictures };
+        let options = EllaOptions { reading: self.tokens.into(), low_memory, pictures };
         let parts = parts(self.base());
         Ella::load(self.base(), parts, DType::F32, &Device::Cpu, options).unwrap()
     }
@@ -211,7 +211,7 @@ fn parts_that_do_not_go_together_are_refused_in_a_sentence() {
         let mut files = parts(EllaBase::Sd15);
         change(&mut files);
         let options = EllaOptions {
-            tokens: EllaTokens::Fixed,
+            reading: EllaTokens::Fixed.into(),
             low_memory: false,
             pictures: DiffusionOptions::default(),
         };

@@ -124,17 +124,31 @@ impl Module for GroupNorm {
 pub(crate) struct RmsNorm {
     pub(crate) weight: Tensor,
     pub(crate) eps: f64,
+    /// Whether the factor is applied before the result is rounded to the format of `x`.
+    rounds_last: bool,
 }
 
 impl RmsNorm {
     /// `weight` [width].
     pub(crate) fn load(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
-        Ok(Self { weight: scope.tensor("weight", &[width])?, eps })
+        Ok(Self { weight: scope.tensor("weight", &[width])?, eps, rounds_last: false })
+    }
+
+    /// `weight` [width], to which one is added, as Gemma stores it; the result is rounded once.
+    pub(crate) fn load_around_one(scope: &Scope, width: usize, eps: f64) -> LoadResult<Self> {
+        let factor = scope.tensor("weight", &[width])?.to_dtype(DType::F32);
+        let weight = factor
+            .and_then(|weight| weight + 1.0)
+            .map_err(|source| scope.refused("weight", source))?;
+        Ok(Self { weight, eps, rounds_last: true })
     }
 }
 
 impl Module for RmsNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.rounds_last && x.dtype() != DType::F32 {
+            return self.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype());
+        }
         // The number format is that of `x`, whatever the weights are stored in.
         let weight = self.weight.to_dtype(x.dtype())?;
         if cpu::apply(&[x]) {

@@ -1,9 +1,10 @@
-//! In: a Stable Diffusion 1.x or XL checkpoint, an ELLA connector, a T5 encoder, settings, prompts and
+//! In: a Stable Diffusion 1.x or XL checkpoint, a connector such as ELLA's, a text encoder, settings, prompts and
 //! seeds. Out: pictures. The way from noise to pictures is that of `diffusion`; what the UNet attends to
 //! at each timestep is made in `texts` (arXiv 2403.05135).
 
 mod addons;
 mod parts;
+mod readers;
 mod texts;
 
 use std::collections::BTreeMap;
@@ -14,8 +15,8 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use self::addons::check_addons;
-pub use self::parts::{EllaBase, EllaFiles, EllaTokens};
-use self::texts::{EllaConditioning, EncodedText, Encoders, TextByTimestep};
+pub use self::parts::{EllaBase, EllaFiles, EllaReading, EllaTokens};
+use self::texts::{EllaConditioning, EncodedText, Encoders, TextByTimestep, Wanted};
 use super::conditioning::{Conditioning, WithAdded};
 use super::diffusion::Diffusion;
 use super::options::DiffusionOptions;
@@ -27,19 +28,19 @@ use crate::compute::products;
 use crate::compute::products::{Packing, while_packing};
 use crate::generate::control_images::ControlImages;
 use crate::generate::{GeneratedImage, ImageGenerator, ImageRequest, ImageTimes};
-use crate::models::EllaConnector;
+use crate::models::TextConnector;
 use crate::results::Settings;
 use crate::stage_observer::{Silent, StageObserver};
 
 /// How ELLA reads texts and makes pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EllaOptions {
-    /// What of a text the connector and the UNet get.
-    pub tokens: EllaTokens,
+    /// What the text encoder is told, and what of it the connector and the UNet get.
+    pub reading: EllaReading,
     /// Whether the text encoders are freed before the UNet is loaded.
     pub low_memory: bool,
-    /// The rest. A negative prompt of `None` is the empty text for T5; for SDXL's pooled text it is what
-    /// [`Sdxl`](super::sdxl::Sdxl) takes it for.
+    /// The rest. A negative prompt of `None` is the empty text for the text encoder; for SDXL's pooled text it is
+    /// what [`Sdxl`](super::sdxl::Sdxl) takes it for, where the checkpoint's own text encoders make that.
     pub pictures: DiffusionOptions,
 }
 
@@ -48,13 +49,14 @@ pub struct Ella {
     base: EllaBase,
     files: EllaFiles,
     options: EllaOptions,
+    wanted: Wanted,
     dtype: DType,
     device: Device,
     /// How layers pack their weights when parts are loaded again.
     packing: Option<Packing>,
     settings: Settings,
     understood: LoadReport,
-    connector: EllaConnector,
+    connector: TextConnector,
     /// Not beside `diffusion` where memory is low.
     encoders: Option<Encoders>,
     diffusion: Option<Diffusion>,
@@ -82,9 +84,10 @@ impl Ella {
     ) -> Result<Self> {
         let index = check_folder(&files.checkpoint, base.model(), base.pipeline())?;
         check_files(&files)?;
-        let idle = check_addons(&files.checkpoint, base, options.tokens)?;
+        let connector = TextConnector::load(&files.connector, dtype, device)?;
+        let wanted = wanted(base, &options.reading, &connector)?;
+        let idle = check_addons(&files.checkpoint, base, wanted.tokens, wanted.pools)?;
         let diffusion = load_diffusion(base, &files, dtype, device, &options.pictures)?;
-        let connector = EllaConnector::load(&files.connector, dtype, device)?;
         diffusion.check_context(connector.output_width(), "connector", &files.connector)?;
         let (mut settings, mut digests) = (diffusion.settings(), diffusion.digests());
         let (guided, pooled_width) = (diffusion.is_guided(), diffusion.pooled_width());
@@ -95,13 +98,17 @@ impl Ella {
             EllaBase::Sdxl => {
                 settings.insert("time_ids".to_owned(), json!(sdxl_prompts::time_ids(&diffusion)));
                 settings.insert("vae_dtype".to_owned(), json!(diffusion.vae_dtype().as_str()));
-                settings.insert("pooled_text".to_owned(), json!("text_encoder_2"));
-                sdxl_prompts::negative_prompt(&index, given)
+                let pools = if wanted.pools { "connector" } else { "text_encoder_2" };
+                settings.insert("pooled_text".to_owned(), json!(pools));
+                match wanted.pools {
+                    true => Some(given.unwrap_or_default()),
+                    false => sdxl_prompts::negative_prompt(&index, given),
+                }
             }
         };
         understood.line("negative prompt", format!("{:?}", negative_prompt.as_deref()));
         let diffusion = (!options.low_memory).then_some(diffusion);
-        let encoders = Encoders::load(&files, base, options.tokens, dtype, device)?;
+        let encoders = Encoders::load(&files, &wanted, dtype, device)?;
         ensure!(
             encoders.width() == connector.input_width(),
             "{}: the text encoder is {} wide, the connector {} takes {}; they are of different \
@@ -117,12 +124,18 @@ impl Ella {
         let pooled = negative.pooled.as_ref().map(|pooled| pooled.dim(1)).transpose()?;
         ensure!(
             pooled == pooled_width,
-            "{}: the text encoders pool to {pooled:?} channels, the UNet takes {pooled_width:?}; the \
-             parts are of different models",
-            files.checkpoint.display()
+            "{}: the {} to {pooled:?} channels, the UNet takes {pooled_width:?}; the parts are of \
+             different models",
+            if wanted.pools { &files.connector } else { &files.checkpoint }.display(),
+            if wanted.pools { "adapter pools" } else { "text encoders pool" }
         );
         understood.warnings.extend(idle);
-        encoders.warn(&mut understood, &files.text_encoder);
+        if !matches!(connector.kind(), "tsc") {
+            settings.insert("connector".to_owned(), json!(connector.kind()));
+            understood.line("connector", connector.kind());
+        }
+        encoders.describe(&mut understood, &files.text_encoder);
+        settings.extend(encoders.settings());
         digests.extend(encoders.digests(&files)?);
         digests.insert("configuration".to_owned(), json!(configuration_sha256(base, &files)?));
         digests.insert("ella".to_owned(), json!(connector.sha256()));
@@ -130,7 +143,7 @@ impl Ella {
             [
                 ("model", json!(base.model())),
                 ("pipeline", json!(format!("{class} with ELLA"))),
-                ("ella_tokens", json!(options.tokens)),
+                ("ella_tokens", json!(wanted.tokens)),
                 ("weights", json!(digests)),
                 ("negative_prompt", json!(negative_prompt)),
             ]
@@ -150,12 +163,13 @@ impl Ella {
             negative: guided.then(|| TextByTimestep::new(negative, !options.low_memory)),
             last_prompt: None,
             connector,
+            wanted,
             options,
         })
     }
 
     /// The pictures of `prompt` before they are rounded to bytes: `[seeds, 3, height, width]`, f32 in
-    /// 0..=1, with the prompt's T5 tokens before truncation and whether it was cut.
+    /// 0..=1, with the text encoder's tokens of the prompt before truncation and whether it was cut.
     ///
     /// # Errors
     /// The prompt cannot be tokenized or a network failed.
@@ -246,7 +260,7 @@ impl ImageGenerator for Ella {
             let encoders = match self.encoders.take() {
                 Some(encoders) => encoders,
                 None => while_packing(self.packing, || {
-                    Encoders::load(files, base, self.options.tokens, dtype, &self.device)
+                    Encoders::load(files, &self.wanted, dtype, &self.device)
                 })?,
             };
             for (done, prompt) in (1..).zip(prompts) {
@@ -321,6 +335,18 @@ fn load_diffusion(
     }
 }
 
+/// What is read where `connector` makes something of it.
+fn wanted(base: EllaBase, reading: &EllaReading, connector: &TextConnector) -> Result<Wanted> {
+    let pools = connector.pools();
+    let usual = if pools { EllaTokens::Flexible } else { EllaTokens::Fixed };
+    let tokens = reading.tokens.unwrap_or(usual);
+    ensure!(
+        !pools || tokens != EllaTokens::Fixed,
+        "--ella-tokens fixed is for connectors that see padding; this adapter hides it: use flexible"
+    );
+    Ok(Wanted { base, reading: reading.clone(), tokens, pools })
+}
+
 /// Refuses a path that is not there, naming the flag that gave it.
 fn check_files(files: &EllaFiles) -> Result<()> {
     let (connector, text_encoder) = (&files.connector, &files.text_encoder);
@@ -331,7 +357,7 @@ fn check_files(files: &EllaFiles) -> Result<()> {
     );
     ensure!(
         text_encoder.is_dir(),
-        "--text-encoder {} is no folder; it takes that of flan-t5-xl",
+        "--text-encoder {} is no folder; it takes that of flan-t5-xl, or of a decoder-only language model",
         text_encoder.display()
     );
     Ok(())
@@ -359,7 +385,7 @@ mod tests {
             scheduler: Some(SchedulerClass::DpmSolverMultistep),
             ..Default::default()
         };
-        let options = EllaOptions { tokens: EllaTokens::Fixed, low_memory, pictures };
+        let options = EllaOptions { reading: EllaTokens::Fixed.into(), low_memory, pictures };
         Ella::load(EllaBase::Sd15, files, DType::F32, &Device::Cpu, options).unwrap()
     }
 

@@ -3,6 +3,7 @@
 
 use crate::checkpoint::config::Config;
 use crate::compute::layers::{Activation, LoadResult};
+use crate::models::decoder_layer::LayerSizes;
 
 /// Sizes of both networks, and the token that stands for a picture's tokens.
 #[derive(Debug, Clone)]
@@ -38,16 +39,8 @@ pub(super) struct VisionSizes {
 #[derive(Debug, Clone)]
 pub(super) struct LanguageSizes {
     pub(super) vocabulary: usize,
-    pub(super) width: usize,
-    pub(super) inner: usize,
     pub(super) depth: usize,
-    pub(super) heads: usize,
-    /// Heads of keys and values; each serves `heads / key_heads` heads of queries.
-    pub(super) key_heads: usize,
-    /// Numbers of a head.
-    pub(super) head: usize,
-    pub(super) activation: Activation,
-    pub(super) eps: f64,
+    pub(super) layer: LayerSizes,
     pub(super) theta: f32,
     /// Frequencies that turn with the row and with the column of a picture's token.
     pub(super) sections: [usize; 2],
@@ -64,7 +57,7 @@ impl Sizes {
         let text = part("text_config")?;
         let tied = config.flag("tie_word_embeddings", false)?;
         let language = LanguageSizes::from_config(&text, tied)?;
-        let vision = VisionSizes::from_config(&part("vision_config")?, language.width)?;
+        let vision = VisionSizes::from_config(&part("vision_config")?, language.layer.width)?;
         if vision.tapped.len() > language.depth {
             return Err(text.unsupported("num_hidden_layers", "every tapped block needs a layer"));
         }
@@ -158,14 +151,21 @@ impl LanguageSizes {
         }
         Ok(Self {
             vocabulary: config.count("vocab_size", None)?,
-            width,
-            inner: config.count("intermediate_size", None)?,
             depth: config.count("num_hidden_layers", None)?,
-            heads,
-            key_heads,
-            head,
-            activation: activation(config, "silu")?,
-            eps: config.number("rms_norm_eps", 1e-6)?,
+            layer: LayerSizes {
+                width,
+                inner: config.count("intermediate_size", None)?,
+                heads,
+                key_heads,
+                head,
+                activation: activation(config, "silu")?,
+                eps: config.number("rms_norm_eps", 1e-6)?,
+                head_norms: true,
+                norms_around: false,
+                attention_bias: false,
+                mlp_bias: false,
+                query_factor: None,
+            },
             theta: theta as f32,
             sections,
             tied,

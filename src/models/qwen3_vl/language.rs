@@ -9,18 +9,19 @@ use std::ops::Range;
 use candle_core::{DType, Device, Module, Result, Tensor};
 
 use super::config::LanguageSizes;
-use super::positions::RotaryEmbedding;
 use crate::checkpoint::weights::Scope;
 use crate::compute::attention_groups::attend_in_groups;
 use crate::compute::key_groups::{Group, Source};
-use crate::compute::layers::{Activation, Linear, LoadResult, RmsNorm};
+use crate::compute::layers::{Linear, LoadResult, RmsNorm};
+use crate::models::decoder_layer::{Attending, DecoderLayer};
+use crate::models::rotary::RotaryEmbedding;
 
 /// The network that reads and answers.
 #[derive(Debug)]
 pub(super) struct Language {
     /// [vocabulary, width].
     table: Tensor,
-    layers: Vec<Layer>,
+    layers: Vec<DecoderLayer>,
     norm: RmsNorm,
     head: Linear,
     sizes: LanguageSizes,
@@ -56,7 +57,8 @@ impl Language {
     /// `scope` is that of the whole model: the head stands beside the rest.
     pub(super) fn load(scope: &Scope, sizes: LanguageSizes, dtype: DType) -> LoadResult<Self> {
         let own = scope.at("model.language_model");
-        let LanguageSizes { vocabulary, width, .. } = sizes;
+        let LanguageSizes { vocabulary, .. } = sizes;
+        let width = sizes.layer.width;
         let table = own.at("embed_tokens").tensor("weight", &[vocabulary, width])?;
         let head = if sizes.tied {
             Linear::without_bias(table.clone())
@@ -67,9 +69,9 @@ impl Language {
         Ok(Self {
             table,
             layers: (0..sizes.depth)
-                .map(|number| Layer::load(&layers.at(number), &sizes))
+                .map(|number| DecoderLayer::load(&layers.at(number), sizes.layer))
                 .collect::<LoadResult<_>>()?,
-            norm: RmsNorm::load(&own.at("norm"), width, sizes.eps)?,
+            norm: sizes.layer.norm(&own.at("norm"), width)?,
             head,
             sizes,
             dtype,
@@ -102,13 +104,13 @@ impl Language {
         texts: &mut [Text<'_>],
         added: Option<Added<'_>>,
     ) -> Result<Tensor> {
-        let LanguageSizes { heads, key_heads, head, theta, sections, .. } = self.sizes;
-        let turns = RotaryEmbedding::of_tokens(places, head, theta, sections, self.device())?;
-        let shared = heads / key_heads;
+        let LanguageSizes { layer: sizes, theta, sections, .. } = self.sizes;
+        let turns = RotaryEmbedding::of_tokens(places, sizes.head, theta, sections, self.device())?;
+        let shared = sizes.heads / sizes.key_heads;
         let views: Vec<TextMask> = texts.iter().map(|text| TextMask::of(text, shared)).collect();
         let mut x = x;
         for (number, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, &turns, number, texts, &views, &self.sizes)?;
+            x = layer.forward(&x, &turns, |asked| attend(asked, number, texts, &views))?;
             if let Some(added) = &added
                 && let Some(tokens) = added.layers.get(number)
             {
@@ -152,98 +154,31 @@ impl TextMask {
     }
 }
 
-/// Attention and a gated feed-forward, each behind its norm and beside its shortcut.
-#[derive(Debug)]
-struct Layer {
-    attention_norm: RmsNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    /// Over each head.
-    query_norm: RmsNorm,
-    key_norm: RmsNorm,
-    out: Linear,
-    feed_forward_norm: RmsNorm,
-    gate: Linear,
-    inner: Linear,
-    outer: Linear,
-    activation: Activation,
-}
-
-impl Layer {
-    fn load(scope: &Scope, sizes: &LanguageSizes) -> LoadResult<Self> {
-        let LanguageSizes { width, inner, heads, key_heads, head, eps, activation, .. } = *sizes;
-        let (own, dense) = (scope.at("self_attn"), scope.at("mlp"));
-        let linear = |scope: &Scope, input: usize, output: usize| {
-            Linear::load_without_bias(scope, input, output).map(Linear::for_few_rows)
-        };
-        Ok(Self {
-            attention_norm: RmsNorm::load(&scope.at("input_layernorm"), width, eps)?,
-            query: linear(&own.at("q_proj"), width, heads * head)?,
-            key: linear(&own.at("k_proj"), width, key_heads * head)?,
-            value: linear(&own.at("v_proj"), width, key_heads * head)?,
-            query_norm: RmsNorm::load(&own.at("q_norm"), head, eps)?,
-            key_norm: RmsNorm::load(&own.at("k_norm"), head, eps)?,
-            out: linear(&own.at("o_proj"), heads * head, width)?,
-            feed_forward_norm: RmsNorm::load(&scope.at("post_attention_layernorm"), width, eps)?,
-            gate: linear(&dense.at("gate_proj"), width, inner)?,
-            inner: linear(&dense.at("up_proj"), width, inner)?,
-            outer: linear(&dense.at("down_proj"), inner, width)?,
-            activation,
+/// Lets the tokens of `texts`, which join their memories, attend in layer `number`.
+fn attend(
+    Attending { query, key, value, heads, packing }: Attending,
+    number: usize,
+    texts: &mut [Text<'_>],
+    views: &[TextMask],
+) -> Result<Tensor> {
+    for text in texts.iter_mut() {
+        let (first, count) = (text.rows.start, text.rows.len());
+        let own = (key.narrow(0, first, count)?, value.narrow(0, first, count)?);
+        text.memory.join(number, own)?;
+    }
+    let groups: Vec<Group> = texts
+        .iter()
+        .zip(views)
+        .map(|(text, view)| {
+            let beginning = text.beginning.and_then(|memory| memory.layers.get(number));
+            let own = text.memory.layers.get(number);
+            let whole = beginning.map(|(key, value)| Source { key, value, seen: None });
+            let seen = Some(view.seen.as_slice());
+            let own = own.map(|(key, value)| Source { key, value, seen });
+            Group::new(&view.rows, whole.into_iter().chain(own).collect())
         })
-    }
-
-    fn forward(
-        &self,
-        x: &Tensor,
-        turns: &RotaryEmbedding,
-        number: usize,
-        texts: &mut [Text<'_>],
-        views: &[TextMask],
-        sizes: &LanguageSizes,
-    ) -> Result<Tensor> {
-        let rows = x.dim(0)?;
-        let LanguageSizes { heads, key_heads, head, .. } = *sizes;
-        let shared = heads / key_heads;
-        let normed = self.attention_norm.forward(x)?;
-        let query = self.query.forward(&normed)?.reshape((rows, heads, head))?;
-        let query = turns.apply(&self.query_norm.forward(&query)?)?;
-        let key = self.key.forward(&normed)?.reshape((rows, key_heads, head))?;
-        let key = turns.apply(&self.key_norm.forward(&key)?)?.flatten_from(1)?;
-        let value = self.value.forward(&normed)?;
-        for text in texts.iter_mut() {
-            let (first, count) = (text.rows.start, text.rows.len());
-            let own = (key.narrow(0, first, count)?, value.narrow(0, first, count)?);
-            text.memory.join(number, own)?;
-        }
-        // [rows, key heads, heads served, head] to rows of heads served by key heads.
-        let query = query
-            .reshape((rows, key_heads, shared, head))?
-            .transpose(1, 2)?
-            .contiguous()?
-            .reshape((rows * shared, key_heads * head))?;
-        let groups: Vec<Group> = texts
-            .iter()
-            .zip(views)
-            .map(|(text, view)| {
-                let beginning = text.beginning.and_then(|memory| memory.layers.get(number));
-                let own = text.memory.layers.get(number);
-                let whole = beginning.map(|(key, value)| Source { key, value, seen: None });
-                let seen = Some(view.seen.as_slice());
-                let own = own.map(|(key, value)| Source { key, value, seen });
-                Group::new(&view.rows, whole.into_iter().chain(own).collect())
-            })
-            .collect();
-        let mixed = attend_in_groups(&query, key_heads, &groups, self.out.packing())?
-            .reshape((rows, shared, key_heads, head))?
-            .transpose(1, 2)?
-            .contiguous()?
-            .reshape((rows, heads * head))?;
-        let x = self.out.forward_with_shortcut(&mixed, x)?;
-        let normed = self.feed_forward_norm.forward(&x)?;
-        let gate = self.activation.apply(&self.gate.forward(&normed)?)?;
-        self.outer.forward_with_shortcut(&(gate * self.inner.forward(&normed)?)?, &x)
-    }
+        .collect();
+    attend_in_groups(&query, heads, &groups, packing)
 }
 
 impl KvCache {

@@ -3,9 +3,10 @@
 //! Follows `Qwen3VLModel.get_rope_index`, both rotary embeddings and
 //! `get_vision_interpolation_indices_and_weights` of transformers. In f32, as there.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result};
 
 use super::grid::Grid;
+use crate::models::rotary::{RotaryEmbedding, frequencies};
 
 /// Where each token of a text with a picture stands: (time, row, column). Text counts on by one in all
 /// three; a picture's tokens stand at one time, spread over rows and columns.
@@ -41,24 +42,7 @@ impl PositionIds {
     }
 }
 
-/// Cosines and sines of angles, [places, frequencies] each, f32.
-#[derive(Debug)]
-pub(super) struct RotaryEmbedding {
-    pub(super) cosines: Tensor,
-    pub(super) sines: Tensor,
-}
-
 impl RotaryEmbedding {
-    fn new(angles: Vec<f32>, count: usize, device: &Device) -> Result<Self> {
-        let shape = (count, angles.len() / count.max(1));
-        let sines = angles.iter().map(|angle| angle.sin()).collect();
-        let cosines = angles.into_iter().map(f32::cos).collect();
-        Ok(Self {
-            cosines: Tensor::from_vec(cosines, shape, device)?,
-            sines: Tensor::from_vec(sines, shape, device)?,
-        })
-    }
-
     /// Of patches, for heads of `head` numbers: half of the frequencies turn with the row, half with
     /// the column.
     pub(super) fn of_patches(
@@ -95,19 +79,6 @@ impl RotaryEmbedding {
         });
         Self::new(angles.collect(), places.len(), device)
     }
-
-    /// `x` [places, heads, head] turned: number i of a head with number i + head / 2.
-    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let exact = x.to_dtype(candle_core::DType::F32)?.contiguous()?.unsqueeze(0)?;
-        candle_nn::rotary_emb::rope_thd(&exact, &self.cosines, &self.sines)?
-            .squeeze(0)?
-            .to_dtype(x.dtype())
-    }
-}
-
-/// `theta^(-2 i / size)` for i in 0..size / 2.
-fn frequencies(size: usize, theta: f32) -> Vec<f32> {
-    (0..size).step_by(2).map(|number| 1.0 / theta.powf(number as f32 / size as f32)).collect()
 }
 
 /// The four learnt positions, of a table of `side` x `side`, that each patch lies between, and the weight

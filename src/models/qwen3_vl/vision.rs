@@ -5,10 +5,11 @@ use candle_core::{DType, Module, Result, Tensor};
 
 use super::config::VisionSizes;
 use super::grid::{Grid, ImageStates};
-use super::positions::{RotaryEmbedding, neighbours};
+use super::positions::neighbours;
 use crate::checkpoint::weights::Scope;
 use crate::compute::attention::{AttentionMask, attend};
 use crate::compute::layers::{Activation, LayerNorm, Linear, LoadResult};
+use crate::models::rotary::RotaryEmbedding;
 
 /// Of every norm here.
 const EPS: f64 = 1e-6;

@@ -10,9 +10,10 @@ use super::parts::{EllaBase, EllaTokens};
 use crate::checkpoint::recipe::Recipe;
 
 /// The checkpoint's text encoders whose output reaches the UNet. SDXL's second one is asked for its pooled output
-/// in every mode.
-fn read_encoders(base: EllaBase, tokens: EllaTokens) -> &'static [&'static str] {
+/// in every mode, unless the connector makes that.
+fn read_encoders(base: EllaBase, tokens: EllaTokens, pools: bool) -> &'static [&'static str] {
     match (base, tokens) {
+        (EllaBase::Sdxl, EllaTokens::Fixed | EllaTokens::Flexible) if pools => &[],
         (EllaBase::Sd15, EllaTokens::ClipAndElla) => &["text_encoder"],
         (EllaBase::Sd15, EllaTokens::Fixed | EllaTokens::Flexible) => &[],
         (EllaBase::Sdxl, EllaTokens::ClipAndElla) => &["text_encoder", "text_encoder_2"],
@@ -28,8 +29,9 @@ pub(crate) fn check_addons(
     folder: &Path,
     base: EllaBase,
     tokens: EllaTokens,
+    pools: bool,
 ) -> Result<Vec<String>> {
-    let read = read_encoders(base, tokens);
+    let read = read_encoders(base, tokens, pools);
     let mode = match tokens {
         EllaTokens::Fixed => "fixed",
         EllaTokens::Flexible => "flexible",
@@ -55,7 +57,7 @@ pub(crate) fn check_addons(
         }
     }
     let why = format!(
-        "with --ella-tokens {mode} it is ELLA's T5 that reads the prompt; --ella-tokens clip+ella reads CLIP as well"
+        "with --ella-tokens {mode} it is ELLA's own text encoder that reads the prompt; --ella-tokens clip+ella reads CLIP as well"
     );
     if let (Some(file), false) = (taught.first(), heard) {
         bail!("embedding {} would do nothing: {why}; use that, or leave it out", file.display());

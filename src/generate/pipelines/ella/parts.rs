@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::folder::DiffusersPipeline;
@@ -40,18 +41,52 @@ pub struct EllaFiles {
     pub checkpoint: PathBuf,
     /// The connector's `.safetensors` file.
     pub connector: PathBuf,
-    /// Folder of the T5 encoder with its tokenizer, in the layout of flan-t5.
+    /// Folder of the text encoder with its tokenizer: a T5 encoder in the layout of flan-t5, or a decoder-only
+    /// language model.
     pub text_encoder: PathBuf,
+}
+
+/// How an ELLA reads texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EllaReading {
+    /// What of a text the connector and the UNet get; where it is `None`, what the connector was made for: 128 tokens,
+    /// or as many as the text has for an adapter that hides padding itself.
+    pub tokens: Option<EllaTokens>,
+    /// What a decoder-only text encoder is told, with `{prompt}` where the text goes and every special token spelled
+    /// out; where it is `None`, the text alone, with the special tokens that its tokenizer adds.
+    pub template: Option<String>,
+    /// How many of its first tokens' states are dropped.
+    pub skip: usize,
+}
+
+impl EllaReading {
+    /// Refuses what T5 does not do.
+    pub(crate) fn refuse_beside_t5(&self) -> Result<()> {
+        for (flag, given) in
+            [("--text-template", self.template.is_some()), ("--text-skip", self.skip > 0)]
+        {
+            if given {
+                bail!("{flag} is for decoder-only text encoders; T5 reads the prompt alone");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<EllaTokens> for EllaReading {
+    fn from(tokens: EllaTokens) -> Self {
+        Self { tokens: Some(tokens), ..Self::default() }
+    }
 }
 
 /// Which tokens of the text the connector and the UNet get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum EllaTokens {
-    /// 128 T5 tokens, cut or padded; the padding is masked inside T5, and the connector sees it.
+    /// 128 tokens, cut or padded; the padding is masked inside the text encoder, and the connector sees it.
     #[default]
     #[serde(rename = "fixed")]
     Fixed,
-    /// As many T5 tokens as the text has.
+    /// As many tokens as the text has.
     #[serde(rename = "flexible")]
     Flexible,
     /// As [`EllaTokens::Flexible`], behind the checkpoint's own hidden states of the same text.

@@ -1,4 +1,4 @@
-//! In: a text. Out: what the UNet attends to at each timestep, by T5 and ELLA's connector, and where it
+//! In: a text. Out: what the UNet attends to at each timestep, by a text encoder and a connector, and where it
 //! wants them, what the checkpoint's own text encoders make of it. Pictures are left to `ella`.
 //!
 //! What the connector makes depends on the text and the timestep alone. So it is computed once for all
@@ -17,27 +17,32 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
-use super::parts::{EllaBase, EllaFiles, EllaTokens};
-use crate::checkpoint::folder::files_sha256;
+use super::parts::{EllaBase, EllaFiles, EllaReading, EllaTokens};
+use super::readers::{ReadText, TextReader};
 use crate::checkpoint::load_report::LoadReport;
 use crate::generate::pipelines::clip_prompts::ClipPrompts;
 use crate::generate::pipelines::conditioning::{Conditioning, TextCondition};
-use crate::generate::pipelines::diffusion::warn_of_files;
 use crate::generate::pipelines::sdxl_prompts::SdxlPrompts;
-use crate::models::ella_connector::ProjectedText;
-use crate::models::{EllaConnector, T5EncoderModel, TextContext};
+use crate::models::text_connector::ConnectedText;
+use crate::models::{TextConnector, TextContext};
 use crate::results::Settings;
-use crate::text::t5::{T5Prompt, T5Tokenizer, TOKENIZER_FILES};
-
-/// T5 tokens of a text in the fixed mode, as ELLA was trained.
-const FIXED_LENGTH: usize = 128;
 
 /// The networks that read texts.
 pub(crate) struct Encoders {
-    tokenizer: T5Tokenizer,
-    t5: T5EncoderModel,
+    reader: TextReader,
     own: BaseTextEncoders,
     tokens: EllaTokens,
+}
+
+/// Which of the networks that read texts are wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) base: EllaBase,
+    pub(crate) reading: EllaReading,
+    /// What is read, where `reading` leaves it open too.
+    pub(crate) tokens: EllaTokens,
+    /// Whether the connector makes the pooled vector.
+    pub(crate) pools: bool,
 }
 
 /// The checkpoint's own text encoders, where anything of theirs is wanted.
@@ -48,19 +53,22 @@ enum BaseTextEncoders {
 }
 
 impl Encoders {
-    /// Loads those that `base` and `tokens` want.
+    /// Loads those that are wanted.
     pub(crate) fn load(
         files: &EllaFiles,
-        base: EllaBase,
-        tokens: EllaTokens,
+        wanted: &Wanted,
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
         let checkpoint = &files.checkpoint;
+        let Wanted { base, tokens, pools, .. } = *wanted;
+        let reading = &wanted.reading;
         Ok(Self {
-            tokenizer: T5Tokenizer::load(&files.text_encoder)?,
-            t5: T5EncoderModel::load(&files.text_encoder, dtype, device)?,
+            reader: TextReader::load(&files.text_encoder, reading, tokens, dtype, device)?,
             own: match (base, tokens) {
+                (EllaBase::Sdxl, EllaTokens::Fixed | EllaTokens::Flexible) if pools => {
+                    BaseTextEncoders::None
+                }
                 // SDXL's UNet takes their pooled output in every mode.
                 (EllaBase::Sdxl, _) => {
                     BaseTextEncoders::Sdxl(Box::new(SdxlPrompts::load(checkpoint, dtype, device)?))
@@ -74,10 +82,10 @@ impl Encoders {
         })
     }
 
-    /// Warns of what changed nothing in the files of T5, whose folder is `t5`, and of the checkpoint's own text
-    /// encoders.
-    pub(crate) fn warn(&self, understood: &mut LoadReport, t5: &Path) {
-        warn_of_files(understood, &t5.display().to_string(), self.t5.unused_parts());
+    /// Says what reads the text, whose folder is `text_encoder`, and warns of what changed nothing in its files and in
+    /// those of the checkpoint's own text encoders.
+    pub(crate) fn describe(&self, understood: &mut LoadReport, text_encoder: &Path) {
+        self.reader.describe(understood, text_encoder);
         match &self.own {
             BaseTextEncoders::None => {}
             BaseTextEncoders::Clip(clip) => clip.warn(understood),
@@ -85,19 +93,20 @@ impl Encoders {
         }
     }
 
-    /// Width of T5's hidden states.
+    /// Width of the hidden states for the connector.
     pub(crate) fn width(&self) -> usize {
-        self.t5.width()
+        self.reader.width()
+    }
+
+    /// What a run's record says of the text encoder beside the digests.
+    pub(crate) fn settings(&self) -> Settings {
+        self.reader.settings()
     }
 
     /// The prompt as far as it does not depend on the timestep.
-    pub(crate) fn encode(&self, text: &str, connector: &EllaConnector) -> Result<EncodedText> {
-        let encoded = match self.tokens {
-            EllaTokens::Fixed => self.tokenizer.encode_to(text, FIXED_LENGTH)?,
-            EllaTokens::Flexible | EllaTokens::ClipAndElla => self.tokenizer.encode(text)?,
-        };
-        let T5Prompt { ids, length, full_length } = &encoded;
-        let hidden = self.t5.forward(std::slice::from_ref(ids), &[*length])?;
+    pub(crate) fn encode(&self, text: &str, connector: &TextConnector) -> Result<EncodedText> {
+        let ReadText { hidden, full_length, truncated } = self.reader.read(text, self.tokens)?;
+        let is_cut = connector.most_tokens().is_some_and(|most| most < hidden.dims()[1]);
         let (own, pooled) = match &self.own {
             BaseTextEncoders::None => (None, None),
             BaseTextEncoders::Clip(clip) => (Some(clip.encode(text)?.1), None),
@@ -106,21 +115,22 @@ impl Encoders {
                 (Some(text.hidden.states().clone()), Some(text.pooled))
             }
         };
+        let connected = connector.project(&hidden)?;
         Ok(EncodedText {
-            t5: connector.project(&hidden)?,
+            pooled: connected.pooled().cloned().or(pooled),
+            connected,
             own: own.filter(|_| self.tokens == EllaTokens::ClipAndElla),
-            pooled,
-            full_length: *full_length,
-            truncated: encoded.truncated(),
+            full_length,
+            truncated: truncated || is_cut,
         })
     }
 
-    /// The negative prompt; where there is none, T5 reads the empty text, and zeros stand for what the
-    /// checkpoint's own encoders would make.
+    /// The negative prompt; where there is none, the text encoder reads the empty text, and zeros stand for what
+    /// the checkpoint's own encoders would make.
     pub(crate) fn encode_negative(
         &self,
         text: Option<&str>,
-        connector: &EllaConnector,
+        connector: &TextConnector,
     ) -> Result<EncodedText> {
         let mut encoded = self.encode(text.unwrap_or_default(), connector)?;
         if text.is_none() {
@@ -131,9 +141,8 @@ impl Encoders {
         Ok(encoded)
     }
 
-    /// Digests of the weights and of T5's small files.
+    /// Digests of the weights and of the text encoder's small files.
     pub(crate) fn digests(&self, files: &EllaFiles) -> Result<Settings> {
-        let names = ["config.json"].into_iter().chain(TOKENIZER_FILES);
         let mut digests = match &self.own {
             BaseTextEncoders::None => Settings::new(),
             BaseTextEncoders::Clip(clip) => {
@@ -141,9 +150,7 @@ impl Encoders {
             }
             BaseTextEncoders::Sdxl(sdxl) => sdxl.digests(),
         };
-        digests.insert("t5".to_owned(), json!(self.t5.sha256()));
-        let configuration = files_sha256(&files.text_encoder, names)?;
-        digests.insert("t5_configuration".to_owned(), json!(configuration));
+        digests.extend(self.reader.digests(&files.text_encoder)?);
         Ok(digests)
     }
 }
@@ -151,14 +158,14 @@ impl Encoders {
 /// A text as far as it does not depend on the timestep.
 #[derive(Debug, Clone)]
 pub(crate) struct EncodedText {
-    t5: ProjectedText,
+    connected: ConnectedText,
     /// Hidden states of the checkpoint's own text encoders, where the UNet gets those too.
     own: Option<Tensor>,
     /// Pooled output [1, width], where the UNet takes that.
     pub(crate) pooled: Option<Tensor>,
-    /// T5 tokens before truncation.
+    /// The text encoder's tokens before truncation.
     pub(crate) full_length: usize,
-    /// Whether T5 saw only the beginning.
+    /// Whether text encoder or connector saw only the beginning.
     pub(crate) truncated: bool,
 }
 
@@ -178,31 +185,37 @@ impl TextByTimestep {
     }
 
     /// What the UNet attends to: [1, tokens, width].
-    fn at(&self, connector: &EllaConnector, timestep: f64) -> candle_core::Result<TextContext> {
+    fn at(&self, connector: &TextConnector, timestep: f64) -> candle_core::Result<TextContext> {
         let mut connected = self.connected.borrow_mut();
+        // One entry where the connector does not feel the time.
+        let timestep = if connector.feels_time() { timestep } else { 0.0 };
         let context = match connected.get(&timestep.to_bits()) {
             Some(context) => context.clone(),
             None => {
-                let mut tokens = connector.forward(&self.encoded.t5, timestep)?;
+                let mut tokens = connector.forward(&self.encoded.connected, timestep)?;
                 if let Some(own) = &self.encoded.own {
                     tokens = Tensor::cat(&[own, &tokens], 1)?;
                 }
-                let context = TextContext::of_one_step(tokens);
+                let context = context_of(tokens, connector);
                 connected.insert(timestep.to_bits(), context.clone());
                 context
             }
         };
-        Ok(if self.keeps_keys {
-            context
-        } else {
-            TextContext::of_one_step(context.states().clone())
-        })
+        Ok(if self.keeps_keys { context } else { context_of(context.states().clone(), connector) })
+    }
+}
+
+/// A context of its own: one that serves all steps keeps joined to others what the UNet makes of it.
+fn context_of(tokens: Tensor, connector: &TextConnector) -> TextContext {
+    match connector.feels_time() {
+        true => TextContext::of_one_step(tokens),
+        false => TextContext::new(tokens),
     }
 }
 
 /// Both halves go through the connector at their own lengths and come out with the same.
 pub(crate) struct EllaConditioning<'e> {
-    pub(crate) connector: &'e EllaConnector,
+    pub(crate) connector: &'e TextConnector,
     pub(crate) conditional: &'e TextByTimestep,
     pub(crate) unconditional: Option<&'e TextByTimestep>,
 }
