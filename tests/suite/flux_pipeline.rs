@@ -26,7 +26,7 @@ const INDEX: &str = "model_index.json";
 
 /// The checkpoint of a case, named before the stroke, with the parts that other fixtures hold; with a scheduler of its own where
 /// the name has a colon.
-fn whole(name: &str) -> TempDir {
+pub fn whole(name: &str) -> TempDir {
     let name = name.split('/').next().unwrap();
     let (name, scheduler) = name.split_once(':').unwrap_or((name, ""));
     let folder = copy_of("flux-dev-tiny");

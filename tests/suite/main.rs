@@ -7,8 +7,8 @@
 mod added_words;
 mod addon_forms;
 mod addons;
-mod addons_sd3;
 mod addons_sdxl;
+mod addons_transformers;
 mod agreement;
 mod audit_command;
 mod audit_correction;

@@ -1,26 +1,37 @@
-//! Adapters of Stable Diffusion 3's transformer and text encoders, against diffusers and PEFT (fixtures/addons-sd3, made by
-//! make_addons_sd3.py), and of PixArt's transformer.
+//! Adapters of Stable Diffusion 3's and FLUX.1's transformers and text encoders, against diffusers and PEFT (fixtures/addons-sd3 and
+//! addons-flux, made by make_addons_transformers.py), and of PixArt's transformer.
 
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::checkpoint::assembled::{Assembled, CheckpointParts};
 use dpg_bench::checkpoint::lora::LoraFile;
+use dpg_bench::generate::pipelines::flux::Flux;
 use dpg_bench::generate::pipelines::sd3::Sd3;
+use tempfile::TempDir;
 
 use crate::golden_pictures::{Case, assert_apart, assert_same, cases};
-use crate::sd3_pipeline::whole;
 use crate::tiny_checkpoint::{Tensors, copy_of, fixture, read};
 use crate::tiny_parts::{apart, of_folder};
+use crate::{flux_pipeline, sd3_pipeline};
 
 fn with_lora(checkpoint: &Path, file: &Path, weight: f64) -> CheckpointParts {
     let loras = vec![LoraFile { file: file.to_path_buf(), weight }];
     CheckpointParts { loras, ..of_folder(checkpoint) }
 }
 
-fn picture(folder: &Path) -> Tensor {
+/// A family's picture from the checkpoint in a folder.
+type Picture = fn(&Path) -> Tensor;
+
+fn sd3(folder: &Path) -> Tensor {
     let case = &cases::<Case>("sd3-golden")["sd35-tiny/negative"];
     let mut pipeline = Sd3::load(folder, DType::F32, &Device::Cpu, case.options()).unwrap();
+    pipeline.pictures(&case.prompt, &case.seeds).unwrap()
+}
+
+fn flux(folder: &Path) -> Tensor {
+    let case = &cases::<Case>("flux-golden")["flux-dev-tiny/two"];
+    let mut pipeline = Flux::load(folder, DType::F32, &Device::Cpu, case.options()).unwrap();
     pipeline.pictures(&case.prompt, &case.seeds).unwrap()
 }
 
@@ -30,33 +41,42 @@ fn told(assembled: &Assembled) -> String {
 
 #[test]
 fn adapters_of_diffusers_and_peft_give_their_pictures() {
-    let golden = read(&fixture("addons-sd3/pictures.safetensors"));
-    let checkpoint = whole("sd35-tiny");
-    assert_same("plain", &picture(checkpoint.path()), &golden["plain"]);
-    for (name, file, weight, changed) in [
+    let families: [(&str, TempDir, Picture, &str); 2] = [
         (
-            "diffusers",
-            "diffusers.safetensors",
-            1.0,
+            "addons-sd3",
+            sd3_pipeline::whole("sd35-tiny"),
+            sd3,
             "(text_encoder 9, text_encoder_2 9, transformer ",
         ),
-        ("diffusers:0.5", "diffusers.safetensors", 0.5, "weight 0.5: "),
-        ("peft", "peft", 1.0, "(transformer "),
-    ] {
-        let file = fixture("addons-sd3").join(file);
-        let assembled = with_lora(checkpoint.path(), &file, weight).assemble().unwrap();
-        let found = picture(assembled.path());
-        assert_same(name, &found, &golden[name]);
-        for (other, picture) in golden.iter().filter(|(other, _)| *other != name) {
-            assert_apart(other, apart(&found, picture));
+        (
+            "addons-flux",
+            flux_pipeline::whole("flux-dev-tiny"),
+            flux,
+            "(text_encoder 9, transformer ",
+        ),
+    ];
+    for (family, checkpoint, picture, changed) in families {
+        let golden = read(&fixture(family).join("pictures.safetensors"));
+        assert_same("plain", &picture(checkpoint.path()), &golden["plain"]);
+        for (name, file, weight, changed) in [
+            ("diffusers", "diffusers.safetensors", 1.0, changed),
+            ("diffusers:0.5", "diffusers.safetensors", 0.5, "weight 0.5: "),
+            ("peft", "peft", 1.0, "(transformer "),
+        ] {
+            let file = fixture(family).join(file);
+            let assembled = with_lora(checkpoint.path(), &file, weight).assemble().unwrap();
+            let found = picture(assembled.path());
+            assert_same(&format!("{family} {name}"), &found, &golden[name]);
+            for (other, picture) in golden.iter().filter(|(other, _)| *other != name) {
+                assert_apart(other, apart(&found, picture));
+            }
+            assert!(told(&assembled).contains(changed), "{}", told(&assembled));
         }
-        assert!(told(&assembled).contains(changed), "{}", told(&assembled));
+        let file = fixture(family).join("peft");
+        let nothing = with_lora(checkpoint.path(), &file, 0.0).assemble().unwrap();
+        assert_same("weight 0", &picture(nothing.path()), &golden["plain"]);
+        assert!(told(&nothing).contains("its weight is 0"));
     }
-    // Of the half without T5 as well, and of a weight of nothing.
-    let file = fixture("addons-sd3/peft");
-    let nothing = with_lora(checkpoint.path(), &file, 0.0).assemble().unwrap();
-    assert_same("weight 0", &picture(nothing.path()), &golden["plain"]);
-    assert!(told(&nothing).contains("its weight is 0"));
 }
 
 #[test]
@@ -71,7 +91,8 @@ fn an_adapter_of_another_transformer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let alone = folder.path().join("adapter_model.safetensors");
     std::fs::copy(file.join("adapter_model.safetensors"), &alone).unwrap();
-    let message = with_lora(whole("sd35-tiny").path(), &alone, 1.0).assemble().err().unwrap();
+    let message =
+        with_lora(sd3_pipeline::whole("sd35-tiny").path(), &alone, 1.0).assemble().err().unwrap();
     assert!(format!("{message:#}").contains("adapter_config.json"), "{message:#}");
 }
 
