@@ -49,6 +49,12 @@ def main():
             tensors[f"{name}.latents"], tensors[f"{name}.states"] = latents, states
             tensors[f"{name}.pooled"] = pooled
             tensors[f"{name}.told"] = torch.tensor([timestep, guidance])
+        # Outputs about as wide as the noise that they stand for.
+        spread = tensors["small.output"].std()
+        for name in ("small.output", "odd.output"):
+            tensors[name] = tensors[name] / spread
+        network.proj_out.weight /= spread
+        network.proj_out.bias /= spread
         save(folder, "transformer", tensors)
         network.save_pretrained(folder / "transformer")
 

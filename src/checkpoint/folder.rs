@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::needed_file::NeededFile;
+use super::scheduler_config::edm;
 use super::scheduler_config::pipeline_rules::PipelineRules;
 use super::small_files::read_component;
 use crate::benchmark::digest::hex;
@@ -25,6 +26,8 @@ pub enum DiffusersPipeline {
     Lcm,
     /// `StableDiffusionXLPipeline`.
     Sdxl,
+    /// The same with a scheduler of EDM: Playground v2.5.
+    SdxlEdm,
     /// `PixArtAlphaPipeline`.
     PixArtAlpha,
     /// `PixArtSigmaPipeline`.
@@ -144,7 +147,7 @@ impl DiffusersPipeline {
         match self {
             Self::Sd1 | Self::Sd2 => "StableDiffusionPipeline",
             Self::Lcm => "LatentConsistencyModelPipeline",
-            Self::Sdxl => "StableDiffusionXLPipeline",
+            Self::Sdxl | Self::SdxlEdm => "StableDiffusionXLPipeline",
             Self::PixArtAlpha => "PixArtAlphaPipeline",
             Self::PixArtSigma => "PixArtSigmaPipeline",
             Self::Sd3 => "StableDiffusion3Pipeline",
@@ -165,7 +168,7 @@ impl DiffusersPipeline {
     pub fn files(self) -> &'static [NeededFile] {
         match self {
             Self::Sd1 | Self::Sd2 | Self::Lcm => SD_FILES,
-            Self::Sdxl => SDXL_FILES,
+            Self::Sdxl | Self::SdxlEdm => SDXL_FILES,
             Self::PixArtAlpha | Self::PixArtSigma => PIXART_FILES,
             Self::Sd3 => SD3_FILES,
             Self::Flux => FLUX_FILES,
@@ -184,7 +187,7 @@ impl DiffusersPipeline {
                 UNET,
                 VAE,
             ],
-            Self::Sdxl => &[
+            Self::Sdxl | Self::SdxlEdm => &[
                 ("tokenizer", "transformers", TOKENIZERS),
                 ("tokenizer_2", "transformers", TOKENIZERS),
                 // Only its hidden states are used.
@@ -249,14 +252,21 @@ impl DiffusersPipeline {
                     path.display()
                 );
                 // Another scheduler would not help: the network is trained for these formulas.
-                let edm = class.filter(|class| class.starts_with("EDM"));
-                if let Some(class) = edm {
-                    bail!(
-                        "{}: {class} asks for the EDM sampling of Playground v2.5, which is not built here; Playground v2 is \
-                         (--model playground-v2)",
-                        path.display()
-                    );
-                }
+                let is_edm = class.is_some_and(|class| class.starts_with(edm::PREFIX));
+                ensure!(
+                    is_edm == (self == Self::SdxlEdm),
+                    "{}: the scheduler is {}, {}",
+                    path.display(),
+                    class.unwrap_or_default(),
+                    match is_edm {
+                        true =>
+                            "in the EDM formulation; --model playground-v25 runs such a checkpoint",
+                        false => {
+                            "where Playground v2.5 has EDMDPMSolverMultistepScheduler or EDMEulerScheduler; such a \
+                             checkpoint is for --model playground-v2 or --model sdxl"
+                        }
+                    }
+                );
                 class.map(str::to_owned)
             }
         };
@@ -266,6 +276,11 @@ impl DiffusersPipeline {
     /// Whether values of outdated files are mended.
     fn fixes_outdated(self) -> bool {
         matches!(self, Self::Sd1 | Self::Sd2)
+    }
+
+    /// Whether it scales latents by the autoencoder's `latents_mean` and `latents_std`; the others pass them over.
+    pub(crate) fn scales_by_statistics(self) -> bool {
+        matches!(self, Self::Sdxl | Self::SdxlEdm)
     }
 
     /// Whether it adds the autoencoder's `shift_factor` to latents; the others pass it over.
@@ -295,6 +310,7 @@ impl DiffusersPipeline {
             Self::Sd2 => (768, "1.x", "sd15"),
             Self::Lcm
             | Self::Sdxl
+            | Self::SdxlEdm
             | Self::PixArtAlpha
             | Self::PixArtSigma
             | Self::Sd3

@@ -19,12 +19,18 @@ use super::scheduler_config::scheduler_class::SchedulerClass;
 use super::scheduler_config::{MARKED_ZERO_SNR, PredictionType, SchedulerConfig, parse};
 use super::small_files::{read_component, write_json};
 
-/// Marks of sampling that is not built here, with what it is.
-const NOT_BUILT: &[(&str, &str)] = &[
-    ("edm_mean", "the EDM sampling of Playground v2.5"),
-    ("edm_std", "the EDM sampling of Playground v2.5"),
-    ("edm_vpred.sigma_max", "EDM sampling with v prediction"),
-    ("edm_vpred.sigma_min", "EDM sampling with v prediction"),
+/// What a file of Playground v2.5 asks for, and what to do.
+const PLAYGROUND: (&str, &str) = (
+    "the EDM sampling of Playground v2.5",
+    "; --model playground-v25 takes its folder in the diffusers layout",
+);
+
+/// Marks of sampling that single files cannot have here, with what it is.
+const NOT_BUILT: &[(&str, (&str, &str))] = &[
+    ("edm_mean", PLAYGROUND),
+    ("edm_std", PLAYGROUND),
+    ("edm_vpred.sigma_max", ("EDM sampling with v prediction", "")),
+    ("edm_vpred.sigma_min", ("EDM sampling with v prediction", "")),
 ];
 
 /// Tables of the latent-diffusion code that follow from the betas, and counters of training.
@@ -154,8 +160,11 @@ fn read_marks(path: &Path, contents: &FileContents, understood: &mut LoadReport)
     let mut marks = Marks::default();
     let mut unknown = Vec::new();
     for name in contents.shapes.keys() {
-        if let Some((_, what)) = NOT_BUILT.iter().find(|(mark, _)| mark == name) {
-            bail!("{}: `{name}` asks for {what}, which is not built here", path.display());
+        if let Some((_, (what, advice))) = NOT_BUILT.iter().find(|(mark, _)| mark == name) {
+            bail!(
+                "{}: `{name}` asks for {what}, which is not built for single files{advice}",
+                path.display()
+            );
         }
         match name.as_str() {
             "v_pred" => {

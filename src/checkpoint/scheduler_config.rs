@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub mod edm;
 pub mod error;
 pub mod flow_match;
 pub mod noise_schedule;

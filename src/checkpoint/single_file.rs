@@ -44,6 +44,12 @@ pub(crate) enum Layout {
     Sdxl,
 }
 
+/// How the transformers' tensors begin of models that are read as folders, under the names of their publishers.
+const TRANSFORMERS: [(&str, &str); 2] = [
+    ("double_blocks.", "FLUX.1 (--model flux)"),
+    ("joint_blocks.", "Stable Diffusion 3 (--model sd3)"),
+];
+
 /// A single-file checkpoint of one of them.
 #[derive(Debug)]
 pub(crate) struct SingleFile {
@@ -67,6 +73,13 @@ impl SingleFile {
             "{} is an SDXL refiner, which no model here runs",
             path.display()
         );
+        for (block, model) in TRANSFORMERS {
+            ensure!(
+                !has(block) && !has(&format!("{}{block}", ldm_names::UNET)),
+                "{} is a single file of {model} (`{block}`), which is read as a folder in the diffusers layout alone",
+                path.display()
+            );
+        }
         let layout = if has("conditioner.") {
             Layout::Sdxl
         } else if has(ldm_names::SD2_TEXT_ENCODER) {

@@ -236,6 +236,15 @@ pub(crate) const PLAYGROUND_V2: Source = Source {
     ..SDXL
 };
 
+/// Playground v2.5.
+pub(crate) const PLAYGROUND_V25: Source = Source {
+    repository: "playgroundai/playground-v2.5-1024px-aesthetic",
+    revision: None,
+    pins: &[],
+    licence: "Playground v2.5 Community License",
+    ..SDXL
+};
+
 /// ELLA's connector for Stable Diffusion 1.5.
 pub(crate) const ELLA_SD15: Source = Source {
     host: Host::HuggingFace,
@@ -385,6 +394,14 @@ pub const FETCHABLE: &[Fetchable] = &[
         what: "Playground v2 (1024 pixels)",
         size: "about 14 GB, with --half 7 GB",
         sources: &[(Role::Checkpoint, &PLAYGROUND_V2)],
+        copies: &[],
+        note: None,
+    },
+    Fetchable {
+        name: "playground-v25",
+        what: "Playground v2.5 (1024 pixels)",
+        size: "about 14 GB, with --half 7 GB",
+        sources: &[(Role::Checkpoint, &PLAYGROUND_V25)],
         copies: &[],
         note: None,
     },

@@ -153,6 +153,9 @@ const DIFFUSERS_LCM: Defaults = Defaults { steps: 4, guidance: 8.5, scheduler: N
 /// Those of Playground v2's page.
 const PLAYGROUND_V2: Defaults = Defaults { guidance: 3.0, ..DIFFUSERS };
 
+/// Those of Playground v2.5's page.
+const PLAYGROUND_V25: Defaults = Defaults { guidance: 3.0, ..DIFFUSERS };
+
 /// Those of diffusers' `PixArtAlphaPipeline` and `PixArtSigmaPipeline`.
 const DIFFUSERS_PIXART: Defaults = Defaults { steps: 20, guidance: 4.5, scheduler: None };
 
@@ -262,6 +265,14 @@ pub const MODELS: &[CatalogModel] = &[
         pipeline: Pipeline::Sdxl(SdxlModel::PlaygroundV2),
         source: Source::Folder(DiffusersPipeline::Sdxl),
         defaults: PLAYGROUND_V2,
+    },
+    CatalogModel {
+        name: "playground-v25",
+        description: "Playground v2.5 (StableDiffusionXLPipeline with a scheduler of EDM in the diffusers layout), \
+                      1024 x 1024",
+        pipeline: Pipeline::Sdxl(SdxlModel::PlaygroundV25),
+        source: Source::Folder(DiffusersPipeline::SdxlEdm),
+        defaults: PLAYGROUND_V25,
     },
     CatalogModel {
         name: "lcm",

@@ -12,6 +12,9 @@ use crate::checkpoint::small_files::read_component;
 /// What stands in a name of Playground v2, whose networks are those of SDXL.
 const PLAYGROUND: &str = "playground-v2";
 
+/// Playground v2.5, which its scheduler tells from both.
+const PLAYGROUND_25: &str = "playground-v25";
+
 /// A model that was known by its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recognised {
@@ -81,16 +84,18 @@ fn sdxl_or_playground(
     unet: &Value,
     why: String,
 ) -> Result<Recognised> {
+    let scheduler = index["scheduler"][1].as_str();
+    if let Some(class) = scheduler.filter(|class| class.starts_with("EDM")) {
+        let why = format!("{why} with {class}, Playground v2.5's");
+        return Ok(Recognised { model: PLAYGROUND_25, why });
+    }
     let name_of = |config: &Value| config["_name_or_path"].as_str().map(str::to_lowercase);
     let names = [name_of(index), name_of(unet), Some(folder.to_string_lossy().to_lowercase())];
     if names.iter().flatten().any(|name| name.contains(PLAYGROUND)) {
         let why = format!("{why}, and its name is of {PLAYGROUND}");
         return Ok(Recognised { model: PLAYGROUND, why });
     }
-    match index["scheduler"][1].as_str() {
-        Some(class) if class.starts_with("EDM") => {
-            Ok(Recognised { model: PLAYGROUND, why: format!("{why} with {class}, Playground's") })
-        }
+    match scheduler {
         Some(class @ "EulerAncestralDiscreteScheduler") => bail!(
             "model auto: {why} with {class}, as Playground v2 is published and as checkpoints of SDXL may be; say --model sdxl \
              or --model playground-v2"
@@ -170,7 +175,10 @@ mod tests {
         assert_eq!((found.model, found.clone().with_ella().model), ("sd15", "ella-sd15"));
         let xl = "StableDiffusionXLPipeline";
         assert_eq!(of(xl, "EulerDiscreteScheduler", "{}").unwrap().model, "sdxl");
-        assert_eq!(of(xl, "EDMEulerScheduler", "{}").unwrap().model, PLAYGROUND);
+        let named = "{\"_name_or_path\": \"playgroundai/playground-v2.5-1024px-aesthetic\"}";
+        for edm in ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"] {
+            assert_eq!(of(xl, edm, named).unwrap().model, PLAYGROUND_25);
+        }
         let ancestral = "EulerAncestralDiscreteScheduler";
         let named = "{\"_name_or_path\": \"playgroundai/Playground-v2-1024px-aesthetic\"}";
         assert_eq!(of(xl, ancestral, named).unwrap().model, PLAYGROUND);
@@ -202,7 +210,14 @@ mod tests {
         let told = "model.diffusion_model.time_embed.cond_proj.weight";
         let message = of("a.safetensors", &[unet, told]).unwrap_err().to_string();
         assert!(message.contains("--model lcm") && message.contains("--model sd15"), "{message}");
-        let message = of("a.safetensors", &["double_blocks.0.x"]).unwrap_err().to_string();
+        let message = of("a.safetensors", &["blocks.0.x"]).unwrap_err().to_string();
         assert!(message.contains("holds no UNet"), "{message}");
+        for (tensor, model) in [
+            ("double_blocks.0.x", "--model flux"),
+            ("model.diffusion_model.joint_blocks.0.x", "--model sd3"),
+        ] {
+            let message = format!("{:#}", of("a.safetensors", &[tensor]).unwrap_err());
+            assert!(message.contains(model) && message.contains("folder"), "{message}");
+        }
     }
 }

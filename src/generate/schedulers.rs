@@ -9,6 +9,9 @@ use std::ops::Not;
 
 mod ddim;
 mod dpm_solver;
+mod edm;
+mod edm_dpm_solver;
+mod edm_euler;
 mod euler;
 mod euler_ancestral;
 mod flow_match_euler;
@@ -20,9 +23,23 @@ mod unipc;
 
 pub(crate) use self::flow_match_euler::FlowMatchEuler;
 pub(crate) use self::scheduler::Scheduler;
+use crate::checkpoint::scheduler_config::edm::{EdmClass, EdmConfig};
 pub use crate::checkpoint::scheduler_config::{
     SchedulerClass, SchedulerConfig, SchedulerError, SchedulerOverrides,
 };
+
+impl EdmConfig {
+    /// The scheduler for a walk of `steps` steps.
+    ///
+    /// # Errors
+    /// No step at all, or more than anybody takes.
+    pub fn scheduler(&self, steps: usize) -> Result<Box<dyn Scheduler>, SchedulerError> {
+        Ok(match self.class {
+            EdmClass::DpmSolver => Box::new(edm_dpm_solver::EdmDpmSolver::new(self, steps)?),
+            EdmClass::Euler => Box::new(edm_euler::EdmEuler::new(self, steps)?),
+        })
+    }
+}
 
 impl SchedulerConfig {
     /// The scheduler for a walk of `steps` steps.

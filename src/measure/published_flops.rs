@@ -74,6 +74,7 @@ pub(crate) const PICTURES: &[ImageFlops] = &[
     SD2,
     SDXL,
     ImageFlops { model: "playground-v2", ..SDXL },
+    ImageFlops { model: "playground-v25", ..SDXL },
     // The published one is for 768 pixels as well, and has no second half.
     ImageFlops { model: "lcm", text: SD15.text, call: SD2.call / 2.0, ..SD2 },
     PIXART,

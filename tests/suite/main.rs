@@ -95,6 +95,7 @@ mod pictures;
 mod pictures_ahead;
 mod pillow_resize;
 mod pixart_pipeline;
+mod playground25_pipeline;
 mod playground_pipeline;
 mod products_command;
 mod program_model;

@@ -63,16 +63,3 @@ fn the_record_and_the_defaults_are_its_own() {
     let defaults = find("playground-v2").unwrap().defaults;
     assert_eq!((defaults.steps, defaults.guidance, defaults.scheduler), (50, 3.0, None));
 }
-
-#[test]
-fn version_2_5_is_refused_by_name() {
-    for class in ["EDMDPMSolverMultistepScheduler", "EDMEulerScheduler"] {
-        let folder = folder(class);
-        for scheduler in [None, find("ella-sd15").unwrap().defaults.scheduler] {
-            let options = DiffusionOptions { scheduler, ..Default::default() };
-            let message = format!("{:#}", load(folder.path(), options).err().unwrap());
-            assert!(message.contains(class) && message.contains("v2.5"), "{message}");
-            assert!(!message.contains("--scheduler"), "{message}");
-        }
-    }
-}

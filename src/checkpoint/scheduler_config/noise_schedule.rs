@@ -107,7 +107,7 @@ fn with_zero_terminal_snr(alphas: &[f32]) -> Vec<f32> {
 }
 
 /// `torch.linspace` in f32 on a CPU: counted from the nearer end, product and sum fused.
-fn torch_linspace(start: f64, end: f64, count: usize) -> Vec<f32> {
+pub(crate) fn torch_linspace(start: f64, end: f64, count: usize) -> Vec<f32> {
     let (start, end) = (start as f32, end as f32);
     let step = (end - start) / (count.max(2) - 1) as f32;
     let from_start = |index: usize| step.mul_add(index as f32, start);

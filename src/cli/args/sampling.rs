@@ -31,12 +31,12 @@ pub(crate) struct SamplingArgs {
     #[arg(long, visible_alias = "num-inference-steps", value_name = "N")]
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance; 1 or less turns it off [default: the model's own: 7.5, for
-    /// sdxl 5, for playground-v2 3, for lcm 8.5, for pixart-alpha and pixart-sigma 4.5, for sd3 7, for flux
+    /// sdxl 5, for playground-v2 and v25 3, for lcm 8.5, for pixart-alpha and pixart-sigma 4.5, for sd3 7, for flux
     /// 3.5, for ella-sd15 12, for the demo's models 4]
     #[arg(long, visible_alias = "guidance-scale", alias = "cfg-scale", value_name = "NUMBER")]
     pub guidance: Option<f64>,
-    /// For flux: a second guidance, away from the negative prompt, at twice the work; above 1 and
-    /// with --negative-prompt alone [default: none]
+    /// For flux: a second guidance, away from the negative prompt, at twice the work; it takes a
+    /// number above 1 and --negative-prompt [default: none]
     #[arg(long, visible_alias = "true-cfg-scale", value_name = "NUMBER")]
     pub true_cfg: Option<f64>,
     /// Width in pixels [default: the checkpoint's own]

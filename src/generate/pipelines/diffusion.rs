@@ -15,7 +15,7 @@ use super::network::{GuidanceUse, Network};
 use super::options::DiffusionOptions;
 use super::pixels::resized_and_cropped;
 pub use super::pixels::to_pixels;
-use super::scheduler_of::{ReadSchedule, Schedule, read_scheduler};
+use super::scheduler_of::{ReadSchedule, Schedule, read_schedule};
 use crate::checkpoint::folder::DiffusersPipeline;
 use crate::checkpoint::load_report::{LoadReport, tensors_in_nothing};
 use crate::generate::ImageTimes;
@@ -81,7 +81,7 @@ impl Diffusion {
         device: &Device,
         options: &DiffusionOptions,
     ) -> Result<Self> {
-        let read = read_scheduler(folder, pipeline, options)?;
+        let read = read_schedule(folder, pipeline, options)?;
         let mut unet = UNet::load(&folder.join("unet"), dtype, device)?;
         unet.tell_guidance(options.guidance, device)?;
         let vae = load_vae(folder, (dtype, vae_dtype), device)?;
@@ -99,7 +99,7 @@ impl Diffusion {
         let size = PictureSize { asked: (height, width), made: (height, width), note: own.note };
         let load = |options| Control::load(options, (&unet, folder), factor, dtype, device);
         let control = options.control.as_ref().map(load).transpose()?;
-        let parts = DiffusionParts { network: Box::new(unet), vae, read: read.into(), size };
+        let parts = DiffusionParts { network: Box::new(unet), vae, read, size };
         Self::under(control, parts, pipeline, (dtype, vae_dtype), device, options)
     }
 
@@ -188,7 +188,7 @@ impl Diffusion {
             ("shift_factor", self.vae.shift_factor() != 0.0 && !self.pipeline.adds_shift_factor()),
             (
                 "latents_mean and latents_std",
-                self.vae.latent_statistics().is_some() && self.pipeline != DiffusersPipeline::Sdxl,
+                self.vae.latent_statistics().is_some() && !self.pipeline.scales_by_statistics(),
             ),
         ];
         for (keys, is_there) in unused_parts {
@@ -400,8 +400,8 @@ impl Diffusion {
             false => 0.0,
         };
         let mut unscaled = latents.affine(1.0 / self.vae.scaling_factor(), shift)?;
-        if let (Some(LatentStatistics { mean, std }), DiffusersPipeline::Sdxl) =
-            (self.vae.latent_statistics(), self.pipeline)
+        if let (Some(LatentStatistics { mean, std }), true) =
+            (self.vae.latent_statistics(), self.pipeline.scales_by_statistics())
         {
             let of_channels = |values: &[f64]| -> candle_core::Result<Tensor> {
                 let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();

@@ -331,7 +331,9 @@ fn load_diffusion(
             let dtypes = (dtype, dtype);
             Diffusion::load(&files.checkpoint, base.pipeline(), dtypes, device, options)
         }
-        EllaBase::Sdxl => sdxl_prompts::load_diffusion(&files.checkpoint, dtype, device, options),
+        EllaBase::Sdxl => {
+            sdxl_prompts::load_diffusion(&files.checkpoint, base.pipeline(), dtype, device, options)
+        }
     }
 }
 

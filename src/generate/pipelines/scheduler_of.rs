@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::options::DiffusionOptions;
 use crate::checkpoint::folder::{DiffusersPipeline, read};
+use crate::checkpoint::scheduler_config::edm::EdmConfig;
 use crate::checkpoint::scheduler_config::flow_match::FlowMatchConfig;
 use crate::checkpoint::scheduler_config::pipeline_rules::ReadScheduler;
 use crate::checkpoint::scheduler_config::{SchedulerConfig, SchedulerError, SchedulerOverrides};
@@ -21,6 +22,8 @@ pub(crate) enum Schedule {
     Noise(SchedulerConfig),
     /// Along straight lines.
     Flow(FlowMatchConfig),
+    /// In the EDM formulation.
+    Edm(EdmConfig),
 }
 
 impl Schedule {
@@ -29,6 +32,7 @@ impl Schedule {
         match self {
             Self::Noise(config) => config.scheduler(steps),
             Self::Flow(config) => Ok(Box::new(FlowMatchEuler::new(config, steps)?)),
+            Self::Edm(config) => config.scheduler(steps),
         }
     }
 
@@ -37,6 +41,7 @@ impl Schedule {
         match self {
             Self::Noise(config) => config.prediction_type.name(),
             Self::Flow(_) => "flow",
+            Self::Edm(config) => config.prediction_type.name(),
         }
     }
 }
@@ -46,6 +51,7 @@ impl std::fmt::Display for Schedule {
         match self {
             Self::Noise(config) => config.fmt(f),
             Self::Flow(config) => config.fmt(f),
+            Self::Edm(config) => config.fmt(f),
         }
     }
 }
@@ -74,12 +80,7 @@ pub(super) fn read_flow(
     options: &DiffusionOptions,
     tokens: Option<usize>,
 ) -> Result<ReadSchedule> {
-    ensure!(
-        options.scheduler.is_none() && options.overrides == SchedulerOverrides::default(),
-        "{} has a flow-matching scheduler of its own: leave out --scheduler, --spacing, --karras, --prediction and presets that \
-         state them",
-        pipeline.class()
-    );
+    refuse_overrides(options, &format!("{} has a flow-matching scheduler", pipeline.class()))?;
     let path = folder.join("scheduler/scheduler_config.json");
     let rules = pipeline.scheduler_rules(folder)?;
     let (config, unknown_keys) =
@@ -89,6 +90,44 @@ pub(super) fn read_flow(
     schedule.scheduler(options.steps)?;
     ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
     Ok(ReadSchedule { schedule, notes: Vec::new(), unknown_keys })
+}
+
+/// `scheduler/` of the checkpoint in `folder`, which is in the EDM formulation, under `options`, whose steps it can walk.
+fn read_edm(
+    folder: &Path,
+    pipeline: DiffusersPipeline,
+    options: &DiffusionOptions,
+) -> Result<ReadSchedule> {
+    refuse_overrides(options, "Playground v2.5 has a scheduler of EDM")?;
+    let path = folder.join("scheduler/scheduler_config.json");
+    let rules = pipeline.scheduler_rules(folder)?;
+    let (config, unknown_keys) = EdmConfig::from_json(&read(&path)?, rules.class_name.as_deref())
+        .with_context(|| path.display().to_string())?;
+    let schedule = Schedule::Edm(config);
+    schedule.scheduler(options.steps)?;
+    ensure!(options.guidance.is_finite(), "--guidance {} is no number", options.guidance);
+    Ok(ReadSchedule { schedule, notes: Vec::new(), unknown_keys })
+}
+
+/// Refuses another scheduler, or other options of it, where `owner` "of its own" is the only one.
+fn refuse_overrides(options: &DiffusionOptions, owner: &str) -> Result<()> {
+    ensure!(
+        options.scheduler.is_none() && options.overrides == SchedulerOverrides::default(),
+        "{owner} of its own: leave out --scheduler, --spacing, --karras, --prediction and presets that state them"
+    );
+    Ok(())
+}
+
+/// `scheduler/` of the UNet's checkpoint in `folder` as `pipeline` takes it, under `options`, whose steps it can walk.
+pub(super) fn read_schedule(
+    folder: &Path,
+    pipeline: DiffusersPipeline,
+    options: &DiffusionOptions,
+) -> Result<ReadSchedule> {
+    match pipeline {
+        DiffusersPipeline::SdxlEdm => read_edm(folder, pipeline, options),
+        _ => Ok(read_scheduler(folder, pipeline, options)?.into()),
+    }
 }
 
 /// `scheduler/` of the checkpoint in `folder` as `pipeline` takes it, under `options`, whose steps it can walk.

@@ -33,6 +33,8 @@ pub enum SdxlModel {
     Sdxl,
     /// Playground v2.
     PlaygroundV2,
+    /// Playground v2.5, with its scheduler of EDM.
+    PlaygroundV25,
 }
 
 impl SdxlModel {
@@ -41,6 +43,15 @@ impl SdxlModel {
         match self {
             Self::Sdxl => "sdxl",
             Self::PlaygroundV2 => "playground-v2",
+            Self::PlaygroundV25 => "playground-v25",
+        }
+    }
+
+    /// The pipeline whose checkpoints it takes.
+    pub(crate) fn pipeline(self) -> DiffusersPipeline {
+        match self {
+            Self::Sdxl | Self::PlaygroundV2 => DiffusersPipeline::Sdxl,
+            Self::PlaygroundV25 => DiffusersPipeline::SdxlEdm,
         }
     }
 }
@@ -88,8 +99,9 @@ impl Sdxl {
         device: &Device,
         options: DiffusionOptions,
     ) -> Result<Self> {
-        let index = check_folder(folder, model.name(), DiffusersPipeline::Sdxl)?;
-        let diffusion = load_diffusion(folder, dtype, device, &options)?;
+        let pipeline = model.pipeline();
+        let index = check_folder(folder, model.name(), pipeline)?;
+        let diffusion = load_diffusion(folder, pipeline, dtype, device, &options)?;
         let mut pipeline = Self {
             model,
             texts: SdxlPrompts::load(folder, dtype, device)?,

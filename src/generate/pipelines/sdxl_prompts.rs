@@ -118,13 +118,14 @@ impl SdxlPrompts {
 /// UNet, autoencoder and scheduler; the autoencoder in f32 where it would overflow.
 pub(crate) fn load_diffusion(
     folder: &Path,
+    pipeline: DiffusersPipeline,
     dtype: DType,
     device: &Device,
     options: &DiffusionOptions,
 ) -> Result<Diffusion> {
     let upcast = dtype == DType::F16 && VaeDecoder::overflows_f16(&folder.join("vae"))?;
     let vae_dtype = if upcast { DType::F32 } else { dtype };
-    Diffusion::load(folder, DiffusersPipeline::Sdxl, (dtype, vae_dtype), device, options)
+    Diffusion::load(folder, pipeline, (dtype, vae_dtype), device, options)
 }
 
 /// What guidance leads away from; `None` where zeros stand in its place, as `model_index.json` says.
