@@ -1,11 +1,12 @@
 """FLUX.1's transformer at its full width, seeded random weights, and what diffusers makes of it.
 
-In: a folder to fill (about 5 GB on disk; 11 GB of memory). Out: transformer/ in the published layout, with 2 of the 19 double and 4 of
-the 38 single blocks, and transformer.safetensors with inputs and outputs. Then
+In: a folder to fill (about 5 GB on disk; 11 GB of memory). Out: transformer/ in the published layout, with 2 of the 19 double
+and 4 of the 38 single blocks, and transformer.safetensors with inputs and outputs. Then
 
     DPG_BENCH_FULL_SIZE_FLUX=FOLDER cargo test --test suite full_size_flux -- --ignored --nocapture
 
-holds the Rust network to them. No published weights are involved: this checks width, heads and axes that the tiny checkpoints cannot.
+holds the Rust network to them. No published weights are involved: this checks width, heads and axes that the tiny checkpoints
+cannot.
 """
 
 import sys

@@ -9,6 +9,7 @@ pub mod diffusion;
 pub mod ella;
 pub mod flux;
 pub(crate) mod flux_prompts;
+pub(crate) mod guidance;
 pub(crate) mod network;
 pub mod options;
 pub mod pixart;

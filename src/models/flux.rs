@@ -1,11 +1,11 @@
 //! In: noisy latents, a timestep, a text's hidden states and its pooled vector. Out: the predicted velocity. Follows
-//! `FluxTransformer2DModel` of diffusers, of FLUX.1 dev and schnell, with the squares of the latents that its pipeline makes tokens
-//! of; dimensions come from `config.json`.
+//! `FluxTransformer2DModel` of diffusers, of FLUX.1 dev and schnell, with the squares of the latents that its pipeline makes
+//! tokens of; dimensions come from `config.json`.
 //!
-//! candle-transformers 0.11.1 has a FLUX of its own. With tensors renamed and joined it equals diffusers in f32 on the tiny checkpoints
-//! of the tests (relative 4e-7 to 2e-6, one and two pictures at a time). It is not used: it reads the names of the publisher's single
-//! files alone; in half formats its angles are half numbers (a column 63 turns by 63 radians); it holds all scores of a block at once,
-//! 2 GB for a picture of 1024 x 1024; and it goes past the layers here and their kernels.
+//! candle-transformers 0.11.1 has a FLUX of its own. With tensors renamed and joined it equals diffusers in f32 on the tiny
+//! checkpoints of the tests (relative 4e-7 to 2e-6, one and two pictures at a time). It is not used: it reads the names of the
+//! publisher's single files alone; in half formats its angles are half numbers (a column 63 turns by 63 radians); it holds all
+//! scores of a block at once, 2 GB for a picture of 1024 x 1024; and it goes past the layers here and their kernels.
 
 mod block;
 mod config;

@@ -1,6 +1,6 @@
-//! In: tokens, and what time and text make of a block. Out: what blocks of the transformers are made of in which picture and text
-//! attend to one another: all rows of a call share time and text, so scale and shift are a norm's weights. The blocks are left to
-//! the networks.
+//! In: tokens, and what time and text make of a block. Out: what blocks of the transformers are made of in which picture and
+//! text attend to one another: all rows of a call share time and text, so scale and shift are a norm's weights. The blocks are
+//! left to the networks.
 
 use candle_core::{D, DType, Module, Result, Tensor};
 

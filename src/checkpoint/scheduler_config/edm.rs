@@ -1,5 +1,6 @@
-//! In: the JSON of a `scheduler_config.json` in the EDM formulation (arXiv 2206.00364), as Playground v2.5 has it. Out: every value
-//! that decides the arithmetic, or an error that names the option which is not supported. The arithmetic is left to `schedulers`.
+//! In: the JSON of a `scheduler_config.json` in the EDM formulation (arXiv 2206.00364), as Playground v2.5 has it. Out: every
+//! value that decides the arithmetic, or an error that names the option which is not supported. The arithmetic is left to
+//! `schedulers`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

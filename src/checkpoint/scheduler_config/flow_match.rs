@@ -46,8 +46,8 @@ pub struct FlowMatchConfig {
     /// The same for the size of these pictures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamic_shift: Option<DynamicShift>,
-    /// Whether the pipeline hands over the noise levels, evenly from 1 down to one over the number of steps, as FLUX's does; else
-    /// the scheduler spreads its own.
+    /// Whether the pipeline hands over the noise levels, evenly from 1 down to one over the number of steps, as FLUX's does;
+    /// else the scheduler spreads its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub even_sigmas: bool,
 }

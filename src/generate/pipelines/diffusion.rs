@@ -11,7 +11,8 @@ use serde_json::json;
 use super::conditioning::Conditioning;
 use super::control::{Control, Controlled};
 use super::denoise::{Networks, denoise, denoise_up_to};
-use super::network::{GuidanceUse, Network};
+use super::guidance::Guidance;
+use super::network::Network;
 use super::options::DiffusionOptions;
 use super::pixels::resized_and_cropped;
 pub use super::pixels::to_pixels;
@@ -36,9 +37,7 @@ pub struct Diffusion {
     scheduler: Schedule,
     understood: LoadReport,
     steps: usize,
-    guidance: f64,
-    /// The second guidance, of a network that is told one, where it changes something.
-    true_cfg: Option<f64>,
+    guidance: Guidance,
     width: usize,
     height: usize,
     /// Height and width that the networks make, which is then brought to those asked for.
@@ -124,14 +123,8 @@ impl Diffusion {
         options: &DiffusionOptions,
     ) -> Result<Self> {
         let (height, width) = size.asked;
-        if let Some(scale) = options.true_cfg {
-            ensure!(
-                pipeline == DiffusersPipeline::Flux && scale.is_finite(),
-                "--true-cfg {scale}: it is a number for model flux, a guidance beside the one that its transformer is told; \
-                 other models have --guidance alone"
-            );
-        }
-        let negates = options.negative_prompt.is_some();
+        let usage = network.guidance_use();
+        let guidance = Guidance::new(usage, pipeline == DiffusersPipeline::Flux, options)?;
         let mut loaded = Self {
             width,
             height,
@@ -143,8 +136,7 @@ impl Diffusion {
             vae,
             scheduler: read.schedule.clone(),
             steps: options.steps,
-            guidance: options.guidance,
-            true_cfg: options.true_cfg.filter(|scale| *scale > 1.0 && negates),
+            guidance,
             rng: options.rng,
             record: options.record.clone(),
             dtype,
@@ -171,7 +163,8 @@ impl Diffusion {
             false => format!(", made at {} x {} and cut", self.made.1, self.made.0),
         };
         understood.line("size", format!("{} x {}{made}", self.width, self.height));
-        self.describe_guidance(&mut understood, options);
+        let names = (self.network_name(), self.network.component());
+        self.guidance.describe(names, options, &mut understood);
         for note in read.notes.iter().cloned().chain(size_note) {
             understood.line("mended", note);
         }
@@ -200,51 +193,6 @@ impl Diffusion {
             }
         }
         understood
-    }
-
-    /// What was understood of guidance and negative prompt.
-    fn describe_guidance(&self, understood: &mut LoadReport, options: &DiffusionOptions) {
-        let (network, component) = (self.network_name(), self.network.component());
-        let (guidance, told) = match self.network.guidance_use() {
-            GuidanceUse::Halves => {
-                understood.line("guidance", self.guidance.to_string());
-                return;
-            }
-            GuidanceUse::Told(key) => (
-                format!("{}, told to the {network}", self.guidance),
-                format!("is told the guidance ({key} in {component}/config.json)"),
-            ),
-            GuidanceUse::Without(key) => {
-                let told =
-                    format!("is not told the guidance (no {key} in {component}/config.json)");
-                if self.guidance != 0.0 {
-                    let guidance = self.guidance;
-                    understood.warn(format!(
-                        "guidance {guidance} changes nothing: this {network} {told}"
-                    ));
-                }
-                (format!("none: the {network} was distilled without"), told)
-            }
-        };
-        understood.line("guidance", guidance);
-        if let Some(scale) = self.true_cfg {
-            understood.line("true cfg", format!("{scale}, away from the negative prompt"));
-            return;
-        }
-        if let Some(scale) = options.true_cfg {
-            understood.warn(format!(
-                "--true-cfg {scale} changes nothing: it takes a number above 1 and a negative prompt"
-            ));
-        }
-        if options.negative_prompt.as_ref().is_some_and(|text| !text.is_empty()) {
-            let advice = match self.pipeline {
-                DiffusersPipeline::Flux => ", without --true-cfg",
-                _ => "",
-            };
-            understood.warn(format!(
-                "the negative prompt changes nothing: this {network} {told} and sees the prompt alone{advice}"
-            ));
-        }
     }
 
     /// What was understood of these parts.
@@ -300,20 +248,12 @@ impl Diffusion {
 
     /// Whether there is an unconditional half.
     pub(crate) fn is_guided(&self) -> bool {
-        match self.network.guidance_use() {
-            GuidanceUse::Halves => self.guidance > 1.0,
-            GuidanceUse::Told(_) | GuidanceUse::Without(_) => self.true_cfg.is_some(),
-        }
-    }
-
-    /// How far the halves are led apart.
-    fn scale(&self) -> f64 {
-        self.true_cfg.unwrap_or(self.guidance)
+        self.guidance.has_halves()
     }
 
     /// The second guidance, where it changes something.
     pub(crate) fn true_cfg(&self) -> Option<f64> {
-        self.true_cfg
+        self.guidance.true_cfg
     }
 
     /// Pictures before they are rounded to bytes: `[seeds, 3, height, width]`, f32 in 0..=1.
@@ -343,7 +283,8 @@ impl Diffusion {
         let mut scheduler = self.scheduler.scheduler(self.steps)?;
         let networks = self.networks(controlled.as_ref());
         let scheduler = scheduler.as_mut();
-        let latents = denoise(networks, conditioning, scheduler, self.scale(), &mut noise)?;
+        let latents =
+            denoise(networks, conditioning, scheduler, self.guidance.scale(), &mut noise)?;
         self.decode(&latents)
     }
 
@@ -376,7 +317,7 @@ impl Diffusion {
         };
         let networks = self.networks(controlled.as_ref());
         let start = Instant::now();
-        let (scheduler, guidance) = (scheduler.as_mut(), self.scale());
+        let (scheduler, guidance) = (scheduler.as_mut(), self.guidance.scale());
         let latents =
             denoise_up_to(networks, conditioning, scheduler, guidance, &mut noise, calls)?;
         self.device.synchronize()?;
@@ -425,7 +366,7 @@ impl Diffusion {
             ("width", json!(self.width)),
             ("height", json!(self.height)),
             ("steps", json!(self.steps)),
-            ("guidance", json!(self.guidance)),
+            ("guidance", json!(self.guidance.strength)),
             ("scheduler", json!(self.scheduler)),
             ("dtype", json!(self.dtype.as_str())),
             ("rng", json!(self.rng.to_string())),

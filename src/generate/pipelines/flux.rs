@@ -1,5 +1,5 @@
-//! In: a checkpoint of FLUX.1 dev or schnell in the diffusers layout, settings, prompts and seeds. Out: pictures. The networks are
-//! left to `models`, the way from noise to pictures to `diffusion`, the files of a run to `generate_run`.
+//! In: a checkpoint of FLUX.1 dev or schnell in the diffusers layout, settings, prompts and seeds. Out: pictures. The networks
+//! are left to `models`, the way from noise to pictures to `diffusion`, the files of a run to `generate_run`.
 //!
 //! Equal to `FluxPipeline` of diffusers without image prompts, with one CPU generator per image.
 
@@ -29,8 +29,8 @@ const PIPELINE: DiffusersPipeline = DiffusersPipeline::Flux;
 /// Side of a picture in latents where nobody says.
 const OWN_SIDE: usize = 128;
 
-/// T5 tokens of a text that are read: as the pages of the models say, where the transformer is told the guidance (dev) and where it
-/// is not (schnell).
+/// T5 tokens of a text that are read: as the pages of the models say, where the transformer is told the guidance (dev) and
+/// where it is not (schnell).
 const T5_TOKENS: [usize; 2] = [512, 256];
 
 /// A loaded FLUX.1 pipeline with fixed settings.
@@ -38,6 +38,8 @@ pub struct Flux {
     texts: FluxPrompts,
     diffusion: Diffusion,
     t5_tokens: usize,
+    /// Where images are smaller than the user said.
+    size_warning: Option<String>,
     negative_prompt: Option<String>,
     configuration_sha256: String,
     /// The negative prompt, encoded; `None` where there is no second guidance.
@@ -47,8 +49,8 @@ pub struct Flux {
 }
 
 impl Flux {
-    /// Loads the checkpoint in `folder`. Where the run is f16 and the autoencoder's configuration has `force_upcast`, pictures are
-    /// decoded in f32.
+    /// Loads the checkpoint in `folder`. Where the run is f16 and the autoencoder's configuration has `force_upcast`, pictures
+    /// are decoded in f32.
     ///
     /// # Errors
     /// A file is missing or broken, the checkpoint is of another kind, or a setting is impossible.
@@ -66,7 +68,7 @@ impl Flux {
         let vae = load_vae(folder, dtypes, device)?;
         check_channels(folder, &transformer, &vae)?;
         let side = vae.spatial_factor() * transformer.square();
-        let size = size(&options, vae.spatial_factor() * OWN_SIDE, side)?;
+        let (size, size_warning) = size(&options, vae.spatial_factor() * OWN_SIDE, side)?;
         let tokens = size.made.0 / side * (size.made.1 / side);
         let read = read_flow(folder, PIPELINE, &options, Some(tokens))?;
         let t5_tokens = T5_TOKENS[usize::from(!transformer.takes_guidance())];
@@ -87,6 +89,7 @@ impl Flux {
             texts,
             diffusion,
             t5_tokens,
+            size_warning,
             negative_prompt: options.negative_prompt,
             configuration_sha256: configuration_sha256(folder)?,
             last_prompt: None,
@@ -151,6 +154,7 @@ impl ImageGenerator for Flux {
     fn understood(&self) -> LoadReport {
         let mut understood = self.diffusion.understood();
         understood.line("T5", format!("{} tokens", self.t5_tokens));
+        understood.warnings.extend(self.size_warning.clone());
         self.texts.warn(&mut understood);
         understood
     }
@@ -174,8 +178,12 @@ impl ImageGenerator for Flux {
     }
 }
 
-/// Height and width, `own` where nobody says, rounded down to whole squares of `side` pixels as the pipeline does.
-fn size(options: &DiffusionOptions, own: usize, side: usize) -> Result<PictureSize> {
+/// Height and width, `own` where nobody says, rounded down to whole squares of `side` pixels as the pipeline does, with a warning.
+fn size(
+    options: &DiffusionOptions,
+    own: usize,
+    side: usize,
+) -> Result<(PictureSize, Option<String>)> {
     let (height, width) = (options.height.unwrap_or(own), options.width.unwrap_or(own));
     for (name, asked) in [("height", height), ("width", width)] {
         ensure!(
@@ -184,15 +192,15 @@ fn size(options: &DiffusionOptions, own: usize, side: usize) -> Result<PictureSi
         );
     }
     let made = (height / side * side, width / side * side);
-    let note = (made != (height, width)).then(|| {
+    let warning = (made != (height, width)).then(|| {
         format!(
-            "size: {width} x {height} was asked for; {} rounds down to multiples of {side}, {} x {}",
-            PIPELINE.class(),
+            "images are {} x {}, not {width} x {height}: {} of diffusers rounds down to multiples of {side}",
             made.1,
-            made.0
+            made.0,
+            PIPELINE.class()
         )
     });
-    Ok(PictureSize { asked: made, made, note })
+    Ok((PictureSize { asked: made, made, note: None }, warning))
 }
 
 /// Refuses a transformer that is fed, or gives, something else than the autoencoder's latents.

@@ -4,21 +4,11 @@
 use candle_core::Tensor;
 
 use super::denoise::Denoiser;
+use super::guidance::GuidanceUse;
 use crate::models::{
     AddedCondition, FluxTransformer, PixArtTransformer, Sd3Transformer, TextContext, UNet,
     UnusedParts,
 };
-
-/// What becomes of the guidance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GuidanceUse {
-    /// It leads from what the network says without the prompt to what it says with it.
-    Halves,
-    /// The network is told it, and sees the prompt alone; by what, in its configuration, that is known.
-    Told(&'static str),
-    /// The network was distilled without, and sees the prompt alone; by what, in its configuration, that is known.
-    Without(&'static str),
-}
 
 /// A denoising network of a checkpoint.
 pub(crate) trait Network: Denoiser + Send {
@@ -139,8 +129,8 @@ impl Network for PixArtTransformer {
     }
 }
 
-/// One call `forward` with latents, states and pooled text for each text: time and text together decide what every layer makes of
-/// the tokens.
+/// One call `forward` with latents, states and pooled text for each text: time and text together decide what every layer makes
+/// of the tokens.
 fn text_by_text(
     latents: &Tensor,
     texts: &[&TextContext],

@@ -1,5 +1,5 @@
-//! In: settings of a scheduler of EDM and a number of steps. Out: its noise levels, and what stands before and behind the network at
-//! each (arXiv 2206.00364, table 1). The walk is left to one file for each class.
+//! In: settings of a scheduler of EDM and a number of steps. Out: its noise levels, and what stands before and behind the
+//! network at each (arXiv 2206.00364, table 1). The walk is left to one file for each class.
 
 use candle_core::Tensor;
 
@@ -71,8 +71,8 @@ impl Edm {
     }
 }
 
-/// From most to least noise. As in diffusers the Euler class computes Karras's levels in f64, all else is f32; a single level of the
-/// exponential spread is the least one.
+/// From most to least noise. As in diffusers the Euler class computes Karras's levels in f64, all else is f32; a single level
+/// of the exponential spread is the least one.
 fn levels(config: &EdmConfig, steps: usize) -> Vec<f32> {
     let spread = |start: f64, end: f64| match steps {
         1 => vec![start as f32],

@@ -1,5 +1,5 @@
-//! In: predictions at descending noise levels. Out: latents after each step of DPM-Solver++ 2M, midpoint (arXiv 2211.01095), in the
-//! EDM formulation, as `EDMDPMSolverMultistepScheduler` of diffusers with order 2.
+//! In: predictions at descending noise levels. Out: latents after each step of DPM-Solver++ 2M, midpoint (arXiv 2211.01095), in
+//! the EDM formulation, as `EDMDPMSolverMultistepScheduler` of diffusers with order 2.
 
 use candle_core::Tensor;
 

@@ -1,5 +1,5 @@
-//! In: predictions at descending noise levels. Out: latents after each Euler step in the EDM formulation (arXiv 2206.00364, algorithm
-//! 1 without churn), as `EDMEulerScheduler` of diffusers.
+//! In: predictions at descending noise levels. Out: latents after each Euler step in the EDM formulation (arXiv 2206.00364,
+//! algorithm 1 without churn), as `EDMEulerScheduler` of diffusers.
 
 use candle_core::Tensor;
 

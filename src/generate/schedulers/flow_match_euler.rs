@@ -1,5 +1,5 @@
-//! In: velocities at descending timesteps. Out: latents after each Euler step from noise to the picture along a straight line, as
-//! `FlowMatchEulerDiscreteScheduler` of diffusers.
+//! In: velocities at descending timesteps. Out: latents after each Euler step from noise to the picture along a straight line,
+//! as `FlowMatchEulerDiscreteScheduler` of diffusers.
 
 use candle_core::Tensor;
 

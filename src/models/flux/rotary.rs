@@ -1,5 +1,5 @@
-//! In: a text's length and a picture's grid. Out: queries and keys, turned by where each token stands. Follows `FluxPosEmbed` and
-//! `apply_rotary_emb` of diffusers: a token of text stands at 0, one of the picture in its row and column.
+//! In: a text's length and a picture's grid. Out: queries and keys, turned by where each token stands. Follows `FluxPosEmbed`
+//! and `apply_rotary_emb` of diffusers: a token of text stands at 0, one of the picture in its row and column.
 
 use candle_core::{DType, Device, Result, Tensor};
 
