@@ -5,6 +5,7 @@
 pub(crate) mod addon_file;
 pub mod assembled;
 pub(crate) mod config;
+pub(crate) mod controlnet_file;
 pub mod embeddings;
 pub(crate) mod error_words;
 pub(crate) mod file_digest;

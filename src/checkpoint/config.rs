@@ -57,6 +57,14 @@ impl Config {
         }
     }
 
+    /// The values of `keys`, and `more`.
+    pub(crate) fn with_only(&self, keys: &[&str], more: Map<String, Value>) -> Self {
+        let is_kept = |(key, _): &(&String, &Value)| keys.contains(&key.as_str());
+        let kept = self.values.iter().filter(is_kept);
+        let values = kept.map(|(key, value)| (key.clone(), value.clone())).chain(more).collect();
+        Self { path: self.path.clone(), place: self.place.clone(), values }
+    }
+
     /// Refuses a class of diffusers that is none of `classes`; a file that states none is taken for the first.
     pub(crate) fn check_class(&self, classes: &[&str]) -> Result<(), ModelError> {
         match self.values.get("_class_name") {

@@ -96,6 +96,16 @@ pub enum FileFault {
         /// How many tensors the network needs.
         needed: usize,
     },
+    /// A single file without a ControlNet.
+    #[error(
+        "holds no ControlNet: neither middle_block_out.0.weight nor controlnet_mid_block.weight is among its tensors"
+    )]
+    NoControlNet,
+    /// A tensor of a single file that no ControlNet has.
+    #[error(
+        "tensor `{0}` has no place in a ControlNet; another kind of control (Control-LoRA, T2I adapter) is not built here"
+    )]
+    UnknownControlTensor(String),
     /// A tensor of two files.
     #[error("tensor `{tensor}` is also in {}; download again", other.display())]
     TensorTwice {

@@ -109,6 +109,20 @@ impl Weights {
         Self::of_shards(folder, vec![shard], sha256, dtype, device)
     }
 
+    /// Opens the one safetensors file `path` under the names of `recipe`; otherwise as [`Weights::open_file`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn named(
+        path: &Path,
+        recipe: Recipe,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::of_recipe(folder, recipe, &[path.to_path_buf()], dtype, device)
+    }
+
     fn of_files(
         folder: &Path,
         files: &[PathBuf],

@@ -25,6 +25,7 @@ use super::unet::timestep::{Sinusoid, TimestepEmbedding};
 use super::unet::transformer::Transformer2DModel;
 use super::unused_parts::UnusedParts;
 use crate::checkpoint::config::Config;
+use crate::checkpoint::controlnet_file;
 use crate::checkpoint::weights::Weights;
 use crate::compute::layers::{Conv2d, FusedLinears, LoadResult, silu, sum_of_maps};
 
@@ -60,9 +61,9 @@ pub struct ControlNet {
 #[derive(Debug)]
 enum Middle {
     /// `UNetMidBlock2DCrossAttn`.
-    Attends(MidBlock),
+    Attends(Box<MidBlock>),
     /// `UNetMidBlock2D` without layers of its own: one residual block.
-    Plain(ResnetBlock),
+    Plain(Box<ResnetBlock>),
 }
 
 impl Middle {
@@ -83,7 +84,7 @@ impl Middle {
     fn resnets(&self) -> Vec<&ResnetBlock> {
         match self {
             Self::Attends(block) => block.resnets(),
-            Self::Plain(block) => vec![block],
+            Self::Plain(block) => vec![block.as_ref()],
         }
     }
 }
@@ -97,6 +98,15 @@ impl ControlNet {
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read_component(folder)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
+        Self::build(&config, &weights)
+    }
+
+    /// Loads the ControlNet in the safetensors file `file`, with the configuration of the UNet in the folder `unet`.
+    ///
+    /// # Errors
+    /// As [`ControlNet::load`]; or the file holds something else.
+    pub fn load_file(file: &Path, unet: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
+        let (config, weights) = controlnet_file::open(file, unet, dtype, device)?;
         Self::build(&config, &weights)
     }
 
@@ -126,11 +136,15 @@ impl ControlNet {
         }
         let middle = root.at("mid_block");
         let mut middle = match plan.middle_attention {
-            true => Middle::Attends(MidBlock::load(&middle, plan.transformer(last), common)?),
+            true => {
+                let block = MidBlock::load(&middle, plan.transformer(last), common)?;
+                Middle::Attends(Box::new(block))
+            }
             false => {
                 let (scope, width) = (middle.at("resnets.0"), channels[last]);
                 let time = Some(common.time_width);
-                Middle::Plain(ResnetBlock::load(&scope, width, width, time, common.norm)?)
+                let block = ResnetBlock::load(&scope, width, width, time, common.norm)?;
+                Middle::Plain(Box::new(block))
             }
         };
         let attentions = down_blocks.iter_mut().flat_map(DownBlock::attentions_mut);

@@ -14,7 +14,7 @@ use crate::generate::pipelines::options::ControlOptions;
 /// A ControlNet, for models with a UNet.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ControlPartOptions {
-    /// Its folder in the diffusers layout, or `owner/name` in the local cache of Hugging Face.
+    /// Its folder in the diffusers layout, one safetensors file, or `owner/name` in the local cache of Hugging Face.
     pub controlnet: Option<PathBuf>,
     /// Folder with one image for each item.
     pub images: Option<PathBuf>,
@@ -67,8 +67,9 @@ impl ControlPartOptions {
         )?;
         let network = fetched::named(network)?;
         ensure!(
-            network.is_dir(),
-            "--controlnet {} is no folder; it takes a ControlNet in the diffusers layout, which has a config.json",
+            network.exists(),
+            "--controlnet {} is not there; it takes a ControlNet's folder in the diffusers layout, which has a config.json, or one \
+             .safetensors file",
             network.display()
         );
         let usual = ControlOptions::new(network, ControlImages::open(images)?);

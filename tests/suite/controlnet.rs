@@ -1,6 +1,7 @@
 //! ControlNets alone and over their checkpoints, from prompt, seeds and control image to pictures, against diffusers on tiny
 //! checkpoints (fixtures/controlnet-golden, made by make_controlnet.py).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -17,9 +18,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::golden_pictures::{Case, assert_apart, assert_same, cases, pictures, sabotaged};
+use crate::golden_pictures::{
+    Case, assert_apart, assert_same, assert_within, cases, pictures, sabotaged,
+};
 use crate::tiny_checkpoint::{Bounds, Tensors, compare, configure, copy_of, fixture, read};
-use crate::tiny_parts::apart;
+use crate::tiny_parts::{TOLERANCE, apart};
 
 const GOLDEN: &str = "controlnet-golden";
 /// Bounds on the residuals of a network alone.
@@ -103,7 +106,9 @@ fn pictures_under_a_controlnet_equal_diffusers() {
     let all = cases::<Parts>(GOLDEN);
     assert!(all.len() >= 20, "{}", all.len());
     for (name, parts) in all {
-        assert_same(&name, &parts.made(), &golden[&name]);
+        // One step from noise of 14.6 deviations: what the network errs by is that many times as large in the picture.
+        let tolerance = if parts.case.steps == 1 { 3.0 * TOLERANCE } else { TOLERANCE };
+        assert_within(&name, &parts.made(), &golden[&name], tolerance);
     }
 }
 
@@ -195,6 +200,26 @@ fn residuals_equal_diffusers() {
     }
 }
 
+#[test]
+fn half_precision_is_near() {
+    let golden = read(&fixture(GOLDEN).join("residuals.safetensors"));
+    for name in ["controlnet-tiny", "controlnet-xl-tiny", "controlnet-small-tiny"] {
+        for (dtype, relative) in [(DType::F16, 2e-3), (DType::BF16, 2e-2)] {
+            let network = ControlNet::load(&fixture(name), dtype, &Device::Cpu).unwrap();
+            let ours = residuals(&network, &golden, name, 0.75).pop().unwrap();
+            assert_eq!(ours.dtype(), dtype);
+            let due = golden.keys().filter(|key| key.starts_with(name)).filter_map(|key| {
+                let number = key.rsplit_once('.')?.1.parse::<usize>().ok()?;
+                Some((number, &golden[key]))
+            });
+            let (_, due) = due.max_by_key(|(number, _)| *number).unwrap();
+            let bounds = Bounds { relative, absolute: 1.0 };
+            compare(name, &ours, due, bounds).unwrap();
+            compare(name, &ours, due, EXACT).unwrap_err();
+        }
+    }
+}
+
 /// The same text goes through a UNet and a ControlNet in turn, as in each step of a picture: each keeps its own keys and
 /// values.
 #[test]
@@ -222,6 +247,59 @@ fn a_text_keeps_the_keys_of_both_networks() {
     let mut control = network.forward(&latents, 10.0, &[&text], None, &image, 1.0).unwrap();
     control.down.pop();
     unet.forward_controlled(&latents, 10.0, &[&text], None, Some(&control)).unwrap_err();
+}
+
+/// One file under the names of the authors' code, as `from_single_file` of diffusers reads it, or under diffusers' own, with
+/// the UNet's configuration.
+#[test]
+fn a_single_file_is_the_same_network() {
+    let golden = read(&fixture(GOLDEN).join("residuals.safetensors"));
+    let tensors = read(&fixture("controlnet-tiny/diffusion_pytorch_model.safetensors"));
+    let names = std::fs::read(fixture(GOLDEN).join("single_file_names.json")).unwrap();
+    let names: BTreeMap<String, String> = serde_json::from_slice(&names).unwrap();
+    assert_eq!(names.len(), tensors.len());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("control.safetensors");
+    let load = |tensors: &Tensors| {
+        candle_core::safetensors::save(tensors, &file).unwrap();
+        ControlNet::load_file(&file, &fixture("sd15-tiny/unet"), DType::F32, &Device::Cpu)
+    };
+    let renamed = |prefix: &str| -> Tensors {
+        let stored = |name: &String| format!("{prefix}{}", names[name]);
+        tensors.iter().map(|(name, tensor)| (stored(name), tensor.clone())).collect()
+    };
+    let mut whole = renamed("control_model.");
+    // A file of the whole model, as the authors published some.
+    whole.insert("first_stage_model.x".into(), tensors["conv_in.bias"].clone());
+    for stored in [&renamed(""), &whole, &tensors] {
+        let network = load(stored).unwrap();
+        let ours = residuals(&network, &golden, "controlnet-tiny", 0.75);
+        for (number, ours) in ours.iter().enumerate() {
+            let due = &golden[&format!("controlnet-tiny.{number}")];
+            compare(&format!("file {number}"), ours, due, EXACT).unwrap();
+        }
+    }
+    let refused = |change: &dyn Fn(&mut Tensors)| {
+        let mut changed = renamed("");
+        change(&mut changed);
+        load(&changed).unwrap_err().to_string()
+    };
+    let other = tensors["conv_in.bias"].clone();
+    for name in
+        ["lora_controlnet", "output_blocks.0.0.in_layers.0.weight", "input_hint_block.3.weight"]
+    {
+        let message = refused(&|tensors| drop(tensors.insert(name.into(), other.clone())));
+        assert!(message.contains(&format!("`{name}` has no place in a ControlNet")), "{message}");
+    }
+    let message = refused(&|tensors| drop(tensors.remove("zero_convs.2.0.weight")));
+    assert!(message.contains("controlnet_down_blocks.2.weight"), "{message}");
+    let message = refused(&|tensors| drop(tensors.remove("middle_block_out.0.weight")));
+    assert!(message.contains("holds no ControlNet"), "{message}");
+
+    // In place of the folder it gives the same pictures.
+    let case = parts("two_steps");
+    load(&renamed("")).unwrap();
+    assert_same("file", &case.with_network(file), &pictures(GOLDEN)["two_steps"]);
 }
 
 #[test]
@@ -328,8 +406,7 @@ impl EllaCase {
 fn pictures_of_ella_under_a_controlnet_equal_torch() {
     let golden = read(&fixture(GOLDEN).join("ella.safetensors"));
     let text = std::fs::read(fixture(GOLDEN).join("ella.json")).unwrap();
-    let cases: std::collections::BTreeMap<String, EllaCase> =
-        serde_json::from_slice(&text).unwrap();
+    let cases: BTreeMap<String, EllaCase> = serde_json::from_slice(&text).unwrap();
     assert_eq!(cases.len(), 4);
     for (name, case) in &cases {
         assert_same(name, &case.made(false), &golden[name]);

@@ -55,9 +55,12 @@ impl Place {
         let (weights, network) = (fixture("sd15-tiny"), fixture("controlnet-tiny"));
         let mut words = vec!["generate", "--weights", weights.to_str().unwrap(), "--out", out];
         words.extend(["--controlnet", network.to_str().unwrap(), "--control-images", "control"]);
-        words.extend(["--benchmark", "items.csv", "--device", "cpu", "--images", "2"]);
+        words.extend(["--benchmark", "items.csv", "--images", "2"]);
         words.extend(["--steps", "2", "--width", "24", "--height", "16"]);
         words.extend(more);
+        if !more.contains(&"--devices") {
+            words.extend(["--device", "cpu"]);
+        }
         if !more.contains(&"--model") {
             words.extend(["--model", "sd15"]);
         }

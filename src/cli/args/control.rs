@@ -8,9 +8,9 @@ use crate::session::control_options::ControlPartOptions;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "ControlNet")]
 pub(crate) struct ControlArgs {
-    /// A ControlNet in the diffusers layout: its folder, or the name of one in the local Hugging Face cache; for models
-    /// sd15, sd2, sdxl, playground-v2, ella-sd15, ella-sdxl
-    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    /// A ControlNet: its folder in the diffusers layout, one .safetensors file, or the name of one in the local Hugging Face
+    /// cache; for models sd15, sd2, sdxl, playground-v2, ella-sd15, ella-sdxl
+    #[arg(long, value_name = "DIR|FILE|OWNER/NAME")]
     pub controlnet: Option<PathBuf>,
     /// Folder with the control image of each item: ITEM.png, .jpg, .jpeg or .webp
     #[arg(long, value_name = "DIR")]

@@ -24,7 +24,7 @@ use crate::results::pillow_resize::{Filter, Order, resize};
 pub(super) struct Control {
     network: ControlNet,
     folder: PathBuf,
-    configuration_sha256: String,
+    configuration_sha256: Option<String>,
     images: ControlImages,
     scale: f64,
     range: StepRange,
@@ -48,7 +48,10 @@ impl Control {
     ) -> Result<Self> {
         options.check()?;
         let folder = options.network.clone();
-        let network = ControlNet::load(&folder, dtype, device)?;
+        let network = match folder.is_file() {
+            true => ControlNet::load_file(&folder, &checkpoint.join("unet"), dtype, device)?,
+            false => ControlNet::load(&folder, dtype, device)?,
+        };
         check_family(&network, unet).with_context(|| {
             format!("--controlnet {} beside {}", folder.display(), checkpoint.display())
         })?;
@@ -62,7 +65,11 @@ impl Control {
         );
         Ok(Self {
             network,
-            configuration_sha256: files_sha256(&folder, ["config.json"])?,
+            // That of a single file is the checkpoint's.
+            configuration_sha256: match folder.is_file() {
+                true => None,
+                false => Some(files_sha256(&folder, ["config.json"])?),
+            },
             folder,
             images: options.images.clone(),
             scale: options.scale,
@@ -126,12 +133,12 @@ impl Control {
 
     /// Digests of its files.
     pub(super) fn digests(&self) -> Settings {
-        [
-            ("controlnet", json!(self.network.sha256())),
-            ("controlnet_configuration", json!(self.configuration_sha256)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        let configuration = self.configuration_sha256.as_ref();
+        [("controlnet", json!(self.network.sha256()))]
+            .into_iter()
+            .chain(configuration.map(|digest| ("controlnet_configuration", json!(digest))))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     /// For people: its folder, how strong it is, and in which steps.

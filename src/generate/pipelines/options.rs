@@ -39,7 +39,7 @@ pub struct DiffusionOptions {
 /// A ControlNet and how it is used; the defaults are those of diffusers' `StableDiffusionControlNetPipeline`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControlOptions {
-    /// Its folder in the diffusers layout.
+    /// Its folder in the diffusers layout, or one safetensors file.
     pub network: PathBuf,
     /// One image for each item.
     pub images: ControlImages,
