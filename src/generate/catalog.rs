@@ -105,7 +105,8 @@ impl Pipeline {
     pub(crate) fn takes_controlnet(self) -> bool {
         match self {
             Self::Sd(model) => model != SdModel::Lcm,
-            Self::Sdxl(_) | Self::Ella(_) => true,
+            Self::Sdxl(model) => model != SdxlModel::PlaygroundV25,
+            Self::Ella(_) => true,
             Self::PixArt(_) | Self::Sd3 | Self::Flux => false,
         }
     }

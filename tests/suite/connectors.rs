@@ -367,3 +367,61 @@ fn the_fixtures_are_those_of_their_provenance() {
         assert_eq!(sha256(&fixture(file)), digest.as_str().unwrap(), "{file}");
     }
 }
+
+/// The flags and a model file's keys make the same images, and a run is resumed with the same words alone.
+#[test]
+fn the_command_tells_the_language_model_what_the_template_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = "\
+item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
+cat,A small cat on a wooden chair,,1,0,entity,whole,entity - whole (cat),Is there a cat?
+";
+    std::fs::write(folder.path().join("items.csv"), questions).unwrap();
+    let (connector, encoder) = (file("adaln-zero"), fixture("decoders-tiny/llama"));
+    let (connector, encoder) = (connector.to_str().unwrap(), encoder.to_str().unwrap());
+    let checkpoint = fixture("sd15-tiny");
+    let template = "<s>Draw: {prompt}";
+    let model_file = format!(
+        "name = 'other'\nmodel = 'ella-sd15'\ncheckpoint = '{}'\nella = '{connector}'\n\
+         text_encoder = '{encoder}'\nella_tokens = 'flexible'\ntext_template = '{template}'\ntext_skip = 3\n",
+        checkpoint.display()
+    );
+    std::fs::write(folder.path().join("other.toml"), model_file).unwrap();
+    let generate = |out: &str, flags: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
+        command.args(["generate", "--device", "cpu", "--images", "1", "--steps", "2"]);
+        command.args(["--width", "48", "--height", "32", "--benchmark", "items.csv", "--out", out]);
+        let output = command.args(flags).current_dir(folder.path()).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let parts =
+        ["--weights", checkpoint.to_str().unwrap(), "--model", "ella-sd15", "--ella", connector];
+    let reader = ["--text-encoder", encoder, "--ella-tokens", "flexible", "--text-skip", "3"];
+    let told = |template| [&parts[..], &reader, &["--text-template", template]].concat();
+    let image =
+        |out: &str| std::fs::read(folder.path().join(out).join("images/cat/0.png")).unwrap();
+    let pixels = |out: &str| image::load_from_memory(&image(out)).unwrap().into_rgb8();
+
+    let (code, said) = generate("flags", &told(template));
+    assert!(code == 0 && said.contains("transformers 5 rebuilds LLaMA's"), "{said}");
+    let (code, said) = generate("keys", &["--model-file", "other.toml"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(pixels("flags"), pixels("keys"));
+    let (code, said) = generate("flags", &told("<s>Paint: {prompt}"));
+    assert!(code == 2 && said.contains("text_encoder") && said.contains("Paint"), "{said}");
+    let (code, said) = generate("others", &told("<s>Paint: {prompt}"));
+    assert_eq!(code, 0, "{said}");
+    assert_ne!(pixels("flags"), pixels("others"));
+    let manifest = std::fs::read_to_string(folder.path().join("flags/manifest.json")).unwrap();
+    for part in ["\"kind\": \"llama\"", "Draw: {prompt}", "\"skipped_tokens\": 3", "adaln-zero"] {
+        assert!(manifest.contains(part), "{part}: {manifest}");
+    }
+    for (flags, word) in [
+        (["--text-template", "{prompt}"], "--text-template is for models ella-sd15"),
+        (["--text-skip", "1"], "--text-skip is for models ella-sd15"),
+    ] {
+        let plain = ["--weights", checkpoint.to_str().unwrap(), "--model", "sd15"];
+        let (code, said) = generate("refused", &[&plain[..], &flags].concat());
+        assert!(code == 2 && said.contains(word), "{said}");
+    }
+}

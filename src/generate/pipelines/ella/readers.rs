@@ -23,8 +23,14 @@ const PLACE: &str = "{prompt}";
 
 /// The network that reads texts for the connector.
 pub(crate) enum TextReader {
-    T5 { tokenizer: T5Tokenizer, encoder: T5EncoderModel },
+    T5(Box<T5Reader>),
     Decoder(Box<DecoderReader>),
+}
+
+/// T5, which reads the plain text.
+pub(crate) struct T5Reader {
+    tokenizer: T5Tokenizer,
+    encoder: T5EncoderModel,
 }
 
 /// A decoder-only language model, and how it is told of a text.
@@ -62,10 +68,10 @@ impl TextReader {
         match kind.as_deref() {
             None | Some("t5" | "mt5") => {
                 reading.refuse_beside_t5()?;
-                Ok(Self::T5 {
+                Ok(Self::T5(Box::new(T5Reader {
                     tokenizer: T5Tokenizer::load(folder)?,
                     encoder: T5EncoderModel::load(folder, dtype, device)?,
-                })
+                })))
             }
             Some(kind) if DecoderModel::KINDS.contains(&kind) => {
                 let reader = DecoderReader::load(folder, reading, tokens, dtype, device)?;
@@ -85,7 +91,8 @@ impl TextReader {
     /// It cannot be tokenized, or the network failed.
     pub(crate) fn read(&self, text: &str, tokens: EllaTokens) -> Result<ReadText> {
         match self {
-            Self::T5 { tokenizer, encoder } => {
+            Self::T5(reader) => {
+                let T5Reader { tokenizer, encoder } = reader.as_ref();
                 let encoded = match tokens {
                     EllaTokens::Fixed => tokenizer.encode_to(text, FIXED_LENGTH)?,
                     EllaTokens::Flexible | EllaTokens::ClipAndElla => tokenizer.encode(text)?,
@@ -102,7 +109,7 @@ impl TextReader {
     /// Width of the hidden states.
     pub(crate) fn width(&self) -> usize {
         match self {
-            Self::T5 { encoder, .. } => encoder.width(),
+            Self::T5(reader) => reader.encoder.width(),
             Self::Decoder(reader) => reader.model.width(),
         }
     }
@@ -111,8 +118,8 @@ impl TextReader {
     pub(crate) fn describe(&self, understood: &mut LoadReport, folder: &Path) {
         let folder = folder.display().to_string();
         match self {
-            Self::T5 { encoder, .. } => {
-                warn_of_files(understood, &folder, encoder.unused_parts());
+            Self::T5(reader) => {
+                warn_of_files(understood, &folder, reader.encoder.unused_parts());
             }
             Self::Decoder(reader) => {
                 let told = match &reader.template {
@@ -139,7 +146,7 @@ impl TextReader {
     /// Digests of the weights and of the small files in `folder`.
     pub(crate) fn digests(&self, folder: &Path) -> Result<Settings> {
         let (name, weights, files): (_, _, &[&str]) = match self {
-            Self::T5 { encoder, .. } => ("t5", encoder.sha256(), &TOKENIZER_FILES),
+            Self::T5(reader) => ("t5", reader.encoder.sha256(), &TOKENIZER_FILES),
             Self::Decoder(reader) => ("llm", reader.model.sha256(), &DECODER_TOKENIZER_FILES),
         };
         let names = ["config.json"].iter().chain(files).copied();
