@@ -99,3 +99,35 @@ fn levels(config: &EdmConfig, steps: usize) -> Vec<f32> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `findings/diffusers-edm-last-step-has-no-length.sh` prints them.
+    #[test]
+    fn few_steps_have_the_levels_of_diffusers() {
+        let levels = |class, sigma_schedule, ends_at_zero, steps| {
+            let config = EdmConfig {
+                class,
+                sigma_min: 0.002,
+                sigma_max: 80.0,
+                sigma_data: 0.5,
+                sigma_schedule,
+                rho: 7.0,
+                prediction_type: PredictionType::Epsilon,
+                ends_at_zero,
+                lower_order_final: true,
+                euler_at_final: false,
+            };
+            let sigmas = Edm::new(&config, steps).unwrap().sigmas;
+            sigmas.iter().map(|sigma| (sigma * 1e4).round() / 1e4).collect::<Vec<_>>()
+        };
+        for (class, one) in [(EdmClass::DpmSolver, 0.002), (EdmClass::Euler, 80.0)] {
+            let karras = |steps| levels(class, SigmaSpread::Karras, false, steps);
+            assert_eq!(karras(3), [80.0, 2.5152, 0.002, 0.002]);
+            assert_eq!(karras(1), [80.0, one]);
+            assert_eq!(levels(class, SigmaSpread::Exponential, true, 1), [0.002, 0.0]);
+        }
+    }
+}
