@@ -200,11 +200,12 @@ fn residuals_equal_diffusers() {
     }
 }
 
+/// PyTorch itself is as far as 2.2e-3 off in f16, and 1.3e-2 in bf16.
 #[test]
 fn half_precision_is_near() {
     let golden = read(&fixture(GOLDEN).join("residuals.safetensors"));
     for name in ["controlnet-tiny", "controlnet-xl-tiny", "controlnet-small-tiny"] {
-        for (dtype, relative) in [(DType::F16, 2e-3), (DType::BF16, 2e-2)] {
+        for (dtype, relative) in [(DType::F16, 4e-3), (DType::BF16, 2e-2)] {
             let network = ControlNet::load(&fixture(name), dtype, &Device::Cpu).unwrap();
             let ours = residuals(&network, &golden, name, 0.75).pop().unwrap();
             assert_eq!(ours.dtype(), dtype);
