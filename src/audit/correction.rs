@@ -65,6 +65,18 @@ pub enum CorrectionError {
         /// Items that they are about.
         items: u64,
     },
+    /// Too little is known of what the dependency rule needs.
+    #[error(
+        "{open} of people's {} to questions that depend on others lack a label of one of those, too many for scores after the \
+         dependency rule: label the questions that are asked for the rule as well",
+        counted(*all, "yes answer")
+    )]
+    RuleOpen {
+        /// Yes below a question without a label.
+        open: u64,
+        /// Yes below any question.
+        all: u64,
+    },
     /// Two runs have other items.
     #[error(
         "the audits are of runs with other items; compare runs of one selection of one benchmark"
@@ -97,6 +109,10 @@ pub struct Correction {
     pub labelled: u64,
     /// Those of which all who labelled them said that it cannot be told.
     pub cannot_tell: u64,
+    /// People's yes below a question that lacks a label, as far as the dependency rule needs it: they count as other yes below
+    /// questions do.
+    #[serde(default)]
+    pub rule_open: u64,
     /// Who labelled.
     pub annotators: Vec<AnnotatorCounts>,
     /// How far every two of them agree.
@@ -277,6 +293,7 @@ impl Correction {
             drawn,
             labelled,
             cannot_tell: audited.cannot_tell(sample, labels),
+            rule_open: audited.people.open,
             annotators: annotator_counts(labels),
             annotator_agreement: annotator_pairs(labels),
             judge_errors: names.iter().map(errors).collect(),
@@ -308,6 +325,10 @@ impl<'a> Audited<'a> {
         let population = Population::of(sample.unit, &scored.run);
         let strata = sample.strata_of(&population)?;
         let people = People::of(sample, labels, scored.run.items);
+        if people.open > 2 * people.closed {
+            let (open, all) = (people.open, people.open + people.closed);
+            return Err(CorrectionError::RuleOpen { open, all });
+        }
         Ok(Self { population, strata, people })
     }
 

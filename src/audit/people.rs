@@ -18,8 +18,13 @@ pub(super) type QuestionKey = (usize, u32, usize);
 pub(super) struct People {
     /// Before the dependency rule.
     pub raw: HashMap<QuestionKey, f64>,
-    /// After it: an annotator says yes to a question where they do to all that it depends on. Absent where nobody's labels tell.
+    /// After it: an annotator says yes to a question where they do to all that it depends on. A yes below a question that they
+    /// did not label counts as the others' do, which would fail as often; a no counts whatever stands above.
     pub ruled: HashMap<QuestionKey, f64>,
+    /// Annotators' yes below questions that they all labelled.
+    pub closed: u64,
+    /// Annotators' yes below a question that they did not label, or could not tell.
+    pub open: u64,
 }
 
 impl People {
@@ -42,30 +47,68 @@ impl People {
             }
         }
         let mut people = Self::default();
+        let (mut held, mut values) = (Held::default(), Vec::new());
         for (asked, key) in sample.questions.iter().zip(&keys) {
             let (AskedFor::Sample, Some(key)) = (asked.asked_for, *key) else { continue };
             let (place, image, position) = key;
             let above = items[place].graph.ancestors(position);
             let raw = said.values().filter_map(|said| said.get(&key)?.is_yes());
-            let ruled = said.values().filter_map(|said| {
-                let own = [position].into_iter().chain(above.iter().copied());
-                all_yes(own.map(|position| said.get(&(place, image, position))?.is_yes()))
-            });
             people.raw.extend(mean(raw).map(|share| (key, share)));
-            people.ruled.extend(mean(ruled).map(|share| (key, share)));
+            let mut of_question = Vec::new();
+            for said in said.values() {
+                let yes = |position| said.get(&(place, image, position))?.is_yes();
+                let own = yes(position);
+                let all = above.iter().try_fold(true, |all, &above| Some(yes(above)? && all));
+                match (own, all) {
+                    (None, _) => continue,
+                    (Some(true), Some(all)) if !above.is_empty() => {
+                        people.closed += 1;
+                        held.add(above.len(), all);
+                    }
+                    (Some(true), None) => people.open += 1,
+                    _ => {}
+                }
+                of_question.push(if own == Some(true) { all } else { Some(false) });
+            }
+            values.push((key, above.len(), of_question));
+        }
+        // What is not known must not be left out: a no would be known all the same, and only the yes would be missing.
+        for (key, above, of_question) in values {
+            let usual = held.share(above);
+            let shares =
+                of_question.iter().map(|all| all.map(|all| f64::from(u8::from(all))).or(usual));
+            let shares: Option<Vec<f64>> = shares.collect();
+            if let Some(shares) = shares.filter(|shares| !shares.is_empty()) {
+                people.ruled.insert(key, shares.iter().sum::<f64>() / shares.len() as f64);
+            }
         }
         people
     }
 }
 
-/// Whether all are yes; `None` where those that are not known decide.
-fn all_yes(answers: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-    let (mut is_open, mut is_no) = (false, false);
-    for answer in answers {
-        is_open |= answer.is_none();
-        is_no |= answer == Some(false);
+/// Yes answers whose questions above are all labelled, and those of them that the rule keeps, by the number of questions above:
+/// the more there are, the more often one is a no, and the more often one lacks a label.
+#[derive(Default)]
+struct Held(BTreeMap<usize, [u64; 2]>);
+
+impl Held {
+    /// Fewest answers whose share stands for others with as many questions above.
+    const FEWEST: u64 = 5;
+
+    fn add(&mut self, above: usize, is_kept: bool) {
+        let [all, kept] = self.0.entry(above).or_default();
+        *all += 1;
+        *kept += u64::from(is_kept);
     }
-    if is_no { Some(false) } else { (!is_open).then_some(true) }
+
+    /// The share that the rule keeps: of those with as many questions above, or of all where these are few.
+    fn share(&self, above: usize) -> Option<f64> {
+        let like = self.0.get(&above).copied().filter(|[all, _]| *all >= Self::FEWEST);
+        let [all, kept] = like.unwrap_or_else(|| {
+            self.0.values().fold([0; 2], |[all, kept], more| [all + more[0], kept + more[1]])
+        });
+        (all > 0).then(|| kept as f64 / all as f64)
+    }
 }
 
 fn mean(answers: impl Iterator<Item = bool>) -> Option<f64> {
@@ -145,19 +188,4 @@ pub(super) fn annotator_pairs(labels: &Labels) -> Vec<AnnotatorPair> {
         }
     }
     pairs
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_no_above_decides_and_what_is_open_does_not() {
-        let of = |answers: &[Option<bool>]| all_yes(answers.iter().copied());
-        assert_eq!(of(&[Some(true), Some(true)]), Some(true));
-        assert_eq!(of(&[Some(true), Some(false)]), Some(false));
-        assert_eq!(of(&[None, Some(false)]), Some(false));
-        assert_eq!(of(&[Some(true), None]), None);
-        assert_eq!(of(&[]), Some(true));
-    }
 }

@@ -131,11 +131,17 @@ fn heading(stage: RuleStage) -> &'static str {
 
 /// Who said what, and how far they agree.
 fn labels_text(found: &Correction) -> String {
-    let Correction { judge, drawn, labelled, cannot_tell, .. } = found;
+    let Correction { judge, drawn, labelled, cannot_tell, rule_open, .. } = found;
     let mut text = format!(
-        "of {} by `{judge}` {labelled} are labelled yes or no, {cannot_tell} cannot be told\n",
+        "of {} by `{judge}` {labelled} are labelled yes or no; nobody could tell {cannot_tell}\n",
         counted(*drawn, "drawn answer")
     );
+    if *rule_open > 0 {
+        text.push_str(&format!(
+            "{} below a question without a label count after the rule as the others do\n",
+            counted(*rule_open, "yes answer")
+        ));
+    }
     for who in &found.annotators {
         let (name, yes, no, open) = (&who.name, who.yes, who.no, who.cannot_tell);
         text.push_str(&format!("{name}: {yes} yes, {no} no, {open} cannot tell\n"));

@@ -58,6 +58,18 @@ pub enum RunError {
     BadJudgeName(String),
 }
 
+impl RunError {
+    /// The settings that differ, a line each, where that is what is wrong.
+    pub(crate) fn changed_settings(&self) -> Option<String> {
+        match self {
+            Self::SettingsChanged { differences, .. } => {
+                Some(differences.iter().map(|difference| format!("\n  {difference}")).collect())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A run: `manifest.json`, `images/<item>/<k>.png`, `thumbnails/<item>/<k>.jpg`, `images.jsonl`, `answers/<judge>.jsonl`,
 /// `scores/<judge>.parquet`, `summary/<judge>.json`.
 #[derive(Debug)]

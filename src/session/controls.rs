@@ -3,7 +3,7 @@
 
 mod pictures;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use self::pictures::{Pictures, is_demo};
 use super::benchmarks::selected;
@@ -71,16 +71,13 @@ pub fn ask_control(
     let manifest = run.manifest();
     let per_item = pictures.per_item(manifest.images_per_item);
     let folder = run.control_path(kind)?;
-    let anew = |error: RunError| {
-        let is_other = matches!(error, RunError::SettingsChanged { .. });
-        let error = anyhow::Error::from(error);
-        if !is_other {
-            return error;
-        }
-        error.context(format!(
-            "this control was begun otherwise; give the same --seed and leave the run as it was, or delete {} with its answers",
+    let anew = |error: RunError| match error.changed_settings() {
+        Some(others) => anyhow!(
+            "this control was begun otherwise; give the same --seed and leave the run as it was, or delete {} with its answers; \
+             what differs:{others}",
             folder.display()
-        ))
+        ),
+        None => error.into(),
     };
     let _lock = RunLock::take(&folder, "control")?;
     let (about, selection) = (manifest.benchmark.clone(), manifest.selection.clone());

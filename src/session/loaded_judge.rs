@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use image::RgbImage;
 use tempfile::TempDir;
 
@@ -167,8 +167,12 @@ impl LoadedJudge {
     /// # Errors
     /// It is not.
     pub(super) fn check_set_as_in(&self, run: &RunDirectory) -> anyhow::Result<()> {
-        run.check_judge(&self.name, &self.settings()).with_context(|| {
-            format!("give the judge `{}` the flags that it had in `dpg-bench judge`", self.name)
+        run.check_judge(&self.name, &self.settings()).map_err(|error| match error.changed_settings() {
+            Some(others) => anyhow!(
+                "give the judge `{}` the flags that it had in `dpg-bench judge`; what differs:{others}",
+                self.name
+            ),
+            None => error.into(),
         })
     }
 

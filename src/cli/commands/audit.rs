@@ -75,7 +75,7 @@ pub(crate) struct Args {
         value_name = "FILE,..",
         num_args = 0..=1,
         value_delimiter = ',',
-        conflicts_with_all = ["labels_wanted", "serve"]
+        conflicts_with_all = ["labels_wanted", "serve", "judge", "seed", "unit"]
     )]
     labels: Option<Vec<PathBuf>>,
     /// Where the benchmark is now, if it is not where the run was made with it

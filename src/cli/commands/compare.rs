@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long)]
     published: bool,
     /// Compare the scores that people's labels correct: those of this audit of both runs
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "audit", conflicts_with_all = ["published", "out", "protocol", "judge"])]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "audit", conflicts_with_all = ["published", "out", "protocol", "judge", "drop_questions"])]
     audit: Option<String>,
     /// Items shown that lost and that won most
     #[arg(long, default_value_t = SWINGS, value_name = "N")]
