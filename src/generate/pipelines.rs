@@ -10,6 +10,7 @@ pub mod ella;
 pub mod flux;
 pub(crate) mod flux_prompts;
 pub(crate) mod guidance;
+pub(crate) mod joint_text;
 pub(crate) mod network;
 pub mod options;
 pub mod pixart;

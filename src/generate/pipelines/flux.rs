@@ -10,16 +10,17 @@ use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
-use super::conditioning::{AddedConditions, FixedConditioning, TextCondition, WithAdded};
+use super::conditioning::{FixedConditioning, WithAdded};
 use super::diffusion::{Diffusion, DiffusionParts, MAX_SIDE, PictureSize, load_vae};
-use super::flux_prompts::{FluxPrompts, FluxText, configuration_sha256};
+use super::flux_prompts::{FluxPrompts, configuration_sha256};
+use super::joint_text::JointText;
 use super::options::DiffusionOptions;
 use super::pixels::images;
 use super::scheduler_of::read_flow;
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder};
 use crate::checkpoint::load_report::LoadReport;
 use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
-use crate::models::{AddedCondition, FluxTransformer, TextContext, VaeDecoder};
+use crate::models::{FluxTransformer, VaeDecoder};
 use crate::results::Settings;
 
 /// Its name, as runs record it.
@@ -43,9 +44,9 @@ pub struct Flux {
     negative_prompt: Option<String>,
     configuration_sha256: String,
     /// The negative prompt, encoded; `None` where there is no second guidance.
-    unconditional: Option<FluxText>,
+    unconditional: Option<JointText>,
     /// The last prompt: the images of an item follow one another.
-    last_prompt: Option<(String, FluxText)>,
+    last_prompt: Option<(String, JointText)>,
 }
 
 impl Flux {
@@ -105,26 +106,13 @@ impl Flux {
         self.diffusion.pictures(&conditioning, seeds)
     }
 
-    fn conditioning(&mut self, prompt: &str) -> Result<(FluxText, WithAdded<FixedConditioning>)> {
+    fn conditioning(&mut self, prompt: &str) -> Result<(JointText, WithAdded<FixedConditioning>)> {
         let text = match self.last_prompt.take() {
             Some((last, text)) if last == prompt => text,
             _ => self.texts.encode(prompt)?,
         };
         self.last_prompt = Some((prompt.to_owned(), text.clone()));
-        let unconditional = self.unconditional.as_ref();
-        let context = |text: &FluxText| TextContext::new(text.states.clone());
-        // No sizes are told.
-        let pooled = |text: &FluxText| AddedCondition::new(text.pooled.clone(), Vec::new());
-        let conditioning = WithAdded {
-            added: AddedConditions {
-                conditional: pooled(&text),
-                unconditional: unconditional.map(pooled),
-            },
-            text: FixedConditioning(TextCondition {
-                conditional: context(&text),
-                unconditional: unconditional.map(context),
-            }),
-        };
+        let conditioning = text.conditioning(self.unconditional.as_ref());
         Ok((text, conditioning))
     }
 }

@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use serde_json::json;
 
 use super::diffusion::warn_of_files;
+use super::joint_text::JointText;
 use super::t5_prompts::T5Prompts;
 use crate::checkpoint::folder::{files_sha256, tokenizer_files};
 use crate::checkpoint::load_report::LoadReport;
@@ -15,19 +16,6 @@ use crate::models::ClipTextModelWithPooling;
 use crate::results::Settings;
 use crate::text::clip::ClipTokenizer;
 use crate::text::t5::TOKENIZER_FILES;
-
-/// A text as the transformer takes it.
-#[derive(Debug, Clone)]
-pub(crate) struct FluxText {
-    /// T5's [1, tokens, width].
-    pub(crate) states: Tensor,
-    /// CLIP's [1, width].
-    pub(crate) pooled: Tensor,
-    /// T5's tokens of the whole text.
-    pub(crate) full_length: usize,
-    /// Whether T5 read only its beginning.
-    pub(crate) truncated: bool,
-}
 
 /// CLIP's text encoder and T5.
 pub(crate) struct FluxPrompts {
@@ -63,12 +51,12 @@ impl FluxPrompts {
     }
 
     /// The text for both encoders.
-    pub(crate) fn encode(&self, text: &str) -> Result<FluxText> {
+    pub(crate) fn encode(&self, text: &str) -> Result<JointText> {
         let ids = self.tokenizer.encode(text)?.ids;
         let (_, pooled) = self.clip.forward(&[ids])?;
         let (encoded, states) = self.t5.encode_padded(text)?;
         let (full_length, truncated) = (encoded.full_length, encoded.truncated());
-        Ok(FluxText { states, pooled, full_length, truncated })
+        Ok(JointText { states, pooled, full_length, truncated })
     }
 
     /// Width of T5's hidden states.

@@ -10,16 +10,17 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
-use super::conditioning::{AddedConditions, FixedConditioning, TextCondition, WithAdded};
+use super::conditioning::{FixedConditioning, WithAdded};
 use super::diffusion::{Diffusion, DiffusionParts, PictureSize, check_side, load_vae};
+use super::joint_text::JointText;
 use super::options::DiffusionOptions;
 use super::pixels::images;
 use super::scheduler_of::read_flow;
-use super::sd3_prompts::{Sd3Prompts, Sd3Text, configuration_sha256};
+use super::sd3_prompts::{Sd3Prompts, configuration_sha256};
 use crate::checkpoint::folder::{DiffusersPipeline, check_folder};
 use crate::checkpoint::load_report::LoadReport;
 use crate::generate::{GeneratedImage, ImageGenerator, ImageTimes};
-use crate::models::{AddedCondition, Sd3Transformer, TextContext, VaeDecoder};
+use crate::models::{Sd3Transformer, VaeDecoder};
 use crate::results::Settings;
 
 /// Its name, as runs record it.
@@ -33,9 +34,9 @@ pub struct Sd3 {
     negative_prompt: String,
     configuration_sha256: String,
     /// The negative prompt, encoded; `None` where guidance is off.
-    unconditional: Option<Sd3Text>,
+    unconditional: Option<JointText>,
     /// The last prompt: the images of an item follow one another.
-    last_prompt: Option<(String, Sd3Text)>,
+    last_prompt: Option<(String, JointText)>,
 }
 
 impl Sd3 {
@@ -108,26 +109,13 @@ impl Sd3 {
         self.diffusion.pictures(&conditioning, seeds)
     }
 
-    fn conditioning(&mut self, prompt: &str) -> Result<(Sd3Text, WithAdded<FixedConditioning>)> {
+    fn conditioning(&mut self, prompt: &str) -> Result<(JointText, WithAdded<FixedConditioning>)> {
         let text = match self.last_prompt.take() {
             Some((last, text)) if last == prompt => text,
             _ => self.texts.encode(prompt)?,
         };
         self.last_prompt = Some((prompt.to_owned(), text.clone()));
-        let unconditional = self.unconditional.as_ref();
-        let context = |text: &Sd3Text| TextContext::new(text.states.clone());
-        // No sizes are told.
-        let pooled = |text: &Sd3Text| AddedCondition::new(text.pooled.clone(), Vec::new());
-        let conditioning = WithAdded {
-            added: AddedConditions {
-                conditional: pooled(&text),
-                unconditional: unconditional.map(pooled),
-            },
-            text: FixedConditioning(TextCondition {
-                conditional: context(&text),
-                unconditional: unconditional.map(context),
-            }),
-        };
+        let conditioning = text.conditioning(self.unconditional.as_ref());
         Ok((text, conditioning))
     }
 }

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
 use super::diffusion::warn_of_files;
+use super::joint_text::JointText;
 use super::t5_prompts::T5Prompts;
 use crate::checkpoint::folder::{files_sha256, tokenizer_files};
 use crate::checkpoint::load_report::LoadReport;
@@ -18,19 +19,6 @@ use crate::text::t5::TOKENIZER_FILES;
 
 /// T5 tokens of a text that are read; as many zeros stand there without T5.
 pub(crate) const T5_TOKENS: usize = 256;
-
-/// A text as the transformer takes it.
-#[derive(Debug, Clone)]
-pub(crate) struct Sd3Text {
-    /// [1, CLIP's tokens + 256, width].
-    pub(crate) states: Tensor,
-    /// Pooled outputs of both CLIP encoders, side by side: [1, width].
-    pub(crate) pooled: Tensor,
-    /// Tokens of the whole text, T5's where it is there.
-    pub(crate) full_length: usize,
-    /// Whether only its beginning was read: by T5 where it is there, else by CLIP.
-    pub(crate) truncated: bool,
-}
 
 /// Both CLIP encoders, and perhaps T5.
 pub(crate) struct Sd3Prompts {
@@ -86,7 +74,7 @@ impl Sd3Prompts {
     }
 
     /// The text for all encoders.
-    pub(crate) fn encode(&self, text: &str) -> Result<Sd3Text> {
+    pub(crate) fn encode(&self, text: &str) -> Result<JointText> {
         let (mut states, mut pooled) = (Vec::new(), Vec::new());
         let (mut full_length, mut truncated) = (0, false);
         for (tokenizer, encoder) in &self.clip {
@@ -113,7 +101,7 @@ impl Sd3Prompts {
                 Tensor::zeros(shape, of_clip.dtype(), of_clip.device())?
             }
         };
-        Ok(Sd3Text {
+        Ok(JointText {
             states: Tensor::cat(&[of_clip, of_t5], 1)?,
             pooled: Tensor::cat(&pooled, 1)?,
             full_length,
