@@ -17,6 +17,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::compute::device::Place;
+use dpg_bench::compute::kept_memory;
 use dpg_bench::judge::mplug::{Found, MplugJudge, MplugOptions};
 use dpg_bench::models::{
     ClipTextModel, PixArtTransformer, Sd3Transformer, T5EncoderModel, TextContext, UNet, VaeDecoder,
@@ -24,6 +25,7 @@ use dpg_bench::models::{
 use image::RgbImage;
 
 fn main() -> anyhow::Result<()> {
+    kept_memory::keep();
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [stage, folder] = arguments.as_slice() else {

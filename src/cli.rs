@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::checkpoint::error_words::sentence;
+use crate::compute::kept_memory;
 use crate::machine;
 use crate::measure::record::features;
 use crate::near_names::did_you_mean;
@@ -148,8 +149,10 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs the command that was `typed`, its first word the program's, and returns the exit status that the shell is to see.
-/// For a process that does nothing else: signals, colours and the log are set for all of it.
+/// For a process that does nothing else: signals, colours, the log and the allocator are set for all
+/// of it.
 pub fn run_command(typed: Vec<OsString>) -> u8 {
+    kept_memory::keep();
     carry_out_typed(interrupt::typed(typed)).into()
 }
 

@@ -9,6 +9,7 @@ pub mod device;
 pub mod few_rows_speed;
 #[cfg(test)]
 pub(crate) mod golden;
+pub mod kept_memory;
 pub(crate) mod key_groups;
 pub(crate) mod layers;
 pub mod products;
