@@ -13,6 +13,8 @@ pub(crate) mod file_fault;
 pub(crate) mod float8;
 pub mod folder;
 pub mod known_configs;
+pub(crate) mod known_depth;
+pub(crate) mod layout;
 pub(crate) mod ldm_names;
 pub(crate) mod load_report;
 pub mod lora;
@@ -29,6 +31,7 @@ pub mod scheduler_config;
 pub mod shipped;
 pub(crate) mod single_file;
 pub(crate) mod small_files;
+pub(crate) mod transformer_names;
 pub(crate) mod weight_files;
 pub mod weights;
 

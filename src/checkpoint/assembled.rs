@@ -12,13 +12,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::embeddings::{EmbeddingFile, read_embedding};
+use super::layout::Layout;
 use super::ldm_names::vae_name;
 use super::load_report::LoadReport;
 use super::lora::{Additions, LoraFile, Target, read_lora};
 use super::origins::Origins;
 use super::recipe::{Recipe, Rows, Table, absolute, of_files};
 use super::scheduler_config::PredictionType;
-use super::single_file::{Layout, SingleFile, left_out};
+use super::single_file::{SingleFile, left_out};
 use super::small_files::{pad_with_exclamation_mark, write};
 use super::weight_files::contents_of_weights;
 use super::{known_configs, ldm_names};
@@ -41,10 +42,12 @@ const TOKEN_TABLE: &str = "text_model.embeddings.token_embedding.weight";
 /// What a checkpoint is put together from.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CheckpointParts {
-    /// A folder in the diffusers layout, or a single safetensors file in the latent-diffusion layout.
+    /// A folder in the diffusers layout, or a single safetensors file in the latent-diffusion layout or, of FLUX.1 and Stable
+    /// Diffusion 3, in their publishers'.
     pub checkpoint: PathBuf,
     /// For a single file: a folder in the diffusers layout whose configurations and vocabulary it
-    /// uses. Where absent, those of Stable Diffusion 1.5, of 2.1 or of SDXL base are taken.
+    /// uses. Where absent, those of Stable Diffusion 1.5, of 2.1 or of SDXL base are taken. For one of FLUX.1 or Stable
+    /// Diffusion 3, which is needed, also the weights of the parts that the file lacks.
     pub base: Option<PathBuf>,
     /// Folder with another vocabulary.
     pub tokenizer: Option<PathBuf>,
@@ -153,10 +156,15 @@ impl Assembly<'_> {
             known = parts.base.is_none().then_some(single.layout);
             let has_base = parts.base.is_some();
             self.understood.extend(single.apply_marks(root, parts.prediction, has_base)?);
-            self.recipes = single.recipes(root, parts.vae.is_some())?;
-            for component in self.recipes.keys() {
+            if let Some(base) = parts.base.as_ref().filter(|_| single.layout.has_transformer()) {
+                self.recipes = folder_recipes(base)?;
+            }
+            let held = single.recipes(root, parts.vae.is_some(), &mut self.understood)?;
+            for component in held.keys() {
                 self.origins.note(&root.join(component), &parts.checkpoint);
             }
+            self.tell_sources(single.layout, held.keys());
+            self.recipes.extend(held);
         } else {
             ensure!(
                 parts.checkpoint.is_dir(),
@@ -204,6 +212,13 @@ impl Assembly<'_> {
             return copy_checkpoint(&mut self.origins, base);
         }
         ensure!(
+            !layout.has_transformer(),
+            "{} is a single file of {}, which holds neither configurations nor vocabularies: add --base DIR, a folder of that model \
+             in the diffusers layout (the weights of its transformer are not needed)",
+            parts.checkpoint.display(),
+            layout.described()
+        );
+        ensure!(
             parts.tokenizer.is_some(),
             "{} holds no vocabulary; add --tokenizer DIR with vocab.json and merges.txt, or \
              --base DIR, a diffusers folder of the same architecture",
@@ -212,7 +227,7 @@ impl Assembly<'_> {
         let (known, name) = match layout {
             Layout::Sdxl => (known_configs::SDXL, "SDXL base"),
             Layout::Sd2 => (known_configs::SD2, "Stable Diffusion 2.1"),
-            Layout::Sd1 => (known_configs::SD15, "Stable Diffusion 1.5"),
+            _ => (known_configs::SD15, "Stable Diffusion 1.5"),
         };
         for (path, text) in known {
             write(&self.root.join(path), text)?;
@@ -220,6 +235,21 @@ impl Assembly<'_> {
             self.origins.note(&self.root.join(path), Path::new(&origin));
         }
         Ok(())
+    }
+
+    /// Says which parts are the file's `held`, and which the folder's, where both have some.
+    fn tell_sources<'n>(&mut self, layout: Layout, held: impl Iterator<Item = &'n String>) {
+        let Some(base) = self.parts.base.as_ref().filter(|_| layout.has_transformer()) else {
+            return;
+        };
+        let held: Vec<&str> = held.map(String::as_str).collect();
+        let others: Vec<&str> =
+            self.recipes.keys().map(String::as_str).filter(|name| !held.contains(name)).collect();
+        let (file, base) = (self.parts.checkpoint.display(), base.display());
+        self.understood.line("weights", format!("{} of {file}", held.join(", ")));
+        if !others.is_empty() {
+            self.understood.line("weights", format!("{} of {base}", others.join(", ")));
+        }
     }
 
     fn add_loras(&mut self) -> Result<()> {

@@ -3,6 +3,9 @@
 
 use super::recipe::Form;
 
+/// A network's names of a stored tensor, with the form in which it is stored where that is another.
+pub(crate) type Names = Vec<(String, Option<Form>)>;
+
 /// Where the UNet's tensors stand.
 pub(crate) const UNET: &str = "model.diffusion_model.";
 /// Where the autoencoder's tensors stand.
@@ -140,7 +143,7 @@ pub(crate) fn text_encoder_name(name: &str) -> Option<String> {
 /// The second text encoder's names of a tensor called `name` behind [`SDXL_TEXT_ENCODER_2`], as OpenCLIP
 /// calls it, each with the form in which it is stored where that is another. Query, key and value of an
 /// attention are one tensor there. Empty for one that no text encoder here has.
-pub(crate) fn open_clip_names(name: &str) -> Vec<(String, Option<Form>)> {
+pub(crate) fn open_clip_names(name: &str) -> Names {
     let whole = match name {
         "positional_embedding" => Some("text_model.embeddings.position_embedding.weight"),
         "token_embedding.weight" => Some("text_model.embeddings.token_embedding.weight"),
@@ -161,8 +164,7 @@ pub(crate) fn open_clip_names(name: &str) -> Vec<(String, Option<Form>)> {
         let parts = ["q_proj", "k_proj", "v_proj"].into_iter().enumerate();
         return parts
             .map(|(number, part)| {
-                let form = Form::Part { number, of: 3 };
-                (format!("{layer}.self_attn.{part}.{kind}"), Some(form))
+                (format!("{layer}.self_attn.{part}.{kind}"), Some(Form::part(number, 3)))
             })
             .collect();
     }

@@ -52,34 +52,56 @@ pub struct Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Form {
-    /// One of several tensors of equal size, stored below one another.
+    /// Of rows that are divided into parts of equal size, some that follow one another.
     Part {
-        /// Which, from 0.
-        number: usize,
+        /// The first of them, from 0.
+        first: usize,
+        /// How many.
+        count: usize,
         /// Of how many.
         of: usize,
     },
     /// A matrix, stored with rows and columns exchanged.
     Transposed,
+    /// Rows, of which the second half is stored first.
+    SwappedHalves,
+    /// The identity, where the file has no matrix: as wide as the stored vector is long.
+    Identity,
 }
 
 impl Form {
+    /// Part `number` of `of`.
+    pub(crate) fn part(number: usize, of: usize) -> Self {
+        Self::Part { first: number, count: 1, of }
+    }
+
     /// The network's tensor from the stored one.
     ///
     /// # Errors
-    /// The stored one cannot be divided so, or is no matrix.
+    /// The stored one cannot be divided so, or is no matrix or vector.
     pub(crate) fn apply(self, stored: &Tensor) -> candle_core::Result<Tensor> {
         match self {
-            Self::Part { number, of } => {
-                let rows = stored.dim(0)?;
-                if of == 0 || rows % of != 0 {
-                    candle_core::bail!("{rows} rows are not {of} tensors of equal size");
-                }
-                stored.narrow(0, number * (rows / of), rows / of)?.contiguous()
+            Self::Part { first, count, of } => {
+                let part = parts_of(stored, of)?;
+                stored.narrow(0, first * part, count * part)?.contiguous()
             }
             Self::Transposed => stored.t()?.contiguous(),
+            Self::SwappedHalves => {
+                let half = parts_of(stored, 2)?;
+                Tensor::cat(&[stored.narrow(0, half, half)?, stored.narrow(0, 0, half)?], 0)
+            }
+            Self::Identity => Tensor::eye(stored.dims1()?, stored.dtype(), stored.device()),
         }
     }
+}
+
+/// Rows of one of `of` parts of equal size.
+fn parts_of(stored: &Tensor, of: usize) -> candle_core::Result<usize> {
+    let rows = stored.dim(0)?;
+    if of == 0 || rows % of != 0 {
+        candle_core::bail!("{rows} rows are not {of} tensors of equal size");
+    }
+    Ok(rows / of)
 }
 
 /// `scale * up @ down`, each taken as a matrix: `up` [out, rank, ...], `down` [rank, in, ...].

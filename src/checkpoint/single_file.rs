@@ -1,54 +1,51 @@
-//! In: a checkpoint in one safetensors file, in the layout of the latent-diffusion code, and the
-//! configurations for it. Out: recipes for its components. Files around it are left to
-//! `assembled`.
+//! In: a checkpoint in one safetensors file, in the layout of the latent-diffusion code or of the publishers of FLUX.1 and Stable
+//! Diffusion 3, and the configurations for it. Out: recipes for its components. Files around it are left to `assembled`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
-use super::ldm_names;
-use super::ldm_names::{open_clip_names, text_encoder_name, unet_name, vae_name};
-use super::load_report::LoadReport;
+use super::known_depth::Known;
+use super::layout::Layout;
+use super::ldm_names::{Names, open_clip_names, text_encoder_name, unet_name, vae_name};
+use super::load_report::{LoadReport, tensors_in_nothing};
 use super::marks::apply_marks;
-use super::recipe::{Form, Recipe, of_files};
+use super::recipe::{Recipe, of_files};
 use super::safetensors_file::{FileContents, contents};
 use super::scheduler_config::PredictionType;
-use super::small_files::{level_count, number, read_component};
+use super::small_files::{level_count, number};
+use super::transformer_names::{clip_g_names, clip_l_names, flux_names, plain, sd3_names};
+use super::{ldm_names, transformer_names};
 
 /// What such a file holds besides behind a component's prefix, which no network here needs.
 pub(super) fn left_out(component: &str) -> &'static [&'static str] {
     // `scaled_fp8` marks eight-bit weights with scales, which are found beside them.
     match component {
-        "unet" => &["scaled_fp8"],
+        "unet" | "transformer" => &["scaled_fp8"],
         "vae" => &["encoder.", "quant_conv.", "loss.", "model_ema.", "scaled_fp8"],
         _ => &["logit_scale", "attn_mask", "text_projection.weight", "scaled_fp8"],
     }
 }
 
-/// The network's names of a stored tensor, with the form in which it is stored.
-type Names = Vec<(String, Option<Form>)>;
-
-/// A component, where its tensors stand, and what they are called.
-type Part<'r> = (&'static str, &'static str, Box<dyn Fn(&str) -> Names + 'r>);
-
-/// Whose tensors a file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// Stable Diffusion 1.x.
-    Sd1,
-    /// Stable Diffusion 2.x.
-    Sd2,
-    /// Stable Diffusion XL.
-    Sdxl,
+/// A component, where its tensors stand, what they are called, and beginnings of names that it does not need.
+struct Part<'r> {
+    component: &'static str,
+    prefix: &'static str,
+    rename: Box<dyn Fn(&str) -> Names + 'r>,
+    unread: Vec<String>,
 }
 
-/// How the transformers' tensors begin of models that are read as folders, under the names of their publishers.
-const TRANSFORMERS: [(&str, &str); 2] = [
-    ("double_blocks.", "FLUX.1 (--model flux)"),
-    ("joint_blocks.", "Stable Diffusion 3 (--model sd3)"),
-];
+impl<'r> Part<'r> {
+    fn new(
+        component: &'static str,
+        prefix: &'static str,
+        rename: impl Fn(&str) -> Names + 'r,
+    ) -> Self {
+        let unread = left_out(component).iter().map(|start| (*start).to_owned()).collect();
+        Self { component, prefix, rename: Box::new(rename), unread }
+    }
+}
 
 /// A single-file checkpoint of one of them.
 #[derive(Debug)]
@@ -73,14 +70,18 @@ impl SingleFile {
             "{} is an SDXL refiner, which no model here runs",
             path.display()
         );
-        for (block, model) in TRANSFORMERS {
+        let has_block = |block: &str| has(block) || has(&format!("{}{block}", ldm_names::UNET));
+        let layout = if has_block("double_blocks.") {
             ensure!(
-                !has(block) && !has(&format!("{}{block}", ldm_names::UNET)),
-                "{} is a single file of {model} (`{block}`), which is read as a folder in the diffusers layout alone",
+                has_block("vector_in."),
+                "{} has FLUX's blocks and no `vector_in`: it is no FLUX.1, which --model flux runs, but perhaps FLUX.2 or Chroma, \
+                 which no model here runs",
                 path.display()
             );
-        }
-        let layout = if has("conditioner.") {
+            Layout::Flux
+        } else if has_block("joint_blocks.") {
+            Layout::Sd3
+        } else if has("conditioner.") {
             Layout::Sdxl
         } else if has(ldm_names::SD2_TEXT_ENCODER) {
             Layout::Sd2
@@ -102,7 +103,7 @@ impl SingleFile {
     }
 
     /// Writes what the file says about its sampling into the scheduler's file in `root`; `prediction` is what
-    /// the user says, and `has_base` whether the configurations are of a folder of theirs.
+    /// the user says, and `has_base` whether the configurations are of a folder of theirs. Files of transformers say nothing.
     ///
     /// # Errors
     /// It asks for sampling that is not built here.
@@ -112,12 +113,48 @@ impl SingleFile {
         prediction: Option<PredictionType>,
         has_base: bool,
     ) -> Result<LoadReport> {
+        if self.layout.has_transformer() {
+            return Ok(self.strays());
+        }
         let is_open = self.layout == Layout::Sd2 && !has_base;
         apply_marks((&self.path, &self.contents), root, prediction, is_open)
     }
 
+    /// Warns of tensors that belong to no component.
+    fn strays(&self) -> LoadReport {
+        let mut understood = LoadReport::default();
+        let network = self.network_prefix();
+        let prefixes: Vec<&str> =
+            TEXT_ENCODERS.iter().map(|(_, _, prefix)| *prefix).chain([self.vae_prefix()]).collect();
+        let is_known = |name: &str| {
+            name.starts_with(network)
+                || prefixes.iter().any(|prefix| name.starts_with(prefix))
+                || WITHOUT_EFFECT.iter().any(|end| name.ends_with(end))
+        };
+        let strays: Vec<&String> =
+            self.contents.shapes.keys().filter(|name| !is_known(name)).collect();
+        if let Some(sentence) = tensors_in_nothing(&strays) {
+            understood.warn(format!("{}: {sentence}", self.path.display()));
+        }
+        understood
+    }
+
+    fn has(&self, prefix: &str) -> bool {
+        self.contents.shapes.keys().any(|name| name.starts_with(prefix))
+    }
+
+    /// Where the network's tensors stand: publishers' files of a transformer alone have no prefix.
+    fn network_prefix(&self) -> &'static str {
+        if self.layout.has_transformer() && !self.has_unet() { "" } else { ldm_names::UNET }
+    }
+
+    fn vae_prefix(&self) -> &'static str {
+        let is_comfys = self.layout.has_transformer() && !self.has(ldm_names::VAE);
+        if is_comfys { transformer_names::COMFY_VAE } else { ldm_names::VAE }
+    }
+
     /// Recipes for its components, with the configurations in `root`. Its autoencoder may be absent where the
-    /// user names another (`has_other_vae`).
+    /// user names another (`has_other_vae`), and all but a transformer where the recipes of another folder stand beside these.
     ///
     /// # Errors
     /// The configurations are another model's, a component is missing, or a tensor is in no network that they
@@ -126,48 +163,27 @@ impl SingleFile {
         &self,
         root: &Path,
         has_other_vae: bool,
+        understood: &mut LoadReport,
     ) -> Result<BTreeMap<String, Recipe>> {
         let path = self.path.display();
-        if (self.layout == Layout::Sdxl) != root.join("text_encoder_2").is_dir() {
-            let (own, other) = match self.layout {
-                Layout::Sdxl => ("SDXL", "SD1.x"),
-                Layout::Sd2 => ("SD2.x", "SDXL"),
-                Layout::Sd1 => ("SD1.x or none", "SDXL"),
-            };
-            bail!("{path} is a checkpoint of {own}, and --base holds configurations of {other}");
-        }
-        let layers = number(&root.join("unet/config.json"), "layers_per_block")?;
-        let levels = level_count(&root.join("vae/config.json"))?;
-        let plain = |name: Option<String>| name.map(|name| (name, None)).into_iter().collect();
-        let mut parts: Vec<Part<'_>> = vec![
-            ("unet", ldm_names::UNET, Box::new(move |name| plain(unet_name(name, layers)))),
-            ("vae", ldm_names::VAE, Box::new(move |name| plain(vae_name(name, levels)))),
-        ];
-        let clip = Box::new(move |name: &str| plain(text_encoder_name(name)));
-        // Stable Diffusion 2 attends to the layer before the last, so its configuration ends there.
-        let mut last_layer = None;
-        match self.layout {
-            Layout::Sdxl => {
-                parts.push(("text_encoder", ldm_names::SDXL_TEXT_ENCODER, clip));
-                let second = ldm_names::SDXL_TEXT_ENCODER_2;
-                parts.push(("text_encoder_2", second, Box::new(open_clip_names)));
-            }
-            Layout::Sd2 => {
-                let prefix = ldm_names::SD2_TEXT_ENCODER;
-                parts.push(("text_encoder", prefix, Box::new(open_clip_names)));
-                let depth = number(&root.join("text_encoder/config.json"), "num_hidden_layers")?;
-                last_layer = Some(format!("transformer.resblocks.{depth}."));
-            }
-            Layout::Sd1 => parts.push(("text_encoder", ldm_names::TEXT_ENCODER, clip)),
-        }
+        self.check_base(root)?;
         let mut recipes = BTreeMap::new();
-        for (component, prefix, rename) in parts {
-            let known = Known::read(component, &root.join(component).join("config.json"))?;
-            let mut unread = left_out(component).to_vec();
-            if let (Some(layer), "text_encoder") = (&last_layer, component) {
-                unread.extend([layer.as_str(), "text_projection"]);
+        for part in self.parts(root)? {
+            let Part { component, prefix, .. } = part;
+            let config = root.join(component).join("config.json");
+            if self.layout.has_transformer() {
+                if !self.has(prefix) {
+                    continue;
+                }
+                if !config.is_file() {
+                    understood.warn(format!(
+                        "{path}: `{prefix}...` is left out: --base has no {component}"
+                    ));
+                    continue;
+                }
             }
-            let recipe = self.recipe(prefix, rename, &known, &unread)?;
+            let known = Known::read(self.layout, component, &config)?;
+            let recipe = self.recipe(&part, &known)?;
             if recipe.names.is_empty() {
                 match component {
                     "vae" if has_other_vae => continue,
@@ -188,23 +204,92 @@ impl SingleFile {
         Ok(recipes)
     }
 
-    fn recipe(
-        &self,
-        prefix: &str,
-        rename: impl Fn(&str) -> Names,
-        known: &Known,
-        left_out: &[&str],
-    ) -> Result<Recipe> {
+    /// Refuses configurations of another model.
+    fn check_base(&self, root: &Path) -> Result<()> {
+        let path = self.path.display();
+        if self.layout.has_transformer() {
+            let config = root.join("transformer/config.json");
+            ensure!(
+                config.is_file(),
+                "{path} is a checkpoint of {}, and --base holds no transformer/config.json",
+                self.layout.described()
+            );
+            return Ok(());
+        }
+        if (self.layout == Layout::Sdxl) != root.join("text_encoder_2").is_dir() {
+            let (own, other) = match self.layout {
+                Layout::Sdxl => ("SDXL", "SD1.x"),
+                Layout::Sd2 => ("SD2.x", "SDXL"),
+                _ => ("SD1.x or none", "SDXL"),
+            };
+            bail!("{path} is a checkpoint of {own}, and --base holds configurations of {other}");
+        }
+        Ok(())
+    }
+
+    /// What it may hold.
+    fn parts(&self, root: &Path) -> Result<Vec<Part<'static>>> {
+        let levels = level_count(&root.join("vae/config.json"))?;
+        let vae = Part::new("vae", self.vae_prefix(), move |name| plain(vae_name(name, levels)));
+        let network = self.network_prefix();
+        let unet = || {
+            let layers = number(&root.join("unet/config.json"), "layers_per_block")?;
+            Ok::<_, anyhow::Error>(Part::new("unet", network, move |name| {
+                plain(unet_name(name, layers))
+            }))
+        };
+        let clip = |name: &str| plain(text_encoder_name(name));
+        Ok(match self.layout {
+            Layout::Sdxl => vec![
+                unet()?,
+                vae,
+                Part::new("text_encoder", ldm_names::SDXL_TEXT_ENCODER, clip),
+                Part::new("text_encoder_2", ldm_names::SDXL_TEXT_ENCODER_2, open_clip_names),
+            ],
+            Layout::Sd2 => {
+                let prefix = ldm_names::SD2_TEXT_ENCODER;
+                let mut encoder = Part::new("text_encoder", prefix, open_clip_names);
+                // Stable Diffusion 2 attends to the layer before the last, so its configuration ends there.
+                let depth = number(&root.join("text_encoder/config.json"), "num_hidden_layers")?;
+                encoder.unread.push(format!("transformer.resblocks.{depth}."));
+                encoder.unread.push("text_projection".to_owned());
+                vec![unet()?, vae, encoder]
+            }
+            Layout::Sd1 => {
+                vec![unet()?, vae, Part::new("text_encoder", ldm_names::TEXT_ENCODER, clip)]
+            }
+            Layout::Flux | Layout::Sd3 => {
+                let mut parts = vec![self.transformer(root)?, vae];
+                for (layout, component, prefix) in TEXT_ENCODERS {
+                    if *layout == self.layout {
+                        parts.push(text_encoder(*layout, component, prefix));
+                    }
+                }
+                parts
+            }
+        })
+    }
+
+    fn transformer(&self, root: &Path) -> Result<Part<'static>> {
+        let prefix = self.network_prefix();
+        if self.layout == Layout::Flux {
+            return Ok(Part::new("transformer", prefix, flux_names));
+        }
+        let layers = number(&root.join("transformer/config.json"), "num_layers")?;
+        Ok(Part::new("transformer", prefix, move |name| sd3_names(name, layers)))
+    }
+
+    fn recipe(&self, part: &Part<'_>, known: &Known) -> Result<Recipe> {
         let mut recipe = of_files(vec![self.path.clone()])?;
         let mut unknown = Vec::new();
         for stored in self.contents.shapes.keys() {
-            let Some(name) = stored.strip_prefix(prefix) else { continue };
-            if left_out.iter().any(|start| name.starts_with(start))
+            let Some(name) = stored.strip_prefix(part.prefix) else { continue };
+            if part.unread.iter().any(|start| name.starts_with(start))
                 || name.ends_with("position_ids")
             {
                 continue;
             }
-            let names = rename(name);
+            let names = (part.rename)(name);
             if names.is_empty() || names.iter().any(|(own, _)| !known.has(own)) {
                 unknown.push(stored);
             }
@@ -227,84 +312,32 @@ impl SingleFile {
     }
 }
 
-/// How many blocks a configuration has, so that a deeper network's tensors are not passed over.
-enum Known {
-    /// Transformer blocks per level of the UNet, 0 where it has no attention there.
-    Unet { down: Vec<usize>, up: Vec<usize>, middle: usize },
-    /// Layers of a text encoder.
-    TextEncoder(usize),
-    /// Residual blocks of a level of the decoder.
-    Decoder(usize),
-}
+/// Text encoders of transformers: of which model, which, and where they stand.
+const TEXT_ENCODERS: &[(Layout, &str, &str)] = &[
+    (Layout::Flux, "text_encoder", transformer_names::CLIP_L),
+    (Layout::Flux, "text_encoder_2", transformer_names::T5),
+    (Layout::Sd3, "text_encoder", transformer_names::CLIP_L),
+    (Layout::Sd3, "text_encoder_2", transformer_names::CLIP_G),
+    (Layout::Sd3, "text_encoder_3", transformer_names::T5),
+];
 
-impl Known {
-    fn read(component: &str, path: &Path) -> Result<Self> {
-        match component {
-            "unet" => {
-                let config = read_component(path)?;
-                let levels = level_count(path)?;
-                let depths = depths(&config["transformer_layers_per_block"], levels)
-                    .with_context(|| format!("{}: transformer_layers_per_block", path.display()))?;
-                let middle = depths.last().copied().unwrap_or(1);
-                let with = |kinds: &Value, depths: Vec<usize>| -> Vec<usize> {
-                    let attends = |level: usize| {
-                        kinds[level].as_str().is_some_and(|kind| kind.contains("CrossAttn"))
-                    };
-                    let levels = depths.into_iter().enumerate();
-                    levels.map(|(level, depth)| if attends(level) { depth } else { 0 }).collect()
-                };
-                let reversed = depths.iter().rev().copied().collect();
-                Ok(Self::Unet {
-                    down: with(&config["down_block_types"], depths),
-                    up: with(&config["up_block_types"], reversed),
-                    middle,
-                })
-            }
-            "vae" => Ok(Self::Decoder(number(path, "layers_per_block")? + 1)),
-            _ => Ok(Self::TextEncoder(number(path, "num_hidden_layers")?)),
+/// Ends of names beside those of text encoders: CLIP's temperature, and a vocabulary, which is the folder's here.
+const WITHOUT_EFFECT: &[&str] = &[".logit_scale", ".spiece_model"];
+
+fn text_encoder(layout: Layout, component: &'static str, prefix: &'static str) -> Part<'static> {
+    let mut part = match component {
+        _ if layout.is_t5(component) => {
+            let mut part = Part::new(component, prefix, |name| plain(Some(name.to_owned())));
+            // The same table as `shared`.
+            part.unread.push("encoder.embed_tokens.".to_owned());
+            part
         }
+        "text_encoder_2" => Part::new(component, prefix, clip_g_names),
+        _ if layout == Layout::Sd3 => Part::new(component, prefix, clip_l_names),
+        _ => Part::new(component, prefix, |name| plain(text_encoder_name(name))),
+    };
+    if prefix == transformer_names::CLIP_G {
+        part.unread.retain(|start| start != "text_projection.weight");
     }
-
-    /// Whether the network can have a tensor of this name.
-    fn has(&self, name: &str) -> bool {
-        match self {
-            Self::Unet { down, up, middle } => {
-                let of_level = |levels: &[usize], start| {
-                    number_after(name, start).map(|level| levels.get(level).copied())
-                };
-                let depth = of_level(down, "down_blocks.").or_else(|| of_level(up, "up_blocks."));
-                match depth.unwrap_or(Some(*middle)) {
-                    Some(0) => !name.contains(".attentions."),
-                    Some(depth) => {
-                        number_after(name, ".transformer_blocks.").is_none_or(|at| at < depth)
-                    }
-                    None => false,
-                }
-            }
-            Self::TextEncoder(layers) => match number_after(name, "encoder.layers.") {
-                Some(layer) => layer < *layers,
-                None => ["embeddings.", "final_layer_norm.", "text_projection."]
-                    .iter()
-                    .any(|start| name.trim_start_matches("text_model.").starts_with(start)),
-            },
-            Self::Decoder(blocks) => {
-                number_after(name, ".resnets.").is_none_or(|block| block < *blocks)
-            }
-        }
-    }
-}
-
-fn depths(value: &Value, levels: usize) -> Option<Vec<usize>> {
-    let whole = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
-    match value {
-        Value::Null => Some(vec![1; levels]),
-        Value::Array(list) if list.len() == levels => list.iter().map(whole).collect(),
-        one => whole(one).map(|depth| vec![depth; levels]),
-    }
-}
-
-/// The number that stands behind `marker`.
-fn number_after(name: &str, marker: &str) -> Option<usize> {
-    let (_, rest) = name.split_once(marker)?;
-    rest.split('.').next()?.parse().ok()
+    part
 }

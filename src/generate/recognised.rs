@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::checkpoint::folder::DiffusersPipeline;
-use crate::checkpoint::single_file::{Layout, SingleFile};
+use crate::checkpoint::layout::Layout;
+use crate::checkpoint::single_file::SingleFile;
 use crate::checkpoint::small_files::read_component;
 
 /// What stands in a name of Playground v2, whose networks are those of SDXL.
@@ -106,6 +107,15 @@ fn sdxl_or_playground(
 
 fn of_file(path: &Path) -> Result<Recognised> {
     let single = SingleFile::open(path).context("model auto")?;
+    let known = |model| Recognised {
+        model,
+        why: format!("the tensors of {} are of {}", path.display(), single.layout.described()),
+    };
+    match single.layout {
+        Layout::Flux => return Ok(known("flux")),
+        Layout::Sd3 => return Ok(known("sd3")),
+        Layout::Sd1 | Layout::Sd2 | Layout::Sdxl => {}
+    }
     if !single.has_unet() {
         bail!(
             "model auto: {} holds no UNet in the layout of a single-file checkpoint (model.diffusion_model.); name the model \
@@ -120,15 +130,15 @@ fn of_file(path: &Path) -> Result<Recognised> {
             path.display()
         )
     }
-    let (model, of) = match single.layout {
-        Layout::Sd1 => ("sd15", "Stable Diffusion 1.x"),
-        Layout::Sd2 => ("sd2", "Stable Diffusion 2.x"),
+    Ok(match single.layout {
         Layout::Sdxl if path.to_string_lossy().to_lowercase().contains(PLAYGROUND) => {
-            (PLAYGROUND, "Stable Diffusion XL, and its name of Playground v2")
+            let known = known(PLAYGROUND);
+            Recognised { why: format!("{}, and its name of Playground v2", known.why), ..known }
         }
-        Layout::Sdxl => ("sdxl", "Stable Diffusion XL"),
-    };
-    Ok(Recognised { model, why: format!("the tensors of {} are of {of}", path.display()) })
+        Layout::Sdxl => known("sdxl"),
+        Layout::Sd2 => known("sd2"),
+        _ => known("sd15"),
+    })
 }
 
 #[cfg(test)]
@@ -212,12 +222,11 @@ mod tests {
         assert!(message.contains("--model lcm") && message.contains("--model sd15"), "{message}");
         let message = of("a.safetensors", &["blocks.0.x"]).unwrap_err().to_string();
         assert!(message.contains("holds no UNet"), "{message}");
-        for (tensor, model) in [
-            ("double_blocks.0.x", "--model flux"),
-            ("model.diffusion_model.joint_blocks.0.x", "--model sd3"),
-        ] {
-            let message = format!("{:#}", of("a.safetensors", &[tensor]).unwrap_err());
-            assert!(message.contains(model) && message.contains("folder"), "{message}");
-        }
+        let joint = "joint_blocks.0.x";
+        assert_eq!(model("a.safetensors", &["double_blocks.0.x", "vector_in.x"]), "flux");
+        assert_eq!(model("a.safetensors", &[joint]), "sd3");
+        assert_eq!(model("a.safetensors", &[&format!("model.diffusion_model.{joint}")]), "sd3");
+        let message = format!("{:#}", of("a.safetensors", &["double_blocks.0.x"]).unwrap_err());
+        assert!(message.contains("no FLUX.1") && message.contains("FLUX.2"), "{message}");
     }
 }

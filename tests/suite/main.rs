@@ -125,6 +125,7 @@ mod statistics;
 mod tables;
 mod tiny_checkpoint;
 mod tiny_parts;
+mod transformer_files;
 mod unparsable_answers;
 mod while_generating;
 mod word_piece;
