@@ -8,7 +8,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::Values;
-use super::few_rows::{PANEL, ROWS, Rows, parts};
+use super::few_rows::{PANEL, ROWS, Rows, TILE, parts};
 use super::linear::{result_shape, rows_of, start};
 use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
 
@@ -95,15 +95,17 @@ impl PackedWeights {
         let mut result = start(entries * rows, output, bias, shortcut)?;
         let values = Values::strided(x);
         let target = Target::new(&mut result);
+        // About equal groups.
+        let at_once = rows.div_ceil(rows.div_ceil(ROWS).max(1)).next_multiple_of(TILE).max(1);
         for entry in 0..entries {
-            for first in (0..rows).step_by(ROWS) {
+            for first in (0..rows).step_by(at_once) {
                 let from = entry * strides[0] + first * strides[1];
                 let left = Operand {
                     values: values.slice()?.get(from..).unwrap_or_default(),
                     row_stride: strides[1],
                     column_stride: strides[2],
                 };
-                let size = Size { rows: ROWS.min(rows - first), inner: input, columns: output };
+                let size = Size { rows: at_once.min(rows - first), inner: input, columns: output };
                 let target = target.from((entry * rows + first) * output);
                 // SAFETY: `result` is borrowed by `target` alone, and the groups come one after the other.
                 unsafe { self.add_products(kernel, left, size, target)? };
@@ -134,6 +136,26 @@ impl PackedWeights {
         let width = |number: usize| PANEL.min(self.output - number * PANEL);
         if kernel == PanelKernel::FewRows {
             let rows = Rows::of(left, size);
+            if rows.are_many() {
+                // Every thread finds the rows' part in its cache for all of its panels.
+                for (first, steps) in parts(self.input) {
+                    let part = first * PANEL..(first + steps) * PANEL;
+                    self.values.par_chunks(group).enumerate().for_each(|(task, panels)| {
+                        for (number, whole) in panels.chunks(panel).enumerate() {
+                            let weights = &whole[part.clone()];
+                            let next = weights.as_ptr().wrapping_add(panel);
+                            let number = task * PANELS + number;
+                            let target = target.from(number * PANEL);
+                            // SAFETY: the caller holds the target, and a panel's columns belong to one task.
+                            unsafe {
+                                let part = (first, weights, next);
+                                rows.add_part(part, target, self.output, width(number));
+                            }
+                        }
+                    });
+                }
+                return Ok(());
+            }
             self.values.par_chunks(group).enumerate().for_each(|(task, panels)| {
                 let mut sums = rows.sums();
                 for (number, panel) in panels.chunks(panel).enumerate() {
