@@ -2,6 +2,7 @@
 //! to people, and their labels, read again and checked against it. How the page looks on which they are asked is left to `reports`.
 
 pub mod cells;
+pub mod comparison;
 pub mod correction;
 pub mod draw;
 mod figures;
@@ -15,7 +16,8 @@ pub mod sample;
 pub mod server;
 
 pub use cells::Cell;
-pub use correction::{Correction, CorrectionError, ScoredRun, compare_corrected};
+pub use comparison::{AuditComparison, compare_corrected};
+pub use correction::{Correction, CorrectionError, ScoredRun};
 pub use draw::{Strata, Stratum};
 pub use folder::AuditFolder;
 pub use label_file::LabelFile;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use self::alike::check_alike;
 pub use self::alike::{Allowed, CompareError, Labelled};
+pub(crate) use self::alike::{Facts, differing_facts, tolerated};
 pub use self::differences::{Difference, Figure, Paired, paired_differences};
 pub use self::soft::{ItemsNeeded, SoftComparison};
 pub use crate::aggregate::Level;

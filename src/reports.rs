@@ -3,6 +3,7 @@
 
 pub mod address;
 pub(crate) mod agreement_table;
+mod audit_differences;
 pub mod audit_page;
 pub(crate) mod chance_table;
 pub mod charts;
@@ -32,12 +33,11 @@ pub mod terminal;
 pub mod thumbnails;
 
 pub(crate) use agreement_table::{agreement_csv, agreement_text, ensembles_csv};
+pub use audit_differences::corrected_comparison_text;
 pub use charts::category_chart;
 pub use comparison_tables::{comparison_csv, comparison_markdown, comparison_terminal};
 pub(crate) use control_table::{always_yes_csv, control_text};
-pub use correction_tables::{
-    corrected_comparison_text, correction_csv, correction_markdown, correction_text,
-};
+pub use correction_tables::{correction_csv, correction_markdown, correction_text};
 pub use exported_tables::{csv_table, html_table, latex_table, markdown_table};
 pub use figure_table::{Cell, FigureTable, Level, printed};
 pub use terminal::terminal_table;

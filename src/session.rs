@@ -17,6 +17,7 @@ mod generation_words;
 pub mod generator;
 pub mod generator_options;
 pub mod judge_options;
+mod labelled_images;
 pub mod listener;
 pub mod loaded_judge;
 mod made_for;

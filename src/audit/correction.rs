@@ -12,14 +12,12 @@ use super::sample::{AskedFor, AuditSample, SampleError};
 use crate::aggregate::Stage;
 use crate::results::{BenchmarkIdentity, FORMAT_VERSION, FormatVersion};
 use crate::score::RunScore;
-use crate::statistics::prediction_powered::{
-    Corrected, CorrectedDifference, Unit, Weight, correct, difference, stands_for,
-};
+use crate::statistics::prediction_powered::{Corrected, Unit, Weight, correct_leaning, stands_for};
 use crate::statistics::{Interval, ItemRatio};
 use crate::wording::counted;
 
 /// How often an interval is to hold the truth.
-const LEVEL: f64 = 0.95;
+pub(super) const LEVEL: f64 = 0.95;
 /// Half the length of the interval that labels are counted for, in points.
 pub const WANTED_HALF: f64 = 1.0;
 /// Fewest labelled answers of a figure that is corrected. docs/measurements/audit.md has how often intervals of so few hold the
@@ -28,7 +26,7 @@ pub const FEWEST_LABELS: u64 = 30;
 /// Fewest items that these are about.
 pub const FEWEST_ITEMS: u64 = 10;
 /// What the benchmark score is called among the figures.
-const SCORE: &str = "DPG-Bench score";
+pub(super) const SCORE: &str = "DPG-Bench score";
 /// What the stored file says that it is.
 const KIND: &str = "audit correction";
 
@@ -77,11 +75,11 @@ pub enum CorrectionError {
         /// Yes below any question.
         all: u64,
     },
-    /// Two runs have other items.
+    /// Two runs have no item in common.
     #[error(
-        "the audits are of runs with other items; compare runs of one selection of one benchmark"
+        "the audited runs have no item in common; compare runs over the same items of one benchmark"
     )]
-    OtherItems,
+    NothingShared,
 }
 
 fn needed(labels: u64) -> String {
@@ -190,7 +188,7 @@ impl RuleStage {
     /// Both, in the order of tables.
     pub const ALL: [Self; 2] = [Self::BeforeRule, Self::AfterRule];
 
-    fn stage(self) -> Stage {
+    pub(super) fn stage(self) -> Stage {
         match self {
             Self::BeforeRule => Stage::Raw,
             Self::AfterRule => Stage::Conditional,
@@ -214,7 +212,7 @@ pub struct CorrectedValue {
 }
 
 impl CorrectedValue {
-    fn of(corrected: &Corrected) -> Self {
+    pub(super) fn of(corrected: &Corrected) -> Self {
         let Interval { low, high } = corrected.interval(LEVEL);
         Self {
             percent: 100.0 * corrected.value.clamp(0.0, 1.0),
@@ -269,7 +267,7 @@ impl Correction {
         let score = answered.units(scored.corrected, Figure::Score, Stage::Conditional);
         let raw = answered.units(scored.corrected, Figure::Score, Stage::Raw);
         let (labelled, items) = labelled(&raw);
-        let after = correct_if_enough(&score, Weight::Tuned)
+        let after = correct_if_enough(&score, &answered.leans(&score, Stage::Conditional))
             .ok_or(CorrectionError::TooFew { labels: labelled, items })?;
         let drawn = sample.count(AskedFor::Sample) as u64;
         let mut names: Vec<Option<&str>> = vec![None];
@@ -310,14 +308,14 @@ impl Correction {
 }
 
 /// A sample with its run's population and labels.
-struct Audited<'a> {
+pub(super) struct Audited<'a> {
     population: Population<'a>,
     strata: Strata,
     people: People,
 }
 
 impl<'a> Audited<'a> {
-    fn of(
+    pub(super) fn of(
         scored: &ScoredRun<'a, '_>,
         sample: &AuditSample,
         labels: &Labels,
@@ -332,8 +330,9 @@ impl<'a> Audited<'a> {
         Ok(Self { population, strata, people })
     }
 
-    fn answered(&self) -> Answered<'a, '_> {
-        Answered { population: &self.population, strata: &self.strata, people: &self.people }
+    pub(super) fn answered(&self) -> Answered<'a, '_> {
+        let Self { population, strata, people } = self;
+        Answered { population, strata, people, only: None }
     }
 
     /// Drawn questions that are labelled, but never with yes or no.
@@ -350,18 +349,20 @@ impl<'a> Audited<'a> {
 }
 
 /// Labelled units that a figure says something of, and the clusters that they are in.
-fn labelled(units: &[Unit]) -> (u64, u64) {
+pub(super) fn labelled(units: &[Unit]) -> (u64, u64) {
     let counted = units.iter().filter(|unit| unit.labelled.is_some() && unit.size > 0.0);
     let mut items: Vec<usize> = counted.map(|unit| unit.cluster).collect();
     let labels = items.len() as u64;
+    items.sort_unstable();
     items.dedup();
     (labels, items.len() as u64)
 }
 
-fn correct_if_enough(units: &[Unit], weight: Weight) -> Option<Corrected> {
+/// The corrected figure, where it has labels enough.
+pub(super) fn correct_if_enough(units: &[Unit], leans: &[f64]) -> Option<Corrected> {
     let (labels, items) = labelled(units);
     let is_enough = labels >= FEWEST_LABELS && items >= FEWEST_ITEMS;
-    is_enough.then(|| correct(units, weight).ok()).flatten()
+    is_enough.then(|| correct_leaning(units, leans, Weight::Tuned).ok()).flatten()
 }
 
 /// One figure, by words and by P(yes).
@@ -373,11 +374,13 @@ fn figure(
 ) -> CorrectedFigure {
     let kind = category.map_or(Figure::Score, Figure::Category);
     let units = answered.units(scored.corrected, kind, stage.stage());
+    let leans = answered.leans(&units, stage.stage());
     let (labels, items) = labelled(&units);
-    let both = correct_if_enough(&units, Weight::Tuned);
-    let alone = both.as_ref().and_then(|_| labels_alone(&units));
+    let both = correct_if_enough(&units, &leans);
+    let alone = both.as_ref().and_then(|_| labels_alone(&units, &leans));
     let by_probability = scored.soft.and_then(|soft| {
-        correct_if_enough(&answered.units(soft, kind, stage.stage()), Weight::Tuned)
+        let units = answered.units(soft, kind, stage.stage());
+        correct_if_enough(&units, &answered.leans(&units, stage.stage()))
     });
     // Where its items are too few, each item more needs a label more.
     let lacking = FEWEST_LABELS.saturating_sub(labels).max(FEWEST_ITEMS.saturating_sub(items));
@@ -398,16 +401,19 @@ fn figure(
 }
 
 /// The weighted share of people's yes among the labelled units, with an interval over their items.
-fn labels_alone(units: &[Unit]) -> Option<CorrectedValue> {
+fn labels_alone(units: &[Unit], leans: &[f64]) -> Option<CorrectedValue> {
     let items = units.iter().map(|unit| unit.cluster + 1).max().unwrap_or(0);
     let mut ratio = ItemRatio { numerators: vec![0.0; items], denominators: vec![0.0; items] };
+    let mut of_items = vec![0.0; items];
     for (unit, weight) in units.iter().zip(stands_for(units)) {
         ratio.numerators[unit.cluster] += weight * unit.labelled.unwrap_or(0.0);
         ratio.denominators[unit.cluster] += weight * unit.size;
     }
-    let Interval { low, high } = ratio.interval(LEVEL)?;
+    units.iter().zip(leans).for_each(|(unit, lean)| of_items[unit.cluster] += lean);
+    let Interval { low, high } = ratio.interval_leaning(&of_items, LEVEL)?;
+    let error = ratio.standard_error_leaning(&of_items)?;
     let [percent, low, high, standard_error] =
-        [ratio.value()?, low, high, ratio.standard_error()?].map(|share| 100.0 * share);
+        [ratio.value()?, low, high, error].map(|share| 100.0 * share);
     Some(CorrectedValue { percent, low, high, standard_error, judge_weight: 0.0 })
 }
 
@@ -518,78 +524,4 @@ fn agreement_less(of: &Errors, less: &Errors) -> Option<Difference> {
         );
     let [points, low, high] = [value, value - half, value + half].map(|share| 100.0 * share);
     Some(Difference { points, low, high })
-}
-
-/// A figure of two audited runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CorrectedComparison {
-    /// `before_rule` or `after_rule`.
-    pub stage: RuleStage,
-    /// `DPG-Bench score`, or a broad category.
-    pub name: String,
-    /// Of the base.
-    pub base: CorrectedValue,
-    /// Of the other.
-    pub other: CorrectedValue,
-    /// `other - base`.
-    pub difference: Difference,
-    /// Two-sided p-value of no difference.
-    pub p: f64,
-}
-
-/// The corrected figures of two runs over the same items, the other less the base. Figures of which one has too few labels are
-/// left out.
-///
-/// # Errors
-/// A sample was drawn from other answers, the runs have other items, or too few answers are labelled.
-pub fn compare_corrected(
-    base: (&ScoredRun<'_, '_>, &AuditSample, &Labels),
-    other: (&ScoredRun<'_, '_>, &AuditSample, &Labels),
-) -> Result<Vec<CorrectedComparison>, CorrectionError> {
-    let ids = |scored: &ScoredRun<'_, '_>| -> Vec<String> {
-        scored.run.items.iter().map(|item| item.id.clone()).collect()
-    };
-    if ids(base.0) != ids(other.0) || base.0.run.benchmark != other.0.run.benchmark {
-        return Err(CorrectionError::OtherItems);
-    }
-    let sides = [base, other].map(|(scored, sample, labels)| {
-        Ok::<_, CorrectionError>((scored.corrected, Audited::of(scored, sample, labels)?))
-    });
-    let [base, other] = sides;
-    let ((base_score, base), (other_score, other)) = (base?, other?);
-    let (base, other) = (base.answered(), other.answered());
-    for (answered, score) in [(&base, base_score), (&other, other_score)] {
-        let units = answered.units(score, Figure::Score, Stage::Conditional);
-        let (labels, items) = labelled(&units);
-        if labels < FEWEST_LABELS || items < FEWEST_ITEMS {
-            return Err(CorrectionError::TooFew { labels, items });
-        }
-    }
-    let mut kinds = vec![Figure::Score];
-    kinds.extend(base.categories().into_iter().map(Figure::Category));
-    let mut found = Vec::new();
-    for stage in RuleStage::ALL {
-        for &kind in &kinds {
-            let of = |answered: &Answered<'_, '_>, score: &RunScore<'_>| {
-                correct_if_enough(&answered.units(score, kind, stage.stage()), Weight::Tuned)
-            };
-            let (Some(one), Some(two)) = (of(&base, base_score), of(&other, other_score)) else {
-                continue;
-            };
-            let CorrectedDifference { value, interval, p, .. } = difference(&one, &two, LEVEL);
-            let [points, low, high] = [value, interval.low, interval.high].map(|x| 100.0 * x);
-            found.push(CorrectedComparison {
-                stage,
-                name: match kind {
-                    Figure::Score => SCORE.to_owned(),
-                    Figure::Category(name) => name.to_owned(),
-                },
-                base: CorrectedValue::of(&one),
-                other: CorrectedValue::of(&two),
-                difference: Difference { points, low, high },
-                p,
-            });
-        }
-    }
-    Ok(found)
 }

@@ -1,15 +1,15 @@
 //! In: a scored run, the sample of its audit and its labels. Out: every figure of the run as units of a survey, from which
 //! `statistics::prediction_powered` corrects it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::draw::Strata;
-use super::people::{People, QuestionKey};
+use super::people::{Class, People, QuestionKey};
 use super::population::Population;
 use crate::aggregate::Stage;
 use crate::aggregate::category_order::table_order;
 use crate::score::RunScore;
-use crate::statistics::prediction_powered::Unit as SurveyUnit;
+use crate::statistics::prediction_powered::{Unit as SurveyUnit, stands_for};
 
 /// What a figure is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +28,14 @@ pub(super) struct Answered<'a, 'r> {
     pub strata: &'r Strata,
     /// What people say of those that were.
     pub people: &'r People,
+    /// Per item of the run whether its units are looked at; all where it is `None`.
+    pub only: Option<&'r [bool]>,
 }
 
 impl<'a> Answered<'a, '_> {
     /// The broad categories of its questions, in table order.
     pub(super) fn categories(&self) -> Vec<&'a str> {
-        let units = self.population.units.iter();
-        let questions = units.flat_map(|unit| &unit.item.graph.questions()[unit.questions()]);
-        let mut names: Vec<&str> = questions.map(|question| question.category.l1()).collect();
+        let mut names: Vec<&str> = self.questions().map(|(_, category, _)| category).collect();
         names.sort_by(|a, b| table_order(a, b));
         names.dedup();
         names
@@ -44,7 +44,8 @@ impl<'a> Answered<'a, '_> {
     /// The questions about images that can be drawn, with their strata.
     fn questions(&self) -> impl Iterator<Item = (QuestionKey, &'a str, usize)> {
         let units = self.population.units.iter().zip(&self.strata.of_unit);
-        units.flat_map(|(unit, &stratum)| {
+        let is_wanted = |place: usize| self.only.is_none_or(|only| only[place]);
+        units.filter(move |(unit, _)| is_wanted(unit.place)).flat_map(|(unit, &stratum)| {
             let item = unit.item;
             unit.questions().map(move |position| {
                 let category = item.graph.questions()[position].category.l1();
@@ -102,5 +103,26 @@ impl<'a> Answered<'a, '_> {
             }
         };
         self.questions().map(unit).collect()
+    }
+
+    /// Per unit of `units` how far its label moves the figure by way of labels that were filled in with a mean which it is part of,
+    /// as a part of the figure's numerator; they add up to 0. Nothing of the kind is filled in before the rule.
+    pub(super) fn leans(&self, units: &[SurveyUnit], stage: Stage) -> Vec<f64> {
+        let filled = &self.people.filled;
+        if stage == Stage::Raw || filled.takers.is_empty() {
+            return Vec::new();
+        }
+        // By class, what one more of its mean would add to the numerator.
+        let mut taken: BTreeMap<Class, f64> = BTreeMap::new();
+        for (((key, ..), unit), weight) in self.questions().zip(units).zip(stands_for(units)) {
+            for (class, part) in filled.takers.get(&key).into_iter().flatten() {
+                *taken.entry(*class).or_default() += weight * unit.size * part;
+            }
+        }
+        let lean = |(key, ..): (QuestionKey, &str, usize)| -> f64 {
+            let given = filled.givers.get(&key).into_iter().flatten();
+            given.filter_map(|(class, part)| Some(taken.get(class)? * part)).sum()
+        };
+        self.questions().map(lean).collect()
     }
 }

@@ -144,7 +144,10 @@ impl Labels {
             let Said { label, time } = said;
             Some(GivenLabel { question, annotator, label: label?, time })
         });
-        Ok(Self { labels: labels.collect(), warnings })
+        let mut labels = Self { labels: labels.collect(), warnings };
+        let names = names_but_for_case(&labels.annotators());
+        labels.warnings.extend(names);
+        Ok(labels)
     }
 
     /// Who has given a label, in order.
@@ -217,9 +220,9 @@ pub enum LabelError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabelFault {
-    /// It cannot be parsed.
+    /// It cannot be parsed: what the parser said.
     #[error("it is no label ({0})")]
-    Unparsable(serde_json::Error),
+    Unparsable(String),
     /// The sample does not ask this.
     #[error("the sample does not ask question {question} about {item}, image {image}")]
     Unasked {
@@ -265,6 +268,42 @@ pub enum LabelFault {
 /// The beginning of a digest, to tell two apart.
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
+}
+
+/// What the parser said of one line of a file. It counts lines too, from the one that it was given on, which is no line of the file;
+/// and columns in bytes, where editors count characters. Where the line is JSON of another shape, the column is its end.
+fn of_one_line(error: &serde_json::Error, line: &[u8]) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let Some(reason) = text.strip_suffix(&place) else { return text };
+    if line.is_empty() {
+        return "it is empty".to_owned();
+    }
+    if error.is_data() {
+        return reason.to_owned();
+    }
+    let before = line.get(..error.column()).unwrap_or(line);
+    let column = String::from_utf8_lossy(before).chars().count();
+    format!("{reason}, at column {column}")
+}
+
+/// Names of annotators that differ in letter case alone, one sentence for all that are alike.
+fn names_but_for_case(names: &[&str]) -> Vec<String> {
+    let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in names {
+        alike.entry(name.to_lowercase()).or_default().push(format!("`{name}`"));
+    }
+    let several = alike.into_values().filter(|names| names.len() > 1);
+    several
+        .map(|names| {
+            format!(
+                "{} differ in letter case alone and count as {} annotators; if they are one person, give them one name in the files of \
+                 labels",
+                names.join(" and "),
+                names.len()
+            )
+        })
+        .collect()
 }
 
 /// What is held against a sample.
@@ -353,14 +392,15 @@ impl<'s> LabelCheck<'s> {
             let reason = "it has no whole line".to_owned();
             return Err(LabelError::BadHeader { path: path.to_owned(), reason });
         };
-        self.check_header(path, header)?;
+        self.check_header(path, header.trim_ascii_end())?;
         let mut said = BTreeMap::new();
         let mut last = 1;
         for line in lines {
+            let line = line.trim_ascii_end();
             last += 1;
             let bad = |fault| LabelError::BadLine { path: path.to_owned(), line: last, fault };
             let record: LabelRecord = serde_json::from_slice(line)
-                .map_err(|reason| bad(LabelFault::Unparsable(reason)))?;
+                .map_err(|reason| bad(LabelFault::Unparsable(of_one_line(&reason, line))))?;
             let (place, newest) = self.said(&record).map_err(bad)?;
             said.insert((record.annotator, place), newest);
         }
@@ -376,8 +416,9 @@ impl<'s> LabelCheck<'s> {
             format_version: FormatVersion,
             kind: String,
         }
-        let unparsable =
-            |error: serde_json::Error| bad(format!("its first line is no header ({error})"));
+        let unparsable = |error: serde_json::Error| {
+            bad(format!("its first line is no header ({})", of_one_line(&error, line)))
+        };
         let Versioned { format_version: found, kind } =
             serde_json::from_slice(line).map_err(unparsable)?;
         if kind != KIND {

@@ -25,7 +25,21 @@ pub(super) struct People {
     pub closed: u64,
     /// Annotators' yes below a question that they did not label, or could not tell.
     pub open: u64,
+    /// Which shares after the rule were filled in with those of others.
+    pub filled: Filled,
 }
+
+/// Which labels after the rule were filled in with the mean of others, and by which those means lean to either side.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    /// Per question the part of its share, in 0..=1, that is the mean of a class of others.
+    pub takers: HashMap<QuestionKey, Vec<(Class, f64)>>,
+    /// Per question what its own answers add to the mean of a class: `(answer - mean) / answers` of the class.
+    pub givers: HashMap<QuestionKey, Vec<(Class, f64)>>,
+}
+
+/// Yes answers that stand for each other: those below so many questions; 0 of all.
+pub(super) type Class = usize;
 
 impl People {
     /// What the labels say. Questions of items that are not among `items` are none of the run's.
@@ -47,7 +61,7 @@ impl People {
             }
         }
         let mut people = Self::default();
-        let (mut held, mut values) = (Held::default(), Vec::new());
+        let (mut held, mut values, mut closed) = (Held::default(), Vec::new(), Vec::new());
         for (asked, key) in sample.questions.iter().zip(&keys) {
             let (AskedFor::Sample, Some(key)) = (asked.asked_for, *key) else { continue };
             let (place, image, position) = key;
@@ -64,6 +78,7 @@ impl People {
                     (Some(true), Some(all)) if !above.is_empty() => {
                         people.closed += 1;
                         held.add(above.len(), all);
+                        closed.push((key, above.len(), all));
                     }
                     (Some(true), None) => people.open += 1,
                     _ => {}
@@ -74,17 +89,32 @@ impl People {
         }
         // What is not known must not be left out: a no would be known all the same, and only the yes would be missing.
         for (key, above, of_question) in values {
-            let usual = held.share(above);
-            let shares =
-                of_question.iter().map(|all| all.map(|all| f64::from(u8::from(all))).or(usual));
+            let usual = held.class_of(above);
+            let shares = of_question.iter().map(|all| {
+                all.map(|all| f64::from(u8::from(all))).or(usual.map(|(_, share)| share))
+            });
             let shares: Option<Vec<f64>> = shares.collect();
-            if let Some(shares) = shares.filter(|shares| !shares.is_empty()) {
-                people.ruled.insert(key, shares.iter().sum::<f64>() / shares.len() as f64);
+            let Some(shares) = shares.filter(|shares| !shares.is_empty()) else { continue };
+            people.ruled.insert(key, shares.iter().sum::<f64>() / shares.len() as f64);
+            let open = of_question.iter().filter(|all| all.is_none()).count();
+            if let Some((class, _)) = usual.filter(|_| open > 0) {
+                let part = open as f64 / shares.len() as f64;
+                people.filled.takers.insert(key, vec![(class, part)]);
+            }
+        }
+        for (key, above, is_kept) in closed {
+            let givers = people.filled.givers.entry(key).or_default();
+            for class in [ALL, above] {
+                let [all, kept] = held.of(class).map(|count| count as f64);
+                givers.push((class, (f64::from(u8::from(is_kept)) - kept / all) / all));
             }
         }
         people
     }
 }
+
+/// The class of all yes answers below a question.
+const ALL: Class = 0;
 
 /// Yes answers whose questions above are all labelled, and those of them that the rule keeps, by the number of questions above:
 /// the more there are, the more often one is a no, and the more often one lacks a label.
@@ -101,13 +131,20 @@ impl Held {
         *kept += u64::from(is_kept);
     }
 
-    /// The share that the rule keeps: of those with as many questions above, or of all where these are few.
-    fn share(&self, above: usize) -> Option<f64> {
-        let like = self.0.get(&above).copied().filter(|[all, _]| *all >= Self::FEWEST);
-        let [all, kept] = like.unwrap_or_else(|| {
-            self.0.values().fold([0; 2], |[all, kept], more| [all + more[0], kept + more[1]])
-        });
-        (all > 0).then(|| kept as f64 / all as f64)
+    /// Answers of a class, and those of them that the rule keeps.
+    fn of(&self, class: Class) -> [u64; 2] {
+        if class != ALL {
+            return self.0.get(&class).copied().unwrap_or_default();
+        }
+        self.0.values().fold([0; 2], |[all, kept], more| [all + more[0], kept + more[1]])
+    }
+
+    /// The class that stands for an answer below so many questions, and the share that the rule keeps of it: those below as many,
+    /// or all where these are few.
+    fn class_of(&self, above: usize) -> Option<(Class, f64)> {
+        let class = if self.of(above)[0] >= Self::FEWEST { above } else { ALL };
+        let [all, kept] = self.of(class);
+        (all > 0).then(|| (class, kept as f64 / all as f64))
     }
 }
 

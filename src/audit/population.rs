@@ -23,6 +23,16 @@ pub enum UnitKind {
     Images,
 }
 
+impl UnitKind {
+    /// One of it, in sentences.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Questions => "question",
+            Self::Images => "image",
+        }
+    }
+}
+
 /// What a judge said of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct JudgedRun<'a, 'r> {

@@ -121,10 +121,9 @@ pub enum SampleError {
     },
     /// The run's answers are not those that it was drawn from.
     #[error(
-        "the audit was drawn from {}, and the run has {} now{}: it has grown or was judged again; draw another audit with --name",
-        answers(*drawn_from, judge),
-        answers(*now, judge),
-        if drawn_from == now { ", other ones" } else { "" }
+        "{}: labels that were given for it fit the earlier answers alone; put those back, or draw another audit with --labels-wanted N \
+         --name NAME and have it labelled",
+        since(*drawn_from, *now, judge)
     )]
     OtherAnswers {
         /// The judge.
@@ -146,8 +145,18 @@ pub enum SampleError {
     },
 }
 
-fn answers(units: u64, judge: &str) -> String {
-    format!("{} of `{judge}`", counted(units, "unit"))
+/// What happened to the run since the sample was drawn.
+fn since(drawn_from: u64, now: u64, judge: &str) -> String {
+    if drawn_from == now {
+        return format!(
+            "the run was judged again by `{judge}`, or its images were made again, since the audit was drawn"
+        );
+    }
+    format!(
+        "the run has grown or was judged again since the audit was drawn (answers of `{judge}` to draw from: {} then, {} now)",
+        counted(drawn_from, "unit"),
+        counted(now, "unit")
+    )
 }
 
 impl AuditSample {
@@ -162,11 +171,7 @@ impl AuditSample {
         seed: u64,
     ) -> Result<Self, SampleError> {
         if population.units.len() < 2 {
-            let noun = match population.kind {
-                UnitKind::Questions => "question",
-                UnitKind::Images => "image",
-            };
-            let units = counted(population.units.len(), noun);
+            let units = counted(population.units.len(), population.kind.noun());
             return Err(SampleError::TooFew { units, left_out: population.left_out });
         }
         let strata = Strata::of(population, labels_wanted);
@@ -282,11 +287,25 @@ impl AuditSample {
         if is_same {
             return Ok(strata);
         }
-        Err(SampleError::OtherAnswers {
-            judge: self.judge.clone(),
-            drawn_from: self.population_units,
-            now: population.units.len() as u64,
-        })
+        Err(self.other_answers(population.units.len() as u64))
+    }
+
+    /// Makes sure that `new`, which was drawn just now, is of the answers that this one was drawn from, if it is of the same judge
+    /// and unit: else the run is another by now, whatever the new one was asked to be.
+    ///
+    /// # Errors
+    /// [`SampleError::OtherAnswers`].
+    pub fn ensure_answers_of(&self, new: &Self) -> Result<(), SampleError> {
+        let is_alike = (&self.judge, self.unit) == (&new.judge, new.unit);
+        if is_alike && self.population_sha256 != new.population_sha256 {
+            return Err(self.other_answers(new.population_units));
+        }
+        Ok(())
+    }
+
+    fn other_answers(&self, now: u64) -> SampleError {
+        let (judge, drawn_from) = (self.judge.clone(), self.population_units);
+        SampleError::OtherAnswers { judge, drawn_from, now }
     }
 
     /// How many of its questions are asked for this reason.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::aggregate::baseline::Baseline;
 use crate::aggregate::{DroppedQuestions, JudgeIdentity};
-use crate::results::Settings;
+use crate::results::{BenchmarkIdentity, Settings};
 use crate::wording::counted;
 
 /// In what two runs may differ although they are compared.
@@ -70,8 +70,8 @@ pub enum CompareError {
     },
     /// Other questions were left out of one than of the other.
     #[error(
-        "{base} leaves out {base_dropped} and {other} {other_dropped}; leave the same questions out of both, with the same file of \
-         --drop-questions, or none"
+        "{base} leaves out {base_dropped}, and {other} leaves out {other_dropped}; leave the same questions out of both, with the same \
+         file of --drop-questions, or none"
     )]
     Dropped {
         /// Label of the base.
@@ -126,47 +126,87 @@ pub(super) fn check_alike(
         let (base, other) = (base.label.clone(), other.label.clone());
         return Err(CompareError::Dropped { base, base_dropped, other, other_dropped });
     }
-    let (of_base, of_other) = (&base.label, &other.label);
+    let mut warnings = tolerated(differing_facts([facts(base), facts(other)]), allowed)?;
+    warnings.extend(b.dropped_questions.as_ref().map(DroppedQuestions::described));
+    for (label, run) in [(&base.label, a), (&other.label, b)] {
+        warnings.extend(run.gap().map(|gap| format!("{label} is incomplete: {gap}")));
+        if run.run.seeds().is_some_and(|word| word != "repeats") {
+            warnings.extend(run.run.server_note().map(|note| format!("{label}: {note}")));
+        }
+    }
+    Ok(warnings)
+}
+
+/// What two runs must have in common before their numbers are compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    /// What the user calls the run.
+    pub label: &'a str,
+    /// Its benchmark.
+    pub benchmark: &'a BenchmarkIdentity,
+    /// Who answered.
+    pub judge: &'a JudgeIdentity,
+    /// Images per item.
+    pub images_per_item: u32,
+}
+
+fn facts(labelled: &Labelled) -> Facts<'_> {
+    let Labelled { label, run } = labelled;
+    Facts {
+        label,
+        benchmark: &run.run.benchmark,
+        judge: &run.judge,
+        images_per_item: run.run.images_per_item,
+    }
+}
+
+/// In what two runs differ, one sentence each.
+pub(crate) fn differing_facts([a, b]: [Facts<'_>; 2]) -> Vec<(Allowed, String)> {
+    let (of_base, of_other) = (a.label, b.label);
     let mut found = Vec::new();
-    if a.run.benchmark.digest != b.run.benchmark.digest {
+    if a.benchmark.digest != b.benchmark.digest {
         found.push((
             Allowed::Benchmark,
             format!(
                 "{of_base} is about {} and {of_other} about {}, whose questions are not the same",
-                a.run.benchmark.path, b.run.benchmark.path
+                a.benchmark.path, b.benchmark.path
             ),
         ));
     }
-    if let Some(difference) = judges_differ(&a.judge, &b.judge) {
-        let by = [&a.judge, &b.judge].map(called);
+    if let Some(difference) = judges_differ(a.judge, b.judge) {
+        let by = [a.judge, b.judge].map(called);
         found.push((
             Allowed::Judge,
             format!("{of_base} was judged by {} and {of_other} by {}{difference}", by[0], by[1]),
         ));
     }
-    if a.run.images_per_item != b.run.images_per_item {
+    if a.images_per_item != b.images_per_item {
         found.push((
             Allowed::Images,
             format!(
                 "{of_base} has {} an item and {of_other} {}",
-                counted(a.run.images_per_item, "image"),
-                b.run.images_per_item
+                counted(a.images_per_item, "image"),
+                b.images_per_item
             ),
         ));
     }
+    found
+}
+
+/// The sentences on what is allowed.
+///
+/// # Errors
+/// One is not.
+pub(crate) fn tolerated(
+    found: Vec<(Allowed, String)>,
+    allowed: &[Allowed],
+) -> Result<Vec<String>, CompareError> {
     let mut warnings = Vec::new();
     for (allow, sentence) in found {
         if !allowed.contains(&allow) {
             return Err(CompareError::Differ { sentence, allow });
         }
         warnings.push(sentence);
-    }
-    warnings.extend(b.dropped_questions.as_ref().map(DroppedQuestions::described));
-    for (label, run) in [(of_base, a), (of_other, b)] {
-        warnings.extend(run.gap().map(|gap| format!("{label} is incomplete: {gap}")));
-        if run.run.seeds().is_some_and(|word| word != "repeats") {
-            warnings.extend(run.run.server_note().map(|note| format!("{label}: {note}")));
-        }
     }
     Ok(warnings)
 }

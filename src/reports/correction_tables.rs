@@ -3,11 +3,10 @@
 
 use comfy_table::{CellAlignment, Table};
 
-use super::numbers::{ends, fixed, p_value, signed, signed_ends};
+use super::numbers::{ends, fixed, signed, signed_ends};
 use super::terminal::STYLE;
 use crate::audit::correction::{
-    CorrectedComparison, CorrectedFigure, CorrectedValue, Correction, JudgeAgainstPeople, Rate,
-    RuleStage,
+    CorrectedFigure, CorrectedValue, Correction, JudgeAgainstPeople, Rate, RuleStage,
 };
 use crate::wording::counted;
 
@@ -95,26 +94,6 @@ pub fn correction_csv(found: &Correction) -> Result<Vec<u8>, csv::Error> {
     writer.into_inner().map_err(|error| error.into_error().into())
 }
 
-/// The corrected figures of two runs and their differences.
-pub fn corrected_comparison_text(base: &str, other: &str, rows: &[CorrectedComparison]) -> String {
-    let mut text = format!("corrected by labels: {other} - {base}\n");
-    for stage in [RuleStage::AfterRule, RuleStage::BeforeRule] {
-        let mut table = vec![["", base, other, "difference", "p"].map(str::to_owned).to_vec()];
-        table.extend(rows.iter().filter(|row| row.stage == stage).map(|row| {
-            let ends = signed_ends((row.difference.low, row.difference.high), 2);
-            vec![
-                row.name.clone(),
-                fixed(row.base.percent, 2),
-                fixed(row.other.percent, 2),
-                format!("{} ({ends})", signed(row.difference.points, 2)),
-                p_value(row.p),
-            ]
-        }));
-        text.push_str(&format!("\n{}\n{}", heading(stage), drawn(&table)));
-    }
-    text
-}
-
 fn stage_name(stage: RuleStage) -> &'static str {
     match stage {
         RuleStage::BeforeRule => "before_rule",
@@ -122,7 +101,7 @@ fn stage_name(stage: RuleStage) -> &'static str {
     }
 }
 
-fn heading(stage: RuleStage) -> &'static str {
+pub(super) fn heading(stage: RuleStage) -> &'static str {
     match stage {
         RuleStage::BeforeRule => "before the dependency rule",
         RuleStage::AfterRule => "after the dependency rule",
@@ -155,7 +134,7 @@ fn labels_text(found: &Correction) -> String {
     text
 }
 
-type Rows = Vec<Vec<String>>;
+pub(super) type Rows = Vec<Vec<String>>;
 
 fn errors_table(found: &Correction) -> Rows {
     let heading = ["", "of people's yes", "labels", "of their no", "labels"];
@@ -301,7 +280,7 @@ fn favoured(found: &Correction) -> Option<String> {
 }
 
 /// For a terminal.
-fn drawn(rows: &Rows) -> String {
+pub(super) fn drawn(rows: &Rows) -> String {
     let mut table = Table::new();
     table.load_style(STYLE);
     let mut rows = rows.iter();

@@ -3,17 +3,22 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use serde::Serialize;
 
 use super::auditing::{Audit, open_audit, with_population};
-use super::scoring::check_pictures;
+use super::labelled_images::ensure_labelled_images;
+use super::scoring::{check_pictures, judge_identity};
 use crate::aggregate::Protocol;
-use crate::audit::correction::{CorrectedComparison, Correction, ScoredRun, compare_corrected};
-use crate::audit::{AuditFolder, AuditSample, Labels};
+use crate::audit::{
+    AuditComparison, AuditFolder, AuditSample, Correction, Labels, ScoredRun, compare_corrected,
+};
+use crate::compare::{Allowed, CompareError, Facts, differing_facts, tolerated};
 use crate::reports::{correction_csv, correction_markdown};
 use crate::results::atomic_write::atomic_write;
 use crate::results::{NewestAnswers, RunDirectory};
 use crate::score::{RunScore, score_run};
+use crate::wording::counted;
 
 /// An audit with what its labels say.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +35,8 @@ pub struct CorrectedAudit {
 /// writes `corrected.json`, `.csv` and `.md` into the audit's folder.
 ///
 /// # Errors
-/// There is no such audit, a label does not belong to it, too few answers are labelled, or the run's answers are others by now.
+/// There is no such audit, a label does not belong to it, too few answers are labelled, the run's answers are others by now, or an
+/// image that was labelled.
 pub fn correct_audit(
     run: &RunDirectory,
     name: &str,
@@ -39,37 +45,101 @@ pub fn correct_audit(
 ) -> anyhow::Result<CorrectedAudit> {
     let audit = open_audit(run, name)?;
     let labels = read_labels(&audit, files)?;
-    let correction = with_scored(run, &audit.sample, benchmark, |scored| {
-        Ok(Correction::of(scored, &audit.sample, &labels)?)
-    })?;
+    let (correction, lacks) =
+        with_scored(run, (&audit.sample, &labels), benchmark, |scored, lacks| {
+            Ok((Correction::of(scored, &audit.sample, &labels)?, lacks))
+        })?;
     let mut json = serde_json::to_vec_pretty(&correction)?;
     json.push(b'\n');
     atomic_write(&audit.folder.result("csv")?, &correction_csv(&correction)?)?;
     atomic_write(&audit.folder.result("md")?, correction_markdown(&correction).as_bytes())?;
     atomic_write(&audit.folder.result("json")?, &json)?;
-    Ok(CorrectedAudit { audit, correction, warnings: labels.warnings })
+    let warnings = labels.warnings.into_iter().chain(lacks.images).collect();
+    Ok(CorrectedAudit { audit, correction, warnings })
 }
 
-/// The corrected figures of the audit `name` of both runs, the other less the base, by the labels in each audit's folder.
+/// Two audited runs that were compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ComparedAudits {
+    /// The run that stands for zero.
+    pub base: String,
+    /// The run compared with it.
+    pub other: String,
+    /// What makes the runs differ beside what is compared, what was left out of the files of labels, and what the runs lack.
+    pub warnings: Vec<String>,
+    /// Whether every selected question of both has an answer about a stored image.
+    pub complete: bool,
+    /// The figures.
+    #[serde(flatten)]
+    pub found: AuditComparison,
+}
+
+/// The corrected figures of the audit `name` of both runs, the other less the base, by the labels in each audit's folder. Judges may
+/// differ, since labels correct each towards what people say; in `allowed` is in what else they may.
 ///
 /// # Errors
-/// As [`correct_audit`]; the runs have other items.
+/// As [`correct_audit`]; the runs differ in what is not allowed, or have no item in common.
 pub fn compare_audits(
-    [base, other]: [&RunDirectory; 2],
+    runs: [&RunDirectory; 2],
     name: &str,
     benchmark: Option<&Path>,
-) -> anyhow::Result<Vec<CorrectedComparison>> {
-    let (base_audit, other_audit) = (open_audit(base, name)?, open_audit(other, name)?);
-    let base_labels = read_labels(&base_audit, &[])?;
-    let other_labels = read_labels(&other_audit, &[])?;
-    with_scored(base, &base_audit.sample, benchmark, |base_scored| {
-        with_scored(other, &other_audit.sample, benchmark, |other_scored| {
-            let base = (base_scored, &base_audit.sample, &base_labels);
-            Ok(compare_corrected(base, (other_scored, &other_audit.sample, &other_labels))?)
+    allowed: &[Allowed],
+) -> anyhow::Result<ComparedAudits> {
+    let audits = [open_audit(runs[0], name)?, open_audit(runs[1], name)?];
+    let mut warnings = ensure_alike(runs, &audits, allowed)?;
+    let labels = [read_labels(&audits[0], &[])?, read_labels(&audits[1], &[])?];
+    let given = [0, 1].map(|side| (&audits[side].sample, &labels[side]));
+    let (found, lacks) = with_scored(runs[0], given[0], benchmark, |base, of_base| {
+        with_scored(runs[1], given[1], benchmark, |other, of_other| {
+            let base = (base, given[0].0, given[0].1);
+            let found = compare_corrected(base, (other, given[1].0, given[1].1))?;
+            Ok((found, [of_base, of_other]))
         })
-    })
+    })?;
+    let [base, other] = runs.map(|run| run.path().display().to_string());
+    let complete = lacks.iter().all(|lacks| lacks.units == 0);
+    for (side, (lacks, run)) in lacks.into_iter().zip([&base, &other]).enumerate() {
+        warnings.extend(labels[side].warnings.iter().map(|warning| format!("{run}: {warning}")));
+        warnings.extend(lacks.images.map(|warning| format!("{run}: {warning}")));
+        if lacks.units > 0 {
+            let units = counted(lacks.units, audits[side].sample.unit.noun());
+            warnings
+                .push(format!("{run} is incomplete: {units} without a stored image or an answer"));
+        }
+    }
+    for (count, run) in [(found.only_base, &base), (found.only_other, &other)] {
+        if count > 0 {
+            warnings.push(format!("{run} has {} that the other has not", counted(count, "item")));
+        }
+    }
+    Ok(ComparedAudits { base, other, warnings, complete, found })
 }
 
+/// In what the runs differ, as far as that is allowed.
+fn ensure_alike(
+    runs: [&RunDirectory; 2],
+    audits: &[Audit; 2],
+    allowed: &[Allowed],
+) -> Result<Vec<String>, CompareError> {
+    let labels = runs.map(|run| run.path().display().to_string());
+    let judges = [0, 1].map(|side| judge_identity(runs[side], &audits[side].sample.judge));
+    let facts = [0, 1].map(|side| Facts {
+        label: &labels[side],
+        benchmark: &runs[side].manifest().benchmark,
+        judge: &judges[side],
+        images_per_item: runs[side].manifest().images_per_item,
+    });
+    let (judges, others): (Vec<_>, Vec<_>) =
+        differing_facts(facts).into_iter().partition(|(what, _)| *what == Allowed::Judge);
+    let mut warnings = tolerated(others, allowed)?;
+    let judges = judges.into_iter().map(|(_, sentence)| sentence);
+    warnings.extend(
+        judges.map(|sentence| format!("{sentence}; labels correct both towards what people say")),
+    );
+    Ok(warnings)
+}
+
+/// The labels in `files` (none: those that the audit's server has kept).
 fn read_labels(audit: &Audit, files: &[PathBuf]) -> anyhow::Result<Labels> {
     let kept = if files.is_empty() { audit.folder.label_files()? } else { Vec::new() };
     let files = if files.is_empty() { kept.as_slice() } else { files };
@@ -85,14 +155,25 @@ fn labels_folder(folder: &AuditFolder) -> String {
     folder.path().map(|path| path.join("labels").display().to_string()).unwrap_or_default()
 }
 
-/// What `look` makes of the run, scored by the judge of `sample` and by its other judges.
+/// What a run lacks.
+struct Lacks {
+    /// Units that could not be drawn.
+    units: u64,
+    /// Labelled images that are not on the disk, told in a sentence.
+    images: Option<String>,
+}
+
+/// What `look` makes of the run, scored by the judge of `sample` and by its other judges. The run's answers are those that the sample was
+/// drawn from, and its images those that the labels are about.
 fn with_scored<T>(
     run: &RunDirectory,
-    sample: &AuditSample,
+    (sample, labels): (&AuditSample, &Labels),
     benchmark: Option<&Path>,
-    look: impl FnOnce(&ScoredRun<'_, '_>) -> anyhow::Result<T>,
+    look: impl FnOnce(&ScoredRun<'_, '_>, Lacks) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    with_population(run, benchmark, Some(&sample.judge), sample.unit, |judged, _| {
+    with_population(run, benchmark, Some(&sample.judge), sample.unit, |judged, population| {
+        sample.strata_of(population).with_context(|| run.path().display().to_string())?;
+        let images = ensure_labelled_images(run, sample, labels)?;
         let per_item = judged.images_per_item;
         let under = |protocol| score_run(judged.items, judged.answers, per_item, protocol);
         let corrected = under(Protocol::Corrected);
@@ -107,11 +188,8 @@ fn with_scored<T>(
                 others.push((name, score));
             }
         }
-        look(&ScoredRun {
-            run: *judged,
-            corrected: &corrected,
-            soft: soft.as_ref(),
-            others: &others,
-        })
+        let scored =
+            ScoredRun { run: *judged, corrected: &corrected, soft: soft.as_ref(), others: &others };
+        look(&scored, Lacks { units: population.left_out, images })
     })
 }

@@ -10,7 +10,7 @@ use super::scoring::{check_pictures, choose_judge};
 use super::work::ensure_merged;
 use crate::aggregate::Protocol;
 use crate::aggregate::readable::unparsable_gap;
-use crate::audit::{AuditFolder, AuditSample, JudgedRun, Population, UnitKind};
+use crate::audit::{AuditFolder, AuditSample, JudgedRun, Population, SampleError, UnitKind};
 use crate::near_names::did_you_mean;
 use crate::reports::audit_page::{AuditPage, OpenedFrom};
 use crate::results::atomic_write::atomic_write;
@@ -140,6 +140,33 @@ pub fn open_audit(run: &RunDirectory, name: &str) -> anyhow::Result<Audit> {
     Ok(Audit { folder, sample })
 }
 
+/// As [`open_audit`], of an audit that people are to go on labelling. Where its run cannot be read as it was drawn from (its
+/// benchmark was moved, say), that is told in a sentence.
+///
+/// # Errors
+/// As there; the run's answers are others than those that it was drawn from, so that the labels would be of no use.
+pub fn open_current_audit(
+    run: &RunDirectory,
+    name: &str,
+    benchmark: Option<&Path>,
+) -> anyhow::Result<(Audit, Option<String>)> {
+    let audit = open_audit(run, name)?;
+    let AuditSample { judge, unit, .. } = &audit.sample;
+    let held = with_population(run, benchmark, Some(judge), *unit, |_, population| {
+        Ok(audit.sample.strata_of(population)?)
+    });
+    match held {
+        Ok(_) => Ok((audit, None)),
+        Err(error) if error.is::<SampleError>() => Err(error),
+        Err(error) => {
+            let doubt = format!(
+                "whether the run's answers are still those that the audit was drawn from cannot be seen: {error:#}"
+            );
+            Ok((audit, Some(doubt)))
+        }
+    }
+}
+
 /// The folder of the audit `name`, whether it is there or not.
 ///
 /// # Errors
@@ -159,6 +186,7 @@ fn refuse_another(folder: &AuditFolder, sample: &AuditSample) -> anyhow::Result<
     if there.sha256 == sample.sha256 {
         return Ok(());
     }
+    there.ensure_answers_of(sample)?;
     let AuditSample { judge, seed, labels_wanted, .. } = &there;
     bail!(
         "{} is another sample (of `{judge}`, {labels_wanted} labels wanted, seed {seed}, {} units to draw from); draw the new \

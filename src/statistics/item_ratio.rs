@@ -48,14 +48,30 @@ impl ItemRatio {
     /// `m` items with a share. For a mean it is the standard deviation (of m - 1) over the root of m.
     /// `None` below two items.
     pub fn standard_error(&self) -> Option<f64> {
-        let (value, clusters) = (self.value()?, self.clusters() as f64);
+        self.standard_error_leaning(&[])
+    }
+
+    /// As [`Self::standard_error`] where some of what the numerators count are means of others: `leans` (of none: nothing) is what
+    /// each item moves the sum of the numerators by that way beside its own part.
+    pub fn standard_error_leaning(&self, leans: &[f64]) -> Option<f64> {
+        let clusters = self.clusters() as f64;
         if clusters < 2.0 {
             return None;
         }
-        let pairs = self.numerators.iter().zip(&self.denominators);
-        let squares: f64 = pairs.map(|(y, x)| (y - value * x).powi(2)).sum();
+        let squares: f64 = self.residuals(leans)?.map(|residual| residual.powi(2)).sum();
         let total: f64 = self.denominators.iter().sum();
         Some((clusters / (clusters - 1.0) * squares).sqrt() / total)
+    }
+
+    /// Per item `y_i - r x_i`, with what it moves beside.
+    pub(super) fn residuals<'r>(
+        &'r self,
+        leans: &'r [f64],
+    ) -> Option<impl Iterator<Item = f64> + 'r> {
+        let value = self.value()?;
+        let leans = leans.iter().copied().chain(std::iter::repeat(0.0));
+        let pairs = self.numerators.iter().zip(&self.denominators).zip(leans);
+        Some(pairs.map(move |((y, x), lean)| y - value * x + lean))
     }
 }
 

@@ -74,12 +74,26 @@ pub struct TooFewClusters {
 /// # Errors
 /// Fewer than two clusters have labels.
 pub fn correct(units: &[Unit], weight: Weight) -> Result<Corrected, TooFewClusters> {
+    correct_leaning(units, &[], weight)
+}
+
+/// As [`correct`] where some labels are means of others: `leans` says of each unit (of none: nothing) how far its label moves the
+/// numerator by way of these. They add up to 0, and are part of the error alone: the variance of an estimate with filled-in means by
+/// linearisation (Shao and Steel, JASA 94, 1999; Kim and Rao, Biometrika 96, 2009).
+///
+/// # Errors
+/// As there.
+pub fn correct_leaning(
+    units: &[Unit],
+    leans: &[f64],
+    weight: Weight,
+) -> Result<Corrected, TooFewClusters> {
     let labelled_clusters = distinct(units.iter().filter(|unit| unit.counts()).map(|u| u.cluster));
     if labelled_clusters < 2 {
         return Err(TooFewClusters { clusters: labelled_clusters });
     }
     let strata = joined_strata(units);
-    let survey = Survey::of(units, &strata);
+    let survey = Survey { leans, ..Survey::of(units, &strata) };
     let first = survey.ratio(1.0);
     let weight = match weight {
         Weight::Fixed(weight) => weight,
@@ -159,7 +173,9 @@ pub fn difference(base: &Corrected, other: &Corrected, level: f64) -> CorrectedD
     let both: Vec<f64> = (0..count).map(|place| of(other, place) - of(base, place)).collect();
     let missed = |figure: &Corrected| {
         let squares: f64 = figure.influence.iter().map(|z| z * z).sum();
-        (figure.standard_error.powi(2) - squares).max(0.0)
+        let variance = figure.standard_error.powi(2);
+        // Less is rounding, which would print an interval of no length as one.
+        Some(variance - squares).filter(|more| *more > 1e-12 * variance).unwrap_or(0.0)
     };
     let squares: f64 = both.iter().map(|z| z * z).sum();
     let standard_error = (squares + missed(base) + missed(other)).sqrt();
@@ -181,6 +197,8 @@ struct Survey<'a> {
     stratum: Vec<usize>,
     /// Per stratum: units, labelled ones.
     sizes: Vec<[f64; 2]>,
+    /// Per unit its part in labels that were filled in; may be none.
+    leans: &'a [f64],
 }
 
 impl<'a> Survey<'a> {
@@ -191,7 +209,15 @@ impl<'a> Survey<'a> {
             sizes[stratum][0] += 1.0;
             sizes[stratum][1] += f64::from(u8::from(unit.labelled.is_some()));
         }
-        Self { units, stratum, sizes }
+        Self { units, stratum, sizes, leans: &[] }
+    }
+
+    /// As [`Self::weighted`], with what each unit adds to the error by way of labels that were filled in.
+    fn leaning(&self) -> impl Iterator<Item = (&'a Unit, usize, f64, f64)> {
+        let leans = self.leans.iter().copied().chain(std::iter::repeat(0.0));
+        self.weighted()
+            .zip(leans)
+            .map(|((unit, stratum, stands_for), lean)| (unit, stratum, stands_for, lean))
     }
 
     /// Units with the place of their stratum and how many units each stands for.
@@ -259,18 +285,18 @@ impl<'a> Survey<'a> {
     /// stratum, and that of its stratum from the figure.
     fn influence(&self, value: f64, weight: f64, clusters: usize) -> Vec<f64> {
         let strata = self.sizes.len();
-        let part = |unit: &Unit, stands_for: f64| {
+        let part = |unit: &Unit, stands_for: f64, lean: f64| {
             let of_judge = unit.judged - value * unit.size;
             let label = unit.labelled.map_or(0.0, |label| label - value * unit.size);
-            weight * of_judge + stands_for * (label - weight * of_judge)
+            weight * of_judge + stands_for * (label - weight * of_judge) + lean
         };
         let group =
             |unit: &Unit, stratum: usize| 2 * stratum + usize::from(unit.labelled.is_some());
         let mut sums = vec![[0.0; 2]; 2 * strata];
         let mut members: Vec<(usize, usize)> = Vec::with_capacity(self.units.len());
-        for (unit, stratum, stands_for) in self.weighted() {
+        for (unit, stratum, stands_for, lean) in self.leaning() {
             let group = group(unit, stratum);
-            sums[group][0] += part(unit, stands_for);
+            sums[group][0] += part(unit, stands_for, lean);
             sums[group][1] += 1.0;
             members.push((group, unit.cluster));
         }
@@ -280,9 +306,9 @@ impl<'a> Survey<'a> {
         members.iter().for_each(|(group, _)| spread[*group] += 1.0);
         let total = self.denominator(weight);
         let mut influence = vec![0.0; clusters];
-        for (unit, stratum, stands_for) in self.weighted() {
+        for (unit, stratum, stands_for, lean) in self.leaning() {
             let group = group(unit, stratum);
-            let own = part(unit, stands_for) - sums[group][0] / sums[group][1];
+            let own = part(unit, stands_for, lean) - sums[group][0] / sums[group][1];
             // As of a variance over one cluster less than there are.
             let few = (spread[group] / (spread[group] - 1.0).max(1.0)).sqrt();
             let of_stratum =
@@ -297,16 +323,19 @@ impl<'a> Survey<'a> {
         let residual = |unit: &Unit, label: f64| {
             label - value * unit.size - weight * (unit.judged - value * unit.size)
         };
+        let part = |unit: &Unit, stands_for: f64, lean: f64| {
+            unit.labelled.map(|label| stands_for * residual(unit, label) + lean)
+        };
         let mut means = vec![0.0; self.sizes.len()];
-        for (unit, stratum, _) in self.weighted() {
-            if let Some(label) = unit.labelled {
-                means[stratum] += residual(unit, label) / self.sizes[stratum][1];
+        for (unit, stratum, stands_for, lean) in self.leaning() {
+            if let Some(part) = part(unit, stands_for, lean) {
+                means[stratum] += part / self.sizes[stratum][1];
             }
         }
         let mut sums = vec![0.0; clusters];
-        for (unit, stratum, stands_for) in self.weighted() {
-            if let Some(label) = unit.labelled {
-                sums[unit.cluster] += stands_for * (residual(unit, label) - means[stratum]);
+        for (unit, stratum, stands_for, lean) in self.leaning() {
+            if let Some(part) = part(unit, stands_for, lean) {
+                sums[unit.cluster] += part - means[stratum];
             }
         }
         sums.iter().map(|sum| sum * sum).sum::<f64>() / self.denominator(weight).powi(2)
@@ -609,13 +638,53 @@ mod tests {
         assert_eq!(corrected.labels_for(0.01, 0.95), None);
     }
 
+    /// Of 400 units 90 are labelled, and 60 filled in with the mean of these: what is known is what 90 labels say.
+    #[test]
+    fn labels_that_are_means_of_others_add_nothing_to_what_is_known() {
+        let (own, filled, all) = (90.0_f64, 60.0_f64, 400);
+        let unit = |place: usize, labelled| Unit {
+            cluster: place,
+            stratum: 0,
+            size: 1.0,
+            judged: 1.0,
+            labelled,
+        };
+        let yes = |place: usize| f64::from(u8::from(!place.is_multiple_of(3)));
+        let mean = 2.0 / 3.0;
+        let part: Vec<Unit> =
+            (0..all).map(|place| unit(place, (place < 90).then(|| yes(place)))).collect();
+        let whole: Vec<Unit> = (0..all)
+            .map(|place| match place {
+                ..90 => unit(place, Some(yes(place))),
+                90..150 => unit(place, Some(mean)),
+                _ => unit(place, None),
+            })
+            .collect();
+        // Each filled-in one stands for 400 / 150, and each label is one 90th of what they are all filled in with.
+        let taken = filled * 400.0 / (own + filled);
+        let leans: Vec<f64> = (0..all)
+            .map(|place| if place < 90 { taken * (yes(place) - mean) / own } else { 0.0 })
+            .collect();
+        let of_part = correct(&part, Weight::Fixed(0.0)).unwrap();
+        let of_whole = correct_leaning(&whole, &leans, Weight::Fixed(0.0)).unwrap();
+        assert_near(of_whole.value, of_part.value, "value");
+        // As of a variance over one less than there are, here of 150 and there of 90.
+        let [few, many] = [own, own + filled].map(|count| count / (count - 1.0));
+        let expected = of_part.standard_error * (many / few).sqrt();
+        assert_near(of_whole.standard_error, expected, "standard error");
+        assert_near(of_whole.of_labels, of_part.of_labels, "of labels");
+        // As if all were labels of their own, the error is far too small.
+        let wrong = correct(&whole, Weight::Fixed(0.0)).unwrap().standard_error;
+        assert!(wrong < 0.7 * expected, "{wrong} of {expected}");
+    }
+
     #[test]
     fn a_difference_has_the_error_of_its_clusters() {
         // Twice the same audit: nothing differs, whatever the figures' own errors are.
         let units = Audit { items: 100, labels: 100 }.units(3, true);
         let one = correct(&units, Weight::Tuned).unwrap();
         let same = difference(&one, &one, 0.95);
-        assert!((same.value, same.p) == (0.0, 1.0) && same.standard_error < 1e-9, "{same:?}");
+        assert_eq!((same.value, same.p, same.standard_error), (0.0, 1.0, 0.0), "{same:?}");
         // Audits of different clusters are independent.
         let moved: Vec<Unit> =
             units.iter().map(|unit| Unit { cluster: unit.cluster + 100, ..*unit }).collect();

@@ -21,12 +21,17 @@ impl ItemRatio {
     /// never worth less than its items, as if each had given one answer; so much it is also worth where
     /// nothing varies, which says nothing about how far it may. Nor is it worth more than [`MOST_ANSWERS`].
     pub fn interval(&self, level: f64) -> Option<Interval> {
-        let (value, error) = (self.value()?, self.standard_error()?);
+        self.interval_leaning(&[], level)
+    }
+
+    /// As [`Self::interval`], with the error of [`ItemRatio::standard_error_leaning`].
+    pub fn interval_leaning(&self, leans: &[f64], level: f64) -> Option<Interval> {
+        let (value, error) = (self.value()?, self.standard_error_leaning(leans)?);
         let squares = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
         let total: f64 = self.denominators.iter().sum();
         // Kish: items of unequal size are worth fewer.
         let items = total * total / squares(&self.denominators);
-        let size = match self.freedom() {
+        let size = match self.freedom(leans) {
             Some(freedom) if value > 0.0 && value < 1.0 => {
                 let infinite = f64::INFINITY;
                 effective_size(value, error * error, [infinite, freedom], level)
@@ -40,13 +45,13 @@ impl ItemRatio {
 
     /// Degrees of freedom of the variance: `2 m / (kurtosis - 1)` of the residuals of the `m` items with a
     /// share, from the variance of a sample variance, at most `m - 1`. `None` where nothing varies.
-    fn freedom(&self) -> Option<f64> {
-        let (value, clusters) = (self.value()?, self.clusters() as f64);
-        let pairs = self.numerators.iter().zip(&self.denominators);
-        let (second, fourth) = pairs.fold((0.0, 0.0), |(second, fourth), (y, x)| {
-            let square = (y - value * x).powi(2);
-            (second + square, fourth + square * square)
-        });
+    fn freedom(&self, leans: &[f64]) -> Option<f64> {
+        let clusters = self.clusters() as f64;
+        let (second, fourth) =
+            self.residuals(leans)?.fold((0.0, 0.0), |(second, fourth), residual| {
+                let square = residual.powi(2);
+                (second + square, fourth + square * square)
+            });
         let kurtosis = clusters * fourth / (second * second);
         let scale: f64 = self.denominators.iter().map(|x| x * x).sum();
         // What rounding leaves of residuals that are none.

@@ -195,10 +195,24 @@ fn a_signal_ends_the_server_and_a_second_server_is_refused() {
         "{told}"
     );
     assert!(address.starts_with("127.0.0.1:"), "{address}");
+    // Two names that differ in letter case alone are told as they begin.
+    let sample = AuditSample::read(&place.path("run/audits/audit/sample.json")).unwrap();
+    for name in ["ann", "ANN", "ann", "bob"] {
+        assert!(send(&address, &label(&sample, 0, name, "yes")));
+    }
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("ended by SIGINT; nothing finished is lost; to go on:"), "{said}");
+    let twins = "warning: `ANN` and `ann` count as two annotators; if they are one person, let them go on under one name";
+    assert!(said.matches("count as two annotators").count() == 1 && said.contains(twins), "{said}");
+    // The benchmark is named by a path from another folder.
+    assert!(said.contains("warning: whether the run's answers are still those that the audit was drawn from cannot be seen"));
+    // The next server has another address.
+    let (mut child, next) = serve(&place.path("run"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_ne!(next.split_once('/').unwrap().1, address.split_once('/').unwrap().1);
 }

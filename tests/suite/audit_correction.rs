@@ -457,12 +457,14 @@ fn corrected_runs_are_compared_by_their_items() {
             run.scored(judge, &[], |other| {
                 let other_sample = drawn(other, UnitKind::Questions, 400, 2);
                 let other_labels = labels(&other_sample, &run.items, &[("ann", truth)]);
-                let rows = compare_corrected(
+                let found = compare_corrected(
                     (base, &sample, &base_labels),
                     (other, &other_sample, &other_labels),
                 )
                 .unwrap();
-                let score = rows
+                assert_eq!((found.items, found.only_base, found.only_other), (72, 0, 0));
+                let score = found
+                    .figures
                     .iter()
                     .find(|row| row.stage == RuleStage::AfterRule && row.name == "DPG-Bench score");
                 let score = score.unwrap();
@@ -473,6 +475,147 @@ fn corrected_runs_are_compared_by_their_items() {
             });
         }
     });
+}
+
+/// Of categories the p-value is corrected as SciPy's and R's Holm corrects it, and small ones are counted in place of a figure.
+#[test]
+fn categories_are_corrected_by_holm_and_small_ones_counted() {
+    let Demo { run, checker, .. } = demo();
+    let people = |item: usize, image: u32, question: usize| checker[item][image as usize][question];
+    let worse = |item: usize, image: u32, question: usize| {
+        people(item, image, question) && noise(77, item, image, question) > 0.04
+    };
+    run.scored(&people, &[], |base| {
+        run.scored(&worse, &[], |other| {
+            let samples = [base, other].map(|scored| drawn(scored, UnitKind::Questions, 160, 1));
+            let of =
+                |side: usize, says: Words<'_>| labels(&samples[side], &run.items, &[("ann", says)]);
+            let given = [of(0, &people), of(1, &worse)];
+            let found =
+                compare_corrected((base, &samples[0], &given[0]), (other, &samples[1], &given[1]))
+                    .unwrap();
+            for stage in RuleStage::ALL {
+                let figures: Vec<_> =
+                    found.figures.iter().filter(|figure| figure.stage == stage).collect();
+                let (score, categories) = figures.split_first().unwrap();
+                assert_eq!((score.name.as_str(), score.p), ("DPG-Bench score", score.p_holm));
+                let mut order = categories.to_vec();
+                order.sort_by(|a, b| a.p.total_cmp(&b.p));
+                let mut highest = 0.0_f64;
+                for (rank, figure) in order.iter().enumerate() {
+                    highest = highest.max((figure.p * (order.len() - rank) as f64).min(1.0));
+                    assert_eq!(figure.p_holm, highest, "{figure:?}");
+                }
+                assert!(order.len() > 1 && order[0].p_holm > order[0].p);
+                let left_out: Vec<_> =
+                    found.left_out.iter().filter(|one| one.stage == stage).collect();
+                assert_eq!(figures.len() + left_out.len(), 6);
+                assert!(!left_out.is_empty());
+                for one in left_out {
+                    let counts = [one.base, one.other];
+                    assert!(counts.iter().any(|c| c.labels < 30 || c.items < 10), "{one:?}");
+                    assert!(counts.iter().all(|c| c.labels > 0), "{one:?}");
+                }
+            }
+        });
+    });
+}
+
+/// Of runs with other items those are compared that both have: what is compared then is what a run of these alone gives, for where
+/// everything is labelled nothing is left to chance.
+#[test]
+fn runs_with_other_items_are_compared_over_those_that_both_have() {
+    let Demo { run, checker, .. } = demo();
+    let people = |item: usize, image: u32, question: usize| checker[item][image as usize][question];
+    let judge = |item: usize, image: u32, question: usize| {
+        people(item, image, question) != (noise(5, item, image, question) < 0.1)
+    };
+    // The other run begins at item 20, with people who say no now and then.
+    let shorter = Run::new(run.items[20..].to_vec(), 4);
+    let worse = |item: usize, image: u32, question: usize| {
+        people(item + 20, image, question) && noise(77, item + 20, image, question) > 0.1
+    };
+    let shorter_judge =
+        |item: usize, image: u32, question: usize| judge(item + 20, image, question);
+    let tail = Run::new(run.items[20..].to_vec(), 4);
+    let tail_people = |item: usize, image: u32, question: usize| people(item + 20, image, question);
+    let audit = |scored: &ScoredRun<'_, '_>, items: &[Item], says: Words<'_>| {
+        let sample = drawn(scored, UnitKind::Questions, 1_000_000, 1);
+        let given = labels(&sample, items, &[("ann", says)]);
+        (sample, given)
+    };
+    shorter.scored(&shorter_judge, &[], |other| {
+        let (other_sample, other_labels) = audit(other, &shorter.items, &worse);
+        let compared = |base: &ScoredRun<'_, '_>, items: &[Item], says: Words<'_>| {
+            let (sample, given) = audit(base, items, says);
+            let other = (other, &other_sample, &other_labels);
+            compare_corrected((base, &sample, &given), other).unwrap()
+        };
+        let whole = run.scored(&judge, &[], |base| compared(base, &run.items, &people));
+        let alone =
+            tail.scored(&shorter_judge, &[], |base| compared(base, &tail.items, &tail_people));
+        assert_eq!((whole.items, whole.only_base, whole.only_other), (52, 20, 0));
+        assert_eq!((alone.items, alone.only_base, alone.only_other), (52, 0, 0));
+        assert_eq!(whole.figures.len(), alone.figures.len());
+        for (whole, alone) in whole.figures.iter().zip(&alone.figures) {
+            assert_eq!(whole.name, alone.name);
+            let near = |a: f64, b: f64, within: f64| (a - b).abs() <= within;
+            assert!(near(whole.base.percent, alone.base.percent, 1e-9), "{whole:?} {alone:?}");
+            assert!(near(whole.difference.points, alone.difference.points, 1e-9));
+            let errors = [whole, alone].map(|one| [one.base.standard_error, one.p]);
+            assert!(near(errors[0][0], errors[1][0], 1e-9), "{whole:?} {alone:?}");
+            assert!(near(errors[0][1], errors[1][1], 1e-9), "{whole:?} {alone:?}");
+        }
+        // Of no item in common nothing is compared.
+        let head = Run::new(run.items[..20].to_vec(), 4);
+        head.scored(&judge, &[], |base| {
+            let (sample, given) = audit(base, &head.items, &people);
+            let other = (other, &other_sample, &other_labels);
+            let error = compare_corrected((base, &sample, &given), other).unwrap_err();
+            assert!(matches!(error, CorrectionError::NothingShared), "{error}");
+        });
+    });
+}
+
+/// Labels that are filled in with the mean of others tell nothing new. Of 300 made-up audits, in which a third of the questions asked
+/// for the rule lack a label, as many intervals hold the true share as are to: 285. As if
+/// each had a label of its own, 239 do.
+#[test]
+fn intervals_after_the_rule_know_of_shares_that_are_filled_in() {
+    let judge = |item, image, question| noise(1, item, image, question) < 0.85;
+    let (mut held, mut half, audits) = ([0; 2], [0.0; 2], 300);
+    for seed in 0..audits {
+        let run = Run::new(crate::audit_fixture::items(60), 2);
+        let people =
+            |item, image, question| noise(1_000_000 + 977 * seed, item, image, question) < 0.8;
+        run.scored(&judge, &[], |scored| {
+            let sample = drawn(scored, UnitKind::Questions, 240, seed);
+            let given = |place: usize| {
+                sample.questions[place].asked_for == AskedFor::Sample
+                    || noise(31 * seed + 7, place, 9, 9) < 0.65
+            };
+            let part = labels_of(&sample, &run.items, &[("ann", &people)], &given);
+            let found = Correction::of(scored, &sample, &part).unwrap();
+            assert!(found.rule_open > 0 && found.labelled == 240);
+            let mut figures = found.figures.iter();
+            let relation = figures
+                .find(|one| one.stage == RuleStage::AfterRule && one.name == "relation")
+                .unwrap();
+            // A yes, below two others, one of which is below a third.
+            let truth = 100.0 * 0.8_f64.powi(4);
+            for (place, value) in
+                [relation.corrected, relation.labels_alone].into_iter().enumerate()
+            {
+                let value = value.unwrap();
+                held[place] += u32::from((value.low..=value.high).contains(&truth));
+                half[place] += (value.high - value.low) / 2.0 / audits as f64;
+            }
+        });
+    }
+    assert!(
+        held.iter().all(|held| (279..=297).contains(held)),
+        "{held:?} of {audits}, half {half:?}"
+    );
 }
 
 /// A run that was judged again is another population.

@@ -271,15 +271,26 @@ fn a_run_that_has_grown_or_was_judged_again_is_refused() {
     let grown = refused(&Judged::new(5, answer));
     assert_eq!(
         grown,
-        "the audit was drawn from 40 units of `j`, and the run has 50 units of `j` now: it has grown or was judged again; draw \
-         another audit with --name"
+        "the run has grown or was judged again since the audit was drawn (answers of `j` to draw from: 40 units then, 50 units now): \
+         labels that were given for it fit the earlier answers alone; put those back, or draw another audit with --labels-wanted N \
+         --name NAME and have it labelled"
     );
     // The strata are the same, one P(yes) is not.
     let again = |item, image, question| {
         let p = if (item, image, question) == (1, 1, 1) { 0.91 } else { 0.9 };
         Some((if question == 0 { "no" } else { "yes" }, Some(p)))
     };
-    assert!(refused(&Judged::new(4, again)).contains("40 units of `j` now, other ones:"));
+    assert!(
+        refused(&Judged::new(4, again))
+            .starts_with("the run was judged again by `j`, or its images were")
+    );
+    // So does one that was drawn just now under the same name: of the same judge it can be of no other answers.
+    let new = Judged::new(4, again).population(UnitKind::Questions, |p| sample(p, 30, 7));
+    assert!(matches!(drawn.ensure_answers_of(&new), Err(SampleError::OtherAnswers { .. })));
+    let another = Judged::new(4, answer).population(UnitKind::Questions, |p| sample(p, 30, 7));
+    assert!(drawn.ensure_answers_of(&another).is_ok());
+    let images = Judged::new(4, again).population(UnitKind::Images, |p| sample(p, 30, 7));
+    assert!(drawn.ensure_answers_of(&images).is_ok());
     let mut other_image = Judged::new(4, answer);
     for record in &mut other_image.records {
         record.pixels_sha256 = None;

@@ -184,6 +184,73 @@ fn every_line_that_does_not_belong_is_refused_with_file_and_line() {
     );
 }
 
+/// An editor counts the lines of the file, and characters.
+#[test]
+fn a_broken_line_is_named_as_an_editor_counts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample();
+    let path = folder.path().join("a.jsonl");
+    let good = value(&label(&sample, 0, "ann", "yes")).to_string();
+    let refused = |lines: &[&str], end: &str| {
+        let text: String = lines.iter().map(|line| format!("{line}{end}")).collect();
+        std::fs::write(&path, text).unwrap();
+        let said = Labels::read(&sample, std::slice::from_ref(&path)).unwrap_err().to_string();
+        said.replace(&path.display().to_string(), "FILE")
+    };
+    let header = header(&sample).to_string();
+    let (header, good) = (header.as_str(), good.as_str());
+    let advice = "correct or delete that line";
+    for end in ["\n", "\r\n"] {
+        // The colon in the place of a comma is the 13th character, and the 16th byte.
+        let said = refused(&[header, good, "{\"item\":\"é李\":"], end);
+        assert_eq!(
+            said,
+            format!("FILE, line 3: it is no label (expected `,` or `}}`, at column 13); {advice}")
+        );
+        let said = refused(&[header, good, good, "{\"item\":\"kite\"}"], end);
+        assert_eq!(said, format!("FILE, line 4: it is no label (missing field `image`); {advice}"));
+        let said = refused(&[header, good, "", good], end);
+        assert_eq!(said, format!("FILE, line 3: it is no label (it is empty); {advice}"));
+        // A label over several lines.
+        let said = refused(&[header, "{", "\"item\":\"kite\"", "}"], end);
+        assert!(
+            said.starts_with(
+                "FILE, line 2: it is no label (EOF while parsing an object, at column 1)"
+            ),
+            "{said}"
+        );
+        let said = refused(&["{\"format_version\"", good], end);
+        assert!(
+            said.starts_with("FILE is no file of labels: its first line is no header (EOF")
+                && said.contains("at column 17)"),
+            "{said}"
+        );
+    }
+}
+
+/// Two names but for letter case are two annotators, who would agree with each other: that is told.
+#[test]
+fn names_that_differ_in_letter_case_alone_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample();
+    let names = ["ann", "ANN", "bob", "Émile", "émile", "ann-2"];
+    let mut paths = Vec::new();
+    for (place, name) in names.iter().enumerate() {
+        let lines = [header(&sample), value(&label(&sample, place, name, "yes"))];
+        paths.push(write(&folder.path().join(format!("{place}.jsonl")), &lines));
+    }
+    let labels = Labels::read(&sample, &paths).unwrap();
+    assert_eq!(labels.annotators().len(), 6);
+    let advice = "if they are one person, give them one name in the files of labels";
+    assert_eq!(
+        labels.warnings,
+        [("ANN", "ann"), ("Émile", "émile")].map(|(one, other)| format!(
+            "`{one}` and `{other}` differ in letter case alone and count as 2 annotators; {advice}"
+        ))
+    );
+    assert_eq!(Labels::read(&sample, &paths[..1]).unwrap().warnings, [""; 0]);
+}
+
 #[test]
 fn a_kill_at_any_byte_costs_at_most_the_label_in_hand() {
     let folder = tempfile::tempdir().unwrap();

@@ -505,6 +505,12 @@ fn a_comparison_of_a_run_with_dropped_questions_and_one_without_is_refused() {
     let (code, _, said) = place.command(&format!("baseline run --out less.json {drop}"));
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("left out of every number: 12 questions"), "{said}");
+    // What it proposes is a check that can be carried out.
+    let next = said.lines().find_map(|line| line.strip_prefix("next: dpg-bench "));
+    let next = next.unwrap_or_else(|| panic!("{said}")).replace("OTHER_RUN", "run");
+    assert_eq!(next, format!("check run --baseline less.json {drop}"));
+    let (code, text, said) = place.command(&next);
+    assert_eq!(code, Some(3), "no change shown: {text}{said}");
     assert_eq!(place.command("baseline run --out all.json").0, Some(0));
     for (line, code) in [
         ("compare less.json other".to_owned(), 2),

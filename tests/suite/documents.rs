@@ -42,6 +42,48 @@ fn every_page_is_in_the_index() {
     }
 }
 
+/// Words of the pages on trust and on audits that a newcomer does not know.
+#[test]
+fn the_glossary_has_the_words_of_the_audit() {
+    let page =
+        |name: &str| std::fs::read_to_string(Path::new(ROOT).join("docs").join(name)).unwrap();
+    let glossary = page("glossary.md");
+    let heads: Vec<&str> = glossary.lines().filter_map(|line| line.split('|').nth(1)).collect();
+    let pages = [page("audit.md"), page("trust.md")].concat().to_lowercase();
+    let pages = pages.split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in [
+        "sensitivity",
+        "specificity",
+        "prediction-powered",
+        "kurtosis",
+        "cluster",
+        "linearis",
+        "clopper",
+        "degrees of freedom",
+        "annotator",
+        "dependency rule",
+        "kappa",
+        "stratum",
+        "chance",
+        "token",
+    ] {
+        assert!(pages.contains(word), "{word} is on neither page: take it off this list");
+        assert!(heads.iter().any(|head| head.to_lowercase().contains(word)), "no {word}");
+    }
+    assert!(!pages.contains("worn"), "a judge is no tool that wears down");
+}
+
+/// A signal's own status is told where the others are.
+#[test]
+fn every_exit_status_is_told() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let (_, rest) = page.split_once("Exit status of all commands:").unwrap();
+    let paragraph = rest.split("\n\n").next().unwrap();
+    for status in ["0 done", "1 a check", "2 error", "3 finished", "130", "143"] {
+        assert!(paragraph.contains(status), "no {status}");
+    }
+}
+
 #[test]
 fn a_link_with_a_mistake_is_found() {
     let folder = tempfile::tempdir().unwrap();

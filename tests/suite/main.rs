@@ -11,6 +11,7 @@ mod addons_sdxl;
 mod addons_transformers;
 mod agreement;
 mod audit_command;
+mod audit_compared;
 mod audit_correction;
 mod audit_draw;
 mod audit_fixture;

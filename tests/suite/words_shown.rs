@@ -41,7 +41,7 @@ pub fn with_run() -> Place {
 }
 
 /// A place with three runs over the 72 prompts of the demo: `good`, `near`, which is a little worse, and `bad`.
-fn with_gate() -> Place {
+pub fn with_gate() -> Place {
     let place = Place::new();
     let questions = include_str!("../../benchmark/demo/dpg_bench.csv");
     let mut reader = csv::Reader::from_reader(questions.as_bytes());

@@ -9,12 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use crate::audit::{AskedFor, AuditServer, ServerObserver, UnitKind};
+use crate::audit::{AskedFor, AuditFolder, AuditServer, ServerObserver, UnitKind};
 use crate::reports::audit_page::{AuditPage, OpenedFrom};
 use crate::reports::correction_text;
 use crate::results::{RunDirectory, RunLock};
 use crate::session::audit_correction::correct_audit;
-use crate::session::auditing::{Audit, AuditOptions, DrawnAudit, draw_audit, open_audit};
+use crate::session::auditing::{Audit, AuditOptions, DrawnAudit, draw_audit, open_current_audit};
 use crate::wording::counted;
 
 use crate::cli::args::shared::OutputArgs;
@@ -36,11 +36,12 @@ The first draws 200 answers at random, and writes RUN/audits/audit with the samp
 browser or to send to others. It shows image and question and not what the judge said, and saves labels as a file.
 
 --serve shows the page to browsers on this machine, and keeps each label in RUN/audits/NAME/labels as it is given. \
-Others reach it with a port that ssh passes on: `ssh -L 8137:127.0.0.1:8137 HOST`.
+Others reach it with a port that ssh passes on: `ssh -L 8137:127.0.0.1:8137 HOST`. The address is another one after \
+each start: it holds a new random token, and without PORT another port.
 
 --labels says how often the judge is right, and corrects its scores, with intervals (docs/audit.md).
 
-Exit status: 0 done, 2 error; a server goes on until Ctrl-C.")]
+Exit status: 0 done, 2 error; a server goes on until Ctrl-C, which ends it with 130.")]
 pub(crate) struct Args {
     /// Run directory
     #[arg(value_name = "RUN")]
@@ -128,7 +129,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             tell(&drawn, args)?;
             drawn.audit
         }
-        None if args.serve.is_some() => open_audit(&run, &args.name)?,
+        None if args.serve.is_some() => {
+            let benchmark = args.benchmark.as_deref();
+            let (audit, doubt) = open_current_audit(&run, &args.name, benchmark)?;
+            doubt.iter().for_each(|doubt| warn(doubt));
+            audit
+        }
         None => bail!(
             "say what to do: --labels-wanted N draws answers for people to label, --serve shows those that were drawn, --labels corrects the scores"
         ),
@@ -220,11 +226,7 @@ fn summary(drawn: &DrawnAudit) -> String {
         );
     }
     if drawn.left_out > 0 {
-        let noun = match sample.unit {
-            UnitKind::Questions => "question",
-            UnitKind::Images => "image",
-        };
-        let left_out = counted(drawn.left_out, noun);
+        let left_out = counted(drawn.left_out, sample.unit.noun());
         text += &format!("\nleft out: {left_out} without a stored image or an answer\n");
     }
     if drawn.was_there {
@@ -250,22 +252,41 @@ fn serve(run: &RunDirectory, audit: &Audit, port: u16) -> anyhow::Result<ExitSta
     say(&format!(
         "from another machine: ssh -L {port}:127.0.0.1:{port} HOST, then the same address there"
     ));
-    say("whoever knows the address can label; Ctrl-C ends");
-    server.serve(&Terminal::default(), &AtomicBool::new(false))?;
+    say("whoever knows the address can label; the next start has another one; Ctrl-C ends");
+    server.serve(&Terminal::of(folder)?, &AtomicBool::new(false))?;
     Ok(ExitStatus::Done)
 }
 
 /// Tells of labels as they come.
-#[derive(Default)]
 struct Terminal {
+    /// Who has labelled before.
+    earlier: Vec<String>,
     annotators: Mutex<BTreeSet<String>>,
+}
+
+impl Terminal {
+    fn of(folder: &AuditFolder) -> anyhow::Result<Self> {
+        let files = folder.label_files()?;
+        let stems = files.iter().filter_map(|path| path.file_stem()?.to_str());
+        let earlier = stems.map(str::to_owned).collect();
+        Ok(Self { earlier, annotators: Mutex::default() })
+    }
 }
 
 impl ServerObserver for Terminal {
     fn labelled(&self, annotator: &str) {
         let mut annotators = self.annotators.lock().unwrap_or_else(PoisonError::into_inner);
+        let folded = annotator.to_lowercase();
+        let mut others = annotators.iter().chain(&self.earlier);
+        let twin =
+            others.find(|other| *other != annotator && other.to_lowercase() == folded).cloned();
         if annotators.insert(annotator.to_owned()) {
             say(&format!("{annotator} has begun"));
+            if let Some(twin) = twin {
+                warn(&format!(
+                    "`{annotator}` and `{twin}` count as two annotators; if they are one person, let them go on under one name"
+                ));
+            }
         } else {
             detail(&format!("a label of {annotator}"));
         }

@@ -82,9 +82,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if let Some(gap) = run.gap() {
         warn(&format!("{} is incomplete: {gap}", args.run.display()));
     }
-    let file = interrupt::quoted(&args.out.to_string_lossy());
-    say(&format!("next: dpg-bench check OTHER_RUN --baseline {file}"));
+    say(&format!("next: {}", next_command(args)));
     Ok(if run.is_complete() { ExitStatus::Done } else { ExitStatus::Incomplete })
+}
+
+/// The check of another run against the new baseline: by the same judge, and without the same questions.
+fn next_command(args: &Args) -> String {
+    let file = interrupt::quoted(&args.out.to_string_lossy());
+    let mut command = format!("dpg-bench check OTHER_RUN --baseline {file}");
+    let path =
+        |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    for (flag, value) in [
+        ("judge", args.judge.clone()),
+        ("benchmark", path(&args.benchmark)),
+        ("drop-questions", path(&args.drop_questions)),
+    ] {
+        if let Some(value) = value {
+            command += &format!(" --{flag} {}", interrupt::quoted(&value));
+        }
+    }
+    command
 }
 
 /// What the bytes of a file are beside the new baseline `run`. Other items, images or rules make no other run of it.

@@ -16,7 +16,7 @@ use crate::reports::{
 };
 use crate::results::RunDirectory;
 use crate::results::replaceable::Standing;
-use crate::session::audit_correction::compare_audits;
+use crate::session::audit_correction::{ComparedAudits, compare_audits};
 
 /// Items shown that lost and that won most, unless the user says otherwise.
 const SWINGS: usize = 10;
@@ -42,7 +42,9 @@ pub(crate) struct Args {
     #[arg(long)]
     published: bool,
     /// Compare the scores that people's labels correct: those of this audit of both runs
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "audit", conflicts_with_all = ["published", "out", "protocol", "judge", "drop_questions"])]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "audit", conflicts_with_all = [
+        "published", "out", "protocol", "judge", "drop_questions", "draws", "statistics_seed", "swings"
+    ])]
     audit: Option<String>,
     /// Items shown that lost and that won most
     #[arg(long, default_value_t = SWINGS, value_name = "N")]
@@ -127,24 +129,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
 fn compare_labelled(args: &Args, name: &str) -> anyhow::Result<ExitStatus> {
     let [base, others @ ..] = args.runs.as_slice() else { bail!("name the runs to compare") };
     let benchmark = args.compared.benchmark.as_deref();
+    let allowed = args.compared.options().allowed;
     let base_run = RunDirectory::open(base)?;
-    let mut found = Vec::new();
+    let mut compared = Vec::new();
     for path in others {
         let other = RunDirectory::open(path)?;
-        found.push(compare_audits([&base_run, &other], name, benchmark)?);
+        compared.push(compare_audits([&base_run, &other], name, benchmark, &allowed)?);
     }
     if args.json {
-        print_json(&found)?;
-        return Ok(ExitStatus::Done);
+        print_json(&compared)?;
+    } else {
+        let text = |one: &ComparedAudits| {
+            let ComparedAudits { base, other, warnings, found, .. } = one;
+            corrected_comparison_text([base, other], found, warnings)
+        };
+        print_words(&compared.iter().map(text).collect::<Vec<_>>().join("\n"))?;
     }
-    let label = |path: &Path| path.display().to_string();
-    let tables: Vec<String> = found
-        .iter()
-        .zip(others)
-        .map(|(rows, other)| corrected_comparison_text(&label(base), &label(other), rows))
-        .collect();
-    print_words(&tables.join("\n"))?;
-    Ok(ExitStatus::Done)
+    let complete = compared.iter().all(|one| one.complete);
+    Ok(if complete { ExitStatus::Done } else { ExitStatus::Incomplete })
 }
 
 /// The run at `path` under the protocols of P(yes), if there are such scores; where they are withheld, it is told.
