@@ -272,8 +272,8 @@ impl Assembly<'_> {
         for lora in &self.parts.loras {
             let applied = read_lora(lora, &targets, layers, &mut additions)?;
             self.understood.line("adapter", applied.described());
-            if let Some(remark) = applied.remark() {
-                self.understood.warn(remark);
+            for warning in applied.remark().into_iter().chain(applied.warnings) {
+                self.understood.warn(warning);
             }
         }
         for (component, of_component) in additions {

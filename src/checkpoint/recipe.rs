@@ -104,7 +104,7 @@ fn parts_of(stored: &Tensor, of: usize) -> candle_core::Result<usize> {
     Ok(rows / of)
 }
 
-/// `scale * up @ down`, each taken as a matrix: `up` [out, rank, ...], `down` [rank, in, ...].
+/// `scale * up @ down`, each taken as a matrix: `up` [out, rank, ...] after `rows`, `down` [rank, in, ...].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LowRank {
@@ -114,6 +114,8 @@ pub struct LowRank {
     pub file: PathBuf,
     /// Name of the left factor there.
     pub up: String,
+    /// Which rows of it, where one layer of the adapter is several here, or in what order.
+    pub rows: Option<Form>,
     /// Name of the right factor there.
     pub down: String,
     /// Weight of the product.
@@ -184,8 +186,9 @@ impl Recipe {
     pub(crate) fn described(&self) -> String {
         let mut text = String::new();
         for (name, additions) in &self.additions {
-            for LowRank { up, down, scale, .. } in additions {
-                text += &format!("{name} += {scale} * {up} @ {down}\n");
+            for LowRank { up, rows, down, scale, .. } in additions {
+                let rows = rows.map_or(String::new(), |rows| format!(" {rows:?}"));
+                text += &format!("{name} += {scale} * {up}{rows} @ {down}\n");
             }
         }
         for (name, Table { rows, .. }) in &self.tables {

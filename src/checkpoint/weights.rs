@@ -367,7 +367,9 @@ impl Weights {
         additions.iter().try_fold(whole, |sum, addition| {
             let up = self.extra_tensor(&addition.file, &addition.up)?;
             let down = self.extra_tensor(&addition.file, &addition.down)?;
-            add_product(&sum, &up, &down, addition.scale).map_err(|_| {
+            let rows = addition.rows.map_or(Ok(up.clone()), |rows| rows.apply(&up));
+            let added = rows.and_then(|rows| add_product(&sum, &rows, &down, addition.scale));
+            added.map_err(|_| {
                 let reason = FileFault::NoProduct {
                     up: addition.up.clone(),
                     up_shape: up.dims().to_vec(),
@@ -405,6 +407,9 @@ fn add_product(
     let matrix = |tensor: &Tensor, rows: usize| {
         tensor.to_dtype(DType::F32)?.reshape((rows, tensor.elem_count() / rows.max(1)))
     };
+    if up.dim(0)? != sum.dim(0)? {
+        candle_core::bail!("{} rows are added to {}", up.dim(0)?, sum.dim(0)?);
+    }
     let (up, down) = (matrix(up, up.dim(0)?)?, matrix(down, rank)?);
     let product = up.contiguous()?.matmul(&down.contiguous()?)?;
     sum + product.affine(scale, 0.0)?.reshape(sum.shape())?

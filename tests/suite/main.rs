@@ -7,6 +7,7 @@
 mod added_words;
 mod addon_forms;
 mod addons;
+mod addons_flux_names;
 mod addons_sdxl;
 mod addons_transformers;
 mod agreement;

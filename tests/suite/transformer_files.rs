@@ -6,6 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use dpg_bench::checkpoint::assembled::{Assembled, CheckpointParts};
+use dpg_bench::checkpoint::lora::LoraFile;
 use dpg_bench::generate::pipelines::flux::Flux;
 use dpg_bench::generate::pipelines::sd3::Sd3;
 use dpg_bench::generate::recognised::recognise;
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::golden_pictures::{Case, assert_apart, assert_same, cases, pictures};
 use crate::tiny_checkpoint::{Tensors, configure, fixture, read};
-use crate::tiny_parts::apart;
+use crate::tiny_parts::{apart, of_folder};
 use crate::{flux_pipeline, sd3_pipeline};
 
 const GOLDEN: &str = "transformer-files";
@@ -303,4 +304,17 @@ fn strays_and_encoders_that_the_folder_lacks_are_told() {
         warnings.iter().any(|line| line.contains("--base has no text_encoder_3")),
         "{warnings:?}"
     );
+}
+
+#[test]
+fn adapters_are_added_to_a_file_as_to_its_folder() {
+    let checkpoint = Checkpoint::new("flux-dev-tiny");
+    let file = fixture("addons-flux-names/kohya.safetensors");
+    let loras = vec![LoraFile { file, weight: 1.0 }];
+    let with = |parts: CheckpointParts| CheckpointParts { loras: loras.clone(), ..parts };
+    let of_file = checkpoint.picture(&with(checkpoint.parts(|_| ())));
+    let of_folder = checkpoint.picture(&with(of_folder(checkpoint.folder.path())));
+    assert_same("file", &of_file, &of_folder);
+    let plain = &pictures("flux-golden")["flux-dev-tiny/own"];
+    assert_apart("without the adapter", apart(&of_file, plain));
 }

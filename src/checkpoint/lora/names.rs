@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::flux_layers::{Part, flux_layers, is_xlabs};
+use super::notes::PEFT_START;
 use crate::checkpoint::ldm_names::unet_module;
 
 /// The tensor names of one component that an adapter may change.
@@ -50,6 +52,11 @@ pub(super) struct Spelled<'n> {
 
 /// Takes a name apart; `None` for one of another kind of adapter.
 pub(super) fn split_name(name: &str) -> Option<Spelled<'_>> {
+    for (ending, role) in [(".up.weight", Role::Up), (".down.weight", Role::Down)] {
+        if let Some(module) = name.strip_suffix(ending).filter(|module| is_xlabs(module)) {
+            return Some(Spelled { module, role, adapter: None });
+        }
+    }
     for (ending, role) in ENDINGS {
         if let Some(module) = name.strip_suffix(ending) {
             return Some(Spelled { module, role, adapter: None });
@@ -74,13 +81,16 @@ pub(super) enum Found<'t> {
     Nowhere,
     /// In each of these.
     Several(Vec<&'t str>),
+    /// Named in a way that diffusers does not read for this model.
+    NotRead,
 }
 
-/// The tensor that a module changes.
+/// The tensors that a module changes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place<'t> {
     pub(super) component: &'t str,
-    pub(super) tensor: &'t str,
+    /// With the rows of each: several where a layer of the adapter is more than one here.
+    pub(super) parts: Vec<Part<'t>>,
     /// Whether the name says which network it is of.
     pub(super) is_named: bool,
     /// The module's name within its network.
@@ -99,38 +109,91 @@ const STARTS: [(&str, &str); 8] = [
     ("text_encoder_2.", "text_encoder_2"),
 ];
 
-/// What PEFT writes in front of the names of a network that it has wrapped.
-pub(super) const PEFT_START: &str = "base_model.model.";
+/// The same for FLUX.1, before the others.
+const FLUX_STARTS: [(&str, &str); 6] = [
+    ("lora_unet_", "transformer"),
+    ("lora_transformer_", "transformer"),
+    ("diffusion_model.", "transformer"),
+    ("lora_te3_", "text_encoder_2"),
+    ("text_encoders.clip_l.transformer.", "text_encoder"),
+    ("text_encoders.t5xxl.transformer.", "text_encoder_2"),
+];
 
-/// Finds the tensor that an adapter's module changes.
+/// Starts of kohya's names and of the publisher's, of which diffusers reads none for Stable Diffusion 3.
+const NOT_OF_SD3: [&str; 4] = ["lora_", "diffusion_model.", "text_encoders.", "joint_blocks."];
+
+/// The networks that names depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Flux,
+    Sd3,
+    Other,
+}
+
+impl Family {
+    fn of(targets: &[Target]) -> Self {
+        let has = |tensor: &str| {
+            let transformers = targets.iter().filter(|target| target.component == "transformer");
+            transformers.flat_map(|target| &target.tensors).any(|own| own == tensor)
+        };
+        if has("single_transformer_blocks.0.attn.to_q.weight") {
+            Self::Flux
+        } else if has("transformer_blocks.0.attn.add_q_proj.weight") {
+            Self::Sd3
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Finds the tensors that an adapter's module changes.
 pub(super) struct Index<'t> {
     /// By component and module, with and without dots.
-    by_spelling: BTreeMap<(&'t str, String), &'t str>,
+    by_spelling: BTreeMap<(&'t str, String), Vec<Part<'t>>>,
     components: Vec<&'t str>,
+    family: Family,
     /// The UNet's `layers_per_block`.
     layers: usize,
 }
 
 impl<'t> Index<'t> {
     pub(super) fn new(targets: &'t [Target], layers: usize) -> Self {
+        let family = Family::of(targets);
         let mut by_spelling = BTreeMap::new();
         for target in targets {
+            let component = target.component.as_str();
+            let mut insert = |module: &str, parts: Vec<Part<'t>>| {
+                by_spelling.insert((component, module.replace('.', "_")), parts.clone());
+                by_spelling.insert((component, module.to_owned()), parts);
+            };
+            if family == Family::Flux && component == "transformer" {
+                for (layer, parts) in flux_layers(&target.tensors) {
+                    insert(&layer, parts);
+                }
+            }
             for tensor in &target.tensors {
                 let Some(module) = tensor.strip_suffix(".weight") else { continue };
                 let module = module.strip_prefix("text_model.").unwrap_or(module);
-                let component = target.component.as_str();
-                by_spelling.insert((component, module.to_owned()), tensor.as_str());
-                by_spelling.insert((component, module.replace('.', "_")), tensor.as_str());
+                insert(module, vec![Part { tensor, rows: None }]);
             }
         }
         let components = targets.iter().map(|target| target.component.as_str()).collect();
-        Self { by_spelling, components, layers }
+        Self { by_spelling, components, family, layers }
     }
 
-    /// The tensor of a module as it is written, in `component` where that is known.
+    /// Whether the checkpoint is FLUX.1, for which diffusers reads other names as well.
+    pub(super) fn is_flux(&self) -> bool {
+        self.family == Family::Flux
+    }
+
+    /// The tensors of a module as it is written, in `component` where that is known.
     pub(super) fn find(&self, written: &str, component: Option<&str>) -> Found<'t> {
         let module = written.strip_prefix(PEFT_START).unwrap_or(written);
-        let start = STARTS.iter().find(|(start, _)| module.starts_with(start));
+        if self.family == Family::Sd3 && NOT_OF_SD3.iter().any(|start| module.starts_with(start)) {
+            return Found::NotRead;
+        }
+        let own: &[(&str, &str)] = if self.is_flux() { &FLUX_STARTS } else { &[] };
+        let start = own.iter().chain(&STARTS).find(|(start, _)| module.starts_with(start));
         if let Some((start, named)) = start {
             let found = self.find_in(named, &module[start.len()..]);
             return found
@@ -152,7 +215,8 @@ impl<'t> Index<'t> {
     fn find_in(&self, component: &str, module: &str) -> Option<Place<'t>> {
         let component = *self.components.iter().find(|own| **own == component)?;
         // Attention processors of older versions of diffusers held the factors themselves.
-        let mut module = module.replace(".processor.", ".");
+        let mut module =
+            if is_xlabs(module) { module.to_owned() } else { module.replace(".processor.", ".") };
         if component == "unet" && module.ends_with(".to_out") {
             module += ".0";
         } else if component.starts_with("text_encoder") {
@@ -169,11 +233,11 @@ impl<'t> Index<'t> {
             }
         }
         let spellings = [Some(module.clone()), unet_module(&module, self.layers)];
-        let tensor = spellings
+        let parts = spellings
             .into_iter()
             .flatten()
             .find_map(|spelling| self.by_spelling.get(&(component, spelling)))?;
-        Some(Place { component, tensor, is_named: false, module })
+        Some(Place { component, parts: parts.clone(), is_named: false, module })
     }
 }
 
@@ -212,6 +276,7 @@ mod tests {
             Found::One(place) => vec![place.component],
             Found::Nowhere => Vec::new(),
             Found::Several(components) => components,
+            Found::NotRead => panic!("{module}"),
         };
         assert_eq!(found("mid_block.attentions.0.proj_in", None), ["unet"]);
         assert_eq!(found("base_model.model.mid_block.attentions.0.proj_in", None), ["unet"]);

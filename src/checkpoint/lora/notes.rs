@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::safetensors_file::FileContents;
 
+/// What PEFT writes in front of the names of a network that it has wrapped.
+pub(super) const PEFT_START: &str = "base_model.model.";
+
 /// Entries of PEFT's `LoraConfig` that do not change what its tensors mean, whatever they hold.
 const NEUTRAL: [&str; 19] = [
     "auto_mapping",
@@ -66,6 +69,15 @@ impl Notes {
         let entries = serde_json::from_slice(&text)
             .with_context(|| format!("{}: is no JSON object", source.display()))?;
         Ok(Self { source, entries })
+    }
+
+    /// The same where it is there.
+    ///
+    /// # Errors
+    /// It is no JSON object.
+    pub(super) fn of_adapter_config_if_there(path: &Path) -> Result<Option<Self>> {
+        let is_there = path.with_file_name("adapter_config.json").is_file();
+        is_there.then(|| Self::of_adapter_config(path)).transpose()
     }
 
     /// Scale of the product of a module of rank `rank`. `component` is given where the file's names say which
