@@ -24,8 +24,10 @@ mod observer;
 mod places;
 mod python_paths;
 mod server_fault;
+mod source;
 mod store;
 mod transfer;
+mod transformer_sources;
 mod whole_folder;
 
 pub use catalog::{FETCHABLE, Fetchable, Host, Role, Source};

@@ -8,64 +8,10 @@
 use crate::near_names::did_you_mean;
 
 use super::file_rules::FileRule::{self, EitherOf, FirstOf, Needed, Optional, Weights};
+use super::source::CLIP_TOKENIZER;
+use super::transformer_sources::{FLUX_DEV, PIXART_ALPHA, PIXART_SIGMA, SD35_MEDIUM};
 
-/// Who publishes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Host {
-    /// huggingface.co, or what `HF_ENDPOINT` names.
-    HuggingFace,
-    /// modelscope.cn, or what `MODELSCOPE_ENDPOINT` names.
-    ModelScope,
-    /// raw.githubusercontent.com, or what `DPG_BENCH_GITHUB_RAW` names.
-    GitHub,
-}
-
-impl Host {
-    /// Its name for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::HuggingFace => "Hugging Face",
-            Self::ModelScope => "ModelScope",
-            Self::GitHub => "GitHub",
-        }
-    }
-
-    /// What its repositories' newest state is called.
-    pub fn newest(self) -> &'static str {
-        match self {
-            Self::HuggingFace | Self::GitHub => "main",
-            Self::ModelScope => "master",
-        }
-    }
-
-    /// How the place where its files go is moved.
-    pub fn elsewhere(self) -> &'static str {
-        match self {
-            Self::HuggingFace => "name a folder elsewhere in HF_HOME",
-            Self::ModelScope => "name a folder elsewhere in MODELSCOPE_CACHE",
-            Self::GitHub => "start from another folder",
-        }
-    }
-}
-
-/// A repository and what is needed of it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Source {
-    /// Who publishes it.
-    pub host: Host,
-    /// `owner/name`.
-    pub repository: &'static str,
-    /// What it was called before, under which others may have fetched it.
-    pub former_names: &'static [&'static str],
-    /// The commit that is fetched; `None` takes the newest of the first fetch, and keeps to it.
-    pub revision: Option<&'static str>,
-    /// Its files.
-    pub rules: &'static [FileRule],
-    /// Digests in hex by path, of files at `revision`.
-    pub pins: &'static [(&'static str, &'static str)],
-    /// Its licence, by name.
-    pub licence: &'static str,
-}
+pub use super::source::{Host, Source};
 
 /// What a repository is to the thing that is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -112,9 +58,6 @@ impl Fetchable {
         both.filter(move |(found, _)| *found == role).map(|(_, source)| *source)
     }
 }
-
-const CLIP_TOKENIZER: FileRule =
-    EitherOf(&["tokenizer/vocab.json", "tokenizer/merges.txt"], &["tokenizer/tokenizer.json"]);
 
 /// Questions and prompts of DPG-Bench.
 pub(crate) const DPG_BENCH: Source = Source {
@@ -414,6 +357,38 @@ pub const FETCHABLE: &[Fetchable] = &[
         note: None,
     },
     Fetchable {
+        name: "pixart-alpha",
+        what: "PixArt-alpha (1024 pixels) with T5",
+        size: "about 22 GB",
+        sources: &[(Role::Checkpoint, &PIXART_ALPHA)],
+        copies: &[],
+        note: None,
+    },
+    Fetchable {
+        name: "pixart-sigma",
+        what: "PixArt-Sigma (1024 pixels) with T5",
+        size: "about 22 GB",
+        sources: &[(Role::Checkpoint, &PIXART_SIGMA)],
+        copies: &[],
+        note: None,
+    },
+    Fetchable {
+        name: "sd3",
+        what: "Stable Diffusion 3.5 medium, with T5; its page asks for its terms first",
+        size: "about 17 GB",
+        sources: &[(Role::Checkpoint, &SD35_MEDIUM)],
+        copies: &[],
+        note: None,
+    },
+    Fetchable {
+        name: "flux",
+        what: "FLUX.1 dev; its page asks for its terms first",
+        size: "about 34 GB",
+        sources: &[(Role::Checkpoint, &FLUX_DEV)],
+        copies: &[],
+        note: None,
+    },
+    Fetchable {
         name: "ella-sd15",
         what: "ELLA: Stable Diffusion 1.5, the connector and flan-t5-xl",
         size: "about 16 GB",
@@ -509,6 +484,6 @@ mod tests {
                 }
             }
         }
-        assert!(find("sd3").unwrap_err().contains("ella-sd15, ella-sdxl, mplug"));
+        assert!(find("sd4").unwrap_err().contains("ella-sd15, ella-sdxl, mplug"));
     }
 }

@@ -99,8 +99,8 @@ fn what_is_here_is_told_without_asking_anybody() {
     for words in ["ella-sd15", "CreativeML OpenRAIL++-M", "ModelScope iic/mplug_visual"] {
         assert!(stdout.contains(words), "{words}: {stdout}");
     }
-    let (status, _, stderr) = run(folder.path(), nobody, "fetch sd3");
-    assert!(status == 2 && stderr.contains("nothing called `sd3`"), "{stderr}");
+    let (status, _, stderr) = run(folder.path(), nobody, "fetch sd4");
+    assert!(status == 2 && stderr.contains("nothing called `sd4`"), "{stderr}");
     let (status, _, stderr) = run(folder.path(), nobody, "fetch");
     assert!(status == 2 && stderr.contains("<NAME>"), "{stderr}");
     let (status, _, stderr) = run(folder.path(), nobody, "fetch blip-vqa --failures 1");
