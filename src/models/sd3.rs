@@ -1,7 +1,8 @@
 //! In: noisy latents, a timestep, a text's hidden states and its pooled vector. Out: the predicted velocity. Follows
-//! `SD3Transformer2DModel` of diffusers, of Stable Diffusion 3 and 3.5; dimensions come from `config.json`. candle-transformers
-//! has an MMDiT of its own in Stability's names of tensors, for 3 and 3.5 medium, without tests; this one reads diffusers' and is
-//! held to diffusers.
+//! `SD3Transformer2DModel` of diffusers, of Stable Diffusion 3 and 3.5; dimensions come from `config.json`.
+//!
+//! candle-transformers 0.11.1 has an MMDiT of its own in Stability's names of tensors. It cannot be held to diffusers in f32: its
+//! sinusoid of the timestep is always f16, and the product with f32 weights is refused. It takes as many heads as blocks.
 
 mod block;
 mod config;
