@@ -70,6 +70,8 @@ pub struct Assembled {
     pub understood: LoadReport,
     /// Words that embeddings teach.
     pub words: Vec<EmbeddingWord>,
+    /// Folders of weights beside a single file's.
+    pub beside: Vec<PathBuf>,
     origins: Origins,
 }
 
@@ -125,11 +127,12 @@ impl CheckpointParts {
             origins: Origins::new(folder.path(), &self.checkpoint),
             recipes: BTreeMap::new(),
             understood: LoadReport::default(),
+            beside: Vec::new(),
         };
         let made = assembly.make();
-        let Assembly { origins, understood, .. } = assembly;
+        let Assembly { origins, understood, beside, .. } = assembly;
         match made {
-            Ok(words) => Ok(Assembled { folder, understood, words, origins }),
+            Ok(words) => Ok(Assembled { folder, understood, words, beside, origins }),
             Err(error) => Err(origins.with_user_paths(error)),
         }
     }
@@ -142,6 +145,7 @@ struct Assembly<'p> {
     origins: Origins,
     recipes: BTreeMap<String, Recipe>,
     understood: LoadReport,
+    beside: Vec<PathBuf>,
 }
 
 impl Assembly<'_> {
@@ -242,9 +246,13 @@ impl Assembly<'_> {
         let Some(base) = self.parts.base.as_ref().filter(|_| layout.has_transformer()) else {
             return;
         };
-        let held: Vec<&str> = held.map(String::as_str).collect();
-        let others: Vec<&str> =
-            self.recipes.keys().map(String::as_str).filter(|name| !held.contains(name)).collect();
+        let mut held: Vec<&str> = held.map(String::as_str).collect();
+        // Another one takes its place.
+        let is_replaced = |name: &str| name == "vae" && self.parts.vae.is_some();
+        held.retain(|name| !is_replaced(name));
+        let is_other = |name: &&str| !held.contains(name) && !is_replaced(name);
+        let others: Vec<&str> = self.recipes.keys().map(String::as_str).filter(is_other).collect();
+        self.beside = others.iter().map(|component| base.join(component)).collect();
         let (file, base) = (self.parts.checkpoint.display(), base.display());
         self.understood.line("weights", format!("{} of {file}", held.join(", ")));
         if !others.is_empty() {

@@ -383,21 +383,25 @@ pub(crate) fn check_folder(
         "{} is no folder; --weights takes a diffusers folder, a single file or OWNER/NAME of the Hugging Face cache",
         folder.display()
     );
+    let path = folder.join("model_index.json");
+    // Of another model, its own files are missing too: that is the least of it.
+    if path.is_file() {
+        let index = read_component(&path)?;
+        let found = index.get("_class_name").and_then(Value::as_str).unwrap_or("nothing");
+        let right = DiffusersPipeline::model_of_class(found);
+        let right = right.map(|model| format!("; try --model {model}")).unwrap_or_default();
+        ensure!(
+            found == class,
+            "{} names a {found}; model {model} runs {class} checkpoints{right}",
+            path.display()
+        );
+    }
     let missing = pipeline.files().iter().filter(|file| !file.is_in(folder));
     let list: String = missing.map(|file| format!("\n  {file}")).collect();
     if !list.is_empty() {
         bail!("{} is no complete {class} checkpoint; it lacks:{list}", folder.display());
     }
-    let path = folder.join("model_index.json");
     let index = read_component(&path)?;
-    let found = index.get("_class_name").and_then(Value::as_str).unwrap_or("nothing");
-    let right = DiffusersPipeline::model_of_class(found);
-    let right = right.map(|model| format!("; try --model {model}")).unwrap_or_default();
-    ensure!(
-        found == class,
-        "{} names a {found}; model {model} runs {class} checkpoints{right}",
-        path.display()
-    );
     pipeline.check_components(&index).with_context(|| path.display().to_string())?;
     pipeline.check_release(folder)?;
     Ok(index)

@@ -27,9 +27,18 @@ impl Layout {
         }
     }
 
+    /// The class of its transformer in diffusers, where it has one.
+    pub(super) fn transformer_class(self) -> Option<&'static str> {
+        match self {
+            Self::Sd3 => Some("SD3Transformer2DModel"),
+            Self::Flux => Some("FluxTransformer2DModel"),
+            Self::Sd1 | Self::Sd2 | Self::Sdxl => None,
+        }
+    }
+
     /// Whether its network is a transformer: then text encoders and autoencoder may be elsewhere.
     pub(crate) fn has_transformer(self) -> bool {
-        matches!(self, Self::Sd3 | Self::Flux)
+        self.transformer_class().is_some()
     }
 
     /// Whether its text encoder `component` is a T5.

@@ -14,7 +14,7 @@ use super::marks::apply_marks;
 use super::recipe::{Recipe, of_files};
 use super::safetensors_file::{FileContents, contents};
 use super::scheduler_config::PredictionType;
-use super::small_files::{level_count, number};
+use super::small_files::{level_count, number, read_component};
 use super::transformer_names::{clip_g_names, clip_l_names, flux_names, plain, sd3_names};
 use super::{ldm_names, transformer_names};
 
@@ -207,12 +207,19 @@ impl SingleFile {
     /// Refuses configurations of another model.
     fn check_base(&self, root: &Path) -> Result<()> {
         let path = self.path.display();
-        if self.layout.has_transformer() {
+        if let Some(class) = self.layout.transformer_class() {
             let config = root.join("transformer/config.json");
+            let own = self.layout.described();
             ensure!(
                 config.is_file(),
-                "{path} is a checkpoint of {}, and --base holds no transformer/config.json",
-                self.layout.described()
+                "{path} is a checkpoint of {own}, and --base holds no transformer/config.json"
+            );
+            let found = read_component(&config)?;
+            let found = found["_class_name"].as_str().unwrap_or("nothing");
+            ensure!(
+                found == class,
+                "{path} is a checkpoint of {own}, and {} is of a {found}",
+                config.display()
             );
             return Ok(());
         }

@@ -241,7 +241,14 @@ fn unusable_checkpoints_are_refused_in_a_sentence() {
         format!("{:#}", Sdxl::load(folder, DType::F32, &Device::Cpu, options).err().unwrap())
     };
     let message = refusal(&fixture("sd15-tiny"));
-    assert!(message.contains("tokenizer_2/vocab.json"), "{message}");
+    assert!(message.ends_with("; try --model sd15"), "{message}");
+    let folder = copy_of("sdxl-tiny");
+    std::fs::remove_dir_all(folder.path().join("tokenizer_2")).unwrap();
+    let message = refusal(folder.path());
+    assert!(
+        message.contains("it lacks") && message.contains("tokenizer_2/vocab.json"),
+        "{message}"
+    );
     let folder = copy_of("sdxl-tiny");
     configure(
         &folder.path().join("model_index.json"),

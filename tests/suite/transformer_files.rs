@@ -195,7 +195,11 @@ fn a_transformer_alone_takes_the_rest_of_the_folder() {
         let checkpoint = Checkpoint::new(name).without(&["transformer"]);
         let parts = checkpoint.parts(transformer_alone);
         assert_same(name, &checkpoint.picture(&parts), &due);
-        let report = parts.assemble().unwrap().understood;
+        let assembled = parts.assemble().unwrap();
+        // What doctor counts beside the file.
+        assert_eq!(assembled.beside.len(), checkpoint.all().len() - 1);
+        assert!(assembled.beside.iter().all(|folder| folder.is_dir()), "{:?}", assembled.beside);
+        let report = &assembled.understood;
         let said = report.to_string();
         assert!(said.contains("transformer of ") && said.contains("text_encoder, "), "{said}");
         assert!(report.warnings.is_empty(), "{said}");
@@ -272,6 +276,10 @@ fn what_does_not_fit_is_refused_or_told() {
     let other = CheckpointParts { base: Some(fixture("sd15-tiny")), ..sd3.parts(|_| ()) };
     let message = other.assemble().unwrap_err().to_string();
     assert!(message.contains("is a checkpoint of Stable Diffusion 3"), "{message}");
+    let other = CheckpointParts { base: dev.parts(|_| ()).base, ..sd3.parts(|_| ()) };
+    let message = other.assemble().unwrap_err().to_string();
+    let due = "is a checkpoint of Stable Diffusion 3, and ";
+    assert!(message.contains(due) && message.ends_with("of a FluxTransformer2DModel"), "{message}");
 }
 
 #[test]

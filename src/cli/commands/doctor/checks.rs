@@ -280,8 +280,9 @@ pub(super) fn model(
         Ok(Some(path)) => {
             let missing = if path.is_file() { Vec::new() } else { row.missing(&path) };
             if missing.is_empty() {
-                if let Err(error) = put_together(options, row, &path) {
-                    found.push(Check::problem("model", sentence(&error), None));
+                match put_together(options, row, &path) {
+                    Ok(beside) => paths.extend(beside),
+                    Err(error) => found.push(Check::problem("model", sentence(&error), None)),
                 }
                 paths.push(path);
             } else {
@@ -347,14 +348,19 @@ pub(super) fn control_images(
     });
 }
 
-/// Whether the parts of a checkpoint that is more than a folder go together; no weights are read.
-fn put_together(options: &GeneratorOptions, row: &CatalogModel, path: &Path) -> anyhow::Result<()> {
+/// Whether the parts of a checkpoint that is more than a folder go together; no weights are read. Gives the folders of weights
+/// that are used beside a single file.
+fn put_together(
+    options: &GeneratorOptions,
+    row: &CatalogModel,
+    path: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
     let mut parts = options.parts(path);
-    if !parts.is_plain() {
-        parts.prediction = options.resolve_sampling(row)?.options.overrides.prediction;
-        parts.assemble()?;
+    if parts.is_plain() {
+        return Ok(Vec::new());
     }
-    Ok(())
+    parts.prediction = options.resolve_sampling(row)?.options.overrides.prediction;
+    Ok(parts.assemble()?.beside)
 }
 
 /// How products are rounded, where the user asks for other than f32.
