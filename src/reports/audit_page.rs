@@ -18,7 +18,6 @@ use super::page_template::{filled, source_digest};
 use crate::audit::folder::LONGEST_NAME;
 use crate::audit::{AskedQuestion, AuditSample};
 use crate::results::image_store::{pixels_sha256, read_image};
-use crate::results::inside::inside;
 use crate::results::thumbnail::close_jpeg_of;
 use crate::results::{FORMAT_VERSION, FormatVersion, RunDirectory};
 
@@ -135,7 +134,7 @@ fn image_of(asked: &AskedQuestion) -> (&str, u32) {
 
 fn page_image<'s>(run: &RunDirectory, asked: &'s AskedQuestion) -> anyhow::Result<PageImage<'s>> {
     let AskedQuestion { item, image, pixels_sha256: drawn, .. } = asked;
-    let path = inside(run.path(), &["images", item, &format!("{image}.png")])?;
+    let path = run.checked_image_path(item, *image)?;
     let file = File::open(&path)
         .with_context(|| format!("{}, an image of the audit, cannot be read", path.display()))?;
     let picture = read_image(BufReader::new(file))

@@ -54,7 +54,7 @@ impl RunDirectory {
         item: &str,
         image: u32,
     ) -> io::Result<()> {
-        let to = inside(self.path(), &["images", item, &format!("{image}.png")])?;
+        let to = self.checked_image_path(item, image)?;
         link_or_copy(&other.image_path(of.0, of.1), &to)
     }
 }

@@ -126,8 +126,11 @@ impl RunDirectory {
         Ok(to)
     }
 
-    /// Where the picture of an image is put, which no link on the way leads out of the run.
-    fn checked_image_path(&self, item: &str, image: u32) -> io::Result<PathBuf> {
+    /// Where the picture of an image stands or is put, which no link on the way leads out of the run.
+    ///
+    /// # Errors
+    /// A symbolic link stands on the way.
+    pub(crate) fn checked_image_path(&self, item: &str, image: u32) -> io::Result<PathBuf> {
         inside(self.path(), &["images", item, &format!("{image}.png")])
     }
 

@@ -9,7 +9,6 @@ use rayon::prelude::*;
 use crate::audit::{AskedQuestion, AuditSample, Labels};
 use crate::results::RunDirectory;
 use crate::results::image_store::{pixels_sha256, read_image};
-use crate::results::inside::inside;
 
 /// An image that somebody has labelled: item, index, digest of its pixels.
 type Labelled<'s> = (&'s str, u32, &'s str);
@@ -43,7 +42,7 @@ pub(super) fn ensure_labelled_images(
 
 /// Whether the image is there; then it is the one that was labelled.
 fn is_there(run: &RunDirectory, (item, image, labelled): Labelled<'_>) -> anyhow::Result<bool> {
-    let path = inside(run.path(), &["images", item, &format!("{image}.png")])?;
+    let path = run.checked_image_path(item, image)?;
     let bytes = match std::fs::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         bytes => bytes.map_err(anyhow::Error::from),
