@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::DType;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -160,14 +160,14 @@ impl Assembly<'_> {
             known = parts.base.is_none().then_some(single.layout);
             let has_base = parts.base.is_some();
             self.understood.extend(single.apply_marks(root, parts.prediction, has_base)?);
-            if let Some(base) = parts.base.as_ref().filter(|_| single.layout.has_transformer()) {
-                self.recipes = folder_recipes(base)?;
-            }
             let held = single.recipes(root, parts.vae.is_some(), &mut self.understood)?;
             for component in held.keys() {
                 self.origins.note(&root.join(component), &parts.checkpoint);
             }
-            self.tell_sources(single.layout, held.keys());
+            if let Some(base) = parts.base.as_ref().filter(|_| single.layout.has_transformer()) {
+                self.recipes = folder_recipes(base)?;
+                self.tell_sources(base, held.keys());
+            }
             self.recipes.extend(held);
         } else {
             ensure!(
@@ -215,24 +215,23 @@ impl Assembly<'_> {
             ensure!(base.is_dir(), "--base {} is no folder", base.display());
             return copy_checkpoint(&mut self.origins, base);
         }
-        ensure!(
-            !layout.has_transformer(),
-            "{} is a single file of {}, which holds neither configurations nor vocabularies: add --base DIR, a folder of that model \
-             in the diffusers layout (the weights of its transformer are not needed)",
-            parts.checkpoint.display(),
-            layout.described()
-        );
+        let (known, name) = match layout {
+            Layout::Sdxl => (known_configs::SDXL, "SDXL base"),
+            Layout::Sd2 => (known_configs::SD2, "Stable Diffusion 2.1"),
+            Layout::Sd1 => (known_configs::SD15, "Stable Diffusion 1.5"),
+            Layout::Sd3 | Layout::Flux => bail!(
+                "{} is a single file of {}, which holds neither configurations nor vocabularies: add --base DIR, a folder of that \
+                 model in the diffusers layout (the weights of its transformer are not needed)",
+                parts.checkpoint.display(),
+                layout.described()
+            ),
+        };
         ensure!(
             parts.tokenizer.is_some(),
             "{} holds no vocabulary; add --tokenizer DIR with vocab.json and merges.txt, or \
              --base DIR, a diffusers folder of the same architecture",
             parts.checkpoint.display()
         );
-        let (known, name) = match layout {
-            Layout::Sdxl => (known_configs::SDXL, "SDXL base"),
-            Layout::Sd2 => (known_configs::SD2, "Stable Diffusion 2.1"),
-            _ => (known_configs::SD15, "Stable Diffusion 1.5"),
-        };
         for (path, text) in known {
             write(&self.root.join(path), text)?;
             let origin = format!("{path} as {name} has it (--base DIR names another)");
@@ -241,11 +240,8 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// Says which parts are the file's `held`, and which the folder's, where both have some.
-    fn tell_sources<'n>(&mut self, layout: Layout, held: impl Iterator<Item = &'n String>) {
-        let Some(base) = self.parts.base.as_ref().filter(|_| layout.has_transformer()) else {
-            return;
-        };
+    /// Says which parts are the file's `held`, and which the folder's.
+    fn tell_sources<'n>(&mut self, base: &Path, held: impl Iterator<Item = &'n String>) {
         let mut held: Vec<&str> = held.map(String::as_str).collect();
         // Another one takes its place.
         let is_replaced = |name: &str| name == "vae" && self.parts.vae.is_some();

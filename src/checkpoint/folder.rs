@@ -384,9 +384,9 @@ pub(crate) fn check_folder(
         folder.display()
     );
     let path = folder.join("model_index.json");
+    let index = path.is_file().then(|| read_component(&path)).transpose()?.unwrap_or_default();
     // Of another model, its own files are missing too: that is the least of it.
     if path.is_file() {
-        let index = read_component(&path)?;
         let found = index.get("_class_name").and_then(Value::as_str).unwrap_or("nothing");
         let right = DiffusersPipeline::model_of_class(found);
         let right = right.map(|model| format!("; try --model {model}")).unwrap_or_default();
@@ -401,7 +401,6 @@ pub(crate) fn check_folder(
     if !list.is_empty() {
         bail!("{} is no complete {class} checkpoint; it lacks:{list}", folder.display());
     }
-    let index = read_component(&path)?;
     pipeline.check_components(&index).with_context(|| path.display().to_string())?;
     pipeline.check_release(folder)?;
     Ok(index)

@@ -131,13 +131,16 @@ pub(crate) fn vae_name(name: &str, levels: usize) -> Option<String> {
     Some(format!("{place}.resnets.{rest}"))
 }
 
+/// One name, of a tensor that is stored as it is.
+pub(crate) fn plain(name: Option<String>) -> Names {
+    name.map(|name| (name, None)).into_iter().collect()
+}
+
 /// The text encoder's name of a tensor called `name` behind [`TEXT_ENCODER`]: the same, but for the
 /// older files that lack `text_model.`.
-pub(crate) fn text_encoder_name(name: &str) -> Option<String> {
-    if name.ends_with("position_ids") {
-        return None;
-    }
-    Some(format!("text_model.{}", name.strip_prefix("text_model.").unwrap_or(name)))
+pub(crate) fn clip_names(name: &str) -> Names {
+    let own = || format!("text_model.{}", name.strip_prefix("text_model.").unwrap_or(name));
+    plain((!name.ends_with("position_ids")).then(own))
 }
 
 /// The second text encoder's names of a tensor called `name` behind [`SDXL_TEXT_ENCODER_2`], as OpenCLIP
@@ -155,7 +158,7 @@ pub(crate) fn open_clip_names(name: &str) -> Names {
         _ => None,
     };
     if let Some(own) = whole {
-        return vec![(own.to_owned(), None)];
+        return plain(Some(own.to_owned()));
     }
     let inside = name.strip_prefix("transformer.resblocks.").and_then(|rest| rest.split_once('.'));
     let Some((layer, rest)) = inside else { return Vec::new() };
@@ -178,7 +181,7 @@ pub(crate) fn open_clip_names(name: &str) -> Names {
             ("attn.out_proj.", "self_attn.out_proj."),
         ],
     );
-    own.map(|own| (format!("{layer}.{own}"), None)).into_iter().collect()
+    plain(own.map(|own| format!("{layer}.{own}")))
 }
 
 /// A UNet module in the spelling of adapters made for that layout, such as

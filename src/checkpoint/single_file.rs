@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::known_depth::Known;
 use super::layout::Layout;
-use super::ldm_names::{Names, open_clip_names, text_encoder_name, unet_name, vae_name};
+use super::ldm_names::{Names, clip_names, open_clip_names, plain, unet_name, vae_name};
 use super::load_report::{LoadReport, tensors_in_nothing};
 use super::marks::apply_marks;
 use super::recipe::{Recipe, of_files};
 use super::safetensors_file::{FileContents, contents};
 use super::scheduler_config::PredictionType;
 use super::small_files::{level_count, number, read_component};
-use super::transformer_names::{clip_g_names, clip_l_names, flux_names, plain, sd3_names};
+use super::transformer_names::{clip_g_names, clip_l_names, flux_names, sd3_names};
 use super::{ldm_names, transformer_names};
 
 /// What such a file holds besides behind a component's prefix, which no network here needs.
@@ -93,7 +93,7 @@ impl SingleFile {
 
     /// Whether it holds a UNet, under the names of the layout.
     pub(crate) fn has_unet(&self) -> bool {
-        self.contents.shapes.keys().any(|name| name.starts_with(ldm_names::UNET))
+        self.has(ldm_names::UNET)
     }
 
     /// Whether that is told the guidance.
@@ -245,12 +245,11 @@ impl SingleFile {
                 plain(unet_name(name, layers))
             }))
         };
-        let clip = |name: &str| plain(text_encoder_name(name));
         Ok(match self.layout {
             Layout::Sdxl => vec![
                 unet()?,
                 vae,
-                Part::new("text_encoder", ldm_names::SDXL_TEXT_ENCODER, clip),
+                Part::new("text_encoder", ldm_names::SDXL_TEXT_ENCODER, clip_names),
                 Part::new("text_encoder_2", ldm_names::SDXL_TEXT_ENCODER_2, open_clip_names),
             ],
             Layout::Sd2 => {
@@ -263,7 +262,7 @@ impl SingleFile {
                 vec![unet()?, vae, encoder]
             }
             Layout::Sd1 => {
-                vec![unet()?, vae, Part::new("text_encoder", ldm_names::TEXT_ENCODER, clip)]
+                vec![unet()?, vae, Part::new("text_encoder", ldm_names::TEXT_ENCODER, clip_names)]
             }
             Layout::Flux | Layout::Sd3 => {
                 let mut parts = vec![self.transformer(root)?, vae];
@@ -332,19 +331,19 @@ const TEXT_ENCODERS: &[(Layout, &str, &str)] = &[
 const WITHOUT_EFFECT: &[&str] = &[".logit_scale", ".spiece_model"];
 
 fn text_encoder(layout: Layout, component: &'static str, prefix: &'static str) -> Part<'static> {
-    let mut part = match component {
-        _ if layout.is_t5(component) => {
+    match prefix {
+        transformer_names::T5 => {
             let mut part = Part::new(component, prefix, |name| plain(Some(name.to_owned())));
             // The same table as `shared`.
             part.unread.push("encoder.embed_tokens.".to_owned());
             part
         }
-        "text_encoder_2" => Part::new(component, prefix, clip_g_names),
+        transformer_names::CLIP_G => {
+            let mut part = Part::new(component, prefix, clip_g_names);
+            part.unread.retain(|start| start != "text_projection.weight");
+            part
+        }
         _ if layout == Layout::Sd3 => Part::new(component, prefix, clip_l_names),
-        _ => Part::new(component, prefix, |name| plain(text_encoder_name(name))),
-    };
-    if prefix == transformer_names::CLIP_G {
-        part.unread.retain(|start| start != "text_projection.weight");
+        _ => Part::new(component, prefix, clip_names),
     }
-    part
 }

@@ -5,7 +5,7 @@
 //! Followed are `convert_flux_transformer_checkpoint_to_diffusers` and `convert_sd3_transformer_checkpoint_to_diffusers` of
 //! diffusers. Names of the autoencoder are those of `ldm_names`.
 
-use super::ldm_names::{Names, text_encoder_name};
+use super::ldm_names::{Names, clip_names, plain};
 use super::recipe::Form;
 
 /// Where the autoencoder's tensors stand, beside `first_stage_model.`, in files that ComfyUI made.
@@ -117,7 +117,7 @@ pub(crate) fn sd3_names(name: &str, layers: usize) -> Names {
         ("x_block.attn2.qkv.", ["attn2.to_q.", "attn2.to_k.", "attn2.to_v."]),
     ];
     if name == "pos_embed" {
-        return vec![("pos_embed.pos_embed".to_owned(), None)];
+        return plain(Some("pos_embed.pos_embed".to_owned()));
     }
     if let Some((number, rest)) = block(name, "joint_blocks.") {
         let mut names = within(&format!("transformer_blocks.{number}."), rest, BLOCK, JOINED);
@@ -136,7 +136,7 @@ pub(crate) fn sd3_names(name: &str, layers: usize) -> Names {
 /// CLIP-L's names of a tensor called `name` behind [`CLIP_L`], in a file of Stable Diffusion 3: diffusers makes its projection
 /// the identity, whatever the file has.
 pub(crate) fn clip_l_names(name: &str) -> Names {
-    let mut names = plain(text_encoder_name(name));
+    let mut names = clip_names(name);
     if name.ends_with("final_layer_norm.weight") {
         names.push(("text_projection.weight".to_owned(), Some(Form::Identity)));
     }
@@ -146,14 +146,9 @@ pub(crate) fn clip_l_names(name: &str) -> Names {
 /// CLIP-G's names of a tensor called `name` behind [`CLIP_G`].
 pub(crate) fn clip_g_names(name: &str) -> Names {
     match name {
-        "text_projection.weight" => vec![(name.to_owned(), None)],
-        _ => plain(text_encoder_name(name)),
+        "text_projection.weight" => plain(Some(name.to_owned())),
+        _ => clip_names(name),
     }
-}
-
-/// A name that is stored as it is.
-pub(crate) fn plain(name: Option<String>) -> Names {
-    name.map(|name| (name, None)).into_iter().collect()
 }
 
 fn last_modulation(name: &str) -> Option<Names> {

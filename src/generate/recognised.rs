@@ -107,15 +107,24 @@ fn sdxl_or_playground(
 
 fn of_file(path: &Path) -> Result<Recognised> {
     let single = SingleFile::open(path).context("model auto")?;
-    let known = |model| Recognised {
-        model,
-        why: format!("the tensors of {} are of {}", path.display(), single.layout.described()),
-    };
-    match single.layout {
-        Layout::Flux => return Ok(known("flux")),
-        Layout::Sd3 => return Ok(known("sd3")),
-        Layout::Sd1 | Layout::Sd2 | Layout::Sdxl => {}
+    if !single.layout.has_transformer() {
+        check_unet(path, &single)?;
     }
+    let model = match single.layout {
+        Layout::Sd1 => "sd15",
+        Layout::Sd2 => "sd2",
+        Layout::Sdxl if path.to_string_lossy().to_lowercase().contains(PLAYGROUND) => PLAYGROUND,
+        Layout::Sdxl => "sdxl",
+        Layout::Sd3 => "sd3",
+        Layout::Flux => "flux",
+    };
+    let name = if model == PLAYGROUND { ", and its name of Playground v2" } else { "" };
+    let of = single.layout.described();
+    Ok(Recognised { model, why: format!("the tensors of {} are of {of}{name}", path.display()) })
+}
+
+/// Refuses a file of which nothing says what runs it.
+fn check_unet(path: &Path, single: &SingleFile) -> Result<()> {
     if !single.has_unet() {
         bail!(
             "model auto: {} holds no UNet in the layout of a single-file checkpoint (model.diffusion_model.); name the model \
@@ -130,15 +139,7 @@ fn of_file(path: &Path) -> Result<Recognised> {
             path.display()
         )
     }
-    Ok(match single.layout {
-        Layout::Sdxl if path.to_string_lossy().to_lowercase().contains(PLAYGROUND) => {
-            let known = known(PLAYGROUND);
-            Recognised { why: format!("{}, and its name of Playground v2", known.why), ..known }
-        }
-        Layout::Sdxl => known("sdxl"),
-        Layout::Sd2 => known("sd2"),
-        _ => known("sd15"),
-    })
+    Ok(())
 }
 
 #[cfg(test)]
