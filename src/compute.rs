@@ -12,5 +12,6 @@ pub(crate) mod golden;
 pub mod kept_memory;
 pub(crate) mod key_groups;
 pub(crate) mod layers;
+pub(crate) mod one_thread;
 pub mod products;
 pub(crate) mod speed;

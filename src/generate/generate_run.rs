@@ -16,6 +16,7 @@ use super::noise::seeds::SeedMode;
 use super::served_counts::ServedCounts;
 use super::{GeneratedImage, Hopeless, ImageGenerator, ImageRequest};
 use crate::benchmark::Item;
+use crate::compute::one_thread::OneThread;
 use crate::ordered_work::{Crew, Pool, for_each_batch_in_order};
 use crate::results::manifest::differences;
 use crate::results::progress::is_zero;
@@ -33,6 +34,9 @@ pub struct GenerationPlan {
     /// the same way, also on a resume: a group of which one is missing is made anew as a whole,
     /// because the last bits of a picture may depend on its group.
     pub batch: u32,
+    /// Whether each generator keeps to one thread, which pays for networks so small that several threads are in
+    /// each other's way. It changes no pixel.
+    pub one_thread_each: bool,
 }
 
 /// How the generation ended.
@@ -157,6 +161,8 @@ impl Generation {
         let files = ImageFiles { run, settings: &self.settings, controls: &self.controls };
         let keeper = ImageKeeper { files, ledger };
         let stage = Stage { keeper, observer, items, images };
+        let threads = threads(&self.plan, generators.len())?;
+        let generators = generators.into_iter().zip(threads).collect();
         let made = stage.make_all(&groups, generators, &mut summary);
         observer.finished();
         self.sitting.stop();
@@ -390,7 +396,7 @@ impl Stage<'_> {
     fn make_all(
         mut self,
         groups: &[Group<'_>],
-        generators: Vec<&mut dyn ImageGenerator>,
+        generators: Vec<(&mut dyn ImageGenerator, Option<OneThread>)>,
         summary: &mut GenerationSummary,
     ) -> Result<()> {
         let crew = crew(&generators);
@@ -404,13 +410,19 @@ impl Stage<'_> {
             groups.len(),
             crew,
             |index, first_part| {
-                let first_part = RefCell::new(Some(first_part));
-                let came = || drop(first_part.take());
                 let group = &groups[index];
-                generators.with(|generator| match group.make(*generator, &came) {
-                    Err(error) if error.is::<Hopeless>() => Err(error),
-                    made if writes => Ok(Made::Written(group.written(files, &made))),
-                    made => Ok(Made::Images(made)),
+                let make = move |generator: &mut dyn ImageGenerator| {
+                    let first_part = RefCell::new(Some(first_part));
+                    let came = || drop(first_part.take());
+                    match group.make(generator, &came) {
+                        Err(error) if error.is::<Hopeless>() => Err(error),
+                        made if writes => Ok(Made::Written(group.written(files, &made))),
+                        made => Ok(Made::Images(made)),
+                    }
+                };
+                generators.with(|(generator, thread)| match thread {
+                    Some(thread) => thread.run(|| make(*generator)),
+                    None => make(*generator),
                 })
             },
             |first, made| {
@@ -465,12 +477,19 @@ impl Stage<'_> {
     }
 }
 
+/// The thread of each of so many generators, where the plan gives them one.
+fn threads(plan: &GenerationPlan, generators: usize) -> Result<Vec<Option<OneThread>>> {
+    let thread = |_| plan.one_thread_each.then(OneThread::new).transpose();
+    let threads = (0..generators).map(thread).collect::<std::result::Result<_, _>>();
+    threads.context("no thread can be had for the model")
+}
+
 /// How many threads ask, and how far ahead of what is written.
-fn crew(generators: &[&mut dyn ImageGenerator]) -> Crew {
+fn crew(generators: &[(&mut dyn ImageGenerator, Option<OneThread>)]) -> Crew {
     let threads = generators.len();
-    let asked = generators.iter().filter_map(|generator| generator.asked_at_a_time()).min();
+    let asked = generators.iter().filter_map(|(generator, _)| generator.asked_at_a_time()).min();
     let first_parts = asked.unwrap_or(threads).min(threads);
-    let is_elsewhere = generators.iter().any(|generator| generator.runs_on_gpu());
+    let is_elsewhere = generators.iter().any(|(generator, _)| generator.runs_on_gpu());
     // One generator on the processor makes nothing that could not be kept; several need not wait for each other, nor a
     // GPU for the encoding of what it has made.
     let window = if threads > 1 || is_elsewhere { threads + first_parts } else { 1 };

@@ -1,17 +1,28 @@
-//! In: the same judge, loaded on several devices. Out: one judge that has as many images in hand as there
-//! are devices. Which device answers does not show: answers are written in order all the same.
+//! In: the same judge, loaded on several devices, or a small one for several threads. Out: one judge that has as many images in hand
+//! as there are devices or threads. Which of them answers does not show: answers are written in order all the same.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Answer, Judge, JudgeRequest, QuestionCut};
 use crate::benchmark::Question;
+use crate::compute::one_thread::OneThread;
 use crate::ordered_work::Pool;
 use crate::results::Settings;
 
-/// Several copies of a judge as one.
+/// Several copies of a judge as one, or one judge at several images.
 pub struct JudgePool {
     judges: Vec<Box<dyn Judge>>,
-    idle: Pool<usize>,
+    idle: Pool<Place>,
+    /// Images that they have in hand.
+    in_flight: usize,
+}
+
+/// Who answers, and where.
+struct Place {
+    /// Which of the judges.
+    judge: usize,
+    /// The thread that it keeps to, if it does.
+    thread: Option<OneThread>,
 }
 
 impl JudgePool {
@@ -27,8 +38,33 @@ impl JudgePool {
             all.all(|settings| Some(settings) == first),
             "the judge is set differently on the devices named; name devices of one kind"
         );
-        let idle = Pool::new((0..judges.len()).rev().collect());
-        Ok(Self { judges, idle })
+        let places = (0..judges.len()).rev().map(|judge| Place { judge, thread: None });
+        let in_flight = judges.iter().map(|judge| judge.images_in_flight().max(1)).sum();
+        Ok(Self { idle: Pool::new(places.collect()), judges, in_flight })
+    }
+
+    /// `judge` at as many images as there are threads, each image on a thread of its own: what pays for networks so small
+    /// that several threads are in each other's way.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn one_thread_each(judge: Box<dyn Judge>) -> Result<Self> {
+        let in_flight = OneThread::useful();
+        let place = |_| Ok(Place { judge: 0, thread: Some(OneThread::new()?) });
+        let places = (0..in_flight).map(place).collect::<Result<_>>();
+        let idle = Pool::new(places.context("no thread can be had for the judge")?);
+        Ok(Self { judges: vec![judge], idle, in_flight })
+    }
+
+    /// Does `work` with a judge that is idle.
+    fn with<T: Send>(&self, work: impl FnOnce(&dyn Judge) -> T + Send) -> T {
+        self.idle.with(|place| {
+            let judge = self.judges[place.judge].as_ref();
+            match &place.thread {
+                Some(thread) => thread.run(|| work(judge)),
+                None => work(judge),
+            }
+        })
     }
 }
 
@@ -38,7 +74,7 @@ impl Judge for JudgePool {
     }
 
     fn images_in_flight(&self) -> usize {
-        self.judges.iter().map(|judge| judge.images_in_flight().max(1)).sum()
+        self.in_flight
     }
 
     fn image_batch_size(&self) -> usize {
@@ -69,13 +105,13 @@ impl Judge for JudgePool {
         &self,
         request: &JudgeRequest<'_>,
     ) -> Result<Vec<std::result::Result<Answer, String>>> {
-        self.idle.with(|place| self.judges[*place].answer(request))
+        self.with(|judge| judge.answer(request))
     }
 
     fn answer_batch(
         &self,
         requests: &[JudgeRequest<'_>],
     ) -> Result<Vec<Vec<std::result::Result<Answer, String>>>> {
-        self.idle.with(|place| self.judges[*place].answer_batch(requests))
+        self.with(|judge| judge.answer_batch(requests))
     }
 }

@@ -21,6 +21,7 @@ use crate::checkpoint::load_report::LoadReport;
 use crate::checkpoint::origins::Origins;
 use crate::checkpoint::shipped::ShippedFolder;
 use crate::compute::device::{Device, Place, describe_device, parse_device, parse_dtype};
+use crate::compute::one_thread::OneThread;
 use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
@@ -33,7 +34,7 @@ use crate::wording::counted;
 
 /// A model ready to generate, and where it computes.
 pub struct LoadedGenerator {
-    /// One per device.
+    /// One per device; of a model that is small one per thread.
     generators: Vec<Box<dyn ImageGenerator>>,
     /// Where each of them computes.
     devices: Vec<String>,
@@ -68,7 +69,7 @@ impl LoadedGenerator {
             understood: generators.first().map(|one| one.understood()).unwrap_or_default(),
             generators,
             devices,
-            plan: GenerationPlan { seed, seed_mode, batch: 1 },
+            plan: GenerationPlan { seed, seed_mode, batch: 1, one_thread_each: false },
             assembled: None,
             negative_prompt: None,
             _folders: Vec::new(),
@@ -194,9 +195,12 @@ impl LoadedGenerator {
             };
             products.while_loading(|| model.pipeline.load(parts))
         };
-        let generators = devices
-            .iter()
-            .map(pipeline)
+        // The shipped models are so small that one thread makes a picture as soon as several do.
+        let one_thread_each = model.is_shipped() && matches!(devices, [Device::Cpu]);
+        let copies = if one_thread_each { OneThread::useful() } else { 1 };
+        let loaded =
+            devices.iter().flat_map(|device| std::iter::repeat_n(device, copies)).map(pipeline);
+        let generators = loaded
             .collect::<anyhow::Result<Vec<_>>>()
             .map_err(|error| match &assembled {
                 Some(assembled) => assembled.with_user_paths(error),
@@ -220,7 +224,12 @@ impl LoadedGenerator {
         Ok(Self {
             generators,
             understood,
-            plan: GenerationPlan { seed, seed_mode, batch: options.batch.unwrap_or(default_batch) },
+            plan: GenerationPlan {
+                seed,
+                seed_mode,
+                batch: options.batch.unwrap_or(default_batch),
+                one_thread_each,
+            },
             devices: described,
             assembled,
             negative_prompt,
@@ -240,6 +249,11 @@ impl LoadedGenerator {
     /// What was understood of its files.
     pub fn understood(&self) -> &LoadReport {
         &self.understood
+    }
+
+    /// How many images, or groups of them, it makes at a time.
+    pub fn at_once(&self) -> usize {
+        self.generators.len()
     }
 
     /// Where each of its networks computes, as `describe_device` tells.

@@ -59,6 +59,7 @@ impl LoadedJudge {
         }
         one_kind_of_device(&devices)?;
         // Devices that share the work are of one kind.
+        let on_cpu = places.iter().all(|place| place.device.is_cpu());
         let products = options.local.products.unwrap_or_default();
         let products = places.first().map(|place| products.on(&place.device)).transpose()?;
         let products = products.unwrap_or_default();
@@ -81,6 +82,10 @@ impl LoadedJudge {
             listener.warning(&format!("{of}: {warning}"));
         }
         let judge: Box<dyn Judge> = match judges.len() {
+            // A shipped one is so small that one thread answers as soon as several do.
+            1 if on_cpu && unpacked.is_some() => {
+                Box::new(JudgePool::one_thread_each(judges.remove(0))?)
+            }
             1 => judges.remove(0),
             _ => Box::new(JudgePool::new(judges)?),
         };

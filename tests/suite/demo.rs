@@ -1,9 +1,9 @@
 //! The demo from end to end, on a part of it: its judge against PyTorch (tests/fixtures/make_demo_judge.py),
 //! true renderings and blank pictures, its models, and the command that does everything.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use candle_core::{DType, Device};
 use dpg_bench::checkpoint::shipped::DEMO_JUDGE;
@@ -14,6 +14,7 @@ use image::RgbImage;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::generate_run::files;
 use super::tiny_checkpoint::fixture;
 
 /// Prompts that the tests here are about.
@@ -208,23 +209,6 @@ fn demo_ella_follows_prompts_that_demo_sd_cannot_read() {
     assert!(whole > 60.0, "{whole}");
 }
 
-/// Every file below `folder` with its bytes, without manifests and reports, which hold times.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(at) = folders.pop() {
-        for entry in std::fs::read_dir(at).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.file_name().unwrap() != "manifest.json" {
-                found.insert(path.clone(), std::fs::read(path).unwrap());
-            }
-        }
-    }
-    found
-}
-
 #[test]
 fn the_demo_ends_with_a_report_and_its_steps_are_commands_that_anyone_may_give() {
     let folder = tempfile::tempdir().unwrap();
@@ -259,5 +243,39 @@ fn the_demo_ends_with_a_report_and_its_steps_are_commands_that_anyone_may_give()
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     for (path, bytes) in &before {
         assert!(*bytes == after[path], "{} is not the same", path.display());
+    }
+}
+
+/// The demo's models make and judge as many images at a time as there are threads.
+#[test]
+fn every_file_is_the_same_whatever_the_threads_and_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = |threads: &str, out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpg-bench"));
+        command.current_dir(folder.path()).env("RAYON_NUM_THREADS", threads);
+        command.args(["run", "--limit", "3", "--images", "3", "--steps", "4", "--out", out]);
+        command
+    };
+    let lines = |file: &str| {
+        std::fs::read_to_string(folder.path().join(file)).map_or(0, |text| text.lines().count())
+    };
+    for (threads, out) in [("1", "one"), ("5", "five")] {
+        succeed(&command(threads, out).output().unwrap());
+    }
+    for file in ["killed/images.jsonl", "killed/answers/demo-judge.jsonl"] {
+        let mut job = command("4", "killed").stderr(Stdio::null()).spawn().unwrap();
+        while lines(file) < 2 && job.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        job.kill().unwrap();
+        job.wait().unwrap();
+    }
+    succeed(&command("2", "killed").output().unwrap());
+    let [one, others @ ..] = ["one", "five", "killed"].map(|out| files(&folder.path().join(out)));
+    for other in &others {
+        assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+        for (path, bytes) in &one {
+            assert!(*bytes == other[path], "{} is not the same", path.display());
+        }
     }
 }

@@ -59,7 +59,7 @@ fn items() -> Vec<Item> {
 }
 
 fn plan(batch: u32) -> GenerationPlan {
-    GenerationPlan { seed: 7, seed_mode: SeedMode::Hashed, batch }
+    GenerationPlan { seed: 7, seed_mode: SeedMode::Hashed, batch, one_thread_each: false }
 }
 
 fn open(path: &Path) -> RunDirectory {
@@ -265,7 +265,7 @@ fn changed_settings_are_refused() {
     let mut other = Painter { shade: 9, ..Default::default() };
     let message = generate(folder.path(), &mut other, plan(1)).unwrap_err().to_string();
     assert!(message.contains("shade: 0 in the run, 9 now"), "{message}");
-    let changed = GenerationPlan { seed: 8, seed_mode: SeedMode::Sequential, batch: 2 };
+    let changed = GenerationPlan { seed: 8, seed_mode: SeedMode::Sequential, ..plan(2) };
     let message =
         generate(folder.path(), &mut Painter::default(), changed).unwrap_err().to_string();
     for name in ["seed: 7", "seed_mode", "batch"] {

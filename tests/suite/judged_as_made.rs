@@ -217,7 +217,12 @@ fn sit(folder: &Path, sitting: &Sitting) -> Outcome {
     let met = Meter::default();
     let mut painter = Painter { sitting, asked: &met };
     let critic = Critic { sitting, met: &met, asked: Mutex::default() };
-    let plan = GenerationPlan { seed: 7, seed_mode: SeedMode::Hashed, batch: sitting.batch.max(1) };
+    let plan = GenerationPlan {
+        seed: 7,
+        seed_mode: SeedMode::Hashed,
+        batch: sitting.batch.max(1),
+        one_thread_each: false,
+    };
     let making = Making::default();
     let [images, answers] = [sitting.images_killed_after, sitting.answers_killed_after]
         .map(|left| Told { making: &making, left: left.map(AtomicUsize::new) });

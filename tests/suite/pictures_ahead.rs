@@ -89,7 +89,8 @@ fn run(folder: &Path, elsewhere: bool) -> Vec<usize> {
     let begun = Begun::default();
     let observer = Slow { begun: &begun, awaits: elsewhere, seen: Mutex::default() };
     let mut painter = Painter { begun: &begun, elsewhere };
-    let plan = GenerationPlan { seed: 7, seed_mode: SeedMode::Hashed, batch: 2 };
+    let plan =
+        GenerationPlan { seed: 7, seed_mode: SeedMode::Hashed, batch: 2, one_thread_each: false };
     let mut run = RunDirectory::open_or_create(folder, identity, Settings::new(), 2).unwrap();
     let summary = generate_run(&mut run, &items, &mut painter, plan, "easel", &observer).unwrap();
     assert_eq!(summary.done, 6);

@@ -28,6 +28,7 @@ pub const MACHINE: &[(&str, &str)] = &[
     (" [DURATION]", r" +\d+(\.\d+)? (ms|s|min|h|days)\b"),
     (" [NUMBER]", r" +\d+\.\d+(e-?\d+)?\b"),
     ("[NUMBER] GFLOP/s", r"\d+ GFLOP/s"),
+    ("", r"; \d+ at a time"),
     ("convolutions and [NUMBER] in", r"convolutions and \d+ in"),
     ("([GPUS])", r"\((this build knows no GPUs|there is no GPU|there are \d+ GPUs)\)"),
     // Notes that only a busy machine has, a debug build, and a build for GPUs.

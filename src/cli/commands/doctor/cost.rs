@@ -85,12 +85,12 @@ impl Stage {
         Self { what, basis, how, per_item: 0.0, per_image: 0.0, per_answer: 0.0, beside: false }
     }
 
-    /// As it goes when so many devices, one of which was measured, share the work.
-    pub(crate) fn shared_by(mut self, devices: usize) -> Self {
-        if devices > 1 {
-            self.how.push_str(&format!("; of one device, {devices} share the work"));
+    /// As it goes when so many devices or threads, one of which was measured, share the work.
+    pub(crate) fn shared_by(mut self, count: usize) -> Self {
+        if count > 1 {
+            self.how.push_str(&format!("; {count} at a time"));
             for part in [&mut self.per_item, &mut self.per_image, &mut self.per_answer] {
-                *part /= devices as f64;
+                *part /= count as f64;
             }
         }
         self

@@ -91,14 +91,14 @@ pub(super) fn measure(
         _ => None,
     };
     let mut stages = Vec::new();
-    let generating = match times {
-        Some(times) => {
+    stages.push(match times {
+        Some((times, at_once)) => {
             side = (times.size.0 as f64, times.size.1 as f64);
-            measured_pictures(what, times)
+            measured_pictures(what, times).shared_by(at_once)
         }
-        None => estimated_pictures(what, options, model.as_ref(), &mut speed),
-    };
-    stages.push(generating.shared_by(options.device_names().len()));
+        None => estimated_pictures(what, options, model.as_ref(), &mut speed)
+            .shared_by(options.device_names().len()),
+    });
     for judge in judges {
         let what = judging(judge.filed_as());
         let is_ready = ready.iter().any(|ready| ready.filed_as() == judge.filed_as());
@@ -181,22 +181,29 @@ pub(super) fn recorded(
     Measured { stages, pixels: side * side, judges: judges.len() as u64 }
 }
 
-/// Loads the model and times the parts of a picture; a failure is a problem of the run.
-fn pictures(options: &GeneratorOptions, item: &Item, found: &mut Vec<Check>) -> Option<ImageTimes> {
+/// Loads the model and times the parts of a picture; a failure is a problem of the run. Returns also how many pictures the
+/// model makes at a time.
+fn pictures(
+    options: &GeneratorOptions,
+    item: &Item,
+    found: &mut Vec<Check>,
+) -> Option<(ImageTimes, usize)> {
     say(&format!("measuring {}: loading it and making a part of one image", options.model));
     let start = Instant::now();
-    let attempt = || -> anyhow::Result<Option<ImageTimes>> {
+    let attempt = || -> anyhow::Result<Option<(ImageTimes, usize)>> {
         let mut loaded = generate::load(options)?;
         let loading = start.elapsed();
         say(&format!("loaded in {}", duration(loading.as_secs_f64())));
         let first = loaded.measure(&item.prompt, 1)?;
         let Some(times) = first else { return Ok(None) };
+        let at_once = loaded.at_once();
         // The first call also warms up; where that is cheap, a second measurement counts.
         if times.text + times.call + times.decode > SHORT {
-            return Ok(Some(times));
+            return Ok(Some((times, at_once)));
         }
         let calls = SHORT.as_secs_f64() / times.call.as_secs_f64().max(1e-6);
-        loaded.measure(&item.prompt, (calls as usize).clamp(1, 20))
+        let times = loaded.measure(&item.prompt, (calls as usize).clamp(1, 20))?;
+        Ok(times.map(|times| (times, at_once)))
     };
     attempt().unwrap_or_else(|error| {
         found.push(Check::problem("model", sentence(&error), None));
@@ -345,7 +352,8 @@ fn measured_judge(
         per_image: (one - per_answer).max(0.0),
         per_answer,
         beside: false,
-    })
+    }
+    .shared_by(judge.images_in_flight()))
 }
 
 /// Smooth colours with a grain, as PNG.
