@@ -20,7 +20,8 @@ use dpg_bench::compute::device::Place;
 use dpg_bench::compute::kept_memory;
 use dpg_bench::judge::mplug::{Found, MplugJudge, MplugOptions};
 use dpg_bench::models::{
-    ClipTextModel, PixArtTransformer, Sd3Transformer, T5EncoderModel, TextContext, UNet, VaeDecoder,
+    ClipTextModel, FluxTransformer, PixArtTransformer, Sd3Transformer, T5EncoderModel, TextContext,
+    UNet, VaeDecoder,
 };
 use image::RgbImage;
 
@@ -126,6 +127,12 @@ fn network(stage: &str, folder: &Path, inputs: HashMap<String, Tensor>) -> anyho
         }
         "sd3" | "sd35" => {
             let network = Sd3Transformer::load(&folder, dtype, &device)?;
+            let (latents, context, pooled) = (get("latents")?, get("context")?, get("pooled")?);
+            Box::new(move || Ok(network.forward(&latents, 481.0, &context, &pooled)?))
+        }
+        "flux" => {
+            let mut network = FluxTransformer::load(&folder, dtype, &device)?;
+            network.tell_guidance(7.5, &device)?;
             let (latents, context, pooled) = (get("latents")?, get("context")?, get("pooled")?);
             Box::new(move || Ok(network.forward(&latents, 481.0, &context, &pooled)?))
         }

@@ -1,4 +1,4 @@
-//! The time of products of few rows in f32 on the processor: weights as they are stored, for `gemm` to turn about in
+//! The time of products in f32 on the processor, of few rows and of many: weights as they are stored, for `gemm` to turn about in
 //! each call, and packed once. Both sides in turn, with weights that are in the cache and with ones that come from
 //! memory (400 MB in rotation).
 //!
@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use dpg_bench::compute::few_rows_speed::FewRows;
+use dpg_bench::compute::packed_speed::BothSides;
 
 /// Rows, inner length, outputs.
 const SHAPES: &[[usize; 3]] = &[
@@ -24,6 +24,11 @@ const SHAPES: &[[usize; 3]] = &[
     [77, 768, 3072],
     [128, 1024, 2816],
     [128, 2816, 1024],
+    [512, 1152, 1152],
+    [512, 1152, 4608],
+    [512, 4608, 1152],
+    [589, 1536, 6144],
+    [2048, 640, 2560],
 ];
 const ROUNDS: usize = 7;
 /// Bytes of weights that no cache holds.
@@ -37,13 +42,13 @@ fn main() -> anyhow::Result<()> {
     for &[rows, inner, outputs] in SHAPES {
         let bytes = size_of::<f32>() * inner * outputs;
         for (name, copies) in [("warm", 1), ("cold", COLD.div_ceil(bytes))] {
-            let few = FewRows::new(rows, inner, outputs, copies)?;
+            let both = BothSides::new(rows, inner, outputs, copies)?;
             let calls = copies.max(20);
             let (mut plain, mut packed) = (Vec::new(), Vec::new());
             for round in 0..=ROUNDS {
                 let times = [
-                    time(calls, |call| Ok(few.plain(call % copies)?))?,
-                    time(calls, |call| Ok(few.packed(call % copies)?))?,
+                    time(calls, |call| Ok(both.plain(call % copies)?))?,
+                    time(calls, |call| Ok(both.packed(call % copies)?))?,
                 ];
                 if round > 0 {
                     plain.push(times[0]);

@@ -33,6 +33,8 @@ SD3 = {
     "pos_embed_max_size": 192,
 }
 SD35 = {**SD3, "pos_embed_max_size": 384, "qk_norm": "rms_norm", "dual_attention_layers": tuple(range(13))}
+# Of 19 double and 38 single blocks.
+FLUX = {"num_layers": 2, "num_single_layers": 4, "guidance_embeds": True}
 # Latents, text rows and the text's width of one call.
 NETWORKS = {
     "sd2": ("UNet2DConditionModel", SD2, (2, 4, 32, 32), (2, 77, 1024)),
@@ -40,6 +42,7 @@ NETWORKS = {
     "pixart": ("PixArtTransformer2DModel", {**PIXART, "interpolation_scale": 2}, (2, 4, 32, 32), (2, 120, 4096)),
     "sd3": ("SD3Transformer2DModel", SD3, (1, 16, 32, 32), (1, 333, 4096)),
     "sd35": ("SD3Transformer2DModel", SD35, (1, 16, 32, 32), (1, 333, 4096)),
+    "flux": ("FluxTransformer2DModel", FLUX, (1, 16, 32, 32), (1, 512, 4096)),
 }
 TIMESTEP = 481.0
 GUIDANCE = 7.5
@@ -67,7 +70,7 @@ def make(name, folder):
     inputs = {
         "latents": torch.randn(latents, generator=generator),
         "context": torch.randn(text, generator=generator),
-        "pooled": torch.randn((text[0], 2048), generator=generator),
+        "pooled": torch.randn((text[0], 768 if name == "flux" else 2048), generator=generator),
     }
     save_file(inputs, folder / f"{name}.inputs.safetensors")
 
@@ -96,4 +99,19 @@ def torch_call(name, folder, inputs):
         told = {"resolution": size, "aspect_ratio": ratio}
         run = lambda: network(latents, context, timestep=time, added_cond_kwargs=told).sample
         return lambda: run().chunk(2, 1)[0]
+    if name == "flux":
+        from diffusers import FluxPipeline as Pipeline
+
+        _, channels, height, width = latents.shape
+        places = Pipeline._prepare_latent_image_ids(1, height // 2, width // 2, "cpu", torch.float32)
+        told = {
+            "pooled_projections": pooled,
+            "timestep": time / 1000,
+            "guidance": torch.tensor([GUIDANCE]),
+            "img_ids": places,
+            "txt_ids": torch.zeros(context.shape[1], 3),
+        }
+        tokens = Pipeline._pack_latents(latents, 1, channels, height, width)
+        run = lambda: network(tokens, context, **told).sample
+        return lambda: Pipeline._unpack_latents(run(), 8 * height, 8 * width, 8)
     return lambda: network(latents, context, pooled, time).sample

@@ -6,12 +6,12 @@ pub(crate) mod attention_groups;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod device;
-pub mod few_rows_speed;
 #[cfg(test)]
 pub(crate) mod golden;
 pub mod kept_memory;
 pub(crate) mod key_groups;
 pub(crate) mod layers;
 pub(crate) mod one_thread;
+pub mod packed_speed;
 pub mod products;
 pub(crate) mod speed;

@@ -19,6 +19,7 @@ pub(crate) mod group_norm;
 pub(crate) mod half_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+mod many_rows;
 mod matmul;
 pub(crate) mod packed_linear;
 mod sharing;

@@ -15,7 +15,7 @@ mod norms;
 
 use candle_core::{Result, Tensor};
 
-pub(crate) use self::activations::{Activation, gated_by_gelu, silu, squared_relu};
+pub(crate) use self::activations::{Activation, gated_by_gelu, gated_sum, silu, squared_relu};
 pub(crate) use self::channels_last::{enlarged, join_channels, positions, rows, sum_of_maps};
 pub(crate) use self::convolution::Conv2d;
 pub(crate) use self::fused::FusedLinears;

@@ -5,7 +5,9 @@
 use candle_core::{D, DType, Module, Result, Tensor};
 
 use crate::checkpoint::weights::Scope;
-use crate::compute::layers::{Activation, FusedLinears, LayerNorm, Linear, LoadResult, RmsNorm};
+use crate::compute::layers::{
+    Activation, FusedLinears, LayerNorm, Linear, LoadResult, RmsNorm, gated_sum,
+};
 use crate::compute::products::Packing;
 
 /// Dimensions of a block.
@@ -37,7 +39,7 @@ impl Modulation {
 
     /// `x` plus row `gate` times `y`.
     pub(super) fn gated(&self, x: &Tensor, y: &Tensor, gate: usize) -> Result<Tensor> {
-        x + y.broadcast_mul(&self.0.get(gate)?.to_dtype(y.dtype())?)?
+        gated_sum(x, y, &self.0.get(gate)?)
     }
 }
 

@@ -61,6 +61,34 @@ pub(crate) fn geglu(x: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(output, shape, &Device::Cpu)
 }
 
+/// `x + gate * y` for `x` and `y` [..., width] and `gate` [width].
+pub(crate) fn gated_sum(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
+    let width = gate.dims1()?;
+    if x.dims() != y.dims() || x.dims().last() != Some(&width) {
+        candle_core::bail!(
+            "{:?} and {:?} are not of one shape with {width} gates",
+            x.dims(),
+            y.dims()
+        )
+    }
+    let (x, y, gate) = (x.contiguous()?, y.contiguous()?, gate.contiguous()?);
+    let mut output = vec![0.0; x.elem_count()];
+    let (values, others, gates) = (Values::of(&x)?, Values::of(&y)?, Values::of(&gate)?);
+    let (values, others, gates) = (values.slice()?, others.slice()?, gates.slice()?);
+    let (some, steps) = ((ROWS_AT_ONCE * width).max(1), output.len());
+    each_piece(&mut output, some, steps, |number, output| {
+        let at = number * some;
+        let (values, others) = (&values[at..][..output.len()], &others[at..][..output.len()]);
+        let rows = output.chunks_mut(width).zip(values.chunks(width)).zip(others.chunks(width));
+        for ((output, x), y) in rows {
+            for (((output, x), y), gate) in output.iter_mut().zip(x).zip(y).zip(gates) {
+                *output = x + y * gate;
+            }
+        }
+    });
+    Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
 for_processor!(fn gate(output: &mut [f32], plain: &[f32], gate: &[f32]) = gate_body);
 for_processor!(fn bend(output: &mut [f32], values: &[f32], curve: ActivationKind) = bend_body);
 

@@ -4,9 +4,6 @@
 //! A sum goes over the inner length in parts, each from zero and in order, one fused step a number; the parts are added
 //! to the target one after the other. That is the order of the `gemm` crate's products, so the bits are theirs, and
 //! no row's bits depend on how many rows there are.
-//!
-//! Where the rows are many, their part of the inner length stays in the cache for all panels instead, and a tile goes through the
-//! whole part at once.
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
@@ -16,10 +13,6 @@ use super::vector::{ALWAYS_FUSED, multiply_add};
 
 /// Outputs of a panel.
 pub(super) const PANEL: usize = 16;
-/// Rows that the kernel takes at a time, at most: 400 KB of the longest part.
-pub(super) const ROWS: usize = 192;
-/// Rows from which on they are many.
-const MANY: usize = 64;
 /// Rows of a tile, whose sums fill the registers of AVX2.
 pub(super) const TILE: usize = 6;
 /// Steps of the inner length before the next tile has the same weights, out of the innermost cache.
@@ -35,7 +28,7 @@ pub(super) fn parts(inner: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..inner).step_by(part).map(move |first| (first, part.min(inner - first)))
 }
 
-/// At most [`ROWS`] rows as the kernel reads them: tiles, a tile's rows interleaved step by step.
+/// Rows as the kernel reads them: tiles, a tile's rows interleaved step by step.
 pub(super) struct Rows {
     values: Vec<f32>,
     count: usize,
@@ -94,44 +87,6 @@ impl Rows {
         }
     }
 
-    /// Whether [`Rows::add_part`] is the quicker one.
-    pub(super) fn are_many(&self) -> bool {
-        self.count >= MANY
-    }
-
-    /// Adds to the first `width` columns of `target`, whose rows are `row_stride` apart, the products of `steps` steps from
-    /// `first` on with that part of a panel, `weights` [steps, 16]. `next` is what comes after it.
-    ///
-    /// # Safety
-    /// Nothing else may touch those columns meanwhile.
-    pub(super) unsafe fn add_part(
-        &self,
-        (first, weights, next): (usize, &[f32], *const f32),
-        target: Target,
-        row_stride: usize,
-        width: usize,
-    ) {
-        let steps = weights.len() / PANEL;
-        let tiles = self.count.div_ceil(self.tile);
-        let share = size_of::<[f32; PANEL]>().div_ceil(tiles);
-        for number in 0..tiles {
-            let rows = self.tile.min(self.count - number * self.tile);
-            let start = number * self.tile * self.inner + first * rows;
-            let values = &self.values[start..start + steps * rows];
-            let ahead = next.cast::<i8>().wrapping_add(number * steps * share);
-            let mut sums = [0.0; TILE * PANEL];
-            let sums = &mut sums[..rows * PANEL];
-            tile_of::<FAR>(rows, values, weights, sums, ahead, share);
-            for (row, sums) in sums.chunks(PANEL).enumerate() {
-                // SAFETY: the caller keeps these columns for this call, and one row is borrowed at a time.
-                let target = unsafe { target.part((number * self.tile + row) * row_stride, width) };
-                for (result, sum) in target.iter_mut().zip(sums) {
-                    *result += sum;
-                }
-            }
-        }
-    }
-
     /// One part of the sums [rows, 16].
     fn part(&self, panel: &[f32], first: usize, steps: usize, sums: &mut [f32]) {
         let tiles = self.count.div_ceil(self.tile);
@@ -146,17 +101,13 @@ impl Rows {
                 let start = number * self.tile * self.inner + step * rows;
                 let values = &self.values[start..start + steps * rows];
                 let ahead = ahead.wrapping_add(number * steps * share);
-                tile_of::<NEAR>(rows, values, weights, sums, ahead, share);
+                tile_of(rows, values, weights, sums, ahead, share);
             }
         }
     }
 }
 
-/// What is wanted next goes to the innermost cache, or to the one behind it.
-const NEAR: bool = false;
-const FAR: bool = true;
-
-fn tile_of<const TO: bool>(
+fn tile_of(
     rows: usize,
     values: &[f32],
     weights: &[f32],
@@ -165,18 +116,18 @@ fn tile_of<const TO: bool>(
     share: usize,
 ) {
     match rows {
-        1 => tile::<1, TO>(values, weights, sums, ahead, share),
-        2 => tile::<2, TO>(values, weights, sums, ahead, share),
-        3 => tile::<3, TO>(values, weights, sums, ahead, share),
-        4 => tile::<4, TO>(values, weights, sums, ahead, share),
-        5 => tile::<5, TO>(values, weights, sums, ahead, share),
-        _ => tile::<TILE, TO>(values, weights, sums, ahead, share),
+        1 => tile::<1>(values, weights, sums, ahead, share),
+        2 => tile::<2>(values, weights, sums, ahead, share),
+        3 => tile::<3>(values, weights, sums, ahead, share),
+        4 => tile::<4>(values, weights, sums, ahead, share),
+        5 => tile::<5>(values, weights, sums, ahead, share),
+        _ => tile::<TILE>(values, weights, sums, ahead, share),
     }
 }
 
 /// Continues the sums [R, 16] of `values` [steps, R] and `weights` [steps, 16]. `share` bytes a step from `ahead` on will be
 /// wanted next.
-fn tile<const R: usize, const TO: bool>(
+fn tile<const R: usize>(
     values: &[f32],
     weights: &[f32],
     sums: &mut [f32],
@@ -186,14 +137,19 @@ fn tile<const R: usize, const TO: bool>(
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor has both.
-        unsafe { avx2::<R, TO>(values, weights, sums, ahead, share) };
+        unsafe { avx2::<R>(values, weights, sums, ahead, share) };
         return;
     }
     let _ = (ahead, share);
     plain::<R, ALWAYS_FUSED>(values, weights, sums);
 }
 
-fn plain<const R: usize, const FUSED: bool>(values: &[f32], weights: &[f32], sums: &mut [f32]) {
+/// Continues the sums [R, 16] of `values` [steps, R] and `weights` [steps, 16].
+pub(super) fn plain<const R: usize, const FUSED: bool>(
+    values: &[f32],
+    weights: &[f32],
+    sums: &mut [f32],
+) {
     let mut lanes = [[0.0; PANEL]; R];
     for (lanes, sums) in lanes.iter_mut().zip(sums.chunks_exact(PANEL)) {
         lanes.copy_from_slice(sums);
@@ -212,7 +168,7 @@ fn plain<const R: usize, const FUSED: bool>(values: &[f32], weights: &[f32], sum
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2<const R: usize, const TO: bool>(
+fn avx2<const R: usize>(
     values: &[f32],
     weights: &[f32],
     sums: &mut [f32],
@@ -220,8 +176,8 @@ fn avx2<const R: usize, const TO: bool>(
     share: usize,
 ) {
     use std::arch::x86_64::{
-        __m256, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        __m256, _MM_HINT_T0, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps,
     };
     let steps = weights.len() / PANEL;
     assert!(values.len() >= steps * R && sums.len() >= R * PANEL, "a tile beyond its matrices");
@@ -235,10 +191,7 @@ fn avx2<const R: usize, const TO: bool>(
             lanes[1] = _mm256_loadu_ps(sums.add(row * PANEL + 8));
         }
         for step in 0..steps {
-            match TO {
-                FAR => _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(step * share)),
-                NEAR => _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * share)),
-            }
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * share));
             let low = _mm256_loadu_ps(weights.add(step * PANEL));
             let high = _mm256_loadu_ps(weights.add(step * PANEL + 8));
             for (row, lanes) in lanes.iter_mut().enumerate() {
@@ -279,7 +232,7 @@ mod tests {
             let weights: Vec<f32> = (0..steps * PANEL).map(|i| number(i + 77)).collect();
             let start: Vec<f32> = (0..R * PANEL).map(|i| number(i + 5)).collect();
             let (mut ours, mut due) = (start.clone(), start);
-            tile::<R, NEAR>(&values, &weights, &mut ours, weights.as_ptr().cast(), 16);
+            tile::<R>(&values, &weights, &mut ours, weights.as_ptr().cast(), 16);
             plain::<R, true>(&values, &weights, &mut due);
             let fused = ALWAYS_FUSED || {
                 #[cfg(target_arch = "x86_64")]

@@ -73,6 +73,33 @@ pub(crate) fn result_shape(x: &Tensor, output: usize, input: usize) -> Result<Ve
     Ok(shape)
 }
 
+/// What a product is added to: a row, and a matrix of the result's shape; each may be empty.
+#[derive(Clone, Copy)]
+pub(super) struct Addends<'a> {
+    pub(super) bias: &'a [f32],
+    pub(super) shortcut: &'a [f32],
+}
+
+/// Bias [width] and shortcut [rows, width].
+///
+/// # Errors
+/// One of them has another size.
+pub(super) fn addends<'a>(
+    rows: usize,
+    width: usize,
+    bias: Option<&'a Values>,
+    shortcut: Option<&'a Values>,
+) -> Result<Addends<'a>> {
+    let bias = bias.map(Values::slice).transpose()?.unwrap_or_default();
+    let shortcut = shortcut.map(Values::slice).transpose()?.unwrap_or_default();
+    if !(bias.is_empty() || bias.len() == width)
+        || !(shortcut.is_empty() || shortcut.len() == rows * width)
+    {
+        candle_core::bail!("bias or shortcut do not fit a result of {rows} x {width}")
+    }
+    Ok(Addends { bias, shortcut })
+}
+
 /// `[rows, width]` filled with bias and shortcut.
 pub(crate) fn start(
     rows: usize,
@@ -80,16 +107,10 @@ pub(crate) fn start(
     bias: Option<&Tensor>,
     shortcut: Option<&Tensor>,
 ) -> Result<Vec<f32>> {
-    let mut result = vec![0.0; rows * width];
     let bias = bias.map(Values::of).transpose()?;
-    let bias = bias.as_ref().map(Values::slice).transpose()?.unwrap_or_default();
     let shortcut = shortcut.map(Values::of).transpose()?;
-    let shortcut = shortcut.as_ref().map(Values::slice).transpose()?.unwrap_or_default();
-    if !(bias.is_empty() || bias.len() == width)
-        || !(shortcut.is_empty() || shortcut.len() == rows * width)
-    {
-        candle_core::bail!("bias or shortcut do not fit a result of {rows} x {width}")
-    }
+    let Addends { bias, shortcut } = addends(rows, width, bias.as_ref(), shortcut.as_ref())?;
+    let mut result = vec![0.0; rows * width];
     if bias.is_empty() && shortcut.is_empty() {
         return Ok(result);
     }

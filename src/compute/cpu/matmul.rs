@@ -37,10 +37,23 @@ impl<'a> Target<'a> {
         Self { first: values.as_mut_ptr(), count: values.len(), lifetime: PhantomData }
     }
 
+    /// The first `count` numbers of the memory of `values` that are not written yet: for [`Target::pointer`] alone.
+    pub(crate) fn spare(values: &'a mut Vec<f32>, count: usize) -> Self {
+        let spare = values.spare_capacity_mut();
+        let count = count.min(spare.len());
+        Self { first: spare.as_mut_ptr().cast(), count, lifetime: PhantomData }
+    }
+
     /// What starts `offset` numbers later.
     pub(crate) fn from(self, offset: usize) -> Self {
         let offset = offset.min(self.count);
         Self { first: self.first.wrapping_add(offset), count: self.count - offset, ..self }
+    }
+
+    /// The first of `count` numbers from `offset` on, which need not be written yet.
+    pub(crate) fn pointer(self, offset: usize, count: usize) -> *mut f32 {
+        assert!(offset + count <= self.count, "a part beyond its matrix");
+        self.first.wrapping_add(offset)
     }
 
     /// `count` numbers from `offset` on.
@@ -48,9 +61,8 @@ impl<'a> Target<'a> {
     /// # Safety
     /// Nothing else may touch those numbers while the slice lives.
     pub(crate) unsafe fn part(self, offset: usize, count: usize) -> &'a mut [f32] {
-        assert!(offset + count <= self.count, "a part beyond its matrix");
         // SAFETY: inside the borrow that `new` took, and the caller alone holds these numbers.
-        unsafe { std::slice::from_raw_parts_mut(self.first.add(offset), count) }
+        unsafe { std::slice::from_raw_parts_mut(self.pointer(offset, count), count) }
     }
 }
 

@@ -8,8 +8,9 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::Values;
-use super::few_rows::{PANEL, ROWS, Rows, TILE, parts};
-use super::linear::{result_shape, rows_of, start};
+use super::few_rows::{PANEL, Rows, parts};
+use super::linear::{addends, result_shape, rows_of, start};
+use super::many_rows::products;
 use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
 
 /// Weights from which on they are packed. What is smaller, as all of the demo's layers are, is soon turned about.
@@ -18,6 +19,10 @@ const FEWEST: usize = 1 << 18;
 const PANELS: usize = 4;
 /// Rows from which on `gemm` reads the panels where its kernels are wider than ours: AVX-512, and what has no AVX2.
 const WIDE_FROM: usize = 49;
+/// Rows from which on they are many.
+const MANY: usize = 64;
+/// Rows that `gemm` takes at a time, at most: 400 KB of the longest part.
+const ROWS: usize = 192;
 
 /// Weights [output, input] in panels [input, 16], the last one filled up with zeros.
 #[derive(Debug)]
@@ -30,9 +35,11 @@ pub(crate) struct PackedWeights {
 /// Whose kernel makes the products.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum PanelKernel {
-    /// [`super::few_rows`], [`ROWS`] rows at a time.
+    /// [`super::few_rows`].
     FewRows,
-    /// The `gemm` crate.
+    /// [`super::many_rows`].
+    ManyRows,
+    /// The `gemm` crate, [`ROWS`] rows at a time.
     Gemm,
 }
 
@@ -43,6 +50,11 @@ impl PackedWeights {
             && weight.dtype() == DType::F32
             && weight.elem_count() >= FEWEST;
         if pays { Self::pack(weight).ok() } else { None }
+    }
+
+    /// Whether products of many rows gain by packed weights too, by a kernel that is as wide as this processor.
+    pub(crate) fn pay_for_many_rows() -> bool {
+        !has_wider()
     }
 
     /// Of `weight` [output, input] of any size.
@@ -92,11 +104,28 @@ impl PackedWeights {
         let Some((entries, rows, strides)) = rows_of(x, input)? else {
             return self.linear_by(kernel, &x.contiguous()?, bias, shortcut);
         };
+        if kernel == PanelKernel::ManyRows && input > 0 {
+            let (bias, shortcut) =
+                (bias.map(Values::of).transpose()?, shortcut.map(Values::of).transpose()?);
+            let addends = addends(entries * rows, output, bias.as_ref(), shortcut.as_ref())?;
+            let values = Values::strided(x);
+            let left = Operand {
+                values: values.slice()?,
+                row_stride: strides[1],
+                column_stride: strides[2],
+            };
+            let size = Size { rows, inner: input, columns: output };
+            let result = products(left, (entries, strides[0]), size, &self.values, addends);
+            return Tensor::from_vec(result, shape, &Device::Cpu);
+        }
         let mut result = start(entries * rows, output, bias, shortcut)?;
         let values = Values::strided(x);
         let target = Target::new(&mut result);
         // About equal groups.
-        let at_once = rows.div_ceil(rows.div_ceil(ROWS).max(1)).next_multiple_of(TILE).max(1);
+        let at_once = match kernel {
+            PanelKernel::FewRows | PanelKernel::ManyRows => rows.max(1),
+            PanelKernel::Gemm => rows.div_ceil(rows.div_ceil(ROWS).max(1)).max(1),
+        };
         for entry in 0..entries {
             for first in (0..rows).step_by(at_once) {
                 let from = entry * strides[0] + first * strides[1];
@@ -136,26 +165,6 @@ impl PackedWeights {
         let width = |number: usize| PANEL.min(self.output - number * PANEL);
         if kernel == PanelKernel::FewRows {
             let rows = Rows::of(left, size);
-            if rows.are_many() {
-                // Every thread finds the rows' part in its cache for all of its panels.
-                for (first, steps) in parts(self.input) {
-                    let part = first * PANEL..(first + steps) * PANEL;
-                    self.values.par_chunks(group).enumerate().for_each(|(task, panels)| {
-                        for (number, whole) in panels.chunks(panel).enumerate() {
-                            let weights = &whole[part.clone()];
-                            let next = weights.as_ptr().wrapping_add(panel);
-                            let number = task * PANELS + number;
-                            let target = target.from(number * PANEL);
-                            // SAFETY: the caller holds the target, and a panel's columns belong to one task.
-                            unsafe {
-                                let part = (first, weights, next);
-                                rows.add_part(part, target, self.output, width(number));
-                            }
-                        }
-                    });
-                }
-                return Ok(());
-            }
             self.values.par_chunks(group).enumerate().for_each(|(task, panels)| {
                 let mut sums = rows.sums();
                 for (number, panel) in panels.chunks(panel).enumerate() {
@@ -197,11 +206,19 @@ impl PackedWeights {
 
 /// Which one is the quicker for `rows` rows on this processor.
 fn kernel(rows: usize) -> PanelKernel {
+    match rows {
+        WIDE_FROM.. if has_wider() => PanelKernel::Gemm,
+        MANY.. => PanelKernel::ManyRows,
+        _ => PanelKernel::FewRows,
+    }
+}
+
+/// Whether the kernels of `gemm` are wider than ours here.
+fn has_wider() -> bool {
     #[cfg(target_arch = "x86_64")]
-    let has_wider = is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("avx2");
+    return is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("avx2");
     #[cfg(not(target_arch = "x86_64"))]
-    let has_wider = true;
-    if has_wider && rows >= WIDE_FROM { PanelKernel::Gemm } else { PanelKernel::FewRows }
+    true
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-use super::activation::{ActivationKind, activation, geglu};
+use super::activation::{ActivationKind, activation, gated_sum, geglu};
 use super::attention::{Scores, attention};
 use super::conv2d::{InitialOutput, conv2d};
 use super::group_norm::{FusedActivation, group_norm};
@@ -55,6 +55,22 @@ fn random(shape: &[usize]) -> Tensor {
     let values: Vec<f32> =
         (0..count).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn gated_sums_equal_candles_own() {
+    for shape in [[2, 7, 33], [1, 300, 257], [3, 1, 1]] {
+        let (x, y, gate) =
+            (random(&shape), random(&[shape[1], shape[0], shape[2]]), random(&shape[2..]));
+        let y = y.transpose(0, 1).unwrap();
+        let ours = at_any_number_of_threads(|| gated_sum(&x, &y, &gate));
+        let due = (&x + y.broadcast_mul(&gate).unwrap()).unwrap();
+        assert_eq!(ours.dims(), shape);
+        assert!(equals("gated", &ours, &due));
+        assert!(!equals("no gate", &ours, &(&x + &y).unwrap()));
+        assert!(gated_sum(&x, &y.narrow(1, 0, shape[1] - 1).unwrap(), &gate).is_err());
+    }
+    assert!(gated_sum(&random(&[2, 3]), &random(&[2, 3]), &random(&[2])).is_err());
 }
 
 #[test]

@@ -108,6 +108,14 @@ pub(crate) fn gated_by_gelu(x: &Tensor) -> Result<Tensor> {
     &halves[0] * Activation::Gelu.apply(&halves[1].contiguous()?)?
 }
 
+/// `x + gate * y` for `x` and `y` [..., width] and `gate` [width].
+pub(crate) fn gated_sum(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
+    if cpu::apply(&[x, y, gate]) {
+        return activation::gated_sum(x, y, gate);
+    }
+    x + y.broadcast_mul(&gate.to_dtype(y.dtype())?)?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,12 +54,15 @@ impl Linear {
         Self::loaded(weight, None)
     }
 
-    /// A layer of a network that is being loaded, packed where its products are to be rounded.
+    /// A layer of a network that is being loaded, packed where its products are to be rounded, and where that pays for many rows too.
     fn loaded(weight: Tensor, bias: Option<Tensor>) -> Self {
         // Refuses nothing but tensors that the layer itself could not use either.
         let packed = products::packing()
             .and_then(|packing| Self::for_tiles(&weight, bias.as_ref(), packing).ok());
-        packed.unwrap_or_else(|| Self::of(weight, bias))
+        packed.unwrap_or_else(|| {
+            let plain = Self::of(weight, bias);
+            if PackedWeights::pay_for_many_rows() { plain.packed() } else { plain }
+        })
     }
 
     fn for_tiles(weight: &Tensor, bias: Option<&Tensor>, packing: Packing) -> Result<Self> {
@@ -77,6 +80,10 @@ impl Linear {
     /// weights are packed for them ([`PackedWeights`]), in place of the tensor.
     #[must_use]
     pub(crate) fn for_few_rows(self) -> Self {
+        self.packed()
+    }
+
+    fn packed(self) -> Self {
         let packed = self.tensor().and_then(PackedWeights::of).map(LinearWeights::Packed);
         Self { weights: packed.unwrap_or(self.weights), bias: self.bias }
     }
@@ -209,7 +216,10 @@ mod tests {
             Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
         };
         let (weight, bias) = (numbers(&[520, 512], 1.0), numbers(&[520], 2.0));
-        let plain = Linear::new(weight.clone(), bias.clone());
+        let plain = Linear::of(weight.clone(), Some(bias.clone()));
+        assert!(plain.tensor().is_some());
+        let loaded = Linear::new(weight.clone(), bias.clone());
+        assert_eq!(loaded.tensor().is_none(), PackedWeights::pay_for_many_rows());
         let packed = Linear::new(weight.clone(), bias).for_few_rows();
         assert!(packed.tensor().is_none() && packed.weight().is_err());
         assert_eq!([plain.output_width(), packed.output_width()], [520, 520]);

@@ -6,7 +6,7 @@ use candle_core::{Module, Result, Tensor};
 use super::config::BlockSize;
 use crate::checkpoint::weights::Scope;
 use crate::compute::attention::{AttentionMask, attend};
-use crate::compute::layers::{Activation, FusedLinears, LayerNorm, Linear, LoadResult};
+use crate::compute::layers::{Activation, FusedLinears, LayerNorm, Linear, LoadResult, gated_sum};
 use crate::models::unet::text_context::KeysAndValues;
 
 /// Numbers of a block for each channel, in order: shift, scale and gate of the self-attention, then of the feed-forward.
@@ -53,19 +53,14 @@ impl Block {
         };
         let (query, own) = self.attn1.project_all(&norm(x, 0)?)?;
         let seen = self.attn1.to_out.forward(&self.attn1.attend(&query, &own)?)?;
-        let x = gated(x, &seen, &modulation.get(2)?)?;
+        let x = gated_sum(x, &seen, &modulation.get(2)?)?;
         // No norm stands before the text's attention.
         let query = self.attn2.to_q.forward(&x)?;
         let read = self.attn2.attend(&query, text)?;
         let x = self.attn2.to_out.forward_with_shortcut(&read, &x)?;
         let inner = Activation::GeluTanh.apply(&self.proj.forward(&norm(&x, 3)?)?)?;
-        gated(&x, &self.out.forward(&inner)?, &modulation.get(5)?)
+        gated_sum(&x, &self.out.forward(&inner)?, &modulation.get(5)?)
     }
-}
-
-/// `x + gate * y`, with a gate for each channel.
-fn gated(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
-    x + y.broadcast_mul(&gate.to_dtype(y.dtype())?)?
 }
 
 /// Multi-head attention.

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use super::super::linear::linear;
 use super::{FEWEST, PackedWeights, PanelKernel};
 
-const KERNELS: [PanelKernel; 2] = [PanelKernel::FewRows, PanelKernel::Gemm];
+const KERNELS: [PanelKernel; 3] = [PanelKernel::FewRows, PanelKernel::ManyRows, PanelKernel::Gemm];
 
 /// About uniform in [-1, 1], and the same in every run.
 fn random(shape: &[usize]) -> Tensor {
@@ -82,6 +82,8 @@ fn a_rows_bits_are_the_same_with_any_rows_beside_it_and_on_any_number_of_threads
         let some = by(PanelKernel::FewRows, &x.narrow(0, first, count).unwrap());
         let due = all.narrow(0, first, count).unwrap();
         assert!(bits(&some) == bits(&due), "{count} rows from {first}");
+        let some = by(PanelKernel::ManyRows, &x.narrow(0, first, count).unwrap());
+        assert!(bits(&some) == bits(&due), "{count} rows from {first}, many");
     }
     if is_fused() {
         assert!(bits(&by(PanelKernel::Gemm, &x)) == bits(&all), "other bits by gemm");

@@ -1,4 +1,4 @@
-//! In: the shape of a product of few rows. Out: the product with the weights as they are stored and packed, for
+//! In: the shape of a product. Out: the product with the weights as they are stored and packed, for
 //! `benches/products.rs` to time side by side. No result depends on it.
 
 use candle_core::{DType, Device, Module, Result, Tensor};
@@ -7,13 +7,13 @@ use super::layers::Linear;
 
 /// Made-up rows and weights, which lie in memory more than once, so that they can be read from cold.
 #[derive(Debug)]
-pub struct FewRows {
+pub struct BothSides {
     x: Tensor,
     plain: Vec<Linear>,
     packed: Vec<Linear>,
 }
 
-impl FewRows {
+impl BothSides {
     /// `rows` x `input` by `input` x `output`, f32, on the processor, with weights `copies` times.
     ///
     /// # Errors
@@ -25,9 +25,9 @@ impl FewRows {
             (angles * step)?.sin()?.reshape((rows, columns))
         };
         let weight = |copy: usize| numbers(output, input, 0.7 + copy as f64);
-        let plain = |copy: usize| Ok(Linear::without_bias(weight(copy)?));
+        let plain = |copy: usize| Ok(Linear::of(weight(copy)?, None));
         let packed = |copy: usize| {
-            let layer = Linear::without_bias(weight(copy)?).for_few_rows();
+            let layer = Linear::of(weight(copy)?, None).for_few_rows();
             match layer.tensor() {
                 None => Ok(layer),
                 Some(_) => candle_core::bail!("{output} x {input} weights are not packed"),
@@ -70,13 +70,13 @@ mod tests {
 
     #[test]
     fn both_sides_make_the_same_product() {
-        let few = FewRows::new(3, 512, 512, 2).unwrap();
+        let both = BothSides::new(3, 512, 512, 2).unwrap();
         let values =
             |x: Result<Tensor>| x.unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for (plain, packed) in values(few.plain(1)).iter().zip(values(few.packed(1))) {
+        for (plain, packed) in values(both.plain(1)).iter().zip(values(both.packed(1))) {
             assert!((plain - packed).abs() < 1e-3);
         }
-        assert!(values(few.plain(0)) != values(few.plain(1)));
-        assert!(few.plain(2).is_err() && FewRows::new(3, 4, 5, 1).is_err());
+        assert!(values(both.plain(0)) != values(both.plain(1)));
+        assert!(both.plain(2).is_err() && BothSides::new(3, 4, 5, 1).is_err());
     }
 }
