@@ -19,6 +19,10 @@ use crate::near_names::did_you_mean;
 /// Guidance of every call and picture.
 pub(super) const GUIDANCE: f64 = 7.5;
 
+/// Guidance and timestep of FLUX.1, which rounds both to its number format before and after it takes the first a thousandfold: these
+/// are exact in every format, so that what is compared is the network's rounding.
+const EXACT: (f64, f64) = (8.0, 500.0);
+
 /// The networks that take nearly all of a run's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
@@ -250,7 +254,8 @@ fn transformer_call(
     let text = TextContext::new(input("text", &[1, rows, network.context_width()])?);
     let pooled = network.pooled_width().map(|width| input("pooled", &[1, width])).transpose()?;
     let added = pooled.map(|pooled| AddedCondition::new(pooled, Vec::new()));
-    Ok(Box::new(move || wide(network.predict(&latents, 981.0, &[&text], added.as_ref())?)))
+    let timestep = if model == TransformerModel::Flux { EXACT.1 } else { 981.0 };
+    Ok(Box::new(move || wide(network.predict(&latents, timestep, &[&text], added.as_ref())?)))
 }
 
 /// A transformer with made-up weights for latents of `side`, told what it is told of guidance and sizes.
@@ -271,7 +276,7 @@ pub(super) fn made_up_transformer(
         }
         TransformerModel::Flux => {
             let mut network = made_up::flux(config, *dtype, device)?;
-            network.tell_guidance(GUIDANCE, device)?;
+            network.tell_guidance(EXACT.0, device)?;
             Box::new(network)
         }
     })

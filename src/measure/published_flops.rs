@@ -188,7 +188,7 @@ const SD35_MEDIUM: ImageFlops = ImageFlops {
     text: 2.5078,
     call: 11.2496,
     decode: 10.4722,
-    convolution: 0.0,
+    convolution: 0.0001,
     side: 1024,
     has_halves: true,
     parameters: Parameters { text: 5_578_392_576, network: 2_469_663_936, decoder: DECODER_16 },
@@ -202,6 +202,7 @@ const FLUX_DEV: ImageFlops = ImageFlops {
     is: |config| is_flux(config, true),
     text: 4.8580,
     call: 74.3847,
+    convolution: 0.0,
     has_halves: false,
     parameters: Parameters { text: 4_885_371_136, network: 11_901_408_320, decoder: DECODER_16 },
     ..SD35_MEDIUM
@@ -264,6 +265,7 @@ pub(crate) const PICTURES: &[ImageFlops] = &[
         title: "Stable Diffusion 3.5 large",
         is: |config| is_sd3(config, 38, true),
         call: 31.1211,
+        convolution: 0.0,
         parameters: Parameters { network: 8_146_280_768, ..SD35_MEDIUM.parameters },
         ..SD35_MEDIUM
     },
