@@ -3,12 +3,16 @@
 //! so nothing needs to be fetched and nothing is known of any model's quality. Printing is left to `cli`.
 
 mod conditions;
+mod configs;
+pub(crate) mod image_models;
 pub mod networks;
 pub mod parity;
+mod pictures;
 pub(crate) mod published_flops;
 pub mod record;
 pub(crate) mod rounding;
 pub(crate) mod speed;
 
-pub use networks::{Network, Size};
+pub use configs::Size;
+pub use networks::Network;
 pub(crate) use record::Measurements;

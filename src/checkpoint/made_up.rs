@@ -44,7 +44,11 @@ fn size_of_numbers(name: &str, shape: &[usize]) -> (f32, f32) {
         0 | 1 if name.ends_with("weight") => (1.0, 0.1),
         0 | 1 => (0.0, 0.02),
         // Rows of a table are looked up, not multiplied.
-        2 if name.contains("embed") && !name.contains("linear_") => (0.0, 0.5),
+        2 if name.contains("embed")
+            && !["linear_", "embedder."].iter().any(|layer| name.contains(layer)) =>
+        {
+            (0.0, 0.5)
+        }
         2 if name.contains("shared") || name.contains("latents") => (0.0, 0.5),
         // T5's scores are divided by nothing: its queries are smaller instead.
         2 if name.ends_with("SelfAttention.q.weight") => (0.0, 0.125 / (inputs as f32).sqrt()),

@@ -4,21 +4,24 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::known_configs::{SD15, SDXL};
+use super::configs::{
+    ClipModel, Size, T5Model, TransformerModel, UnetModel, clip_config, keep_blocks, t5_config,
+    transformer_config, unet_config, vae_config,
+};
+use super::published_flops::named;
 use crate::compute::device::Place;
+use crate::generate::pipelines::network::Network as Denoising;
 use crate::models::made_up::{self, ConnectorSize};
 use crate::models::mplug::{Mplug, MplugConfig};
 use crate::models::{AddedCondition, TextContext, UNet};
 use crate::near_names::did_you_mean;
 
-/// Which dimensions the networks have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// The published ones.
-    Full,
-    /// Of the same make, but small: to try things out.
-    Tiny,
-}
+/// Guidance of every call and picture.
+pub(super) const GUIDANCE: f64 = 7.5;
+
+/// Guidance and timestep of FLUX.1, which rounds both to its number format before and after it takes the first a thousandfold: these
+/// are exact in every format, so that what is compared is the network's rounding.
+const EXACT: (f64, f64) = (8.0, 500.0);
 
 /// The networks that take nearly all of a run's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,18 @@ pub enum Network {
     UnetSd15,
     /// SDXL's UNet.
     UnetSdxl,
+    /// Stable Diffusion 2.1's UNet.
+    UnetSd2,
+    /// The UNet of a latent consistency model, which is told the guidance.
+    UnetLcm,
+    /// PixArt-Sigma's transformer.
+    PixArt,
+    /// The transformer of Stable Diffusion 3 medium.
+    Sd3,
+    /// The transformer of Stable Diffusion 3.5 medium.
+    Sd35,
+    /// The transformer of FLUX.1 dev.
+    Flux,
     /// The decoder that SD1.5 and SDXL share in shape.
     Vae,
     /// The same in f32 under f16, as SDXL's is.
@@ -43,12 +58,18 @@ pub enum Network {
 
 impl Network {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::Clip,
         Self::T5,
         Self::Connector,
         Self::UnetSd15,
         Self::UnetSdxl,
+        Self::UnetSd2,
+        Self::UnetLcm,
+        Self::PixArt,
+        Self::Sd3,
+        Self::Sd35,
+        Self::Flux,
         Self::Vae,
         Self::UpcastVae,
         Self::Mplug,
@@ -62,6 +83,12 @@ impl Network {
             Self::Connector => "ella-connector",
             Self::UnetSd15 => "unet-sd15",
             Self::UnetSdxl => "unet-sdxl",
+            Self::UnetSd2 => "unet-sd2",
+            Self::UnetLcm => "unet-lcm",
+            Self::PixArt => "pixart",
+            Self::Sd3 => "sd3",
+            Self::Sd35 => "sd35",
+            Self::Flux => "flux",
             Self::Vae => "vae",
             Self::UpcastVae => "vae-upcast",
             Self::Mplug => "mplug",
@@ -73,23 +100,68 @@ impl Network {
         self != Self::UpcastVae || dtype == DType::F16
     }
 
-    /// Loads it and gives a call of it on fixed inputs, whose result is f32. `side` is that of the latents.
+    /// The transformer that it is, and the name of its row of published sizes.
+    fn transformer(self) -> Option<(TransformerModel, &'static str)> {
+        match self {
+            Self::PixArt => Some((TransformerModel::PixArt, "pixart-sigma")),
+            Self::Sd3 => Some((TransformerModel::Sd3, "sd3-medium")),
+            Self::Sd35 => Some((TransformerModel::Sd35, "sd35-medium")),
+            Self::Flux => Some((TransformerModel::Flux, "flux-dev")),
+            _ => None,
+        }
+    }
+
+    /// The share of its blocks for which `room` bytes of memory suffice in f32. The others are left out of a measurement: only the
+    /// transformers are so large.
+    pub(super) fn share_within(self, size: Size, room: Option<u64>) -> f64 {
+        let row = self.transformer().and_then(|(_, name)| named(name));
+        match (row, room, size) {
+            (Some(row), Some(room), Size::Full) => {
+                (room as f64 / (4.0 * row.parameters.network as f64)).min(1.0)
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// Loads it and gives a call of it on fixed inputs, whose result is f32. `side` is that of the latents, `share` that of a
+    /// transformer's blocks that are kept. Gives in words how many these are, where not all.
     ///
     /// # Errors
     /// The device refused.
-    pub fn call(self, size: Size, side: usize, place: &Place) -> Result<Call> {
+    pub(super) fn call(
+        self,
+        size: Size,
+        share: f64,
+        side: usize,
+        place: &Place,
+    ) -> Result<(Call, Option<String>)> {
+        let mut blocks = None;
+        let call = match self.transformer() {
+            Some((model, _)) => {
+                let mut config = transformer_config(model, size);
+                blocks = keep_blocks(&mut config, share);
+                transformer_call(model, &config, side, place)?
+            }
+            None => self.other_call(size, side, place)?,
+        };
+        Ok((call, blocks))
+    }
+
+    /// A call of what is no transformer.
+    fn other_call(self, size: Size, side: usize, place: &Place) -> Result<Call> {
         let Place { device, dtype } = place;
         let dtype = *dtype;
         let input =
             |name: &str, shape: &[usize], spread: f32| made_up::input(name, shape, spread, device);
         Ok(match self {
             Self::Clip => {
-                let network = made_up::clip(&clip_config(size), dtype, device)?;
+                let config = clip_config(ClipModel::Large, size);
+                let network = made_up::clip(&config, dtype, device)?;
                 let rows = vec![ids(77, 1000), ids(77, 900)];
                 Box::new(move || wide(network.forward(&rows)?))
             }
             Self::T5 => {
-                let network = made_up::t5(&t5_config(size), dtype, device)?;
+                let network = made_up::t5(&t5_config(T5Model::Xl, size), dtype, device)?;
                 let rows = vec![ids(128, 1000)];
                 Box::new(move || wide(network.forward(&rows, &[100])?))
             }
@@ -99,27 +171,16 @@ impl Network {
                 let text = input("text", &[2, 128, dimensions.input], 0.2)?;
                 Box::new(move || wide(network.forward(&network.project(&text)?, 981.0)?))
             }
-            Self::UnetSd15 | Self::UnetSdxl => {
-                let model = if self == Self::UnetSd15 { UnetModel::Sd15 } else { UnetModel::Sdxl };
-                let network = made_up::unet(&unet_config(model, size), dtype, device)?;
-                let latents = input("latents", &[2, network.in_channels(), side, side], 1.0)?;
-                let width = network.context_width();
-                let text = |name: &str| -> Result<TextContext> {
-                    Ok(TextContext::new(input(name, &[1, 77, width], 1.0)?))
-                };
-                let texts = [text("without")?, text("with")?];
-                let added = added(&network, 2, side, device)?;
-                Box::new(move || {
-                    let texts = [&texts[0], &texts[1]];
-                    wide(network.forward_contexts(&latents, 981.0, &texts, added.as_ref())?)
-                })
-            }
+            Self::UnetSd15 => unet_call(UnetModel::Sd15, size, side, place)?,
+            Self::UnetSd2 => unet_call(UnetModel::Sd2, size, side, place)?,
+            Self::UnetLcm => unet_call(UnetModel::Lcm, size, side, place)?,
+            Self::UnetSdxl => unet_call(UnetModel::Sdxl, size, side, place)?,
             Self::Vae | Self::UpcastVae => {
                 let network = match (self, dtype) {
                     (Self::UpcastVae, DType::F16) => {
-                        made_up::upcast_vae(&vae_config(size), device)?
+                        made_up::upcast_vae(&vae_config(4, size), device)?
                     }
-                    _ => made_up::vae(&vae_config(size), dtype, device)?,
+                    _ => made_up::vae(&vae_config(4, size), dtype, device)?,
                 };
                 let latents = input("latents", &[1, 4, side, side], 1.0)?;
                 Box::new(move || wide(network.decode(&latents)?))
@@ -131,6 +192,9 @@ impl Network {
                 let side = config.image_res;
                 let pixels = input("pixels", &[1, 3, side, side], 1.0)?;
                 Box::new(move || first_scores(&network, &pixels))
+            }
+            Self::PixArt | Self::Sd3 | Self::Sd35 | Self::Flux => {
+                anyhow::bail!("{} is a transformer", self.name())
             }
         })
     }
@@ -151,13 +215,71 @@ impl std::str::FromStr for Network {
 /// A forward pass on fixed inputs.
 pub type Call = Box<dyn Fn() -> Result<Tensor>>;
 
-/// Whose UNet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UnetModel {
-    /// Stable Diffusion 1.5.
-    Sd15,
-    /// Stable Diffusion XL base.
-    Sdxl,
+/// A call of a UNet for a text and the empty one; of one that is told the guidance, for the text alone.
+fn unet_call(model: UnetModel, size: Size, side: usize, place: &Place) -> Result<Call> {
+    let Place { device, dtype } = place;
+    let mut network = made_up::unet(&unet_config(model, size), *dtype, device)?;
+    network.tell_guidance(GUIDANCE, device)?;
+    let names: &[&str] = if network.takes_guidance() { &["with"] } else { &["without", "with"] };
+    let (rows, width) = (names.len(), network.context_width());
+    let shape = [rows, network.in_channels(), side, side];
+    let latents = made_up::input("latents", &shape, 1.0, device)?;
+    let text = |name: &&str| -> Result<TextContext> {
+        Ok(TextContext::new(made_up::input(name, &[1, 77, width], 1.0, device)?))
+    };
+    let texts = names.iter().map(text).collect::<Result<Vec<_>>>()?;
+    let added = added(&network, rows, side, device)?;
+    Ok(Box::new(move || {
+        let texts: Vec<&TextContext> = texts.iter().collect();
+        wide(network.forward_contexts(&latents, 981.0, &texts, added.as_ref())?)
+    }))
+}
+
+/// A call of a transformer for one text.
+fn transformer_call(
+    model: TransformerModel,
+    config: &Map<String, Value>,
+    side: usize,
+    place: &Place,
+) -> Result<Call> {
+    let device = &place.device;
+    let input = |name: &str, shape: &[usize]| made_up::input(name, shape, 1.0, device);
+    let network = made_up_transformer(model, config, side, place)?;
+    let latents = input("latents", &[1, network.in_channels(), side, side])?;
+    let rows = match model {
+        TransformerModel::PixArt => 120,
+        TransformerModel::Sd3 | TransformerModel::Sd35 => 333,
+        TransformerModel::Flux => 512,
+    };
+    let text = TextContext::new(input("text", &[1, rows, network.context_width()])?);
+    let pooled = network.pooled_width().map(|width| input("pooled", &[1, width])).transpose()?;
+    let added = pooled.map(|pooled| AddedCondition::new(pooled, Vec::new()));
+    let timestep = if model == TransformerModel::Flux { EXACT.1 } else { 981.0 };
+    Ok(Box::new(move || wide(network.predict(&latents, timestep, &[&text], added.as_ref())?)))
+}
+
+/// A transformer with made-up weights for latents of `side`, told what it is told of guidance and sizes.
+pub(super) fn made_up_transformer(
+    model: TransformerModel,
+    config: &Map<String, Value>,
+    side: usize,
+    Place { device, dtype }: &Place,
+) -> Result<Box<dyn Denoising>> {
+    Ok(match model {
+        TransformerModel::PixArt => {
+            let mut network = made_up::pixart(config, *dtype, device)?;
+            network.prepare((side, side), (8 * side, 8 * side), device)?;
+            Box::new(network)
+        }
+        TransformerModel::Sd3 | TransformerModel::Sd35 => {
+            Box::new(made_up::sd3(config, *dtype, device)?)
+        }
+        TransformerModel::Flux => {
+            let mut network = made_up::flux(config, *dtype, device)?;
+            network.tell_guidance(EXACT.0, device)?;
+            Box::new(network)
+        }
+    })
 }
 
 /// Token ids of a text, all below `vocabulary`.
@@ -188,68 +310,6 @@ fn first_scores(network: &Mplug, pixels: &Tensor) -> Result<Tensor> {
     let questions = [ids(9, 100), ids(14, 100)];
     let states = network.encode_questions(&[&images[0], &images[0]], &questions)?;
     wide(network.decoding(&states).step(&[0, 1], &[1, 1])?)
-}
-
-/// The published configuration of a part, with some keys changed where it is to be tiny.
-fn published(files: &[(&str, &str)], part: &str, size: Size, tiny: Value) -> Map<String, Value> {
-    let text = files.iter().find(|(path, _)| *path == part).map_or("{}", |(_, text)| text);
-    let mut values: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
-    if let (Size::Tiny, Value::Object(tiny)) = (size, tiny) {
-        values.extend(tiny);
-    }
-    values
-}
-
-/// Configuration of a UNet.
-pub(super) fn unet_config(model: UnetModel, size: Size) -> Map<String, Value> {
-    match model {
-        UnetModel::Sd15 => published(
-            SD15,
-            "unet/config.json",
-            size,
-            json!({
-                "block_out_channels": [32, 64, 64, 64], "attention_head_dim": 4, "norm_num_groups": 8,
-                "cross_attention_dim": 64, "sample_size": 16,
-            }),
-        ),
-        UnetModel::Sdxl => published(
-            SDXL,
-            "unet/config.json",
-            size,
-            json!({
-                "block_out_channels": [32, 64, 64], "attention_head_dim": [2, 4, 4],
-                "norm_num_groups": 8, "cross_attention_dim": 64, "sample_size": 16,
-                "transformer_layers_per_block": [1, 1, 2], "addition_time_embed_dim": 16,
-                "projection_class_embeddings_input_dim": 128,
-            }),
-        ),
-    }
-}
-
-/// Configuration of the decoder.
-pub(super) fn vae_config(size: Size) -> Map<String, Value> {
-    let tiny = json!({"block_out_channels": [16, 32, 32, 32], "norm_num_groups": 8});
-    published(SD15, "vae/config.json", size, tiny)
-}
-
-/// Configuration of CLIP's text encoder.
-pub(super) fn clip_config(size: Size) -> Map<String, Value> {
-    let tiny = json!({
-        "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
-        "num_hidden_layers": 3, "vocab_size": 1000,
-    });
-    published(SD15, "text_encoder/config.json", size, tiny)
-}
-
-/// Configuration of flan-t5-xl's encoder.
-pub(super) fn t5_config(size: Size) -> Map<String, Value> {
-    let full = r#"{"d_model": 2048, "d_ff": 5120, "d_kv": 64, "num_heads": 32, "num_layers": 24,
-"vocab_size": 32128, "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 32,
-"relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-06}"#;
-    let tiny = json!({
-        "d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "num_layers": 3, "vocab_size": 1000,
-    });
-    published(&[("t5", full)], "t5", size, tiny)
 }
 
 /// Dimensions of ELLA's connector.

@@ -9,8 +9,8 @@ use super::parity::Parity;
 use super::speed::{JudgeSpeed, PictureSpeed, ProductSpeed};
 use crate::compute::products::Products;
 
-/// Version of the file's format; a reader refuses another major.
-const FORMAT_VERSION: &str = "1.0";
+/// Version of the file's format; a reader refuses another major. 1.1 has `published` of images and `blocks` of parity.
+const FORMAT_VERSION: &str = "1.1";
 
 /// Everything that was measured on one device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,6 +116,18 @@ mod tests {
         std::fs::write(&path, serde_json::to_string(&record).unwrap()).unwrap();
         let message = format!("{:#}", Measurements::read(&path).unwrap_err());
         assert!(message.contains("2.0") && message.contains("measured.json"), "{message}");
+        // What 1.0 lacks is absent.
+        let old = r#"{"format_version": "1.0", "version": "0.1.0", "git_commit": null, "features": [],
+            "device": "cpu", "full_size": true, "parity": [{"network": "clip", "device": "cpu",
+            "dtype": "f16", "largest": 0.1, "relative": 0.01, "scale": 3.0, "not_numbers": 0,
+            "seconds": 1.5}], "pictures": [{"model": "sd15", "dtype": "f32", "batch": 1, "steps": 50,
+            "side": 512, "text": 0.1, "seconds": 60.0, "per_picture": 60.0, "decode": 2.0,
+            "tera": null}]}"#;
+        std::fs::write(&path, old).unwrap();
+        let old = Measurements::read(&path).unwrap();
+        assert_eq!(old.parity[0].blocks, None);
+        let speed = old.picture("sd15", Products::F32).unwrap();
+        assert_eq!((speed.per_picture, &speed.published), (60.0, &None));
         std::fs::write(&path, "{}").unwrap();
         assert!(format!("{:#}", Measurements::read(&path).unwrap_err()).contains("measure --out"));
     }

@@ -4,34 +4,21 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use candle_core::{DType, Device, Module, Tensor};
+use anyhow::Result;
+use candle_core::{DType, Module, Tensor};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
-use super::conditions::{Boxed, CachedContexts, Timed};
-use super::networks::{
-    Size, UnetModel, added, clip_config, connector_size, ids, mplug_folder, t5_config, unet_config,
-    vae_config,
-};
-use super::published_flops::PICTURES;
+use super::configs::Size;
+use super::image_models::ImageModel;
+use super::networks::mplug_folder;
+use super::pictures::Parts;
 use super::rounding::Rounding;
-use crate::checkpoint::known_configs::{SD15, SDXL};
-use crate::checkpoint::scheduler_config::SchedulerConfig;
 use crate::compute::device::Place;
 use crate::compute::layers::Linear;
 use crate::compute::products::ProductsHere;
-use crate::generate::noise::ImageNoise;
-use crate::generate::pipelines::conditioning::{
-    AddedConditions, Conditioning, FixedConditioning, TextCondition, WithAdded,
-};
-use crate::generate::pipelines::denoise::{Networks, denoise};
-use crate::generate::pipelines::diffusion::to_pixels;
 use crate::judge::mplug::{MplugJudge, MplugOptions};
-use crate::models::ella_connector::ProjectedText;
 use crate::models::made_up;
-use crate::models::{ClipTextModel, EllaConnector, T5EncoderModel, TextContext, UNet, VaeDecoder};
-use crate::near_names::did_you_mean;
 
 /// A large product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,14 +39,17 @@ pub(crate) struct ProductSpeed {
 pub(crate) struct PictureSpeed {
     /// The model, as the catalog names it.
     pub model: String,
-    /// Number format of the UNet.
+    /// Which of the published sizes of the model it is; absent where there is one, and before 1.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
+    /// Number format of the network.
     pub dtype: String,
     /// How products were rounded.
     #[serde(flatten)]
     pub rounding: Rounding,
     /// Pictures of one prompt made at a time.
     pub batch: usize,
-    /// Steps of a picture; a scheduler may call the UNet once more.
+    /// Steps of a picture; a scheduler may call the network once more.
     pub steps: usize,
     /// Side of the picture in pixels.
     pub side: usize,
@@ -183,30 +173,29 @@ impl Plan {
         model: ImageModel,
         batches: &[usize],
     ) -> Result<Vec<PictureSpeed>> {
-        let parts = self.products.while_loading(|| Parts::load(self, model))?;
+        let own = (self.steps, self.side);
+        let load = || Parts::load(model, self.size, &self.place, own);
+        let parts = self.products.while_loading(load)?;
         batches.iter().map(|&batch| self.on(&parts, batch)).collect()
     }
 
     fn on(&self, parts: &Parts, batch: usize) -> Result<PictureSpeed> {
         let model = parts.model;
         let text = self.median(|| parts.texts().map(drop))?;
-        let latents = made_up::input(
-            "decoded",
-            &[1, parts.unet.in_channels(), parts.side, parts.side],
-            1.0,
-            &self.place.device,
-        )?;
-        let decode = self.median(|| Ok(parts.vae.decode(&latents).map(drop)?))?;
+        let decode = parts.decoded(&self.place.device)?;
+        let decode = self.median(|| decode().map(drop))?;
         let seconds = self.median(|| parts.pictures(batch))?;
-        let work = PICTURES.iter().find(|work| work.model == model.name());
+        let work = model.published();
         let usual = self.size == Size::Full && self.side.is_none();
-        let calls = parts.scheduler.scheduler(parts.steps)?.timesteps().len();
+        let calls = parts.calls()?;
         let tera = work.filter(|_| usual).map(|work| {
-            let picture = work.call * calls as f64 + work.decode;
+            let picture = work.usual_texts() * work.call * calls as f64 + work.decode;
             (work.text + picture * batch as f64) / seconds
         });
+        let published = work.map(|work| work.name).filter(|name| *name != model.name());
         Ok(PictureSpeed {
             model: model.name().to_owned(),
+            published: published.map(str::to_owned),
             dtype: self.place.dtype.as_str().to_owned(),
             rounding: self.rounding(),
             batch,
@@ -256,186 +245,6 @@ impl Plan {
 
 /// Questions about a picture: DPG-Bench has 13.5 on average.
 const QUESTIONS: usize = 14;
-/// Guidance of every picture.
-const GUIDANCE: f64 = 7.5;
-/// Tokens of a prompt to T5.
-const T5_TOKENS: u32 = 128;
-
-/// What pictures are made with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ImageModel {
-    /// Stable Diffusion 1.5: 512 pixels, 50 steps.
-    Sd15,
-    /// The same with ELLA in place of CLIP.
-    EllaSd15,
-    /// Stable Diffusion XL base: 1024 pixels, 30 steps.
-    Sdxl,
-}
-
-impl ImageModel {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Sd15, Self::EllaSd15, Self::Sdxl];
-
-    /// Its name in the catalog.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Sd15 => "sd15",
-            Self::EllaSd15 => "ella-sd15",
-            Self::Sdxl => "sdxl",
-        }
-    }
-}
-
-impl std::str::FromStr for ImageModel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = Self::ALL.map(Self::name);
-        Self::ALL.into_iter().find(|model| model.name() == text).ok_or_else(|| {
-            let near = did_you_mean(text, names);
-            format!("there is no model `{text}` to measure{near}; there are {}", names.join(", "))
-        })
-    }
-}
-
-/// A loaded pipeline.
-struct Parts {
-    model: ImageModel,
-    text: Texts,
-    unet: UNet,
-    vae: VaeDecoder,
-    scheduler: SchedulerConfig,
-    steps: usize,
-    side: usize,
-    device: Device,
-}
-
-enum Texts {
-    Clip(ClipTextModel),
-    Sdxl { clip: ClipTextModel, large: ClipTextModel },
-    Ella { t5: T5EncoderModel, connector: Box<EllaConnector>, unconditional: CachedContexts },
-}
-
-/// The texts of a prompt and of the negative prompt.
-enum Encoded {
-    Fixed { with: Tensor, without: Tensor },
-    Timed { with: ProjectedText, without: ProjectedText },
-}
-
-impl Parts {
-    fn load(plan: &Plan, model: ImageModel) -> Result<Self> {
-        let (size, Place { device, dtype }) = (plan.size, &plan.place);
-        let dtype = *dtype;
-        let (picture, files, steps, side) = match model {
-            ImageModel::Sd15 | ImageModel::EllaSd15 => (UnetModel::Sd15, SD15, 50, 64),
-            ImageModel::Sdxl => (UnetModel::Sdxl, SDXL, 30, 128),
-        };
-        let usual_side = if size == Size::Full { side } else { side / 8 };
-        // As the pipelines do: SDXL's autoencoder overflows f16.
-        let upcast = picture == UnetModel::Sdxl && dtype == DType::F16;
-        let scheduler = files.iter().find(|(path, _)| *path == "scheduler/scheduler_config.json");
-        let (_, scheduler) = scheduler.context("no scheduler is known")?;
-        let clip = || made_up::clip(&clip_config(size), dtype, device);
-        let text = match model {
-            ImageModel::Sd15 => Texts::Clip(clip()?),
-            ImageModel::EllaSd15 => Texts::Ella {
-                t5: made_up::t5(&t5_config(size), dtype, device)?,
-                connector: Box::new(made_up::connector(connector_size(size), dtype, device)?),
-                unconditional: CachedContexts::default(),
-            },
-            ImageModel::Sdxl => {
-                let second = files.iter().find(|(path, _)| *path == "text_encoder_2/config.json");
-                let (_, second) = second.context("no second encoder is known")?;
-                let large = match size {
-                    Size::Full => made_up::clip(&serde_json::from_str(second)?, dtype, device)?,
-                    Size::Tiny => clip()?,
-                };
-                Texts::Sdxl { clip: clip()?, large }
-            }
-        };
-        Ok(Self {
-            model,
-            text,
-            unet: made_up::unet(&unet_config(picture, size), dtype, device)?,
-            vae: match upcast {
-                true => made_up::upcast_vae(&vae_config(size), device)?,
-                false => made_up::vae(&vae_config(size), dtype, device)?,
-            },
-            scheduler: SchedulerConfig::from_json(scheduler, None)?,
-            steps: plan.steps.unwrap_or(steps),
-            side: plan.side.unwrap_or(usual_side),
-            device: device.clone(),
-        })
-    }
-
-    fn texts(&self) -> Result<Encoded> {
-        let rows = [ids(77, 1000), ids(77, 900)];
-        let both =
-            |encode: &dyn Fn(&[Vec<u32>]) -> candle_core::Result<Tensor>| -> Result<Encoded> {
-                let [with, without] = [encode(&rows[..1])?, encode(&rows[1..])?];
-                Ok(Encoded::Fixed { with: self.fitting(with)?, without: self.fitting(without)? })
-            };
-        match &self.text {
-            Texts::Clip(clip) => both(&|ids| clip.forward(ids)),
-            Texts::Sdxl { clip, large } => both(&|ids| {
-                Tensor::cat(&[clip.states(ids)?.penultimate, large.states(ids)?.penultimate], 2)
-            }),
-            Texts::Ella { t5, connector, .. } => {
-                let project = |vocabulary: u32| -> Result<ProjectedText> {
-                    let row = ids(T5_TOKENS, vocabulary);
-                    let states = t5.forward(&[row], &[T5_TOKENS as usize])?;
-                    Ok(connector.project(&states)?)
-                };
-                Ok(Encoded::Timed { with: project(1000)?, without: project(900)? })
-            }
-        }
-    }
-
-    /// Hidden states in the width that the UNet attends to; only tiny networks differ.
-    fn fitting(&self, states: Tensor) -> Result<Tensor> {
-        let width = self.unet.context_width();
-        let found = states.dim(2)?;
-        Ok(if found > width { states.narrow(2, 0, width)?.contiguous()? } else { states })
-    }
-
-    /// Makes `batch` pictures from token ids to bytes, and throws them away.
-    fn pictures(&self, batch: usize) -> Result<()> {
-        let seeds: Vec<u64> = (0..batch as u64).collect();
-        let shape = (self.unet.in_channels(), self.side, self.side);
-        let mut noise = ImageNoise::new(&seeds, shape, &self.device);
-        let mut scheduler = self.scheduler.scheduler(self.steps)?;
-        let condition: Box<dyn Conditioning> = match self.texts()? {
-            Encoded::Fixed { with, without } => Box::new(FixedConditioning(TextCondition {
-                conditional: TextContext::new(with),
-                unconditional: Some(TextContext::new(without)),
-            })),
-            Encoded::Timed { with, without } => match &self.text {
-                Texts::Ella { connector, unconditional, .. } => {
-                    Box::new(Timed { connector, with, without, unconditional })
-                }
-                _ => anyhow::bail!("texts that feel the time need a connector"),
-            },
-        };
-        let condition: Box<dyn Conditioning> = match added(&self.unet, 1, self.side, &self.device)?
-        {
-            Some(one) => Box::new(WithAdded {
-                text: Boxed(condition),
-                added: AddedConditions { conditional: one.clone(), unconditional: Some(one) },
-            }),
-            None => condition,
-        };
-        let (networks, condition) = (Networks::one(&self.unet), condition.as_ref());
-        let latents = denoise(networks, condition, scheduler.as_mut(), GUIDANCE, &mut noise)?;
-        let unscaled = latents.affine(1.0 / self.vae.scaling_factor(), 0.0)?;
-        for image in 0..batch {
-            let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?;
-            let picture = decoded.affine(0.5, 0.5)?.clamp(0.0, 1.0)?.to_dtype(DType::F32)?;
-            to_pixels(&picture.get(0)?)?;
-        }
-        Ok(())
-    }
-}
-
 /// Smooth colours, another for each number.
 fn made_up_picture(number: u32) -> RgbImage {
     RgbImage::from_fn(512, 512, |x, y| {
@@ -446,6 +255,8 @@ fn made_up_picture(number: u32) -> RgbImage {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     fn plan() -> Plan {

@@ -20,7 +20,7 @@ use self::config::{FluxConfig, SIDE};
 use self::rotary::Rotary;
 use super::joint::Modulation;
 use super::patches::{packed, unpacked};
-use super::unet::timestep::{Sinusoid, TimestepEmbedding};
+use super::unet::timestep::{Sinusoid, TimestepEmbedding, rounded_to};
 use super::unused_parts::UnusedParts;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::Weights;
@@ -60,7 +60,12 @@ impl FluxTransformer {
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read_component(folder)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
-        let plan = FluxConfig::from_config(&config)?;
+        Self::build(&config, &weights)
+    }
+
+    /// The network that `config` describes, of `weights`, whose number format becomes its own.
+    pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        let plan = FluxConfig::from_config(config)?;
         let root = weights.root();
         let width = plan.block.width;
         let embed = root.at("time_text_embed");
@@ -89,20 +94,22 @@ impl FluxTransformer {
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
             unused_parts: UnusedParts {
-                keys: FluxConfig::unknown_keys(&config),
+                keys: FluxConfig::unknown_keys(config),
                 tensors: weights.not_taken(&[]),
             },
             config: plan,
         })
     }
 
-    /// Tells a network with an embedding of it how strong guidance is; the others take no notice.
+    /// Tells a network with an embedding of it how strong guidance is; the others take no notice. In a half format it is rounded
+    /// before it is taken times 1000 and after, as diffusers does: 3.5 is 3504 in bf16.
     ///
     /// # Errors
     /// The device refused.
     pub fn tell_guidance(&mut self, guidance: f64, device: &Device) -> Result<()> {
         let Some(embedder) = &self.guidance_embedder else { return Ok(()) };
-        let sinusoid = SINUSOID.of(f64::from(guidance as f32 * 1000.0), device)?;
+        let guidance = rounded_to(rounded_to(guidance as f32, self.dtype)? * 1000.0, self.dtype)?;
+        let sinusoid = SINUSOID.of(f64::from(guidance), device)?;
         self.guidance = Some(embedder.forward(&sinusoid.to_dtype(self.dtype)?)?);
         Ok(())
     }
@@ -158,8 +165,9 @@ impl FluxTransformer {
 
     /// What time, guidance and pooled text make together, [1, width].
     fn time(&self, timestep: f64, pooled: &Tensor) -> Result<Tensor> {
-        // The pipeline divides, the network multiplies, both in f32.
-        let timestep = timestep as f32 / 1000.0 * 1000.0;
+        // The pipeline divides, the network multiplies, both in the network's number format.
+        let rounded = |number: f32| rounded_to(number, self.dtype);
+        let timestep = rounded(rounded(rounded(timestep as f32)? / 1000.0)? * 1000.0)?;
         let sinusoid = SINUSOID.of(f64::from(timestep), pooled.device())?.to_dtype(self.dtype)?;
         let mut time = self.timestep_embedder.forward(&sinusoid)?;
         if self.guidance_embedder.is_some() {

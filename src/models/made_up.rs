@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Result, Tensor};
 use serde_json::{Map, Value};
 
-use super::{ClipTextModel, EllaConnector, Mplug, MplugConfig, T5EncoderModel, UNet, VaeDecoder};
+use super::{
+    ClipTextModel, EllaConnector, FluxTransformer, Mplug, MplugConfig, PixArtTransformer,
+    Sd3Transformer, T5EncoderModel, UNet, VaeDecoder,
+};
 use crate::checkpoint::config::Config;
 use crate::checkpoint::made_up::{MadeUp, numbers};
 use crate::checkpoint::weights::Weights;
@@ -38,6 +41,42 @@ fn weights(dtype: DType, device: &Device) -> Weights {
 /// The configuration asks for arithmetic that is not here, or the device refused.
 pub(crate) fn unet(values: &Map<String, Value>, dtype: DType, device: &Device) -> LoadResult<UNet> {
     UNet::build(&config("unet/config.json", values), &weights(dtype, device))
+}
+
+/// PixArt's transformer of `values`.
+///
+/// # Errors
+/// As [`unet`].
+pub(crate) fn pixart(
+    values: &Map<String, Value>,
+    dtype: DType,
+    device: &Device,
+) -> LoadResult<PixArtTransformer> {
+    PixArtTransformer::build(&config("transformer/config.json", values), &weights(dtype, device))
+}
+
+/// The transformer of Stable Diffusion 3 of `values`.
+///
+/// # Errors
+/// As [`unet`].
+pub(crate) fn sd3(
+    values: &Map<String, Value>,
+    dtype: DType,
+    device: &Device,
+) -> LoadResult<Sd3Transformer> {
+    Sd3Transformer::build(&config("transformer/config.json", values), &weights(dtype, device))
+}
+
+/// FLUX.1's transformer of `values`.
+///
+/// # Errors
+/// As [`unet`].
+pub(crate) fn flux(
+    values: &Map<String, Value>,
+    dtype: DType,
+    device: &Device,
+) -> LoadResult<FluxTransformer> {
+    FluxTransformer::build(&config("transformer/config.json", values), &weights(dtype, device))
 }
 
 /// The decoder of `values`.
@@ -83,6 +122,19 @@ pub(crate) fn t5(
     device: &Device,
 ) -> LoadResult<T5EncoderModel> {
     T5EncoderModel::build(&config("t5/config.json", values), &weights(dtype, device))
+}
+
+/// T5's encoder of `values` as [`T5EncoderModel::load_summing_in_f32`] has it.
+///
+/// # Errors
+/// As [`unet`].
+pub(crate) fn summing_t5(
+    values: &Map<String, Value>,
+    dtype: DType,
+    device: &Device,
+) -> LoadResult<T5EncoderModel> {
+    let weights = weights(dtype, device);
+    T5EncoderModel::build_summing_in_f32(&config("t5/config.json", values), &weights)
 }
 
 /// mPLUG's network as `config` describes it.

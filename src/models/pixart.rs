@@ -15,7 +15,7 @@ use super::patches::{PatchEmbedding, joined_patches, sincos_positions};
 use super::timestep_cache::TimestepCache;
 use super::unet::TextContext;
 use super::unet::text_context::{CrossAttentionTexts, KeysAndValues, next_network};
-use super::unet::timestep::{Sinusoid, TimestepEmbedding};
+use super::unet::timestep::{Sinusoid, TimestepEmbedding, rounded_to};
 use super::unused_parts::UnusedParts;
 use crate::checkpoint::config::Config;
 use crate::checkpoint::weights::{Scope, Weights};
@@ -308,7 +308,10 @@ impl SizeConditions {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        let sinusoid = |number: f64| SINUSOID.of(number, device)?.to_dtype(dtype);
+        // The pipeline holds these numbers in the network's format.
+        let sinusoid = |number: f64| {
+            SINUSOID.of(f64::from(rounded_to(number as f32, dtype)?), device)?.to_dtype(dtype)
+        };
         let sides = Tensor::cat(&[sinusoid(height as f64)?, sinusoid(width as f64)?], 0)?;
         let sides = self.resolution_embedder.forward(&sides)?.reshape((1, ()))?;
         let ratio = self.aspect_ratio_embedder.forward(&sinusoid(height as f64 / width as f64)?)?;

@@ -52,7 +52,12 @@ impl Sd3Transformer {
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read_component(folder)?;
         let weights = Weights::open(folder, "diffusion_pytorch_model", dtype, device)?;
-        let plan = Sd3Config::from_config(&config)?;
+        Self::build(&config, &weights)
+    }
+
+    /// The network that `config` describes, of `weights`, whose number format becomes its own.
+    pub(crate) fn build(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        let plan = Sd3Config::from_config(config)?;
         let root = weights.root();
         let width = plan.block.width;
         let embed = root.at("time_text_embed");
@@ -64,7 +69,7 @@ impl Sd3Transformer {
                 width,
                 plan.patch,
             )?,
-            positions: positions(&root.at("pos_embed"), &plan, &weights)?,
+            positions: positions(&root.at("pos_embed"), &plan, weights)?,
             timestep_embedder: TimestepEmbedding::load(
                 &embed.at("timestep_embedder"),
                 SINUSOID.width,
@@ -88,7 +93,7 @@ impl Sd3Transformer {
             dtype: weights.dtype(),
             sha256: weights.sha256().to_owned(),
             unused_parts: UnusedParts {
-                keys: Sd3Config::unknown_keys(&config),
+                keys: Sd3Config::unknown_keys(config),
                 tensors: weights.not_taken(&[]),
             },
             config: plan,

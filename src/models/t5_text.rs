@@ -130,8 +130,12 @@ impl T5EncoderModel {
     /// As there.
     pub fn load_summing_in_f32(folder: &Path, dtype: DType, device: &Device) -> LoadResult<Self> {
         let config = Config::read(folder)?;
-        let weights = Weights::open(folder, "model", dtype, device)?;
-        Self::with_sums(&config, &weights, dtype == DType::F16)
+        Self::build_summing_in_f32(&config, &Weights::open(folder, "model", dtype, device)?)
+    }
+
+    /// The encoder that `config` describes as [`T5EncoderModel::load_summing_in_f32`] has it, of `weights`.
+    pub(crate) fn build_summing_in_f32(config: &Config, weights: &Weights) -> LoadResult<Self> {
+        Self::with_sums(config, weights, weights.dtype() == DType::F16)
     }
 
     /// The encoder that `config` describes, of `weights`.

@@ -359,3 +359,45 @@ fn a_full_disk_is_a_problem() {
     let told = found(&report, "disk", "problem");
     assert!(told.contains("--out"), "{report:#}");
 }
+
+/// Before anything is fetched, each model's time and memory are estimates of its published networks; a folder says which ones.
+#[test]
+fn every_model_has_an_estimate_of_time_and_memory_before_it_is_fetched() {
+    let place = Place::new();
+    let memory = |report: &Value| {
+        let all = ["fine", "note", "problem"].map(|state| found(report, "memory", state));
+        all.join("\n")
+    };
+    let estimate = |arguments: &[&str]| {
+        let usual = ["--quick", "--benchmark", "items.csv", "--judge", "blip-vqa"];
+        let report = place.doctor(&[&usual[..], arguments].concat());
+        let stage = report["cost"]["stages"][0].clone();
+        assert_eq!(stage["basis"], "estimate", "{stage:#}");
+        assert!(stage["seconds"].as_f64().unwrap() > 0.0, "{stage:#}");
+        (stage["how"].as_str().unwrap().to_owned(), memory(&report))
+    };
+    for (model, title, work, takes) in [
+        ("sd2", "Stable Diffusion 2.1, 768 x 768", "50 steps of 4.30 TFLOP", "5.02 GB as f32"),
+        ("sd3", "Stable Diffusion 3.5 medium", "28 steps of 22.50 TFLOP", "32.39 GB as f32"),
+        ("flux", "FLUX.1 dev, 1024 x 1024", "28 steps of 74.38 TFLOP", "67.35 GB as f32"),
+    ] {
+        let (how, memory) = estimate(&["--model", model]);
+        assert!(how.contains(title) && how.contains(work), "{how}");
+        let published = format!("the published weights of {}", title.split(',').next().unwrap());
+        assert!(memory.contains(&published) && memory.contains(takes), "{memory}");
+    }
+    let (how, memory) = estimate(&["--model", "sd3", "--guidance", "1", "--dtype", "bf16"]);
+    assert!(how.contains("28 steps of 11.25 TFLOP"), "{how}");
+    assert!(memory.contains("16.20 GB as bf16"), "{memory}");
+    let folder = place.0.path().join("known/transformer");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (model, config, title) in [
+        ("sd3", r#"{"num_layers": 38, "qk_norm": "rms_norm"}"#, "of Stable Diffusion 3.5 large,"),
+        ("flux", r#"{"num_layers": 19, "num_single_layers": 38}"#, "of FLUX.1 schnell, 1024"),
+    ] {
+        std::fs::write(folder.join("config.json"), config).unwrap();
+        let (how, memory) = estimate(&["--model", model, "--weights", "known"]);
+        assert!(how.contains(title), "{how}");
+        assert!(memory.contains("the published weights of"), "{memory}");
+    }
+}

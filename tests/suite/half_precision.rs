@@ -14,7 +14,7 @@ use crate::tiny_checkpoint::{fixture, read};
 /// How much further from f32 than PyTorch: roundings fall otherwise, so single results differ.
 const ROOM: f64 = 1.25;
 
-const FORMATS: [(&str, DType); 2] = [("f16", DType::F16), ("bf16", DType::BF16)];
+pub const FORMATS: [(&str, DType); 2] = [("f16", DType::F16), ("bf16", DType::BF16)];
 
 fn golden() -> HashMap<String, Tensor> {
     read(&fixture("half/golden.safetensors"))
@@ -36,7 +36,7 @@ fn distance(ours: &Tensor, exact: &Tensor) -> f64 {
 }
 
 /// Whether `ours` is no further from f32 than PyTorch in the same format, and PyTorch's neighbour.
-fn holds(golden: &HashMap<String, Tensor>, name: &str, format: &str, ours: &Tensor) -> bool {
+pub fn holds(golden: &HashMap<String, Tensor>, name: &str, format: &str, ours: &Tensor) -> bool {
     let (exact, theirs) = (&golden[&format!("{name}.f32")], &golden[&format!("{name}.{format}")]);
     let (ours_off, theirs_off) = (distance(ours, exact), distance(theirs, exact));
     let apart = distance(ours, theirs);

@@ -66,6 +66,7 @@ mod generate_run;
 mod golden_pictures;
 mod growth;
 mod half_precision;
+mod half_transformers;
 mod history;
 mod hostile;
 mod image_server;

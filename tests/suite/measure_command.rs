@@ -35,9 +35,9 @@ fn a_record_has_every_part_and_is_printed_as_it_is_written() {
         "--batch",
         "2",
         "--model",
-        "sd15,sdxl",
+        "sd15,sdxl,sd3,flux,pixart-sigma,lcm",
         "--network",
-        "clip,vae",
+        "clip,vae,flux",
         "--json",
         "--out",
         shown,
@@ -46,15 +46,18 @@ fn a_record_has_every_part_and_is_printed_as_it_is_written() {
     let record = read(&path);
     assert_eq!(record, serde_json::from_str::<Value>(&stdout).unwrap());
     assert_eq!(record["full_size"], false);
-    assert_eq!(record["format_version"], "1.0");
+    assert_eq!(record["format_version"], "1.1");
     let names = |part: &str, key: &str| -> Vec<Value> {
         record[part].as_array().unwrap().iter().map(|entry| entry[key].clone()).collect()
     };
     // f32 is the reference itself.
-    assert_eq!(names("parity", "network"), ["clip", "clip", "vae", "vae"]);
-    assert_eq!(names("parity", "dtype"), ["f16", "bf16", "f16", "bf16"]);
-    assert_eq!(names("pictures", "model"), ["sd15", "sdxl"]);
-    assert_eq!(names("pictures", "batch"), [2, 2]);
+    assert_eq!(names("parity", "network"), ["clip", "clip", "vae", "vae", "flux", "flux"]);
+    assert_eq!(names("parity", "dtype"), ["f16", "bf16"].repeat(3));
+    let models = ["sd15", "sdxl", "sd3", "flux", "pixart-sigma", "lcm"];
+    assert_eq!(names("pictures", "model"), models);
+    assert_eq!(names("pictures", "batch"), [2; 6]);
+    let published = [Value::Null, Value::Null, "sd35-medium".into(), "flux-dev".into()];
+    assert_eq!(names("pictures", "published")[..4], published);
     assert_eq!(names("judges", "pictures"), [2]);
     assert_eq!(names("products", "side"), [256]);
 
@@ -99,7 +102,8 @@ fn what_cannot_be_measured_is_refused_in_a_sentence() {
         (vec!["--device", "cuda"], "device `cuda`"),
         (vec!["--device", "cuda:3"], "device `cuda:3`"),
         (vec!["--network", "gpt"], "no network `gpt`"),
-        (vec!["--model", "sd3"], "no model `sd3`"),
+        (vec!["--model", "sd4"], "no model `sd4`"),
+        (vec!["--network", "unet-sd3"], "no network `unet-sd3`"),
         (vec!["--dtype", "int8", "--device", "cpu"], "int8"),
         (vec!["--batch", "0", "--device", "cpu"], "--batch"),
         (vec!["--products", "bf8", "--device", "cpu"], "known are `f32`, `bf16x3` and `bf16`"),
@@ -178,6 +182,50 @@ fn doctor_takes_times_from_a_record_of_full_size() {
     let seconds = report["cost"]["stages"][0]["seconds"].as_f64().unwrap();
     // 1.4 s of calls for 50 steps, 2.8 for 100.
     assert!((seconds - (2.0 * 0.4 + 6.0 * 3.0)).abs() < 1e-9, "{seconds}");
+
+    // Another published size of the model, another number of texts and another size of image go by counted operations.
+    let of_model = |model: &str, flags: &[&str]| {
+        let usual =
+            ["doctor", "--device", "cpu", "--judge", "mplug", "--json", "--benchmark", "demo"];
+        let own = ["--images", "1", "--limit", "1", "--measured", shown, "--model", model];
+        let report: Value =
+            serde_json::from_str(&run(&[&usual[..], &own[..], flags].concat()).1).unwrap();
+        let stage = &report["cost"]["stages"][0];
+        (stage["seconds"].as_f64().unwrap(), stage["how"].as_str().unwrap().to_owned())
+    };
+    let newer = |model: &str, published: Value, side: u32, steps: u32| {
+        json!({
+            "model": model, "published": published, "dtype": "f16", "batch": 1, "steps": steps,
+            "side": side, "text": 0.25, "seconds": 4.0, "per_picture": 4.0, "decode": 0.75, "tera": 9.0,
+        })
+    };
+    let mut models = record.clone();
+    models["pictures"] = json!([
+        newer("sd3", "sd35-medium".into(), 1024, 28),
+        newer("flux", "flux-dev".into(), 1024, 28),
+        newer("sdxl", Value::Null, 1024, 30),
+        newer("pixart-sigma", Value::Null, 1024, 20),
+    ]);
+    std::fs::write(&path, models.to_string()).unwrap();
+    // 3 s of calls, 0.25 for the text, 0.75 for decoding.
+    let near = |found: (f64, String), seconds: f64, words: &str| {
+        assert!((found.0 - seconds).abs() < 2e-3 * seconds, "{found:?} {seconds}");
+        assert!(found.1.contains(words), "{found:?}");
+    };
+    near(of_model("sd3", &[]), 4.0, "A GPU: 4.000 s each with 28 steps");
+    near(of_model("sd3", &["--guidance", "1"]), 2.5, "by counted operations");
+    near(of_model("sd3", &["--width", "512", "--height", "1024"]), 2.125, "by counted operations");
+    near(of_model("flux", &["--steps", "14"]), 2.5, "with 28 steps");
+    near(of_model("playground-v2", &[]), 1.0 + 3.0 * 50.0 / 30.0, "of Stable Diffusion XL base");
+    near(of_model("pixart-alpha", &[]), 4.0, "of PixArt-Sigma of 1024 pixels");
+    let large = folder.path().join("large/transformer");
+    std::fs::create_dir_all(&large).unwrap();
+    let config = json!({"num_layers": 38, "qk_norm": "rms_norm"});
+    std::fs::write(large.join("config.json"), config.to_string()).unwrap();
+    let weights = folder.path().join("large");
+    let found = of_model("sd3", &["--weights", weights.to_str().unwrap()]);
+    // 31.12 of 11.25 operations.
+    near(found, 1.0 + 3.0 * 31.1211 / 11.2496, "of Stable Diffusion 3.5 medium, by counted");
 
     // A judge that the record lacks is unknown, not guessed from this machine.
     record["judges"] = json!([]);

@@ -30,7 +30,7 @@ fn rounding(name: &str) -> f32 {
 const NAMES: [&str; 3] = ["pixart-alpha-tiny", "pixart-plain-tiny", "pixart-sigma-tiny"];
 
 /// The checkpoint of a case, named before the stroke, with the parts that other fixtures hold.
-fn whole(name: &str) -> TempDir {
+pub fn whole(name: &str) -> TempDir {
     let name = name.split('/').next().unwrap();
     let folder = copy_of(name);
     let copy = |from: &str, to: &str| {

@@ -3,6 +3,7 @@
 
 mod checks;
 mod cost;
+mod published;
 mod stages;
 
 use std::path::PathBuf;

@@ -7,17 +7,22 @@ use candle_core::{DType, Device};
 use crate::checkpoint::error_words::sentence;
 use crate::cli::args::shared::{OutputArgs, device_name, dtype_name, products_name};
 use crate::cli::output::exit_status::ExitStatus;
+use crate::cli::output::fetch_bars::megabytes;
 use crate::cli::output::print::{print, print_json, say, warn};
 use crate::compute::device::{Place, describe_device, gpu_name, parse_device, parse_dtype};
 use crate::compute::products::{Products, ProductsHere};
+use crate::machine;
+use crate::measure::image_models::ImageModel;
 use crate::measure::parity::compare;
 use crate::measure::rounding::Rounding;
-use crate::measure::speed::{ImageModel, Plan};
+use crate::measure::speed::Plan;
 use crate::measure::{Measurements, Network, Size};
 use crate::results::atomic_write::atomic_write;
 use crate::results::replaceable::{NewFile, Standing};
 use crate::wording::counted;
 
+/// Share of the processor's memory that weights may take, beside what is computed.
+const FOR_WEIGHTS: f64 = 0.6;
 /// Side of the products at full size.
 const PRODUCT: usize = 8192;
 
@@ -32,7 +37,8 @@ const PRODUCT: usize = 8192;
   dpg-bench doctor --model sd15 --judge mplug --measured measured.json
 
 No weights are needed: the networks have the published sizes and made-up weights, so speed and rounding are \
-those of a run while the images are noise. `parity` holds each network against the processor in f32, \
+those of a run while the images are noise. `parity` holds each network against the processor in f32, of a \
+transformer as many blocks as the memory holds, \
 `product` gives the device's speed in large products, `images` and `judge` the times of whole images \
 and of mPLUG's answers. Exit status: 0 done, 2 error, 3 a part failed and is missing.")]
 pub(crate) struct Args {
@@ -59,7 +65,8 @@ pub(crate) struct Args {
     /// Networks that `parity` compares [default: all]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     network: Vec<Network>,
-    /// Models whose images are timed: sd15, ella-sd15, sdxl [default: all]
+    /// Models whose images are timed: sd15, ella-sd15, sd2, lcm, sdxl,
+    /// pixart-sigma, sd3, flux [default: all that fit into the memory]
     #[arg(short, long, value_name = "NAME,..", value_delimiter = ',')]
     model: Vec<ImageModel>,
     /// Images at a time, for images and answers
@@ -68,7 +75,7 @@ pub(crate) struct Args {
     /// Calls that are timed, after one that is not
     #[arg(long, value_name = "N", default_value_t = 3)]
     repeats: usize,
-    /// Steps of an image [default: 50, for sdxl 30; tiny: 3]
+    /// Steps of an image [default: the model's own, for sdxl 30; tiny: 3]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Side of the latents, an eighth of the image's [default: the model's own; parity: 64, tiny: 16]
@@ -217,6 +224,7 @@ fn jobs<'a>(
         side: args.latents,
     };
     let plans: Vec<Plan> = products.iter().map(plan).collect();
+    let memory = machine::memory().map(|memory| (memory.available as f64 * FOR_WEIGHTS) as u64);
     let named = |what: String, plan: &Plan| match plan.rounding() {
         rounding if rounding == Rounding::default() => what,
         rounding => format!("{what}, {}", rounding.in_words()),
@@ -239,7 +247,8 @@ fn jobs<'a>(
             jobs.push(Job {
                 name: format!("parity of {}", network.name()),
                 work: Box::new(move |record| {
-                    record.parity.extend(compare(network, size, side, device, &formats.compared)?);
+                    let found = compare(network, size, side, device, &formats.compared, memory)?;
+                    record.parity.extend(found);
                     Ok(())
                 }),
             });
@@ -249,9 +258,18 @@ fn jobs<'a>(
         let all = if args.model.is_empty() { &ImageModel::ALL[..] } else { &args.model };
         for &model in all {
             let plan = plan.clone();
+            let bytes = if tiny { 0 } else { model.bytes(formats.first) };
+            let lacks = memory.filter(|_| device.is_cpu()).and_then(|room| too_large(bytes, room));
+            if let (Some(reason), true) = (&lacks, args.model.is_empty()) {
+                warn(&format!("images of {} are left out: {reason}", model.name()));
+                continue;
+            }
             jobs.push(Job {
                 name: named(format!("images of {}", model.name()), &plan),
                 work: Box::new(move |record| {
+                    if let Some(reason) = &lacks {
+                        return Err(anyhow::Error::msg(reason.clone()));
+                    }
                     record.pictures.extend(plan.batches(model, &args.batch)?);
                     Ok(())
                 }),
@@ -274,6 +292,16 @@ fn jobs<'a>(
         }
     }
     jobs
+}
+
+/// Why a model is not measured that needs so many `bytes`, where there is no `room`.
+fn too_large(bytes: u64, room: u64) -> Option<String> {
+    (bytes > room).then(|| {
+        let (needed, room) = (megabytes(bytes), megabytes(room));
+        format!(
+            "its published weights take {needed}, and there is room for {room}; try `--dtype bf16` or a machine with more memory"
+        )
+    })
 }
 
 /// A line of a table where the products are others from here on.
@@ -299,10 +327,13 @@ fn in_words(record: &Measurements) -> String {
         text.push_str("  network         format  largest error  relative error  largest number\n");
     }
     for parity in &record.parity {
-        let broken = match parity.not_numbers {
+        let mut broken = match parity.not_numbers {
             0 => String::new(),
             count => format!("  {count} NUMBERS ARE NONE"),
         };
+        if let Some(blocks) = &parity.blocks {
+            broken.push_str(&format!("  {blocks}"));
+        }
         text.push_str(&format!(
             "  {:<15} {:<6} {:>14.1e} {:>15.1e} {:>15.1}{broken}\n",
             parity.network, parity.dtype, parity.largest, parity.relative, parity.scale
@@ -325,7 +356,7 @@ fn in_words(record: &Measurements) -> String {
     if !record.pictures.is_empty() {
         text.push_str("\nImages\n");
         text.push_str(
-            "  model      format  batch  pixels  steps    s/image  text, s  decode, s  TFLOP/s\n",
+            "  model        format  batch  pixels  steps    s/image  text, s  decode, s  TFLOP/s\n",
         );
     }
     let mut before = Rounding::default();
@@ -338,7 +369,7 @@ fn in_words(record: &Measurements) -> String {
             format!("{tera:.2}{share}")
         });
         text.push_str(&format!(
-            "  {:<10} {:<7} {:>5} {:>7} {:>6} {:>10.3} {:>8.3} {:>10.3}  {tera}\n",
+            "  {:<12} {:<7} {:>5} {:>7} {:>6} {:>10.3} {:>8.3} {:>10.3}  {tera}\n",
             speed.model,
             speed.dtype,
             speed.batch,
@@ -369,4 +400,18 @@ fn in_words(record: &Measurements) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_the_memory_does_not_hold_is_told_and_no_other() {
+        let flux = ImageModel::Flux.bytes(DType::F32);
+        let reason = too_large(flux, 14_000_000_000).unwrap();
+        assert!(reason.contains("take 67.35 GB") && reason.contains("14.00 GB"), "{reason}");
+        assert_eq!(too_large(ImageModel::Sd15.bytes(DType::F32), 14_000_000_000), None);
+        assert_eq!(2 * ImageModel::Flux.bytes(DType::BF16), flux);
+    }
 }

@@ -1,7 +1,7 @@
 //! In: a timestep. Out: its embedding. Follows `get_timestep_embedding` and `TimestepEmbedding` of
 //! diffusers.
 
-use candle_core::{Device, Module, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 
 use crate::checkpoint::weights::Scope;
 use crate::compute::layers::{Linear, LoadResult, silu};
@@ -47,6 +47,11 @@ impl Sinusoid {
     }
 }
 
+/// `number` in f32, rounded to `dtype`: as PyTorch holds it in a tensor of that format.
+pub(crate) fn rounded_to(number: f32, dtype: DType) -> Result<f32> {
+    Tensor::new(number, &Device::Cpu)?.to_dtype(dtype)?.to_dtype(DType::F32)?.to_scalar()
+}
+
 /// Two linear layers with SiLU between.
 #[derive(Debug)]
 pub(crate) struct TimestepEmbedding {
@@ -73,6 +78,15 @@ impl TimestepEmbedding {
 mod tests {
     use super::*;
     use crate::compute::golden::{Golden, errors};
+
+    #[test]
+    fn numbers_are_rounded_as_their_format_holds_them() {
+        let rounded = |number: f32, dtype| rounded_to(number, dtype).unwrap();
+        // Neighbours of 3,500 in bf16 are 16 apart, those in f16 two.
+        assert_eq!(rounded(3500.0, DType::BF16), 3504.0);
+        assert_eq!(rounded(3501.5, DType::F16), 3502.0);
+        assert_eq!(rounded(3501.25, DType::F32), 3501.25);
+    }
 
     #[test]
     fn sinusoids_equal_diffusers() {

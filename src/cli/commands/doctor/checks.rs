@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::cost::Cost;
+use super::published::published;
 use crate::benchmark::{Benchmark, Item, Selection};
 use crate::checkpoint::error_words::sentence;
 use crate::checkpoint::weight_files::contents_of_weights;
@@ -303,6 +304,8 @@ pub(super) fn model(
         Ok(control) => paths.extend(control.map(|control| control.network)),
         Err(error) => found.push(Check::problem("model", sentence(&error), None)),
     }
+    let are_all_named =
+        found.iter().filter(|check| check.state == State::Problem).count() == before;
     let mut elements = 0;
     for path in &paths {
         found.push(match headers(path) {
@@ -324,7 +327,13 @@ pub(super) fn model(
     if read_all {
         digests(row.name, found);
     }
-    room(options, elements, found);
+    match (are_all_named, published(options)) {
+        (false, Some(row)) => {
+            let what = format!("the published weights of {}", row.title);
+            room(options, (what, row.parameters.all()), found);
+        }
+        _ => room(options, ("the weights".to_owned(), elements), found),
+    }
     let after = found.iter().filter(|check| check.state == State::Problem).count();
     Some(Model { row: Some(row), ready: after == before })
 }
@@ -378,13 +387,13 @@ fn products(options: &GeneratorOptions, found: &mut Vec<Check>) {
     });
 }
 
-/// Whether so many numbers fit into the memory.
-fn room(options: &GeneratorOptions, elements: u64, found: &mut Vec<Check>) {
+/// Whether so many numbers, and whose they are, fit into the memory.
+fn room(options: &GeneratorOptions, (whose, elements): (String, u64), found: &mut Vec<Check>) {
     let Some(Place { device, dtype }) = place(options) else { return };
     let needed = elements * dtype.size_in_bytes() as u64;
     let (true, Some(memory)) = (device.is_cpu() && needed > 0, machine::memory()) else { return };
-    let what = format!("the weights take {} as {}", megabytes(needed), dtype.as_str());
-    let advice = "choose a smaller model, `--dtype f16`, or for ELLA `--low-memory`";
+    let what = format!("{whose} take {} as {}", megabytes(needed), dtype.as_str());
+    let advice = "choose a smaller model, `--dtype bf16` or `f16`, or for ELLA `--low-memory`";
     found.push(if needed > memory.total {
         let reason = format!("{what}, the machine has {}", megabytes(memory.total));
         Check::problem("memory", reason, Some(advice.to_owned()))

@@ -9,6 +9,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 
 use super::checks::{Check, Model, judge_advice, place};
 use super::cost::{Basis, Measured, Stage, duration};
+use super::published::{like, published, scaled};
 use crate::benchmark::Item;
 use crate::checkpoint::error_words::sentence;
 use crate::checkpoint::shipped::DEMO_SIDE;
@@ -21,7 +22,7 @@ use crate::generate::{ImageTimes, catalog as models};
 use crate::judge::catalog::Runs;
 use crate::judge::{Judge, JudgeRequest, JudgedImage};
 use crate::measure::Measurements;
-use crate::measure::published_flops::{JUDGES, PICTURES};
+use crate::measure::published_flops::JUDGES;
 use crate::session::generator_options::GeneratorOptions;
 use crate::session::judge_options::JudgeOptions;
 use crate::session::loaded_judge::LoadedJudge;
@@ -77,8 +78,7 @@ pub(super) fn measure(
 ) -> Measured {
     let mut speed = None;
     let is_shipped = model.as_ref().and_then(|model| model.row).is_some_and(|row| row.is_shipped());
-    let published = PICTURES.iter().find(|work| work.model == options.model);
-    let own_side = match published {
+    let own_side = match published(options) {
         _ if is_shipped => DEMO_SIDE,
         Some(work) => work.side as u32,
         None => 512,
@@ -131,22 +131,33 @@ pub(super) fn recorded(
     let device = &record.device;
     let missing = |what: String| Stage::unknown(what, format!("the record of {device} has none"));
     let what = "generating".to_owned();
-    let picture = record.picture(&options.model, options.products.unwrap_or_default());
+    let products = options.products.unwrap_or_default();
+    let picture = record
+        .picture(&options.model, products)
+        .or_else(|| record.picture(like(&options.model)?, products));
     let generating = match (picture, model.and_then(|model| model.row)) {
         (Some(speed), Some(row)) => {
             let settings = options.resolve_sampling(row);
-            let steps = settings.map_or(speed.steps, |settings| settings.options.steps);
+            let settings = settings.ok().map(|settings| settings.options);
+            let steps = settings.as_ref().map_or(speed.steps, |settings| settings.steps);
             let of_batch = speed.text / speed.batch as f64;
             let calls = (speed.per_picture - speed.decode - of_batch).max(0.0);
+            let scaled = scaled(speed, options, settings.as_ref());
             Stage {
                 what,
                 basis: Basis::Recorded,
                 how: format!(
-                    "{0} x {0}, {1} at a time in {2} on {device}: {3:.3} s each with {4} steps",
-                    speed.side, speed.batch, speed.dtype, speed.per_picture, speed.steps
+                    "{0} x {0}, {1} at a time in {2} on {device}: {3:.3} s each with {4} steps{5}",
+                    speed.side,
+                    speed.batch,
+                    speed.dtype,
+                    speed.per_picture,
+                    speed.steps,
+                    scaled.how
                 ),
                 per_item: speed.text,
-                per_image: speed.decode + calls * steps as f64 / speed.steps.max(1) as f64,
+                per_image: scaled.decode * speed.decode
+                    + scaled.call * calls * steps as f64 / speed.steps.max(1) as f64,
                 per_answer: 0.0,
                 beside: false,
             }
@@ -177,8 +188,11 @@ pub(super) fn recorded(
             None => missing(what),
         });
     }
-    let side = picture.map_or(512.0, |speed| speed.side as f64);
-    Measured { stages, pixels: side * side, judges: judges.len() as u64 }
+    let pixels = match options.stated_size() {
+        Some((width, height)) => f64::from(width) * f64::from(height),
+        None => picture.map_or(512.0, |speed| speed.side as f64).powi(2),
+    };
+    Measured { stages, pixels, judges: judges.len() as u64 }
 }
 
 /// Loads the model and times the parts of a picture; a failure is a problem of the run. Returns also how many pictures the
@@ -239,29 +253,30 @@ fn estimated_pictures(
     model: Option<&Model>,
     speed: &mut Option<Speed>,
 ) -> Stage {
-    let work = PICTURES.iter().find(|work| work.model == options.model);
-    let (Some(work), Some(row)) = (work, model.and_then(|model| model.row)) else {
+    let (Some(work), Some(row)) = (published(options), model.and_then(|model| model.row)) else {
         return Stage::unknown(what, "nothing is known of this model's networks");
     };
     let Some(speed) = speed_of(options, speed) else {
         return Stage::unknown(what, "the device cannot be had");
     };
-    let settings = options.resolve_sampling(row);
-    let steps = settings.map_or(row.defaults.steps, |settings| settings.options.steps) as f64;
+    let settings = options.resolve_sampling(row).ok().map(|settings| settings.options);
+    let steps = settings.as_ref().map_or(row.defaults.steps, |settings| settings.steps) as f64;
+    let texts = settings.map_or(work.usual_texts(), |settings| work.texts(&settings));
     let (width, height) = options.stated_size().unwrap_or((work.side as u32, work.side as u32));
     // By pixels: attention takes more of large images than that, and less of small ones.
     let pixels = f64::from(width) * f64::from(height) / (work.side as f64).powi(2);
     let share = work.convolution / speed.convolution + (1.0 - work.convolution) / speed.product;
-    let call = OVERHEAD * 1e12 * work.call * pixels * share;
+    let operations = texts * work.call * pixels;
+    let call = OVERHEAD * 1e12 * operations * share;
     let decode = OVERHEAD * 1e12 * work.decode * pixels / speed.convolution;
     Stage {
         what,
         basis: Basis::Estimate,
         how: format!(
-            "the published networks, {width} x {height}, {} of {:.2} TFLOP and {:.2} for decoding, at {:.1} GFLOP/s \
-             in convolutions and {:.1} in products, which were measured",
+            "the published networks of {}, {width} x {height}, {} of {operations:.2} TFLOP and {:.2} for decoding, at \
+             {:.1} GFLOP/s in convolutions and {:.1} in products, which were measured",
+            work.title,
             counted(steps as u64, "step"),
-            work.call * pixels,
             work.decode * pixels,
             speed.convolution / 1e9,
             speed.product / 1e9,
