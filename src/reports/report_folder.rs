@@ -2,7 +2,6 @@
 //! and renamed, so that there is either the old report or the new one; a folder that is no report is
 //! not touched unless asked for, and then kept.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -31,17 +30,12 @@ use super::report_tables::{
 use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
+use super::unfinished_folder::UnfinishedFolder;
 use crate::reports::drawing::MAX_RUNS;
 use crate::stage_observer::StageObserver;
 
 /// Tells a report of ours from any other folder.
 const MARKER: &str = "report.json";
-
-/// How folders begin in which reports are made, beside their places.
-const UNFINISHED: &str = ".report-";
-
-/// File in such a folder that is locked as long as its command runs.
-const LOCK: &str = "lock";
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,12 +85,7 @@ pub(crate) fn write_report(
         _ => Path::new("."),
     };
     std::fs::create_dir_all(parent).map_err(|error| name_path(error, "make", parent))?;
-    remove_unfinished(parent);
-    let building = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(parent)
-        .map_err(|error| name_path(error, "make a folder in", parent))?;
-    let _lock = lock_unfinished(building.path())?;
+    let building = UnfinishedFolder::make(parent)?;
     // A folder inside, which gets the usual permissions; the outer one is the owner's alone.
     let folder = building.path().join("report");
     let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options, observer)?;
@@ -114,34 +103,6 @@ pub(crate) fn write_report(
     std::fs::rename(&folder, out).map_err(|error| name_path(error, "put in place", out))?;
     sync_folder(parent)?;
     Ok(Written { page: out.join("index.html"), page_bytes, unreadable, kept })
-}
-
-/// Holds the lock of a folder in which a report is made. It gets its name when it is locked.
-fn lock_unfinished(folder: &Path) -> anyhow::Result<File> {
-    let path = folder.join("lock.new");
-    let file = File::create_new(&path).map_err(|error| name_path(error, "make", &path))?;
-    // Where the system knows no locks, the folder stays when its command is killed.
-    if file.try_lock().is_ok() {
-        std::fs::rename(&path, folder.join(LOCK))
-            .map_err(|error| name_path(error, "rename", &path))?;
-    }
-    Ok(file)
-}
-
-/// Removes what commands that were killed left in `parent`. A folder that is still being filled has its lock held; one
-/// without a lock may be another's that was begun a moment ago.
-fn remove_unfinished(parent: &Path) {
-    let Ok(entries) = std::fs::read_dir(parent) else { return };
-    for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
-        let lock = entry.path().join(LOCK);
-        if let Some(lock) = is_ours.then(|| File::open(lock).ok()).flatten()
-            && lock.try_lock().is_ok()
-        {
-            // No harm where it cannot be removed.
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 /// Whether something that is no report stands at `out` and is to be moved away.
