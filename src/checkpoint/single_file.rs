@@ -223,18 +223,22 @@ impl SingleFile {
             );
             return Ok(());
         }
-        ensure!(
-            self.has_unet(),
-            "{path} holds no `{}...`; it is no checkpoint of Stable Diffusion in the latent-diffusion layout{}",
-            ldm_names::UNET,
-            self.of_a_folder()
-        );
+        let no_unet = || {
+            format!(
+                "{path} holds no `{}...`; it is no checkpoint of Stable Diffusion in the latent-diffusion layout{}",
+                ldm_names::UNET,
+                self.of_a_folder()
+            )
+        };
+        // Without a UNet only text encoders tell whose it is.
+        ensure!(self.has_unet() || self.layout != Layout::Sd1, no_unet());
         let is_xl = root.join("text_encoder_2").is_dir();
         if !root.join("unet/config.json").is_file() || is_xl != (self.layout == Layout::Sdxl) {
             let index = read_component(&root.join("model_index.json"))?;
             let class = index["_class_name"].as_str().unwrap_or("nothing");
             bail!("{path} is a checkpoint of {own}, and --base holds configurations of a {class}");
         }
+        ensure!(self.has_unet(), no_unet());
         Ok(())
     }
 
@@ -251,8 +255,8 @@ impl SingleFile {
             () => return String::new(),
         };
         format!(
-            "; its tensors have the names of {component}/diffusion_pytorch_model.safetensors in a folder in the diffusers layout: give \
-             that folder, with this file in it, as --weights"
+            "; its tensors have the names of {component}/diffusion_pytorch_model.safetensors in a folder in the diffusers \
+             layout: give that folder, with this file in it, as --weights"
         )
     }
 

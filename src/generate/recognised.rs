@@ -148,8 +148,8 @@ fn of_file(path: &Path) -> Result<Recognised> {
         Layout::Sd1 => "sd15",
         Layout::Sd2 => "sd2",
         Layout::Sdxl if is_playground_25(&name) => bail!(
-            "model auto: {} is named after Playground v2.5, of which single files are not read: --model playground-v25 takes the \
-             folder in the diffusers layout; if it is another model, say which with --model",
+            "model auto: {} is named after Playground v2.5, of which single files are not read: --model playground-v25 takes \
+             the folder in the diffusers layout; if it is another model, say which with --model",
             path.display()
         ),
         Layout::Sdxl if is_playground_2(&name) => PLAYGROUND,

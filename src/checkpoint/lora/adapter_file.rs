@@ -177,8 +177,8 @@ impl<'f> Spellings<'f> {
         let passed_over: Vec<_> = self.others.iter().filter(is_mixed).collect();
         let (_, first) = passed_over.first()?;
         Some(format!(
-            "adapter {}: diffusers 0.42.1 passes over {} of its layers, whose factors are not called lora_A and lora_B as those of \
-             others are (`{first}`, ...); here all are added",
+            "adapter {}: diffusers 0.42.1 passes over {} of its layers, whose factors are not called lora_A and lora_B as \
+             those of others are (`{first}`, ...); here all are added",
             path.display(),
             passed_over.len()
         ))
