@@ -31,6 +31,7 @@ pub(crate) mod run_charts;
 pub(crate) mod settings_tables;
 pub mod terminal;
 pub mod thumbnails;
+mod unfinished_folder;
 
 pub(crate) use agreement_table::{agreement_csv, agreement_text, ensembles_csv};
 pub use audit_differences::corrected_comparison_text;

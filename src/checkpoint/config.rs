@@ -267,6 +267,14 @@ impl Config {
         }
     }
 
+    /// A number, where there is one.
+    pub(crate) fn number_if_any(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        let number = |value: &Value| {
+            value.as_f64().ok_or_else(|| self.unsupported(key, "a number is needed"))
+        };
+        self.get(key).map(number).transpose()
+    }
+
     /// Yes or no.
     pub(crate) fn flag(&self, key: &str, absent: bool) -> Result<bool, ModelError> {
         match self.get(key) {

@@ -288,8 +288,20 @@ impl DiffusersPipeline {
         matches!(self, Self::Sd3 | Self::Flux)
     }
 
-    /// The model that runs checkpoints of the class `found`, where there is one.
-    pub(crate) fn model_of_class(found: &str) -> Option<&'static str> {
+    /// The model that runs the checkpoint in `folder`, with its `model_index.json`, where there is one: by the class, and
+    /// where two models share that by the width of the text or by the scheduler.
+    pub(crate) fn model_of(index: &Value, folder: &Path) -> Option<&'static str> {
+        let is_edm =
+            || index["scheduler"][1].as_str().is_some_and(|class| class.starts_with(edm::PREFIX));
+        match Self::model_of_class(index["_class_name"].as_str()?)? {
+            "sd15" if text_width(folder) == Some(SD2_WIDTH) => Some("sd2"),
+            "sdxl" if is_edm() => Some("playground-v25"),
+            model => Some(model),
+        }
+    }
+
+    /// The model that runs checkpoints of the class `found`, where there is one; of several the first.
+    fn model_of_class(found: &str) -> Option<&'static str> {
         match found {
             "StableDiffusionPipeline" => Some("sd15"),
             "LatentConsistencyModelPipeline" => Some("lcm"),
@@ -306,7 +318,7 @@ impl DiffusersPipeline {
     /// apart.
     fn check_release(self, folder: &Path) -> Result<()> {
         let (width, release, model) = match self {
-            Self::Sd1 => (1024, "2.x", "sd2"),
+            Self::Sd1 => (SD2_WIDTH, "2.x", "sd2"),
             Self::Sd2 => (768, "1.x", "sd15"),
             Self::Lcm
             | Self::Sdxl
@@ -316,14 +328,11 @@ impl DiffusersPipeline {
             | Self::Sd3
             | Self::Flux => return Ok(()),
         };
-        let path = folder.join("unet/config.json");
-        // What is wrong with the file is told where it is read.
-        let Ok(config) = read_component(&path) else { return Ok(()) };
         ensure!(
-            config["cross_attention_dim"].as_u64() != Some(width),
+            text_width(folder) != Some(width),
             "{}: cross_attention_dim = {width}: this is a checkpoint of Stable Diffusion {release}, which --model {model} \
              runs",
-            path.display()
+            folder.join("unet/config.json").display()
         );
         Ok(())
     }
@@ -354,6 +363,14 @@ impl DiffusersPipeline {
             format!("sample_size: {side} in a file of diffusers {version}, 64 in {}", self.class());
         Ok(SampleSize { size: Some((64, 64)), note: Some(note) })
     }
+}
+
+/// The width of Stable Diffusion 2's text.
+const SD2_WIDTH: u64 = 1024;
+
+/// The width of the text that the UNet in `folder` attends to. What is wrong with the file is told where it is read.
+fn text_width(folder: &Path) -> Option<u64> {
+    read_component(&folder.join("unet/config.json")).ok()?["cross_attention_dim"].as_u64()
 }
 
 /// The first two numbers of a version.
@@ -388,7 +405,7 @@ pub(crate) fn check_folder(
     // Of another model, its own files are missing too: that is the least of it.
     if path.is_file() {
         let found = index.get("_class_name").and_then(Value::as_str).unwrap_or("nothing");
-        let right = DiffusersPipeline::model_of_class(found);
+        let right = DiffusersPipeline::model_of(&index, folder);
         let right = right.map(|model| format!("; try --model {model}")).unwrap_or_default();
         ensure!(
             found == class,

@@ -96,6 +96,11 @@ impl SingleFile {
         self.has(ldm_names::UNET)
     }
 
+    /// Whether it holds a network that paints, under names that are known here.
+    pub(crate) fn has_network(&self) -> bool {
+        self.layout.has_transformer() || self.has_unet()
+    }
+
     /// Whether that is told the guidance.
     pub(crate) fn is_told_guidance(&self) -> bool {
         let name = format!("{}time_embed.cond_proj.weight", ldm_names::UNET);
@@ -190,10 +195,6 @@ impl SingleFile {
                     "vae" => bail!(
                         "{path} holds no autoencoder (no `{prefix}decoder...`); add --vae DIR or FILE"
                     ),
-                    "unet" => bail!(
-                        "{path} holds no `{prefix}...`; it is no checkpoint of Stable Diffusion in the \
-                         latent-diffusion layout"
-                    ),
                     _ => bail!(
                         "{path} holds no text encoder (no `{prefix}...`); get the whole checkpoint"
                     ),
@@ -204,12 +205,11 @@ impl SingleFile {
         Ok(recipes)
     }
 
-    /// Refuses configurations of another model.
+    /// Refuses configurations of another model, and files that hold none.
     fn check_base(&self, root: &Path) -> Result<()> {
-        let path = self.path.display();
+        let (path, own) = (self.path.display(), self.layout.described());
         if let Some(class) = self.layout.transformer_class() {
             let config = root.join("transformer/config.json");
-            let own = self.layout.described();
             ensure!(
                 config.is_file(),
                 "{path} is a checkpoint of {own}, and --base holds no transformer/config.json"
@@ -223,15 +223,41 @@ impl SingleFile {
             );
             return Ok(());
         }
-        if (self.layout == Layout::Sdxl) != root.join("text_encoder_2").is_dir() {
-            let (own, other) = match self.layout {
-                Layout::Sdxl => ("SDXL", "SD1.x"),
-                Layout::Sd2 => ("SD2.x", "SDXL"),
-                _ => ("SD1.x or none", "SDXL"),
-            };
-            bail!("{path} is a checkpoint of {own}, and --base holds configurations of {other}");
+        let no_unet = || {
+            format!(
+                "{path} holds no `{}...`; it is no checkpoint of Stable Diffusion in the latent-diffusion layout{}",
+                ldm_names::UNET,
+                self.of_a_folder()
+            )
+        };
+        // Without a UNet only text encoders tell whose it is.
+        ensure!(self.has_unet() || self.layout != Layout::Sd1, no_unet());
+        let is_xl = root.join("text_encoder_2").is_dir();
+        if !root.join("unet/config.json").is_file() || is_xl != (self.layout == Layout::Sdxl) {
+            let index = read_component(&root.join("model_index.json"))?;
+            let class = index["_class_name"].as_str().unwrap_or("nothing");
+            bail!("{path} is a checkpoint of {own}, and --base holds configurations of a {class}");
         }
+        ensure!(self.has_unet(), no_unet());
         Ok(())
+    }
+
+    /// What to do with a file of a component in a folder, where this is one.
+    fn of_a_folder(&self) -> String {
+        let has = |start: &str| {
+            let is_of =
+                |name: &String| name.starts_with(start) || name.contains(&format!(".{start}"));
+            self.contents.shapes.keys().any(is_of)
+        };
+        let component = match () {
+            () if has("transformer_blocks.") && !has("down_blocks.") => "transformer",
+            () if has("down_blocks.") => "unet",
+            () => return String::new(),
+        };
+        format!(
+            "; its tensors have the names of {component}/diffusion_pytorch_model.safetensors in a folder in the diffusers \
+             layout: give that folder, with this file in it, as --weights"
+        )
     }
 
     /// What it may hold.

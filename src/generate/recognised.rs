@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::checkpoint::folder::DiffusersPipeline;
@@ -13,8 +13,15 @@ use crate::checkpoint::small_files::read_component;
 /// What stands in a name of Playground v2, whose networks are those of SDXL.
 const PLAYGROUND: &str = "playground-v2";
 
-/// Playground v2.5, which its scheduler tells from both.
-const PLAYGROUND_25: &str = "playground-v25";
+/// Whether a name, in small letters, is of Playground v2. Version 2.5 is sampled otherwise, which its scheduler says in a
+/// folder and nothing in a file without its marks.
+fn is_playground_2(name: &str) -> bool {
+    name.contains(PLAYGROUND) && !is_playground_25(name)
+}
+
+fn is_playground_25(name: &str) -> bool {
+    ["playground-v2.5", "playground-v25"].iter().any(|own| name.contains(own))
+}
 
 /// A model that was known by its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +53,35 @@ pub fn recognise(checkpoint: &Path) -> Result<Recognised> {
     if checkpoint.is_file() { of_file(checkpoint) } else { of_folder(checkpoint) }
 }
 
+/// Refuses a single file of which another model than `model` is the right one.
+///
+/// # Errors
+/// It is of another model, or no single files are read for this one.
+pub fn check_single_file(file: &Path, model: &str) -> Result<()> {
+    let single = SingleFile::open(file)?;
+    let runs: &[&str] = match single.layout {
+        // Of neither a UNet nor a transformer: that is told where the file is read.
+        _ if !single.has_network() => &[],
+        Layout::Sd1 => &["sd15", "lcm", "ella-sd15"],
+        Layout::Sd2 => &["sd2"],
+        Layout::Sdxl => &["sdxl", PLAYGROUND, "playground-v25", "ella-sdxl"],
+        Layout::Sd3 => &["sd3"],
+        Layout::Flux => &["flux"],
+    };
+    if let Some(right) = runs.first().filter(|_| !runs.contains(&model)) {
+        let (file, of) = (file.display(), single.layout.described());
+        bail!(
+            "{file} is a single file of {of}, which model {model} does not run; try --model {right}"
+        );
+    }
+    ensure!(
+        !(runs.is_empty() && model.starts_with("pixart")),
+        "{} is a single file, of which none are read for PixArt; --weights takes its folder in the diffusers layout",
+        file.display()
+    );
+    Ok(())
+}
+
 fn of_folder(folder: &Path) -> Result<Recognised> {
     let path = folder.join("model_index.json");
     let index = read_component(&path).with_context(|| {
@@ -56,25 +92,26 @@ fn of_folder(folder: &Path) -> Result<Recognised> {
     })?;
     let class = index["_class_name"].as_str().unwrap_or("nothing");
     let why = format!("{} names a {class}", path.display());
-    let Some(model) = DiffusersPipeline::model_of_class(class) else {
+    let Some(model) = DiffusersPipeline::model_of(&index, folder) else {
         bail!("model auto: {why}, which no model here runs; `dpg-bench list` names those there are")
     };
     let unet = folder.join("unet/config.json");
-    match model {
-        "sd15" => {
-            let width = read_component(&unet)?["cross_attention_dim"].as_u64();
-            Ok(match width {
-                // The width of Stable Diffusion 2's text.
-                Some(1024) => Recognised {
-                    model: "sd2",
-                    why: format!("{why}, and {} has cross_attention_dim = 1024", unet.display()),
-                },
-                _ => Recognised { model, why },
-            })
+    let why = match model {
+        "sd15" | "sdxl" => {
+            let unet = read_component(&unet)?;
+            return match model {
+                "sdxl" => sdxl_or_playground(folder, &index, &unet, why),
+                _ => Ok(Recognised { model, why }),
+            };
         }
-        "sdxl" => sdxl_or_playground(folder, &index, &read_component(&unet)?, why),
-        _ => Ok(Recognised { model, why }),
-    }
+        "sd2" => format!("{why}, and {} has cross_attention_dim = 1024", unet.display()),
+        "playground-v25" => {
+            let scheduler = index["scheduler"][1].as_str().unwrap_or_default();
+            format!("{why} with {scheduler}, Playground v2.5's")
+        }
+        _ => why,
+    };
+    Ok(Recognised { model, why })
 }
 
 /// SDXL and Playground v2 have the same class and networks: names tell them apart, and the scheduler says where they
@@ -86,13 +123,9 @@ fn sdxl_or_playground(
     why: String,
 ) -> Result<Recognised> {
     let scheduler = index["scheduler"][1].as_str();
-    if let Some(class) = scheduler.filter(|class| class.starts_with("EDM")) {
-        let why = format!("{why} with {class}, Playground v2.5's");
-        return Ok(Recognised { model: PLAYGROUND_25, why });
-    }
     let name_of = |config: &Value| config["_name_or_path"].as_str().map(str::to_lowercase);
     let names = [name_of(index), name_of(unet), Some(folder.to_string_lossy().to_lowercase())];
-    if names.iter().flatten().any(|name| name.contains(PLAYGROUND)) {
+    if names.iter().flatten().any(|name| is_playground_2(name)) {
         let why = format!("{why}, and its name is of {PLAYGROUND}");
         return Ok(Recognised { model: PLAYGROUND, why });
     }
@@ -110,10 +143,16 @@ fn of_file(path: &Path) -> Result<Recognised> {
     if !single.layout.has_transformer() {
         check_unet(path, &single)?;
     }
+    let name = path.to_string_lossy().to_lowercase();
     let model = match single.layout {
         Layout::Sd1 => "sd15",
         Layout::Sd2 => "sd2",
-        Layout::Sdxl if path.to_string_lossy().to_lowercase().contains(PLAYGROUND) => PLAYGROUND,
+        Layout::Sdxl if is_playground_25(&name) => bail!(
+            "model auto: {} is named after Playground v2.5, of which single files are not read: --model playground-v25 takes \
+             the folder in the diffusers layout; if it is another model, say which with --model",
+            path.display()
+        ),
+        Layout::Sdxl if is_playground_2(&name) => PLAYGROUND,
         Layout::Sdxl => "sdxl",
         Layout::Sd3 => "sd3",
         Layout::Flux => "flux",
@@ -188,11 +227,18 @@ mod tests {
         assert_eq!(of(xl, "EulerDiscreteScheduler", "{}").unwrap().model, "sdxl");
         let named = "{\"_name_or_path\": \"playgroundai/playground-v2.5-1024px-aesthetic\"}";
         for edm in ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"] {
-            assert_eq!(of(xl, edm, named).unwrap().model, PLAYGROUND_25);
+            assert_eq!(of(xl, edm, named).unwrap().model, "playground-v25");
         }
         let ancestral = "EulerAncestralDiscreteScheduler";
         let named = "{\"_name_or_path\": \"playgroundai/Playground-v2-1024px-aesthetic\"}";
         assert_eq!(of(xl, ancestral, named).unwrap().model, PLAYGROUND);
+        // Fine-tuned for another sampling, as its scheduler says: no Playground v2.
+        assert_eq!(
+            of(xl, "EulerDiscreteScheduler", "{\"_name_or_path\": \"playground-v2.5\"}")
+                .unwrap()
+                .model,
+            "sdxl"
+        );
         let message = of(xl, ancestral, "{}").unwrap_err().to_string();
         assert!(message.contains("--model sdxl or --model playground-v2"), "{message}");
         let message = of("WuerstchenPipeline", ancestral, "{}").unwrap_err().to_string();
@@ -218,11 +264,41 @@ mod tests {
         let second = "conditioner.embedders.1.model.x";
         assert_eq!(model("a.safetensors", &[unet, second]), "sdxl");
         assert_eq!(model("playground-v2.safetensors", &[unet, second]), PLAYGROUND);
+        let message =
+            of("playground-v2.5-fp16.safetensors", &[unet, second]).unwrap_err().to_string();
+        assert!(message.contains("named after Playground v2.5"), "{message}");
         let told = "model.diffusion_model.time_embed.cond_proj.weight";
         let message = of("a.safetensors", &[unet, told]).unwrap_err().to_string();
         assert!(message.contains("--model lcm") && message.contains("--model sd15"), "{message}");
         let message = of("a.safetensors", &["blocks.0.x"]).unwrap_err().to_string();
         assert!(message.contains("holds no UNet"), "{message}");
+        for (tensors, wrong, right) in [
+            (&[unet][..], "sdxl", "sd15"),
+            (&[unet, "cond_stage_model.model.x"], "sd15", "sd2"),
+            (&[unet, second], "flux", "sdxl"),
+            (&["joint_blocks.0.x"], "sd15", "sd3"),
+            (&["double_blocks.0.x", "vector_in.x"], "pixart-sigma", "flux"),
+        ] {
+            let path = folder.path().join("b.safetensors");
+            let made: std::collections::HashMap<String, Tensor> = tensors
+                .iter()
+                .map(|name| {
+                    ((*name).to_owned(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap())
+                })
+                .collect();
+            candle_core::safetensors::save(&made, &path).unwrap();
+            let message = check_single_file(&path, wrong).unwrap_err().to_string();
+            assert!(
+                message.ends_with(&format!("model {wrong} does not run; try --model {right}")),
+                "{message}"
+            );
+            check_single_file(&path, right).unwrap();
+        }
+        of("c.safetensors", &["blocks.0.x"]).unwrap_err();
+        let none = folder.path().join("c.safetensors");
+        check_single_file(&none, "sd15").unwrap();
+        let message = check_single_file(&none, "pixart-alpha").unwrap_err().to_string();
+        assert!(message.contains("none are read for PixArt"), "{message}");
         let joint = "joint_blocks.0.x";
         assert_eq!(model("a.safetensors", &["double_blocks.0.x", "vector_in.x"]), "flux");
         assert_eq!(model("a.safetensors", &[joint]), "sd3");

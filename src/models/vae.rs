@@ -68,7 +68,7 @@ pub struct VaeDecoder {
     latent_channels: usize,
     scaling_factor: f64,
     statistics: Option<LatentStatistics>,
-    shift_factor: f64,
+    shift_factor: Option<f64>,
     unused_parts: UnusedParts,
     dtype: DType,
     sha256: String,
@@ -174,7 +174,7 @@ impl VaeDecoder {
                 .numbers("latents_mean", latent_channels)?
                 .zip(config.numbers("latents_std", latent_channels)?)
                 .map(|(mean, std)| LatentStatistics { mean, std }),
-            shift_factor: config.number("shift_factor", 0.0)?,
+            shift_factor: config.number_if_any("shift_factor")?,
             unused_parts: UnusedParts::of(
                 (config, &[&neutral, READ, WITHOUT_EFFECT]),
                 (weights, &["encoder.", "quant_conv."]),
@@ -231,8 +231,8 @@ impl VaeDecoder {
         self.statistics.as_ref()
     }
 
-    /// What stands in the middle of its latents: the pipelines of Stable Diffusion 1 to XL pass it over, those of 3 and of FLUX.1 add it.
-    pub(crate) fn shift_factor(&self) -> f64 {
+    /// What stands in the middle of its latents, where the configuration says: the pipelines of Stable Diffusion 1 to XL pass it over, those of 3 and of FLUX.1 add it.
+    pub(crate) fn shift_factor(&self) -> Option<f64> {
         self.shift_factor
     }
 

@@ -30,6 +30,7 @@ use super::report_tables::{
 use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
+use super::unfinished_folder::UnfinishedFolder;
 use crate::reports::drawing::MAX_RUNS;
 use crate::stage_observer::StageObserver;
 
@@ -84,10 +85,7 @@ pub(crate) fn write_report(
         _ => Path::new("."),
     };
     std::fs::create_dir_all(parent).map_err(|error| name_path(error, "make", parent))?;
-    let building = tempfile::Builder::new()
-        .prefix(".report-")
-        .tempdir_in(parent)
-        .map_err(|error| name_path(error, "make a folder in", parent))?;
+    let building = UnfinishedFolder::make(parent)?;
     // A folder inside, which gets the usual permissions; the outer one is the owner's alone.
     let folder = building.path().join("report");
     let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options, observer)?;

@@ -26,6 +26,7 @@ use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
 use crate::generate::noise::seeds::SeedMode;
+use crate::generate::recognised::check_single_file;
 use crate::generate::server::PROMPTS;
 use crate::generate::{ImageGenerator, ImageTimes};
 use crate::results::{RunDirectory, Settings};
@@ -96,6 +97,9 @@ impl LoadedGenerator {
             Source::Shipped { .. } => Ok(()),
             Source::Folder(pipeline) => {
                 let checkpoint = named_or_fetched(model, options, &Quiet)?;
+                if checkpoint.is_file() {
+                    check_single_file(&checkpoint, model.name)?;
+                }
                 // Of other parts too it is put together first, and then looked at.
                 if options.parts(&checkpoint).is_plain() {
                     check_folder(&checkpoint, model.name, pipeline)
@@ -176,6 +180,9 @@ impl LoadedGenerator {
             ella.refuse_idle_tokenizer(&parts)?;
         } else {
             ella.refuse_for(model.name)?;
+        }
+        if checkpoint.is_file() {
+            check_single_file(checkpoint, model.name)?;
         }
         let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
         let weights = assembled.as_ref().map_or(checkpoint, Assembled::path);

@@ -156,6 +156,26 @@ fn adapters_come_as_diffusers_and_peft_save_them() {
     };
     let named = picture(&respelled(&|_| ".default_0.weight"), &golden().prompt);
     assert_eq!(apart(&named, &without), 0.0);
+    // Two spellings in one file, as `convert_state_dict_to_diffusers` writes attention beside other layers: diffusers reads
+    // those with lora_A alone (findings/diffusers-lora-of-two-spellings-loses-layers.sh).
+    let mixed = folder.path().join("mixed.safetensors");
+    let attention =
+        |name: &str| ["to_q", "to_k", "to_v", "to_out.0"].iter().any(|end| name.contains(end));
+    let tensors = read(&bare);
+    let renamed = tensors.iter().filter(|(name, _)| attention(name)).count() / 2;
+    assert!(renamed > 0 && renamed < tensors.len() / 2);
+    let respell = |name: &str| match attention(name) {
+        true => name.replace(".lora_A.", ".lora.down.").replace(".lora_B.", ".lora.up."),
+        false => name.to_owned(),
+    };
+    let tensors = tensors.iter().map(|(name, tensor)| (respell(name), tensor.clone())).collect();
+    candle_core::safetensors::save(&tensors, &mixed).unwrap();
+    assert_eq!(apart(&picture(&lora(&mixed), &golden().prompt), &without), 0.0);
+    let told = |file: &Path| lora(file).assemble().unwrap().understood.warnings;
+    let warning = told(&mixed).join("|");
+    let expected = format!("diffusers 0.42.1 passes over {renamed} of its layers");
+    assert!(warning.contains(&expected) && !warning.contains('|'), "{warning}");
+    assert_eq!(told(&bare), Vec::<String>::new());
     let two = |number| if number == 0 { ".a.weight" } else { ".b.weight" };
     assert!(refusal(&respelled(&two)).contains("several adapters (a, b)"));
 }

@@ -341,7 +341,15 @@ fn unusable_parts_are_refused_in_a_sentence() {
         (embedding(write("pair", &[("clip_l", &[2, 24]), ("clip_g", &[2, 40])])), "2 tensors"),
         (embedding(write("known", &[("cat</w>", &[1, 24])])), "vocabulary already"),
         (single(write("lonely", &[("betas", &[1])])), "--tokenizer DIR"),
-        (based(write("xl", &[("conditioner.embedders.0.x", &[1])])), "SDXL"),
+        (
+            based(write("xl", &[("conditioner.embedders.0.x", &[1])])),
+            "of Stable Diffusion XL, and --base",
+        ),
+        (
+            based(write("bare", &[("transformer.transformer_blocks.0.x", &[1])])),
+            "the names of transformer/diffusion_pytorch_model",
+        ),
+        (based(write("of_unet", &[("down_blocks.0.x", &[1])])), "the names of unet/"),
         (based(write("v2", &[("cond_stage_model.model.x", &[1])])), "model.diffusion_model."),
         (based(write("none", &[("betas", &[1])])), "model.diffusion_model."),
         (based(fixture("sd15-tiny")), "--base"),

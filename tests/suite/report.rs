@@ -268,6 +268,30 @@ fn a_run_with_gaps_is_shown_but_its_score_is_withheld() {
 }
 
 #[test]
+fn what_a_killed_report_left_is_removed_and_what_another_makes_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = first(folder.path());
+    let out = folder.path().join("reports/one");
+    let unfinished = |name: &str, lock: Option<&str>| {
+        let path = out.with_file_name(name);
+        std::fs::create_dir_all(path.join("report")).unwrap();
+        std::fs::write(path.join("report/index.html"), "").unwrap();
+        lock.map(|name| std::fs::File::create(path.join(name)).unwrap())
+    };
+    let killed = unfinished(".report-killed", Some("lock"));
+    drop(killed);
+    let at_work = unfinished(".report-at-work", Some("lock")).unwrap();
+    at_work.try_lock().unwrap();
+    unfinished(".report-begun", Some("lock.new"));
+    unfinished(".report-other", None);
+    made(&[&run], &out, &[]);
+    let there = std::fs::read_dir(folder.path().join("reports")).unwrap();
+    let mut there: Vec<_> = there.map(|entry| entry.unwrap().file_name()).collect();
+    there.sort();
+    assert_eq!(there, [".report-at-work", ".report-begun", ".report-other", "one"]);
+}
+
+#[test]
 fn other_peoples_folders_are_left_alone_and_wrong_runs_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let first = first(folder.path());

@@ -188,6 +188,7 @@ fn what_does_not_go_together_is_refused_by_name() {
         (with(transformer, json!({"caption_projection_dim": 24})), "caption_projection_dim"),
         (with(transformer, json!({"out_channels": 32})), "out_channels"),
         (with(scheduler, json!({"use_dynamic_shifting": true})), "use_dynamic_shifting"),
+        (with("vae/config.json", json!({"shift_factor": null})), "states no shift_factor"),
         (with(index, json!({"scheduler": ["diffusers", "DDIMScheduler"]})), "DDIMScheduler"),
         (with(index, json!({"_class_name": "PixArtSigmaPipeline"})), "try --model pixart-sigma"),
         (

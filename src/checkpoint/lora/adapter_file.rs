@@ -55,11 +55,13 @@ impl AdapterFile<'_> {
         told.left_out(&left_out, &values, &found, &mut applied.warnings)?;
         let mut changed_by: BTreeMap<(&str, &str), &str> = BTreeMap::new();
         let mut scales = Vec::new();
+        let mut spellings = Spellings::default();
         for (&module, roles) in &modules {
             let place = self.place(index, module)?;
             let (Some(up), Some(down)) = (roles.get(&Role::Up), roles.get(&Role::Down)) else {
                 bail!("{}: `{module}` lacks one of its two factors", path.display());
             };
+            spellings.note(place.component, module, down);
             let rank = found.shapes[*down].first().copied().unwrap_or(0);
             ensure!(rank > 0, "{}: `{down}` is empty", path.display());
             let own = match (roles.get(&Role::Alpha), &notes) {
@@ -107,6 +109,7 @@ impl AdapterFile<'_> {
             }
         }
         told.not_read(&scales, &mut applied.warnings);
+        applied.warnings.extend(spellings.remark(path));
         Ok(())
     }
 
@@ -147,6 +150,38 @@ impl AdapterFile<'_> {
                  reads none for Stable Diffusion 3; give the adapter with the names of diffusers"
             ),
         }
+    }
+}
+
+/// How the factors of networks that paint are spelled: as PEFT spells them, and the modules that are otherwise.
+#[derive(Default)]
+struct Spellings<'f> {
+    of_peft: BTreeSet<&'f str>,
+    others: Vec<(&'f str, &'f str)>,
+}
+
+impl<'f> Spellings<'f> {
+    /// Notes the factor `down` of a module of `component`.
+    fn note(&mut self, component: &'f str, module: &'f str, down: &str) {
+        if down.contains(".lora_A.") {
+            self.of_peft.insert(component);
+        } else if !component.starts_with("text_encoder") {
+            self.others.push((component, module));
+        }
+    }
+
+    /// Where a network has both, its loader in diffusers (`load_lora_adapter`) takes all names for PEFT's, and passes over
+    /// the others.
+    fn remark(&self, path: &Path) -> Option<String> {
+        let is_mixed = |(component, _): &&(&str, &str)| self.of_peft.contains(component);
+        let passed_over: Vec<_> = self.others.iter().filter(is_mixed).collect();
+        let (_, first) = passed_over.first()?;
+        Some(format!(
+            "adapter {}: diffusers 0.42.1 passes over {} of its layers, whose factors are not called lora_A and lora_B as \
+             those of others are (`{first}`, ...); here all are added",
+            path.display(),
+            passed_over.len()
+        ))
     }
 }
 

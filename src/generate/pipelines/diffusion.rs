@@ -82,6 +82,13 @@ impl Diffusion {
     ) -> Result<Self> {
         let read = read_schedule(folder, pipeline, options)?;
         let mut unet = UNet::load(&folder.join("unet"), dtype, device)?;
+        ensure!(
+            pipeline != DiffusersPipeline::Lcm || unet.takes_guidance(),
+            "{}: time_cond_proj_dim is not stated, and {} of diffusers tells the UNet the guidance; an ordinary UNet with an LCM-LoRA \
+             runs from a StableDiffusionPipeline's folder: --model sd15 --scheduler lcm --lora FILE",
+            folder.join("unet/config.json").display(),
+            pipeline.class()
+        );
         unet.tell_guidance(options.guidance, device)?;
         let vae = load_vae(folder, (dtype, vae_dtype), device)?;
         check_channels(folder, &unet, &vae)?;
@@ -122,6 +129,11 @@ impl Diffusion {
         device: &Device,
         options: &DiffusionOptions,
     ) -> Result<Self> {
+        ensure!(
+            vae.shift_factor().is_some() || !pipeline.adds_shift_factor(),
+            "vae/config.json states no shift_factor, which {} of diffusers adds to latents; is it another model's autoencoder?",
+            pipeline.class()
+        );
         let (height, width) = size.asked;
         let usage = network.guidance_use();
         let guidance = Guidance::new(usage, pipeline == DiffusersPipeline::Flux, options)?;
@@ -178,7 +190,11 @@ impl Diffusion {
             warn_of_files(&mut understood, &folder, unused_parts);
         }
         let unused_parts = [
-            ("shift_factor", self.vae.shift_factor() != 0.0 && !self.pipeline.adds_shift_factor()),
+            (
+                "shift_factor",
+                self.vae.shift_factor().is_some_and(|shift| shift != 0.0)
+                    && !self.pipeline.adds_shift_factor(),
+            ),
             (
                 "latents_mean and latents_std",
                 self.vae.latent_statistics().is_some() && !self.pipeline.scales_by_statistics(),
@@ -338,9 +354,10 @@ impl Diffusion {
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let shift = match self.pipeline.adds_shift_factor() {
             true => self.vae.shift_factor(),
-            false => 0.0,
+            false => None,
         };
-        let mut unscaled = latents.affine(1.0 / self.vae.scaling_factor(), shift)?;
+        let mut unscaled =
+            latents.affine(1.0 / self.vae.scaling_factor(), shift.unwrap_or_default())?;
         if let (Some(LatentStatistics { mean, std }), true) =
             (self.vae.latent_statistics(), self.pipeline.scales_by_statistics())
         {
