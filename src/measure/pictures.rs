@@ -257,7 +257,8 @@ impl Parts {
         let condition = self.conditioning(self.texts()?)?;
         let (networks, condition) = (Networks::one(self.network.as_ref()), condition.as_ref());
         let latents = denoise(networks, condition, scheduler.as_mut(), GUIDANCE, &mut noise)?;
-        let unscaled = latents.affine(1.0 / self.vae.scaling_factor(), self.vae.shift_factor())?;
+        let unscaled = latents
+            .affine(1.0 / self.vae.scaling_factor(), self.vae.shift_factor().unwrap_or_default())?;
         for image in 0..batch {
             let decoded = self.vae.decode(&unscaled.narrow(0, image, 1)?)?;
             let picture = decoded.affine(0.5, 0.5)?.clamp(0.0, 1.0)?.to_dtype(DType::F32)?;

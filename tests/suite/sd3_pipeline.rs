@@ -214,6 +214,12 @@ fn what_does_not_go_together_is_refused_by_name() {
     std::fs::remove_dir_all(folder.path().join("tokenizer_3")).unwrap();
     let message = refusal(folder.path(), options.clone());
     assert!(message.contains("without T5 has null"), "{message}");
+    let path = folder.path().join(index);
+    let mut named: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    named.as_object_mut().unwrap().remove("text_encoder_3");
+    std::fs::write(&path, named.to_string()).unwrap();
+    let message = refusal(folder.path(), options);
+    assert!(message.contains("does not name text_encoder_3"), "{message}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
@@ -140,7 +140,12 @@ impl Sd3Prompts {
 
 /// Whether the checkpoint has T5, by its `model_index.json`.
 fn has_t5(index: &Value) -> Result<bool> {
-    let entry = &index["text_encoder_3"];
+    let Some(entry) = index.get("text_encoder_3") else {
+        bail!(
+            "model_index.json does not name text_encoder_3, which diffusers refuses; null there says that there is no T5, \
+             [\"transformers\", \"T5EncoderModel\"] that there is"
+        )
+    };
     if entry[1].is_null() {
         return Ok(false);
     }
