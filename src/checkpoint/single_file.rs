@@ -96,6 +96,11 @@ impl SingleFile {
         self.has(ldm_names::UNET)
     }
 
+    /// Whether it holds the text encoder of Stable Diffusion 1.
+    pub(crate) fn has_text_encoder(&self) -> bool {
+        self.has(ldm_names::TEXT_ENCODER)
+    }
+
     /// Whether it holds a network that paints, under names that are known here.
     pub(crate) fn has_network(&self) -> bool {
         self.layout.has_transformer() || self.has_unet()

@@ -154,6 +154,7 @@ impl Generation {
         };
         let lacking = |item: &&&Item| (0..images).any(|image| !settled.has(&item.id, image));
         let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
+        let threads = threads(&self.plan, generators.len())?;
         prepare(&mut generators, &prompts, observer)?;
         let refused = settled.count_refused(items, images);
         observer.started(summary.images, summary.already_done + refused);
@@ -161,7 +162,6 @@ impl Generation {
         let files = ImageFiles { run, settings: &self.settings, controls: &self.controls };
         let keeper = ImageKeeper { files, ledger };
         let stage = Stage { keeper, observer, items, images };
-        let threads = threads(&self.plan, generators.len())?;
         let generators = generators.into_iter().zip(threads).collect();
         let made = stage.make_all(&groups, generators, &mut summary);
         observer.finished();

@@ -13,6 +13,8 @@ use crate::checkpoint::small_files::read_component;
 /// What stands in a name of Playground v2, whose networks are those of SDXL.
 const PLAYGROUND: &str = "playground-v2";
 
+const PLAYGROUND_25: &str = "playground-v25";
+
 /// Whether a name, in small letters, is of Playground v2. Version 2.5 is sampled otherwise, which its scheduler says in a
 /// folder and nothing in a file without its marks.
 fn is_playground_2(name: &str) -> bool {
@@ -20,7 +22,7 @@ fn is_playground_2(name: &str) -> bool {
 }
 
 fn is_playground_25(name: &str) -> bool {
-    ["playground-v2.5", "playground-v25"].iter().any(|own| name.contains(own))
+    ["playground-v2.5", PLAYGROUND_25].iter().any(|own| name.contains(own))
 }
 
 /// A model that was known by its files.
@@ -53,18 +55,21 @@ pub fn recognise(checkpoint: &Path) -> Result<Recognised> {
     if checkpoint.is_file() { of_file(checkpoint) } else { of_folder(checkpoint) }
 }
 
-/// Refuses a single file of which another model than `model` is the right one.
+/// Refuses a single file of which another model than `model` is the right one; `has_base` says whether a folder tells how it is
+/// sampled.
 ///
 /// # Errors
 /// It is of another model, or no single files are read for this one.
-pub fn check_single_file(file: &Path, model: &str) -> Result<()> {
+pub fn check_single_file(file: &Path, model: &str, has_base: bool) -> Result<()> {
     let single = SingleFile::open(file)?;
     let runs: &[&str] = match single.layout {
         // Of neither a UNet nor a transformer: that is told where the file is read.
         _ if !single.has_network() => &[],
+        // A UNet alone may be of any of them.
+        Layout::Sd1 if !single.has_text_encoder() => &[],
         Layout::Sd1 => &["sd15", "lcm", "ella-sd15"],
         Layout::Sd2 => &["sd2"],
-        Layout::Sdxl => &["sdxl", PLAYGROUND, "playground-v25", "ella-sdxl"],
+        Layout::Sdxl => &["sdxl", PLAYGROUND, PLAYGROUND_25, "ella-sdxl"],
         Layout::Sd3 => &["sd3"],
         Layout::Flux => &["flux"],
     };
@@ -75,8 +80,8 @@ pub fn check_single_file(file: &Path, model: &str) -> Result<()> {
         );
     }
     ensure!(
-        !(runs.is_empty() && model.starts_with("pixart")),
-        "{} is a single file, of which none are read for PixArt; --weights takes its folder in the diffusers layout",
+        !(runs.is_empty() && model.starts_with("pixart")) && (has_base || model != PLAYGROUND_25),
+        "{} is a single file, of which none are read for {model}; --weights takes its folder in the diffusers layout",
         file.display()
     );
     Ok(())
@@ -273,7 +278,7 @@ mod tests {
         let message = of("a.safetensors", &["blocks.0.x"]).unwrap_err().to_string();
         assert!(message.contains("holds no UNet"), "{message}");
         for (tensors, wrong, right) in [
-            (&[unet][..], "sdxl", "sd15"),
+            (&[unet, "cond_stage_model.transformer.x"][..], "sdxl", "sd15"),
             (&[unet, "cond_stage_model.model.x"], "sd15", "sd2"),
             (&[unet, second], "flux", "sdxl"),
             (&["joint_blocks.0.x"], "sd15", "sd3"),
@@ -287,18 +292,25 @@ mod tests {
                 })
                 .collect();
             candle_core::safetensors::save(&made, &path).unwrap();
-            let message = check_single_file(&path, wrong).unwrap_err().to_string();
+            let message = check_single_file(&path, wrong, false).unwrap_err().to_string();
             assert!(
                 message.ends_with(&format!("model {wrong} does not run; try --model {right}")),
                 "{message}"
             );
-            check_single_file(&path, right).unwrap();
+            check_single_file(&path, right, false).unwrap();
         }
         of("c.safetensors", &["blocks.0.x"]).unwrap_err();
         let none = folder.path().join("c.safetensors");
-        check_single_file(&none, "sd15").unwrap();
-        let message = check_single_file(&none, "pixart-alpha").unwrap_err().to_string();
-        assert!(message.contains("none are read for PixArt"), "{message}");
+        check_single_file(&none, "sd15", false).unwrap();
+        let message = check_single_file(&none, "pixart-alpha", false).unwrap_err().to_string();
+        assert!(message.contains("none are read for pixart-alpha"), "{message}");
+        // A UNet alone is no word against a model, and nothing in a file says how Playground v2.5 is sampled.
+        of("c.safetensors", &[unet]).unwrap();
+        check_single_file(&none, "sdxl", false).unwrap();
+        of("c.safetensors", &[unet, second]).unwrap();
+        check_single_file(&none, PLAYGROUND_25, true).unwrap();
+        let message = check_single_file(&none, PLAYGROUND_25, false).unwrap_err().to_string();
+        assert!(message.contains("none are read for playground-v25"), "{message}");
         let joint = "joint_blocks.0.x";
         assert_eq!(model("a.safetensors", &["double_blocks.0.x", "vector_in.x"]), "flux");
         assert_eq!(model("a.safetensors", &[joint]), "sd3");

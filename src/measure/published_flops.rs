@@ -2,7 +2,7 @@
 //! here. Counted by PyTorch on the real classes in their published configurations (`tests/fixtures/make_flops.py`): two
 //! operations for each multiplication with an addition.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::generate::pipelines::options::DiffusionOptions;
 
@@ -79,13 +79,15 @@ pub(crate) fn named(name: &str) -> Option<&'static ImageFlops> {
     PICTURES.iter().find(|row| row.name == name)
 }
 
-fn any(_: &Value) -> bool {
-    true
+/// Whether a network is of latents of `side`.
+fn has_side(config: &Value, side: u64) -> bool {
+    config["sample_size"] == side
 }
 
-/// Of a model for 512 pixels.
-fn is_small(config: &Value) -> bool {
-    config["sample_size"] == 64
+/// Whether a UNet has the widths and the texts of Stable Diffusion 1, of which the rest follows.
+fn is_sd1(config: &Value) -> bool {
+    config["cross_attention_dim"] == 768
+        && config["block_out_channels"] == json!([320, 640, 1280, 1280])
 }
 
 /// Whether a transformer of Stable Diffusion 3 has so many blocks, with a norm of queries and keys or without.
@@ -107,7 +109,7 @@ const SD15: ImageFlops = ImageFlops {
     name: "sd15",
     model: "sd15",
     title: "Stable Diffusion 1.5",
-    is: any,
+    is: is_sd1,
     text: 0.0133,
     call: 0.8033,
     decode: 2.5145,
@@ -122,7 +124,7 @@ const SD2: ImageFlops = ImageFlops {
     name: "sd2",
     model: "sd2",
     title: "Stable Diffusion 2.1",
-    is: |config| !is_small(config),
+    is: |config| has_side(config, 96),
     text: 0.0451,
     call: 2.1491,
     decode: 5.7543,
@@ -136,6 +138,7 @@ const SDXL: ImageFlops = ImageFlops {
     name: "sdxl",
     model: "sdxl",
     title: "Stable Diffusion XL base",
+    is: |config| config["transformer_layers_per_block"] == json!([1, 2, 10]),
     text: 0.1112,
     call: 6.7612,
     decode: 10.4704,
@@ -150,7 +153,7 @@ const PIXART_SIGMA: ImageFlops = ImageFlops {
     name: "pixart-sigma",
     model: "pixart-sigma",
     title: "PixArt-Sigma of 1024 pixels",
-    is: |config| !is_small(config),
+    is: |config| has_side(config, 128),
     text: 0.7434,
     call: 6.4820,
     decode: 10.4704,
@@ -163,7 +166,7 @@ const PIXART_SIGMA: ImageFlops = ImageFlops {
 const PIXART_SIGMA_512: ImageFlops = ImageFlops {
     name: "pixart-sigma-512",
     title: "PixArt-Sigma of 512 pixels",
-    is: is_small,
+    is: |config| has_side(config, 64),
     call: 1.2243,
     decode: 2.5145,
     side: 512,
@@ -215,7 +218,7 @@ pub(crate) const PICTURES: &[ImageFlops] = &[
     ImageFlops {
         name: "sd2-base",
         title: "Stable Diffusion 2.1 base",
-        is: is_small,
+        is: |config| has_side(config, 64),
         call: 0.8043,
         decode: SD15.decode,
         convolution: 0.5202,
@@ -234,6 +237,7 @@ pub(crate) const PICTURES: &[ImageFlops] = &[
         name: "lcm",
         model: "lcm",
         title: "LCM Dreamshaper v7",
+        is: |config| is_sd1(config) && has_side(config, 96),
         call: 2.1481,
         decode: SD2.decode,
         convolution: 0.4650,
@@ -326,8 +330,6 @@ pub(crate) const JUDGES: &[JudgeFlops] = &[
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::generate::catalog::MODELS;
 
@@ -361,7 +363,6 @@ mod tests {
             let like = match row.name {
                 // SDXL's networks under another name.
                 "playground-v2" | "playground-v25" => ImageFlops { name: "sdxl", ..*row },
-                // Alpha and Sigma of 512 pixels.
                 _ => *row,
             };
             assert!(holds(&like, &counted), "{}: {}", row.name, counted["models"][like.name]);
@@ -392,7 +393,15 @@ mod tests {
             ("sd2", json!({"sample_size": 96}), Some("sd2")),
             ("sd2", json!({"sample_size": 64}), Some("sd2-base")),
             ("pixart-alpha", json!({"sample_size": 64}), Some("pixart-alpha-512")),
-            ("sdxl", json!({}), Some("sdxl")),
+            ("pixart-sigma", json!({"sample_size": 256}), None),
+            (
+                "sd15",
+                json!({"cross_attention_dim": 768, "block_out_channels": [320, 640, 1280, 1280]}),
+                Some("sd15"),
+            ),
+            ("sd15", json!({"cross_attention_dim": 32, "block_out_channels": [32, 64]}), None),
+            ("sdxl", json!({"transformer_layers_per_block": [1, 2, 10]}), Some("sdxl")),
+            ("sdxl", json!({"transformer_layers_per_block": [0, 2, 4]}), None),
         ] {
             assert_eq!(name(model, config), expected);
         }

@@ -420,7 +420,7 @@ impl BertWordPrediction {
             dense: linear(&transform.at("dense"), size.width, size.width)?,
             norm: LayerNorm::load(&transform.at("LayerNorm"), size.width, size.eps)?,
             activation: size.activation,
-            decoder: Linear::new(words, bias),
+            decoder: Linear::shared(words, Some(bias)),
         })
     }
 

@@ -231,7 +231,8 @@ impl VaeDecoder {
         self.statistics.as_ref()
     }
 
-    /// What stands in the middle of its latents, where the configuration says: the pipelines of Stable Diffusion 1 to XL pass it over, those of 3 and of FLUX.1 add it.
+    /// What stands in the middle of its latents, where the configuration says: the pipelines of Stable Diffusion 1 to XL pass it
+    /// over, those of 3 and of FLUX.1 add it.
     pub(crate) fn shift_factor(&self) -> Option<f64> {
         self.shift_factor
     }

@@ -30,7 +30,7 @@ use super::report_tables::{
 use super::run_charts::{Chart, charts};
 use super::settings_tables::{coverage, settings};
 use super::thumbnails::{Picture, Thumbnails};
-use super::unfinished_folder::UnfinishedFolder;
+use super::unfinished_folder::{REPORT, UnfinishedFolder};
 use crate::reports::drawing::MAX_RUNS;
 use crate::stage_observer::StageObserver;
 
@@ -87,7 +87,7 @@ pub(crate) fn write_report(
     std::fs::create_dir_all(parent).map_err(|error| name_path(error, "make", parent))?;
     let building = UnfinishedFolder::make(parent)?;
     // A folder inside, which gets the usual permissions; the outer one is the owner's alone.
-    let folder = building.path().join("report");
+    let folder = building.path().join(REPORT);
     let (page_bytes, unreadable) = fill(input, pictures, warnings, &folder, options, observer)?;
     let kept = match foreign {
         true => Some(sibling(out, "before")),

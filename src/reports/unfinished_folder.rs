@@ -14,6 +14,9 @@ const PREFIX: &str = ".report-";
 /// File that is locked as long as the command runs.
 const LOCK: &str = "lock";
 
+/// Where in it the report is made.
+pub(super) const REPORT: &str = "report";
+
 /// A folder that goes when this is dropped.
 pub(super) struct UnfinishedFolder {
     folder: TempDir,
@@ -47,17 +50,25 @@ impl UnfinishedFolder {
     }
 }
 
-/// Removes the folders in `parent` whose lock is free. One without a lock may have been begun a moment ago.
+/// Removes the folders in `parent` whose lock is free and that hold nothing but an unfinished report: between two renames the
+/// one that stood at its place is there too. One without a lock may have been begun a moment ago.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         let lock = entry.path().join(LOCK);
         if let Some(lock) = is_ours.then(|| File::open(lock).ok()).flatten()
+            && holds_a_report_alone(&entry.path())
             && lock.try_lock().is_ok()
         {
             // No harm where it cannot be removed.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+fn holds_a_report_alone(folder: &Path) -> bool {
+    let is_known = |name: &std::ffi::OsStr| name == LOCK || name == REPORT;
+    std::fs::read_dir(folder)
+        .is_ok_and(|all| all.flatten().all(|entry| is_known(&entry.file_name())))
 }

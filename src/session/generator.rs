@@ -98,7 +98,7 @@ impl LoadedGenerator {
             Source::Folder(pipeline) => {
                 let checkpoint = named_or_fetched(model, options, &Quiet)?;
                 if checkpoint.is_file() {
-                    check_single_file(&checkpoint, model.name)?;
+                    check_single_file(&checkpoint, model.name, options.base.is_some())?;
                 }
                 // Of other parts too it is put together first, and then looked at.
                 if options.parts(&checkpoint).is_plain() {
@@ -182,7 +182,7 @@ impl LoadedGenerator {
             ella.refuse_for(model.name)?;
         }
         if checkpoint.is_file() {
-            check_single_file(checkpoint, model.name)?;
+            check_single_file(checkpoint, model.name, options.base.is_some())?;
         }
         let assembled = if parts.is_plain() { None } else { Some(parts.assemble()?) };
         let weights = assembled.as_ref().map_or(checkpoint, Assembled::path);
@@ -258,9 +258,10 @@ impl LoadedGenerator {
         &self.understood
     }
 
-    /// How many images, or groups of them, it makes at a time.
+    /// How many images, or groups of them, it makes at a time; of a server one, for nobody says how many it works at.
     pub fn at_once(&self) -> usize {
-        self.generators.len()
+        let is_elsewhere = self.generators.iter().any(|one| one.asked_at_a_time().is_some());
+        if is_elsewhere { 1 } else { self.generators.len() }
     }
 
     /// Where each of its networks computes, as `describe_device` tells.
@@ -281,9 +282,10 @@ impl LoadedGenerator {
     /// The model failed.
     pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<ImageTimes>> {
         // Devices that share the work are of one kind, so the first speaks for all.
-        match self.generators.first_mut() {
-            Some(generator) => generator.measure(prompt, calls),
-            None => Ok(None),
+        let Some(generator) = self.generators.first_mut() else { return Ok(None) };
+        match self.plan.one_thread_each {
+            true => OneThread::new()?.run(|| generator.measure(prompt, calls)),
+            false => generator.measure(prompt, calls),
         }
     }
 

@@ -262,14 +262,17 @@ fn every_file_is_the_same_whatever_the_threads_and_after_a_kill() {
     for (threads, out) in [("1", "one"), ("5", "five")] {
         succeed(&command(threads, out).output().unwrap());
     }
+    let mut killed = 0;
     for file in ["killed/images.jsonl", "killed/answers/demo-judge.jsonl"] {
         let mut job = command("4", "killed").stderr(Stdio::null()).spawn().unwrap();
         while lines(file) < 2 && job.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(2));
         }
+        killed += u32::from(job.try_wait().unwrap().is_none());
         job.kill().unwrap();
         job.wait().unwrap();
     }
+    assert!(killed > 0, "all was over before it was killed");
     succeed(&command("2", "killed").output().unwrap());
     let [one, others @ ..] = ["one", "five", "killed"].map(|out| files(&folder.path().join(out)));
     for other in &others {

@@ -282,13 +282,26 @@ fn what_a_killed_report_left_is_removed_and_what_another_makes_is_not() {
     drop(killed);
     let at_work = unfinished(".report-at-work", Some("lock")).unwrap();
     at_work.try_lock().unwrap();
+    // The report that stood where the new one was to go, and a folder of others.
+    for (name, more) in [(".report-moved", "old"), (".report-theirs", "notes")] {
+        drop(unfinished(name, Some("lock")));
+        std::fs::create_dir(out.with_file_name(name).join(more)).unwrap();
+    }
     unfinished(".report-begun", Some("lock.new"));
     unfinished(".report-other", None);
     made(&[&run], &out, &[]);
     let there = std::fs::read_dir(folder.path().join("reports")).unwrap();
     let mut there: Vec<_> = there.map(|entry| entry.unwrap().file_name()).collect();
     there.sort();
-    assert_eq!(there, [".report-at-work", ".report-begun", ".report-other", "one"]);
+    let kept = [
+        ".report-at-work",
+        ".report-begun",
+        ".report-moved",
+        ".report-other",
+        ".report-theirs",
+        "one",
+    ];
+    assert_eq!(there, kept);
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl<'f> Spellings<'f> {
     fn note(&mut self, component: &'f str, module: &'f str, down: &str) {
         if down.contains(".lora_A.") {
             self.of_peft.insert(component);
-        } else if !component.starts_with("text_encoder") {
+        } else if down.contains("lora.down.") && !component.starts_with("text_encoder") {
             self.others.push((component, module));
         }
     }

@@ -254,14 +254,16 @@ fn jobs<'a>(
             });
         }
     }
-    for plan in plans.iter().filter(|_| wanted(Part::Images)) {
+    for (number, plan) in plans.iter().filter(|_| wanted(Part::Images)).enumerate() {
         let all = if args.model.is_empty() { &ImageModel::ALL[..] } else { &args.model };
         for &model in all {
             let plan = plan.clone();
             let bytes = if tiny { 0 } else { model.bytes(formats.first) };
             let lacks = memory.filter(|_| device.is_cpu()).and_then(|room| too_large(bytes, room));
             if let (Some(reason), true) = (&lacks, args.model.is_empty()) {
-                warn(&format!("images of {} are left out: {reason}", model.name()));
+                if number == 0 {
+                    warn(&format!("images of {} are left out: {reason}", model.name()));
+                }
                 continue;
             }
             jobs.push(Job {

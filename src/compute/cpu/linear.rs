@@ -54,10 +54,12 @@ pub(crate) fn linear(
 }
 
 /// How the rows of `x` [..., input] lie: entries, rows of each, and the strides of entries, rows and columns. Of what is not
-/// contiguous only a three-dimensional view has these; `None` of any other.
+/// contiguous only a three-dimensional view of numbers apart has these; `None` of any other.
 pub(crate) fn rows_of(x: &Tensor, input: usize) -> Result<Option<(usize, usize, [usize; 3])>> {
     Ok(match (x.is_contiguous(), x.stride()) {
-        (false, &[entry, row, column]) => Some((x.dim(0)?, x.dim(1)?, [entry, row, column])),
+        (false, &[entry, row, column]) if column > 0 => {
+            Some((x.dim(0)?, x.dim(1)?, [entry, row, column]))
+        }
         (true, _) => Some((1, x.elem_count() / input.max(1), [0, input, 1])),
         _ => None,
     })

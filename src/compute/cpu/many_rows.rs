@@ -29,6 +29,12 @@ pub(super) fn products(
     let Size { rows, inner, columns } = size;
     let count = entries * rows * columns;
     assert!(inner > 0, "a product without an inner length is written by nobody");
+    if count > 0 {
+        let last = (entries - 1) * entry_stride
+            + (rows - 1) * left.row_stride
+            + (inner - 1) * left.column_stride;
+        assert!(last < left.values.len(), "rows beyond their matrix");
+    }
     let mut result = Vec::with_capacity(count);
     let target = Target::spare(&mut result, count);
     for entry in 0..entries {
@@ -105,7 +111,7 @@ fn pack(left: Operand, rows: usize, first: usize, steps: usize, packed: &mut Vec
                 continue;
             }
             for number in 0..count {
-                let numbers = row(number).iter().step_by(left.column_stride.max(1));
+                let numbers = row(number).iter().step_by(left.column_stride);
                 for (value, number) in packed[number..].iter_mut().step_by(count).zip(numbers) {
                     *value = *number;
                 }

@@ -37,7 +37,7 @@ impl<'a> Target<'a> {
         Self { first: values.as_mut_ptr(), count: values.len(), lifetime: PhantomData }
     }
 
-    /// The first `count` numbers of the memory of `values` that are not written yet: for [`Target::pointer`] alone.
+    /// The first `count` numbers of the memory of `values` that are not written yet.
     pub(crate) fn spare(values: &'a mut Vec<f32>, count: usize) -> Self {
         let spare = values.spare_capacity_mut();
         let count = count.min(spare.len());
@@ -59,7 +59,7 @@ impl<'a> Target<'a> {
     /// `count` numbers from `offset` on.
     ///
     /// # Safety
-    /// Nothing else may touch those numbers while the slice lives.
+    /// Nothing else may touch those numbers while the slice lives, and they have been written.
     pub(crate) unsafe fn part(self, offset: usize, count: usize) -> &'a mut [f32] {
         // SAFETY: inside the borrow that `new` took, and the caller alone holds these numbers.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(offset, count), count) }

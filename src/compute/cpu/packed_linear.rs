@@ -123,8 +123,8 @@ impl PackedWeights {
         let target = Target::new(&mut result);
         // About equal groups.
         let at_once = match kernel {
-            PanelKernel::FewRows | PanelKernel::ManyRows => rows.max(1),
             PanelKernel::Gemm => rows.div_ceil(rows.div_ceil(ROWS).max(1)).max(1),
+            _ => rows.max(1),
         };
         for entry in 0..entries {
             for first in (0..rows).step_by(at_once) {

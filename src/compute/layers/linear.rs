@@ -21,7 +21,7 @@ pub(crate) struct Linear {
 enum LinearWeights {
     /// [out, in].
     Plain(Tensor),
-    /// See [`Linear::for_few_rows`].
+    /// For the processor in f32.
     Packed(PackedWeights),
     /// For the processor's matrix tiles, see [`products`].
     Tiles(TileWeights),
@@ -56,13 +56,16 @@ impl Linear {
 
     /// A layer of a network that is being loaded, packed where its products are to be rounded, and where that pays for many rows too.
     fn loaded(weight: Tensor, bias: Option<Tensor>) -> Self {
+        let layer = Self::shared(weight, bias);
+        if PackedWeights::pay_for_many_rows() { layer.for_few_rows() } else { layer }
+    }
+
+    /// Of a `weight` that is held elsewhere too: packed only where its products are to be rounded.
+    pub(crate) fn shared(weight: Tensor, bias: Option<Tensor>) -> Self {
         // Refuses nothing but tensors that the layer itself could not use either.
         let packed = products::packing()
             .and_then(|packing| Self::for_tiles(&weight, bias.as_ref(), packing).ok());
-        packed.unwrap_or_else(|| {
-            let plain = Self::of(weight, bias);
-            if PackedWeights::pay_for_many_rows() { plain.packed() } else { plain }
-        })
+        packed.unwrap_or_else(|| Self::of(weight, bias))
     }
 
     fn for_tiles(weight: &Tensor, bias: Option<&Tensor>, packing: Packing) -> Result<Self> {
@@ -80,10 +83,6 @@ impl Linear {
     /// weights are packed for them ([`PackedWeights`]), in place of the tensor.
     #[must_use]
     pub(crate) fn for_few_rows(self) -> Self {
-        self.packed()
-    }
-
-    fn packed(self) -> Self {
         let packed = self.tensor().and_then(PackedWeights::of).map(LinearWeights::Packed);
         Self { weights: packed.unwrap_or(self.weights), bias: self.bias }
     }

@@ -61,7 +61,7 @@ impl Language {
         let width = sizes.layer.width;
         let table = own.at("embed_tokens").tensor("weight", &[vocabulary, width])?;
         let head = if sizes.tied {
-            Linear::without_bias(table.clone())
+            Linear::shared(table.clone(), None)
         } else {
             Linear::load_without_bias(&scope.at("lm_head"), width, vocabulary)?.for_few_rows()
         };

@@ -38,20 +38,21 @@ pub(super) struct Scaled {
     pub call: f64,
     /// That of decoding.
     pub decode: f64,
+    /// That of encoding a prompt.
+    pub text: f64,
     /// In words, behind what was measured; nothing where the run is as it was.
     pub how: String,
 }
 
 /// How a run under `settings` differs from what `speed` was measured with: by the size of its images, its published network and
-/// the texts of a call, each by counted operations.
+/// the texts of a call, each by counted operations. `None` where nothing is known of one of the two networks.
 pub(super) fn scaled(
     speed: &PictureSpeed,
     options: &GeneratorOptions,
     settings: Option<&DiffusionOptions>,
-) -> Scaled {
-    let mut scaled = Scaled { call: 1.0, decode: 1.0, how: String::new() };
-    let recorded = named(speed.published.as_deref().unwrap_or(&speed.model));
-    let (Some(recorded), Some(wanted)) = (recorded, published(options)) else { return scaled };
+) -> Option<Scaled> {
+    let recorded = named(speed.published.as_deref().unwrap_or(&speed.model))?;
+    let wanted = published(options)?;
     // Operations grow with the pixels; the rows are for their own.
     let own = |side: usize| (side as f64).powi(2);
     let pixels = match options.stated_size() {
@@ -60,14 +61,16 @@ pub(super) fn scaled(
     };
     let grown = |side: usize| pixels / own(side);
     let measured = own(speed.side) / own(recorded.side);
-    scaled.decode = wanted.decode * grown(wanted.side) / (recorded.decode * measured);
+    let decode = wanted.decode * grown(wanted.side) / (recorded.decode * measured);
     let texts = settings.map_or(wanted.usual_texts(), |settings| wanted.texts(settings));
-    scaled.call = wanted.call * grown(wanted.side) * texts
+    let call = wanted.call * grown(wanted.side) * texts
         / (recorded.call * measured * recorded.usual_texts());
-    if wanted.name != recorded.name {
-        scaled.how = format!(", of {}, by counted operations", recorded.title);
-    } else if (scaled.call - 1.0).abs() > 1e-9 {
-        scaled.how = ", by counted operations".to_owned();
-    }
-    scaled
+    let how = if wanted.name != recorded.name {
+        format!(", of {}, by counted operations", recorded.title)
+    } else if (call - 1.0).abs() > 1e-9 {
+        ", by counted operations".to_owned()
+    } else {
+        String::new()
+    };
+    Some(Scaled { call, decode, text: wanted.text / recorded.text, how })
 }

@@ -142,24 +142,26 @@ pub(super) fn recorded(
             let steps = settings.as_ref().map_or(speed.steps, |settings| settings.steps);
             let of_batch = speed.text / speed.batch as f64;
             let calls = (speed.per_picture - speed.decode - of_batch).max(0.0);
-            let scaled = scaled(speed, options, settings.as_ref());
-            Stage {
-                what,
-                basis: Basis::Recorded,
-                how: format!(
-                    "{0} x {0}, {1} at a time in {2} on {device}: {3:.3} s each with {4} steps{5}",
-                    speed.side,
-                    speed.batch,
-                    speed.dtype,
-                    speed.per_picture,
-                    speed.steps,
-                    scaled.how
-                ),
-                per_item: speed.text,
-                per_image: scaled.decode * speed.decode
-                    + scaled.call * calls * steps as f64 / speed.steps.max(1) as f64,
-                per_answer: 0.0,
-                beside: false,
+            match scaled(speed, options, settings.as_ref()) {
+                None => Stage::unknown(what, "nothing is known of this model's networks"),
+                Some(scaled) => Stage {
+                    what,
+                    basis: Basis::Recorded,
+                    how: format!(
+                        "{0} x {0}, {1} at a time in {2} on {device}: {3:.3} s each with {4} steps{5}",
+                        speed.side,
+                        speed.batch,
+                        speed.dtype,
+                        speed.per_picture,
+                        speed.steps,
+                        scaled.how
+                    ),
+                    per_item: scaled.text * speed.text,
+                    per_image: scaled.decode * speed.decode
+                        + scaled.call * calls * steps as f64 / speed.steps.max(1) as f64,
+                    per_answer: 0.0,
+                    beside: false,
+                },
             }
         }
         _ => missing(what),
@@ -190,7 +192,10 @@ pub(super) fn recorded(
     }
     let pixels = match options.stated_size() {
         Some((width, height)) => f64::from(width) * f64::from(height),
-        None => picture.map_or(512.0, |speed| speed.side as f64).powi(2),
+        None => {
+            let own = published(options).map(|row| row.side);
+            own.or(picture.map(|speed| speed.side)).map_or(512.0, |side| side as f64).powi(2)
+        }
     };
     Measured { stages, pixels, judges: judges.len() as u64 }
 }

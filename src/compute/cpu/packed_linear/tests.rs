@@ -75,6 +75,9 @@ fn a_rows_bits_are_the_same_with_any_rows_beside_it_and_on_any_number_of_threads
     let (rows, input, output) = (261, 1100, 75);
     let (x, weight) = (random(&[rows, input]), random(&[output, input]));
     let packed = PackedWeights::pack(&weight).unwrap();
+    let (bias, shortcut) = (random(&[output]), random(&[rows, output]));
+    let with = |kernel| packed.linear_by(kernel, &x, Some(&bias), Some(&shortcut)).unwrap();
+    assert!(bits(&with(PanelKernel::ManyRows)) == bits(&with(PanelKernel::FewRows)));
     let by = |kernel, x: &Tensor| packed.linear_by(kernel, x, None, None).unwrap();
     let all = by(PanelKernel::FewRows, &x);
     for (first, count) in [(0, 1), (7, 1), (3, 2), (100, 5), (128, 7), (5, 33), (1, 128), (2, 259)]
@@ -160,6 +163,9 @@ fn views_are_read_as_they_lie_and_what_does_not_fit_is_refused() {
         assert!(bits(&ours) == bits(&by(&turned.contiguous().unwrap())), "{kernel:?}");
         let part = Tensor::cat(&[&turned, &turned], 1).unwrap().narrow(1, 140, 140).unwrap();
         assert!(bits(&ours) == bits(&by(&part)), "{kernel:?}");
+        // One number for a whole row.
+        let spread = random(&[2, 140, 1]).broadcast_as((2, 140, input)).unwrap();
+        assert!(bits(&by(&spread)) == bits(&by(&spread.contiguous().unwrap())), "{kernel:?}");
     }
     // Weights that are a part of others.
     let twice = Tensor::cat(&[&random(&[3, input]), &weight], 0).unwrap();
