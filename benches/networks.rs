@@ -103,7 +103,7 @@ fn network(stage: &str, folder: &Path, inputs: HashMap<String, Tensor>) -> anyho
                 Ok(Tensor::new(rows, &Device::Cpu)?)
             })
         }
-        "t5" => {
+        "t5" | "t5-xl" => {
             let (network, ids) = (T5EncoderModel::load(&folder, dtype, &device)?, rows("ids")?);
             let lengths = vec![ids[0].len(); ids.len()];
             Box::new(move || Ok(network.forward(&ids, &lengths)?))

@@ -1,7 +1,7 @@
 """Full-size networks on the processor: ours and PyTorch's, call by call in turn, in f32.
 
-In: a folder (4.3 GB of seeded random weights from full_size_parity.py, made where missing, and 1.3 GB of a
-T5-large; of the newer models 2 to 10 GB each). Out: a Markdown table on standard output, and the calls as they come on standard error.
+In: a folder (4.3 GB of seeded random weights from full_size_parity.py, made where missing, 1.3 GB of a
+T5-large and 4.9 of a T5-XL; of the newer models 2 to 10 GB each). Out: a Markdown table on standard output, and the calls as they come on standard error.
 
     python scripts/cpu_speed.py FOLDER [--threads 1 2] [--rounds 5] [--stages unet vae text_encoder t5 sd2 ...]
 
@@ -27,18 +27,21 @@ sys.path.insert(0, str(HERE))
 from full_size_transformers import NETWORKS, make, torch_call  # noqa: E402
 
 OLDER = ["unet", "vae", "text_encoder", "t5"]
-STAGES = [*OLDER, *NETWORKS]
+# Width, width inside and heads of the encoders of T5.
+T5 = {"t5": (1024, 2816, 16), "t5-xl": (2048, 5120, 32)}
+STAGES = [*OLDER, "t5-xl", *NETWORKS]
 
 
-def make_t5(folder):
+def make_t5(stage, folder):
     import torch
     from transformers import T5Config, T5EncoderModel
 
     torch.manual_seed(21)
+    width, inner, heads = T5[stage]
     config = T5Config(
-        d_model=1024, d_ff=2816, num_layers=24, num_heads=16, feed_forward_proj="gated-gelu"
+        d_model=width, d_ff=inner, num_layers=24, num_heads=heads, feed_forward_proj="gated-gelu"
     )
-    T5EncoderModel(config).eval().save_pretrained(folder / "t5")
+    T5EncoderModel(config).eval().save_pretrained(folder / stage)
 
 
 def make_inputs(folder):
@@ -53,7 +56,8 @@ def make_inputs(folder):
     save_file({"latents": latents, "context": context}, folder / "unet.inputs.safetensors")
     save_file({"latents": 5 * latents[:1].clone()}, folder / "vae.inputs.safetensors")
     save_file({"ids": tokens}, folder / "text_encoder.inputs.safetensors")
-    save_file({"ids": pieces}, folder / "t5.inputs.safetensors")
+    for stage in T5:
+        save_file({"ids": pieces}, folder / f"{stage}.inputs.safetensors")
 
 
 def torch_network(stage, folder):
@@ -71,7 +75,7 @@ def torch_network(stage, folder):
     if stage == "vae":
         network = AutoencoderKL.from_pretrained(folder / stage).eval()
         return lambda: network.decode(inputs["latents"]).sample
-    text = {"text_encoder": CLIPTextModel, "t5": T5EncoderModel}[stage]
+    text = T5EncoderModel if stage in T5 else CLIPTextModel
     network = text.from_pretrained(folder / stage).eval()
     return lambda: network(inputs["ids"]).last_hidden_state
 
@@ -192,8 +196,9 @@ def main():
     if {*options.stages} & {*OLDER[:3]} and not (folder / "unet").exists():
         subprocess.run([sys.executable, HERE / "full_size_parity.py", folder], check=True)
     folder.mkdir(parents=True, exist_ok=True)
-    if "t5" in options.stages and not (folder / "t5").exists():
-        make_t5(folder)
+    for stage in options.stages:
+        if stage in T5 and not (folder / stage).exists():
+            make_t5(stage, folder)
     make_inputs(folder)
     for stage in options.stages:
         if stage in NETWORKS:

@@ -18,10 +18,11 @@ PIXART = {
     "num_layers": 28,
     "cross_attention_dim": 1152,
     "caption_channels": 4096,
+    "in_channels": 4,
+    "out_channels": 8,
     "sample_size": 128,
 }
 SD3 = {
-    "sample_size": 128,
     "num_layers": 24,
     "num_attention_heads": 24,
     "attention_head_dim": 64,
@@ -30,9 +31,11 @@ SD3 = {
     "pooled_projection_dim": 2048,
     "in_channels": 16,
     "out_channels": 16,
+    "patch_size": 2,
     "pos_embed_max_size": 192,
+    "sample_size": 128,
 }
-SD35 = {**SD3, "pos_embed_max_size": 384, "qk_norm": "rms_norm", "dual_attention_layers": tuple(range(13))}
+SD35 = {**SD3, "qk_norm": "rms_norm", "pos_embed_max_size": 384, "dual_attention_layers": tuple(range(13))}
 # Of 19 double and 38 single blocks.
 FLUX = {"num_layers": 2, "num_single_layers": 4, "guidance_embeds": True}
 # Latents, text rows and the text's width of one call.

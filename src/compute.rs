@@ -11,7 +11,7 @@ pub(crate) mod golden;
 pub mod kept_memory;
 pub(crate) mod key_groups;
 pub(crate) mod layers;
-pub(crate) mod one_thread;
 pub mod packed_speed;
 pub mod products;
 pub(crate) mod speed;
+pub(crate) mod workplace;

@@ -259,15 +259,10 @@ impl Config {
 
     /// A finite number.
     pub(crate) fn number(&self, key: &str, absent: f64) -> Result<f64, ModelError> {
-        match self.get(key) {
-            None => Ok(absent),
-            Some(value) => {
-                value.as_f64().ok_or_else(|| self.unsupported(key, "a number is needed"))
-            }
-        }
+        Ok(self.number_if_any(key)?.unwrap_or(absent))
     }
 
-    /// A number, where there is one.
+    /// A finite number, where there is one.
     pub(crate) fn number_if_any(&self, key: &str) -> Result<Option<f64>, ModelError> {
         let number = |value: &Value| {
             value.as_f64().ok_or_else(|| self.unsupported(key, "a number is needed"))

@@ -16,7 +16,7 @@ use super::noise::seeds::SeedMode;
 use super::served_counts::ServedCounts;
 use super::{GeneratedImage, Hopeless, ImageGenerator, ImageRequest};
 use crate::benchmark::Item;
-use crate::compute::one_thread::OneThread;
+use crate::compute::workplace::Workplace;
 use crate::ordered_work::{Crew, Pool, for_each_batch_in_order};
 use crate::results::manifest::differences;
 use crate::results::progress::is_zero;
@@ -37,6 +37,16 @@ pub struct GenerationPlan {
     /// Whether each generator keeps to one thread, which pays for networks so small that several threads are in
     /// each other's way. It changes no pixel.
     pub one_thread_each: bool,
+}
+
+impl GenerationPlan {
+    /// Where a generator works.
+    pub(crate) fn workplace(self) -> Result<Workplace> {
+        match self.one_thread_each {
+            true => Workplace::of_one_thread().context("no thread can be had for the model"),
+            false => Ok(Workplace::SHARED),
+        }
+    }
 }
 
 /// How the generation ended.
@@ -154,7 +164,8 @@ impl Generation {
         };
         let lacking = |item: &&&Item| (0..images).any(|image| !settled.has(&item.id, image));
         let prompts: Vec<&str> = items.iter().filter(lacking).map(|i| i.prompt.as_str()).collect();
-        let threads = threads(&self.plan, generators.len())?;
+        let places =
+            generators.iter().map(|_| self.plan.workplace()).collect::<Result<Vec<_>>>()?;
         prepare(&mut generators, &prompts, observer)?;
         let refused = settled.count_refused(items, images);
         observer.started(summary.images, summary.already_done + refused);
@@ -162,7 +173,7 @@ impl Generation {
         let files = ImageFiles { run, settings: &self.settings, controls: &self.controls };
         let keeper = ImageKeeper { files, ledger };
         let stage = Stage { keeper, observer, items, images };
-        let generators = generators.into_iter().zip(threads).collect();
+        let generators = generators.into_iter().zip(places).collect();
         let made = stage.make_all(&groups, generators, &mut summary);
         observer.finished();
         self.sitting.stop();
@@ -396,7 +407,7 @@ impl Stage<'_> {
     fn make_all(
         mut self,
         groups: &[Group<'_>],
-        generators: Vec<(&mut dyn ImageGenerator, Option<OneThread>)>,
+        generators: Vec<(&mut dyn ImageGenerator, Workplace)>,
         summary: &mut GenerationSummary,
     ) -> Result<()> {
         let crew = crew(&generators);
@@ -420,10 +431,7 @@ impl Stage<'_> {
                         made => Ok(Made::Images(made)),
                     }
                 };
-                generators.with(|(generator, thread)| match thread {
-                    Some(thread) => thread.run(|| make(*generator)),
-                    None => make(*generator),
-                })
+                generators.with(|(generator, place)| place.run(|| make(*generator)))
             },
             |first, made| {
                 let next = first + made.len();
@@ -477,15 +485,8 @@ impl Stage<'_> {
     }
 }
 
-/// The thread of each of so many generators, where the plan gives them one.
-fn threads(plan: &GenerationPlan, generators: usize) -> Result<Vec<Option<OneThread>>> {
-    let thread = |_| plan.one_thread_each.then(OneThread::new).transpose();
-    let threads = (0..generators).map(thread).collect::<std::result::Result<_, _>>();
-    threads.context("no thread can be had for the model")
-}
-
 /// How many threads ask, and how far ahead of what is written.
-fn crew(generators: &[(&mut dyn ImageGenerator, Option<OneThread>)]) -> Crew {
+fn crew(generators: &[(&mut dyn ImageGenerator, Workplace)]) -> Crew {
     let threads = generators.len();
     let asked = generators.iter().filter_map(|(generator, _)| generator.asked_at_a_time()).min();
     let first_parts = asked.unwrap_or(threads).min(threads);

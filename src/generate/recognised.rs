@@ -13,6 +13,7 @@ use crate::checkpoint::small_files::read_component;
 /// What stands in a name of Playground v2, whose networks are those of SDXL.
 const PLAYGROUND: &str = "playground-v2";
 
+/// Playground v2.5, which its scheduler tells from both.
 const PLAYGROUND_25: &str = "playground-v25";
 
 /// Whether a name, in small letters, is of Playground v2. Version 2.5 is sampled otherwise, which its scheduler says in a
@@ -254,14 +255,15 @@ mod tests {
     #[test]
     fn single_files_are_known_by_their_tensors() {
         let folder = tempfile::tempdir().unwrap();
-        let of = |name: &str, tensors: &[&str]| {
+        let saved = |name: &str, tensors: &[&str]| {
             let path = folder.path().join(name);
             let one = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
             let tensors = tensors.iter().map(|name| ((*name).to_owned(), one.clone()));
             let tensors: std::collections::HashMap<String, Tensor> = tensors.collect();
             candle_core::safetensors::save(&tensors, &path).unwrap();
-            recognise(&path)
+            path
         };
+        let of = |name: &str, tensors: &[&str]| recognise(&saved(name, tensors));
         let unet = "model.diffusion_model.x";
         let model = |name: &str, tensors: &[&str]| of(name, tensors).unwrap().model;
         assert_eq!(model("a.safetensors", &[unet]), "sd15");
@@ -284,14 +286,7 @@ mod tests {
             (&["joint_blocks.0.x"], "sd15", "sd3"),
             (&["double_blocks.0.x", "vector_in.x"], "pixart-sigma", "flux"),
         ] {
-            let path = folder.path().join("b.safetensors");
-            let made: std::collections::HashMap<String, Tensor> = tensors
-                .iter()
-                .map(|name| {
-                    ((*name).to_owned(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap())
-                })
-                .collect();
-            candle_core::safetensors::save(&made, &path).unwrap();
+            let path = saved("b.safetensors", tensors);
             let message = check_single_file(&path, wrong, false).unwrap_err().to_string();
             assert!(
                 message.ends_with(&format!("model {wrong} does not run; try --model {right}")),
@@ -299,17 +294,15 @@ mod tests {
             );
             check_single_file(&path, right, false).unwrap();
         }
-        of("c.safetensors", &["blocks.0.x"]).unwrap_err();
-        let none = folder.path().join("c.safetensors");
+        let none = saved("c.safetensors", &["blocks.0.x"]);
         check_single_file(&none, "sd15", false).unwrap();
         let message = check_single_file(&none, "pixart-alpha", false).unwrap_err().to_string();
         assert!(message.contains("none are read for pixart-alpha"), "{message}");
         // A UNet alone is no word against a model, and nothing in a file says how Playground v2.5 is sampled.
-        of("c.safetensors", &[unet]).unwrap();
-        check_single_file(&none, "sdxl", false).unwrap();
-        of("c.safetensors", &[unet, second]).unwrap();
-        check_single_file(&none, PLAYGROUND_25, true).unwrap();
-        let message = check_single_file(&none, PLAYGROUND_25, false).unwrap_err().to_string();
+        check_single_file(&saved("c.safetensors", &[unet]), "sdxl", false).unwrap();
+        let xl = saved("c.safetensors", &[unet, second]);
+        check_single_file(&xl, PLAYGROUND_25, true).unwrap();
+        let message = check_single_file(&xl, PLAYGROUND_25, false).unwrap_err().to_string();
         assert!(message.contains("none are read for playground-v25"), "{message}");
         let joint = "joint_blocks.0.x";
         assert_eq!(model("a.safetensors", &["double_blocks.0.x", "vector_in.x"]), "flux");

@@ -5,24 +5,17 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Answer, Judge, JudgeRequest, QuestionCut};
 use crate::benchmark::Question;
-use crate::compute::one_thread::OneThread;
+use crate::compute::workplace::Workplace;
 use crate::ordered_work::Pool;
 use crate::results::Settings;
 
 /// Several copies of a judge as one, or one judge at several images.
 pub struct JudgePool {
     judges: Vec<Box<dyn Judge>>,
-    idle: Pool<Place>,
+    /// Which of the judges answers, and where.
+    idle: Pool<(usize, Workplace)>,
     /// Images that they have in hand.
     in_flight: usize,
-}
-
-/// Who answers, and where.
-struct Place {
-    /// Which of the judges.
-    judge: usize,
-    /// The thread that it keeps to, if it does.
-    thread: Option<OneThread>,
 }
 
 impl JudgePool {
@@ -38,7 +31,7 @@ impl JudgePool {
             all.all(|settings| Some(settings) == first),
             "the judge is set differently on the devices named; name devices of one kind"
         );
-        let places = (0..judges.len()).rev().map(|judge| Place { judge, thread: None });
+        let places = (0..judges.len()).rev().map(|judge| (judge, Workplace::SHARED));
         let in_flight = judges.iter().map(|judge| judge.images_in_flight().max(1)).sum();
         Ok(Self { idle: Pool::new(places.collect()), judges, in_flight })
     }
@@ -49,8 +42,8 @@ impl JudgePool {
     /// # Errors
     /// The system gives no thread.
     pub fn one_thread_each(judge: Box<dyn Judge>) -> Result<Self> {
-        let in_flight = OneThread::useful();
-        let place = |_| Ok(Place { judge: 0, thread: Some(OneThread::new()?) });
+        let in_flight = Workplace::useful();
+        let place = |_| Ok((0, Workplace::of_one_thread()?));
         let places = (0..in_flight).map(place).collect::<Result<_>>();
         let idle = Pool::new(places.context("no thread can be had for the judge")?);
         Ok(Self { judges: vec![judge], idle, in_flight })
@@ -58,13 +51,7 @@ impl JudgePool {
 
     /// Does `work` with a judge that is idle.
     fn with<T: Send>(&self, work: impl FnOnce(&dyn Judge) -> T + Send) -> T {
-        self.idle.with(|place| {
-            let judge = self.judges[place.judge].as_ref();
-            match &place.thread {
-                Some(thread) => thread.run(|| work(judge)),
-                None => work(judge),
-            }
-        })
+        self.idle.with(|(judge, place)| place.run(|| work(self.judges[*judge].as_ref())))
     }
 }
 

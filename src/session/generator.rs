@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use rayon::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ use crate::checkpoint::load_report::LoadReport;
 use crate::checkpoint::origins::Origins;
 use crate::checkpoint::shipped::ShippedFolder;
 use crate::compute::device::{Device, Place, describe_device, parse_device, parse_dtype};
-use crate::compute::one_thread::OneThread;
+use crate::compute::workplace::Workplace;
 use crate::fetch::Role;
 use crate::generate::catalog::{self, CatalogModel, PipelineParts, Source};
 use crate::generate::generate_run::{Generation, GenerationPlan, GenerationSummary};
@@ -204,11 +205,13 @@ impl LoadedGenerator {
         };
         // The shipped models are so small that one thread makes a picture as soon as several do.
         let one_thread_each = model.is_shipped() && matches!(devices, [Device::Cpu]);
-        let copies = if one_thread_each { OneThread::useful() } else { 1 };
-        let loaded =
-            devices.iter().flat_map(|device| std::iter::repeat_n(device, copies)).map(pipeline);
+        let loaded: anyhow::Result<Vec<_>> = match one_thread_each {
+            true => {
+                (0..Workplace::useful()).into_par_iter().map(|_| pipeline(&Device::Cpu)).collect()
+            }
+            false => devices.iter().map(pipeline).collect(),
+        };
         let generators = loaded
-            .collect::<anyhow::Result<Vec<_>>>()
             .map_err(|error| match &assembled {
                 Some(assembled) => assembled.with_user_paths(error),
                 None => error,
@@ -283,10 +286,7 @@ impl LoadedGenerator {
     pub fn measure(&mut self, prompt: &str, calls: usize) -> anyhow::Result<Option<ImageTimes>> {
         // Devices that share the work are of one kind, so the first speaks for all.
         let Some(generator) = self.generators.first_mut() else { return Ok(None) };
-        match self.plan.one_thread_each {
-            true => OneThread::new()?.run(|| generator.measure(prompt, calls)),
-            false => generator.measure(prompt, calls),
-        }
+        self.plan.workplace()?.run(|| generator.measure(prompt, calls))
     }
 
     /// Notes in the manifest that the images of `items` begin. A server is tried first with the first of them, unless

@@ -7,6 +7,7 @@
 
 use rayon::prelude::*;
 
+use super::few_rows;
 use super::few_rows::{PANEL, TILE, parts, plain};
 use super::linear::Addends;
 use super::matmul::{Operand, Size, Target};
@@ -249,53 +250,14 @@ unsafe fn avx2<const R: usize>(
     share: usize,
     place: Place,
 ) {
-    use std::arch::x86_64::{
-        __m256, _MM_HINT_T0, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps,
-    };
-    /// Steps between two lines that are asked for.
-    const APART: usize = 4;
-    let steps = weights.len() / PANEL;
-    assert!(values.len() >= steps * R, "a tile beyond its matrix");
-    let mut lanes: [[__m256; 2]; R] = [[_mm256_setzero_ps(); 2]; R];
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     let mut sums = [[0.0; PANEL]; R];
-    // SAFETY: of `values` and `weights` the first R and 16 numbers a step are read, which the lines above checked, and a row of
-    // `sums` has 16. A prefetch may name any address.
-    unsafe {
-        for row in 0..R {
-            let target = place.target.pointer(row * place.row_stride, place.width).cast::<i8>();
-            _mm_prefetch::<_MM_HINT_T0>(target);
-            _mm_prefetch::<_MM_HINT_T0>(target.wrapping_add(size_of::<[f32; PANEL]>() - 1));
-        }
-        let (values, weights) = (values.as_ptr(), weights.as_ptr());
-        // A macro: a loop would cost as much as a tenth of the step, and a closure is not made one with it in debug builds.
-        macro_rules! take {
-            ($step:expr) => {
-                let step = $step;
-                let low = _mm256_loadu_ps(weights.add(step * PANEL));
-                let high = _mm256_loadu_ps(weights.add(step * PANEL + 8));
-                for (row, lanes) in lanes.iter_mut().enumerate() {
-                    let value = _mm256_broadcast_ss(&*values.add(step * R + row));
-                    lanes[0] = _mm256_fmadd_ps(value, low, lanes[0]);
-                    lanes[1] = _mm256_fmadd_ps(value, high, lanes[1]);
-                }
-            };
-        }
-        let whole = steps - steps % APART;
-        for step in (0..whole).step_by(APART) {
-            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * share));
-            take!(step);
-            take!(step + 1);
-            take!(step + 2);
-            take!(step + 3);
-        }
-        for step in whole..steps {
-            take!(step);
-        }
-        for (sums, lanes) in sums.iter_mut().zip(&lanes) {
-            _mm256_storeu_ps(sums.as_mut_ptr(), lanes[0]);
-            _mm256_storeu_ps(sums.as_mut_ptr().add(8), lanes[1]);
-        }
-        place.put(&sums);
+    for row in 0..R {
+        let target = place.target.pointer(row * place.row_stride, place.width).cast::<i8>();
+        _mm_prefetch::<_MM_HINT_T0>(target);
+        _mm_prefetch::<_MM_HINT_T0>(target.wrapping_add(size_of::<[f32; PANEL]>() - 1));
     }
+    few_rows::avx2::<R>(values, weights, sums.as_flattened_mut(), ahead, share);
+    // SAFETY: as the caller's.
+    unsafe { place.put(&sums) };
 }

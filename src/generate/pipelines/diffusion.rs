@@ -352,10 +352,7 @@ impl Diffusion {
     /// Latents `[images, channels, h, w]` to pictures in 0..=1, one at a time: the decoder needs the
     /// most memory of all parts.
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let shift = match self.pipeline.adds_shift_factor() {
-            true => self.vae.shift_factor(),
-            false => None,
-        };
+        let shift = self.vae.shift_factor().filter(|_| self.pipeline.adds_shift_factor());
         let mut unscaled =
             latents.affine(1.0 / self.vae.scaling_factor(), shift.unwrap_or_default())?;
         if let (Some(LatentStatistics { mean, std }), true) =
