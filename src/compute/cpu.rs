@@ -19,9 +19,11 @@ pub(crate) mod group_norm;
 pub(crate) mod half_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+mod lines;
 mod many_rows;
 mod matmul;
 pub(crate) mod packed_linear;
+mod panel_attention;
 mod sharing;
 #[cfg(test)]
 mod tests;

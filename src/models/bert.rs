@@ -385,7 +385,7 @@ impl BertLayer {
             _ => None,
         };
         let x = crossed.as_ref().unwrap_or(x);
-        let inner = self.activation.apply(&self.intermediate.forward(x)?)?;
+        let inner = self.activation.apply_to_own(self.intermediate.forward(x)?)?;
         self.norm.forward(&self.output.forward_with_shortcut(&inner, x)?)
     }
 

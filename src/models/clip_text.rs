@@ -368,6 +368,6 @@ impl EncoderLayer {
         let mixed = attend(&query, &key, &value, self.heads, causal, packing)?;
         let x = self.out.forward_with_shortcut(&mixed, x)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
-        self.fc2.forward_with_shortcut(&self.activation.apply(&inner)?, &x)
+        self.fc2.forward_with_shortcut(&self.activation.apply_to_own(inner)?, &x)
     }
 }

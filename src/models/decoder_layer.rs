@@ -165,7 +165,7 @@ impl DecoderLayer {
         let behind = self.norms_behind.as_ref();
         let x = add(&self.out, &mixed, behind.map(|(norm, _)| norm), x)?;
         let normed = self.feed_forward_norm.forward(&x)?;
-        let gate = self.sizes.activation.apply(&self.gate.forward(&normed)?)?;
+        let gate = self.sizes.activation.apply_to_own(self.gate.forward(&normed)?)?;
         let inner = (gate * self.inner.forward(&normed)?)?;
         add(&self.outer, &inner, behind.map(|(_, norm)| norm), &x)
     }

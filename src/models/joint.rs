@@ -120,6 +120,6 @@ impl FeedForward {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.out.forward(&Activation::GeluTanh.apply(&self.proj.forward(x)?)?)
+        self.out.forward(&Activation::GeluTanh.apply_to_own(self.proj.forward(x)?)?)
     }
 }

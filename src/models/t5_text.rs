@@ -365,7 +365,7 @@ impl Block {
         let (dtype, sum) = self.dtypes;
         let x = without_infinities((x + self.attend(x, bias, heads)?.to_dtype(x.dtype())?)?)?;
         let normed = self.feed_forward_norm.forward(&x)?.to_dtype(dtype)?;
-        let mut inner = self.activation.apply(&self.inner.forward(&normed)?)?;
+        let mut inner = self.activation.apply_to_own(self.inner.forward(&normed)?)?;
         if let Some(gate) = &self.gate {
             inner = (inner * gate.forward(&normed)?)?;
         }

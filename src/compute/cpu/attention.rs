@@ -9,11 +9,15 @@ use candle_core::{Device, Result, Tensor};
 use super::Values;
 use super::attention_block::{Bias, Block, Keys, Matrix, QUERIES};
 use super::matmul::Target;
-use super::sharing::{PRODUCTS_A_STEP, each_task};
+use super::panel_attention::{self, PanelKeys};
+use super::sharing::{PRODUCTS_A_STEP, each_result, each_task, new_pieces};
 use super::tile_attention::{self, TileKeys};
 use super::tile_packing::Packing;
 use crate::compute::key_groups::Group;
 use crate::compute::key_groups::Source;
+
+/// Zeros that one thread writes at a time.
+const ZEROS: usize = 1 << 14;
 
 /// What becomes of the products of queries and keys before the softmax.
 #[derive(Debug, Clone, Copy, Default)]
@@ -183,11 +187,14 @@ fn attention_over(
         .collect();
     // Every block of queries, with what its group sees.
     let (mut blocks, mut sources) = (Vec::new(), Vec::new());
+    // How many queries read each source.
+    let mut readers = Vec::new();
     for (number, (group, held)) in groups.iter().zip(&held).enumerate() {
         let first_source = sources.len();
         for (source, (key, value)) in group.sources.iter().zip(held) {
             let (key, value, count) = (key.matrix()?, value.matrix()?, source.key.dim(0)?);
             sources.push(Keys { key, value, count, seen: None });
+            readers.push(group.rows.len());
         }
         for first in (0..group.rows.len()).step_by(QUERIES) {
             let rows = &group.rows[first..(first + QUERIES).min(group.rows.len())];
@@ -201,9 +208,17 @@ fn attention_over(
         }
     }
     let packed = packing.map(|packing| TileKeys::pack_all(&sources, heads, head, packing.parts));
+    let seen_once = sources.iter().map(|keys| keys.count).sum::<usize>();
+    let in_panels = match packing {
+        None => each_result(sources.len() * heads, seen_once * width, |number| {
+            let source = sources[number / heads].from(number % heads * head);
+            PanelKeys::of(source, head, readers[number / heads])
+        })?,
+        Some(_) => Vec::new(),
+    };
     let query = Heads::of(query);
     let query = query.matrix()?;
-    let mut result = vec![0.0; rows * width];
+    let mut result = new_pieces(rows * width, ZEROS, rows * width, |_, _| {});
     let target = Target::new(&mut result);
     let seen = |queries: &Queries| {
         queries.rows.len() * queries.keys.iter().map(|keys| keys.count).sum::<usize>()
@@ -227,7 +242,18 @@ fn attention_over(
                 let packed: Vec<&TileKeys> = (0..keys.len()).map(of_source).collect();
                 tile_attention::attend(&block, packing, &packed, target.from(offset), width)
             }
-            _ => block.attend(target.from(offset), width),
+            _ => {
+                let of_source = |source: usize| {
+                    in_panels.get((first_source + source) * heads + number)?.as_ref()
+                };
+                let packed: Option<Vec<&PanelKeys>> = (0..keys.len()).map(of_source).collect();
+                match packed {
+                    Some(packed) => {
+                        panel_attention::attend(&block, &packed, target.from(offset), width)
+                    }
+                    None => block.attend(target.from(offset), width),
+                }
+            }
         }
     })?;
     Ok(result)

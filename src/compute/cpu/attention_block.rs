@@ -18,7 +18,7 @@ use super::vector::{for_processor, power_of_two};
 /// Queries of a block; a multiple of every vector length.
 pub(crate) const QUERIES: usize = 128;
 /// Keys of a step: with the queries above, scores of 256 KiB.
-const KEYS: usize = 512;
+pub(super) const KEYS: usize = 512;
 
 thread_local! {
     /// Queries, scores and sums of a block, kept between calls.
@@ -102,6 +102,11 @@ pub(crate) struct Bias<'a> {
 }
 
 impl Bias<'_> {
+    /// That of the queries from number `query` of the block on.
+    fn from_query(self, query: usize) -> Self {
+        Self { values: &self.values[query * self.query_stride..], ..self }
+    }
+
     /// Adds it to the `scores` of query number `query` of the block and the keys from `from` on.
     pub(crate) fn add_to_query(self, scores: &mut [f32], query: usize, from: usize) {
         let start = query * self.query_stride;
@@ -200,8 +205,6 @@ impl Scratch {
     ) -> Result<()> {
         let head = block.head;
         let Scratch { queries, scores, sums, maxima, weights } = self;
-        // Scores are in powers of two.
-        let scale = (std::f64::consts::LOG2_E * block.scale) as f32;
         let (from, rows) = (range.start, range.len());
         let scores = &mut scores[..rows * columns];
         let none = Parallelism::None;
@@ -212,18 +215,9 @@ impl Scratch {
         // SAFETY: the scores are borrowed by this call alone.
         unsafe {
             let scores = Target::new(scores);
-            matmul_into(scores, columns, size, left, right, MatmulWrite::Overwrite(scale), none)?;
+            matmul_into(scores, columns, size, left, right, MatmulWrite::Overwrite(1.0), none)?;
         }
-        if let Some(bias) = block.bias {
-            bias.add_to(scores, columns, block.rows.len(), from);
-        }
-        for (column, seen) in keys.seen.into_iter().flatten().enumerate() {
-            let within = |key: usize| key.clamp(from, from + rows) - from;
-            // A weight of exactly zero, once a key that is seen has come.
-            let hidden = (0..within(seen.start)).chain(within(seen.end)..rows);
-            hidden.for_each(|row| scores[row * columns + column] = f32::MIN);
-        }
-        online_softmax(scores, columns, maxima, weights, sums);
+        weigh(block, keys, range, 0..block.rows.len(), Columns { scores, maxima, weights, sums });
         let value = keys.value.from(from * keys.value.stride);
         let left = Operand { values: value.values, row_stride: 1, column_stride: value.stride };
         let right = Operand { values: scores, row_stride: columns, column_stride: 1 };
@@ -243,12 +237,50 @@ impl Scratch {
     }
 }
 
+/// Products of keys and queries, and what is known of those so far: a column is a query, and there is a multiple of [`LANES`].
+pub(super) struct Columns<'a> {
+    /// [keys, columns].
+    pub(super) scores: &'a mut [f32],
+    /// [columns] each: the largest score and the sum of the weights.
+    pub(super) maxima: &'a mut [f32],
+    pub(super) weights: &'a mut [f32],
+    /// [d, columns].
+    pub(super) sums: &'a mut [f32],
+}
+
+/// Turns the products of the block's `queries` and the keys of `range` into weights, and brings the sums onto them.
+pub(super) fn weigh(
+    block: &Block,
+    keys: Keys,
+    range: Range<usize>,
+    queries: Range<usize>,
+    Columns { scores, maxima, weights, sums }: Columns,
+) {
+    let (from, rows, columns) = (range.start, range.len(), maxima.len());
+    // Scores are in powers of two.
+    let mut scale = (std::f64::consts::LOG2_E * block.scale) as f32;
+    if let Some(bias) = block.bias {
+        scores.iter_mut().for_each(|score| *score *= scale);
+        scale = 1.0;
+        bias.from_query(queries.start).add_to(scores, columns, queries.len(), from);
+    }
+    if let Some(seen) = keys.seen {
+        for (column, seen) in seen[queries].iter().enumerate() {
+            let within = |key: usize| key.clamp(from, from + rows) - from;
+            // A weight of exactly zero, once a key that is seen has come.
+            let hidden = (0..within(seen.start)).chain(within(seen.end)..rows);
+            hidden.for_each(|row| scores[row * columns + column] = f32::MIN);
+        }
+    }
+    online_softmax(scores, scale, maxima, weights, sums);
+}
+
 for_processor!(
-    /// Turns `scores` [keys, columns] into weights against the new running maximum, and brings the
+    /// Turns `scale` times `scores` [keys, columns] into weights against the new running maximum, and brings the
     /// running sums, [columns] and [d, columns], onto it.
     fn online_softmax(
         scores: &mut [f32],
-        columns: usize,
+        scale: f32,
         maxima: &mut [f32],
         weights: &mut [f32],
         sums: &mut [f32],
@@ -256,30 +288,32 @@ for_processor!(
 );
 
 /// Queries whose running numbers stay in registers.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 #[inline(always)]
 fn online_softmax_body<const FUSED: bool>(
     scores: &mut [f32],
-    columns: usize,
+    scale: f32,
     maxima: &mut [f32],
     weights: &mut [f32],
     sums: &mut [f32],
 ) {
+    let columns = maxima.len();
     for first in (0..columns / LANES * LANES).step_by(LANES) {
         let mut maximum = [0.0; LANES];
         maximum.copy_from_slice(&maxima[first..first + LANES]);
         let old = maximum;
         for row in scores.chunks_exact(columns) {
             for (maximum, score) in maximum.iter_mut().zip(&row[first..first + LANES]) {
-                *maximum = if *score > *maximum { *score } else { *maximum };
+                let score = score * scale;
+                *maximum = if score > *maximum { score } else { *maximum };
             }
         }
         let mut total = [0.0; LANES];
         for row in scores.chunks_exact_mut(columns) {
             let row = &mut row[first..first + LANES];
             for lane in 0..LANES {
-                let weight = power_of_two::<FUSED>(row[lane] - maximum[lane]);
+                let weight = power_of_two::<FUSED>(row[lane] * scale - maximum[lane]);
                 row[lane] = weight;
                 total[lane] += weight;
             }

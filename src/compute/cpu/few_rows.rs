@@ -6,19 +6,25 @@
 //! no row's bits depend on how many rows there are.
 #![allow(unsafe_code)]
 
-use rayon::prelude::*;
-
+use super::lines::Line;
 use super::matmul::{Operand, Size, Target};
+use super::sharing::each_piece;
 use super::vector::{ALWAYS_FUSED, multiply_add};
 
 /// Outputs of a panel.
-pub(super) const PANEL: usize = 16;
+pub(super) const PANEL: usize = Line::NUMBERS;
 /// Rows of a tile, whose sums fill the registers of AVX2.
 pub(super) const TILE: usize = 6;
 /// Steps of the inner length before the next tile has the same weights, out of the innermost cache.
 const STEPS: usize = 64;
 /// Steps from the weights in use to those that are asked for.
 const AHEAD: usize = 128;
+/// Steps after which more is asked for.
+#[cfg(target_arch = "x86_64")]
+pub(super) const ASKING: usize = 4;
+/// Steps from the values in use to those that are asked for.
+#[cfg(target_arch = "x86_64")]
+pub(super) const VALUES_AHEAD: usize = 64;
 /// The inner length of one part of a sum, at most.
 const PART: usize = 512;
 
@@ -43,7 +49,8 @@ impl Rows {
         let Size { rows: count, inner, .. } = size;
         let tile = count.div_ceil(count.div_ceil(TILE).max(1)).max(1);
         let mut values = vec![0.0; count * inner];
-        values.par_chunks_mut((tile * inner).max(1)).enumerate().for_each(|(number, values)| {
+        let steps = values.len();
+        each_piece(&mut values, tile * inner, steps, |number, values| {
             let rows = values.len() / inner;
             for row in 0..rows {
                 let first = (number * tile + row) * matrix.row_stride;
@@ -166,54 +173,47 @@ pub(super) fn plain<const R: usize, const FUSED: bool>(
     }
 }
 
-/// As [`tile`], on a processor that has both.
+/// Adds the products of `$values` [steps, R] and `$weights` [steps, 16] to the sums `$lanes` [R, 2], two registers of eight a
+/// row. `$share` bytes a step from `$ahead` on will be wanted next. A macro, as a function would take and give the sums in memory
+/// wherever the compiler does not join it to its caller.
+///
+/// # Safety
+/// The processor has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-pub(super) fn avx2<const R: usize>(
-    values: &[f32],
-    weights: &[f32],
-    sums: &mut [f32],
-    ahead: *const i8,
-    share: usize,
-) {
-    use std::arch::x86_64::{
-        __m256, _MM_HINT_T0, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps,
-    };
-    /// Steps after which more is asked for.
-    const APART: usize = 4;
-    /// Bytes that are asked for at a time.
-    const LINE: usize = size_of::<[f32; PANEL]>();
-    let steps = weights.len() / PANEL;
-    assert!(values.len() >= steps * R && sums.len() >= R * PANEL, "a tile beyond its matrices");
-    let (values, weights, sums) = (values.as_ptr(), weights.as_ptr(), sums.as_mut_ptr());
-    let mut lanes: [[__m256; 2]; R] = [[_mm256_setzero_ps(); 2]; R];
-    // SAFETY: of `values`, `weights` and `sums` the first R numbers a step, 16 numbers a step and 16 numbers a row are
-    // read or written, which the line above checked. A prefetch may name any address.
-    unsafe {
-        for (row, lanes) in lanes.iter_mut().enumerate() {
-            lanes[0] = _mm256_loadu_ps(sums.add(row * PANEL));
-            lanes[1] = _mm256_loadu_ps(sums.add(row * PANEL + 8));
-        }
-        // A macro: a loop would cost as much as a tenth of the step, and a closure is not made one with it in debug builds.
+macro_rules! add_products {
+    ($rows:ident, $lanes:ident, $values:expr, $weights:expr, $ahead:expr, $share:expr) => {{
+        use std::arch::x86_64::{
+            _MM_HINT_T0, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
+        };
+        let (values, weights, ahead, share): (&[f32], &[f32], *const i8, usize) =
+            ($values, $weights, $ahead, $share);
+        let steps = weights.len() / PANEL;
+        assert!(values.len() >= steps * $rows, "a tile beyond its matrix");
+        let (values, weights) = (values.as_ptr(), weights.as_ptr());
+        // Not a loop, which would cost as much as a tenth of the step.
         macro_rules! take {
             ($step:expr) => {
                 let step = $step;
-                let low = _mm256_loadu_ps(weights.add(step * PANEL));
-                let high = _mm256_loadu_ps(weights.add(step * PANEL + 8));
-                for (row, lanes) in lanes.iter_mut().enumerate() {
-                    let value = _mm256_broadcast_ss(&*values.add(step * R + row));
-                    lanes[0] = _mm256_fmadd_ps(value, low, lanes[0]);
-                    lanes[1] = _mm256_fmadd_ps(value, high, lanes[1]);
+                // SAFETY: of `values` and `weights` the first R and 16 numbers a step are read, which was checked above.
+                unsafe {
+                    let low = _mm256_loadu_ps(weights.add(step * PANEL));
+                    let high = _mm256_loadu_ps(weights.add(step * PANEL + 8));
+                    for (row, lanes) in $lanes.iter_mut().enumerate() {
+                        let value = _mm256_broadcast_ss(&*values.add(step * $rows + row));
+                        lanes[0] = _mm256_fmadd_ps(value, low, lanes[0]);
+                        lanes[1] = _mm256_fmadd_ps(value, high, lanes[1]);
+                    }
                 }
             };
         }
-        let whole = steps - steps % APART;
-        for step in (0..whole).step_by(APART) {
-            for line in (0..APART * share).step_by(LINE) {
+        let whole = steps - steps % $crate::compute::cpu::few_rows::ASKING;
+        for step in (0..whole).step_by($crate::compute::cpu::few_rows::ASKING) {
+            // A prefetch may name any address.
+            for line in (0..$crate::compute::cpu::few_rows::ASKING * share).step_by(size_of::<[f32; PANEL]>()) {
                 _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * share + line));
             }
+            let values_ahead = (step + $crate::compute::cpu::few_rows::VALUES_AHEAD) * $rows;
+            _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(values_ahead).cast());
             take!(step);
             take!(step + 1);
             take!(step + 2);
@@ -222,9 +222,34 @@ pub(super) fn avx2<const R: usize>(
         for step in whole..steps {
             take!(step);
         }
-        for (row, lanes) in lanes.iter().enumerate() {
-            _mm256_storeu_ps(sums.add(row * PANEL), lanes[0]);
-            _mm256_storeu_ps(sums.add(row * PANEL + 8), lanes[1]);
+    }};
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use add_products;
+
+/// As [`tile`], on a processor that has both.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2<const R: usize>(
+    values: &[f32],
+    weights: &[f32],
+    sums: &mut [f32],
+    ahead: *const i8,
+    share: usize,
+) {
+    use std::arch::x86_64::{_mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps};
+    let sums = &mut sums.as_chunks_mut::<PANEL>().0[..R];
+    let mut lanes = [[_mm256_setzero_ps(); 2]; R];
+    for (lanes, sums) in lanes.iter_mut().zip(sums.iter()) {
+        // SAFETY: eight numbers of each half of a row are read.
+        *lanes = unsafe { [_mm256_loadu_ps(sums.as_ptr()), _mm256_loadu_ps(sums[8..].as_ptr())] };
+    }
+    add_products!(R, lanes, values, weights, ahead, share);
+    for (lanes, sums) in lanes.iter().zip(sums) {
+        // SAFETY: eight numbers of each half of a row are written.
+        unsafe {
+            _mm256_storeu_ps(sums.as_mut_ptr(), lanes[0]);
+            _mm256_storeu_ps(sums[8..].as_mut_ptr(), lanes[1]);
         }
     }
 }

@@ -4,7 +4,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::Values;
-use super::sharing::each_piece;
+use super::sharing::new_pieces;
 use super::vector::{for_processor, mean_and_scale, multiply_add, sigmoid};
 
 /// What follows the normalisation.
@@ -30,13 +30,12 @@ pub(crate) fn group_norm(
     if weight.elem_count() != channels || !channels.is_multiple_of(groups) {
         candle_core::bail!("{channels} channels do not fit a norm of {groups} groups")
     }
-    let mut output = vec![0.0; x.elem_count()];
     let size = (x.elem_count() / (batch * groups).max(1)).max(1);
     let wide = channels / groups;
     let (values, weight, bias) = (Values::of(&x)?, Values::of(weight)?, Values::of(bias)?);
     let (weight, bias) = (weight.slice()?, bias.slice()?);
-    let (values, steps) = (values.slice()?, 2 * output.len());
-    each_piece(&mut output, size, steps, |number, output| {
+    let (values, count) = (values.slice()?, x.elem_count());
+    let output = new_pieces(count, size, 2 * count, |number, output| {
         let first = number % groups * wide;
         let affine = (&weight[first..first + wide], &bias[first..first + wide]);
         normalise(output, &values[number * size..][..output.len()], affine, eps, then);

@@ -4,7 +4,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::Values;
-use super::sharing::each_piece;
+use super::sharing::new_pieces;
 use super::vector::{for_processor, mean_and_scale, multiply_add, sum};
 
 /// Rows that one thread takes at a time.
@@ -14,27 +14,25 @@ const ROWS_AT_ONCE: usize = 16;
 pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let x = x.contiguous()?;
     let width = weight.elem_count().max(1);
-    let mut output = vec![0.0; x.elem_count()];
     let (values, weight, bias) = (Values::of(&x)?, Values::of(weight)?, Values::of(bias)?);
     let (weight, bias) = (weight.slice()?, bias.slice()?);
-    each_row(&mut output, values.slice()?, width, |output, row| {
+    let output = each_row(values.slice()?, width, |output, row| {
         normalise(output, row, weight, bias, eps);
     });
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
 }
 
-/// Calls `norm` with every row of the output and of `values`.
+/// What `norm` writes for every row of `values`.
 fn each_row(
-    output: &mut [f32],
     values: &[f32],
     width: usize,
     norm: impl Fn(&mut [f32], &[f32]) + Send + Sync,
-) {
-    let (some, steps) = (ROWS_AT_ONCE * width, output.len());
-    each_piece(output, some, steps, |number, output| {
+) -> Vec<f32> {
+    let (some, count) = (ROWS_AT_ONCE * width, values.len());
+    new_pieces(count, some, count, |number, output| {
         let values = values[number * some..].chunks(width);
         output.chunks_mut(width).zip(values).for_each(|(output, row)| norm(output, row));
-    });
+    })
 }
 
 for_processor!(
@@ -60,10 +58,9 @@ fn body<const FUSED: bool>(
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let x = x.contiguous()?;
     let width = weight.elem_count().max(1);
-    let mut output = vec![0.0; x.elem_count()];
     let (values, weight) = (Values::of(&x)?, Values::of(weight)?);
     let weight = weight.slice()?;
-    each_row(&mut output, values.slice()?, width, |output, row| divide(output, row, weight, eps));
+    let output = each_row(values.slice()?, width, |output, row| divide(output, row, weight, eps));
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
 }
 

@@ -7,7 +7,7 @@ use gemm::Parallelism;
 
 use super::Values;
 use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
-use super::sharing::each_piece;
+use super::sharing::new_pieces;
 
 /// Rows whose start is written by one thread at a time.
 const ROWS_AT_ONCE: usize = 64;
@@ -112,12 +112,11 @@ pub(crate) fn start(
     let bias = bias.map(Values::of).transpose()?;
     let shortcut = shortcut.map(Values::of).transpose()?;
     let Addends { bias, shortcut } = addends(rows, width, bias.as_ref(), shortcut.as_ref())?;
-    let mut result = vec![0.0; rows * width];
     if bias.is_empty() && shortcut.is_empty() {
-        return Ok(result);
+        return Ok(vec![0.0; rows * width]);
     }
-    let (block, steps) = ((ROWS_AT_ONCE * width).max(1), result.len());
-    each_piece(&mut result, block, steps, |number, block_of_rows| {
+    let (block, count) = ((ROWS_AT_ONCE * width).max(1), rows * width);
+    let result = new_pieces(count, block, count, |number, block_of_rows| {
         for (row, result) in block_of_rows.chunks_mut(width).enumerate() {
             let at = number * block + row * width;
             match (shortcut.get(at..at + width), bias.is_empty()) {

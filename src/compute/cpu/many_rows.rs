@@ -5,16 +5,28 @@
 //! The order of a sum is that of [`super::few_rows`], so the bits are the same.
 #![allow(unsafe_code)]
 
-use rayon::prelude::*;
+use std::cell::Cell;
 
-use super::few_rows;
+use candle_core::Result;
+
+#[cfg(target_arch = "x86_64")]
+use super::few_rows::add_products;
 use super::few_rows::{PANEL, TILE, parts, plain};
 use super::linear::Addends;
 use super::matmul::{Operand, Size, Target};
+use super::sharing::{PRODUCTS_A_STEP, each_piece, each_task};
 use super::vector::ALWAYS_FUSED;
 
 /// Rows of a block: 192 KiB of the longest part.
 const BLOCK: usize = 16 * TILE;
+/// Rows that are packed at a time: 3 MiB of the longest part.
+const GROUP: usize = 16 * BLOCK;
+
+thread_local! {
+    /// Rows as the kernel reads them, kept between calls: to fill them with zeros takes longer than it seems.
+    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// Panels of a task. The tasks of a block follow one another, so that it stays where it is.
 const PANELS: usize = 4;
 
@@ -26,7 +38,7 @@ pub(super) fn products(
     size: Size,
     panels: &[f32],
     addends: Addends,
-) -> Vec<f32> {
+) -> Result<Vec<f32>> {
     let Size { rows, inner, columns } = size;
     let count = entries * rows * columns;
     assert!(inner > 0, "a product without an inner length is written by nobody");
@@ -38,21 +50,24 @@ pub(super) fn products(
     }
     let mut result = Vec::with_capacity(count);
     let target = Target::spare(&mut result, count);
-    for entry in 0..entries {
-        let at = entry * rows * columns;
-        let left = Operand { values: &left.values[entry * entry_stride..], ..left };
+    let groups =
+        (0..entries).flat_map(|entry| (0..rows).step_by(GROUP).map(move |row| (entry, row)));
+    for (entry, first) in groups {
+        let at = (entry * rows + first) * columns;
+        let from = entry * entry_stride + first * left.row_stride;
+        let left = Operand { values: &left.values[from..], ..left };
         let shortcut = addends.shortcut.get(at..).unwrap_or_default();
-        // SAFETY: `result` is borrowed by `target` alone, and the entries come one after the other.
-        unsafe {
-            write_products(left, size, panels, Addends { shortcut, ..addends }, target.from(at));
-        }
+        let (addends, size) =
+            (Addends { shortcut, ..addends }, Size { rows: GROUP.min(rows - first), ..size });
+        // SAFETY: `result` is borrowed by `target` alone, and the groups come one after the other.
+        unsafe { write_products(left, size, panels, addends, target.from(at))? };
     }
     // SAFETY: all rows of all entries have been written, for there is at least one part of the inner length.
     unsafe { result.set_len(count) };
-    result
+    Ok(result)
 }
 
-/// As [`products`], of one entry. Whatever stands in the target is written over.
+/// As [`products`], of one group of rows. Whatever stands in the target is written over.
 ///
 /// # Safety
 /// Nothing else may touch the target meanwhile.
@@ -62,14 +77,17 @@ unsafe fn write_products(
     panels: &[f32],
     addends: Addends,
     target: Target,
-) {
+) -> Result<()> {
     let Size { rows, inner, columns } = size;
     let groups = columns.div_ceil(PANEL * PANELS);
     let tasks = rows.div_ceil(BLOCK) * groups;
-    let mut packed = Vec::new();
+    let mut packed = PACKED.take();
     for (first, steps) in parts(inner) {
-        pack(left, rows, first, steps, &mut packed);
-        (0..tasks).into_par_iter().for_each(|task| {
+        packed.resize(packed.len().max(rows * steps), 0.0);
+        let packed = &mut packed[..rows * steps];
+        pack(left, rows, first, steps, packed);
+        let work = rows * steps * columns / PRODUCTS_A_STEP;
+        each_task(tasks, work, |task| {
             let first_row = task / groups * BLOCK;
             let block = &packed[first_row * steps..(first_row + BLOCK).min(rows) * steps];
             let group = task % groups * PANELS;
@@ -88,22 +106,31 @@ unsafe fn write_products(
                     }),
                 };
                 // SAFETY: the caller holds the target, and a block's columns of a panel belong to one task.
-                unsafe { multiply(block, weights, next, place) };
+                unsafe { multiply(block, steps, weights, next, place) };
             }
-        });
+            Ok(())
+        })?;
     }
+    PACKED.set(packed);
+    Ok(())
 }
 
 /// Steps `first..first + steps` of all rows, tile by tile, a tile's rows interleaved step by step.
-fn pack(left: Operand, rows: usize, first: usize, steps: usize, packed: &mut Vec<f32>) {
-    packed.resize(rows * steps, 0.0);
-    packed.par_chunks_mut(BLOCK * steps).enumerate().for_each(|(block, packed)| {
+pub(super) fn pack(left: Operand, rows: usize, first: usize, steps: usize, packed: &mut [f32]) {
+    each_piece(packed, BLOCK * steps, rows * steps, |block, packed| {
         for (tile, packed) in packed.chunks_mut(TILE * steps).enumerate() {
             let count = packed.len() / steps;
             let row = |row: usize| {
                 let at = (block * BLOCK + tile * TILE + row) * left.row_stride;
                 &left.values[at + first * left.column_stride..]
             };
+            if left.row_stride == 1 && left.column_stride >= TILE && count == TILE {
+                let columns = row(0).chunks(left.column_stride);
+                for (packed, column) in packed.as_chunks_mut::<TILE>().0.iter_mut().zip(columns) {
+                    packed.copy_from_slice(&column[..TILE]);
+                }
+                continue;
+            }
             if left.column_stride == 1 && count == TILE {
                 let rows: [&[f32]; TILE] = std::array::from_fn(|number| &row(number)[..steps]);
                 for (step, packed) in packed.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
@@ -123,13 +150,13 @@ fn pack(left: Operand, rows: usize, first: usize, steps: usize, packed: &mut Vec
 
 /// Where a panel's products go.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    target: Target<'a>,
-    row_stride: usize,
+pub(super) struct Place<'a> {
+    pub(super) target: Target<'a>,
+    pub(super) row_stride: usize,
     /// Columns, 16 or fewer.
-    width: usize,
+    pub(super) width: usize,
     /// What they are added to, from the place's first number on; `None` for what stands there.
-    start: Option<Addends<'a>>,
+    pub(super) start: Option<Addends<'a>>,
 }
 
 impl Place<'_> {
@@ -190,59 +217,91 @@ impl Place<'_> {
     }
 }
 
-/// Puts the products of a block's tiles with a panel's part where they go. What lies from `next` on is wanted afterwards.
+/// Puts the products of a block's tiles [stored steps, rows] with a panel's part [steps, 16], which may have fewer steps, where they
+/// go. What lies from `next` on is wanted afterwards.
 ///
 /// # Safety
 /// Nothing else may touch the place meanwhile.
-unsafe fn multiply(block: &[f32], weights: &[f32], next: *const f32, place: Place) {
-    let steps = weights.len() / PANEL;
-    let tiles = block.chunks(TILE * steps);
-    let share = size_of::<[f32; PANEL]>().div_ceil(tiles.len());
-    for (number, values) in tiles.enumerate() {
-        let (ahead, place) =
-            (next.cast::<i8>().wrapping_add(number * steps * share), place.below(number * TILE));
-        // SAFETY: as the caller's.
-        unsafe {
-            match values.len() / steps {
-                1 => tile::<1>(values, weights, ahead, share, place),
-                2 => tile::<2>(values, weights, ahead, share, place),
-                3 => tile::<3>(values, weights, ahead, share, place),
-                4 => tile::<4>(values, weights, ahead, share, place),
-                5 => tile::<5>(values, weights, ahead, share, place),
-                _ => tile::<TILE>(values, weights, ahead, share, place),
-            }
-        }
-    }
-}
-
-/// As [`multiply`], of one tile [steps, R]. `share` bytes a step from `ahead` on will be wanted next.
-///
-/// # Safety
-/// As there.
-unsafe fn tile<const R: usize>(
-    values: &[f32],
+pub(super) unsafe fn multiply(
+    block: &[f32],
+    stored: usize,
     weights: &[f32],
-    ahead: *const i8,
-    share: usize,
+    next: *const f32,
     place: Place,
 ) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor has both, and the caller alone holds the place.
-        unsafe { avx2::<R>(values, weights, ahead, share, place) };
+        unsafe { multiply_by_avx2(block, stored, weights, next, place) };
         return;
     }
-    let _ = (ahead, share);
+    let _ = next;
+    for (number, values) in block.chunks(TILE * stored).enumerate() {
+        let place = place.below(number * TILE);
+        // SAFETY: as the caller's.
+        unsafe {
+            match values.len() / stored {
+                1 => tile::<1>(values, weights, place),
+                2 => tile::<2>(values, weights, place),
+                3 => tile::<3>(values, weights, place),
+                4 => tile::<4>(values, weights, place),
+                5 => tile::<5>(values, weights, place),
+                _ => tile::<TILE>(values, weights, place),
+            }
+        }
+    }
+}
+
+/// As [`multiply`], of one tile [steps, R].
+///
+/// # Safety
+/// As there.
+unsafe fn tile<const R: usize>(values: &[f32], weights: &[f32], place: Place) {
     let mut sums = [[0.0; PANEL]; R];
     plain::<R, ALWAYS_FUSED>(values, weights, sums.as_flattened_mut());
     // SAFETY: the caller alone holds the place.
     unsafe { place.put(&sums) };
 }
 
+/// As [`multiply`]. The loop is compiled for the processor, too, so that a tile takes no call.
+///
+/// # Safety
+/// As there.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn multiply_by_avx2(
+    block: &[f32],
+    stored: usize,
+    weights: &[f32],
+    next: *const f32,
+    mut place: Place,
+) {
+    let steps = weights.len() / PANEL;
+    let tiles = block.chunks(TILE * stored);
+    // Every tile asks for its share of what comes next.
+    let share = size_of::<[f32; PANEL]>().div_ceil(tiles.len().max(1));
+    let mut ahead = next.cast::<i8>();
+    for values in tiles {
+        // SAFETY: as the caller's.
+        unsafe {
+            match values.len() / stored {
+                1 => avx2::<1>(values, weights, ahead, share, place),
+                2 => avx2::<2>(values, weights, ahead, share, place),
+                3 => avx2::<3>(values, weights, ahead, share, place),
+                4 => avx2::<4>(values, weights, ahead, share, place),
+                5 => avx2::<5>(values, weights, ahead, share, place),
+                _ => avx2::<TILE>(values, weights, ahead, share, place),
+            }
+        }
+        (ahead, place) = (ahead.wrapping_add(steps * share), place.below(TILE));
+    }
+}
+
 /// # Safety
 /// Nothing else may touch the place meanwhile.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
+#[inline]
 unsafe fn avx2<const R: usize>(
     values: &[f32],
     weights: &[f32],
@@ -250,14 +309,60 @@ unsafe fn avx2<const R: usize>(
     share: usize,
     place: Place,
 ) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    let mut sums = [[0.0; PANEL]; R];
+    use std::arch::x86_64::{
+        _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_loadu_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps,
+    };
+    let pointer = |row: usize| place.target.pointer(row * place.row_stride, place.width);
     for row in 0..R {
-        let target = place.target.pointer(row * place.row_stride, place.width).cast::<i8>();
+        let target = pointer(row).cast::<i8>();
         _mm_prefetch::<_MM_HINT_T0>(target);
         _mm_prefetch::<_MM_HINT_T0>(target.wrapping_add(size_of::<[f32; PANEL]>() - 1));
     }
-    few_rows::avx2::<R>(values, weights, sums.as_flattened_mut(), ahead, share);
-    // SAFETY: as the caller's.
-    unsafe { place.put(&sums) };
+    let zero = _mm256_setzero_ps();
+    let mut lanes = [[zero; 2]; R];
+    add_products!(R, lanes, values, weights, ahead, share);
+    if place.width < PANEL {
+        let mut sums = [[0.0; PANEL]; R];
+        for (sums, lanes) in sums.iter_mut().zip(lanes) {
+            // SAFETY: eight numbers of each half are written.
+            unsafe {
+                _mm256_storeu_ps(sums.as_mut_ptr(), lanes[0]);
+                _mm256_storeu_ps(sums[8..].as_mut_ptr(), lanes[1]);
+            }
+        }
+        // SAFETY: as the caller's.
+        unsafe { place.put(&sums) };
+        return;
+    }
+    // SAFETY (of what follows): `pointer` checked the sixteen numbers of a row, of which the first part wrote all and which the caller
+    // alone holds; slices are checked.
+    let Some(Addends { bias, shortcut }) = place.start else {
+        for (row, [low, high]) in lanes.into_iter().enumerate() {
+            let target = pointer(row);
+            unsafe {
+                let next = target.add(8);
+                _mm256_storeu_ps(target, _mm256_add_ps(_mm256_loadu_ps(target), low));
+                _mm256_storeu_ps(next, _mm256_add_ps(_mm256_loadu_ps(next), high));
+            }
+        }
+        return;
+    };
+    let halves = |numbers: &[f32]| match numbers {
+        [] => [zero; 2],
+        numbers => unsafe {
+            [_mm256_loadu_ps(numbers[..8].as_ptr()), _mm256_loadu_ps(numbers[8..16].as_ptr())]
+        },
+    };
+    let bias = halves(bias);
+    for (row, [low, high]) in lanes.into_iter().enumerate() {
+        let shortcut = halves(shortcut.get(row * place.row_stride..).unwrap_or_default());
+        let target = pointer(row);
+        unsafe {
+            let start = _mm256_add_ps(shortcut[0], bias[0]);
+            _mm256_storeu_ps(target, _mm256_add_ps(start, low));
+            let start = _mm256_add_ps(shortcut[1], bias[1]);
+            _mm256_storeu_ps(target.add(8), _mm256_add_ps(start, high));
+        }
+    }
 }

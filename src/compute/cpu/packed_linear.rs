@@ -10,8 +10,10 @@ use rayon::prelude::*;
 use super::Values;
 use super::few_rows::{PANEL, Rows, parts};
 use super::linear::{addends, result_shape, rows_of, start};
+use super::lines::{Line, numbers};
 use super::many_rows::products;
 use super::matmul::{MatmulWrite, Operand, Size, Target, matmul_into};
+use super::sharing::{PRODUCTS_A_STEP, each_task};
 
 /// Weights from which on they are packed. What is smaller, as all of the demo's layers are, is soon turned about.
 const FEWEST: usize = 1 << 18;
@@ -27,7 +29,8 @@ const ROWS: usize = 192;
 /// Weights [output, input] in panels [input, 16], the last one filled up with zeros.
 #[derive(Debug)]
 pub(crate) struct PackedWeights {
-    values: Vec<f32>,
+    /// A step of a panel is a line.
+    lines: Vec<Line>,
     output: usize,
     input: usize,
 }
@@ -63,16 +66,18 @@ impl PackedWeights {
         let weight = weight.contiguous()?;
         let weights = Values::of(&weight)?;
         let weights = weights.slice()?;
-        let mut values = vec![0.0; output.div_ceil(PANEL) * input * PANEL];
-        let panel = (input * PANEL).max(1);
-        values.par_chunks_mut(panel).zip(weights.par_chunks(panel)).for_each(|(panel, rows)| {
-            for (column, row) in rows.chunks(input).enumerate() {
-                for (value, weight) in panel[column..].iter_mut().step_by(PANEL).zip(row) {
-                    *value = *weight;
-                }
-            }
-        });
-        Ok(Self { values, output, input })
+        let step_of = |number: usize| {
+            let (panel, step) = (number / input, number % input);
+            let of_output = |column| weights.get((panel * PANEL + column) * input + step);
+            Line(std::array::from_fn(|column| of_output(column).copied().unwrap_or_default()))
+        };
+        let lines = (0..output.div_ceil(PANEL) * input).into_par_iter().map(step_of).collect();
+        Ok(Self { lines, output, input })
+    }
+
+    /// All panels' numbers, one after the other.
+    fn panels(&self) -> &[f32] {
+        numbers(&self.lines)
     }
 
     /// Output and input width.
@@ -115,7 +120,7 @@ impl PackedWeights {
                 column_stride: strides[2],
             };
             let size = Size { rows, inner: input, columns: output };
-            let result = products(left, (entries, strides[0]), size, &self.values, addends);
+            let result = products(left, (entries, strides[0]), size, self.panels(), addends)?;
             return Tensor::from_vec(result, shape, &Device::Cpu);
         }
         let mut result = start(entries * rows, output, bias, shortcut)?;
@@ -163,11 +168,16 @@ impl PackedWeights {
             candle_core::bail!("{} rows of {} reach beyond their matrix", size.rows, size.inner)
         }
         let width = |number: usize| PANEL.min(self.output - number * PANEL);
+        let panels = self.panels();
+        let of_task = |task: usize| &panels[task * group..panels.len().min((task + 1) * group)];
+        let tasks = panels.len().div_ceil(group);
+        // To read the weights takes as long as the products of four rows.
+        let steps = size.rows.max(4) * panels.len() / PRODUCTS_A_STEP;
         if kernel == PanelKernel::FewRows {
             let rows = Rows::of(left, size);
-            self.values.par_chunks(group).enumerate().for_each(|(task, panels)| {
+            return each_task(tasks, steps, |task| {
                 let mut sums = rows.sums();
-                for (number, panel) in panels.chunks(panel).enumerate() {
+                for (number, panel) in of_task(task).chunks(panel).enumerate() {
                     let number = task * PANELS + number;
                     let target = target.from(number * PANEL);
                     // SAFETY: the caller holds the target, and a panel's columns belong to one task.
@@ -175,13 +185,13 @@ impl PackedWeights {
                         rows.add_products(panel, target, self.output, width(number), &mut sums);
                     }
                 }
+                Ok(())
             });
-            return Ok(());
         }
-        self.values.par_chunks(group).enumerate().try_for_each(|(task, panels)| {
+        each_task(tasks, steps, |task| {
             // The rows' part stays in the cache for all of the task's panels.
             for (first, inner) in parts(size.inner) {
-                for (number, panel) in panels.chunks(panel).enumerate() {
+                for (number, panel) in of_task(task).chunks(panel).enumerate() {
                     let number = task * PANELS + number;
                     let left =
                         Operand { values: &left.values[first * left.column_stride..], ..left };

@@ -34,16 +34,29 @@ impl Activation {
         }
     }
 
-    /// Applies it to every element.
-    pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
-        let curve = match self {
+    /// Its curve on the processor, where there is one.
+    fn on_processor(self) -> Option<ActivationKind> {
+        match self {
             Activation::QuickGelu => Some(ActivationKind::QuickGelu),
             Activation::Gelu => Some(ActivationKind::Gelu),
             Activation::GeluTanh => Some(ActivationKind::GeluTanh),
             Activation::Silu => Some(ActivationKind::Silu),
             Activation::Relu => None,
-        };
-        if let Some(curve) = curve.filter(|_| cpu::apply(&[x])) {
+        }
+    }
+
+    /// Applies it to every element of what a layer has just made. Nobody else may hold `x` or a view of it: on the processor the
+    /// result stands in its place.
+    pub(crate) fn apply_to_own(self, x: Tensor) -> Result<Tensor> {
+        match self.on_processor().filter(|_| cpu::apply(&[&x])) {
+            Some(curve) => activation::activation_in_place(x, curve),
+            None => self.apply(&x),
+        }
+    }
+
+    /// Applies it to every element.
+    pub(crate) fn apply(self, x: &Tensor) -> Result<Tensor> {
+        if let Some(curve) = self.on_processor().filter(|_| cpu::apply(&[x])) {
             return activation::activation(x, curve);
         }
         if cpu::is_half(x) {
@@ -128,6 +141,15 @@ mod tests {
         let exact = golden.get("gelu.output");
         let gelu = Activation::Gelu.apply(&input).unwrap();
         assert!(errors("gelu", &gelu, &exact).within(5e-6, 5e-6));
+        // In the place of its input, of a part of a storage too.
+        let both = Tensor::stack(&[&input, &input], 0).unwrap();
+        let own = Activation::Gelu.apply_to_own(both.get(1).unwrap()).unwrap();
+        assert!(errors("gelu in place", &own, &gelu).within(0.0, 0.0));
+        assert!(errors("gelu beside", &both.get(0).unwrap(), &input).within(0.0, 0.0));
+        let turned = Activation::Gelu.apply_to_own(both.t().unwrap()).unwrap();
+        assert!(
+            errors("gelu turned", &turned.t().unwrap().get(0).unwrap(), &gelu).within(0.0, 0.0)
+        );
         let quick = Activation::QuickGelu.apply(&input).unwrap();
         let quick_golden = golden.get("quick_gelu.output");
         assert!(errors("quick_gelu", &quick, &quick_golden).within(5e-6, 5e-6));

@@ -99,6 +99,6 @@ impl Layer {
         let mixed = attend(&third(0)?, &third(1)?, &third(2)?, self.heads, visible, packing)?;
         let x = self.projection.forward_with_shortcut(&mixed, x)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
-        self.fc2.forward_with_shortcut(&self.activation.apply(&inner)?, &x)
+        self.fc2.forward_with_shortcut(&self.activation.apply_to_own(inner)?, &x)
     }
 }

@@ -106,7 +106,7 @@ impl SingleBlock {
         let (query, key) = (places.turn(&query)?, places.turn(&key)?);
         let packing = self.attn.out_packing();
         let mixed = attend(&query, &key, &value, self.heads, AttentionMask::All, packing)?;
-        let inner = Activation::GeluTanh.apply(&self.proj_mlp.forward(&normed)?)?;
+        let inner = Activation::GeluTanh.apply_to_own(self.proj_mlp.forward(&normed)?)?;
         let both = Tensor::cat(&[&mixed, &inner], 2)?;
         within_f16(own.gated(x, &self.proj_out.forward(&both)?, 2)?)
     }

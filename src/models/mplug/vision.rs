@@ -146,6 +146,6 @@ impl Block {
         let mixed = attend(&third(0)?, &third(1)?, &third(2)?, heads, visible, packing)?;
         let x = self.out_proj.forward_with_shortcut(&mixed, x)?;
         let inner = self.c_fc.forward(&self.ln_2.forward(&x)?)?;
-        self.c_proj.forward_with_shortcut(&Activation::QuickGelu.apply(&inner)?, &x)
+        self.c_proj.forward_with_shortcut(&Activation::QuickGelu.apply_to_own(inner)?, &x)
     }
 }

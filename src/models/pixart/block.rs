@@ -58,7 +58,7 @@ impl Block {
         let query = self.attn2.to_q.forward(&x)?;
         let read = self.attn2.attend(&query, text)?;
         let x = self.attn2.to_out.forward_with_shortcut(&read, &x)?;
-        let inner = Activation::GeluTanh.apply(&self.proj.forward(&norm(&x, 3)?)?)?;
+        let inner = Activation::GeluTanh.apply_to_own(self.proj.forward(&norm(&x, 3)?)?)?;
         gated_sum(&x, &self.out.forward(&inner)?, &modulation.get(5)?)
     }
 }

@@ -148,7 +148,7 @@ impl Block {
         let mixed = attend(&turned(0)?, &turned(1)?, &value, heads, visible, packing)?;
         let x = self.out.forward_with_shortcut(&mixed.squeeze(0)?, x)?;
         let inner = self.inner.forward(&self.feed_forward_norm.forward(&x)?)?;
-        self.outer.forward_with_shortcut(&self.activation.apply(&inner)?, &x)
+        self.outer.forward_with_shortcut(&self.activation.apply_to_own(inner)?, &x)
     }
 }
 

@@ -170,7 +170,7 @@ fn views_are_read_as_they_lie_and_what_does_not_fit_is_refused() {
     // Weights that are a part of others.
     let twice = Tensor::cat(&[&random(&[3, input]), &weight], 0).unwrap();
     let second = PackedWeights::pack(&twice.narrow(0, 3, output).unwrap()).unwrap();
-    assert_eq!(second.values, packed.values);
+    assert_eq!(second.panels(), packed.panels());
     assert!(packed.linear(&random(&[2, 40]), None, None).is_err());
     assert!(packed.linear(&random(&[2, input]), Some(&random(&[49])), None).is_err());
     assert!(packed.linear(&random(&[2, input]), None, Some(&random(&[3, output]))).is_err());
@@ -185,5 +185,5 @@ fn many_weights_in_f32_are_packed_and_others_are_not() {
     assert!(PackedWeights::of(&weight.narrow(0, 1, FEWEST / 64 - 1).unwrap()).is_none());
     assert!(PackedWeights::of(&weight.to_dtype(DType::BF16).unwrap()).is_none());
     // No number more than there were.
-    assert_eq!(PackedWeights::of(&weight).unwrap().values.len(), FEWEST);
+    assert_eq!(PackedWeights::of(&weight).unwrap().panels().len(), FEWEST);
 }
