@@ -26,9 +26,29 @@ pub(super) fn numbers_mut(lines: &mut [Line]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), count) }
 }
 
+/// Room for `count` numbers that begin a line, after a few zeros before it, and how many these are.
+pub(super) fn with_lines(count: usize) -> (Vec<f32>, usize) {
+    let mut values: Vec<f32> = Vec::with_capacity(count + Line::NUMBERS);
+    // Where the memory does not say, which is allowed, nothing is skipped.
+    let skipped = values.as_ptr().align_offset(align_of::<Line>());
+    let skipped = if skipped < Line::NUMBERS { skipped } else { 0 };
+    values.resize(skipped, 0.0);
+    (values, skipped)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_begins_with_a_line() {
+        for count in [0, 1, 100] {
+            let (mut values, skipped) = with_lines(count);
+            assert_eq!(values.len(), skipped);
+            assert!(values.capacity() >= skipped + count);
+            assert_eq!(values.spare_capacity_mut().as_ptr().addr() % size_of::<Line>(), 0);
+        }
+    }
 
     #[test]
     fn lines_begin_at_multiples_of_their_size() {

@@ -7,12 +7,13 @@
 
 use std::cell::Cell;
 
-use candle_core::Result;
+use candle_core::{Device, Result, Tensor};
 
 #[cfg(target_arch = "x86_64")]
 use super::few_rows::add_products;
 use super::few_rows::{PANEL, TILE, parts, plain};
 use super::linear::Addends;
+use super::lines::with_lines;
 use super::matmul::{Operand, Size, Target};
 use super::sharing::{PRODUCTS_A_STEP, each_piece, each_task};
 use super::vector::ALWAYS_FUSED;
@@ -30,7 +31,7 @@ thread_local! {
 /// Panels of a task. The tasks of a block follow one another, so that it stays where it is.
 const PANELS: usize = 4;
 
-/// `bias + shortcut + left @ panels` for `entries` times `left` [rows, inner], `entry_stride` numbers apart: [entries * rows, columns].
+/// `bias + shortcut + left @ panels` for `entries` times `left` [rows, inner], `entry_stride` numbers apart: [entries * rows * columns].
 /// `panels` are `columns` outputs, 16 a panel, each panel [inner, 16], and `inner` is not 0.
 pub(super) fn products(
     left: Operand,
@@ -38,7 +39,7 @@ pub(super) fn products(
     size: Size,
     panels: &[f32],
     addends: Addends,
-) -> Result<Vec<f32>> {
+) -> Result<Tensor> {
     let Size { rows, inner, columns } = size;
     let count = entries * rows * columns;
     assert!(inner > 0, "a product without an inner length is written by nobody");
@@ -48,7 +49,7 @@ pub(super) fn products(
             + (inner - 1) * left.column_stride;
         assert!(last < left.values.len(), "rows beyond their matrix");
     }
-    let mut result = Vec::with_capacity(count);
+    let (mut result, skipped) = with_lines(count);
     let target = Target::spare(&mut result, count);
     let groups =
         (0..entries).flat_map(|entry| (0..rows).step_by(GROUP).map(move |row| (entry, row)));
@@ -63,8 +64,8 @@ pub(super) fn products(
         unsafe { write_products(left, size, panels, addends, target.from(at))? };
     }
     // SAFETY: all rows of all entries have been written, for there is at least one part of the inner length.
-    unsafe { result.set_len(count) };
-    Ok(result)
+    unsafe { result.set_len(skipped + count) };
+    Tensor::from_vec(result, skipped + count, &Device::Cpu)?.narrow(0, skipped, count)
 }
 
 /// As [`products`], of one group of rows. Whatever stands in the target is written over.

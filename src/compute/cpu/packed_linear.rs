@@ -121,7 +121,7 @@ impl PackedWeights {
             };
             let size = Size { rows, inner: input, columns: output };
             let result = products(left, (entries, strides[0]), size, self.panels(), addends)?;
-            return Tensor::from_vec(result, shape, &Device::Cpu);
+            return result.reshape(shape);
         }
         let mut result = start(entries * rows, output, bias, shortcut)?;
         let values = Values::strided(x);
