@@ -103,7 +103,7 @@ pub(crate) struct Bias<'a> {
 
 impl Bias<'_> {
     /// That of the queries from number `query` of the block on.
-    fn from_query(self, query: usize) -> Self {
+    fn after_queries(self, query: usize) -> Self {
         Self { values: &self.values[query * self.query_stride..], ..self }
     }
 
@@ -262,7 +262,7 @@ pub(super) fn weigh(
     if let Some(bias) = block.bias {
         scores.iter_mut().for_each(|score| *score *= scale);
         scale = 1.0;
-        bias.from_query(queries.start).add_to(scores, columns, queries.len(), from);
+        bias.after_queries(queries.start).add_to(scores, columns, queries.len(), from);
     }
     if let Some(seen) = keys.seen {
         for (column, seen) in seen[queries].iter().enumerate() {
