@@ -187,14 +187,19 @@ fn attention_over(
         .collect();
     // Every block of queries, with what its group sees.
     let (mut blocks, mut sources) = (Vec::new(), Vec::new());
-    // How many queries read each source.
+    // How many queries read each source, for whom it may be packed.
     let mut readers = Vec::new();
     for (number, (group, held)) in groups.iter().zip(&held).enumerate() {
         let first_source = sources.len();
+        // In windows the panels' steps are not those of blocks, and text by text most of a step would be seen by nobody.
+        let sees_beginnings = group
+            .sources
+            .iter()
+            .all(|source| source.seen.is_none_or(|seen| seen.iter().all(|seen| seen.start == 0)));
         for (source, (key, value)) in group.sources.iter().zip(held) {
             let (key, value, count) = (key.matrix()?, value.matrix()?, source.key.dim(0)?);
             sources.push(Keys { key, value, count, seen: None });
-            readers.push(group.rows.len());
+            readers.push(if sees_beginnings { group.rows.len() } else { 0 });
         }
         for first in (0..group.rows.len()).step_by(QUERIES) {
             let rows = &group.rows[first..(first + QUERIES).min(group.rows.len())];

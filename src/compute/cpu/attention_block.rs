@@ -215,7 +215,7 @@ impl Scratch {
         // SAFETY: the scores are borrowed by this call alone.
         unsafe {
             let scores = Target::new(scores);
-            matmul_into(scores, columns, size, left, right, MatmulWrite::Overwrite(1.0), none)?;
+            matmul_into(scores, columns, size, left, right, MatmulWrite::Overwrite, none)?;
         }
         weigh(block, keys, range, 0..block.rows.len(), Columns { scores, maxima, weights, sums });
         let value = keys.value.from(from * keys.value.stride);

@@ -79,8 +79,8 @@ pub(crate) struct Size {
 pub(crate) enum MatmulWrite {
     /// The product is added to what stands there.
     Accumulate,
-    /// In place of it, times a factor.
-    Overwrite(f32),
+    /// In place of it.
+    Overwrite,
 }
 
 /// Puts `left @ right` into `target`, whose rows are `row_stride` apart and whose columns stand next to
@@ -113,10 +113,7 @@ pub(crate) unsafe fn matmul_into(
     {
         candle_core::bail!("a product of {rows} x {inner} x {columns} reaches beyond its matrices")
     }
-    let (keep, scale) = match enters {
-        MatmulWrite::Accumulate => (true, 1.0),
-        MatmulWrite::Overwrite(factor) => (false, factor),
-    };
+    let keep = matches!(enters, MatmulWrite::Accumulate);
     // SAFETY: the three index ranges were checked above, and the caller alone holds the target.
     unsafe {
         gemm::gemm(
@@ -134,7 +131,7 @@ pub(crate) unsafe fn matmul_into(
             right.column_stride as isize,
             right.row_stride as isize,
             1.0,
-            scale,
+            1.0,
             false,
             false,
             false,

@@ -1,8 +1,9 @@
 //! In: a block of queries of one head (`attention_block.rs`), and keys and values packed for the kernel of many rows (`many_rows.rs`).
-//! Out: their attention. Sixteen queries are a panel: their scores against a step of keys stay in the innermost cache from the first
-//! product through the softmax to the second one.
+//! Out: their attention. Sixteen queries are a panel: their scores against a step of keys, 32 KiB, stay beside the core from the
+//! first product through the softmax to the second one.
 //!
-//! Every sum has the order of `attention_block.rs`, so the bits are the same.
+//! Every sum has the order of `attention_block.rs`, so the bits are the same where queries see keys from the first one on. Who sees a
+//! window goes there: its steps begin with the window.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -33,13 +34,15 @@ pub(super) struct PanelKeys {
 impl PanelKeys {
     /// Of `source`, for heads of `head` numbers, where `queries` queries gain by it on this processor.
     pub(super) fn of(source: Keys, head: usize, queries: usize) -> Result<Option<Self>> {
-        let pays = queries >= FEWEST && PackedWeights::pay_for_many_rows() && head > 0;
-        if pays { Self::pack(source, head).map(Some) } else { Ok(None) }
+        let Keys { key, value, .. } = source;
+        let pays = queries >= FEWEST && PackedWeights::pay_for_many_rows();
+        let fits = head > 0 && key.stride >= head && value.stride >= head;
+        if pays && fits { Self::pack(source, head).map(Some) } else { Ok(None) }
     }
 
     fn pack(Keys { key, value, count, .. }: Keys, head: usize) -> Result<Self> {
         let holds = |values: &[f32], stride: usize| {
-            count == 0 || values.len() >= (count - 1) * stride + head && stride >= head
+            count == 0 || values.len() >= (count - 1) * stride + head
         };
         if !holds(key.values, key.stride) || !holds(value.values, value.stride) {
             candle_core::bail!("{count} keys of {head} numbers reach beyond their matrix")
@@ -94,7 +97,7 @@ pub(super) fn attend(
         scratch.begin(block)?;
         for (keys, packed) in block.keys.iter().zip(packed) {
             let reach = keys.reach();
-            for from in (reach.start / KEYS * KEYS..reach.end).step_by(KEYS) {
+            for from in (0..reach.end).step_by(KEYS) {
                 // Whole tiles; what nobody sees has no weight.
                 let count = (reach.end - from).min(KEYS).next_multiple_of(TILE);
                 let end = (from + count.min(KEYS)).min(keys.count);

@@ -1,7 +1,11 @@
 //! The panels against the blocks whose bits they have.
 
+use candle_core::{Device, Tensor};
+
 use super::*;
+use crate::compute::cpu::attention::attention_in_groups;
 use crate::compute::cpu::attention_block::{Bias, Matrix};
+use crate::compute::key_groups::{Group, Source};
 
 /// Numbers without a pattern, about one.
 fn some(count: usize, seed: usize) -> Vec<f32> {
@@ -13,7 +17,7 @@ fn both(queries: usize, keys: usize, head: usize, causal: bool, biased: bool) ->
     let width = 3 * head;
     let (query, key, value) =
         (some(queries * width, 5), some(keys * width, 77), some(keys * width, 901));
-    let seen: Vec<Range<usize>> = (0..queries).map(|row| row / 7..keys.min(row + 1)).collect();
+    let seen: Vec<Range<usize>> = (0..queries).map(|row| 0..keys.min(9 * row + 1)).collect();
     let bias = some(queries * keys, 31);
     let matrix = |values| Matrix { values, stride: width };
     let all = Keys { key: matrix(&key), value: matrix(&value), count: keys, seen: None };
@@ -76,4 +80,29 @@ fn keys_beyond_their_matrix_are_refused() {
     let keys = |count| Keys { key: matrix, value: matrix, count, seen: None };
     assert!(PanelKeys::pack(keys(6), 8).is_ok());
     assert!(PanelKeys::pack(keys(7), 8).is_err());
+}
+
+/// A text that lies across the end of a step, among others and alone.
+#[test]
+fn a_texts_bits_do_not_tell_what_lies_before_it() {
+    let (width, length) = (16, 25);
+    let rows = 24 * length;
+    let tensor = |seed| Tensor::from_vec(some(rows * width, seed), (rows, width), &Device::Cpu);
+    let [query, key, value] = [3, 71, 907].map(|seed| tensor(seed).unwrap());
+    let windows: Vec<Range<usize>> =
+        (0..rows).map(|row| row / length * length).map(|first| first..first + length).collect();
+    let all: Vec<usize> = (0..rows).collect();
+    let source = Source { key: &key, value: &value, seen: Some(&windows) };
+    let among = attention_in_groups(&query, 2, &[Group::new(&all, vec![source])], None).unwrap();
+    let first = 500;
+    let text = |tensor: &Tensor| tensor.narrow(0, first, length).unwrap();
+    let (query, key, value) = (text(&query), text(&key), text(&value));
+    let source = Source { key: &key, value: &value, seen: None };
+    let group = Group::new(&all[..length], vec![source]);
+    let alone = attention_in_groups(&query, 2, &[group], None).unwrap();
+    let bits = |tensor: &Tensor| -> Vec<u32> {
+        let numbers = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        numbers.into_iter().map(f32::to_bits).collect()
+    };
+    assert_eq!(bits(&text(&among)), bits(&alone));
 }
