@@ -187,19 +187,21 @@ fn attention_over(
         .collect();
     // Every block of queries, with what its group sees.
     let (mut blocks, mut sources) = (Vec::new(), Vec::new());
-    // How many queries read each source, for whom it may be packed.
-    let mut readers = Vec::new();
+    // Of each source, whether it pays to pack it.
+    let mut pay = Vec::new();
     for (number, (group, held)) in groups.iter().zip(&held).enumerate() {
         let first_source = sources.len();
         // In windows the panels' steps are not those of blocks, and text by text most of a step would be seen by nobody.
-        let sees_beginnings = group
-            .sources
-            .iter()
-            .all(|source| source.seen.is_none_or(|seen| seen.iter().all(|seen| seen.start == 0)));
+        let sees_beginnings = |source: &Source| {
+            source.seen.is_none_or(|seen| seen.iter().all(|seen| seen.start == 0))
+        };
+        let pays = packing.is_none()
+            && PanelKeys::pay_for(group.rows.len())
+            && group.sources.iter().all(sees_beginnings);
         for (source, (key, value)) in group.sources.iter().zip(held) {
             let (key, value, count) = (key.matrix()?, value.matrix()?, source.key.dim(0)?);
             sources.push(Keys { key, value, count, seen: None });
-            readers.push(if sees_beginnings { group.rows.len() } else { 0 });
+            pay.push(pays);
         }
         for first in (0..group.rows.len()).step_by(QUERIES) {
             let rows = &group.rows[first..(first + QUERIES).min(group.rows.len())];
@@ -213,14 +215,12 @@ fn attention_over(
         }
     }
     let packed = packing.map(|packing| TileKeys::pack_all(&sources, heads, head, packing.parts));
-    let seen_once = sources.iter().map(|keys| keys.count).sum::<usize>();
-    let in_panels = match packing {
-        None => each_result(sources.len() * heads, seen_once * width, |number| {
-            let source = sources[number / heads].from(number % heads * head);
-            PanelKeys::of(source, head, readers[number / heads])
-        })?,
-        Some(_) => Vec::new(),
-    };
+    let paying = sources.iter().zip(&pay).filter(|(_, pays)| **pays);
+    let steps = paying.map(|(keys, _)| keys.count).sum::<usize>() * width;
+    let in_panels = each_result(sources.len() * heads, steps, |number| {
+        let source = sources[number / heads].from(number % heads * head);
+        if pay[number / heads] { PanelKeys::of(source, head) } else { Ok(None) }
+    })?;
     let query = Heads::of(query);
     let query = query.matrix()?;
     let mut result = new_pieces(rows * width, ZEROS, rows * width, |_, _| {});

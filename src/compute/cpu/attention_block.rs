@@ -116,13 +116,13 @@ impl Bias<'_> {
         }
     }
 
-    /// Adds it to the scores [keys, columns] of the block's `count` queries and the keys from `from` on.
-    fn add_to(self, scores: &mut [f32], columns: usize, count: usize, from: usize) {
+    /// Adds it to `scale` times the scores [keys, columns] of the block's first `count` queries and the keys from `from` on.
+    fn add_to(self, scores: &mut [f32], scale: f32, columns: usize, count: usize, from: usize) {
         for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
             let start = (from + row) * self.key_stride;
             for (number, score) in scores[..count].iter_mut().enumerate() {
-                *score +=
-                    std::f32::consts::LOG2_E * self.values[start + number * self.query_stride];
+                let bias = self.values[start + number * self.query_stride];
+                *score = *score * scale + std::f32::consts::LOG2_E * bias;
             }
         }
     }
@@ -260,9 +260,8 @@ pub(super) fn weigh(
     // Scores are in powers of two.
     let mut scale = (std::f64::consts::LOG2_E * block.scale) as f32;
     if let Some(bias) = block.bias {
-        scores.iter_mut().for_each(|score| *score *= scale);
+        bias.after_queries(queries.start).add_to(scores, scale, columns, queries.len(), from);
         scale = 1.0;
-        bias.after_queries(queries.start).add_to(scores, columns, queries.len(), from);
     }
     if let Some(seen) = keys.seen {
         for (column, seen) in seen[queries].iter().enumerate() {

@@ -185,6 +185,7 @@ macro_rules! add_products {
         use std::arch::x86_64::{
             _MM_HINT_T0, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
         };
+        use $crate::compute::cpu::few_rows::{ASKING, VALUES_AHEAD};
         let (values, weights, ahead, share): (&[f32], &[f32], *const i8, usize) =
             ($values, $weights, $ahead, $share);
         let steps = weights.len() / PANEL;
@@ -206,14 +207,13 @@ macro_rules! add_products {
                 }
             };
         }
-        let whole = steps - steps % $crate::compute::cpu::few_rows::ASKING;
-        for step in (0..whole).step_by($crate::compute::cpu::few_rows::ASKING) {
+        let whole = steps - steps % ASKING;
+        for step in (0..whole).step_by(ASKING) {
             // A prefetch may name any address.
-            for line in (0..$crate::compute::cpu::few_rows::ASKING * share).step_by(size_of::<[f32; PANEL]>()) {
+            for line in (0..ASKING * share).step_by(size_of::<[f32; PANEL]>()) {
                 _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(step * share + line));
             }
-            let values_ahead = (step + $crate::compute::cpu::few_rows::VALUES_AHEAD) * $rows;
-            _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(values_ahead).cast());
+            _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add((step + VALUES_AHEAD) * $rows).cast());
             take!(step);
             take!(step + 1);
             take!(step + 2);

@@ -24,7 +24,7 @@ const BLOCK: usize = 16 * TILE;
 const GROUP: usize = 16 * BLOCK;
 
 thread_local! {
-    /// Rows as the kernel reads them, kept between calls: to fill them with zeros takes longer than it seems.
+    /// Rows as the kernel reads them, kept between calls, so that no call fills them with zeros.
     static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 

@@ -32,12 +32,15 @@ pub(super) struct PanelKeys {
 }
 
 impl PanelKeys {
-    /// Of `source`, for heads of `head` numbers, where `queries` queries gain by it on this processor.
-    pub(super) fn of(source: Keys, head: usize, queries: usize) -> Result<Option<Self>> {
-        let Keys { key, value, .. } = source;
-        let pays = queries >= FEWEST && PackedWeights::pay_for_many_rows();
-        let fits = head > 0 && key.stride >= head && value.stride >= head;
-        if pays && fits { Self::pack(source, head).map(Some) } else { Ok(None) }
+    /// Whether `queries` queries gain by them on this processor.
+    pub(super) fn pay_for(queries: usize) -> bool {
+        queries >= FEWEST && PackedWeights::pay_for_many_rows()
+    }
+
+    /// Of `source`, for heads of `head` numbers, where its rows have a stride of their own.
+    pub(super) fn of(source: Keys, head: usize) -> Result<Option<Self>> {
+        let fits = head > 0 && source.key.stride >= head && source.value.stride >= head;
+        if fits { Self::pack(source, head).map(Some) } else { Ok(None) }
     }
 
     fn pack(Keys { key, value, count, .. }: Keys, head: usize) -> Result<Self> {

@@ -45,7 +45,7 @@ pub(super) fn each_piece(
 }
 
 /// `count` numbers, made by calls of `each` with the number and the numbers of every piece of `size`, which are zeros; the last one
-/// may be shorter. A piece's zeros are written by who makes it, so they cost next to nothing.
+/// may be shorter. A piece's zeros are written by who makes it, not by the calling thread before all others.
 pub(super) fn new_pieces(
     count: usize,
     size: usize,
